@@ -1,0 +1,83 @@
+# Needs python3 (3.11 or newer), git and make; everything else is installed into .venv and .cache.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+HOST ?= 127.0.0.1
+PORT ?= 8000
+ARGS ?=
+SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
+
+.PHONY: help demo test test-fast check format conformance clients bench clean
+
+help:
+	@echo "make demo         serve the demo on $(HOST):$(PORT)"
+	@echo "make test         every test, with coverage (installs Node, the conformance suite and the npm clients first)"
+	@echo "make test-fast    the tests without sockets and processes"
+	@echo "make check        format, lint, types, layers"
+	@echo "make format       rewrite the sources in our format"
+	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
+	@echo "make clients      the clients people use; writes docs/clients.md"
+	@echo "make bench        side by side with the official SDKs; writes the tables of docs/performance.md"
+	@echo "make clean        remove everything the above made"
+
+demo: $(VENV)/.run
+	$(BIN)/trio-mcp demo --host $(HOST) --port $(PORT) $(ARGS)
+
+test: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not sockets and not processes and not slow" $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/flake8-async --enable=ASYNC --disable=ASYNC114,ASYNC128,ASYNC910,ASYNC911,ASYNC912 $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format
+
+conformance: $(VENV)/.dev $(CACHE)/.npm
+	$(BIN)/python -m tools.conformance --write docs/conformance.md $(ARGS)
+
+clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
+	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(CACHE) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# What is installed, each behind a stamp: a second run installs nothing.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "trio-mcp needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { \
+	    echo "this Python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[hypercorn,testing]" --group test --group lint
+	@touch $@ $(VENV)/.run
+
+$(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
+	$(BIN)/python -m tools.node tests/clients/package.json $(CACHE)/node
+	@touch $@
+
+$(CACHE)/.python-1.30: $(VENV)/.created
+	$(PYTHON) -m venv $(CACHE)/python-1.30
+	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.30.0"
+	@touch $@

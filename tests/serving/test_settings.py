@@ -1,0 +1,200 @@
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from trio_mcp.serving import settings
+from trio_mcp.serving.quantities import duration_text, parse_duration, parse_size, size_text
+from trio_mcp.serving.settings import Settings, SettingsError, explain, load, strangers
+
+KEY = "k" * 32
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("TRIO_MCP_") or name in ("PORT", "LOG_LEVEL", "POD_NAME"):
+            monkeypatch.delenv(name)
+
+
+def sources(**flags: object) -> dict[str, tuple[str, str]]:
+    return {row.name: (row.value, row.source) for row in explain(**flags)}
+
+
+def test_the_strongest_source_wins_and_explain_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    config.write_text('port = 1\nhost = "a"\nkeepalive = "1s"\ndrain-timeout = 5\npath = "/x"\n')
+    env_file = tmp_path / "node.env"
+    env_file.write_text("TRIO_MCP_PORT=2\nTRIO_MCP_HOST=b\nTRIO_MCP_KEEPALIVE=2s\nTRIO_MCP_DRAIN_TIMEOUT=6\n")
+    monkeypatch.setenv("TRIO_MCP_PORT", "3")
+    monkeypatch.setenv("TRIO_MCP_HOST", "c")
+    found = sources(port=4, config=config, env_file=env_file)
+    assert found["port"] == ("4", "flag --port")
+    assert found["host"] == ("c", "environment TRIO_MCP_HOST")
+    assert found["keepalive"] == ("2s", f"{env_file}: TRIO_MCP_KEEPALIVE")
+    assert found["drain_timeout"] == ("6s", f"{env_file}: TRIO_MCP_DRAIN_TIMEOUT")
+    assert found["path"] == ("/x", f"{config}: path")
+    assert found["max_sessions"] == ("10000", "default")
+    assert load(port=4, config=config, env_file=env_file).port == 4
+
+
+def test_the_files_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("port = 9")
+    monkeypatch.setenv("TRIO_MCP_CONFIG", str(tmp_path / "node.toml"))
+    assert Settings().port == 9
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "expected"),
+    [
+        ("PORT", "9000", "port", 9000),
+        ("LOG_LEVEL", "debug", "log_level", "DEBUG"),
+        ("POD_NAME", "mcp-0", "node_id", "mcp-0"),
+        ("TRIO_MCP_ALLOWED_HOSTS", "a.example, b.example,", "allowed_hosts", ("a.example", "b.example")),
+        ("TRIO_MCP_MAX_BODY", "64k", "max_body", 65536),
+        ("TRIO_MCP_ACCESS_LOG", "false", "access_log", False),
+        ("TRIO_MCP_PORT", "", "port", 8000),
+    ],
+)
+def test_a_variable_sets_its_setting(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, expected: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(load(), name) == expected
+
+
+def test_our_own_variable_wins_over_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1")
+    monkeypatch.setenv("TRIO_MCP_PORT", "2")
+    assert load().port == 2
+
+
+def test_lists_may_be_given_repeated_or_with_commas() -> None:
+    assert load(bind=["a:1,b:2", "unix:/c"]).binds == ("a:1", "b:2", "unix:/c")
+
+
+def test_without_binds_the_host_and_port_are_one() -> None:
+    assert load(port=1).binds == ("127.0.0.1:1",)
+    assert load(host="::1", port=1).binds == ("[::1]:1",)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("1h", 3600), ("500ms", 0.5), ("1h30m", 5400), ("2.5", 2.5), (7, 7), ("1d", 86400)],
+)
+def test_durations_are_read_as_people_write_them(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "5x", "5 m", "m5", "nan", "inf", True, None, "30s5"])
+def test_what_is_not_a_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(("text", "count"), [("4MiB", 4 << 20), ("64k", 65536), ("1MB", 10**6), ("512", 512), (9, 9)])
+def test_sizes_are_read_as_people_write_them(text: object, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "4 furlongs", "-1", None, True, 1.5])
+def test_what_is_not_a_size_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25, 0.5, 1.5, 15, 60, 75, 300, 1800, 3600, 5400])
+def test_a_duration_reads_back_as_written(seconds: float) -> None:
+    assert parse_duration(duration_text(seconds)) == seconds
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000, 32 << 10, 4 << 20, 1 << 30])
+def test_a_size_reads_back_as_written(count: int) -> None:
+    assert parse_size(size_text(count)) == count
+
+
+def test_a_wrong_value_is_told_with_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "eighty")
+    with pytest.raises(SettingsError) as caught:
+        load(keepalive="0")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("port (environment PORT): input should be a valid integer")
+    assert lines[1] == "keepalive (flag --keepalive): input should be greater than 0"
+
+
+def test_an_unknown_key_of_the_config_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("max-sesions = 5")
+    with pytest.raises(SettingsError, match=r"unknown setting \(.*max-sesions\); did you mean max_sessions\?"):
+        load(config=tmp_path / "node.toml")
+
+
+def test_an_unknown_variable_is_told_with_the_nearest_name() -> None:
+    environ = {"TRIO_MCP_PROT": "1", "TRIO_MCP_QQQQQQ": "", "TRIO_MCP_SECRET_FILE": "", "TRIO_MCP_PORT": "", "HOME": ""}
+    assert strangers(environ) == {"TRIO_MCP_PROT": "TRIO_MCP_PORT", "TRIO_MCP_QQQQQQ": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", None, "cannot read .*a.toml: No such file or directory"),
+        ("a.toml", b"port = ", "is not TOML"),
+        ("a.env", b"# fine\nnonsense", r"a.env:2: expected NAME=value"),
+        ("a.env", b"\xff\xfe", "it is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: bytes | None, message: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(SettingsError, match=message):
+        load(**{"config" if name.endswith("toml") else "env_file": path})
+
+
+def test_an_env_file_may_have_comments_exports_and_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "node.env"
+    path.write_text("# a comment\n\nexport TRIO_MCP_HOST='a b'\nTRIO_MCP_PATH=/x # why\nPORT=\"5\"\nOTHER=1\n")
+    found = load(env_file=path)
+    assert (found.host, found.path, found.port) == ("a b", "/x", 5)
+
+
+def test_a_secret_is_a_ring_newest_first_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_MCP_SECRET", f"{KEY}new,{KEY}old")
+    found = load()
+    assert found.keys == (f"{KEY}new".encode(), f"{KEY}old".encode())
+    assert KEY not in repr(found)
+    assert KEY not in repr(explain())
+    assert sources()["secret"] == ("(set)", "environment TRIO_MCP_SECRET")
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(KEY + "\n")
+    monkeypatch.setenv("TRIO_MCP_SECRET_FILE", str(tmp_path / "secret"))
+    assert load().keys == (KEY.encode(),)
+    assert sources()["secret"] == ("(set)", "environment TRIO_MCP_SECRET_FILE")
+
+
+def test_a_short_secret_is_refused_with_the_command_that_makes_a_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_MCP_SECRET", "hunter2")
+    with pytest.raises(SettingsError, match=re.escape(settings.NEW_SECRET)) as caught:
+        load()
+    assert "hunter2" not in str(caught.value) + str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"keyfile": "k.pem"}, "keyfile is set without certfile"),
+        ({"certfile": "c.pem"}, "certfile needs server=hypercorn"),
+        ({"path": "mcp"}, r"path \(flag --path\)"),
+        ({"node_id": "a.b"}, r"node_id \(flag --node-id\)"),
+        ({"port": 65536}, r"port \(flag --port\)"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_the_start(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(**flags)
+
+
+def test_every_setting_is_described_and_grouped() -> None:
+    assert all(row.description and row.group and row.variable.startswith("TRIO_MCP_") for row in explain())

@@ -1,0 +1,130 @@
+"""Prometheus metrics of one node; names of the OpenTelemetry convention for MCP where it has them.
+
+Nothing is labelled by session, user or URI, and a tool only by its registered name: labels are memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from trio_mcp.observability.build import version as package_version
+from trio_mcp.protocol.versions import SERVED_VERSIONS
+
+__all__ = ["Metrics", "StreamKind"]
+
+StreamKind = Literal["get", "post", "listen"]
+
+BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+"""Seconds; what the OpenTelemetry convention for MCP asks for."""
+
+MAX_OPERATIONS = 5000
+"""Label sets kept for operations. Beyond it the method reads `other`: a client can invent methods without end."""
+
+_FAILED = frozenset({"crashed", "overflow"})
+"""Reasons of a session's end that are faults, not endings."""
+
+
+class Metrics:
+    """What one node counts, in a registry of its own; `transport` is `tcp` (HTTP) or `pipe` (stdio)."""
+
+    def __init__(self, transport: Literal["tcp", "pipe"] = "tcp") -> None:
+        self.registry = CollectorRegistry()
+        self._transport = transport
+        self._operations: dict[tuple[str, str | None, str, str | None], Callable[[float], None]] = {}
+        self._open_metrics()
+        ProcessCollector(registry=self.registry)
+
+    def _open_metrics(self) -> None:
+        self._operation = self._histogram(
+            "mcp_server_operation_duration_seconds",
+            "How long requests took.",
+            ("mcp_method_name", "gen_ai_tool_name", "error_type", "network_transport", "mcp_protocol_version"),
+        )
+        self._session = self._histogram(
+            "mcp_server_session_duration_seconds",
+            "How long sessions lived.",
+            ("error_type", "network_transport", "mcp_protocol_version"),
+        )
+        self._sessions = self._gauge("trio_mcp_sessions_active", "Sessions open now.")
+        self._opened = self._counter("trio_mcp_sessions_opened_total", "Sessions opened.", ("mcp_protocol_version",))
+        self._closed = self._counter("trio_mcp_sessions_closed_total", "Sessions closed.", ("reason",))
+        self._streams = self._gauge("trio_mcp_streams_active", "Streams open now.", ("kind",))
+        self._requests = self._gauge("trio_mcp_requests_active", "Requests running now.")
+        self._misroutes = self._counter(
+            "trio_mcp_misroutes_total", "Requests for a session that is not here.", ("reason", "outcome")
+        )
+        self._resumes = self._counter("trio_mcp_stream_resumes_total", "Streams resumed with Last-Event-ID.")
+        self._lag = self._gauge("trio_mcp_loop_lag_seconds", "How late the event loop runs a task that is due.")
+        self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
+        self._draining = self._gauge("trio_mcp_draining", "1 from the stop signal on.")
+        build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
+        build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
+
+    def _histogram(self, name: str, text: str, labels: Iterable[str]) -> Histogram:
+        return Histogram(name, text, labels, buckets=BUCKETS, registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def operation(self, method: str, *, tool: str | None, version: str, error: str | None, seconds: float) -> None:
+        """One request answered; `tool` only when it is registered, `error` as `error.type` has it."""
+        key = (method, tool, version, error)
+        observe = self._operations.get(key)
+        if observe is None:
+            observe = self._new_operation(key)
+        observe(seconds)
+
+    def _new_operation(self, key: tuple[str, str | None, str, str | None]) -> Callable[[float], None]:
+        method, tool, version, error = key
+        if len(self._operations) >= MAX_OPERATIONS:
+            return self._operation.labels("other", "", error or "", self._transport, "").observe
+        child = self._operation.labels(method, tool or "", error or "", self._transport, version)
+        return self._operations.setdefault(key, child.observe)
+
+    def session_opened(self, version: str) -> None:
+        self._sessions.inc()
+        self._opened.labels(version).inc()
+
+    def session_closed(self, reason: str, version: str, seconds: float) -> None:
+        self._sessions.dec()
+        self._closed.labels(reason).inc()
+        self._session.labels(reason if reason in _FAILED else "", self._transport, version).observe(seconds)
+
+    def stream_opened(self, kind: StreamKind) -> None:
+        self._streams.labels(kind).inc()
+
+    def stream_closed(self, kind: StreamKind) -> None:
+        self._streams.labels(kind).dec()
+
+    def stream_resumed(self) -> None:
+        self._resumes.inc()
+
+    def request_started(self) -> None:
+        self._requests.inc()
+
+    def request_finished(self) -> None:
+        self._requests.dec()
+
+    def misroute(self, reason: str, outcome: str) -> None:
+        self._misroutes.labels(reason, outcome).inc()
+
+    def set_loop_lag(self, seconds: float) -> None:
+        self._lag.set(seconds)
+
+    def set_draining(self, draining: bool) -> None:
+        self._draining.set(draining)
+
+    def count_threads_with(self, threads_in_use: Callable[[], float]) -> None:
+        """Asked at each scrape; must be callable from any thread."""
+        self._threads.set_function(threads_in_use)
+
+    def render(self) -> tuple[bytes, str]:
+        """The page a scrape gets, and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

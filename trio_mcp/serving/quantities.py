@@ -1,0 +1,85 @@
+"""Durations and sizes as people write them: `30s`, `1h30m`, `500ms`; `4MiB`, `64k`."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+__all__ = ["Duration", "PositiveDuration", "Size", "duration_text", "parse_duration", "parse_size", "size_text"]
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+_BYTES = {
+    "": 1,
+    "b": 1,
+    # As nginx and Docker read them: a bare letter is binary.
+    "k": 1 << 10,
+    "m": 1 << 20,
+    "g": 1 << 30,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds of `30s`, `1h30m`, `500ms`, or of a bare number of seconds; ValueError otherwise."""
+    if isinstance(value, str):
+        value = _seconds(value.strip().lower())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("expected a duration such as 30s, 5m, 1h or a number of seconds")
+    return float(value)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        parts = _DURATION_PART.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            return None
+        return math.fsum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def parse_size(value: Any) -> int:
+    """Bytes of `4MiB`, `64k` (1024), `1MB` (1000), or of a bare number of bytes; ValueError otherwise."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2].lower() not in _BYTES:
+        raise ValueError("expected a size such as 4MiB, 64k or a number of bytes")
+    return int(float(match[1]) * _BYTES[match[2].lower()])
+
+
+def duration_text(seconds: float) -> str:
+    """The shortest exact spelling in one unit: `30m`, `25s`, `500ms`."""
+    for unit in ("h", "m", "s"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+
+
+def size_text(count: int) -> str:
+    """The shortest exact spelling in one unit: `4MiB`, `32KiB`, `1000`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if count and count % _BYTES[unit.lower()] == 0:
+            return f"{count // _BYTES[unit.lower()]}{unit}"
+    return str(count)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+"""Seconds, zero allowed."""
+
+PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+"""Seconds, more than zero."""
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+"""Bytes, more than zero."""

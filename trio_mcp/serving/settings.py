@@ -1,0 +1,256 @@
+"""Every setting of a served node: its name, default, meaning, and where its value came from."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest, unknown_variables
+from trio_mcp.serving.quantities import Duration, PositiveDuration, Size, duration_text, size_text
+
+__all__ = ["NAMES", "Explained", "Settings", "SettingsError", "explain", "load", "strangers"]
+
+NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+"""The command that makes a key good enough for `secret`."""
+
+_MIN_KEY_BYTES = 32
+_ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",)}
+
+
+def _comma_list(value: Any) -> Any:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts):
+        return tuple(item.strip() for part in parts for item in part.split(",") if item.strip())
+    return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def setting(default: Any, group: str, description: str, **constraints: Any) -> Any:
+    """A field of Settings; `group` is its heading in `--help` and in the README's table."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **constraints)
+
+
+class Settings(BaseModel):
+    """All settings, read in the order flag (keyword) > environment > env file > config file > default."""
+
+    # Input is hidden from errors: one of the values is a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
+    port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)
+    path: str = setting("/mcp", "Where", "Path of the MCP endpoint.", pattern=r"^/[^\s?#]*$")
+    bind: CommaList = setting(
+        (), "Where", "`host:port`, `unix:/path` or `fd://3`, comma separated; replaces host and port."
+    )
+    server: Literal["own", "hypercorn"] = setting(
+        "own", "Where", "HTTP server: our own listener, or Hypercorn for TLS and HTTP/2."
+    )
+    certfile: Path | None = setting(None, "Where", "TLS certificate chain (PEM); needs `server` hypercorn.")
+    keyfile: Path | None = setting(None, "Where", "TLS private key (PEM).")
+    admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
+
+    allowed_hosts: CommaList = setting(
+        (), "Who", "Host header values served, `*` for any; loopback names only when bound to loopback."
+    )
+    allowed_origins: CommaList = setting((), "Who", "Origins of browser pages served, `*` for any.")
+    node_id: str | None = setting(
+        None, "Who", "This node's name in session ids; random unless set.", pattern=r"^[A-Za-z0-9-]{1,63}$"
+    )
+    secret: SecretStr | None = setting(
+        None, "Who", "Keys that seal what clients carry between requests, comma separated, newest first."
+    )
+
+    session_idle_timeout: PositiveDuration = setting(1800.0, "Sessions", "A session nobody uses for this long ends.")
+    max_sessions: Count = setting(10_000, "Sessions", "Sessions open at once; more get 503.")
+    max_in_flight: Count = setting(100, "Sessions", "Requests running at once in one session; more get 429.")
+    max_listen_streams: Count = setting(1024, "Sessions", "`subscriptions/listen` streams open at once.")
+    request_timeout: PositiveDuration = setting(
+        600.0, "Sessions", "How long a client may take to answer the server's request."
+    )
+    page_size: Count = setting(1000, "Sessions", "Entries on one page of a list.")
+
+    json_response: bool = setting(False, "Streams", "Answer with JSON, never with a stream.")
+    sse_after: Duration = setting(0.5, "Streams", "A silent handler's answer becomes a stream after this long.")
+    keepalive: PositiveDuration = setting(15.0, "Streams", "A comment on each quiet stream this often.")
+    retry_interval: int = setting(1000, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0)
+    max_events: Count = setting(1000, "Streams", "Events kept for one stream.")
+    max_stream_bytes: Size = setting(1 << 20, "Streams", "Bytes kept for one stream.")
+    max_session_bytes: Size = setting(4 << 20, "Streams", "Bytes kept for all streams of one session.")
+    event_retention: Duration = setting(300.0, "Streams", "How long a finished stream can be replayed.")
+
+    max_head: Size = setting(32 << 10, "Limits", "Bytes of a request's head; more get 431.")
+    head_timeout: PositiveDuration = setting(10.0, "Limits", "A request's head must arrive within this.")
+    max_body: Size = setting(4 << 20, "Limits", "Bytes of a request's body; more get 413.")
+    body_timeout: PositiveDuration = setting(60.0, "Limits", "A request's body must arrive within this.")
+    write_timeout: PositiveDuration = setting(
+        20.0, "Limits", "A client that reads nothing for this long loses its connection."
+    )
+    connection_idle_timeout: PositiveDuration = setting(
+        75.0, "Limits", "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s)."
+    )
+    drain_timeout: Duration = setting(25.0, "Limits", "What still runs this long after SIGTERM is cancelled.")
+
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = setting(
+        "INFO", "Logs", "Least severe log line written."
+    )
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto", "Logs", "`auto` is text on a terminal and JSON lines elsewhere."
+    )
+    access_log: bool = setting(True, "Logs", "One line for each request.")
+
+    env_file: Path | None = setting(None, "Files", "File of `NAME=value` lines, read as if from the environment.")
+    config: Path | None = setting(None, "Files", "TOML file of settings.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layered(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return _merged(layers(given, os.environ, NAMES))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.certfile is None and self.keyfile is not None:
+            raise ValueError("keyfile is set without certfile: set both, TLS needs the certificate too")
+        if self.certfile is not None and self.server != "hypercorn":
+            raise ValueError("certfile needs server=hypercorn: our own listener does not speak TLS")
+        for number, key in enumerate(self.keys, 1):
+            if len(key) < _MIN_KEY_BYTES:
+                raise ValueError(
+                    f"secret: key {number} is shorter than {_MIN_KEY_BYTES} bytes; make one with: {NEW_SECRET}"
+                )
+        return self
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The key ring, newest first; empty when no secret is set."""
+        text = self.secret.get_secret_value() if self.secret is not None else ""
+        return tuple(key.strip().encode() for key in text.split(",") if key.strip())
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """Every address to listen on, as `host:port`, `unix:/path` or `fd://n`."""
+        return self.bind or (f"{_bracketed(self.host)}:{self.port}",)
+
+
+def _bracketed(host: str) -> str:
+    try:
+        return f"[{IPv6Address(host)}]"
+    except ValueError:
+        return host
+
+
+def _is_secret(info: FieldInfo) -> bool:
+    return "SecretStr" in str(info.annotation)
+
+
+NAMES: tuple[Names, ...] = tuple(
+    Names(name, _ALIASES.get(name, ()), secret=_is_secret(info)) for name, info in Settings.model_fields.items()
+)
+"""Every setting and the environment variables it answers to, in the order of Settings."""
+
+
+def _merged(found: list[Layer]) -> dict[str, Any]:
+    return {name: value for layer in reversed(found) for name, value in layer.values.items()}
+
+
+def _origins(found: list[Layer]) -> dict[str, str]:
+    return {name: origin for layer in reversed(found) for name, origin in layer.origin.items()}
+
+
+def load(**flags: Any) -> Settings:
+    """The settings, or SettingsError with a line for each fault; a flag that is None was not given."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise SettingsError(_faults(error, _origins(layers(flags, os.environ, NAMES)))) from error
+
+
+def _faults(error: ValidationError, origins: Mapping[str, str]) -> str:
+    return "\n".join(
+        dict.fromkeys(_fault(fault["loc"], fault["type"], fault["msg"], origins) for fault in error.errors())
+    )
+
+
+def _fault(where: tuple[int | str, ...], kind: str, message: str, origins: Mapping[str, str]) -> str:
+    text = re.sub(r"^Value error, ", "", message)
+    if not where:
+        return text
+    name = str(where[0])
+    origin = origins.get(name, "default")
+    if kind == "extra_forbidden":
+        hint = nearest(name, Settings.model_fields)
+        return f"unknown setting ({origin})" + (f"; did you mean {hint}?" if hint else "")
+    return f"{name} ({origin}): {text[:1].lower()}{text[1:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One setting as it stands: its value as people write it (secrets masked) and where it came from."""
+
+    name: str
+    value: str
+    source: str
+    default: str
+    variable: str
+    group: str
+    description: str
+
+
+def explain(**flags: Any) -> list[Explained]:
+    """Every setting, in the order of Settings; raises SettingsError as `load` does."""
+    settings = load(**flags)
+    origins = _origins(layers(flags, os.environ, NAMES))
+    return [_explained(settings, name, origins.get(name.setting, "default")) for name in NAMES]
+
+
+def _explained(settings: Settings, name: Names, source: str) -> Explained:
+    info = Settings.model_fields[name.setting]
+    extra = info.json_schema_extra
+    return Explained(
+        name=name.setting,
+        value=_text(info, getattr(settings, name.setting)),
+        source=source,
+        default=_text(info, info.default),
+        variable=", ".join((*name.variables, *([f"{name.variable}_FILE"] if name.secret else []))),
+        group=str(extra["group"]) if isinstance(extra, dict) else "",
+        description=info.description or "",
+    )
+
+
+def _text(info: FieldInfo, value: Any) -> str:
+    match value:
+        case None | ():
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return duration_text(value)
+        case SecretStr():
+            return "(set)"
+        case tuple():
+            return ",".join(value)
+        case int() if info.metadata and "parse_size" in repr(info.metadata):
+            return size_text(value)
+        case _:
+            return str(value)
+
+
+def strangers(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Unknown `TRIO_MCP_*` variables, each with the nearest known name or None."""
+    return unknown_variables(environ, NAMES)

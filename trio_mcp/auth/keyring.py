@@ -1,0 +1,69 @@
+"""Sealing what clients carry for us: AEAD under a ring of keys, newest first.
+
+`requestState` and cursors are attacker-controlled (2026-07-28 mrtr): they come back as they went out or not at all.
+The context a value is bound to (method, target, principal…) is authenticated, not stored.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+
+from trio_mcp.protocol.errors import McpError
+
+__all__ = ["BrokenSeal", "Keyring"]
+
+_NONCE_BYTES = 12
+_STAMP_BYTES = 8
+
+
+class BrokenSeal(McpError):
+    """Not sealed by us, for another use, altered, or too old."""
+
+
+class Keyring:
+    """Seals with the first secret, opens with any; without secrets a key for this process alone."""
+
+    def __init__(self, secrets: Sequence[str] = ()) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        material = [secret.encode() for secret in secrets] or [os.urandom(32)]
+        self._ciphers = [AESGCM(hashlib.blake2b(m, digest_size=32, person=b"trio-mcp seal").digest()) for m in material]
+
+    def seal(self, plain: bytes, bound_to: bytes) -> str:
+        """URL-safe text that only `open` with the same `bound_to` reads."""
+        nonce = os.urandom(_NONCE_BYTES)
+        stamped = int(time.time()).to_bytes(_STAMP_BYTES) + plain
+        return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, stamped, bound_to)).decode().rstrip("=")
+
+    def open(self, sealed: str, bound_to: bytes, *, max_age: float) -> bytes:
+        """The plain bytes; raises BrokenSeal. `max_age` in seconds, measured on the wall clock all nodes share."""
+        stamped = self._decrypt(_decode(sealed), bound_to)
+        age = time.time() - int.from_bytes(stamped[:_STAMP_BYTES])
+        if age > max_age:
+            raise BrokenSeal(f"It is older than {max_age:g} s")
+        return stamped[_STAMP_BYTES:]
+
+    def _decrypt(self, raw: bytes, bound_to: bytes) -> bytes:
+        from cryptography.exceptions import InvalidTag
+
+        for cipher in self._ciphers:
+            try:
+                return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], bound_to)
+            except (InvalidTag, ValueError):
+                continue
+        raise BrokenSeal("It was altered, or sealed by another server or for another request")
+
+
+def _decode(sealed: str) -> bytes:
+    try:
+        raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise BrokenSeal("It is not something this server issued") from None
+    # Base64 has several spellings of the same bytes; only the one we issue is ours.
+    if base64.urlsafe_b64encode(raw).decode().rstrip("=") != sealed:
+        raise BrokenSeal("It is not something this server issued")
+    return raw

@@ -1,0 +1,70 @@
+"""What a modern request carries about itself in `params._meta` (2026-07-28 basic/index)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
+from trio_mcp.protocol.errors import UNSUPPORTED_VERSION, InvalidParams, RemoteProtocolError
+from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.versions import MODERN_VERSIONS, SERVED_VERSIONS
+
+__all__ = [
+    "CLIENT_CAPABILITIES_KEY",
+    "CLIENT_INFO_KEY",
+    "LOG_LEVEL_KEY",
+    "SERVER_INFO_KEY",
+    "SUBSCRIPTION_ID_KEY",
+    "Envelope",
+    "read_envelope",
+    "require_served",
+]
+
+CLIENT_CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO_KEY = "io.modelcontextprotocol/clientInfo"
+LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
+SUBSCRIPTION_ID_KEY = "io.modelcontextprotocol/subscriptionId"
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """The client as this one request describes it."""
+
+    version: str
+    capabilities: dict[str, Any]
+    client_info: dict[str, Any]
+    log_level: str | None
+
+
+def read_envelope(params: dict[str, Any]) -> Envelope:
+    """Check what `_meta` must hold; raises InvalidParams. Whether we serve the version comes later."""
+    meta = params.get("_meta")
+    if not isinstance(meta, dict):
+        raise InvalidParams("params._meta is missing: every request of 2026-07-28 carries one")
+    version = meta.get(PROTOCOL_VERSION_KEY)
+    if not isinstance(version, str):
+        raise InvalidParams(f"params._meta lacks {PROTOCOL_VERSION_KEY}, a string")
+    capabilities = meta.get(CLIENT_CAPABILITIES_KEY)
+    if not isinstance(capabilities, dict):
+        raise InvalidParams(f"params._meta lacks {CLIENT_CAPABILITIES_KEY}, an object")
+    client_info = meta.get(CLIENT_INFO_KEY)
+    return Envelope(version, capabilities, client_info if isinstance(client_info, dict) else {}, _log_level(meta))
+
+
+def _log_level(meta: dict[str, Any]) -> str | None:
+    level = meta.get(LOG_LEVEL_KEY)
+    if level is not None and level not in LEVELS:
+        raise InvalidParams(f"{LOG_LEVEL_KEY} is not one of {', '.join(LEVELS)}")
+    return level
+
+
+def require_served(version: str) -> None:
+    """Raise -32022 unless `version` is a modern version we serve."""
+    if version not in MODERN_VERSIONS:
+        raise RemoteProtocolError(
+            UNSUPPORTED_VERSION,
+            f"Protocol version {version[:64]} is not served here",
+            {"supported": list(SERVED_VERSIONS), "requested": version},
+        )

@@ -1,0 +1,177 @@
+"""What can go wrong in MCP, whose fault it is, and the JSON-RPC code and HTTP status that say so.
+
+    McpError                      everything this package raises on purpose
+    ├─ ProtocolError              carries the JSON-RPC code and data
+    │  ├─ LocalProtocolError      our side asked for something MCP forbids (a bug)
+    │  └─ RemoteProtocolError     the peer did
+    │     ├─ InvalidParams
+    │     │  └─ ResourceNotFoundError
+    │     └─ MissingClientCapability
+    ├─ ToolError, ResourceError, PromptError     a handler's own words for the client
+    ├─ InvalidArguments           a tool's arguments do not fit its schema
+    ├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
+    ├─ StreamError: InvalidEventId, SlowReader
+    └─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+SESSION_NOT_FOUND = -32001
+"""What TypeScript servers send and people search for; legacy only."""
+RESOURCE_NOT_FOUND = -32002
+"""Legacy only; 2026-07-28 uses INVALID_PARAMS (SEP-2164)."""
+REQUEST_CANCELLED = -32800
+"""Ends the HTTP exchange of a cancelled legacy call; borrowed from LSP, as the Python SDK does."""
+HEADER_MISMATCH = -32020
+MISSING_CLIENT_CAPABILITY = -32021
+UNSUPPORTED_VERSION = -32022
+
+_LEGACY_STATUS = {PARSE_ERROR: 400, INVALID_REQUEST: 400, SESSION_NOT_FOUND: 404}
+_MODERN_STATUS = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    METHOD_NOT_FOUND: 404,
+    INVALID_PARAMS: 400,
+    HEADER_MISMATCH: 400,
+    MISSING_CLIENT_CAPABILITY: 400,
+    UNSUPPORTED_VERSION: 400,
+}
+
+
+def http_status(code: int, *, modern: bool) -> int:
+    """The HTTP status of a JSON-RPC error whose response head is still held back."""
+    return (_MODERN_STATUS if modern else _LEGACY_STATUS).get(code, 200)
+
+
+class McpError(Exception):
+    """Everything this package raises on purpose."""
+
+
+class ProtocolError(McpError):
+    """Becomes the JSON-RPC error `{code, message, data}`."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class LocalProtocolError(ProtocolError):
+    """Our side asked for something MCP forbids: a bug in the server or its handlers."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something MCP forbids."""
+
+
+class InvalidParams(RemoteProtocolError):
+    """-32602: the method exists, its params do not fit."""
+
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(INVALID_PARAMS, message, data)
+
+
+class ResourceNotFoundError(InvalidParams):
+    """No resource at `uri`; -32002 on the legacy wire, -32602 on the modern one."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"Resource not found: {uri}", {"uri": uri})
+        self.uri = uri
+
+
+class MissingClientCapability(RemoteProtocolError):
+    """-32021: the request needs a capability its client did not declare (2026-07-28 basic).
+
+    `required` is a ClientCapabilities object, such as `{"elicitation": {}}`.
+    """
+
+    def __init__(self, required: dict[str, Any]) -> None:
+        names = ", ".join(required)
+        super().__init__(
+            MISSING_CLIENT_CAPABILITY,
+            f"The client did not declare the capability this needs: {names}",
+            {"requiredCapabilities": required},
+        )
+        self.required = required
+
+
+class ToolError(McpError):
+    """A tool's failure in words meant for the model: an `isError` result with this text."""
+
+
+class ResourceError(McpError):
+    """A resource's failure in words meant for the client: -32603 with this text."""
+
+
+class PromptError(McpError):
+    """A prompt's failure in words meant for the client: -32603 with this text."""
+
+
+class InvalidArguments(McpError):
+    """A tool's arguments do not fit its schema: -32602 before 2025-11-25, `isError` since (SEP-1303)."""
+
+
+class SessionError(McpError):
+    """About a legacy session."""
+
+
+class SessionNotFound(SessionError):
+    """404: `reason` is one of unknown, deleted, expired, crashed, node_gone, elsewhere."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Session not found: {reason}")
+        self.reason = reason
+
+
+class TooManySessions(SessionError):
+    """503 on `initialize`: the node is at `max_sessions`, or it is draining."""
+
+
+class SessionClosed(SessionError):
+    """The session ended while this was running; `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Session closed: {reason}")
+        self.reason = reason
+
+
+class StreamError(McpError):
+    """About one message stream."""
+
+
+class InvalidEventId(StreamError):
+    """400: a `Last-Event-ID` we never issued."""
+
+
+class SlowReader(StreamError):
+    """The reader made no progress within the write deadline."""
+
+
+class ClientCallError(McpError):
+    """A request to the client (`ctx.elicit`, `ctx.sample`, …) has no answer."""
+
+
+class ClientRefused(ClientCallError):
+    """The client answered with the JSON-RPC error `code`."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(f"The client refused: {message} ({code})")
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class ClientTimeout(ClientCallError):
+    """The client did not answer in time; it was told with `notifications/cancelled`."""
+
+
+class NoBackChannel(ClientCallError):
+    """The client cannot be asked: it lacks the capability, or accepts no stream to be asked on."""

@@ -1,0 +1,38 @@
+"""`initialize`: what a legacy client offers and which version we settle on (basic/lifecycle)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.versions import LATEST_LEGACY, LEGACY_VERSIONS
+
+__all__ = ["Offer", "negotiate", "read_offer"]
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """A legacy client's `initialize` params, checked."""
+
+    version: str
+    capabilities: dict[str, Any]
+    client_info: dict[str, Any]
+
+
+def read_offer(params: dict[str, Any]) -> Offer:
+    """Raises InvalidParams naming the member that is missing or of the wrong type."""
+    version = params.get("protocolVersion")
+    if not isinstance(version, str):
+        raise InvalidParams("initialize lacks protocolVersion, a string")
+    capabilities, client_info = params.get("capabilities"), params.get("clientInfo")
+    if not isinstance(capabilities, dict):
+        raise InvalidParams("initialize lacks capabilities, an object")
+    if not isinstance(client_info, dict):
+        raise InvalidParams("initialize lacks clientInfo, an object")
+    return Offer(version, capabilities, client_info)
+
+
+def negotiate(requested: str) -> str:
+    """The requested version where we serve it, else our latest legacy one; never a modern one."""
+    return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY

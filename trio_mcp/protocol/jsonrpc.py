@@ -1,0 +1,182 @@
+"""JSON-RPC 2.0 messages, as MCP narrows them: bytes in, typed messages out, and back.
+
+Source: specification `basic/index` of every version. Ids are strings or integers, never null, float or bool;
+`params` is an object; a batch (an array) exists on 2025-03-26 only, so who accepts one decides that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from trio_mcp.protocol.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError, RemoteProtocolError
+
+__all__ = [
+    "Batch",
+    "InvalidMessage",
+    "Message",
+    "Notification",
+    "Reply",
+    "Request",
+    "RequestId",
+    "decode",
+    "encode",
+    "encode_error",
+    "encode_notification",
+    "encode_request",
+    "encode_result",
+]
+
+RequestId: TypeAlias = int | str
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """Wants an answer under its id."""
+
+    id: RequestId
+    method: str
+    params: dict[str, Any]
+
+
+class Notification(msgspec.Struct, frozen=True, gc=False):
+    """Wants none."""
+
+    method: str
+    params: dict[str, Any]
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """The peer's answer to a request of ours: `error` is None when it succeeded."""
+
+    id: RequestId
+    result: Any
+    error: dict[str, Any] | None
+
+
+class InvalidMessage(RemoteProtocolError):
+    """Bytes that are not a JSON-RPC message; `id` is the request's where it could be read."""
+
+    def __init__(self, code: int, message: str, id: RequestId | None = None) -> None:
+        super().__init__(code, message)
+        self.id = id
+
+
+Message: TypeAlias = Request | Notification | Reply
+Batch: TypeAlias = list[Message | InvalidMessage]
+
+
+class _Wire(msgspec.Struct, gc=False):
+    jsonrpc: Literal["2.0"]
+    method: str | UnsetType = UNSET
+    id: RequestId | UnsetType = UNSET
+    params: dict[str, Any] | UnsetType = UNSET
+    result: Any = UNSET
+    error: dict[str, Any] | UnsetType = UNSET
+
+
+_typed = msgspec.json.Decoder(_Wire)
+_untyped = msgspec.json.Decoder()
+
+
+def decode(body: bytes) -> Message | Batch:
+    """One message, or the elements of a batch; raises InvalidMessage."""
+    try:
+        return _message(_typed.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _diagnose(_parse(body))
+
+
+def _message(wire: _Wire) -> Message:
+    params: Any = {} if wire.params is UNSET else wire.params
+    if wire.method is not UNSET:
+        if wire.id is UNSET:
+            return Notification(wire.method, params)
+        return Request(wire.id, wire.method, params)
+    if wire.id is not UNSET and (wire.result is UNSET) != (wire.error is UNSET):
+        return Reply(wire.id, None if wire.result is UNSET else wire.result, None if wire.error is UNSET else wire.error)
+    raise InvalidMessage(
+        INVALID_REQUEST,
+        "A message has a method, or an id with exactly one of result and error",
+        None if wire.id is UNSET else wire.id,
+    )
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return _untyped.decode(body)
+    except RecursionError:
+        raise InvalidMessage(PARSE_ERROR, "The JSON is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidMessage(PARSE_ERROR, f"Not valid JSON in UTF-8: {error}") from None
+
+
+def _diagnose(value: Any) -> Message | Batch:
+    """Valid JSON that the fast path did not take: a batch, or a message to find fault with."""
+    if isinstance(value, list):
+        if not value:
+            raise InvalidMessage(INVALID_REQUEST, "A batch has at least one message")
+        return [_element(element) for element in value]
+    return _convert(value)
+
+
+def _element(value: Any) -> Message | InvalidMessage:
+    try:
+        return _convert(value)
+    except InvalidMessage as fault:
+        return fault
+
+
+def _convert(value: Any) -> Message:
+    try:
+        return _message(msgspec.convert(value, _Wire))
+    except msgspec.ValidationError as error:
+        raise InvalidMessage(INVALID_REQUEST, f"Not a JSON-RPC 2.0 message: {error}", _readable_id(value)) from None
+
+
+def _readable_id(value: Any) -> RequestId | None:
+    id = value.get("id") if isinstance(value, dict) else None
+    return id if isinstance(id, (int, str)) and not isinstance(id, bool) else None
+
+
+class _Result(msgspec.Struct, gc=False):
+    id: RequestId
+    result: Any
+    jsonrpc: str = "2.0"
+
+
+class _Outgoing(msgspec.Struct, gc=False, omit_defaults=True):
+    jsonrpc: str
+    id: RequestId | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    params: Any = UNSET
+    error: Any = UNSET
+
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+"""Any JSON value to bytes; NaN and infinities become null."""
+
+
+def encode_result(id: RequestId, result: dict[str, Any] | Raw) -> bytes:
+    """A success response; a `msgspec.Raw` result is copied as it stands."""
+    return _encoder.encode(_Result(id, result))
+
+
+def encode_error(id: RequestId | None, error: ProtocolError) -> bytes:
+    """An error response; without a readable id the member is left out, for null is not schema-valid."""
+    body = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        body["data"] = error.data
+    return _encoder.encode(_Outgoing("2.0", id=UNSET if id is None else id, error=body))
+
+
+def encode_notification(method: str, params: dict[str, Any] | None = None) -> bytes:
+    """A notification; `params` is left out when None."""
+    return _encoder.encode(_Outgoing("2.0", method=method, params=UNSET if params is None else params))
+
+
+def encode_request(id: RequestId, method: str, params: dict[str, Any]) -> bytes:
+    """A request of ours to a legacy client."""
+    return _encoder.encode(_Outgoing("2.0", id=id, method=method, params=params))

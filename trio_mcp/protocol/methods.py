@@ -1,0 +1,56 @@
+"""Every request method a client may send: from which version to which, and what the specification says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trio_mcp.protocol.versions import V2025_03_26, V2026_07_28
+
+__all__ = ["METHODS", "Method", "find_method"]
+
+_FOREVER = "9999-99-99"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One request method; `since` and `until` (exclusive) are protocol versions."""
+
+    since: str = V2025_03_26
+    until: str = _FOREVER
+    capability: str | None = None
+    """The server capability that offers it; without it the method does not exist here."""
+    name_param: str | None = None
+    """The param mirrored in the `Mcp-Name` header (2026-07-28 streamable-http)."""
+    cacheable: bool = False
+    """Its complete results carry `ttlMs` and `cacheScope` (2026-07-28 server/utilities/caching)."""
+    may_ask: bool = False
+    """It may end as `input_required` (2026-07-28 basic/patterns/mrtr)."""
+
+
+_LEGACY_ONLY = V2026_07_28
+
+METHODS: dict[str, Method] = {
+    "initialize": Method(until=_LEGACY_ONLY),
+    "ping": Method(until=_LEGACY_ONLY),
+    "logging/setLevel": Method(until=_LEGACY_ONLY, capability="logging"),
+    "resources/subscribe": Method(until=_LEGACY_ONLY, capability="resources"),
+    "resources/unsubscribe": Method(until=_LEGACY_ONLY, capability="resources"),
+    "tools/list": Method(capability="tools", cacheable=True),
+    "tools/call": Method(capability="tools", name_param="name", may_ask=True),
+    "resources/list": Method(capability="resources", cacheable=True),
+    "resources/templates/list": Method(capability="resources", cacheable=True),
+    "resources/read": Method(capability="resources", name_param="uri", cacheable=True, may_ask=True),
+    "prompts/list": Method(capability="prompts", cacheable=True),
+    "prompts/get": Method(capability="prompts", name_param="name", may_ask=True),
+    "completion/complete": Method(capability="completions"),
+    "server/discover": Method(since=V2026_07_28, cacheable=True),
+    "subscriptions/listen": Method(since=V2026_07_28),
+}
+
+
+def find_method(name: str, version: str) -> Method | None:
+    """The method as `version` knows it, or None."""
+    method = METHODS.get(name)
+    if method is None or not method.since <= version < method.until:
+        return None
+    return method

@@ -1,0 +1,299 @@
+"""How messages wait for a reader: bounded, append never blocks, replay is a cursor.
+
+    handler ──append──▶ EventLog ◀──cursor── Reader ──▶ one writer on one wire
+                          │
+                          └─ keeps what was read for a while: a client that was cut off resumes behind its last id
+
+A handler never waits for a reader here. Overflow drops oldest first what a client can miss: what it has read, log messages
+(counted), progress and change notices that a later one supersedes. Responses and requests are never dropped: if those
+alone exceed the bound, `append` raises `Overflow` and the owner ends the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import trio
+
+from trio_mcp.protocol.errors import SlowReader, StreamError
+from trio_mcp.protocol.jsonrpc import encode_notification
+
+__all__ = ["Answer", "Budget", "Entry", "EventLog", "Kind", "Overflow", "Reader"]
+
+MAX_EVENTS = 1_000
+MAX_STREAM_BYTES = 1024 * 1024
+MAX_SESSION_BYTES = 4 * 1024 * 1024
+
+
+class Overflow(StreamError):
+    """Messages that must not be dropped alone exceed the bound."""
+
+
+class Kind(Enum):
+    """How much a message matters when there is no room for it."""
+
+    VITAL = "vital"
+    """A response or a request to the client: never dropped unread."""
+    LATEST = "latest"
+    """Progress, list_changed, updated: the newest per key says it all."""
+    LOG = "log"
+    """`notifications/message`: dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One encoded JSON-RPC message, numbered from 1 in its stream."""
+
+    n: int
+    data: bytes
+    kind: Kind = Kind.VITAL
+    key: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole reply that came before anything else was said: it may still go out as plain JSON."""
+
+    body: bytes
+    status: int
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bytes that the logs of one session may hold together."""
+
+    limit: int = MAX_SESSION_BYTES
+    used: int = 0
+    reclaim: Callable[[], None] | None = None
+    """Asked once before anything is dropped: frees what is only kept for replay."""
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the logs hold more than they may."""
+        return self.used > self.limit
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """The one who reads a log now; a newer reader, or `close`, ends it."""
+
+    log: EventLog
+    cursor: int
+    closed: bool = False
+
+    async def batch(self) -> list[Entry]:
+        """What comes after the cursor, at least one entry; empty when there will be no more for this reader."""
+        log = self.log
+        while not self.closed:
+            if log.last > self.cursor:
+                return log.after(self.cursor)
+            if log.ended:
+                break
+            await log.changed()
+        return []
+
+    def wrote(self, entry: Entry) -> None:
+        """Everything up to `entry` is on the wire."""
+        self.cursor = entry.n
+        if not self.closed:
+            self.log.delivered(entry.n)
+
+    def close(self) -> None:
+        """End this reader cleanly; the log lives on."""
+        self.closed = True
+        self.log.wake()
+
+
+@dataclass(slots=True, eq=False)
+class EventLog:
+    """The messages of one stream. `expected` replies end it; None never ends by itself."""
+
+    budget: Budget
+    expected: int | None = None
+    batched: bool = False
+    """The replies answer a JSON-RPC batch: as plain JSON they go out as an array."""
+    max_events: int = MAX_EVENTS
+    max_bytes: int = MAX_STREAM_BYTES
+    last: int = 0
+    ended: bool = False
+    reader: Reader | None = None
+    _entries: dict[int, Entry] = field(default_factory=dict)
+    _bytes: int = 0
+    _delivered: int = 0
+    _latest: dict[Hashable, int] = field(default_factory=dict)
+    _lost_logs: int = 0
+    _held: list[tuple[bytes, int]] = field(default_factory=list)
+    _streaming: bool = False
+    _change: trio.Event | None = None
+
+    def append(self, data: bytes, kind: Kind = Kind.VITAL, key: Hashable = None) -> None:
+        """Never blocks. Raises Overflow when only messages that must not be dropped are left."""
+        if self.ended:
+            return
+        self.last += 1
+        self._entries[self.last] = Entry(self.last, data, kind, key)
+        self._bytes += len(data)
+        self.budget.used += len(data)
+        if key is not None:
+            self._latest[key] = self.last
+        if self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.exceeded:
+            self._make_room()
+        self.wake()
+
+    def finish(self, body: bytes, status: int) -> None:
+        """Append a reply; the last expected one ends the log. Raises Overflow as `append` does."""
+        if self.ended:
+            return
+        self._held.append((body, status))
+        try:
+            if self.last or self._streaming:
+                self._release_held()
+        finally:
+            if self.expected is not None:
+                self.expected -= 1
+                if self.expected <= 0:
+                    self.end()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self.wake()
+
+    def discard(self) -> None:
+        """Give the bytes back; nobody will read this log again."""
+        self.end()
+        self.budget.used -= self._bytes
+        self._bytes = 0
+        self._entries.clear()
+
+    def answer(self) -> Answer | None:
+        """The whole reply, while it may still go out as plain JSON."""
+        if not self.ended or self.last or not self._held:
+            return None
+        if self.batched:
+            return Answer(b"[" + b",".join(body for body, _ in self._held) + b"]", 200)
+        return Answer(*self._held[0])
+
+    def open_reader(self, after: int | None = None) -> Reader:
+        """A reader behind event `after`, or behind what was delivered; it takes the place of any other."""
+        if self.reader is not None:
+            self.reader.close()
+        self._streaming = True
+        self._release_held()
+        self.reader = Reader(self, self._delivered if after is None else after)
+        return self.reader
+
+    def after(self, cursor: int) -> list[Entry]:
+        """The kept entries behind `cursor`; a gap continues at the oldest kept one."""
+        if cursor + 1 in self._entries:
+            found = [entry for n in range(cursor + 1, self.last + 1) if (entry := self._entries.get(n))]
+        else:
+            found = [entry for entry in self._entries.values() if entry.n > cursor]
+        return self._with_loss_told(cursor, found)
+
+    async def changed(self) -> None:
+        """Wait for the next append, end or reader change."""
+        if self._change is None:
+            self._change = trio.Event()
+        await self._change.wait()
+
+    def wake(self) -> None:
+        """Let everybody who waits in `changed` look again."""
+        if self._change is not None:
+            self._change.set()
+            self._change = None
+
+    def delivered(self, n: int) -> None:
+        """Everything up to `n` reached a reader: it may now be dropped, and whoever flushes goes on."""
+        self._delivered = max(self._delivered, n)
+        self.wake()
+
+    async def flushed(self, deadline_seconds: float) -> None:
+        """Wait until a reader has what was appended so far; raises SlowReader when it takes too long."""
+        target = self.last
+        with trio.move_on_after(deadline_seconds) as patience:
+            while self._delivered < target and not self.ended:
+                await self.changed()
+        if patience.cancelled_caught:
+            raise SlowReader(f"The client read nothing for {deadline_seconds:g} s")
+
+    @property
+    def unread(self) -> int:
+        """How many events wait for a reader."""
+        return self.last - self._delivered
+
+    def _release_held(self) -> None:
+        for body, _ in self._held:
+            self._append_reply(body)
+        self._held.clear()
+
+    def _append_reply(self, body: bytes) -> None:
+        ended, self.ended = self.ended, False
+        try:
+            self.append(body)
+        finally:
+            self.ended = ended
+
+    def _with_loss_told(self, cursor: int, found: list[Entry]) -> list[Entry]:
+        gap = _first_gap(cursor, found) if self._lost_logs else None
+        if gap is None:
+            return found
+        text = f"{self._lost_logs} log messages were dropped: they came faster than they were read"
+        params = {"level": "warning", "logger": "trio_mcp", "data": text}
+        self._lost_logs = 0
+        notice = encode_notification("notifications/message", params)
+        # It takes the number of a message that was lost, so event ids stay unique and only grow.
+        return [*found[:gap], Entry(found[gap].n - 1, notice, Kind.LOG), *found[gap:]]
+
+    def _make_room(self) -> None:
+        if self.budget.exceeded and self.budget.reclaim is not None:
+            self.budget.reclaim()
+        for droppable in (self._superseded, self._missable):
+            for entry in list(self._entries.values()):
+                if not self._full:
+                    return
+                if entry.n != self.last and droppable(entry):
+                    self._drop(entry)
+        if self._overflowing:
+            raise Overflow("More responses and requests wait than the stream may hold")
+
+    @property
+    def _full(self) -> bool:
+        return self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.exceeded
+
+    @property
+    def _overflowing(self) -> bool:
+        # The newest does not count: a single large result is taken whatever its size.
+        newest = len(self._entries[self.last].data)
+        return (
+            self._bytes - newest > self.max_bytes
+            or len(self._entries) > self.max_events
+            or self.budget.used - newest > self.budget.limit
+        )
+
+    def _superseded(self, entry: Entry) -> bool:
+        if entry.n <= self._delivered or entry.kind is Kind.LOG:
+            return True
+        return entry.kind is Kind.LATEST and self._latest.get(entry.key) != entry.n
+
+    def _missable(self, entry: Entry) -> bool:
+        return entry.kind is not Kind.VITAL
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.n]
+        self._bytes -= len(entry.data)
+        self.budget.used -= len(entry.data)
+        if self._latest.get(entry.key) == entry.n:
+            del self._latest[entry.key]
+        if entry.kind is Kind.LOG and entry.n > self._delivered:
+            self._lost_logs += 1
+
+
+def _first_gap(cursor: int, found: list[Entry]) -> int | None:
+    for index, entry in enumerate(found):
+        if entry.n > cursor + 1:
+            return index
+        cursor = entry.n
+    return None

@@ -45,7 +45,7 @@ def install(manifest: Path, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     shutil.copy(manifest, into / "package.json")
     npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [node(), npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+    command = [str(node()), str(npm), "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(command, cwd=into, env=environment(), check=True)
 
 

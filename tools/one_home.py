@@ -1,5 +1,7 @@
 """An import-linter contract: each of some libraries is imported by one module at most, whichever it is."""
 
+from typing import cast
+
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
@@ -13,7 +15,7 @@ class OneHome(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Broken when two modules or more import the same library directly."""
-        homes = {library: _importers(graph, library) for library in self.libraries}
+        homes = {library: _importers(graph, library) for library in cast("list[str]", self.libraries)}
         crowded = {library: sorted(modules) for library, modules in homes.items() if len(modules) > 1}
         return ContractCheck(kept=not crowded, metadata={"crowded": crowded})
 

@@ -1,0 +1,200 @@
+"""The official conformance suite against a server of ours, warnings counted.
+
+The suite's own exit code ignores warnings and its summary does not show them, so its `checks.json` files are read.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.node import MissingNode, environment, node, package_file
+from tools.report import table, today, write
+from tools.served import FRONTS, ServerFailed, served
+
+__all__ = ["RUNS", "Outcome", "Problem", "Run", "conform", "suite_version"]
+
+PACKAGE = "@modelcontextprotocol/conformance"
+MAY_FAIL = "tasks-"
+"""Scenarios of an extension we do not offer; nothing scores them."""
+RUN_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of the suite, and how many scenarios it must visit: a run that skips all would pass otherwise."""
+
+    name: str
+    options: tuple[str, ...]
+    scenarios: int
+    unscored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A check that failed or warned."""
+
+    scenario: str
+    check: str
+    status: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.scenario}: {self.check}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run found."""
+
+    run: Run
+    exit_code: int
+    scenarios: int
+    counts: Counter[str]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def excused(self) -> list[Problem]:
+        """Problems of unscored scenarios that may fail."""
+        return [p for p in self.problems if self.run.unscored and p.scenario.startswith(MAY_FAIL)]
+
+    @property
+    def faults(self) -> list[str]:
+        """Why this run does not pass; empty when it does."""
+        return [*self._run_faults(), *(str(p) for p in self.problems if p not in self.excused)]
+
+    def _run_faults(self) -> Iterator[str]:
+        if self.exit_code:
+            yield f"the suite exited with {self.exit_code}"
+        if self.scenarios != self.run.scenarios:
+            yield f"{self.scenarios} scenarios ran, not {self.run.scenarios}"
+
+
+def _suite(version: str, scenarios: int) -> Run:
+    return Run(f"--suite all {version}", ("--suite", "all", "--spec-version", version), scenarios)
+
+
+def _requirements(version: str, scenarios: int) -> Run:
+    return Run(f"--requirements {version}", ("--requirements", version), scenarios, unscored=True)
+
+
+RUNS = (
+    _suite("2025-03-26", 1),
+    _suite("2025-06-18", 27),
+    _suite("2025-11-25", 33),
+    _suite("2026-07-28", 40),
+    _requirements("2025-11-25", 33),
+    _requirements("2026-07-28", 50),
+)
+"""The counts are those of the suite version that tests/clients/package.json pins."""
+
+
+def suite_version() -> str:
+    """The version of the installed suite; raises `MissingNode`."""
+    return str(json.loads(package_file(f"{PACKAGE}/package.json").read_text())["version"])
+
+
+def conform(run: Run, url: str) -> Outcome:
+    """Run the suite against the server at `url`, a loopback address; raises `MissingNode`."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(node()), str(package_file(f"{PACKAGE}/dist/index.js")), "server", "--url", url]
+        done = subprocess.run(
+            [*command, *run.options, "-o", folder],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        files = sorted(Path(folder).glob("**/checks.json"))
+        checks = [(_scenario(file), check) for file in files for check in json.loads(file.read_text())]
+        return Outcome(run, done.returncode, len(files), _counts(checks), list(_problems(checks)))
+
+
+def _scenario(file: Path) -> str:
+    """The folder is called `server-<scenario>-<ISO time>`."""
+    return re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", file.parent.name)
+
+
+def _counts(checks: Iterable[tuple[str, dict[str, Any]]]) -> Counter[str]:
+    return Counter(check["status"] for _, check in checks)
+
+
+def _problems(checks: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Problem]:
+    for scenario, check in checks:
+        if check["status"] in {"FAILURE", "WARNING"}:
+            text = check.get("errorMessage") or check.get("description", "")
+            yield Problem(scenario, check["id"], check["status"], str(text))
+
+
+HEADINGS = ("front", "run", "scenarios", "passed", "failed", "warned", "failed, unscored", "verdict")
+
+
+def _row(front: str, outcome: Outcome) -> tuple[str, ...]:
+    failed, warned = (_count(outcome, status) for status in ("FAILURE", "WARNING"))
+    numbers = (outcome.scenarios, outcome.counts["SUCCESS"], failed, warned, len(outcome.excused))
+    return (front, outcome.run.name, *map(str, numbers), "fails" if outcome.faults else "passes")
+
+
+def _count(outcome: Outcome, status: str) -> int:
+    return sum(problem.status == status for problem in outcome.problems if problem not in outcome.excused)
+
+
+def _excuses(outcomes: Iterable[Outcome]) -> str:
+    names = sorted({problem.scenario for outcome in outcomes for problem in outcome.excused})
+    return f"Unscored scenarios that fail: {', '.join(names) or 'none'}."
+
+
+def _document(rows: Sequence[tuple[str, ...]], outcomes: Sequence[Outcome]) -> str:
+    return (
+        "# Conformance\n\n"
+        f"`make conformance` on {today()}: `{PACKAGE}` {suite_version()} against `examples/everything.py`, "
+        "no expected-failures file, warnings counted.\n\n"
+        f"{table(HEADINGS, rows)}\n{_excuses(outcomes)}\n"
+        "They belong to the tasks extension, which this server does not offer.\n"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    ask = argparse.ArgumentParser(description="Run the official conformance suite against a server.")
+    ask.add_argument("--front", choices=sorted(FRONTS), help="only this front of ours (default: both)")
+    ask.add_argument("--command", help="another server; {port} is filled in")
+    ask.add_argument("--write", type=Path, help="write the result to this Markdown file")
+    return ask.parse_args()
+
+
+def main() -> int:
+    """`python -m tools.conformance`: 0 when every run passes."""
+    given = _arguments()
+    fronts = {"command": tuple(shlex.split(given.command))} if given.command else FRONTS
+    try:
+        outcomes = [(front, o) for front in fronts if given.front in {None, front} for o in _against(fronts[front])]
+    except (MissingNode, ServerFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    rows = [_row(front, outcome) for front, outcome in outcomes]
+    print(table(HEADINGS, rows))
+    print(_excuses(outcome for _, outcome in outcomes))
+    for front, outcome in outcomes:
+        for fault in outcome.faults:
+            print(f"{front}, {outcome.run.name}: {fault}")
+    if given.write:
+        write(given.write, _document(rows, [outcome for _, outcome in outcomes]))
+    return int(any(outcome.faults for _, outcome in outcomes))
+
+
+def _against(command: Sequence[str]) -> list[Outcome]:
+    with served(command) as server:
+        return [conform(run, server.url) for run in RUNS]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+// What a client could do, as one JSON line: {step: "ok" or why not}.
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const STEP_MS = 10_000;
+
+/** Collects the verdicts; a step that fails or hangs does not keep the next from running. */
+export class Steps {
+  verdicts = {};
+
+  async step(name, body) {
+    const late = new AbortController();
+    const deadline = sleep(STEP_MS, null, { signal: late.signal }).then(() => {
+      throw new Error(`not done within ${STEP_MS / 1000} s`);
+    });
+    try {
+      await Promise.race([body(), deadline]);
+      this.verdicts[name] = 'ok';
+    } catch (error) {
+      this.verdicts[name] = `${error.name}: ${error.message}`;
+    } finally {
+      late.abort();
+      deadline.catch(() => {});
+    }
+    return this.verdicts[name] === 'ok';
+  }
+
+  print() {
+    console.log(JSON.stringify(this.verdicts));
+  }
+}
+
+/** A fetch that keeps the `Last-Event-ID` headers that went out. */
+export function watchingFetch(lastEventIds) {
+  return (url, options) => {
+    const last = new Headers(options?.headers).get('last-event-id');
+    if (last) lastEventIds.push(last);
+    return fetch(url, options);
+  };
+}
+
+export const textOf = (result) => result.content.map((block) => block.text ?? '').join('');
+
+/** The steps after `connect`, for both generations of the client; `client` adapts what differs between them. */
+export async function converse(steps, client) {
+  const call = async (name, args = {}, options = {}) => textOf(await client.call(name, args, options));
+
+  await steps.step('list', async () => {
+    const names = (await client.listTools()).map((tool) => tool.name);
+    assert(names.includes('add'), `no tool "add" in ${names}`);
+  });
+  await steps.step('call', async () => assert.equal(await call('add', { a: 1, b: 2 }), '3'));
+  await steps.step('progress', async () => {
+    const got = [];
+    await call('test_tool_with_progress', {}, { onprogress: ({ progress }) => got.push(progress) });
+    assert.deepEqual(got, [0, 50, 100]);
+  });
+  await steps.step('notification', async () => {
+    const listening = await client.listen();
+    await call('test_trigger_tool_change');
+    await client.toolsChanged;
+    await listening?.close();
+  });
+  await steps.step('elicitation', async () => {
+    const answer = await call('test_elicitation', { message: 'Who are you?' });
+    assert.deepEqual(client.questions, ['Who are you?']);
+    assert(answer.includes('accept') && answer.includes('ada'), answer);
+  });
+  await steps.step('cancellation', async () => {
+    const before = Number(await call('cancelled_count'));
+    const stop = new AbortController();
+    const slow = call('slow', { seconds: 30 }, { signal: stop.signal });
+    setTimeout(() => stop.abort('the test says so'), 1000);
+    await assert.rejects(slow);
+    while (Number(await call('cancelled_count')) === before) await sleep(50);
+  });
+  if (client.resumes) {
+    await steps.step('resume', async () => {
+      assert(await call('test_reconnection'), 'no answer');
+      assert(client.lastEventIds.length > 0, 'the stream was never cut: no request carried Last-Event-ID');
+    });
+  }
+}
+
+/** A session that was ended must be unknown to the server. */
+export async function assertForgotten(url, sessionId) {
+  assert(sessionId, 'the server gave no session id');
+  const answer = await fetch(url, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+      'mcp-session-id': sessionId,
+    },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list' }),
+  });
+  assert.equal(answer.status, 404, `after the close the session answers ${answer.status}`);
+}

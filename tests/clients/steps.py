@@ -1,0 +1,48 @@
+"""What a client could do, as one JSON line: `{step: "ok" or why not}`. Runs in any environment that has anyio."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import anyio
+
+__all__ = ["Steps", "text_of"]
+
+STEP_SECONDS = 10.0
+CONVERSATION_SECONDS = 90.0
+
+
+class Steps:
+    """Collects the verdicts; a step that fails or hangs does not keep the next from running."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, str] = {}
+
+    @asynccontextmanager
+    async def step(self, name: str) -> AsyncIterator[None]:
+        """The block's exception, or its being late, becomes the verdict."""
+        self.verdicts[name] = f"not done within {STEP_SECONDS:.0f} s"
+        with anyio.move_on_after(STEP_SECONDS):
+            try:
+                yield
+            except Exception as error:  # the boundary: whatever a client raises is its verdict
+                self.verdicts[name] = f"{type(error).__name__}: {error}"
+            else:
+                self.verdicts[name] = "ok"
+
+    @asynccontextmanager
+    async def conversation(self) -> AsyncIterator[None]:
+        """Around opening and closing the client; what they raise fails `connect` or `close`."""
+        try:
+            with anyio.fail_after(CONVERSATION_SECONDS):
+                yield
+        except Exception as error:  # the same boundary, between the steps
+            self.verdicts["close" if "connect" in self.verdicts else "connect"] = f"{type(error).__name__}: {error}"
+
+    def print(self) -> None:
+        print(json.dumps(self.verdicts), flush=True)
+
+
+def text_of(blocks: Iterable[object]) -> str:
+    """The text of a result's content."""
+    return "".join(str(getattr(block, "text", "")) for block in blocks)

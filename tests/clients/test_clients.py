@@ -1,0 +1,21 @@
+"""The clients people use can do with our server all they can do."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tools.clients import CLIENTS, Client, verdicts
+from tools.served import EVERYTHING, Served, served
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    with served(EVERYTHING) as server:
+        yield server
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
+def test_every_step_of_every_client_works(server: Served, client: Client) -> None:
+    assert verdicts(client, server.url) == dict.fromkeys(client.steps, "ok")

@@ -1,0 +1,163 @@
+"""The clients people use, against a server of ours: what each could do."""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.node import PACKAGES, MissingNode, environment, node, package_file
+from tools.report import table, today, write
+from tools.served import EVERYTHING, ServerFailed, served
+
+__all__ = ["CLIENTS", "STEPS", "Client", "verdicts"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPTS = REPOSITORY / "tests" / "clients"
+PYTHON_1_30 = REPOSITORY / ".cache" / "python-1.30" / "bin" / "python"
+INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+CLIENT_SECONDS = 120
+
+STEPS = ("connect", "list", "call", "progress", "notification", "elicitation", "cancellation", "resume", "close")
+SESSIONLESS = tuple(step for step in STEPS if step != "resume")
+"""2026-07-28 has no resumption."""
+ONE_SHOT = ("connect", "list", "call")
+"""Each command of the Inspector is a process that connects, asks one thing and ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client to run, and the steps it must report: one it leaves out is a failure too."""
+
+    name: str
+    script: str
+    mode: str
+    steps: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.name} {self.mode}"
+
+
+CLIENTS = (
+    Client("Python mcp 2.3", "python_2_3.py", "legacy", STEPS),
+    Client("Python mcp 2.3", "python_2_3.py", "auto", SESSIONLESS),
+    Client("Python mcp 1.30", "python_1_30.py", "legacy", STEPS),
+    Client("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy", STEPS),
+    Client("TypeScript client 2.4", "typescript_2_4.mjs", "legacy", STEPS),
+    Client("TypeScript client 2.4", "typescript_2_4.mjs", "auto", SESSIONLESS),
+    Client("Inspector CLI 2.12", "inspector.py", "legacy", ONE_SHOT),
+    Client("Inspector CLI 2.12", "inspector.py", "auto", ONE_SHOT),
+)
+
+
+def verdicts(client: Client, url: str) -> dict[str, str]:
+    """`ok` or the reason for each step `client` must report; raises `MissingNode` when it is not installed."""
+    try:
+        done = subprocess.run(
+            [*_command(client), url, client.mode],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CLIENT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return dict.fromkeys(client.steps, f"the client did not end within {CLIENT_SECONDS} s")
+    return _complete(client, done)
+
+
+def _complete(client: Client, done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+    """A step that was never reached says how the client ended."""
+    lines = done.stdout.strip().splitlines()
+    try:
+        said: Mapping[str, str] = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        said = {}
+    ending = f"not reached (exit {done.returncode}) {done.stderr.strip()[-500:]}".strip()
+    return {step: said.get(step, ending) for step in client.steps}
+
+
+def _command(client: Client) -> list[str]:
+    if client.script.endswith(".mjs"):
+        return [str(node()), str(_beside_packages(client.script))]
+    return [str(_python(client)), str(SCRIPTS / client.script), *_inspector(client)]
+
+
+def _python(client: Client) -> Path:
+    if client.script != "python_1_30.py":
+        return Path(sys.executable)
+    if not PYTHON_1_30.exists():
+        raise MissingNode("mcp 1.30 is not installed. Install it with: make .cache/.python-1.30")
+    return PYTHON_1_30
+
+
+def _inspector(client: Client) -> list[str]:
+    return [str(node()), str(package_file(INSPECTOR))] if client.script == "inspector.py" else []
+
+
+def _beside_packages(script: str) -> Path:
+    """Node looks for packages beside the script, so a script runs from where they are installed."""
+    package_file("@modelcontextprotocol/client/package.json")
+    for name in (script, "steps.mjs"):
+        shutil.copy(SCRIPTS / name, PACKAGES / name)
+    return PACKAGES / script
+
+
+def _row(client: Client, results: Mapping[str, str]) -> list[str]:
+    return [client.name, client.mode, *(_cell(results.get(step)) for step in STEPS)]
+
+
+def _cell(verdict: str | None) -> str:
+    return "-" if verdict is None else "ok" if verdict == "ok" else "**no**"
+
+
+def _document(text: str) -> str:
+    return (
+        "# Clients\n\n"
+        f"`make clients` on {today()}, each client against `examples/everything.py`. *legacy* is a session of 2025-11-25, "
+        "*auto* is what the client negotiates by itself: 2026-07-28.\n\n"
+        f"{text}\n"
+        "A hyphen: the client or the version has no such thing (2026-07-28 has no resumption; the Inspector's commands are one\n"
+        "request each, `tools/list` with `--strict`).\n"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    ask = argparse.ArgumentParser(description="Run the clients people use against a server.")
+    ask.add_argument("--command", help="another server; {port} is filled in")
+    ask.add_argument("--only", default="", help="clients whose name contains this")
+    ask.add_argument("--write", type=Path, help="write the result to this Markdown file")
+    return ask.parse_args()
+
+
+def _run(command: Sequence[str], only: str) -> dict[Client, dict[str, str]]:
+    with served(command) as server:
+        return {client: verdicts(client, server.url) for client in CLIENTS if only.lower() in client.id.lower()}
+
+
+def main() -> int:
+    """`python -m tools.clients`: 0 when every client could do everything."""
+    given = _arguments()
+    try:
+        results = _run(shlex.split(given.command) if given.command else EVERYTHING, given.only)
+    except (MissingNode, ServerFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    text = table(("client", "mode", *STEPS), [_row(client, found) for client, found in results.items()])
+    print(text)
+    faults = [(c, step, verdict) for c, found in results.items() for step, verdict in found.items() if verdict != "ok"]
+    for client, step, verdict in faults:
+        print(f"{client.id}: {step}: {verdict}")
+    if given.write:
+        write(given.write, _document(text))
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

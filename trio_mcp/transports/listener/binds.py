@@ -1,0 +1,89 @@
+"""Addresses to listen on: TCP, Unix sockets, inherited descriptors."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Sequence
+
+import trio
+
+__all__ = ["open_listeners"]
+
+BACKLOG = 2048
+"""A burst of reconnecting clients after a deploy waits here; the kernel caps it at its own limit."""
+
+
+async def open_listeners(binds: Sequence[str], backlog: int = BACKLOG) -> list[trio.SocketListener]:
+    """Listen on every bind: `host:port`, `[v6]:port`, `unix:/path` or `fd://3`.
+
+    Raises ValueError for text that is none of these, OSError when an address cannot be had; then none is left open.
+    """
+    listeners: list[trio.SocketListener] = []
+    try:
+        for bind in binds:
+            listeners += await _open(bind, backlog)
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
+
+
+async def _open(bind: str, backlog: int) -> list[trio.SocketListener]:
+    if bind.startswith("unix:"):
+        return [_open_unix(bind.removeprefix("unix:"), backlog)]
+    if bind.startswith("fd://"):
+        return [_adopt(bind, backlog)]
+    host, port = _host_and_port(bind)
+    return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+
+
+def _host_and_port(bind: str) -> tuple[str | None, int]:
+    host, colon, port = bind.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{bind!r}: an IPv6 address belongs in brackets, as in [::1]:8000")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{bind!r} is not host:port, [v6]:port, unix:/path or fd://number")
+    return host or None, int(port)
+
+
+def _open_unix(path: str, backlog: int) -> trio.SocketListener:
+    """The socket answers to our own user alone; whoever else needs it gets at it through its folder or a chmod."""
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(path)
+        os.chmod(path, 0o600)
+        listening.listen(backlog)
+    except BaseException:
+        listening.close()
+        raise
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket a dead server left at `path`; raises OSError when a live one answers there."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def _adopt(bind: str, backlog: int) -> trio.SocketListener:
+    number = bind.removeprefix("fd://")
+    if not number.isascii() or not number.isdigit():
+        raise ValueError(f"{bind!r}: a descriptor is a number, as in fd://3")
+    listening = socket.socket(fileno=int(number))
+    listening.listen(backlog)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))

@@ -1,0 +1,192 @@
+"""One connection: its exchanges, one after the other, in one task.
+
+wire ──▶ HeadReader ──▶ Exchange ──▶ app
+  ▲                        │
+  └── refusal / response ◀─┘        errors of all of them end here
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import trio
+
+from trio_mcp.transports.listener.asgi import ASGIApp
+from trio_mcp.transports.listener.errors import ClientDisconnected, Refusal
+from trio_mcp.transports.listener.exchange import Exchange
+from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.lines import refusal
+from trio_mcp.transports.listener.parsing import HeadReader
+from trio_mcp.transports.listener.wire import Wire
+
+__all__ = ["Connection", "Front"]
+
+LINGER_SECONDS = 1.0
+"""Closing with unread bytes resets the connection and may destroy our last answer on its way: read on so long."""
+LINGER_BYTES = 1024 * 1024
+"""Read so much at most for the sake of that answer."""
+CLOSE_SECONDS = 1.0
+"""For what a stream says when it closes (TLS); a socket needs none of it."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Front:
+    """What all connections of a server share."""
+
+    app: ASGIApp
+    limits: Limits
+    idle: IdleConnections
+    stopping: bool = False
+
+    def is_stopping(self) -> bool:
+        return self.stopping
+
+
+class Connection:
+    """Serves requests from `wire` until either side ends it. To be made in the task that runs it."""
+
+    __slots__ = ("_context", "_data", "_dismissed", "_exchange", "_front", "_gone", "_task", "_wire")
+
+    def __init__(self, front: Front, wire: Wire) -> None:
+        self._front = front
+        self._wire = wire
+        self._data = b""
+        self._exchange: Exchange | None = None
+        self._gone = False
+        self._dismissed = False
+        self._task = trio.lowlevel.current_task()
+        self._context = self._task.context
+
+    async def run(self) -> None:
+        """Returns when the connection is closed. Contains every error of peer and app: this is their boundary."""
+        try:
+            self._wire.on_hangup(self._hang_up)
+            while await self._serve_one():
+                pass
+            await self._part()
+        except ClientDisconnected as error:
+            logger.debug("%s: %s", self._wire.client, error)
+        except Refusal as error:
+            await self._refuse(error)
+        except Exception as error:
+            await self._fail(error)
+        finally:
+            self._front.idle.discard(self)
+            if self._cut_short():
+                self._wire.abort()
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._wire.close()
+
+    def dismiss(self) -> None:
+        """End an idle connection; a request that has already reached us is still answered."""
+        self._dismissed = True
+        self._wire.stop_reading()
+
+    def _hang_up(self) -> None:
+        # Our own `stop_reading` looks the same to the kernel.
+        if self._dismissed:
+            return
+        self._gone = True
+        if self._exchange is not None:
+            self._exchange.disconnect()
+
+    async def _serve_one(self) -> bool:
+        """One exchange; False when it was the last, or none came."""
+        head = await self._next_head()
+        if head is None:
+            return False
+        exchange = Exchange(self._wire, self._front.limits, head, self._data, self._front.is_stopping)
+        self._exchange = exchange
+        if self._gone:
+            exchange.disconnect()
+        await self._front.app(exchange.scope(), exchange.receive, exchange.send)
+        exchange.finish()
+        if not exchange.response.keep_alive:
+            return False
+        self._data = exchange.rest
+        self._exchange = None
+        return True
+
+    async def _next_head(self) -> Head | None:
+        # Takes effect with the next step of this task: what an app sets must not reach the connection's next request.
+        self._task.context = self._context.copy()
+        data = self._data
+        if data:
+            await trio.lowlevel.checkpoint()
+        else:
+            data = await self._wait_for_request()
+        if not data:
+            return None
+        reader = HeadReader(self._front.limits.head_bytes)
+        head = reader.feed(data)
+        if head is None:
+            head = await self._rest_of_head(reader)
+        self._data = reader.rest
+        return head
+
+    async def _wait_for_request(self) -> bytes:
+        self._front.idle.add(self)
+        if self._front.stopping:
+            self.dismiss()
+        data = await self._wire.receive()
+        self._front.idle.discard(self)
+        return data
+
+    async def _rest_of_head(self, reader: HeadReader) -> Head | None:
+        with trio.move_on_after(self._front.limits.head_seconds):
+            while data := await self._wire.receive():
+                head = reader.feed(data)
+                if head is not None:
+                    return head
+            return None
+        if reader.started:
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request head took too long")
+        return None
+
+    def _cut_short(self) -> bool:
+        """A response has begun that will not be completed: its end must not look like one."""
+        exchange = self._exchange
+        return exchange is not None and exchange.response.begun and not exchange.response.complete
+
+    async def _fail(self, error: Exception) -> None:
+        """The app raised: its own fault, unless its client had left or sent a bad body before."""
+        exchange = self._exchange
+        if exchange is not None and exchange.refusal is not None:
+            await self._refuse(exchange.refusal)
+        elif exchange is not None and exchange.gone:
+            logger.info("%s: the app ended with %r after its client had left", self._wire.client, error)
+        else:
+            logger.error("%s: the app failed", self._wire.client, exc_info=error)
+            await self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal Server Error"))
+
+    async def _refuse(self, error: Refusal) -> None:
+        exchange = self._exchange
+        if exchange is not None and exchange.response.begun:
+            return
+        logger.debug("%s: %d %s", self._wire.client, error.status, error.reason)
+        try:
+            await self._wire.send_all(refusal(error, head_only=exchange is not None and exchange.asks_head_only))
+            await self._linger()
+        except ClientDisconnected as gone:
+            logger.debug("%s: %s", self._wire.client, gone)
+
+    async def _part(self) -> None:
+        """Close after an answer: without ado, when there is nothing left to read."""
+        exchange = self._exchange
+        if exchange is None or exchange.gone:
+            return
+        if not exchange.all_read or exchange.rest or self._wire.receive_now():
+            await self._linger()
+
+    async def _linger(self) -> None:
+        left = LINGER_BYTES
+        with trio.move_on_after(LINGER_SECONDS):
+            await self._wire.finish_sending()
+            while left > 0 and (data := await self._wire.receive()):
+                left -= len(data)

@@ -1,0 +1,211 @@
+"""One request and its response, as the app sees them: `receive` and `send`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import trio
+
+from trio_mcp.transports.listener.asgi import Message, Scope
+from trio_mcp.transports.listener.body import body_of
+from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled, Refusal, ResponseError
+from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.lines import CONTINUE
+from trio_mcp.transports.listener.response import Response
+from trio_mcp.transports.listener.wire import Wire
+
+__all__ = ["DISCONNECT_EXTENSION", "Exchange"]
+
+DISCONNECT_EXTENSION = "trio_mcp.disconnect"
+"""`scope["extensions"][this]["register"](callback)`: a disconnect without a task that waits for it."""
+
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+
+logger = logging.getLogger(__name__)
+
+
+class Exchange:
+    """Reads the request's body as the app asks for it, and writes the response.
+
+    A peer that closes its sending half counts as disconnected, as with nginx and uvicorn: the app learns so at once.
+    What it still sends is written all the same, until the kernel says that nobody is there.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_deadline",
+        "_callbacks",
+        "_closing",
+        "_delivered",
+        "_ended",
+        "_head",
+        "_limits",
+        "_payload",
+        "_wire",
+        "gone",
+        "refusal",
+        "response",
+        "rest",
+    )
+
+    def __init__(self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool]) -> None:
+        self._wire = wire
+        self._limits = limits
+        self._head = head
+        self._closing = closing
+        self._body = body_of(head, limits.body_bytes)
+        self._payload, self.rest = self._body.take(data)
+        self._body_deadline: float | None = None
+        self._delivered = False
+        self._callbacks: list[Callable[[], None]] = []
+        self._ended: trio.Event | None = None
+        self.response = Response(head)
+        self.gone = False
+        self.refusal: Refusal | None = None
+        """Why the rest of the body could not be read; the app saw a disconnect."""
+
+    @property
+    def all_read(self) -> bool:
+        """No byte of the request is still to come."""
+        return self._body.complete
+
+    @property
+    def asks_head_only(self) -> bool:
+        """A HEAD request: no answer to it has a body."""
+        return self._head.method == "HEAD"
+
+    def scope(self) -> Scope:
+        """The ASGI connection scope."""
+        head = self._head
+        raw_path, _, query = head.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": head.http_version,
+            "server": self._wire.server,
+            "client": self._wire.client,
+            "scheme": "http",
+            "method": head.method,
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": head.headers,
+            "extensions": {DISCONNECT_EXTENSION: {"register": self.register}},
+        }
+
+    def register(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when the peer disconnects; now, if it has. It must not block or raise."""
+        if self.gone:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def disconnect(self) -> None:
+        """The peer is gone: tell the app."""
+        self.gone = True
+        self._end()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def _end(self) -> None:
+        if self._ended is not None:
+            self._ended.set()
+
+    async def receive(self) -> Message:
+        """ASGI `receive`: the body in pieces, then `http.disconnect` when the peer went or the response is complete."""
+        if self._delivered:
+            return await self._disconnected()
+        payload, self._payload = self._payload, b""
+        while not payload and not self._body.complete:
+            if self.gone or not await self._read_body():
+                return {"type": "http.disconnect"}
+            payload, self._payload = self._payload, b""
+        self._delivered = self._body.complete
+        return {"type": "http.request", "body": payload, "more_body": not self._delivered}
+
+    async def _disconnected(self) -> Message:
+        while not self.gone and not self.response.complete:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+        return {"type": "http.disconnect"}
+
+    async def _read_body(self) -> bool:
+        """Read once; False when there will be no more."""
+        try:
+            data = await self._receive_body()
+            if data:
+                self._payload, self.rest = self._body.take(data)
+                return True
+        except Refusal as refusal:
+            self.refusal = refusal
+        except ClientDisconnected as error:
+            logger.debug("%s: %s", self._wire.client, error)
+        self.disconnect()
+        return False
+
+    async def _receive_body(self) -> bytes:
+        if self._head.expects_continue:
+            self._head.expects_continue = False
+            await self._write(CONTINUE)
+        data = self._wire.receive_now()
+        if data is None:
+            data = await self._wait_for_body()
+        return data
+
+    async def _wait_for_body(self) -> bytes:
+        if self._body_deadline is None:
+            self._body_deadline = trio.current_time() + self._limits.body_seconds
+        with trio.move_on_at(self._body_deadline):
+            return await self._wire.receive()
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body took too long")
+
+    async def send(self, message: Message) -> None:
+        """ASGI `send`; raises ClientDisconnected when the peer is gone, ResponseError when the app is wrong."""
+        match message["type"]:
+            case "http.response.body":
+                await self._send_body(message.get("body", b""), message.get("more_body", False))
+            case "http.response.start":
+                self.response.start(message)
+            case other:
+                raise ResponseError(f"{other!r} cannot be sent here")
+
+    async def _send_body(self, data: bytes, more: bool) -> None:
+        response = self.response
+        if not response.begun:
+            # What has not been read by now would be taken for the next request.
+            response.keep_alive = response.keep_alive and self._body.complete and not self._closing()
+        await self._write(response.body(data, more))
+        if more:
+            # An app that streams to a fast reader would never let others run.
+            await trio.lowlevel.checkpoint()
+        else:
+            self._end()
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            sent = self._wire.send_now(data)
+            if sent < len(data):
+                await self._wire.send_all(data[sent:])
+        except ClientDisconnected as error:
+            self._report(error)
+            self.disconnect()
+            raise
+
+    def _report(self, error: ClientDisconnected) -> None:
+        level = logging.INFO if isinstance(error, ClientStalled) else logging.DEBUG
+        logger.log(level, "%s: %s", self._wire.client, error)
+
+    def finish(self) -> None:
+        """The app has returned; raises Refusal or ResponseError unless the response is complete."""
+        if self.refusal is not None and not self.response.begun:
+            raise self.refusal
+        if not self.response.complete and not self.gone:
+            raise ResponseError("The app returned without completing its response")

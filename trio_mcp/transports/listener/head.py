@@ -1,0 +1,145 @@
+"""What a request head says, and what makes one unacceptable.
+
+httptools (llhttp, no leniency on) already refuses bare LF and CR, folded headers, white space before a colon, control
+characters, and a Content-Length that is repeated, malformed or beside Transfer-Encoding. It lets pass, and we do not:
+HTTP/0.9, HTTP/2.0, RTSP and ICE request lines, extra spaces and lines in front, white space after values, transfer
+codings before `chunked`, Transfer-Encoding on HTTP/1.0, a missing or repeated Host, a target that disagrees with Host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+
+from trio_mcp.transports.listener.errors import Refusal
+
+__all__ = ["Head"]
+
+_REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
+_VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+_LIST_SEPARATOR = re.compile(rb"[ \t]*,[ \t]*")
+
+
+class Head:
+    """A request's line and headers; names are lower case, values without the white space around them."""
+
+    __slots__ = (
+        "_close",
+        "_keep",
+        "_refusal",
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "headers",
+        "host",
+        "http_version",
+        "keep_alive",
+        "method",
+        "target",
+    )
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.target = b""
+        self.http_version = ""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.host: bytes | None = None
+        self.content_length = 0
+        self.chunked = False
+        self.expects_continue = False
+        self.keep_alive = False
+        self._close = False
+        self._keep = False
+        self._refusal: Refusal | None = None
+
+    def read_line(self, data: bytes) -> None:
+        """Take method, target and version from the first line of `data`; raises Refusal."""
+        line = _REQUEST_LINE.match(data)
+        if line is None:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line")
+        method, self.target, version = line.groups()
+        if version not in _VERSIONS:
+            # A client that starts HTTP/2 unasked reads the answer to its preface as any other bad request's.
+            status = HTTPStatus.BAD_REQUEST if method == b"PRI" else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+            raise Refusal(status, "Only HTTP/1.1 and HTTP/1.0 are served")
+        if method == b"CONNECT":
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not served")
+        self.method = method.decode()
+        self.http_version = _VERSIONS[version]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools calls this; it must not raise, so what is wrong waits for `settle`."""
+        name = name.lower()
+        value = value.rstrip(b" \t")
+        self.headers.append((name, value))
+        if name in _NOTES:
+            _NOTES[name](self, value)
+
+    def settle(self) -> None:
+        """Everything has been read; raises Refusal when it cannot be served."""
+        if self.http_version == "1.1":
+            self.keep_alive = not self._close
+            if self.host is None:
+                self._refuse(HTTPStatus.BAD_REQUEST, "A Host header is required")
+        else:
+            self.keep_alive = self._keep and not self._close
+            self.expects_continue = False
+            if self.chunked:
+                self._refuse(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
+        if not self.target.startswith(b"/") or b"#" in self.target:
+            self._settle_target()
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _settle_target(self) -> None:
+        """Only origin-form reaches the app; absolute-form must name the Host that the app is going to trust."""
+        if self.target == b"*" and self.method == "OPTIONS":
+            return
+        scheme, separator, rest = self.target.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        if not separator or scheme.lower() not in (b"http", b"https") or b"#" in self.target:
+            self._refuse(HTTPStatus.BAD_REQUEST, "Invalid request target")
+        elif not authority or authority.lower() != (self.host or b"").lower():
+            self._refuse(HTTPStatus.BAD_REQUEST, "The request target disagrees with the Host header")
+        self.target = slash + path or b"/"
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        if self._refusal is None:
+            self._refusal = Refusal(status, reason)
+
+    def _note_host(self, value: bytes) -> None:
+        if self.host is not None:
+            self._refuse(HTTPStatus.BAD_REQUEST, "More than one Host header")
+        elif not _HOST.fullmatch(value):
+            self._refuse(HTTPStatus.BAD_REQUEST, "Invalid Host header")
+        self.host = value
+
+    def _note_content_length(self, value: bytes) -> None:
+        # llhttp has checked that these are digits and that the header stands alone.
+        self.content_length = int(value)
+
+    def _note_transfer_encoding(self, value: bytes) -> None:
+        if value.lower() != b"chunked":
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, "The only transfer coding served is chunked")
+        self.chunked = True
+
+    def _note_connection(self, value: bytes) -> None:
+        options = _LIST_SEPARATOR.split(value.lower())
+        self._close = self._close or b"close" in options
+        self._keep = self._keep or b"keep-alive" in options
+
+    def _note_expect(self, value: bytes) -> None:
+        if value.lower() != b"100-continue":
+            self._refuse(HTTPStatus.EXPECTATION_FAILED, "The only expectation served is 100-continue")
+        self.expects_continue = True
+
+
+_NOTES: dict[bytes, Callable[[Head, bytes], None]] = {
+    b"host": Head._note_host,
+    b"content-length": Head._note_content_length,
+    b"transfer-encoding": Head._note_transfer_encoding,
+    b"connection": Head._note_connection,
+    b"expect": Head._note_expect,
+}

@@ -1,0 +1,119 @@
+"""One response: ASGI messages in, bytes out; sans I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trio_mcp.transports.listener.asgi import Message
+from trio_mcp.transports.listener.errors import ResponseError
+from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.lines import LAST_CHUNK, chunk, date, field_lines, status_line
+
+__all__ = ["Response"]
+
+_NO_BODY = (204, 304)
+
+
+class Response:
+    """Frames what the app sends in answer to `head`; raises ResponseError when the app breaks the rules.
+
+    The head waits for the first piece of the body, so that a whole answer leaves in one write.
+    """
+
+    __slots__ = ("_bodyless", "_chunked", "_left", "_request", "_start", "begun", "complete", "keep_alive")
+
+    def __init__(self, request: Head) -> None:
+        self._request = request
+        self._start: Message | None = None
+        self._bodyless = False
+        self._chunked = False
+        self._left: int | None = None
+        self.begun = False
+        self.complete = False
+        self.keep_alive = request.keep_alive
+
+    def start(self, message: Message) -> None:
+        """Take status and headers; nothing goes out yet."""
+        if self._start is not None:
+            raise ResponseError("http.response.start sent twice")
+        self._start = message
+
+    def body(self, data: bytes, more: bool) -> bytes:
+        """The bytes that carry `data`, with the head before the first."""
+        if self._start is None or self.complete:
+            raise ResponseError("http.response.body sent before the start or after the end of the response")
+        if self.begun:
+            return self._frame(data, more)
+        head = self._head(self._start, None if more else len(data))
+        framed = self._frame(data, more)
+        self.begun = True
+        return head + framed
+
+    def _head(self, start: Message, length: int | None) -> bytes:
+        """`length` of the body as far as it is known without the app's telling."""
+        status = start["status"]
+        lines, told, dated = self._fields(start.get("headers", ()))
+        self._bodyless = status in _NO_BODY or self._request.method == "HEAD"
+        return b"".join(
+            (
+                status_line(status),
+                lines,
+                b"" if dated else date(),
+                b"" if status in _NO_BODY else self._framing(told, length),
+                self._persistence(),
+                b"\r\n",
+            )
+        )
+
+    def _fields(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
+        """The app's own header lines, the Content-Length it told, and whether it dated them. Framing is ours."""
+        kept: list[tuple[bytes, bytes]] = []
+        told: int | None = None
+        dated = False
+        for name, value in headers:
+            name = name.lower()
+            if name == b"content-length":
+                told = _length(value)
+            elif name == b"connection":
+                self.keep_alive = self.keep_alive and value.lower() != b"close"
+            elif name != b"transfer-encoding":
+                dated = dated or name == b"date"
+                kept.append((name, value))
+        return field_lines(kept), told, dated
+
+    def _framing(self, told: int | None, length: int | None) -> bytes:
+        self._left = length if told is None else told
+        if self._left is None:
+            self._chunked = self._request.http_version == "1.1"
+            # HTTP/1.0 knows no chunks: there the close ends the body.
+            self.keep_alive = self.keep_alive and self._chunked
+            return b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        return b"content-length: %d\r\n" % self._left
+
+    def _persistence(self) -> bytes:
+        if not self.keep_alive:
+            return b"connection: close\r\n"
+        return b"" if self._request.http_version == "1.1" else b"connection: keep-alive\r\n"
+
+    def _frame(self, data: bytes, more: bool) -> bytes:
+        self.complete = not more
+        if self._bodyless:
+            return b""
+        if self._chunked:
+            return (chunk(data) if data else b"") + (b"" if more else LAST_CHUNK)
+        if self._left is not None:
+            self._count(len(data), more)
+        return bytes(data)
+
+    def _count(self, size: int, more: bool) -> None:
+        assert self._left is not None
+        self._left -= size
+        if self._left < 0 or (self._left and not more):
+            self.complete = False
+            raise ResponseError("The response's body does not have the length its Content-Length tells")
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit():
+        raise ResponseError(f"{value!r} is not a Content-Length")
+    return int(value)

@@ -1,0 +1,125 @@
+"""Accepts connections and owns their tasks."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from trio_mcp.transports.listener.asgi import ASGIApp
+from trio_mcp.transports.listener.connection import Connection, Front
+from trio_mcp.transports.listener.hangups import Hangups
+from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.stream_wire import StreamWire
+from trio_mcp.transports.listener.wire import SocketWire
+
+__all__ = ["Listener", "serve"]
+
+DEFAULT_LIMITS = Limits()
+
+Listener = trio.abc.Listener[Any]
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+ACCEPT_RETRY_SECONDS = 0.1
+"""Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
+
+logger = logging.getLogger(__name__)
+
+
+async def serve(
+    app: ASGIApp,
+    listeners: Sequence[Listener],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    stopping: trio.Event | None = None,
+    task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` on `listeners`, which it closes, until cancelled.
+
+    Once `stopping` is set it accepts no more, closes idle connections at once, answers what runs with
+    `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
+    """
+    await _Server(app, limits).run(listeners, stopping or trio.Event(), task_status)
+
+
+class _Server:
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._limits = limits
+        self._idle = IdleConnections(limits.idle_seconds)
+        self._front = Front(app, limits, self._idle)
+        self._hangups: Hangups | None = None
+
+    async def run(
+        self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
+    ) -> None:
+        async with trio.open_nursery() as service:
+            if sys.platform == "linux":
+                self._hangups = Hangups()
+                service.start_soon(self._hangups.run)
+            service.start_soon(self._idle.run)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, connections)
+                    task_status.started(listeners)
+                    await stopping.wait()
+                    accepting.cancel_scope.cancel("the server stops")
+                self._front.stopping = True
+                self._idle.dismiss_all()
+            service.cancel_scope.cancel("the last connection has ended")
+
+    async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
+        async with listener:
+            self._tune(listener)
+            complained = False
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    if not complained:
+                        logger.error("Cannot accept connections, trying on: %s", error)
+                    complained = True
+                    await trio.sleep(ACCEPT_RETRY_SECONDS)
+                else:
+                    complained = False
+                    connections.start_soon(self._connection, stream)
+
+    def _tune(self, listener: Listener) -> None:
+        """Accepted sockets inherit these from the listening one."""
+        if not isinstance(listener, trio.SocketListener) or listener.socket.family == socket.AF_UNIX:
+            return
+        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            milliseconds = int(self._limits.tcp_user_timeout_seconds * 1000)
+            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+    async def _connection(self, stream: trio.abc.Stream) -> None:
+        if self._hangups is not None and isinstance(stream, trio.SocketStream):
+            await Connection(self._front, self._socket_wire(stream, self._hangups)).run()
+            return
+        wire = self._stream_wire(stream)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wire.pump)
+            await Connection(self._front, wire).run()
+            nursery.cancel_scope.cancel("the connection has ended")
+
+    def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:
+        connected = socket.socket(fileno=stream.socket.detach())
+        connected.setblocking(False)
+        return SocketWire(
+            connected,
+            hangups,
+            read_size=self._limits.pipelined_bytes,
+            write_seconds=self._limits.write_seconds,
+        )
+
+    def _stream_wire(self, stream: trio.abc.Stream) -> StreamWire:
+        return StreamWire(stream, read_size=self._limits.pipelined_bytes, write_seconds=self._limits.write_seconds)

@@ -1,0 +1,145 @@
+"""The bytes of one connection: a port, and its adapter for Linux sockets.
+
+`SocketWire` works on the bare non-blocking socket: it tries the system call first and waits only when the kernel says
+so, which saves a pass through the scheduler per call. A peer's disconnect reaches it through `Hangups` while nobody
+reads, so one task per connection is enough. What is not a socket, or not on Linux, uses `stream_wire`.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
+from trio_mcp.transports.listener.hangups import Hangups
+
+__all__ = ["Address", "SocketWire", "Wire"]
+
+Address = tuple[str, int | None]
+"""Host and port, or path and None: as `client` and `server` in an ASGI scope."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Wire(Protocol):
+    """One connection's bytes; every method raises ClientDisconnected once the peer is gone."""
+
+    client: Address | None
+    server: Address | None
+
+    def on_hangup(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the peer closes or resets, also while nobody reads. May call more than once."""
+
+    async def receive(self) -> bytes:
+        """Wait for bytes; empty when the peer will send no more."""
+
+    def receive_now(self) -> bytes | None:
+        """Bytes that are here already; None when there are none."""
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Hand over what fits without waiting; the number of bytes taken."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Hand over everything; raises ClientStalled when the peer takes no byte for the write deadline."""
+
+    def stop_reading(self) -> None:
+        """`receive` gives what has already come, then nothing. Wakes it."""
+
+    async def finish_sending(self) -> None:
+        """Tell the peer that nothing more comes, where the transport can."""
+
+    def abort(self) -> None:
+        """The close that follows must not look like a clean end."""
+
+    async def close(self) -> None:
+        """Release it; never raises ClientDisconnected."""
+
+
+class SocketWire:
+    """A connected, non-blocking stream socket, which it owns."""
+
+    __slots__ = ("_hangups", "_read_size", "_socket", "_write_seconds", "client", "server")
+
+    def __init__(self, connected: socket.socket, hangups: Hangups, *, read_size: int, write_seconds: float) -> None:
+        self._socket = connected
+        self._hangups = hangups
+        self._read_size = read_size
+        self._write_seconds = write_seconds
+        self.client = _peer_of(connected)
+        self.server = _address(connected.getsockname())
+
+    def on_hangup(self, callback: Callable[[], None]) -> None:
+        self._hangups.add(self._socket.fileno(), callback)
+
+    async def receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            data = self.receive_now()
+            if data is not None:
+                return data
+
+    def receive_now(self) -> bytes | None:
+        try:
+            return self._socket.recv(self._read_size)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ClientDisconnected(f"receiving failed: {error}") from None
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ClientDisconnected(f"sending failed: {error}") from None
+
+    async def send_all(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            with trio.move_on_after(self._write_seconds) as deadline:
+                await trio.lowlevel.wait_writable(self._socket)
+            if deadline.cancelled_caught:
+                raise ClientStalled(f"the peer took no byte for {self._write_seconds:g} s")
+            left = left[self.send_now(left) :]
+
+    def stop_reading(self) -> None:
+        # Not connected any more: then reading ends by itself.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    async def finish_sending(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise ClientDisconnected(f"closing failed: {error}") from None
+
+    def abort(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+
+    async def close(self) -> None:
+        self._hangups.discard(self._socket.fileno())
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+def _peer_of(connected: socket.socket) -> Address | None:
+    try:
+        return _address(connected.getpeername())
+    except OSError:
+        # It has already gone; reading will tell.
+        return None
+
+
+def _address(name: object) -> Address | None:
+    match name:
+        case (str() as host, int() as port, *_):
+            return (host, port)
+        case str() as path if path:
+            return (path, None)
+    return None

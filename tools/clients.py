@@ -22,7 +22,7 @@ PYTHON_1_30 = REPOSITORY / ".cache" / "python-1.30" / "bin" / "python"
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 CLIENT_SECONDS = 120
 
-STEPS = ("connect", "list", "call", "progress", "notification", "elicitation", "cancellation", "resume", "close")
+STEPS = ("connect", "list", "call", "progress", "notification", "elicitation", "resume", "cancellation", "close")
 SESSIONLESS = tuple(step for step in STEPS if step != "resume")
 """2026-07-28 has no resumption."""
 ONE_SHOT = ("connect", "list", "call")

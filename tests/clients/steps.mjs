@@ -66,6 +66,13 @@ export async function converse(steps, client) {
     assert.deepEqual(client.questions, ['Who are you?']);
     assert(answer.includes('accept') && answer.includes('ada'), answer);
   });
+  if (client.resumes) {
+    await steps.step('resume', async () => {
+      const before = client.lastEventIds.length;
+      assert(await call('test_reconnection'), 'no answer');
+      assert(client.lastEventIds.length > before, 'the stream was never cut: no request carried Last-Event-ID');
+    });
+  }
   await steps.step('cancellation', async () => {
     const before = Number(await call('cancelled_count'));
     const stop = new AbortController();
@@ -74,12 +81,6 @@ export async function converse(steps, client) {
     await assert.rejects(slow);
     while (Number(await call('cancelled_count')) === before) await sleep(50);
   });
-  if (client.resumes) {
-    await steps.step('resume', async () => {
-      assert(await call('test_reconnection'), 'no answer');
-      assert(client.lastEventIds.length > 0, 'the stream was never cut: no request carried Last-Event-ID');
-    });
-  }
 }
 
 /** A session that was ended must be unknown to the server. */

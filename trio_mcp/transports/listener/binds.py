@@ -78,6 +78,9 @@ def _remove_stale(path: str) -> None:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+        except BlockingIOError:
+            # Alive, with a full backlog: binding will say that the address is in use.
+            pass
 
 
 def _adopt(bind: str, backlog: int) -> trio.SocketListener:

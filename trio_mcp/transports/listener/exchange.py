@@ -191,9 +191,9 @@ class Exchange:
 
     async def _write(self, data: bytes) -> None:
         try:
-            sent = self._wire.send_now(data)
+            sent = self._wire.send_now(data) if data else 0
             if sent < len(data):
-                await self._wire.send_all(data[sent:])
+                await self._wire.send_all(memoryview(data)[sent:])
         except ClientDisconnected as error:
             self._report(error)
             self.disconnect()

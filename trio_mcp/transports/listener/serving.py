@@ -26,6 +26,16 @@ DEFAULT_LIMITS = Limits()
 Listener = trio.abc.Listener[Any]
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_CONNECTION_FAILED = {
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EPERM,
+    errno.EPROTO,
+}
+"""accept(2) on Linux passes on what went wrong with a connection that nobody has accepted yet."""
 ACCEPT_RETRY_SECONDS = 0.1
 """Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
 
@@ -45,7 +55,7 @@ async def serve(
     Once `stopping` is set it accepts no more, closes idle connections at once, answers what runs with
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
     """
-    await _Server(app, limits).run(listeners, stopping or trio.Event(), task_status)
+    await _Server(app, limits).run(listeners, trio.Event() if stopping is None else stopping, task_status)
 
 
 class _Server:
@@ -77,20 +87,24 @@ class _Server:
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:
             self._tune(listener)
-            complained = False
+            complain = True
             while True:
                 try:
                     stream = await listener.accept()
                 except OSError as error:
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        raise
-                    if not complained:
-                        logger.error("Cannot accept connections, trying on: %s", error)
-                    complained = True
-                    await trio.sleep(ACCEPT_RETRY_SECONDS)
+                    await self._bear(error, complain)
+                    complain = False
                 else:
-                    complained = False
+                    complain = True
                     connections.start_soon(self._connection, stream)
+
+    async def _bear(self, error: OSError, complain: bool) -> None:
+        """An accept failed; raises `error` when the listener cannot go on. One line in the log until one succeeds."""
+        if error.errno not in _OUT_OF_RESOURCES | _CONNECTION_FAILED:
+            raise error
+        if complain:
+            logger.error("Cannot accept connections, trying on: %s", error)
+        await trio.sleep(ACCEPT_RETRY_SECONDS)
 
     def _tune(self, listener: Listener) -> None:
         """Accepted sockets inherit these from the listening one."""

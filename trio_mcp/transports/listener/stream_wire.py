@@ -91,7 +91,7 @@ class StreamWire:
     def send_now(self, data: bytes | memoryview) -> int:
         return 0
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
         while left:
             # A stream does not tell its progress within one call; a piece of this size is what must pass in time.

@@ -44,7 +44,7 @@ class Wire(Protocol):
     def send_now(self, data: bytes | memoryview) -> int:
         """Hand over what fits without waiting; the number of bytes taken."""
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Hand over everything; raises ClientStalled when the peer takes no byte for the write deadline."""
 
     def stop_reading(self) -> None:
@@ -99,7 +99,7 @@ class SocketWire:
         except OSError as error:
             raise ClientDisconnected(f"sending failed: {error}") from None
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         left = memoryview(data)
         while left:
             with trio.move_on_after(self._write_seconds) as deadline:

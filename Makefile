@@ -48,7 +48,7 @@ conformance: $(VENV)/.dev $(CACHE)/.npm
 clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(CACHE)/.bench
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 
 clean:
@@ -80,4 +80,13 @@ $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 $(CACHE)/.python-1.30: $(VENV)/.created
 	$(PYTHON) -m venv $(CACHE)/python-1.30
 	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.30.0"
+	@touch $@
+
+PEERS := benchmarks/peers
+
+$(CACHE)/.bench: $(VENV)/.dev $(PEERS)/requirements.txt $(PEERS)/package.json $(PEERS)/typescript_sdk.mjs
+	$(PYTHON) -m venv $(CACHE)/bench/python
+	$(CACHE)/bench/python/bin/python -m pip install --quiet --disable-pip-version-check -r $(PEERS)/requirements.txt
+	$(BIN)/python -m tools.node $(PEERS)/package.json $(CACHE)/bench/node
+	cp $(PEERS)/typescript_sdk.mjs $(CACHE)/bench/node/
 	@touch $@

@@ -1,0 +1,148 @@
+"""What is measured of a running server."""
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import LOAD_CORE, cpu_seconds, pinned, resident
+from benchmarks.wire import LEGACY, MODERN, Connection, initialize
+from tools.served import Served
+
+__all__ = ["FIGURES", "Figures", "Options", "WrongAnswer"]
+
+SCRIPT = Path(__file__).resolve().parent / "tools_call.lua"
+CONNECTIONS = 32
+OPENERS = 8
+"""Connections that open sessions side by side, so that the server always has the next request before it."""
+ACCEPT_SETTLE_SECONDS = 2.0
+WARM_UP_SECONDS = 3
+"""Node compiles as it runs: after one second it is at half its speed."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How long and how much."""
+
+    seconds: int
+    sessions: int
+    streams: int
+    stream_seconds: int
+
+
+class WrongAnswer(RuntimeError):
+    """A server that does not add is not worth timing."""
+
+
+def _legacy(server: Served, options: Options) -> Figures:
+    return {"legacy calls/s": _calls(server, options, "add", _session(server))}
+
+
+def _modern(server: Served, options: Options) -> Figures:
+    return {"modern calls/s": _calls(server, options, "add", None)}
+
+
+def _sse(server: Served, options: Options) -> Figures:
+    """The tool notifies before it answers: a stream of two events."""
+    return {"SSE calls/s": _calls(server, options, "add_with_progress", _session(server))}
+
+
+def _threads(server: Served, options: Options) -> Figures:
+    return {"sync calls/s": _calls(server, options, "add_in_thread", _session(server))}
+
+
+def _sessions(server: Served, options: Options) -> Figures:
+    """Sessions opened per second, and what one costs while nobody uses it."""
+    openers = [Connection(server.port) for _ in range(OPENERS)]
+    _open_rounds(openers, 20)  # what the first sessions load stays out of the figure
+    before, start = resident(server.process.pid), time.perf_counter()
+    rounds = options.sessions // OPENERS
+    _open_rounds(openers, rounds)
+    took, after = time.perf_counter() - start, resident(server.process.pid)
+    for opener in openers:
+        opener.close()
+    opened = rounds * OPENERS
+    return {"new sessions/s": opened / took, "KB per idle session": (after - before) / opened / 1000}
+
+
+def _streams(server: Served, options: Options) -> Figures:
+    """Sessions that each hold a GET stream open: memory, and the processor time keep-alives take."""
+    _open_stream(server.port).close()
+    before = resident(server.process.pid)
+    held = [_open_stream(server.port) for _ in range(options.streams)]
+    after = resident(server.process.pid)
+    time.sleep(ACCEPT_SETTLE_SECONDS)
+    busy = cpu_seconds(server.process.pid)
+    time.sleep(options.stream_seconds)
+    busy = cpu_seconds(server.process.pid) - busy
+    for connection in held:
+        connection.close()
+    share = 100 * busy / options.stream_seconds
+    return {"KB per open stream": (after - before) / options.streams / 1000, "% CPU for open streams": share}
+
+
+FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
+    "legacy": _legacy,
+    "modern": _modern,
+    "sse": _sse,
+    "threads": _threads,
+    "sessions": _sessions,
+    "streams": _streams,
+}
+
+
+def _calls(server: Served, options: Options, tool: str, session: str | None) -> float:
+    """tools/call per second, after a warm-up; raises `WrongAnswer`."""
+    _wrk(server, WARM_UP_SECONDS, tool, session)
+    return _wrk(server, options.seconds, tool, session)
+
+
+def _wrk(server: Served, seconds: int, tool: str, session: str | None) -> float:
+    environment = {"TOOL": tool, "VERSION": LEGACY if session else MODERN, "PROGRESS": str(int("progress" in tool))}
+    if session:
+        environment["SESSION"] = session
+    command = pinned(("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), server.url), LOAD_CORE)
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=seconds + 30, check=True
+    )
+    rate = re.search(r"Requests/sec: +([\d.]+)", done.stdout)
+    if rate is None or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise WrongAnswer(f"{tool}: {done.stdout}{done.stderr}")
+    return float(rate[1])
+
+
+def _session(server: Served) -> str:
+    """A session that has been told the client is ready, and that adds; raises `WrongAnswer`."""
+    connection = Connection(server.port)
+    session = connection.post(initialize()).session
+    headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": LEGACY}
+    connection.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
+    params = {"name": "add", "arguments": {"a": 2, "b": 3}}
+    answer = connection.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers)
+    connection.close()
+    if answer.status != 200 or b'"text":"5"' not in answer.body.replace(b" ", b""):
+        raise WrongAnswer(f"2 + 3 gave {answer.status} {answer.body!r}")
+    return session
+
+
+def _open_rounds(openers: list[Connection], rounds: int) -> None:
+    message = initialize()
+    for _ in range(rounds):
+        for opener in openers:
+            opener.send(message)
+        for opener in openers:
+            opener.read()
+
+
+def _open_stream(port: int) -> Connection:
+    connection = Connection(port)
+    session = connection.post(initialize()).session
+    headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": LEGACY}
+    connection.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
+    connection.open_stream(session)
+    return connection

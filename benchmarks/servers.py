@@ -1,0 +1,52 @@
+"""The servers to compare: ours on both its fronts, and the official SDKs."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.node import MissingNode, node
+
+__all__ = ["BASELINE", "SERVERS", "Server", "command"]
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent / ".cache" / "bench"
+PYTHON = CACHE / "python" / "bin" / "python"
+OURS = (sys.executable, "-m", "trio_mcp", "serve", str(HERE / "app.py"), "--port", "{port}")
+QUIET = {"TRIO_MCP_LOG_LEVEL": "WARNING", "TRIO_MCP_MAX_SESSIONS": "1000000"}
+"""The peers log no requests and have no cap on sessions either."""
+UVICORN = (
+    *(str(PYTHON), "-m", "uvicorn", "--app-dir", str(HERE / "peers"), "python_sdk:app", "--port", "{port}"),
+    *("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"),
+)
+TYPESCRIPT = "typescript_sdk.mjs"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to start it, and what it can be asked: figures it has no answer to are left out."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    figures: tuple[str, ...] = ("legacy", "modern", "threads", "sessions", "streams")
+
+
+SERVERS = (
+    Server("trio-mcp", OURS, QUIET, ("legacy", "modern", "sse", "threads", "sessions", "streams")),
+    Server("trio-mcp on hypercorn", (*OURS, "--server", "hypercorn"), QUIET, ("legacy", "modern", "sse", "sessions")),
+    Server("mcp 2.3", UVICORN),
+    Server("mcp 2.3, SSE answers", UVICORN, {"SSE": "1"}, ("legacy", "modern", "sse", "threads")),
+    Server("TypeScript 1.32", (TYPESCRIPT, "{port}"), {}, ("legacy", "sessions", "streams")),
+    Server("TypeScript 1.32, SSE answers", (TYPESCRIPT, "{port}"), {"SSE": "1"}, ("legacy", "sse")),
+)
+BASELINE = SERVERS[0]
+
+
+def command(server: Server) -> tuple[str, ...]:
+    """The command to run, `{port}` still to be filled in; raises `MissingNode` when a peer is not installed."""
+    if not PYTHON.exists():
+        raise MissingNode("the peers are not installed. Install them with: make .cache/.bench")
+    if server.command[0] == TYPESCRIPT:
+        return (str(node()), str(CACHE / "node" / TYPESCRIPT), *server.command[1:])
+    return server.command

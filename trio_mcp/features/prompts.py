@@ -1,0 +1,112 @@
+"""Prompts: what `prompts/list` says of them, and what `prompts/get` gives and takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trio_mcp.features.callables import documentation, own_name
+from trio_mcp.features.complaints import shown
+from trio_mcp.features.content import block, is_block, json_text
+from trio_mcp.features.metadata import present, wire_list
+from trio_mcp.features.signature import Signature
+from trio_mcp.protocol import gates
+from trio_mcp.protocol.errors import InvalidArguments, InvalidParams
+from trio_mcp.protocol.types import PromptArgument, to_wire, wire_name
+
+__all__ = ["Prompt"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A conversation's opening that users pick by name; `Prompt.of` makes one."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    arguments: tuple[PromptArgument, ...] = ()
+    icons: list[dict[str, Any]] | None = None
+    meta: dict[str, Any] | None = None
+    signature: Signature
+
+    @classmethod
+    def of(
+        cls,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        icons: Any = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Prompt:
+        """From a function's name, docstring and parameters; raises ValueError for what clients could not use."""
+        name = own_name(fn) if name is None else name
+        if not name or name == "<lambda>":
+            raise ValueError("A prompt needs a name: give one with name=")
+        signature = Signature(fn)
+        return cls(
+            name=name,
+            title=title,
+            description=documentation(fn) if description is None else description,
+            arguments=_arguments(signature),
+            icons=wire_list(icons, f"icons of {name}"),
+            meta=meta,
+            signature=signature,
+        )
+
+    def definition(self, version: str) -> dict[str, Any]:
+        """The prompt on the wire, with the fields `version` knows."""
+        fields = present(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            arguments=to_wire(self.arguments) or None,
+            icons=self.icons,
+            meta=self.meta,
+        )
+        return gates.prompt(fields, version)
+
+    def bind(self, arguments: dict[str, str]) -> dict[str, Any]:
+        """Keyword arguments for the function, without its context; raises InvalidParams."""
+        for name, value in arguments.items():
+            if not isinstance(value, str):
+                raise InvalidParams(f"The argument {name[:64]} of a prompt is a string; got {shown(value)}")
+        try:
+            return self.signature.bind(arguments)
+        except InvalidArguments as error:
+            raise InvalidParams(str(error)) from None
+
+    def result(self, value: Any, version: str) -> dict[str, Any]:
+        """The GetPromptResult of a return value: text, blocks and messages, one or a list; raises LocalProtocolError."""
+        result: dict[str, Any] = {"description": self.description} if self.description else {}
+        if wire_name(value) == "GetPromptResult":
+            result |= to_wire(value)
+            messages = result["messages"]
+        else:
+            messages = value if isinstance(value, list | tuple) else [value]
+        result["messages"] = [_gated(_message(item), version) for item in messages if item is not None]
+        json_text(result)
+        return result
+
+
+def _arguments(signature: Signature) -> tuple[PromptArgument, ...]:
+    return tuple(
+        PromptArgument(name, description=schema.get("description"), required=name in signature.required)
+        for name, schema in signature.schema["properties"].items()
+    )
+
+
+def _message(item: Any) -> dict[str, Any]:
+    """One message on the wire; what names no role is the user's."""
+    if not (isinstance(item, str) or is_block(item)):
+        wire = to_wire(item)
+        if isinstance(wire, dict) and wire.keys() >= {"role", "content"}:
+            content = wire["content"]
+            return {"role": wire["role"], "content": content if isinstance(content, dict) else block(content)}
+    return {"role": "user", "content": block(item)}
+
+
+def _gated(message: dict[str, Any], version: str) -> dict[str, Any]:
+    return {**message, "content": gates.content_block(message["content"], version)}

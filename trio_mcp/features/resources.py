@@ -1,0 +1,206 @@
+"""Resources and resource templates: what the lists say of them, and what `resources/read` gives."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trio_mcp.features.callables import describe, documentation, own_name
+from trio_mcp.features.complaints import clean
+from trio_mcp.features.content import json_text, jsonable
+from trio_mcp.features.metadata import present, wire_list, wire_object
+from trio_mcp.features.signature import Signature
+from trio_mcp.features.uri_template import UriTemplate
+from trio_mcp.protocol import gates
+from trio_mcp.protocol.errors import ResourceNotFoundError
+from trio_mcp.protocol.types import to_wire, wire_name
+
+__all__ = ["Resource", "ResourceTemplate", "contents"]
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]*")
+"""RFC 3986 as far as it matters here: a scheme, then visible ASCII."""
+
+
+_CONTENTS: frozenset[str | None] = frozenset({"TextResourceContents", "BlobResourceContents"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something clients may read under one URI; `Resource.of` makes one."""
+
+    uri: str
+    name: str
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    size: int | None = None
+    annotations: dict[str, Any] | None = None
+    icons: list[dict[str, Any]] | None = None
+    meta: dict[str, Any] | None = None
+    signature: Signature
+
+    @classmethod
+    def of(
+        cls,
+        fn: Callable[..., Any],
+        uri: str,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        size: int | None = None,
+        annotations: Any = None,
+        icons: Any = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Resource:
+        """From the function that reads it; `size` is in bytes. Raises ValueError when it takes required arguments."""
+        signature = Signature(fn)
+        if signature.required:
+            raise ValueError(f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for")
+        return cls(
+            uri=_checked_uri(uri),
+            name=name or own_name(fn),
+            title=title,
+            description=documentation(fn) if description is None else description,
+            mime_type=mime_type,
+            size=size,
+            annotations=wire_object(annotations, f"annotations of {uri}"),
+            icons=wire_list(icons, f"icons of {uri}"),
+            meta=meta,
+            signature=signature,
+        )
+
+    def definition(self, version: str) -> dict[str, Any]:
+        """The resource on the wire, with the fields `version` knows."""
+        fields = present(
+            uri=self.uri,
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            mimeType=self.mime_type,
+            size=self.size,
+            annotations=self.annotations,
+            icons=self.icons,
+            meta=self.meta,
+        )
+        return gates.resource(fields, version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceTemplate:
+    """Something clients may read under many URIs; `ResourceTemplate.of` makes one."""
+
+    uri_template: str
+    name: str
+    title: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    annotations: dict[str, Any] | None = None
+    icons: list[dict[str, Any]] | None = None
+    meta: dict[str, Any] | None = None
+    signature: Signature
+    match: Callable[[str], dict[str, str] | None]
+    """The values a URI gives the variables, or None if it is of another kind."""
+
+    @classmethod
+    def of(
+        cls,
+        fn: Callable[..., Any],
+        uri_template: str,
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        mime_type: str | None = None,
+        annotations: Any = None,
+        icons: Any = None,
+        meta: dict[str, Any] | None = None,
+    ) -> ResourceTemplate:
+        """From the function that reads it; raises ValueError unless variables and parameters agree."""
+        signature = Signature(fn)
+        template = UriTemplate(_checked_uri(uri_template))
+        _check_variables(fn, template, signature)
+        return cls(
+            uri_template=uri_template,
+            name=name or own_name(fn),
+            title=title,
+            description=documentation(fn) if description is None else description,
+            mime_type=mime_type,
+            annotations=wire_object(annotations, f"annotations of {uri_template}"),
+            icons=wire_list(icons, f"icons of {uri_template}"),
+            meta=meta,
+            signature=signature,
+            match=template.match,
+        )
+
+    def definition(self, version: str) -> dict[str, Any]:
+        """The template on the wire, with the fields `version` knows."""
+        fields = present(
+            uriTemplate=self.uri_template,
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            mimeType=self.mime_type,
+            annotations=self.annotations,
+            icons=self.icons,
+            meta=self.meta,
+        )
+        return gates.resource_template(fields, version)
+
+
+def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[str, Any]:
+    """The ReadResourceResult of a return value.
+
+    Text and bytes as they are, contents objects (one, a list, a whole ReadResourceResult) as they are, anything else
+    as JSON. None says that there is no such resource: raises ResourceNotFoundError.
+    """
+    if value is None:
+        raise ResourceNotFoundError(uri)
+    if wire_name(value) == "ReadResourceResult":
+        result: dict[str, Any] = to_wire(value)
+    elif isinstance(value, list | tuple) and value and all(map(_is_contents, value)):
+        result = {"contents": [to_wire(item) for item in value]}
+    else:
+        result = {"contents": [_contents(uri, mime_type, value)]}
+    result["contents"] = [gates.resource_contents(item, version) for item in result["contents"]]
+    return result
+
+
+def _contents(uri: str, mime_type: str | None, value: Any) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"uri": uri, "mimeType": mime_type or "text/plain", "text": clean(value)}
+        case bytes() | bytearray() | memoryview():
+            blob = b64encode(value).decode("ascii")
+            return {"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}
+    if _is_contents(value):
+        wire: dict[str, Any] = to_wire(value)
+        return wire
+    return {"uri": uri, "mimeType": mime_type or "application/json", "text": json_text(jsonable(value))}
+
+
+def _is_contents(value: Any) -> bool:
+    return wire_name(value) in _CONTENTS
+
+
+def _checked_uri(uri: str) -> str:
+    if not _URI.fullmatch(uri):
+        raise ValueError(f"{uri!r} is no URI: it needs a scheme, as in config://app, and no spaces")
+    return uri
+
+
+def _check_variables(fn: Callable[..., Any], template: UriTemplate, signature: Signature) -> None:
+    unknown = set(template.variables) - set(signature.names)
+    if unknown:
+        raise ValueError(f"{describe(fn)} has no parameter {_listed(unknown)} for {template.text}")
+    missing = signature.required - (set(template.variables) - template.optional)
+    if missing:
+        raise ValueError(f"{describe(fn)} requires {_listed(missing)}, which {template.text} need not give")
+
+
+def _listed(names: set[str] | frozenset[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,157 @@
+"""A user's function as MCP sees it: the JSON Schema of its parameters, and arguments checked against them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import make_dataclass
+from inspect import Parameter
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import msgspec
+import pydantic
+from pydantic.fields import FieldInfo
+
+from trio_mcp.features.callables import Unresolved, describe, is_async, parameters
+from trio_mcp.features.complaints import complain
+from trio_mcp.features.schemas import PlainJsonSchema
+from trio_mcp.protocol.errors import InvalidArguments
+
+__all__ = ["HandlerContext", "Signature"]
+
+
+class HandlerContext:
+    """Base of `Context`: a parameter annotated with it is injected and never part of the schema."""
+
+
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+"""What the specification recommends for a tool without arguments."""
+
+_CONTEXT_NAME = re.compile(r"(?:\w+\.)*(?:Optional\[)?(?:\w+\.)*Context(?:\[.*\])?\]?(?:\s*\|\s*None)?")
+"""`Context` imported for type checkers only: linters ask for that, so its name alone must do."""
+
+
+class Signature:
+    """What a function takes; made once, at registration.
+
+    `schema` is a JSON Schema 2020-12 of type object. Raises ValueError for a function that cannot be called by name:
+    positional-only parameters, `*args`, and `**kwargs` unless `open_ended`.
+    """
+
+    __slots__ = ("_extra", "_validate", "context_parameter", "fn", "is_async", "schema")
+
+    def __init__(self, fn: Callable[..., Any], *, open_ended: bool = False) -> None:
+        self.fn = fn
+        self.is_async = is_async(fn)
+        given = list(parameters(fn))
+        self._extra = open_ended and any(it.kind is Parameter.VAR_KEYWORD for it, _ in given)
+        if self._extra:
+            given = [(it, hint) for it, hint in given if it.kind is not Parameter.VAR_KEYWORD]
+        self.context_parameter = _context_parameter(fn, given)
+        fields = [_field(fn, it, hint) for it, hint in given if it.name != self.context_parameter]
+        self._validate, self.schema = _compile(fn, fields)
+
+    @property
+    def names(self) -> list[str]:
+        """The arguments as a client names them, in order."""
+        return list(self.schema["properties"])
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Those without a default."""
+        return frozenset(self.schema.get("required", ()))
+
+    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments."""
+        try:
+            bound: dict[str, Any] = self._validate(arguments).__dict__ if self._validate else {}
+        except (pydantic.ValidationError, RecursionError) as error:
+            bound = self._second_try(arguments, error)
+        if self._extra:
+            known = self.schema["properties"]
+            bound |= {name: value for name, value in arguments.items() if name not in known}
+        return bound
+
+    def _second_try(self, arguments: Any, error: pydantic.ValidationError | RecursionError) -> dict[str, Any]:
+        """Models often send an array or object as a string of JSON: take it where nothing else fits."""
+        if isinstance(error, pydantic.ValidationError) and self._validate:
+            decoded = _decode_strings(arguments, {fault["loc"][0] for fault in error.errors() if fault["loc"]})
+            if decoded:
+                try:
+                    result: dict[str, Any] = self._validate(arguments | decoded).__dict__
+                except (pydantic.ValidationError, RecursionError):
+                    pass  # The first complaint is about what the client really sent.
+                else:
+                    return result
+        raise InvalidArguments(complain(error)) from None
+
+
+def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, Any]]) -> str | None:
+    names = [parameter.name for parameter, hint in given if _is_context(hint)]
+    if len(names) > 1:
+        raise ValueError(f"{describe(fn)} takes the context twice: {' and '.join(names)}")
+    return names[0] if names else None
+
+
+def _is_context(hint: Any) -> bool:
+    if isinstance(hint, Unresolved):
+        return _CONTEXT_NAME.fullmatch(hint.text) is not None
+    if isinstance(hint, type):
+        return issubclass(hint, HandlerContext)
+    origin = get_origin(hint)
+    if origin in (Union, UnionType, Annotated):
+        return any(_is_context(part) for part in get_args(hint))
+    return isinstance(origin, type) and issubclass(origin, HandlerContext)
+
+
+_REFUSED = {
+    Parameter.POSITIONAL_ONLY: "is positional-only, and MCP arguments are named",
+    Parameter.VAR_POSITIONAL: "is *args, and MCP arguments are named",
+    Parameter.VAR_KEYWORD: "is **kwargs, which tells a client nothing; name the arguments",
+}
+
+
+def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str, Any, Any]:
+    """A dataclass field: name, type, default."""
+    where = f"parameter {parameter.name!r} of {describe(fn)}"
+    if parameter.kind in _REFUSED:
+        raise ValueError(f"{where} {_REFUSED[parameter.kind]}")
+    if isinstance(hint, Unresolved):
+        raise ValueError(f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}")
+    if hint is Parameter.empty:
+        hint = Any
+    default = parameter.default
+    if default is Parameter.empty:
+        return parameter.name, hint, pydantic.Field()
+    return parameter.name, hint, default if isinstance(default, FieldInfo) else pydantic.Field(default=default)
+
+
+def _compile(
+    fn: Callable[..., Any], fields: list[tuple[str, Any, Any]]
+) -> tuple[Callable[[Any], Any] | None, dict[str, Any]]:
+    """The check for `fields` and their schema.
+
+    A dataclass, not a model: its fields may have any name, and its instance's `__dict__` is the keyword arguments.
+    """
+    if not fields:
+        return None, _NO_ARGUMENTS
+    try:
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(make_dataclass("Arguments", fields, kw_only=True))
+        schema = adapter.json_schema(schema_generator=PlainJsonSchema)
+    except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
+        raise ValueError(f"{describe(fn)}: {str(error).splitlines()[0]}") from error
+    del schema["title"]
+    return adapter.validator.validate_python, schema
+
+
+def _decode_strings(arguments: dict[str, Any], names: Iterable[Any]) -> dict[str, Any]:
+    decoded = {}
+    for name in names:
+        value = arguments.get(name)
+        if isinstance(value, str):
+            try:
+                decoded[name] = msgspec.json.decode(value)
+            except (ValueError, RecursionError):
+                continue
+    return decoded

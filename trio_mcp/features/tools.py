@@ -1,0 +1,181 @@
+"""Tools: what `tools/list` says of them, and what `tools/call` gives and takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from trio_mcp.features.callables import documentation, own_name
+from trio_mcp.features.content import blocks, json_text, text_block
+from trio_mcp.features.metadata import present, wire_list, wire_object
+from trio_mcp.features.outputs import Output, output_of, output_with
+from trio_mcp.features.param_headers import ParamHeader, param_headers
+from trio_mcp.features.schemas import Validator
+from trio_mcp.features.signature import Signature
+from trio_mcp.protocol import gates
+from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.versions import V2025_06_18
+
+__all__ = ["Tool", "error_result"]
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""2025-11-25 server/tools#tool-names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function clients may call; `Tool.of` makes one."""
+
+    name: str
+    title: str | None = None
+    description: str | None = None
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] | None = None
+    annotations: dict[str, Any] | None = None
+    icons: list[dict[str, Any]] | None = None
+    meta: dict[str, Any] | None = None
+    signature: Signature
+    param_headers: tuple[ParamHeader, ...] = ()
+    _validator: Validator | None = field(default=None, repr=False)
+    _output: Output | None = field(default=None, repr=False)
+    _scalar: type | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: Any = None,
+        icons: Any = None,
+        meta: dict[str, Any] | None = None,
+        input_schema: dict[str, Any] | None = None,
+        output_schema: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+    ) -> Tool:
+        """From a function's name, docstring and annotations; raises ValueError for what clients could not use.
+
+        A schema given by hand is sent verbatim and checked before the annotations are. `structured_output=True`
+        insists on an output schema, False does without.
+        """
+        name = _checked_name(own_name(fn) if name is None else name)
+        signature = Signature(fn, open_ended=input_schema is not None)
+        schema = signature.schema if input_schema is None else _object_schema(input_schema, name)
+        output = _output(fn, output_schema, structured_output)
+        return cls(
+            name=name,
+            title=title,
+            description=documentation(fn) if description is None else description,
+            input_schema=schema,
+            output_schema=output.schema if output else None,
+            annotations=wire_object(annotations, f"annotations of {name}"),
+            icons=wire_list(icons, f"icons of {name}"),
+            meta=meta,
+            signature=signature,
+            param_headers=param_headers(schema),
+            _validator=None if input_schema is None else Validator(input_schema),
+            _output=output,
+            _scalar=output.scalar if output else None,
+        )
+
+    @property
+    def structured(self) -> bool:
+        """Whether its results carry `structuredContent`."""
+        return self._output is not None
+
+    def definition(self, version: str) -> dict[str, Any]:
+        """The tool on the wire, with the fields `version` knows."""
+        fields = present(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            inputSchema=self.input_schema,
+            outputSchema=self.output_schema,
+            annotations=self.annotations,
+            icons=self.icons,
+            meta=self.meta,
+        )
+        return gates.tool(fields, version)
+
+    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for the function, without its context; raises InvalidArguments."""
+        if self._validator is not None:
+            self._validator.check(arguments)
+        return self.signature.bind(arguments)
+
+    def result(self, value: Any, version: str) -> dict[str, Any]:
+        """The CallToolResult of a return value; raises LocalProtocolError when it breaks the output schema."""
+        if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
+            structured: Any = {"result": value}
+        elif wire_name(value) == "CallToolResult":
+            return self._explicit(to_wire(value), version)
+        elif self._output is None:
+            return {"content": [gates.content_block(it, version) for it in blocks(value)], "isError": False}
+        else:
+            structured = self._output.structured(value)
+            bare = structured["result"] if self._output.wrapped else structured
+            text = bare if isinstance(bare, str) else json_text(bare)
+        content = [text_block(text)]
+        if version < V2025_06_18 or not gates.has_structured_content(structured, version):
+            return {"content": content, "isError": False}
+        return {"content": content, "structuredContent": structured, "isError": False}
+
+    def _explicit(self, result: dict[str, Any], version: str) -> dict[str, Any]:
+        """The handler's own CallToolResult: the promise holds for it too, unless it reports an error."""
+        result.setdefault("isError", False)
+        structured = result.get("structuredContent")
+        if self._output and not result["isError"]:
+            self._output.checked(structured)
+        if structured is not None and not gates.has_structured_content(structured, version):
+            del result["structuredContent"]
+        result["content"] = [gates.content_block(it, version) for it in result.get("content", ())]
+        json_text(result)
+        return result
+
+
+def error_result(text: str, version: str) -> dict[str, Any]:
+    """A result that tells the model what went wrong (`isError`)."""
+    return {"content": [text_block(text)], "isError": True}
+
+
+def _scalar_text(value: Any) -> str | None:
+    """How a scalar reads; None for what JSON has no number for."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int() if -_PLAIN < value < _PLAIN:
+            return str(value)
+        case float() if isfinite(value):
+            return repr(value)
+    return None
+
+
+_PLAIN = 1 << 256
+"""Python refuses to print integers of some thousand digits; those go the long way, where that is reported."""
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"A tool's name has 1 to 128 of A-Z a-z 0-9 _ . -, not {name!r}: give another with name=")
+    return name
+
+
+def _object_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(schema, dict) or schema.get("type") != "object":
+        raise ValueError(f'The input_schema of {name} needs "type": "object" at its root')
+    return schema
+
+
+def _output(fn: Callable[..., Any], schema: dict[str, Any] | None, structured: bool | None) -> Output | None:
+    if structured is False:
+        return None
+    if schema is not None:
+        return output_with(schema)
+    return output_of(fn, required=structured is True)

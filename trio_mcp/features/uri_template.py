@@ -1,0 +1,188 @@
+"""URI templates, read backwards: which values a URI was expanded from (RFC 6570 levels 1 to 3, without `;` and `&`).
+
+    {x}  {x,y}  {.x}  {/x}     one path segment or a part of one: never "/", "?" or "#"
+    {+x}  {#x}  {x*}  {/x*}    anything but an empty string; at most one of them in a template
+    {?a,b}                     query parameters, in any order, each optional; only at the end
+
+URIs come from clients, so matching takes time linear in their length: nothing here backtracks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["UriTemplate", "is_template"]
+
+_EXPRESSION = re.compile(r"\{([^{}]*)\}")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\*?)")
+_SEPARATORS = {"": ("", ","), "+": ("", ","), "#": ("#", ","), ".": (".", "."), "/": ("/", "/")}
+"""Operator → what comes before the first variable, what between variables."""
+
+
+def is_template(uri: str) -> bool:
+    """Whether it has a variable part."""
+    return "{" in uri
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    name: str
+    greedy: bool
+
+
+class UriTemplate:
+    """A compiled template; raises ValueError for one that is malformed or could be read in more than one way."""
+
+    __slots__ = ("_literals", "_path", "_pivot", "_query", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # Literals and variables alternate: literals[0] variables[0] literals[1] … literals[-1]
+        self._literals, self._path, self._query = _parse(text)
+        _refuse_ambiguous(text, self._literals, self._path, self.variables)
+        greedy = [number for number, variable in enumerate(self._path) if variable.greedy]
+        self._pivot = greedy[0] if greedy else len(self._path) - 1
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return (*(variable.name for variable in self._path), *self._query)
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """Those of the query: a URI may leave them out."""
+        return frozenset(self._query)
+
+    def match(self, uri: str) -> dict[str, str] | None:
+        """The decoded values of the variables a URI has, or None if it does not fit.
+
+        A value with a ".." segment, a NUL or a path from the root does not fit, however it was encoded: handlers
+        open files.
+        """
+        query = ""
+        if self._query:
+            uri, _, query = uri.partition("?")
+        raw = self._split(uri)
+        values = None if raw is None else _decoded_path(self._path, raw, self._literals)
+        parameters = _decoded_query(query, self._query)
+        return None if values is None or parameters is None else values | parameters
+
+    def _split(self, uri: str) -> list[str] | None:
+        """Fix what stands before the pivot from the left, what follows it from the right: it takes the middle."""
+        if not self._path:
+            return [] if uri == self._literals[0] else None
+        left = _scan(self._literals[: self._pivot + 1], uri)
+        if left is None:
+            return None
+        rest = uri[left[1] :]
+        right = _scan([literal[::-1] for literal in reversed(self._literals[self._pivot + 1 :])], rest[::-1])
+        if right is None:
+            return None
+        middle = rest[: len(rest) - right[1]]
+        if not middle or not (self._path[self._pivot].greedy or _is_plain(middle)):
+            return None
+        return [*left[0], middle, *(value[::-1] for value in reversed(right[0]))]
+
+
+def _parse(text: str) -> tuple[list[str], list[_Variable], tuple[str, ...]]:
+    literals, end = [""], 0
+    path: list[_Variable] = []
+    query: tuple[str, ...] = ()
+    for expression in _EXPRESSION.finditer(text):
+        literals[-1] += text[end : expression.start()]
+        end, body = expression.end(), expression[1]
+        if body.startswith("?") and end == len(text):
+            query = tuple(_variable(text, name).name for name in body[1:].split(","))
+            break
+        operator = body[:1] if body[:1] in _SEPARATORS else ""
+        separator, between = _SEPARATORS[operator]
+        for name in body[len(operator) :].split(","):
+            literals[-1] += separator
+            path.append(_variable(text, name, greedy=operator in {"+", "#"}))
+            literals.append("")
+            separator = between
+    literals[-1] += text[end:]
+    return literals, path, query
+
+
+def _variable(text: str, name: str, *, greedy: bool = False) -> _Variable:
+    match = _VARIABLE.fullmatch(name)
+    if not match:
+        raise ValueError(f"URI template {text!r}: {{{name}}} is not supported here")
+    return _Variable(match[1], greedy or match[2] == "*")
+
+
+def _refuse_ambiguous(text: str, literals: list[str], path: list[_Variable], names: Sequence[str]) -> None:
+    if any("{" in literal or "}" in literal for literal in literals):
+        raise ValueError(f"URI template {text!r}: a brace has no partner")
+    if not all(literals[1:-1]):
+        raise ValueError(f"URI template {text!r}: two variables need something between them")
+    if sum(variable.greedy for variable in path) > 1:
+        raise ValueError(f"URI template {text!r}: only one variable may take more than a segment")
+    if len(set(names)) < len(names):
+        raise ValueError(f"URI template {text!r}: a variable is named twice")
+
+
+def _scan(literals: list[str], text: str) -> tuple[list[str], int] | None:
+    """The values between `literals` and how much of `text` that used; each value ends as soon as it can.
+
+    As soon as it can is enough: a plain value that took more would only leave less to the next one.
+    """
+    if not text.startswith(literals[0]):
+        return None
+    values, position = [], len(literals[0])
+    for literal in literals[1:]:
+        end = text.find(literal, position + 1)
+        if end < 0 or not _is_plain(text[position:end]):
+            return None
+        values.append(text[position:end])
+        position = end + len(literal)
+    return values, position
+
+
+def _is_plain(value: str) -> bool:
+    return not any(character in value for character in "/?#")
+
+
+def _decoded_path(path: list[_Variable], raw: list[str], literals: list[str]) -> dict[str, str] | None:
+    values = {}
+    for variable, encoded, before in zip(path, raw, literals, strict=False):
+        value = _decoded(encoded)
+        if value is None or (_ROOTED.match(value) and not before.endswith("://")):
+            return None
+        if "/" in value and not variable.greedy:
+            return None
+        values[variable.name] = value
+    return values
+
+
+def _decoded_query(query: str, names: Sequence[str]) -> dict[str, str] | None:
+    values: dict[str, str] = {}
+    for pair in query.split("&") if query else ():
+        name, _, encoded = pair.partition("=")
+        if name not in names:
+            continue
+        value = _decoded(encoded)
+        if value is None or name in values:
+            return None
+        values[name] = value
+    return values
+
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ROOTED = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
+_PATH_SEPARATOR = re.compile(r"[/\\]")
+
+
+def _decoded(encoded: str) -> str | None:
+    """None for an escape that is none, for what is not UTF-8, and for what could leave a folder."""
+    if _BAD_ESCAPE.search(encoded):
+        return None
+    try:
+        value = unquote_to_bytes(encoded).decode()
+    except UnicodeError:
+        return None
+    return None if "\0" in value or ".." in _PATH_SEPARATOR.split(value) else value

@@ -1,0 +1,118 @@
+"""Which fields each protocol version knows, and wire objects cut down to them.
+
+Source: the schemas of 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28. All of these were in 2025-03-26 unless the
+table says otherwise, audio content and tool annotations included.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trio_mcp.protocol.types import Implementation, to_wire
+from trio_mcp.protocol.versions import V2025_06_18, V2025_11_25, V2026_07_28
+
+__all__ = [
+    "SINCE",
+    "content_block",
+    "has_structured_content",
+    "implementation",
+    "prompt",
+    "resource",
+    "resource_contents",
+    "resource_template",
+    "tool",
+]
+
+Wire = dict[str, Any]
+
+_NAMED = {"title": V2025_06_18, "_meta": V2025_06_18, "icons": V2025_11_25}
+
+SINCE: dict[str, dict[str, str]] = {
+    "tool": {**_NAMED, "outputSchema": V2025_06_18},
+    "schema": {"$schema": V2025_11_25},
+    "resource": _NAMED,
+    "prompt": _NAMED,
+    "prompt argument": {"title": V2025_06_18},
+    "content": _NAMED,
+    "contents": {"_meta": V2025_06_18},
+    "annotations": {"lastModified": V2025_06_18},
+    "implementation": {
+        "title": V2025_06_18,
+        "description": V2025_11_25,
+        "icons": V2025_11_25,
+        "websiteUrl": V2025_11_25,
+    },
+}
+"""Object → field → the first version that knows it; fields that are not named are known to all."""
+
+_COMPLETE = V2025_11_25
+"""From here on nothing in the table is left out."""
+
+
+def _known(kind: str, value: Wire, version: str) -> Wire:
+    since = SINCE[kind]
+    return {name: item for name, item in value.items() if since.get(name, "") <= version}
+
+
+def tool(value: Wire, version: str) -> Wire:
+    """A Tool as `version` knows it; an output schema of anything but objects needs 2026-07-28."""
+    if version < V2026_07_28 and value.get("outputSchema", {}).get("type", "object") != "object":
+        value = {name: item for name, item in value.items() if name != "outputSchema"}
+    if version >= _COMPLETE:
+        return value
+    value = _known("tool", value, version)
+    for name in value.keys() & {"inputSchema", "outputSchema"}:
+        value[name] = _known("schema", value[name], version)
+    return value
+
+
+def resource(value: Wire, version: str) -> Wire:
+    """A Resource as `version` knows it."""
+    return value if version >= _COMPLETE else _annotated(_known("resource", value, version), version)
+
+
+resource_template = resource
+"""A ResourceTemplate gained the same fields at the same time."""
+
+
+def prompt(value: Wire, version: str) -> Wire:
+    """A Prompt as `version` knows it."""
+    if version >= _COMPLETE:
+        return value
+    value = _known("prompt", value, version)
+    if "arguments" in value:
+        value["arguments"] = [_known("prompt argument", argument, version) for argument in value["arguments"]]
+    return value
+
+
+def implementation(value: Implementation, version: str) -> Wire:
+    """A `serverInfo` as `version` knows it."""
+    return _known("implementation", to_wire(value), version)
+
+
+def content_block(value: Wire, version: str) -> Wire:
+    """A content block as `version` knows it; a link to a resource becomes text before 2025-06-18."""
+    if version >= _COMPLETE:
+        return value
+    if value.get("type") == "resource_link" and version < V2025_06_18:
+        return {"type": "text", "text": f"{value.get('title') or value['name']}: {value['uri']}"}
+    value = _annotated(_known("content", value, version), version)
+    if value.get("type") == "resource":
+        value["resource"] = resource_contents(value["resource"], version)
+    return value
+
+
+def resource_contents(value: Wire, version: str) -> Wire:
+    """Text or blob contents as `version` knows them."""
+    return value if version >= _COMPLETE else _known("contents", value, version)
+
+
+def has_structured_content(value: Any, version: str) -> bool:
+    """Whether a result may carry `value` as `structuredContent`: objects from 2025-06-18, anything from 2026-07-28."""
+    return version >= V2026_07_28 or (version >= V2025_06_18 and isinstance(value, dict))
+
+
+def _annotated(value: Wire, version: str) -> Wire:
+    if "annotations" in value:
+        value["annotations"] = _known("annotations", value["annotations"], version)
+    return value

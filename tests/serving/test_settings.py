@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from trio_mcp.serving import settings
+from trio_mcp.serving.explain import describe, explain, strangers
 from trio_mcp.serving.quantities import duration_text, parse_duration, parse_size, size_text
-from trio_mcp.serving.settings import Settings, SettingsError, explain, load, strangers
+from trio_mcp.serving.settings import Settings, SettingsError, load
 
 KEY = "k" * 32
 
@@ -18,7 +19,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def sources(**flags: object) -> dict[str, tuple[str, str]]:
+def told(**flags: object) -> dict[str, tuple[str, str]]:
     return {row.name: (row.value, row.source) for row in explain(**flags)}
 
 
@@ -29,7 +30,7 @@ def test_the_strongest_source_wins_and_explain_names_it(monkeypatch: pytest.Monk
     env_file.write_text("TRIO_MCP_PORT=2\nTRIO_MCP_HOST=b\nTRIO_MCP_KEEPALIVE=2s\nTRIO_MCP_DRAIN_TIMEOUT=6\n")
     monkeypatch.setenv("TRIO_MCP_PORT", "3")
     monkeypatch.setenv("TRIO_MCP_HOST", "c")
-    found = sources(port=4, config=config, env_file=env_file)
+    found = told(port=4, config=config, env_file=env_file)
     assert found["port"] == ("4", "flag --port")
     assert found["host"] == ("c", "environment TRIO_MCP_HOST")
     assert found["keepalive"] == ("2s", f"{env_file}: TRIO_MCP_KEEPALIVE")
@@ -164,14 +165,14 @@ def test_a_secret_is_a_ring_newest_first_and_is_never_shown(monkeypatch: pytest.
     assert found.keys == (f"{KEY}new".encode(), f"{KEY}old".encode())
     assert KEY not in repr(found)
     assert KEY not in repr(explain())
-    assert sources()["secret"] == ("(set)", "environment TRIO_MCP_SECRET")
+    assert told()["secret"] == ("(set)", "environment TRIO_MCP_SECRET")
 
 
 def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(KEY + "\n")
     monkeypatch.setenv("TRIO_MCP_SECRET_FILE", str(tmp_path / "secret"))
     assert load().keys == (KEY.encode(),)
-    assert sources()["secret"] == ("(set)", "environment TRIO_MCP_SECRET_FILE")
+    assert told()["secret"] == ("(set)", "environment TRIO_MCP_SECRET_FILE")
 
 
 def test_a_short_secret_is_refused_with_the_command_that_makes_a_good_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,4 +198,13 @@ def test_what_cannot_work_is_refused_at_the_start(flags: dict[str, object], mess
 
 
 def test_every_setting_is_described_and_grouped() -> None:
-    assert all(row.description and row.group and row.variable.startswith("TRIO_MCP_") for row in explain())
+    for row in describe():
+        assert row.description.endswith("."), row.name
+        assert row.group
+        assert row.variables[0] == f"TRIO_MCP_{row.name.upper()}"
+
+
+def test_a_description_shows_the_default_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9000")
+    row = next(row for row in describe() if row.name == "port")
+    assert (row.value, row.default, row.source) == ("8000", "8000", "default")

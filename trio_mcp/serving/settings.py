@@ -1,11 +1,10 @@
-"""Every setting of a served node: its name, default, meaning, and where its value came from."""
+"""Every setting of a served node: its name, default and meaning."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest, unknown_variables
-from trio_mcp.serving.quantities import Duration, PositiveDuration, Size, duration_text, size_text
+from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest
+from trio_mcp.serving.quantities import Duration, PositiveDuration, Size
 
-__all__ = ["NAMES", "Explained", "Settings", "SettingsError", "explain", "load", "strangers"]
+__all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "sources"]
 
 NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 """The command that makes a key good enough for `secret`."""
@@ -169,7 +168,9 @@ def _merged(found: list[Layer]) -> dict[str, Any]:
     return {name: value for layer in reversed(found) for name, value in layer.values.items()}
 
 
-def _origins(found: list[Layer]) -> dict[str, str]:
+def sources(**flags: Any) -> dict[str, str]:
+    """Where each setting that was given got its value: `flag --port`, `environment PORT`, `node.toml: port`."""
+    found = layers(flags, os.environ, NAMES)
     return {name: origin for layer in reversed(found) for name, origin in layer.origin.items()}
 
 
@@ -178,7 +179,7 @@ def load(**flags: Any) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        raise SettingsError(_faults(error, _origins(layers(flags, os.environ, NAMES)))) from error
+        raise SettingsError(_faults(error, sources(**flags))) from error
 
 
 def _faults(error: ValidationError, origins: Mapping[str, str]) -> str:
@@ -197,60 +198,3 @@ def _fault(where: tuple[int | str, ...], kind: str, message: str, origins: Mappi
         hint = nearest(name, Settings.model_fields)
         return f"unknown setting ({origin})" + (f"; did you mean {hint}?" if hint else "")
     return f"{name} ({origin}): {text[:1].lower()}{text[1:]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """One setting as it stands: its value as people write it (secrets masked) and where it came from."""
-
-    name: str
-    value: str
-    source: str
-    default: str
-    variable: str
-    group: str
-    description: str
-
-
-def explain(**flags: Any) -> list[Explained]:
-    """Every setting, in the order of Settings; raises SettingsError as `load` does."""
-    settings = load(**flags)
-    origins = _origins(layers(flags, os.environ, NAMES))
-    return [_explained(settings, name, origins.get(name.setting, "default")) for name in NAMES]
-
-
-def _explained(settings: Settings, name: Names, source: str) -> Explained:
-    info = Settings.model_fields[name.setting]
-    extra = info.json_schema_extra
-    return Explained(
-        name=name.setting,
-        value=_text(info, getattr(settings, name.setting)),
-        source=source,
-        default=_text(info, info.default),
-        variable=", ".join((*name.variables, *([f"{name.variable}_FILE"] if name.secret else []))),
-        group=str(extra["group"]) if isinstance(extra, dict) else "",
-        description=info.description or "",
-    )
-
-
-def _text(info: FieldInfo, value: Any) -> str:
-    match value:
-        case None | ():
-            return ""
-        case bool():
-            return str(value).lower()
-        case float():
-            return duration_text(value)
-        case SecretStr():
-            return "(set)"
-        case tuple():
-            return ",".join(value)
-        case int() if info.metadata and "parse_size" in repr(info.metadata):
-            return size_text(value)
-        case _:
-            return str(value)
-
-
-def strangers(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Unknown `TRIO_MCP_*` variables, each with the nearest known name or None."""
-    return unknown_variables(environ, NAMES)

@@ -1,0 +1,46 @@
+from typing import Any
+
+import pytest
+
+from trio_mcp.cli.arguments import UsageError, parse_arguments
+
+SCHEMA = {
+    "properties": {
+        "text": {"type": "string"},
+        "count": {"type": "integer"},
+        "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "either": {"type": ["string", "integer"]},
+        "choice": {"enum": ["1", "2"]},
+        "loose": True,
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("text=12345", "12345"),
+        ("text=true", "true"),
+        ('text="quoted"', '"quoted"'),
+        ("text=a=b", "a=b"),
+        ("text=", ""),
+        ("count=-1", -1),
+        ("count=many", "many"),
+        ("maybe=null", None),
+        ("maybe=5", "5"),
+        ("either=5", 5),
+        ("either=1.5", "1.5"),
+        ("choice=1", "1"),
+        ("loose=5", 5),
+        ('undeclared={"a":[1]}', {"a": [1]}),
+        ("undeclared=plain", "plain"),
+    ],
+)
+def test_a_value_is_what_the_schema_wants_else_json_else_text(pair: str, value: Any) -> None:
+    assert list(parse_arguments([pair], SCHEMA).values()) == [value]
+
+
+@pytest.mark.parametrize("pair", ["plain", "=5", ""])
+def test_what_is_not_name_value_is_refused(pair: str) -> None:
+    with pytest.raises(UsageError, match="expected an argument such as city=Berlin"):
+        parse_arguments([pair], {})

@@ -1,0 +1,302 @@
+"""The client against servers written by hand: a function from request to answer."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from trio_mcp.cli.client import connect
+from trio_mcp.cli.rpc import AuthorizationRequired, HttpRefused, Refused
+from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, WireError
+
+JSON = {"content-type": "application/json"}
+SSE = {"content-type": "text/event-stream"}
+HANG = b"<hang>"
+CUT = b"<cut>"
+
+Answer = tuple[int, dict[str, str], Sequence[bytes]]
+Script = Callable[[str, dict[str, str], dict[str, Any]], Answer]
+
+Answers = Mapping[str, Callable[[dict[str, Any]], Answer]]
+
+
+class ScriptedWire:
+    """Asks a function for each answer and remembers what was sent."""
+
+    def __init__(self, script: Script) -> None:
+        self.sent: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self._script = script
+
+    @asynccontextmanager
+    async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+        request = (method, {name.lower(): value for name, value in headers}, json.loads(body or b"{}"))
+        self.sent.append(request)
+        yield ScriptedExchange(*self._script(*request))
+
+    def methods(self) -> list[str]:
+        return [message.get("method", http) for http, _, message in self.sent]
+
+
+class ScriptedExchange:
+    def __init__(self, status: int, headers: dict[str, str], chunks: Sequence[bytes]) -> None:
+        self._head = Head(status, headers)
+        self._chunks = iter(chunks)
+
+    async def head(self) -> Head:
+        await trio.lowlevel.checkpoint()
+        return self._head
+
+    async def receive(self) -> bytes:
+        chunk = next(self._chunks, b"")
+        if chunk == HANG:
+            await trio.sleep_forever()
+        if chunk == CUT:
+            raise Cut("broke off")
+        await trio.lowlevel.checkpoint()
+        return chunk
+
+
+def result(message: dict[str, Any], value: dict[str, Any], headers: Mapping[str, str] = JSON) -> Answer:
+    body = {"jsonrpc": "2.0", "id": message["id"], "result": value}
+    return 200, dict(headers), [json.dumps(body).encode()]
+
+
+def error(message: dict[str, Any], code: int, status: int, text: str = "no") -> Answer:
+    body = {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}
+    return status, JSON, [json.dumps(body).encode()]
+
+
+def event(message: dict[str, Any], id: str = "") -> bytes:
+    return (
+        (f"id: {id}\n" if id else "").encode()
+        + b"data: "
+        + json.dumps({"jsonrpc": "2.0", **message}).encode()
+        + b"\n\n"
+    )
+
+
+def modern(answers: Answers) -> Script:
+    def script(http: str, headers: dict[str, str], message: dict[str, Any]) -> Answer:
+        if message["method"] == "server/discover":
+            meta = {"io.modelcontextprotocol/serverInfo": {"name": "m", "version": "1"}}
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "_meta": meta}
+            return result(message, found)
+        return answers[message["method"]](message)
+
+    return script
+
+
+def legacy(answers: Answers, probe: int = 400) -> Script:
+    def script(http: str, headers: dict[str, str], message: dict[str, Any]) -> Answer:
+        match message.get("method", http):
+            case "server/discover":
+                return error(message, -32022, probe)
+            case "initialize":
+                found = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "l"}}
+                return result(message, found, {**JSON, "mcp-session-id": "node.abc"})
+            case "notifications/initialized":
+                return 202, {}, []
+            case "DELETE":
+                return 204, {}, []
+            case method:
+                return answers[method](message)
+
+    return script
+
+
+TOOL = {"name": "add", "inputSchema": {"properties": {"a": {"x-mcp-header": "A"}}}}
+DONE = {"content": [{"type": "text", "text": "3"}]}
+
+
+async def test_a_modern_server_is_used_without_a_session() -> None:
+    wire = ScriptedWire(modern({"tools/call": lambda message: result(message, DONE)}))
+    async with connect(wire) as client:
+        assert (client.version, client.server_info["name"]) == ("2026-07-28", "m")
+        assert await client.call_tool(TOOL, {"a": 1}) == DONE
+    assert wire.methods() == ["server/discover", "tools/call"]
+    headers = wire.sent[1][1]
+    assert (headers["mcp-method"], headers["mcp-name"], headers["mcp-param-a"]) == ("tools/call", "add", "1")
+    assert headers["mcp-protocol-version"] == "2026-07-28"
+
+
+@pytest.mark.parametrize("probe", [200, 400, 404])
+async def test_a_server_that_refuses_the_probe_gets_a_session_and_a_goodbye(probe: int) -> None:
+    wire = ScriptedWire(legacy({"tools/call": lambda message: result(message, DONE)}, probe))
+    async with connect(wire) as client:
+        assert (client.version, client.server_info["name"]) == ("2025-06-18", "l")
+        assert await client.call_tool(TOOL, {}) == DONE
+    expected = ["server/discover", "initialize", "notifications/initialized", "tools/call", "DELETE"]
+    assert wire.methods() == expected
+    for _, headers, _ in wire.sent[2:]:
+        assert headers["mcp-session-id"] == "node.abc"
+        assert headers["mcp-protocol-version"] == "2025-06-18"
+
+
+async def test_asked_for_a_session_it_does_not_probe() -> None:
+    wire = ScriptedWire(legacy({}))
+    async with connect(wire, legacy=True):
+        pass
+    assert wire.methods() == ["initialize", "notifications/initialized", "DELETE"]
+
+
+async def test_a_server_that_stumbles_over_the_probe_is_not_taken_for_an_old_one() -> None:
+    with pytest.raises(HttpRefused, match="the server answered 503: busy"):
+        async with connect(ScriptedWire(lambda *request: (503, {"content-type": "text/plain"}, [b"busy"]))):
+            pass
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_authorization_is_asked_for_by_its_own_error(status: int) -> None:
+    wire = ScriptedWire(lambda *request: (status, {**JSON, "www-authenticate": "Bearer realm=x"}, [b"{}"]))
+    with pytest.raises(AuthorizationRequired, match=f"{status}: Bearer realm=x"):
+        async with connect(wire):
+            pass
+
+
+async def test_a_redirect_is_told_not_followed() -> None:
+    wire = ScriptedWire(lambda *request: (307, {"location": "https://b/mcp"}, []))
+    with pytest.raises(HttpRefused, match="307: it is at https://b/mcp"):
+        async with connect(wire):
+            pass
+
+
+async def test_notifications_of_a_stream_are_heard_before_its_answer() -> None:
+    def call(message: dict[str, Any]) -> Answer:
+        progress = {"method": "notifications/progress", "params": {"progress": 1}}
+        stream = event(progress) + event({"id": message["id"], "result": DONE}) + event(progress)
+        return 200, SSE, [b": hello\n\n", stream[:20], stream[20:]]
+
+    heard: list[tuple[str, dict[str, Any]]] = []
+    wire = ScriptedWire(modern({"tools/call": call}))
+    async with connect(wire, notify=lambda *each: heard.append(each)) as client:
+        assert await client.call_tool(TOOL, {}) == DONE
+    assert heard == [("notifications/progress", {"progress": 1})]
+
+
+async def test_what_a_legacy_server_asks_is_answered() -> None:
+    def call(message: dict[str, Any]) -> Answer:
+        asked = [event({"id": 7, "method": "ping"}), event({"id": 8, "method": "roots/list"})]
+        return 200, SSE, [*asked, event({"id": message["id"], "result": DONE})]
+
+    def script(http: str, headers: dict[str, str], message: dict[str, Any]) -> Answer:
+        if http == "POST" and "method" not in message:
+            return 202, {}, []
+        return legacy({"tools/call": call})(http, headers, message)
+
+    wire = ScriptedWire(script)
+    async with connect(wire, legacy=True) as client:
+        assert await client.call_tool(TOOL, {}) == DONE
+    answers = [message for http, _, message in wire.sent if http == "POST" and "method" not in message]
+    assert answers[0] == {"jsonrpc": "2.0", "id": 7, "result": {}}
+    assert answers[1]["error"]["code"] == -32601
+
+
+@pytest.mark.parametrize("end", [[], [CUT]])
+async def test_a_legacy_stream_that_ends_early_is_resumed_where_it_ended(autojump_clock: Any, end: list[bytes]) -> None:
+    wire = ScriptedWire(
+        legacy(
+            {
+                "tools/call": lambda message: (200, SSE, [b"retry: 250\nid: e.1.0\ndata:\n\n", *end]),
+                "GET": lambda message: (200, SSE, [event({"id": call_id(wire), "result": DONE}, "e.1.1")]),
+            }
+        )
+    )
+
+    def call_id(wire: ScriptedWire) -> int:
+        return next(int(message["id"]) for _, _, message in wire.sent if message.get("method") == "tools/call")
+
+    async with connect(wire, legacy=True) as client:
+        started = trio.current_time()
+        assert await client.call_tool(TOOL, {}) == DONE
+        assert trio.current_time() - started == pytest.approx(0.25)
+    resumed = next(headers for http, headers, _ in wire.sent if http == "GET")
+    assert resumed["last-event-id"] == "e.1.0"
+
+
+async def test_a_stream_that_never_answers_is_given_up(autojump_clock: Any) -> None:
+    answers = {name: lambda message: (200, SSE, [b"id: e.1.0\ndata:\n\n"]) for name in ("tools/call", "GET")}
+    wire = ScriptedWire(legacy(answers))
+    with pytest.raises(WireError, match="ended without an answer"):
+        async with connect(wire, legacy=True) as client:
+            await client.call_tool(TOOL, {})
+    assert wire.methods().count("GET") == 5
+    assert wire.methods()[-1] == "DELETE"
+
+
+async def test_a_modern_stream_that_ends_early_is_an_error_at_once() -> None:
+    wire = ScriptedWire(modern({"tools/call": lambda message: (200, SSE, [])}))
+    with pytest.raises(WireError, match="ended without an answer"):
+        async with connect(wire) as client:
+            await client.call_tool(TOOL, {})
+
+
+async def test_silence_is_borne_so_long_and_no_longer(autojump_clock: Any) -> None:
+    wire = ScriptedWire(modern({"tools/call": lambda message: (200, SSE, [b": comment\n\n", HANG])}))
+    started = trio.current_time()
+    with pytest.raises(WireError, match="silent for 30 s"):
+        async with connect(wire, silence=30) as client:
+            await client.call_tool(TOOL, {})
+    assert trio.current_time() - started == pytest.approx(30)
+
+
+async def test_every_page_of_a_list_is_fetched() -> None:
+    def page(message: dict[str, Any]) -> Answer:
+        cursor = message["params"].get("cursor")
+        more = {} if cursor else {"nextCursor": "next"}
+        return result(message, {"tools": [{"name": cursor or "first"}], **more})
+
+    async with connect(ScriptedWire(modern({"tools/list": page}))) as client:
+        assert [tool["name"] for tool in await client.list_all("tools/list", "tools")] == ["first", "next"]
+
+
+async def test_pages_that_go_round_in_a_circle_are_an_error() -> None:
+    wire = ScriptedWire(modern({"tools/list": lambda message: result(message, {"tools": [], "nextCursor": "same"})}))
+    with pytest.raises(WireError, match="round in a circle"):
+        async with connect(wire) as client:
+            await client.list_all("tools/list", "tools")
+
+
+async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
+    wire = ScriptedWire(modern({"tools/call": lambda message: error(message, -32602, 400, "Unknown tool: add")}))
+    with pytest.raises(Refused, match=r"Unknown tool: add \(-32602\)") as caught:
+        async with connect(wire) as client:
+            await client.call_tool(TOOL, {})
+    assert (caught.value.code, caught.value.status) == (-32602, 400)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((200, JSON, [b"<html>"]), "not JSON: b'<html>'"),
+        ((200, JSON, [b'{"detail":"x"}']), 'the server answered 200: {"detail":"x"}'),
+        ((200, SSE, [b"data: 5\n\n"]), "not JSON-RPC: 5"),
+        ((200, SSE, [CUT]), "broke off"),
+    ],
+)
+async def test_nonsense_is_named(answer: Answer, words: str) -> None:
+    wire = ScriptedWire(modern({"tools/call": lambda message: answer}))
+    with pytest.raises((WireError, HttpRefused)) as caught:
+        async with connect(wire) as client:
+            await client.call_tool(TOOL, {})
+    assert words in str(caught.value)
+
+
+async def test_a_goodbye_nobody_answers_is_not_waited_for(autojump_clock: Any) -> None:
+    class Deaf(ScriptedExchange):
+        async def head(self) -> Head:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    class DeafToGoodbyes(ScriptedWire):
+        @asynccontextmanager
+        async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+            async with super().exchange(method, headers, body) as exchange:
+                yield Deaf(200, {}, []) if method == "DELETE" else exchange
+
+    started = trio.current_time()
+    async with connect(DeafToGoodbyes(legacy({})), legacy=True):
+        pass
+    assert trio.current_time() - started == pytest.approx(2)

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from trio_mcp.cli import show
+
+ADD = {
+    "name": "add",
+    "description": "Add two numbers.\n\nNot three.",
+    "inputSchema": {
+        "properties": {
+            "a": {"type": "integer"},
+            "b": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": 2},
+            "c": {"type": ["string", "null"]},
+            "d": {},
+        },
+        "required": ["a"],
+    },
+}
+
+
+def test_a_catalog_off_a_terminal_is_one_line_for_each_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    long = {"uriTemplate": "greeting://{name}", "name": "g", "description": "word " * 100}
+    show.print_catalog({"tools": [ADD], "resources": [], "resourceTemplates": [long]})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["Tools (1)", "  add  Add two numbers.", "Resources (0)", "Resource templates (1)"]
+    assert lines[4:] == ["  greeting://{name}  " + ("word " * 100).strip()]
+
+
+def test_parameters_are_shown_with_types_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_catalog({"tools": [ADD]}, parameters=True)
+    signature = "add(a: integer, b: integer | null = 2, c: string | null = null, d: any = null)"
+    assert f"  {signature}  Add two numbers." in capsys.readouterr().out
+
+
+def test_a_server_is_introduced(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_server({"name": "weather", "version": "1", "title": "Weather"}, "Ask\n  it.", ["2026-07-28"])
+    assert capsys.readouterr().out == "weather 1 - Weather\n  speaks  MCP 2026-07-28\n  says    Ask it.\n"
+
+
+@pytest.mark.parametrize(
+    ("result", "out"),
+    [
+        ({"content": [{"type": "text", "text": "one\ntwo"}], "structuredContent": {"a": 1}}, "one\ntwo\n"),
+        ({"content": [], "structuredContent": {"a": 1}}, '{\n  "a": 1\n}\n'),
+        ({"content": [{"type": "image", "mimeType": "image/png", "data": "AAAA"}]}, "[image image/png, 3 bytes]\n"),
+        ({"content": [{"type": "resource", "resource": {"uri": "a://b", "text": "t"}}]}, "t\n"),
+        ({"content": [{"type": "resource", "resource": {"uri": "a://b", "blob": "AA"}}]}, "[resource a://b]\n"),
+        ({"content": [{"type": "resource_link", "uri": "a://b"}]}, "[resource a://b]\n"),
+        ({"content": [{"type": "video"}]}, '{"type": "video"}\n'),
+    ],
+)
+def test_a_result_is_its_text_else_its_structure(
+    capsys: pytest.CaptureFixture[str], result: dict[str, object], out: str
+) -> None:
+    show.print_result(result)
+    assert capsys.readouterr().out == out
+
+
+def test_an_error_result_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_result({"isError": True, "content": [{"type": "text", "text": "too far"}]})
+    assert capsys.readouterr() == ("", "too far\n")
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "line"),
+    [
+        ("notifications/progress", {"progress": 1, "total": 3, "message": "step"}, "progress 1/3  step\n"),
+        ("notifications/progress", {"progress": 0.5}, "progress 0.5\n"),
+        ("notifications/message", {"level": "warning", "data": "hot"}, "warning  hot\n"),
+        ("notifications/message", {"data": {"a": 1}}, 'info  {"a": 1}\n'),
+        ("notifications/tools/list_changed", {}, ""),
+    ],
+)
+def test_notifications_are_one_line_on_stderr(
+    capsys: pytest.CaptureFixture[str], method: str, params: dict[str, object], line: str
+) -> None:
+    show.print_notification(method, params)
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_servers_words_do_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b[2Jgone\u202e"
+    show.print_result({"content": [{"type": "text", "text": evil}]})
+    show.print_notification("notifications/message", {"data": evil})
+    show.print_catalog({"tools": [{"name": evil, "description": evil}]})
+    show.print_server({"name": evil}, evil, [evil])
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "\u202e" not in printed.out + printed.err
+
+
+def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_json({"ü": [1]})
+    assert json.loads(capsys.readouterr().out) == {"ü": [1]}

@@ -1,0 +1,159 @@
+"""HTTP and HTTPS to real sockets; the servers are a few lines that say exactly what is on the wire."""
+
+import datetime
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from trio_mcp.cli import wire
+from trio_mcp.cli.wire import Cut, HttpWire, WireError
+
+pytestmark = pytest.mark.sockets
+
+Serve = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(handler: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """The host:port of a server that gives each connection to `handler`."""
+    async with trio.open_nursery() as nursery:
+        open_listeners: Callable[..., Any] = partial(trio.serve_tcp, host="127.0.0.1")
+        if context is not None:
+            open_listeners = partial(trio.serve_ssl_over_tcp, host="127.0.0.1", ssl_context=context)
+        (listener,) = await nursery.start(open_listeners, handler, 0)
+        socket = getattr(listener, "transport_listener", listener).socket
+        yield f"127.0.0.1:{socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def read_head(stream: trio.abc.Stream) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some()
+    return data
+
+
+def saying(answer: bytes, heard: list[bytes] | None = None) -> Serve:
+    async def handler(stream: trio.abc.Stream) -> None:
+        head = await read_head(stream)
+        if heard is not None:
+            heard.append(head)
+        await stream.send_all(answer)
+        await stream.aclose()
+
+    return handler
+
+
+async def fetch(url: str, **options: Any) -> tuple[int, dict[str, str], bytes]:
+    async with HttpWire(url, **options).exchange("POST", [("Mcp-Method", "ping")], b"{}") as exchange:
+        head, body = await exchange.head(), b""
+        while data := await exchange.receive():
+            body += data
+    return head.status, head.headers, body
+
+
+async def test_a_request_and_its_answer_cross_the_wire() -> None:
+    heard: list[bytes] = []
+    answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    async with serving(saying(answer, heard)) as address:
+        status, headers, body = await fetch(f"http://{address}/mcp?a=1", headers=[("Authorization", "Bearer t")])
+    assert (status, headers["x-a"], body) == (200, "b", b"hi")
+    assert heard[0].startswith(b"POST /mcp?a=1 HTTP/1.1\r\n")
+    lines = heard[0].lower().split(b"\r\n")
+    assert {b"host: " + address.encode(), b"content-length: 2", b"authorization: bearer t", b"mcp-method: ping"} < {
+        *lines
+    }
+
+
+async def test_an_answer_that_breaks_off_is_cut_not_ended() -> None:
+    async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi")) as address:
+        with pytest.raises(Cut):
+            await fetch(f"http://{address}/")
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
+async def test_a_server_that_gives_no_http_answer_is_named(answer: bytes) -> None:
+    async with serving(saying(answer)) as address:
+        with pytest.raises(WireError, match=r"http://127.0.0.1:\d+/ (broke off|closed the connection)"):
+            await fetch(f"http://{address}/")
+
+
+async def test_nobody_there_is_told_in_the_systems_own_words() -> None:
+    async with serving(saying(b"")) as address:
+        pass
+    with pytest.raises(WireError, match=f"cannot reach http://{address}/: connection refused"):
+        await fetch(f"http://{address}/")
+
+
+async def test_a_connection_that_takes_too_long_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    async def never(*args: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio, "open_tcp_stream", never)
+    with pytest.raises(WireError, match=f"no connection within {wire.CONNECT_SECONDS:g} s"):
+        await fetch("http://192.0.2.1/")
+
+
+@pytest.mark.parametrize("url", ["ftp://a/", "http://", "http://a:port/", "a/b", "http://[::1/"])
+def test_what_is_not_the_url_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(WireError, match="is not a URL"):
+        HttpWire(url)
+
+
+def certificate(path: Path) -> ssl.SSLContext:
+    """A server's context with a certificate for 127.0.0.1 that vouches for itself, also written to `path`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "trio-mcp test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    secret = path.with_suffix(".key")
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    secret.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(path, secret)
+    return context
+
+
+async def test_https_is_spoken_to_servers_whose_certificate_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = certificate(tmp_path / "server.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+    async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), context) as address:
+        assert (await fetch(f"https://{address}/"))[2] == b"hi"
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    async def ignore_the_alert(stream: trio.abc.Stream) -> None:
+        with pytest.raises((trio.BrokenResourceError, ssl.SSLError)):
+            await read_head(stream)
+
+    context = certificate(tmp_path / "server.pem")
+    async with serving(ignore_the_alert, context) as address:
+        with pytest.raises(WireError, match="cannot reach https:.*: TLS: self.signed certificate"):
+            await fetch(f"https://{address}/")

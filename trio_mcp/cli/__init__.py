@@ -1,0 +1,31 @@
+"""The `trio-mcp` command: argv in, exit code out.
+
+0 done · 1 it failed · 2 it was asked wrongly (flags, settings) · 3 the server wants authorization · 130 Ctrl+C
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["execute", "main"]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(argv: Sequence[str]) -> int:
+    """Run one command and give its exit code."""
+    from trio_mcp.cli.app import app
+    from trio_mcp.cli.failure import told
+
+    words = [word for word in argv if word != "--traceback"]
+    try:
+        return int(app(words, result_action="return_value") or 0)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    # The one place that turns what went wrong into words and an exit code.
+    except BaseException as error:
+        return told(error, tree=len(words) < len(argv))

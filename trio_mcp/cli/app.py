@@ -1,0 +1,30 @@
+"""The commands. Each is imported when it is asked for: `version` needs no server, `call` no settings."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from trio_mcp.observability.build import version
+
+__all__ = ["app"]
+
+app = App(
+    "trio-mcp",
+    help="MCP servers on Trio.",
+    help_epilogue="`--traceback` with any command shows where an error came from.",
+    help_format="markdown",
+    version=version,
+    # Ctrl+C has one exit code, given where all others are.
+    suppress_keyboard_interrupt=False,
+)
+for name, where in {
+    "serve": "trio_mcp.cli.serve:serve",
+    "run": "trio_mcp.cli.serve:run",
+    "demo": "trio_mcp.cli.serve:demo",
+    "inspect": "trio_mcp.cli.look:inspect",
+    "list": "trio_mcp.cli.look:list_",
+    "call": "trio_mcp.cli.look:call",
+    "config": "trio_mcp.cli.config:config",
+    "version": "trio_mcp.cli.version:version",
+}.items():
+    app.command(where, name=name)

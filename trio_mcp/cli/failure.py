@@ -1,0 +1,56 @@
+"""What went wrong → words for a person and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+
+from trio_mcp.observability.logs import leaf_lines, leaves
+from trio_mcp.protocol.errors import McpError
+
+__all__ = ["told"]
+
+FAILED, USAGE, AUTHORIZATION, INTERRUPTED = 1, 2, 3, 130
+
+_CODES = {"UsageError": USAGE, "SettingsError": USAGE, "AuthorizationRequired": AUTHORIZATION}
+"""By name: the modules that define them are only imported by the commands that use them."""
+
+_CANNOT_LISTEN = {
+    errno.EADDRINUSE: "Another process has it: stop that one, or choose another --port.",
+    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind.",
+    errno.EACCES: "Not allowed: ports below 1024 and some folders need more rights.",
+}
+
+
+def told(error: BaseException, *, tree: bool = False) -> int:
+    """Print the error and give its exit code; the traceback only for a fault of the program, or when asked for."""
+    causes = list(leaves(error))
+    if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        return INTERRUPTED
+    expected = all(_words(cause) for cause in causes)
+    for cause, line in zip(causes, leaf_lines(error), strict=True):
+        print(f"trio-mcp: {_words(cause) or line}", file=sys.stderr)
+    if tree or not expected:
+        traceback.print_exception(error)
+    return max(_CODES.get(type(cause).__name__, FAILED) for cause in causes)
+
+
+def _words(cause: BaseException) -> str | None:
+    """Of an error we foresaw, its own words and the next step."""
+    if isinstance(cause, McpError):
+        return str(cause) + _next_step(cause)
+    if isinstance(cause, OSError) and cause.errno in _CANNOT_LISTEN:
+        return f"{cause.strerror or cause}. {_CANNOT_LISTEN[cause.errno]}"
+    return None
+
+
+def _next_step(cause: McpError) -> str:
+    status = getattr(cause, "status", None)
+    if type(cause).__name__ == "AuthorizationRequired":
+        return ". Send a token with --header 'Authorization: Bearer …'"
+    if status == 404 and type(cause).__name__ == "HttpRefused":
+        return ". Is the path right? An MCP endpoint is usually at /mcp"
+    if status is not None and status >= 500:
+        return ". It may not know 2026-07-28: try --legacy"
+    return ""

@@ -1,0 +1,138 @@
+"""A TARGET spoken to without a socket: its ASGI app is the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, WireError
+
+__all__ = ["AsgiWire", "running"]
+
+Message = MutableMapping[str, Any]
+App = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
+
+SHUTDOWN_SECONDS = 2.0
+"""For the user's own lifespan to clean up; Ctrl+C is the alternative."""
+
+
+@asynccontextmanager
+async def running(app: App, path: str) -> AsyncIterator[AsgiWire]:
+    """The wire to an app whose lifespan runs as long as the block; raises WireError when it does not start.
+
+    What the block raises arrives in a group, as from any nursery.
+    """
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        stopped = await nursery.start(_lifespan, app, stop)
+        yield AsgiWire(app, path, nursery)
+        stop.set()
+        with trio.move_on_after(SHUTDOWN_SECONDS):
+            await stopped.wait()
+        nursery.cancel_scope.cancel("the app has shut down")
+
+
+async def _lifespan(app: App, stop: trio.Event, *, task_status: trio.TaskStatus[trio.Event]) -> None:
+    stopped = trio.Event()
+    requests = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> Message:
+        kind = next(requests)
+        if kind == "lifespan.shutdown":
+            await stop.wait()
+        return {"type": kind}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            task_status.started(stopped)
+        elif message["type"].endswith(".failed"):
+            raise WireError(f"the server did not start: {message.get('message', '')}")
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    stopped.set()
+
+
+class AsgiWire:
+    """Exchanges with an ASGI app, each in a task of `nursery`."""
+
+    def __init__(self, app: App, path: str, nursery: trio.Nursery) -> None:
+        self._app = app
+        self._path = path
+        self._nursery = nursery
+
+    @asynccontextmanager
+    async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+        send, receive = trio.open_memory_channel[Message](0)
+        scope = trio.CancelScope()
+        with receive:
+            self._nursery.start_soon(self._serve, self._scope(method, headers, body), body, send, scope)
+            yield _AsgiExchange(receive)
+            scope.cancel("the client has what it wanted")
+
+    def _scope(self, method: str, headers: Headers, body: bytes) -> MutableMapping[str, Any]:
+        fixed = [("host", "localhost"), ("content-length", str(len(body)))]
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": self._path,
+            "raw_path": self._path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in [*fixed, *headers]],
+            "client": ("127.0.0.1", 0),
+            "server": ("localhost", 80),
+        }
+
+    async def _serve(
+        self,
+        scope: MutableMapping[str, Any],
+        body: bytes,
+        answer: trio.MemorySendChannel[Message],
+        cancel: trio.CancelScope,
+    ) -> None:
+        sent = False
+
+        async def receive() -> Message:
+            nonlocal sent
+            if sent:
+                # The client leaves by cancelling this task, never before.
+                await trio.sleep_forever()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        with cancel, answer:
+            await self._app(scope, receive, answer.send)
+
+
+class _AsgiExchange:
+    def __init__(self, answer: trio.MemoryReceiveChannel[Message]) -> None:
+        self._answer = answer
+        self._more = True
+
+    async def head(self) -> Head:
+        message = await self._next()
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in message.get("headers", [])}
+        return Head(message["status"], headers)
+
+    async def receive(self) -> bytes:
+        while self._more:
+            message = await self._next()
+            self._more = message.get("more_body", False)
+            # An empty chunk in the middle of a body is not its end.
+            if message.get("body"):
+                return bytes(message["body"])
+        return b""
+
+    async def _next(self) -> Message:
+        try:
+            return await self._answer.receive()
+        except trio.EndOfChannel as error:
+            raise Cut("the server ended its answer early") from error

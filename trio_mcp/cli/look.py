@@ -1,0 +1,180 @@
+"""`inspect`, `list` and `call`: look at a server and use it, by URL or in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import trio
+from cyclopts import Parameter
+
+from trio_mcp.cli.arguments import UsageError, parse_arguments
+from trio_mcp.cli.client import SILENCE_SECONDS, Client, connect
+from trio_mcp.cli.show import print_catalog, print_json, print_notification, print_result, print_server
+from trio_mcp.cli.wire import HttpWire, Wire
+from trio_mcp.observability.logs import configure
+
+__all__ = ["call", "inspect", "list_"]
+
+T = TypeVar("T")
+
+_CATALOG = {
+    "tools": ("tools", "tools/list"),
+    "resources": ("resources", "resources/list"),
+    "resourceTemplates": ("resources", "resources/templates/list"),
+    "prompts": ("prompts", "prompts/list"),
+}
+"""What a server can list: the key of its page, the capability that announces it, the method."""
+
+Json = Annotated[bool, Parameter("--json", negative=(), show_default=False, help="One JSON document on stdout.")]
+LegacyOnly = Annotated[
+    bool,
+    Parameter("--legacy", negative=(), show_default=False, help="Open a session (2025-11-25), do not try 2026-07-28."),
+]
+Extra = Annotated[
+    tuple[str, ...],
+    Parameter("--header", alias="-H", negative=(), show_default=False, help="`Name: value` sent with each request."),
+]
+Silence = Annotated[float, Parameter("--timeout", help="Give up after this many seconds without a byte.")]
+
+
+def inspect(
+    target: str,
+    /,
+    *,
+    as_json: Json = False,
+    legacy: LegacyOnly = False,
+    headers: Extra = (),
+    timeout: Silence = SILENCE_SECONDS,
+) -> int:
+    """Show who a server is and everything it offers, with the parameters of its tools.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    """
+
+    async def look(client: Client) -> int:
+        catalog = await _catalog(client)
+        about = {"serverInfo": client.server_info, "instructions": client.instructions, "versions": client.versions}
+        if as_json:
+            print_json({**about, "capabilities": client.capabilities, **catalog})
+        else:
+            print_server(client.server_info, client.instructions, client.versions)
+            print_catalog(catalog, parameters=True)
+        return 0
+
+    return _with_client(look, target, legacy, headers, timeout)
+
+
+def list_(
+    target: str,
+    /,
+    *,
+    as_json: Json = False,
+    legacy: LegacyOnly = False,
+    headers: Extra = (),
+    timeout: Silence = SILENCE_SECONDS,
+) -> int:
+    """List a server's tools, resources and prompts.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    """
+
+    async def look(client: Client) -> int:
+        catalog = await _catalog(client)
+        if as_json:
+            print_json(catalog)
+        else:
+            print_catalog(catalog)
+        return 0
+
+    return _with_client(look, target, legacy, headers, timeout)
+
+
+def call(
+    target: str,
+    tool: str,
+    /,
+    *arguments: str,
+    as_json: Json = False,
+    legacy: LegacyOnly = False,
+    headers: Extra = (),
+    timeout: Silence = SILENCE_SECONDS,
+) -> int:
+    """Call a tool; progress and log messages go to stderr, the result to stdout.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    tool
+        Its name, as `list` shows it.
+    arguments
+        `name=value`; the value is JSON where it parses as JSON and the tool does not want text.
+    """
+
+    async def use(client: Client) -> int:
+        definition = await _find(client, tool)
+        parsed = parse_arguments(arguments, definition.get("inputSchema", {}))
+        result = await client.call_tool(definition, parsed)
+        if as_json:
+            print_json(result)
+        else:
+            print_result(result)
+        return 1 if result.get("isError") else 0
+
+    return _with_client(use, target, legacy, headers, timeout)
+
+
+async def _catalog(client: Client) -> dict[str, list[dict[str, Any]]]:
+    return {
+        key: await client.list_all(method, key)
+        for key, (capability, method) in _CATALOG.items()
+        if capability in client.capabilities
+    }
+
+
+async def _find(client: Client, name: str) -> dict[str, Any]:
+    tools = {tool["name"]: tool for tool in await client.list_all("tools/list", "tools")}
+    if name not in tools:
+        raise UsageError(f"there is no tool {name!r}. There are: {', '.join(tools) or 'none'}")
+    return tools[name]
+
+
+def _with_client(
+    use: Callable[[Client], Awaitable[T]], target: str, legacy: bool, headers: tuple[str, ...], timeout: float
+) -> T:
+    async def main() -> T:
+        async with _wire(target, headers) as wire:
+            async with connect(wire, legacy=legacy, notify=print_notification, silence=timeout) as client:
+                return await use(client)
+
+    return trio.run(main)
+
+
+@asynccontextmanager
+async def _wire(target: str, headers: tuple[str, ...]) -> AsyncIterator[Wire]:
+    if "://" in target:
+        yield HttpWire(target, [_header(each) for each in headers])
+        return
+    # Late: a URL needs neither a server nor its settings.
+    from trio_mcp.cli.in_memory import running
+    from trio_mcp.serving.loader import load_target
+
+    configure(logging.WARNING)
+    async with running(load_target(target).http_app(path="/mcp"), "/mcp") as wire:
+        yield wire
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"expected a header such as 'Authorization: Bearer …', got {text!r}")
+    return name.strip(), value.strip()

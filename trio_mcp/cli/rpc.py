@@ -1,0 +1,198 @@
+"""JSON-RPC over a wire: one request at a time, answered by a JSON body or by a stream of events."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import trio
+
+from trio_mcp.cli.dialect import Dialect, Legacy, Modern
+from trio_mcp.cli.event_stream import EventReader
+from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, Wire, WireError
+from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
+
+__all__ = ["AuthorizationRequired", "Channel", "HttpRefused", "Notify", "Refused"]
+
+_T = TypeVar("_T")
+
+Notify = Callable[[str, dict[str, Any]], None]
+"""Called with the method and params of each notification, as it comes."""
+
+MAX_QUOTE = 300
+MAX_RESUMES = 5
+"""In a row without an answer: enough for a server that lets its clients poll, an end for one that never answers."""
+
+
+class Refused(McpError):
+    """The server answered with a JSON-RPC error."""
+
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
+        self.status = status
+        self.code = error.get("code")
+        self.data = error.get("data")
+        super().__init__(f"{error.get('message', 'no message')} ({self.code})")
+
+
+class HttpRefused(McpError):
+    """The server answered with an HTTP error and no JSON-RPC."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the server answered {status}" + (f": {text[:MAX_QUOTE]}" if text else ""))
+        self.status = status
+
+
+class AuthorizationRequired(McpError):
+    """401 or 403."""
+
+
+class Channel:
+    """The way to one server; `silence` is how many seconds without a byte it bears."""
+
+    def __init__(self, wire: Wire, notify: Notify, silence: float) -> None:
+        self.dialect: Dialect = Modern()
+        self._wire = wire
+        self._notify = notify
+        self._silence = silence
+        self._ids = itertools.count(1)
+
+    async def request(
+        self, method: str, params: dict[str, Any], schema: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The result of a request.
+
+        Raises Refused for a JSON-RPC error, HttpRefused for a bare HTTP error, AuthorizationRequired for 401 and 403,
+        WireError when nobody answers.
+        """
+        request_id = next(self._ids)
+        headers = [*_POST_HEADERS, *self.dialect.headers(method, params, schema or {})]
+        body = _encode({"id": request_id, "method": method, "params": self.dialect.params(params)})
+        reader = EventReader()
+        async with self.exchange("POST", headers, body) as answer:
+            if method == "initialize" and isinstance(self.dialect, Legacy):
+                self.dialect.session_id = answer.head.headers.get("mcp-session-id")
+            reply = await self._reply(answer, request_id, reader)
+        if reply is None:
+            reply = await self._resume(request_id, reader)
+        if "error" in reply:
+            raise Refused(answer.head.status, reply["error"])
+        result: dict[str, Any] = reply.get("result", {})
+        return result
+
+    @asynccontextmanager
+    async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[_Answer]:
+        """A bare HTTP request, its head answered."""
+        async with self._wire.exchange(method, headers, body) as exchange:
+            yield _Answer(await self._patiently(exchange.head), exchange)
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        """Send a notification or an answer, which nobody answers."""
+        headers = [*_POST_HEADERS, *self.dialect.headers("", {}, {})]
+        async with self.exchange("POST", headers, _encode(message)) as answer:
+            if answer.head.status >= 400:
+                raise await self._refusal(answer)
+
+    async def _reply(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
+        """The response to a request, or None when a stream ended without it."""
+        kind = answer.head.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if answer.head.status in (401, 403) or kind not in ("application/json", "text/event-stream"):
+            raise await self._refusal(answer)
+        if kind == "text/event-stream":
+            return await self._streamed(answer, request_id, reader)
+        body = await self._body(answer)
+        message = _decode(body)
+        if isinstance(message, dict) and message.keys() & {"result", "error"}:
+            return message
+        raise HttpRefused(answer.head.status, body.decode("utf-8", "replace"))
+
+    async def _streamed(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
+        try:
+            while data := await self._patiently(answer.exchange.receive):
+                for event in reader.feed(data):
+                    reply = await self._incoming(_decode(event.data), request_id)
+                    if reply is not None:
+                        return reply
+        except Cut:
+            if reader.last_id is None:
+                raise
+        return None
+
+    async def _incoming(self, message: Any, request_id: int) -> dict[str, Any] | None:
+        """Take one message off a stream; the response to our request is given back."""
+        for each in message if isinstance(message, list) else [message]:
+            if not isinstance(each, dict):
+                raise WireError(f"the server sent something that is not JSON-RPC: {each!r:.80}")
+            if "method" not in each:
+                # An error whose id the server could not read can only be ours: we have one request at a time.
+                if each.get("id") in (request_id, None):
+                    return each
+            elif "id" in each:
+                await self.tell({"id": each["id"], **_answer_to(each["method"])})
+            else:
+                self._notify(each["method"], each.get("params", {}))
+        return None
+
+    async def _resume(self, request_id: int, reader: EventReader) -> dict[str, Any]:
+        """Fetch the rest of a legacy stream that ended early, from after the last event we have."""
+        for _ in range(MAX_RESUMES):
+            if reader.last_id is None or not isinstance(self.dialect, Legacy):
+                break
+            await trio.sleep((1000 if reader.retry is None else reader.retry) / 1000)
+            headers = [("Accept", "text/event-stream"), ("Last-Event-ID", reader.last_id)]
+            async with self.exchange("GET", [*headers, *self.dialect.headers("", {}, {})]) as answer:
+                reply = await self._reply(answer, request_id, reader)
+            if reply is not None:
+                return reply
+        raise WireError("the stream ended without an answer")
+
+    async def _refusal(self, answer: _Answer) -> McpError:
+        """What a response that carries no answer says."""
+        text = (await self._body(answer)).decode("utf-8", "replace").strip()
+        status, headers = answer.head.status, answer.head.headers
+        if status in (401, 403):
+            challenge = headers.get("www-authenticate", text)
+            return AuthorizationRequired(f"the server answered {status}" + (f": {challenge}" if challenge else ""))
+        return HttpRefused(status, f"it is at {headers['location']}" if "location" in headers else text)
+
+    async def _body(self, answer: _Answer) -> bytes:
+        body = b""
+        while data := await self._patiently(answer.exchange.receive):
+            body += data
+        return body
+
+    async def _patiently(self, receive: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            with trio.fail_after(self._silence):
+                return await receive()
+        except trio.TooSlowError as error:
+            raise WireError(f"the server has been silent for {self._silence:g} s") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    head: Head
+    exchange: Exchange
+
+
+_POST_HEADERS = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
+
+
+def _answer_to(method: str) -> dict[str, Any]:
+    if method == "ping":
+        return {"result": {}}
+    return {"error": {"code": METHOD_NOT_FOUND, "message": f"trio-mcp on the command line cannot do {method}"}}
+
+
+def _encode(message: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode()
+
+
+def _decode(data: str | bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise WireError(f"the server sent something that is not JSON: {data[:80]!r}") from error

@@ -1,0 +1,136 @@
+"""What the server said, for people: tables on stdout, notifications on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "print_catalog",
+    "print_json",
+    "print_notification",
+    "print_result",
+    "print_rows",
+    "print_server",
+]
+
+PIPE_WIDTH = 10_000
+"""Off a terminal nothing is wrapped or cut: `grep` reads lines."""
+
+_TITLES = {"tools": "Tools", "resources": "Resources", "resourceTemplates": "Resource templates", "prompts": "Prompts"}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_rows(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), indent: int = 0) -> None:
+    """Aligned columns, the last one wrapped to the terminal."""
+    table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(head or rows[0]):
+        table.add_column(name if head else "", style="cyan" if number == 0 else None, overflow="fold")
+    for row in rows:
+        table.add_row(Text(" " * indent + _plain(row[0])), *(Text(_plain(cell)) for cell in row[1:]))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def print_catalog(catalog: dict[str, list[dict[str, Any]]], *, parameters: bool = False) -> None:
+    """Tools, resources, templates and prompts, each with the first line of its description."""
+    for kind, entries in catalog.items():
+        print(f"{_TITLES[kind]} ({len(entries)})")
+        if entries:
+            print_rows([(_name(each, parameters), _first_line(each)) for each in entries], indent=2)
+
+
+def print_server(info: dict[str, Any], instructions: str | None, versions: Sequence[str]) -> None:
+    """Who the server is."""
+    title = f" - {info['title']}" if info.get("title") else ""
+    print(_plain(f"{info.get('name', '(unnamed)')} {info.get('version', '')}{title}"))
+    print(f"  speaks  MCP {_plain(', '.join(versions))}")
+    for name, text in (("about", info.get("description")), ("says", instructions), ("web", info.get("websiteUrl"))):
+        if text:
+            print(f"  {name:<7} {_plain(' '.join(str(text).split()))}")
+
+
+def print_notification(method: str, params: dict[str, Any]) -> None:
+    """Progress and log messages as they come; the rest is not for people."""
+    match method:
+        case "notifications/progress":
+            total = f"/{params['total']:g}" if isinstance(params.get("total"), int | float) else ""
+            line = f"progress {params.get('progress', 0):g}{total}  {params.get('message') or ''}"
+        case "notifications/message":
+            data = params.get("data")
+            line = f"{params.get('level', 'info')}  {data if isinstance(data, str) else json.dumps(data)}"
+        case _:
+            return
+    print(_plain(line.rstrip()), file=sys.stderr, flush=True)
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """A tool's result: its text, else its structured content; an error result goes to stderr."""
+    stream = sys.stderr if result.get("isError") else sys.stdout
+    blocks = [_block(block) for block in result.get("content", [])]
+    if not blocks and "structuredContent" in result:
+        blocks = [json.dumps(result["structuredContent"], ensure_ascii=False, indent=2)]
+    for block in blocks:
+        print(block, file=stream)
+
+
+def _block(block: dict[str, Any]) -> str:
+    match block.get("type"):
+        case "text":
+            return _plain(str(block.get("text", "")), keep="\n\t")
+        case "image" | "audio" as kind:
+            return f"[{kind} {_plain(str(block.get('mimeType')))}, {len(block.get('data', '')) * 3 // 4} bytes]"
+        case "resource":
+            resource = block.get("resource", {})
+            return _plain(str(resource.get("text") or f"[resource {resource.get('uri')}]"), keep="\n\t")
+        case "resource_link":
+            return f"[resource {_plain(str(block.get('uri')))}]"
+        case _:
+            return json.dumps(block, ensure_ascii=False)
+
+
+def _name(entry: dict[str, Any], parameters: bool) -> str:
+    name = str(entry.get("uri") or entry.get("uriTemplate") or entry.get("name", "?"))
+    if not parameters or "inputSchema" not in entry:
+        return name
+    return f"{name}({', '.join(_parameters(entry['inputSchema']))})"
+
+
+def _parameters(schema: dict[str, Any]) -> list[str]:
+    required = schema.get("required", [])
+    return [
+        f"{name}: {_type(declared)}" + ("" if name in required else f" = {json.dumps(declared.get('default'))}")
+        for name, declared in schema.get("properties", {}).items()
+        if isinstance(declared, dict)
+    ]
+
+
+def _type(declared: dict[str, Any]) -> str:
+    if "anyOf" in declared:
+        return " | ".join(_type(each) for each in declared["anyOf"])
+    kind = declared.get("type", "any")
+    return " | ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def _first_line(entry: dict[str, Any]) -> str:
+    text = entry.get("description") or entry.get("title") or ""
+    return str(text).strip().partition("\n")[0]
+
+
+def _plain(text: str, keep: str = "") -> str:
+    """Control characters shown, not obeyed: a server does not drive our terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)

@@ -1,0 +1,78 @@
+"""Settings told to people: every value, where it came from, and what it means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic.fields import FieldInfo
+
+from trio_mcp.serving.layers import Names, unknown_variables
+from trio_mcp.serving.quantities import duration_text, parse_size, size_text
+from trio_mcp.serving.settings import NAMES, Settings, load, sources
+
+__all__ = ["Explained", "describe", "explain", "strangers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One setting as it stands: its value as people write it (secrets masked) and where it came from."""
+
+    name: str
+    value: str
+    source: str
+    default: str
+    variables: tuple[str, ...]
+    group: str
+    description: str
+
+
+def describe() -> list[Explained]:
+    """Every setting with its default, whatever the environment says."""
+    return [_explained(name, Settings.model_fields[name.setting].default, "default") for name in NAMES]
+
+
+def explain(**flags: Any) -> list[Explained]:
+    """Every setting as it stands; raises SettingsError as `load` does."""
+    settings, found = load(**flags), sources(**flags)
+    return [_explained(name, getattr(settings, name.setting), found.get(name.setting, "default")) for name in NAMES]
+
+
+def strangers(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Unknown `TRIO_MCP_*` variables, each with the nearest known name or None."""
+    return unknown_variables(environ, NAMES)
+
+
+def _explained(name: Names, value: Any, source: str) -> Explained:
+    info = Settings.model_fields[name.setting]
+    extra = info.json_schema_extra
+    return Explained(
+        name=name.setting,
+        value=_text(info, value),
+        source=source,
+        default=_text(info, info.default),
+        variables=(*name.variables, *([f"{name.variable}_FILE"] if name.secret else [])),
+        group=str(extra["group"]) if isinstance(extra, dict) else "",
+        description=info.description or "",
+    )
+
+
+def _text(info: FieldInfo, value: Any) -> str:
+    match value:
+        case None | ():
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return duration_text(value)
+        case SecretStr():
+            return "(set)"
+        case tuple():
+            return ",".join(value)
+        case int() if any(isinstance(each, BeforeValidator) and each.func is parse_size for each in info.metadata):
+            return size_text(value)
+        case _:
+            return str(value)

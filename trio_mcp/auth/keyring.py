@@ -27,10 +27,10 @@ class BrokenSeal(McpError):
 class Keyring:
     """Seals with the first secret, opens with any; without secrets a key for this process alone."""
 
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
+    def __init__(self, secrets: Sequence[bytes] = ()) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        material = [secret.encode() for secret in secrets] or [os.urandom(32)]
+        material = list(secrets) or [os.urandom(32)]
         self._ciphers = [AESGCM(hashlib.blake2b(m, digest_size=32, person=b"trio-mcp seal").digest()) for m in material]
 
     def seal(self, plain: bytes, bound_to: bytes) -> str:

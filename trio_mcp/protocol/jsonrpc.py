@@ -140,10 +140,10 @@ def _readable_id(value: Any) -> RequestId | None:
     return id if isinstance(id, (int, str)) and not isinstance(id, bool) else None
 
 
-class _Result(msgspec.Struct, gc=False):
+class _Result(msgspec.Struct, gc=False, kw_only=True):
+    jsonrpc: str = "2.0"
     id: RequestId
     result: Any
-    jsonrpc: str = "2.0"
 
 
 class _Outgoing(msgspec.Struct, gc=False, omit_defaults=True):
@@ -161,7 +161,7 @@ encode = _encoder.encode
 
 def encode_result(id: RequestId, result: dict[str, Any] | Raw) -> bytes:
     """A success response; a `msgspec.Raw` result is copied as it stands."""
-    return _encoder.encode(_Result(id, result))
+    return _encoder.encode(_Result(id=id, result=result))
 
 
 def encode_error(id: RequestId | None, error: ProtocolError) -> bytes:

@@ -1,0 +1,124 @@
+"""One request on its way: who asked, where its messages go, and why it may end early."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.service import Service
+from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.protocol.versions import is_modern
+from trio_mcp.streams.event_log import Kind
+
+__all__ = ["Call", "Client", "Conversation", "Ending", "Outbox"]
+
+
+class Client(msgspec.Struct, frozen=True):
+    """The client as it described itself: at `initialize`, or in each modern request."""
+
+    info: dict[str, Any]
+    capabilities: dict[str, Any]
+
+
+class Outbox(Protocol):
+    """Where a request's messages go."""
+
+    answers_cancelled: bool
+    """Whether a cancelled call still gets an error: an HTTP exchange needs an end, stdio wants silence."""
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        """Take one encoded message; never blocks."""
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        """Take the reply, the last message; None where the wire wants silence."""
+
+    async def settle(self) -> None:
+        """Wait as long as this wire makes a handler wait for its reader; raises SlowReader."""
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Send a request of ours and return the client's result (legacy only)."""
+
+    def close_stream(self) -> None:
+        """End the connection that reads this request's stream, not the stream: the client comes back for the rest."""
+
+
+class Conversation(Protocol):
+    """The legacy session, as far as a request may touch it."""
+
+    log_level: str
+
+    @property
+    def face(self) -> Any:
+        """What a handler knows as `ctx.session`."""
+
+    def subscribe(self, uri: str) -> None:
+        """From now on the client hears of updates of `uri`."""
+
+    def unsubscribe(self, uri: str) -> None:
+        """Not any more."""
+
+
+class Ending(Enum):
+    """Why a call was cancelled from within; its text is the reply's message."""
+
+    CANCELLED = "Request cancelled"
+    SESSION_CLOSED = "The session was closed"
+    SHUTDOWN = "The server is shutting down"
+    INPUT_REQUIRED = "Input required"
+    SLOW_READER = "The client stopped reading"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request and the scope it runs in."""
+
+    service: Service
+    request_id: RequestId
+    method: str
+    params: dict[str, Any]
+    version: str
+    principal: Principal
+    client: Client
+    outbox: Outbox
+    session: Conversation | None = None
+    log_level: str | None = None
+    """The threshold of a modern request; a legacy one asks its session."""
+    headers: Any = None
+    """The HTTP request's headers, for handlers that look at them."""
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ending: Ending | None = None
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What a modern handler asked and has no answer to yet, by key."""
+    answers: dict[str, Any] | None = None
+    asked: int = 0
+    progress: float | None = None
+
+    @property
+    def modern(self) -> bool:
+        """Whether it stands alone."""
+        return is_modern(self.version)
+
+    @property
+    def progress_token(self) -> RequestId | None:
+        """Echoed with its JSON type; raises InvalidParams when it has none a token may have."""
+        meta = self.params.get("_meta")
+        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        if token is not None and (isinstance(token, bool) or not isinstance(token, (int, str))):
+            raise InvalidParams("_meta.progressToken must be a string or an integer")
+        return token
+
+    def cancel(self, ending: Ending) -> None:
+        """Stop the handler; the first reason stands."""
+        if self.ending is None:
+            self.ending = ending
+        self.scope.cancel(ending.value)
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        """Send one message that belongs to this request."""
+        self.outbox.emit(data, kind, key)

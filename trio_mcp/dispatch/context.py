@@ -1,0 +1,262 @@
+"""What a handler knows of its request, and the ways it may speak to the client."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+import msgspec
+import trio
+from pydantic import BaseModel
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.elicitation import Elicited, Form
+from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
+from trio_mcp.dispatch.reading import read
+from trio_mcp.features.signature import HandlerContext
+from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
+from trio_mcp.protocol.severity import LEVELS, at_least
+from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
+from trio_mcp.protocol.versions import V2025_11_25
+from trio_mcp.streams.bus import ListChanged, ResourceUpdated
+from trio_mcp.streams.event_log import Kind
+
+__all__ = ["Context"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Context(HandlerContext):
+    """One request, as its handler sees it. Annotate a parameter with it and it is passed in.
+
+    `elicit`, `elicit_url`, `sample` and `list_roots` ask the client. On sessions (up to 2025-11-25) they wait for its
+    answer. On 2026-07-28 **the handler ends at the question and runs again from its start** when the answer is there:
+    code before a question runs once more per question, so keep effects behind the last one, or make them repeatable.
+    Answers are matched by the order of the questions; when that may differ between runs, or questions are asked at
+    the same time, give each a `key=`.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @property
+    def request_id(self) -> RequestId:
+        """The JSON-RPC id."""
+        return self._call.request_id
+
+    @property
+    def protocol_version(self) -> str:
+        """Such as "2025-11-25"."""
+        return self._call.version
+
+    @property
+    def principal(self) -> Principal:
+        """Who is asking; `ANONYMOUS` without authentication."""
+        return self._call.principal
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        """The client's Implementation, `{}` when it did not say. Not verified: decide nothing by it."""
+        return self._call.client.info
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        """The client's ClientCapabilities."""
+        return self._call.client.capabilities
+
+    @property
+    def headers(self) -> Any:
+        """The HTTP request's headers, `{lower-case name: value}`; None on stdio."""
+        return self._call.headers
+
+    @property
+    def session(self) -> Any:
+        """The `Session` of a legacy request, None on 2026-07-28."""
+        return None if self._call.session is None else self._call.session.face
+
+    @property
+    def lifespan_context(self) -> Any:
+        """What the server's `lifespan=` yielded."""
+        return self._call.service.lifespan_context
+
+    async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the request is, if its client asked to know; a value that does not grow is not sent.
+
+        Raises SlowReader on 2026-07-28 when the client stopped reading.
+        """
+        call = self._call
+        token = call.progress_token
+        if token is None or (call.progress is not None and progress <= call.progress):
+            return await trio.lowlevel.checkpoint()
+        call.progress = progress
+        params: dict[str, Any] = {"progressToken": token, "progress": progress}
+        if total is not None:
+            params["total"] = total
+        if message is not None:
+            params["message"] = message
+        call.emit(encode_notification("notifications/progress", params), Kind.LATEST, ("progress", token))
+        await call.outbox.settle()
+
+    async def log(self, level: str, data: Any, logger: str | None = None) -> None:
+        """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
+
+        Raises ValueError for any other level.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+        call = self._call
+        threshold = call.log_level if call.session is None else call.session.log_level
+        if threshold is None or not at_least(level, threshold):
+            return await trio.lowlevel.checkpoint()
+        params = {"level": level, "data": data}
+        if logger is not None:
+            params["logger"] = logger
+        call.emit(encode_notification("notifications/message", params), Kind.LOG)
+        await call.outbox.settle()
+
+    async def debug(self, data: Any, logger: str | None = None) -> None:
+        """`log("debug", …)`."""
+        await self.log("debug", data, logger)
+
+    async def info(self, data: Any, logger: str | None = None) -> None:
+        """`log("info", …)`."""
+        await self.log("info", data, logger)
+
+    async def warning(self, data: Any, logger: str | None = None) -> None:
+        """`log("warning", …)`."""
+        await self.log("warning", data, logger)
+
+    async def error(self, data: Any, logger: str | None = None) -> None:
+        """`log("error", …)`."""
+        await self.log("error", data, logger)
+
+    def supports(self, capability: str, detail: str | None = None) -> bool:
+        """Whether the client declared a capability, such as `supports("elicitation", "url")`."""
+        declared = self.client_capabilities.get(capability)
+        return isinstance(declared, dict) and (detail is None or detail in declared)
+
+    @overload
+    async def elicit(self, message: str, schema: type[M], *, key: str | None = None) -> Elicited[M]: ...
+    @overload
+    async def elicit(self, message: str, schema: dict[str, Any], *, key: str | None = None) -> Elicited[dict[str, Any]]: ...
+    async def elicit(self, message: str, schema: Any, *, key: str | None = None) -> Elicited[Any]:
+        """Ask the user to fill in a form: a pydantic model or an object schema with primitive fields. Never for secrets.
+
+        On 2026-07-28 the handler runs again from its start with the answer. Raises ClientCallError when there is none,
+        MissingClientCapability on 2026-07-28 when the client cannot show forms, TypeError for a form that is not flat.
+        """
+        form = Form(schema)
+        declared = self.client_capabilities.get("elicitation")
+        # `{}` means form mode, the only one there was before 2025-11-25.
+        require(self._call, "elicitation", None if not declared else "form")
+        params = {"message": message, "requestedSchema": form.for_version(self.protocol_version)}
+        return form.read(await ask(self._call, "elicitation/create", params, key))
+
+    async def elicit_url(self, message: str, url: str, *, key: str | None = None) -> Elicited[None]:
+        """Send the user to a URL, for what must not pass through the client; raises as `elicit` does.
+
+        Who opens the URL must prove to be who asked: check it there (client/elicitation, url mode).
+        On 2026-07-28 the handler runs again from its start with the answer.
+        """
+        require(self._call, "elicitation", "url")
+        params = {"mode": "url", "message": message, "url": url}
+        if not self._call.modern:
+            params["elicitationId"] = secrets.token_urlsafe(16)
+        result = await ask(self._call, "elicitation/create", params, key)
+        action = result.get("action")
+        if action not in {"accept", "decline", "cancel"}:
+            raise InvalidAnswer("The answer to an elicitation needs an action: accept, decline or cancel")
+        return Elicited(str(action))
+
+    async def sample(
+        self,
+        messages: str | Sequence[SamplingMessage],
+        *,
+        max_tokens: int,
+        system_prompt: str | None = None,
+        temperature: float | None = None,
+        stop_sequences: Sequence[str] | None = None,
+        model_preferences: dict[str, Any] | None = None,
+        tools: Sequence[dict[str, Any]] | None = None,
+        tool_choice: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        key: str | None = None,
+    ) -> CreateMessageResult:
+        """Have the client's model write a message (client/sampling); raises as `elicit` does.
+
+        `tools` need `sampling.tools` of the client (2025-11-25). On 2026-07-28 the handler runs again from its start.
+        """
+        require(self._call, "sampling", "tools" if tools or tool_choice else None)
+        params = {
+            "messages": _messages(messages),
+            "maxTokens": max_tokens,
+            "systemPrompt": system_prompt,
+            "temperature": temperature,
+            "stopSequences": stop_sequences,
+            "modelPreferences": model_preferences,
+            "tools": tools,
+            "toolChoice": tool_choice,
+            "metadata": metadata,
+        }
+        present = {name: value for name, value in params.items() if value is not None}
+        result = await ask(self._call, "sampling/createMessage", present, key)
+        return _convert(result, CreateMessageResult, "sampling/createMessage")
+
+    async def list_roots(self, *, key: str | None = None) -> list[Root]:
+        """The client's roots (client/roots); raises as `elicit` does. On 2026-07-28 the handler runs again from its start."""
+        require(self._call, "roots")
+        result = await ask(self._call, "roots/list", {}, key)
+        return _convert(result.get("roots"), list[Root], "roots/list")
+
+    async def read_resource(self, uri: str) -> list[dict[str, Any]]:
+        """The contents of one of this server's resources; raises ResourceNotFoundError."""
+        result = await read(self._call, uri)
+        found: list[dict[str, Any]] = result["contents"]
+        return found
+
+    async def notify_tools_changed(self) -> None:
+        """Tell every client that listens that `tools/list` has changed; adding and removing tools does so by itself."""
+        await self._publish(ListChanged("tools"))
+
+    async def notify_resources_changed(self) -> None:
+        """As `notify_tools_changed`, for resources."""
+        await self._publish(ListChanged("resources"))
+
+    async def notify_prompts_changed(self) -> None:
+        """As `notify_tools_changed`, for prompts."""
+        await self._publish(ListChanged("prompts"))
+
+    async def notify_resource_updated(self, uri: str) -> None:
+        """Tell every client that subscribed to `uri` that its contents changed."""
+        await self._publish(ResourceUpdated(uri))
+
+    async def close_stream(self) -> None:
+        """End the connection of this call's stream; the client resumes it by `Last-Event-ID` (2025-11-25, SEP-1699).
+
+        For calls that take long: nobody holds a connection meanwhile. Does nothing where a stream cannot be resumed.
+        """
+        if self.protocol_version == V2025_11_25:
+            self._call.outbox.close_stream()
+        await trio.lowlevel.checkpoint()
+
+    async def _publish(self, change: ListChanged | ResourceUpdated) -> None:
+        self._call.service.bus.publish(change)
+        await trio.lowlevel.checkpoint()
+
+
+def _messages(messages: str | Sequence[SamplingMessage]) -> Any:
+    if isinstance(messages, str):
+        return [{"role": "user", "content": {"type": "text", "text": messages}}]
+    return msgspec.to_builtins(list(messages))
+
+
+T = TypeVar("T")
+
+
+def _convert(value: Any, kind: type[T], method: str) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidAnswer(f"The client's answer to {method} is not valid: {error}") from None

@@ -1,0 +1,48 @@
+"""The requests that only make sense inside a legacy session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trio_mcp.dispatch.call import Call, Conversation
+from trio_mcp.dispatch.params import string_param
+from trio_mcp.protocol.errors import INVALID_REQUEST, InvalidParams, RemoteProtocolError
+from trio_mcp.protocol.severity import LEVELS
+
+__all__ = ["initialize_again", "ping", "set_level", "subscribe", "unsubscribe"]
+
+
+async def ping(call: Call) -> dict[str, Any]:
+    """Nothing, promptly (basic/utilities/ping)."""
+    return {}
+
+
+async def initialize_again(call: Call) -> dict[str, Any]:
+    """A session is opened once; on HTTP a second `initialize` opens another session and does not come here."""
+    raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
+
+
+async def set_level(call: Call) -> dict[str, Any]:
+    """Send log messages from this level up (server/utilities/logging)."""
+    level = string_param(call.params, "level")
+    if level not in LEVELS:
+        raise InvalidParams(f"level must be one of {', '.join(LEVELS)}")
+    _session(call).log_level = level
+    return {}
+
+
+async def subscribe(call: Call) -> dict[str, Any]:
+    """Tell this session when a resource changes (server/resources)."""
+    _session(call).subscribe(string_param(call.params, "uri"))
+    return {}
+
+
+async def unsubscribe(call: Call) -> dict[str, Any]:
+    """Do not tell it any more."""
+    _session(call).unsubscribe(string_param(call.params, "uri"))
+    return {}
+
+
+def _session(call: Call) -> Conversation:
+    assert call.session is not None, "only legacy versions have these methods, and their calls have a session"
+    return call.session

@@ -1,0 +1,119 @@
+"""Request → response: one task, one cancel scope, one error boundary.
+
+    respond ─▶ handler by method ─▶ result ─┐
+       │            └─ raises ──▶ error ────┼─▶ outbox.finish, exactly once, whatever happened
+       └─ cancelled (Call.ending says why) ─┘
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+
+
+from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.methods import HANDLERS
+from trio_mcp.dispatch.questions import check_retry, input_required
+from trio_mcp.dispatch.results import complete
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.errors import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    REQUEST_CANCELLED,
+    RESOURCE_NOT_FOUND,
+    ClientCallError,
+    InvalidArguments,
+    ProtocolError,
+    RemoteProtocolError,
+    ResourceNotFoundError,
+    SlowReader,
+    http_status,
+)
+from trio_mcp.protocol.jsonrpc import encode_error, encode_result
+
+__all__ = ["respond"]
+
+logger = logging.getLogger("trio_mcp.dispatch")
+
+
+async def respond(call: Call) -> None:
+    """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
+    started = time.perf_counter()
+    call.service.in_flight.add(call)
+    call.service.metrics.request_started()
+    reply: tuple[bytes | None, int] | None = None
+    error: str | None = None
+    try:
+        with call.scope:
+            reply, error = await _attempt(call)
+    finally:
+        if reply is None:
+            reply, error = _last_words(call)
+        call.service.in_flight.discard(call)
+        _measure(call, error, time.perf_counter() - started)
+        call.outbox.finish(*reply)
+
+
+async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
+    try:
+        method = call.service.method(call.method, call.version)
+        if method is None:
+            raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
+        if method.may_ask and call.modern:
+            check_retry(call)
+        result = await HANDLERS[call.method](call)
+        failed = "tool_error" if isinstance(result, dict) and result.get("isError") else None
+        return (encode_result(call.request_id, complete(call, result)), 200), failed
+    except SlowReader:
+        call.ending = call.ending or Ending.SLOW_READER
+        return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
+    except (InvalidArguments, ClientCallError) as fault:
+        return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
+    except ProtocolError as fault:
+        return _error(call, fault)
+    except Exception as crash:  # the one boundary: whatever user code raised is answered without its details, and logged once
+        reference = secrets.token_hex(4)
+        event(logger, logging.ERROR, "request failed", method=call.method, ref=reference, error=crash)
+        return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
+
+
+def _error(call: Call, fault: ProtocolError) -> tuple[tuple[bytes, int], str]:
+    if isinstance(fault, ResourceNotFoundError) and not call.modern:
+        fault = ProtocolError(RESOURCE_NOT_FOUND, fault.message, fault.data)
+    status = http_status(fault.code, modern=call.modern)
+    return (encode_error(call.request_id, fault), status), str(fault.code)
+
+
+def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
+    """The reply of a call that was cancelled."""
+    match call.ending:
+        case Ending.INPUT_REQUIRED:
+            return (encode_result(call.request_id, complete(call, input_required(call))), 200), None
+        case Ending.CANCELLED if not call.outbox.answers_cancelled:
+            return (None, 200), "cancelled"
+        case Ending.CANCELLED:
+            return (encode_error(call.request_id, ProtocolError(REQUEST_CANCELLED, call.ending.value)), 200), "cancelled"
+        case None:
+            # Cancelled from outside: its exchange or its session's nursery ended.
+            ending = Ending.SESSION_CLOSED
+        case ending:
+            pass
+    return (encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200), ending.name.lower()
+
+
+def _measure(call: Call, error: str | None, seconds: float) -> None:
+    tool = call.params.get("name") if call.method == "tools/call" else None
+    known = isinstance(tool, str) and call.service.registry.tools.get(tool) is not None
+    metrics = call.service.metrics
+    metrics.request_finished()
+    metrics.operation(
+        call.method if call.method in HANDLERS else "unknown",
+        tool=tool if known else None,
+        version=call.version,
+        error=error,
+        seconds=seconds,
+    )
+
+

@@ -1,0 +1,102 @@
+"""`subscriptions/listen`: a modern request that lasts, telling what changes (2026-07-28 basic/patterns/subscriptions)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.params import object_param
+from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
+from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
+from trio_mcp.protocol.jsonrpc import encode_notification
+from trio_mcp.streams.bus import Change, ListChanged, ListKind, ResourceUpdated, subscribed
+from trio_mcp.streams.event_log import Kind, Overflow
+
+__all__ = ["change_message", "listen"]
+
+_FLAGS: dict[str, ListKind] = {
+    "toolsListChanged": "tools",
+    "promptsListChanged": "prompts",
+    "resourcesListChanged": "resources",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """What one subscription asked for and we honour."""
+
+    lists: dict[str, ListKind]
+    uris: list[str]
+
+    def passes(self, change: Change) -> bool:
+        match change:
+            case ListChanged(kind):
+                return kind in self.lists.values()
+            case ResourceUpdated(uri):
+                # "The uri may be a sub-resource of the one that was subscribed to."
+                return any(uri == known or uri.startswith(known.rstrip("/") + "/") for known in self.uris)
+
+    def acknowledged(self) -> dict[str, Any]:
+        honoured: dict[str, Any] = dict.fromkeys(self.lists, True)
+        if self.uris:
+            honoured["resourceSubscriptions"] = self.uris
+        return honoured
+
+
+async def listen(call: Call) -> dict[str, Any]:
+    """Acknowledge, then tell of changes until the client leaves or the server ends it with this result."""
+    wanted = _read_filter(call)
+    slots = call.service.listeners
+    if len(slots) >= call.service.options.max_listen_streams:
+        raise ProtocolError(INTERNAL_ERROR, "Too many listen streams are open on this server; try again later")
+    ended = slots[call] = trio.Event()
+    try:
+        _tell(call, "notifications/subscriptions/acknowledged", {"notifications": wanted.acknowledged()})
+        with subscribed(call.service.bus, lambda change: _pass_on(call, wanted, change)):
+            await ended.wait()
+    finally:
+        del slots[call]
+    return {"_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
+
+
+def _read_filter(call: Call) -> _Filter:
+    if "notifications" not in call.params:
+        raise InvalidParams("params.notifications must be an object")
+    asked = object_param(call.params, "notifications")
+    uris = asked.get("resourceSubscriptions", [])
+    if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
+        raise InvalidParams("params.notifications.resourceSubscriptions must be a list of strings")
+    for flag in _FLAGS:
+        if not isinstance(asked.get(flag, False), bool):
+            raise InvalidParams(f"params.notifications.{flag} must be a boolean")
+    offers = call.service.offers
+    lists = {flag: kind for flag, kind in _FLAGS.items() if asked.get(flag) and offers(kind)}
+    return _Filter(lists, uris if offers("resources") else [])
+
+
+def _pass_on(call: Call, wanted: _Filter, change: Change) -> None:
+    if not wanted.passes(change):
+        return
+    method, params = change_message(change)
+    try:
+        _tell(call, method, params, key=change)
+    except Overflow:
+        # Told by the bus, not by the handler: the fault must end this subscription, not the bus.
+        call.cancel(Ending.SLOW_READER)
+
+
+def _tell(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
+    stamped = {**params, "_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
+    call.emit(encode_notification(method, stamped), Kind.VITAL if key is None else Kind.LATEST, key)
+
+
+def change_message(change: Change) -> tuple[str, dict[str, Any]]:
+    """The notification's method and params."""
+    match change:
+        case ListChanged(kind):
+            return f"notifications/{kind}/list_changed", {}
+        case ResourceUpdated(uri):
+            return "notifications/resources/updated", {"uri": uri}

@@ -1,0 +1,25 @@
+"""Reading a request's params: each getter returns what the schema promises or raises InvalidParams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trio_mcp.protocol.errors import InvalidParams
+
+__all__ = ["object_param", "string_param"]
+
+
+def string_param(params: dict[str, Any], name: str) -> str:
+    """A required string."""
+    value = params.get(name)
+    if not isinstance(value, str):
+        raise InvalidParams(f"params.{name} must be a string")
+    return value
+
+
+def object_param(params: dict[str, Any], name: str) -> dict[str, Any]:
+    """An optional object, {} when absent; null counts as absent nowhere in MCP."""
+    value = params.get(name, {})
+    if not isinstance(value, dict):
+        raise InvalidParams(f"params.{name} must be an object")
+    return value

@@ -1,0 +1,116 @@
+"""Asking the client something, written once for both eras.
+
+Legacy: a request on the stream of the call; the handler waits for the client's result.
+Modern: the call ends as `input_required` with the question under a key. The client's retry brings the answer, the handler
+runs again from its start, and the answer is given back where it was asked. Answers of earlier rounds travel in
+`requestState`, sealed and bound to method, target, arguments and principal (2026-07-28 basic/patterns/mrtr).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NoReturn
+
+import msgspec
+import trio
+
+from trio_mcp.auth.keyring import BrokenSeal
+from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClientCapability, NoBackChannel
+from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.protocol.methods import METHODS
+
+__all__ = ["InvalidAnswer", "ask", "check_retry", "input_required", "require"]
+
+
+class InvalidAnswer(ClientCallError):
+    """The client's answer does not have the form that was asked for."""
+
+
+async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """The client's result object; raises ClientCallError, or ends the call to come back with the answer."""
+    call.asked += 1
+    if not call.modern:
+        result = await call.outbox.ask(method, params)
+    else:
+        result = await _from_retry(call, method, params, key or f"q{call.asked}")
+    if not isinstance(result, dict):
+        raise InvalidAnswer(f"The client answered {method} with something that is not an object")
+    return result
+
+
+def require(call: Call, capability: str, detail: str | None = None) -> None:
+    """Raise unless the client declared `capability`, and `detail` within it."""
+    declared = call.client.capabilities.get(capability)
+    if isinstance(declared, dict) and (detail is None or detail in declared):
+        return
+    required = {capability: {} if detail is None else {detail: {}}}
+    if call.modern:
+        raise MissingClientCapability(required)
+    raise NoBackChannel(f"The client did not declare the capability this needs: {capability}{f'.{detail}' if detail else ''}")
+
+
+def input_required(call: Call) -> dict[str, Any]:
+    """InputRequiredResult with every question that was asked this round."""
+    sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call))
+    return {"resultType": "input_required", "inputRequests": call.questions, "requestState": sealed}
+
+
+async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str) -> Any:
+    if not METHODS[call.method].may_ask:
+        raise NoBackChannel(f"{call.method} cannot ask the client anything")
+    answers = _answers(call)
+    if key in answers:
+        await trio.lowlevel.checkpoint()
+        return answers[key]
+    if key in call.questions:
+        raise ClientCallError(f"Two questions have the key {key!r}: give each its own key=")
+    call.questions[key] = {"method": method, "params": params}
+    await _end_round(call)
+
+
+async def _end_round(call: Call) -> NoReturn:
+    """Cancel the handler, so that its cleanup runs; tasks that ask at the same time add their questions first."""
+    call.cancel(Ending.INPUT_REQUIRED)
+    await trio.sleep_forever()
+    raise AssertionError("unreachable: the call's scope is cancelled")
+
+
+def _answers(call: Call) -> dict[str, Any]:
+    if call.answers is None:
+        given = _input_responses(call)
+        call.answers = {**given, **_sealed_answers(call)}
+    return call.answers
+
+
+def _input_responses(call: Call) -> dict[str, Any]:
+    given = call.params.get("inputResponses", {})
+    if not isinstance(given, dict) or not all(isinstance(answer, dict) for answer in given.values()):
+        raise InvalidParams("params.inputResponses must map keys to result objects")
+    return given
+
+
+def _sealed_answers(call: Call) -> dict[str, Any]:
+    state = call.params.get("requestState")
+    if state is None:
+        return {}
+    if not isinstance(state, str):
+        raise InvalidParams("params.requestState must be a string")
+    try:
+        plain = call.service.keyring.open(state, _bound_to(call), max_age=call.service.options.request_state_ttl)
+    except BrokenSeal as fault:
+        raise InvalidParams(f"params.requestState is not valid for this request: {fault}. Call again without it") from None
+    answers: dict[str, Any] = msgspec.json.decode(plain)
+    return answers
+
+
+def _bound_to(call: Call) -> bytes:
+    target = call.params.get(METHODS[call.method].name_param or "", "")
+    salient = [call.method, target, call.params.get("arguments", {}), call.principal.digest]
+    return b"requestState " + hashlib.sha256(msgspec.json.encode(salient, order="sorted")).digest()
+
+
+def check_retry(call: Call) -> None:
+    """Reject a broken retry before any handler runs, whether or not it would ask again."""
+    if "requestState" in call.params or "inputResponses" in call.params:
+        _answers(call)

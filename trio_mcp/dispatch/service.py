@@ -1,0 +1,115 @@
+"""The running server as a request sees it: what it offers, who it is, and the resources all requests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trio_mcp.auth.keyring import Keyring
+from trio_mcp.features.registry import Registry
+from trio_mcp.features.signature import HandlerContext
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.methods import Method, find_method
+from trio_mcp.protocol.types import Implementation
+from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
+
+if TYPE_CHECKING:
+    from trio_mcp.dispatch.call import Call
+
+__all__ = ["Options", "Service"]
+
+
+_SETTINGS: dict[str, dict[str, bool]] = {
+    "tools": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": True},
+    "prompts": {"listChanged": True},
+    "completions": {},
+    "logging": {},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Bounds and deadlines of requests; seconds unless the name says otherwise."""
+
+    page_size: int = 1_000
+    request_timeout: float = 600.0
+    """How long a client may take to answer a request of ours."""
+    write_timeout: float = 20.0
+    """How long a reader may make no progress."""
+    request_state_ttl: float = 600.0
+    """How long a modern client may take from `input_required` to its retry."""
+    cache_ttl: float = 0.0
+    """`ttlMs` of lists and `server/discover`, in seconds. 0: ask again every time."""
+    private_lists: bool = False
+    """Whether lists depend on the caller, so that no shared cache may keep them."""
+    max_in_flight: int = 100
+    max_listen_streams: int = 1_024
+    worker_threads: int = 40
+    """Sync handlers that run at the same time."""
+
+
+@dataclass(slots=True)
+class Service:
+    """Shared by every request of one server, in both eras."""
+
+    registry: Registry
+    identity: Implementation
+    context: Callable[[Call], HandlerContext]
+    """Makes what a handler's `Context` parameter receives."""
+    instructions: str | None = None
+    options: Options = field(default_factory=Options)
+    keyring: Keyring = field(default_factory=Keyring)
+    bus: Bus = field(default_factory=LocalBus)
+    metrics: Metrics = field(default_factory=Metrics)
+    lifespan_context: Any = None
+    in_flight: set[Call] = field(default_factory=set)
+    listeners: dict[Call, trio.Event] = field(default_factory=dict)
+    """Open `subscriptions/listen` requests; setting the event ends one with its result."""
+    cache: dict[Any, Any] = field(default_factory=dict)
+    """What was computed from the registry; emptied when it changes."""
+    _threads: trio.CapacityLimiter | None = None
+
+    def __post_init__(self) -> None:
+        """From now on a change of the registry is a change on the bus."""
+        self.registry.on_change.append(self._registry_changed)
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """The limiter of sync handlers: theirs alone, so that nothing else waits for user code."""
+        if self._threads is None:
+            self._threads = trio.CapacityLimiter(self.options.worker_threads)
+        return self._threads
+
+    def capabilities(self) -> dict[str, Any]:
+        """ServerCapabilities: what is registered now, and logging."""
+        return {name: settings for name, settings in _SETTINGS.items() if self.offers(name)}
+
+    def offers(self, capability: str) -> bool:
+        """Whether the server has anything of that kind now."""
+        registry = self.registry
+        match capability:
+            case "tools":
+                return bool(registry.tools)
+            case "resources":
+                return bool(registry.resources or registry.templates)
+            case "prompts":
+                return bool(registry.prompts)
+            case "completions":
+                return bool(registry.completions)
+            case _:
+                return True
+
+    def method(self, name: str, version: str) -> Method | None:
+        """The method, if that version has it and this server offers it."""
+        found = find_method(name, version)
+        if found is None or (found.capability is not None and not self.offers(found.capability)):
+            return None
+        return found
+
+    def _registry_changed(self, kind: ListKind) -> None:
+        self.cache.clear()
+        self.bus.publish(ListChanged(kind))

@@ -1,0 +1,36 @@
+"""The one place that may end the process: for what neither cancellation nor a thread's end can reach."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from trio_mcp.observability.logs import event
+
+__all__ = ["no_longer_than"]
+
+logger = logging.getLogger("trio_mcp.serving")
+
+
+@contextmanager
+def no_longer_than(seconds: float, code: int, still_running: Callable[[], list[str]]) -> Iterator[None]:
+    """Exit the process with `code` unless the block ends in time: a handler that shields itself must not hold it up.
+
+    A thread, because a handler that never awaits would stop a task of ours too.
+    """
+    timer = threading.Timer(seconds, _exit, (code, still_running))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _exit(code: int, still_running: Callable[[], list[str]]) -> None:
+    event(logger, logging.ERROR, "stopped with handlers still running", running=", ".join(still_running()) or "unknown")
+    logging.shutdown()
+    os._exit(code)

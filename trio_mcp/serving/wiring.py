@@ -1,0 +1,72 @@
+"""Settings → a running server's parts."""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+
+from trio_mcp.dispatch.service import Options
+from trio_mcp.observability.logs import event
+from trio_mcp.server import MCPServer
+from trio_mcp.serving.settings import Settings
+from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.event_stream import Pace
+from trio_mcp.transports.http.gate import LOOPBACK_NAMES
+
+__all__ = ["build_app", "options_of"]
+
+logger = logging.getLogger("trio_mcp.serving")
+
+
+def build_app(server: MCPServer, settings: Settings) -> HttpApp:
+    """The ASGI app of a node."""
+    return server.http_app(
+        path=settings.path,
+        allowed_hosts=_allowed_hosts(settings),
+        allowed_origins=settings.allowed_origins or None,
+        node_id=settings.node_id,
+        session_idle_timeout=settings.session_idle_timeout,
+        max_sessions=settings.max_sessions,
+        max_body=settings.max_body,
+        json_response=settings.json_response,
+        secrets=settings.keys,
+        options=options_of(settings),
+        pace=Pace(
+            sse_after=settings.sse_after,
+            keep_alive=settings.keepalive,
+            write_timeout=settings.write_timeout,
+            retry=settings.retry_interval,
+        ),
+    )
+
+
+def options_of(settings: Settings) -> Options:
+    """The bounds of requests."""
+    return Options(
+        page_size=settings.page_size,
+        request_timeout=settings.request_timeout,
+        write_timeout=settings.write_timeout,
+        max_in_flight=settings.max_in_flight,
+        max_listen_streams=settings.max_listen_streams,
+    )
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    if settings.allowed_hosts:
+        return frozenset(settings.allowed_hosts)
+    if all(_is_local(bind) for bind in settings.binds):
+        return LOOPBACK_NAMES
+    advice = "set --allowed-hosts to the names clients use, or '*' behind a proxy that checks them"
+    event(logger, logging.WARNING, "any Host header is served", bind=",".join(settings.binds), advice=advice)
+    return None
+
+
+def _is_local(bind: str) -> bool:
+    """Whether only this machine reaches it; an inherited descriptor may be anything."""
+    if bind.startswith("unix:"):
+        return True
+    host = bind.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

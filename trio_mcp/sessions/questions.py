@@ -1,0 +1,71 @@
+"""Requests of ours that wait for the client's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from trio_mcp.protocol.errors import ClientRefused, ClientTimeout, NoBackChannel
+from trio_mcp.protocol.jsonrpc import Reply, encode_notification, encode_request
+from trio_mcp.streams.event_log import Kind
+
+__all__ = ["PendingQuestions"]
+
+
+class _Pending:
+    __slots__ = ("answered", "reply")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.reply: Reply | None = None
+
+
+class PendingQuestions:
+    """Server-to-client requests of one session, by id; ids are never used twice in it."""
+
+    def __init__(self) -> None:
+        self._last_id = 0
+        self._pending: dict[int, _Pending] = {}
+
+    async def ask(
+        self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any], *, patience: float
+    ) -> Any:
+        """The client's result. Raises ClientRefused, or ClientTimeout after `patience` seconds; the client is told."""
+        self._last_id += 1
+        id = self._last_id
+        pending = self._pending[id] = _Pending()
+        emit(encode_request(id, method, params), Kind.VITAL)
+        try:
+            with trio.move_on_after(patience):
+                await pending.answered.wait()
+        finally:
+            del self._pending[id]
+            if pending.reply is None:
+                reason = {"requestId": id, "reason": "The server no longer waits for an answer"}
+                emit(encode_notification("notifications/cancelled", reason), Kind.VITAL)
+        return _result(pending.reply, method, patience)
+
+    def resolve(self, reply: Reply) -> None:
+        """Hand a reply to whoever waits for it; one nobody waits for is ignored."""
+        pending = self._pending.get(reply.id) if isinstance(reply.id, int) else None
+        if pending is not None:
+            pending.reply = reply
+            pending.answered.set()
+
+
+def _result(reply: Reply | None, method: str, patience: float) -> Any:
+    if reply is None:
+        raise ClientTimeout(f"The client did not answer {method} within {patience:g} s")
+    if reply.error is not None:
+        code = reply.error.get("code")
+        raise ClientRefused(
+            code if isinstance(code, int) else 0, str(reply.error.get("message", "")), reply.error.get("data")
+        )
+    return reply.result
+
+
+def refuse(method: str) -> NoBackChannel:
+    """Why a client that accepts only JSON cannot be asked."""
+    return NoBackChannel(f"{method} needs a stream, and the client accepts only application/json")

@@ -1,0 +1,310 @@
+"""One legacy conversation: a nursery that outlives the HTTP exchanges that talk to it.
+
+    exchange ──accept──▶ request task ──▶ EventLog ◀── the same exchange, or a later one, reads
+                          │ in the session's nursery, keyed by request id
+    close(reason) ────────┴──▶ calls answered with an error · streams ended cleanly · nursery cancelled
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVarTuple
+
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
+from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.listening import change_message
+from trio_mcp.dispatch.service import Service
+from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError, SessionClosed
+from trio_mcp.protocol.jsonrpc import (
+    InvalidMessage,
+    Notification,
+    Reply,
+    Request,
+    RequestId,
+    encode_error,
+    encode_notification,
+)
+from trio_mcp.protocol.severity import LEVELS, at_least
+from trio_mcp.sessions.outbox import SessionOutbox
+from trio_mcp.sessions.questions import PendingQuestions
+from trio_mcp.sessions.streams import SessionStreams
+from trio_mcp.streams.bus import Change, ListChanged, ResourceUpdated
+from trio_mcp.streams.event_log import EventLog, Kind, Overflow
+
+__all__ = ["Session", "TooManyRequests"]
+
+Ts = TypeVarTuple("Ts")
+
+MAX_SUBSCRIPTIONS = 1_000
+"""Resources one session may subscribe to: beyond it the client errs, and memory is bounded."""
+
+
+class TooManyRequests(RemoteProtocolError):
+    """429: the session has as many requests in flight as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(INVALID_REQUEST, f"More than {limit} requests of this session are in flight")
+
+
+class Session:
+    """A legacy session. Handlers and `@mcp.on_session` functions meet it as `ctx.session` and `session`."""
+
+    def __init__(
+        self,
+        id: str,
+        service: Service,
+        principal: Principal,
+        client: Client,
+        version: str,
+        standalone: EventLog | None = None,
+    ) -> None:
+        self.id = id
+        self.principal = principal
+        self.client = client
+        self.protocol_version = version
+        self.restored = False
+        self.initialized = False
+        self.log_level = "info"
+        self.closed_because: str | None = None
+        self.streams = SessionStreams(standalone)
+        self._service = service
+        self._nursery: trio.Nursery | None = None
+        self._nap: trio.CancelScope | None = None
+        self._calls: dict[RequestId, Call] = {}
+        self._questions = PendingQuestions()
+        self._subscriptions: set[str] = set()
+        self._holds = 0
+        self._last_used = trio.current_time()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.short_id} {self.protocol_version} {len(self._calls)} in flight>"
+
+    @property
+    def short_id(self) -> str:
+        """What logs show: the id itself is a credential."""
+        return self.id.rpartition(".")[2][:8]
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        """The client's Implementation, as it said at `initialize`; not verified."""
+        return self.client.info
+
+    @property
+    def face(self) -> Session:
+        """What handlers know as `ctx.session`."""
+        return self
+
+    # What user code does with a session.
+
+    def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Run `fn(*args)` in the session's nursery: it is cancelled with the session, and its crash closes the session.
+
+        Raises SessionClosed when the session has ended. The task starts with an empty contextvars context: it belongs to
+        the session, not to the request that started it.
+        """
+        if self._nursery is None or self.closed_because is not None:
+            raise SessionClosed(self.closed_because or "not open yet")
+        contextvars.Context().run(self._nursery.start_soon, fn, *args)
+
+    async def notify_resource_updated(self, uri: str) -> None:
+        """Tell this client that a resource changed, if it subscribed to it."""
+        self.heard(ResourceUpdated(uri))
+        await trio.lowlevel.checkpoint()
+
+    async def notify_tools_changed(self) -> None:
+        """Tell this client that `tools/list` changed."""
+        self.heard(ListChanged("tools"))
+        await trio.lowlevel.checkpoint()
+
+    async def notify_resources_changed(self) -> None:
+        """Tell this client that `resources/list` changed."""
+        self.heard(ListChanged("resources"))
+        await trio.lowlevel.checkpoint()
+
+    async def notify_prompts_changed(self) -> None:
+        """Tell this client that `prompts/list` changed."""
+        self.heard(ListChanged("prompts"))
+        await trio.lowlevel.checkpoint()
+
+    async def log(self, level: str, data: Any, logger: str | None = None) -> None:
+        """Send a log message on the session's own stream, if the client wants that level; raises ValueError for no level."""
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
+        if at_least(level, self.log_level):
+            params = {"level": level, "data": data} | ({} if logger is None else {"logger": logger})
+            self._say(encode_notification("notifications/message", params), Kind.LOG)
+        await trio.lowlevel.checkpoint()
+
+    # What transports do with it.
+
+    def accept(
+        self,
+        requests: list[Request],
+        *,
+        streams: bool,
+        batched: bool = False,
+        faults: Sequence[InvalidMessage] = (),
+        headers: Any = None,
+    ) -> EventLog:
+        """Start the requests of one POST in the session's nursery; the log their messages go to.
+
+        `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests, SessionClosed, and RemoteProtocolError for an id that is in flight already.
+        """
+        self._check_room(requests)
+        log = self.streams.new(len(requests) + len(faults), batched=batched)
+        for fault in faults:
+            log.finish(encode_error(fault.id, fault), 200)
+        for request in requests:
+            self._start(request, SessionOutbox(self, log, streams=streams), headers)
+        return log
+
+    def start(self, request: Request, outbox: Outbox) -> None:
+        """Start one request whose messages go where the transport says; raises as `accept` does."""
+        self._check_room([request])
+        self._start(request, outbox, None)
+
+    def take(self, message: Notification | Reply) -> None:
+        """What wants no answer; a notification we do not know is ignored, as JSON-RPC has it."""
+        self.touch()
+        if isinstance(message, Reply):
+            self._questions.resolve(message)
+        elif message.method == "notifications/cancelled":
+            self._cancel(message.params.get("requestId"))
+        elif message.method == "notifications/initialized":
+            self.initialized = True
+
+    async def ask(self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any]) -> Any:
+        """Ask the client; raises ClientCallError."""
+        return await self._questions.ask(emit, method, params, patience=self._service.options.request_timeout)
+
+    def subscribe(self, uri: str) -> None:
+        """From now on the client hears of updates of `uri`."""
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {MAX_SUBSCRIPTIONS} resources")
+        self._subscriptions.add(uri)
+
+    def unsubscribe(self, uri: str) -> None:
+        """Not any more; never subscribed is fine."""
+        self._subscriptions.discard(uri)
+
+    def heard(self, change: Change) -> None:
+        """A change somewhere on the server: pass it on if it concerns this client."""
+        if isinstance(change, ResourceUpdated) and not self._subscribed(change.uri):
+            return
+        method, params = change_message(change)
+        self._say(encode_notification(method, params or None), Kind.LATEST, change)
+
+    def hold(self) -> None:
+        """Somebody reads a stream: not idle."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """One reader less."""
+        self._holds -= 1
+        self.touch()
+
+    def touch(self) -> None:
+        """Used just now."""
+        self._last_used = trio.current_time()
+
+    def close(self, reason: str) -> None:
+        """End the session, once: cancel its nursery. Safe to call from anywhere, never blocks."""
+        if self.closed_because is not None:
+            return
+        self.closed_because = reason
+        ending = Ending.SHUTDOWN if reason == "shutdown" else Ending.SESSION_CLOSED
+        for call in list(self._calls.values()):
+            call.cancel(ending)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel(f"session closed: {reason}")
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self._calls)
+
+    # What the hub does with it.
+
+    async def run(
+        self, started: Callable[[], Awaitable[None]], idle_timeout: float, *, task_status: trio.TaskStatus[Session]
+    ) -> None:
+        """Live until closed or idle. What the session's tasks raise comes out, in a group, after they all ended."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await started()
+                task_status.started(self)
+                await self._until_idle(idle_timeout)
+                self.close("expired")
+        finally:
+            if self.closed_because is None:
+                self.closed_because = "crashed"
+            for log in self.streams.all():
+                log.end()
+
+    # The rest is its own business.
+
+    def _check_room(self, requests: list[Request]) -> None:
+        if self._nursery is None or self.closed_because is not None:
+            raise SessionClosed(self.closed_because or "not open yet")
+        limit = self._service.options.max_in_flight
+        if len(self._calls) + len(requests) > limit:
+            raise TooManyRequests(limit)
+        ids = [request.id for request in requests]
+        if len(set(ids)) < len(ids) or not self._calls.keys().isdisjoint(ids):
+            raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
+
+    def _start(self, request: Request, outbox: Outbox, headers: Any) -> None:
+        assert self._nursery is not None
+        call = Call(
+            self._service,
+            request.id,
+            request.method,
+            request.params,
+            self.protocol_version,
+            self.principal,
+            self.client,
+            outbox,
+            session=self,
+            headers=headers,
+        )
+        self._calls[request.id] = call
+        # A fresh context: the handler must not inherit this HTTP request's contextvars.
+        contextvars.Context().run(self._nursery.start_soon, self._respond, call)
+
+    async def _respond(self, call: Call) -> None:
+        try:
+            await respond(call)
+        finally:
+            del self._calls[call.request_id]
+            self.touch()
+            if self.streams.keeps_any and self._nap is not None:
+                # What ended may be forgotten in a while: let the nap be planned anew.
+                self._nap.deadline = min(self._nap.deadline, trio.current_time())
+
+    def _cancel(self, request_id: Any) -> None:
+        call = self._calls.get(request_id) if isinstance(request_id, (int, str)) else None
+        if call is not None:
+            call.cancel(Ending.CANCELLED)
+
+    def _subscribed(self, uri: str) -> bool:
+        # "The uri may be a sub-resource of the one that was subscribed to."
+        return uri in self._subscriptions or any(uri.startswith(known.rstrip("/") + "/") for known in self._subscriptions)
+
+    def _say(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        try:
+            self.streams.standalone.append(data, kind, key)
+        except Overflow:
+            self.close("overflow")
+
+    async def _until_idle(self, idle_timeout: float) -> None:
+        while True:
+            busy = self._calls or self._holds
+            idle_at = trio.current_time() + idle_timeout if busy else self._last_used + idle_timeout
+            if idle_at <= trio.current_time():
+                return
+            with trio.CancelScope(deadline=min(idle_at, self.streams.prune())) as self._nap:
+                await trio.sleep_forever()

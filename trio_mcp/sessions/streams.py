@@ -1,0 +1,137 @@
+"""The streams of one session: which there are, how their events are numbered, and what is kept for replay.
+
+An event id is `epoch.stream.n`. The stream part is a serial and, for a POST, its JSON-RPC id (`4-i7`, `5-sYWJj`), so an id
+says which request it belongs to even to a process that never saw the stream.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.protocol.errors import InvalidEventId
+from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.streams.event_log import Budget, EventLog
+
+__all__ = ["STANDALONE", "EventId", "SessionStreams"]
+
+STANDALONE = "g"
+"""The stream of GETs, for what no request caused."""
+
+KEEP_SECONDS = 300.0
+"""How long an ended stream can still be resumed."""
+
+_LONGEST_ENCODED_ID = 64
+_EVENT_ID = re.compile(r"(\d{1,9})\.([A-Za-z0-9_-]{1,128})\.(\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class EventId:
+    """A parsed `Last-Event-ID`."""
+
+    epoch: int
+    stream: str
+    n: int
+
+    @classmethod
+    def parse(cls, text: str) -> EventId:
+        """Raises InvalidEventId for what we never issued."""
+        match = _EVENT_ID.fullmatch(text)
+        if match is None:
+            raise InvalidEventId("Last-Event-ID is not one this server issued")
+        return cls(int(match[1]), match[2], int(match[3]))
+
+    @property
+    def request_id(self) -> RequestId | None:
+        """The JSON-RPC id of the POST it belongs to; None for the GET stream, a batch, or an id too long to carry."""
+        _, _, tag = self.stream.partition("-")
+        try:
+            if tag.startswith("i"):
+                return int(tag[1:].replace("n", "-", 1))
+            if tag.startswith("s"):
+                return base64.urlsafe_b64decode(tag[1:] + "=" * (-len(tag[1:]) % 4)).decode()
+        except ValueError:
+            pass
+        return None
+
+
+class SessionStreams:
+    """Makes the session's logs and finds them again for a client that was cut off."""
+
+    def __init__(self, standalone: EventLog | None = None, epoch: int = 0) -> None:
+        self.epoch = epoch
+        self.budget = Budget(reclaim=self._reclaim)
+        self.standalone = standalone or EventLog(self.budget)
+        self._serial = 0
+        self._resumable: dict[str, EventLog] = {}
+        self._ended: dict[str, float] = {}
+
+    def new(self, expected: int, *, batched: bool = False) -> EventLog:
+        """A log for the replies of one POST."""
+        return EventLog(self.budget, expected=expected, batched=batched)
+
+    def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:
+        """Name a log whose events will carry ids; the prefix of those ids."""
+        self._serial += 1
+        tag = _encode_id(request_id)
+        name = f"{self._serial}-{tag}" if tag else str(self._serial)
+        self._resumable[name] = log
+        return f"{self.epoch}.{name}."
+
+    @property
+    def standalone_prefix(self) -> str:
+        """The prefix of the GET stream's event ids."""
+        return f"{self.epoch}.{STANDALONE}."
+
+    def find(self, id: EventId) -> tuple[EventLog, str]:
+        """The log an event id belongs to and its prefix; raises InvalidEventId when it is no longer kept."""
+        if id.stream == STANDALONE and id.epoch == self.epoch:
+            return self.standalone, self.standalone_prefix
+        log = self._resumable.get(id.stream) if id.epoch == self.epoch else None
+        if log is None or id.n > log.last:
+            raise InvalidEventId("Last-Event-ID is of a stream that is not kept any more")
+        return log, f"{self.epoch}.{id.stream}."
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether any POST stream is kept for replay."""
+        return bool(self._resumable)
+
+    def prune(self) -> float:
+        """Forget what ended long enough ago; the trio time at which there may be more to forget."""
+        now = trio.current_time()
+        for name, log in list(self._resumable.items()):
+            if log.ended and self._ended.setdefault(name, now) <= now - KEEP_SECONDS:
+                self._forget(name)
+        return min((at + KEEP_SECONDS for at in self._ended.values()), default=float("inf"))
+
+    def all(self) -> Iterator[EventLog]:
+        """Every log somebody may be reading."""
+        yield self.standalone
+        yield from list(self._resumable.values())
+
+    def _reclaim(self) -> None:
+        """Ended streams are the first to go when the session holds too much."""
+        for name, log in list(self._resumable.items()):
+            if not self.budget.exceeded:
+                return
+            if log.ended and not log.unread:
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._ended.pop(name, None)
+        self._resumable.pop(name).discard()
+
+
+def _encode_id(id: RequestId | None) -> str:
+    if isinstance(id, int):
+        text = f"i{id}".replace("-", "n")
+    elif id is not None:
+        text = "s" + base64.urlsafe_b64encode(id.encode()).decode().rstrip("=")
+    else:
+        return ""
+    return text if len(text) <= _LONGEST_ENCODED_ID else ""

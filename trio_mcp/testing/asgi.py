@@ -1,0 +1,166 @@
+"""Driving an ASGI app in memory, chunk by chunk: what a server would send and receive, without one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.transports.http.request import ASGIApp, Message
+
+__all__ = ["AsgiClient", "AsgiExchange", "Disconnected", "asgi_client"]
+
+_ENDLESS = 10_000
+"""Chunks an app may be ahead of the test; a test that wants back-pressure gives `buffer=0`."""
+
+
+class Disconnected(OSError):
+    """What `send` raises in the app after the test disconnected."""
+
+
+class AsgiExchange:
+    """One exchange in progress: read the response as it comes, disconnect at will."""
+
+    def __init__(self, body: bytes, buffer: int) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self._body = body
+        self._asked = False
+        self._gone = trio.Event()
+        self._started = trio.Event()
+        self.finished = trio.Event()
+        self._send, self._chunks = trio.open_memory_channel[bytes](buffer)
+        self._pending = b""
+
+    async def receive(self) -> Message:
+        """ASGI receive."""
+        if not self._asked:
+            self._asked = True
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """ASGI send."""
+        if self._gone.is_set():
+            raise Disconnected("the client is gone")
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
+            self._started.set()
+            return await trio.lowlevel.checkpoint()
+        if message.get("body"):
+            await self._send.send(message["body"])
+        if not message.get("more_body"):
+            self._send.close()
+        await trio.lowlevel.checkpoint()
+
+    def disconnect(self) -> None:
+        """The client goes away."""
+        self._gone.set()
+
+    async def head(self) -> int:
+        """Wait for the response head; its status."""
+        await self._started.wait()
+        assert self.status is not None
+        return self.status
+
+    async def chunk(self) -> bytes | None:
+        """The next piece of body, None at its end."""
+        try:
+            return await self._chunks.receive()
+        except trio.EndOfChannel:
+            return None
+
+    async def body(self) -> bytes:
+        """All that is left of the body."""
+        parts = [self._pending]
+        while (part := await self.chunk()) is not None:
+            parts.append(part)
+        return b"".join(parts)
+
+    async def json(self) -> Any:
+        """The whole body as JSON."""
+        return msgspec.json.decode(await self.body())
+
+    async def event(self) -> dict[str, str] | None:
+        """The next server-sent event as its fields, comments skipped; None at the stream's end."""
+        while True:
+            while b"\n\n" not in self._pending:
+                part = await self.chunk()
+                if part is None:
+                    return None
+                self._pending += part
+            block, self._pending = self._pending.split(b"\n\n", 1)
+            fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if not line.startswith(":"))
+            if fields:
+                return fields
+
+    async def message(self) -> Any:
+        """The next JSON-RPC message of the stream, priming events skipped; None at its end."""
+        while (fields := await self.event()) is not None:
+            if fields.get("data"):
+                return msgspec.json.decode(fields["data"])
+        return None
+
+    async def messages(self) -> list[Any]:
+        """All messages up to the stream's end."""
+        found = []
+        while (message := await self.message()) is not None:
+            found.append(message)
+        return found
+
+
+class AsgiClient:
+    """Opens exchanges with an app; each runs in a task of the nursery it was made with."""
+
+    def __init__(self, app: ASGIApp, nursery: trio.Nursery) -> None:
+        self._app = app
+        self._nursery = nursery
+
+    def start(
+        self,
+        method: str,
+        path: str,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        buffer: int = _ENDLESS,
+    ) -> AsgiExchange:
+        """Begin an exchange; nothing waits here."""
+        exchange = AsgiExchange(body, buffer)
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path.partition("?")[0],
+            "raw_path": path.encode(),
+            "query_string": path.partition("?")[2].encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in headers],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 8000),
+        }
+        self._nursery.start_soon(self._run, scope, exchange)
+        return exchange
+
+    async def _run(self, scope: dict[str, Any], exchange: AsgiExchange) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        finally:
+            exchange.finished.set()
+            exchange._send.close()
+
+
+@asynccontextmanager
+async def asgi_client(app: ASGIApp) -> AsyncIterator[AsgiClient]:
+    """A client for the length of the block; exchanges still open at its end are cancelled."""
+    async with trio.open_nursery() as nursery:
+        yield AsgiClient(app, nursery)
+        nursery.cancel_scope.cancel("the test is over")

@@ -1,0 +1,138 @@
+"""The ASGI app of a server: which path goes where, and what must run while it serves."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+
+from trio_mcp.dispatch.service import Service
+from trio_mcp.observability.logs import event
+from trio_mcp.sessions.hub import Hub
+from trio_mcp.transports.http.endpoint import Endpoint
+from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
+from trio_mcp.transports.http.probes import Probes, State
+from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.responses import send_json
+from trio_mcp.transports.http.routes import CustomRoute, Mount
+from trio_mcp.transports.running import running
+
+__all__ = ["HttpApp"]
+
+logger = logging.getLogger("trio_mcp.http")
+
+NOT_RUNNING = (
+    b'{"jsonrpc":"2.0","error":{"code":-32603,"message":"The server\'s lifespan is not running. Pass it on: '
+    b'Starlette(routes=[Mount(\\"/\\", app)], lifespan=lambda _: app.running())"}}'
+)
+
+
+class HttpApp:
+    """An ASGI 3 app. It needs its lifespan: the server's own, or `async with app.running()` around whatever serves it."""
+
+    def __init__(
+        self,
+        service: Service,
+        hub: Hub,
+        endpoint: Endpoint,
+        *,
+        path: str,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]],
+        routes: Sequence[CustomRoute],
+        mounts: Sequence[Mount],
+    ) -> None:
+        self.service = service
+        self.hub = hub
+        self.endpoint = endpoint
+        self.state = State.STARTING
+        self.boot = secrets.token_hex(8)
+        self._lifespan = lifespan
+        self._paths = {path.rstrip("/") or "/", path.rstrip("/") + "/"}
+        self._routes = {route.path: route for route in routes}
+        self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
+        self._probes = Probes(lambda: self.state, boot=self.boot)
+        self._open = 0
+        self._all_closed = trio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3: HTTP and lifespan."""
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            raise NotImplementedError(f"ASGI {scope['type']} is not served")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything the server needs while it serves: the user's lifespan, the bus, the sessions."""
+        async with AsyncExitStack() as stack:
+            for mount in self._mounts:
+                await stack.enter_async_context(lifespan_of(mount.app))
+            await stack.enter_async_context(running(self._lifespan, self.service, self.hub))
+            self.state = State.READY
+            try:
+                yield
+            finally:
+                self.state = State.STOPPED
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `running` is entered."""
+        return self.state in (State.READY, State.DRAINING)
+
+    @property
+    def open_exchanges(self) -> int:
+        """Exchanges with the endpoint that have not ended."""
+        return self._open
+
+    async def quiet(self) -> None:
+        """Wait until no exchange with the endpoint is open."""
+        while self._open:
+            self._all_closed = trio.Event()
+            await self._all_closed.wait()
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = _local_path(scope)
+        if path in self._paths:
+            await self._mcp(HttpExchange(scope, receive, send))
+        elif path in Probes.paths and path not in self._routes:
+            await self._probes.answer(path, send)
+        elif path in self._routes:
+            await self._routes[path](scope, receive, send)
+        else:
+            await self._elsewhere(path, scope, receive, send)
+
+    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        for mount in self._mounts:
+            if mount.matches(path):
+                return await mount(scope, receive, send)
+        await send_json(send, 404, b'{"error":"not found"}', [])
+
+    async def _mcp(self, exchange: HttpExchange) -> None:
+        if not self.is_running:
+            event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
+            return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])
+        self._open += 1
+        try:
+            await self.endpoint.handle(exchange)
+        except* (OSError, trio.BrokenResourceError, trio.TooSlowError) as gone:
+            # One line and no traceback: a client that leaves is not a fault of ours.
+            event(logger, logging.DEBUG, "client left", method=exchange.method, how=repr(gone.exceptions[0]))
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._all_closed.set()
+
+
+def _local_path(scope: Scope) -> str:
+    """The path below our mount point (ASGI: `path` includes `root_path`)."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root) else path
+
+

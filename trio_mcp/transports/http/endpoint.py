@@ -1,0 +1,127 @@
+"""The MCP endpoint: one path, both eras; the boundary where exceptions become HTTP.
+
+    gate (host, origin, method, type, accept, size, who) ─▶ decode ─▶ era.route ─┬─▶ modern
+                                                                                 └─▶ legacy: opening · in session
+"""
+
+from __future__ import annotations
+
+import logging
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
+from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
+from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, RequestId, decode
+from trio_mcp.transports.http.gate import Gate, accepts, is_json
+from trio_mcp.transports.http.legacy import LegacyFront
+from trio_mcp.transports.http.modern import ModernFront
+from trio_mcp.transports.http.request import BodyTooLarge, ClientLeft, HttpExchange
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_refusal
+
+__all__ = ["Endpoint"]
+
+logger = logging.getLogger("trio_mcp.http")
+
+_SESSION = b"mcp-session-id"
+_VERSION = b"mcp-protocol-version"
+
+_PREFLIGHT: HeaderList = [
+    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+    (b"access-control-max-age", b"600"),
+]
+
+
+class Endpoint:
+    """Serves `/mcp`."""
+
+    def __init__(self, gate: Gate, legacy: LegacyFront, modern: ModernFront, *, max_body: int) -> None:
+        self.gate = gate
+        self.legacy = legacy
+        self._modern = modern
+        self._max_body = max_body
+
+    async def handle(self, exchange: HttpExchange) -> None:
+        """Answer one exchange; raises OSError when the client is gone."""
+        headers: HeaderList = []
+        try:
+            self.gate.check_host(exchange)
+            headers = self.gate.check_origin(exchange)
+            if exchange.method == "OPTIONS":
+                return await self._preflight(exchange, headers)
+            who = await self.gate.check_principal(exchange)
+            if exchange.repeats(_SESSION):
+                raise HttpRefusal(400, "Mcp-Session-Id comes more than once")
+            await self._by_method(exchange, who, headers)
+        except HttpRefusal as refusal:
+            await send_refusal(exchange.send, refusal, headers)
+        except BodyTooLarge:
+            refusal = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
+            await send_refusal(exchange.send, refusal, [(b"connection", b"close"), *headers])
+        except ClientLeft:
+            event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
+
+    async def _by_method(self, exchange: HttpExchange, who: Principal, headers: HeaderList) -> None:
+        match exchange.method:
+            case "POST":
+                await self._post(exchange, who, headers)
+            case "GET":
+                await self.legacy.get(exchange, self._session_id(exchange), who, headers)
+            case "DELETE":
+                await self.legacy.delete(exchange, self._session_id(exchange), who, headers)
+            case _:
+                raise HttpRefusal(405, "The MCP endpoint takes POST, GET and DELETE", _allow(b"GET, POST, DELETE"))
+
+    async def _preflight(self, exchange: HttpExchange, headers: HeaderList) -> None:
+        """CORS (Fetch standard): whatever headers an allowed page wants to send, it may."""
+        asked = exchange.headers.get(b"access-control-request-headers")
+        allowed = [(b"access-control-allow-headers", asked)] if asked and headers else []
+        await send_empty(exchange.send, 204, [*headers, *(_PREFLIGHT if headers else []), *allowed, *_allow(b"GET, POST, DELETE, OPTIONS")])
+
+    def _session_id(self, exchange: HttpExchange) -> str:
+        """GET and DELETE belong to sessions: 405 for who has none by its version, 400 for who forgot it."""
+        version = exchange.header(_VERSION)
+        if version is not None and names_modern(version):
+            raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
+        session_id = exchange.header(_SESSION)
+        if not session_id:
+            raise HttpRefusal(400, "Mcp-Session-Id is missing")
+        return session_id
+
+    async def _post(self, exchange: HttpExchange, who: Principal, headers: HeaderList) -> None:
+        if not is_json(exchange):
+            raise HttpRefusal(415, "Content-Type must be application/json")
+        taken = accepts(exchange)
+        if not (taken.json or taken.sse):
+            raise HttpRefusal(406, "Accept must allow application/json or text/event-stream")
+        body = await exchange.body(self._max_body)
+        try:
+            message = decode(body)
+        except InvalidMessage as fault:
+            return await send_error(exchange.send, 400, fault, headers, fault.id)
+        try:
+            await self._route(exchange, message, who, headers)
+        except ProtocolError as fault:
+            status = http_status(fault.code, modern=False)
+            await send_error(exchange.send, status, fault, headers, _id_of(message))
+
+    async def _route(
+        self, exchange: HttpExchange, message: Message | Batch, who: Principal, headers: HeaderList
+    ) -> None:
+        match route(message, version_header=exchange.header(_VERSION), session_id=exchange.header(_SESSION)):
+            case Modern(message=single):
+                await self._modern.post(exchange, single, who, headers)
+            case Opening(request=request):
+                await self.legacy.open(exchange, request, who, headers)
+            case InSession(session_id=session_id, message=content):
+                await self.legacy.post(exchange, session_id, content, who, headers)
+            case Sessionless():
+                raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
+
+
+def _allow(methods: bytes) -> HeaderList:
+    return [(b"allow", methods)]
+
+
+def _id_of(message: Message | Batch) -> RequestId | None:
+    return None if isinstance(message, list) else getattr(message, "id", None)

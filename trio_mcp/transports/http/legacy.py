@@ -1,0 +1,220 @@
+"""Exchanges of sessions (up to 2025-11-25): they read what the session's tasks say. A disconnect cancels nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.discovery import initialize_result
+from trio_mcp.dispatch.service import Service
+from trio_mcp.protocol.errors import (
+    INVALID_REQUEST,
+    SESSION_NOT_FOUND,
+    InvalidEventId,
+    ProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+    SessionNotFound,
+    TooManySessions,
+    http_status,
+)
+from trio_mcp.protocol.handshake import read_offer
+from trio_mcp.protocol.jsonrpc import (
+    Batch,
+    InvalidMessage,
+    Message,
+    Notification,
+    Reply,
+    Request,
+    RequestId,
+    encode_error,
+    encode_result,
+)
+from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
+from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.session import Session, TooManyRequests
+from trio_mcp.sessions.streams import EventId
+from trio_mcp.streams.event_log import Budget, EventLog
+from trio_mcp.transports.http.event_stream import Pace, StreamHead, held_back, send_answer, stream
+from trio_mcp.transports.http.gate import accepts
+from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_json
+
+__all__ = ["LegacyFront"]
+
+RETRY_AFTER_SECONDS = 5
+"""For an `initialize` we have no room for; no SDK's client honours it, but balancers and people do."""
+
+_REASONS = {
+    "unknown": "it is unknown here",
+    "deleted": "its client ended it",
+    "expired": "it was unused for too long",
+    "crashed": "a task of it failed",
+    "overflow": "its client left too many messages unread",
+    "shutdown": "the server restarted",
+}
+
+
+class LegacyFront:
+    """Opens sessions and carries messages to and from them."""
+
+    def __init__(self, service: Service, hub: Hub, pace: Pace, *, json_response: bool = False) -> None:
+        self._service = service
+        self._hub = hub
+        self._pace = pace
+        self._json_response = json_response
+        self.refuse_sessions = False
+        """Draining: `initialize` gets a 503."""
+
+    async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
+        """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
+        offer = read_offer(request.params)
+        try:
+            if self.refuse_sessions:
+                raise TooManySessions("This node is shutting down")
+            session = await self._hub.open(offer, who)
+        except TooManySessions as fault:
+            retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
+            body = encode_error(request.id, ProtocolError(INVALID_REQUEST, str(fault)))
+            return await send_json(exchange.send, 503, body, [retry, *headers])
+        body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
+        await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
+
+    async def post(
+        self, exchange: HttpExchange, session_id: str, message: Message | Batch, who: Principal, headers: HeaderList
+    ) -> None:
+        """A message, or on 2025-03-26 a batch, of a session."""
+        id = message.id if isinstance(message, Request) else None
+        try:
+            session = await self._find(exchange, session_id, who)
+            if isinstance(message, Request):
+                log = session.accept([message], streams=self._streams(exchange), headers=exchange.headers)
+                await self._deliver(exchange, session, log, message.id, headers)
+            elif isinstance(message, list):
+                await self._batch(exchange, session, message, headers)
+            else:
+                session.take(message)
+                await send_empty(exchange.send, 202, headers)
+        except (SessionNotFound, SessionClosed) as fault:
+            await self._send_not_found(exchange, fault, headers, id)
+        except TooManyRequests as fault:
+            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], id)
+
+    async def get(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
+        """The session's own stream, or the rest of any of its streams after `Last-Event-ID`."""
+        if not accepts(exchange).sse:
+            raise HttpRefusal(406, "Accept must allow text/event-stream")
+        try:
+            session = await self._find(exchange, session_id, who)
+        except SessionNotFound as fault:
+            return await self._send_not_found(exchange, fault, headers)
+        last = exchange.header(b"last-event-id")
+        try:
+            log, prefix, after = _resume(session, last)
+        except InvalidEventId as fault:
+            raise HttpRefusal(400, str(fault)) from None
+        kind = "get" if log is session.streams.standalone else "post"
+        if last is not None:
+            self._service.metrics.stream_resumed()
+        await self._read(exchange, session, log, prefix, kind, headers, after)
+
+    async def delete(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
+        """The client is done: 204, and 404 from then on."""
+        try:
+            session = await self._find(exchange, session_id, who)
+        except SessionNotFound as fault:
+            return await self._send_not_found(exchange, fault, headers)
+        session.close("deleted")
+        await send_empty(exchange.send, 204, headers)
+
+    async def _find(self, exchange: HttpExchange, session_id: str, who: Principal) -> Session:
+        version = exchange.headers.get(b"mcp-protocol-version")
+        if version is not None and version.strip().decode("latin-1") not in LEGACY_VERSIONS:
+            # Another legacy version than the negotiated one is fine, the negotiated one stands.
+            raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
+        return self._hub.get(session_id, who) or await self._hub.find(session_id, who)
+
+    def _streams(self, exchange: HttpExchange) -> bool:
+        return accepts(exchange).sse and not self._json_response
+
+    async def _batch(self, exchange: HttpExchange, session: Session, batch: Batch, headers: HeaderList) -> None:
+        if session.protocol_version != V2025_03_26:
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a POST")
+        requests = [element for element in batch if isinstance(element, Request)]
+        faults = [element for element in batch if isinstance(element, InvalidMessage)]
+        if any(request.method == "initialize" for request in requests):
+            raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
+        for element in batch:
+            if isinstance(element, Notification | Reply):
+                session.take(element)
+        if not requests and not faults:
+            return await send_empty(exchange.send, 202, headers)
+        log = session.accept(
+            requests, streams=self._streams(exchange), batched=True, faults=faults, headers=exchange.headers
+        )
+        await self._deliver(exchange, session, log, None, headers)
+
+    async def _deliver(
+        self, exchange: HttpExchange, session: Session, log: EventLog, id: RequestId | None, headers: HeaderList
+    ) -> None:
+        answer = await held_back(log, self._pace.sse_after)
+        if answer is not None:
+            return await send_answer(exchange.send, answer, headers)
+        if not self._streams(exchange):
+            async with exchange.cancelled_when_client_leaves():
+                answer = await held_back(log, float("inf"))
+                assert answer is not None, "a client that takes only JSON is told nothing before its reply"
+                await send_answer(exchange.send, answer, headers)
+            return
+        prefix = session.streams.make_resumable(log, id)
+        await self._read(exchange, session, log, prefix, "post", headers)
+
+    async def _read(
+        self,
+        exchange: HttpExchange,
+        session: Session,
+        log: EventLog,
+        prefix: str,
+        kind: str,
+        headers: HeaderList,
+        after: int | None = None,
+    ) -> None:
+        head = StreamHead(prefix, primes=session.protocol_version >= V2025_11_25)
+        session.hold()
+        self._service.metrics.stream_opened(kind)
+        try:
+            async with exchange.cancelled_when_client_leaves():
+                await stream(exchange.send, log.open_reader(after), head, self._pace, headers)
+        finally:
+            self._service.metrics.stream_closed(kind)
+            session.release()
+
+    async def _send_opened(self, exchange: HttpExchange, body: bytes, headers: HeaderList) -> None:
+        if accepts(exchange).json:
+            return await send_json(exchange.send, 200, body, headers)
+        log = EventLog(Budget(), expected=1)
+        log.finish(body, 200)
+        await stream(exchange.send, log.open_reader(), StreamHead(), self._pace, headers)
+
+    async def _send_not_found(
+        self,
+        exchange: HttpExchange,
+        fault: SessionNotFound | SessionClosed,
+        headers: HeaderList,
+        id: RequestId | None = None,
+    ) -> None:
+        reason = fault.reason
+        self._service.metrics.misroute(reason, "404")
+        why = _REASONS.get(reason, reason)
+        message = f"Session not found: {why}. Send initialize without Mcp-Session-Id"
+        data: dict[str, Any] = {"reason": reason, "reinitialize": True}
+        status = http_status(SESSION_NOT_FOUND, modern=False)
+        await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), headers, id)
+
+
+def _resume(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
+    if last is None:
+        return session.streams.standalone, session.streams.standalone_prefix, None
+    id = EventId.parse(last)
+    log, prefix = session.streams.find(id)
+    return log, prefix, min(id.n, log.last)

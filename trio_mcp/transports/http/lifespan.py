@@ -1,0 +1,94 @@
+"""The ASGI lifespan protocol, from both sides: ours towards a server, and a mounted app's towards us."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+import trio
+
+from trio_mcp.protocol.errors import McpError
+from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Send
+
+__all__ = ["MountFailed", "lifespan_of", "serve_lifespan"]
+
+SHUTDOWN_SECONDS = 5.0
+"""How long a mounted app may take to clean up."""
+
+
+class MountFailed(McpError):
+    """A mounted app said `lifespan.startup.failed`."""
+
+
+class _Runnable(Protocol):
+    @property
+    def is_running(self) -> bool: ...
+    def running(self) -> AbstractAsyncContextManager[None]: ...
+
+
+async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
+    """Run the app between `lifespan.startup` and `lifespan.shutdown`; nothing to do when somebody else runs it."""
+    await receive()
+    if app.is_running:
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    else:
+        async with app.running():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+@asynccontextmanager
+async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
+    """Run a mounted app's lifespan around the block; an app without one is fine. Raises MountFailed."""
+    async with trio.open_nursery() as nursery:
+        mounted = _Mounted(app)
+        nursery.start_soon(mounted.run)
+        await mounted.started.wait()
+        if mounted.failure is not None:
+            raise MountFailed(f"A mounted app failed to start: {mounted.failure}")
+        try:
+            yield
+        finally:
+            mounted.stop.set()
+            with trio.move_on_after(SHUTDOWN_SECONDS, shield=True):
+                await mounted.stopped.wait()
+            nursery.cancel_scope.cancel("the mounted app had its time to clean up")
+
+
+class _Mounted:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._told = False
+        self.started = trio.Event()
+        self.stop = trio.Event()
+        self.stopped = trio.Event()
+        self.failure: str | None = None
+
+    async def run(self) -> None:
+        try:
+            await self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._receive, self._send)
+        except Exception:
+            # "If an exception is raised … the server must continue": an app without lifespan says so by raising.
+            if self.started.is_set():
+                raise
+        finally:
+            self.started.set()
+            self.stopped.set()
+
+    async def _receive(self) -> Message:
+        if not self._told:
+            self._told = True
+            await trio.lowlevel.checkpoint()
+            return {"type": "lifespan.startup"}
+        await self.stop.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            self.failure = str(message.get("message", ""))
+        if message["type"].startswith("lifespan.startup"):
+            self.started.set()
+        await trio.lowlevel.checkpoint()

@@ -1,0 +1,40 @@
+"""What orchestrators and balancers ask: is the process alive, may it get new work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.transports.http.request import Send
+from trio_mcp.transports.http.responses import send_json
+
+__all__ = ["Probes", "State"]
+
+
+class State(Enum):
+    """The life of a node."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Probes:
+    """`/livez` and its old name `/healthz`, and `/readyz`. Exempt from host, origin and authentication checks."""
+
+    paths = frozenset({"/livez", "/healthz", "/readyz"})
+
+    def __init__(self, state: Callable[[], State], *, boot: str) -> None:
+        self._state = state
+        self._boot = boot
+
+    async def answer(self, path: str, send: Send) -> None:
+        """Alive while the event loop turns, also while draining; ready only when new work is welcome."""
+        state = self._state()
+        ready = state is State.READY
+        status = 200 if path != "/readyz" or ready else 503
+        body: dict[str, Any] = {"status": state.value, "boot": self._boot}
+        await send_json(send, status, encode(body), [(b"cache-control", b"no-store")])

@@ -1,0 +1,96 @@
+"""An ASGI HTTP exchange as the endpoint sees it: headers by name, the body within its bound, the client's leaving."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import trio
+
+__all__ = ["ASGIApp", "BodyTooLarge", "ClientLeft", "HttpExchange", "Message", "Receive", "Scope", "Send"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+DISCONNECT_EXTENSION = "trio_mcp.disconnect"
+
+
+class BodyTooLarge(Exception):
+    """413."""
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class HttpExchange:
+    """One request and the way to answer it."""
+
+    __slots__ = ("headers", "method", "path", "receive", "scope", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header, lower-case name; of several the last. Bytes outside ASCII are kept as Latin-1."""
+        value = self.headers.get(name)
+        return None if value is None else value.strip(b" \t").decode("latin-1")
+
+    def header_list(self, name: bytes) -> list[str]:
+        """Every value of a header."""
+        return [value.strip(b" \t").decode("latin-1") for key, value in self.scope["headers"] if key == name]
+
+    def repeats(self, name: bytes) -> bool:
+        """Whether a header comes more than once."""
+        if len(self.headers) == len(self.scope["headers"]):
+            return False
+        return len(self.header_list(name)) > 1
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends."""
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise BodyTooLarge
+        message = await self.receive()
+        chunks = [self._chunk(message)]
+        size = len(chunks[0])
+        while message.get("more_body") and size <= limit:
+            message = await self.receive()
+            chunks.append(self._chunk(message))
+            size += len(chunks[-1])
+        if size > limit:
+            raise BodyTooLarge
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _chunk(self, message: Message) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+    @asynccontextmanager
+    async def cancelled_when_client_leaves(self) -> AsyncIterator[trio.Nursery]:
+        """A nursery that is cancelled the moment the client disconnects; leaving the block cancels what is left in it."""
+        async with trio.open_nursery() as nursery:
+            extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
+            if extension is None:
+                nursery.start_soon(self._watch, nursery.cancel_scope)
+            else:
+                # Our listener tells at once, without a task of ours that waits for it.
+                extension["register"](nursery.cancel_scope.cancel)
+            yield nursery
+            nursery.cancel_scope.cancel("the exchange is over")
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel("the client disconnected")

@@ -1,0 +1,52 @@
+"""Whole HTTP responses: JSON, nothing, and JSON-RPC errors."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from trio_mcp.protocol.errors import ProtocolError
+from trio_mcp.protocol.jsonrpc import RequestId, encode, encode_error
+from trio_mcp.transports.http.request import Send
+
+__all__ = ["HeaderList", "HttpRefusal", "send_empty", "send_error", "send_json", "send_refusal"]
+
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class HttpRefusal(Exception):
+    """The gate's no: an HTTP status and, for whoever reads the body, why."""
+
+    def __init__(self, status: int, message: str, headers: HeaderList | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or []
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -> None:
+    """A complete JSON body."""
+    head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
+    """No body: 202 for what wants no answer, 204."""
+    head = headers if status == 204 else [(b"content-length", b"0"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def send_error(
+    send: Send, status: int, fault: ProtocolError, headers: HeaderList, id: RequestId | None = None
+) -> None:
+    """A JSON-RPC error; without an id the member is left out."""
+    await send_json(send, status, encode_error(id, fault), headers)
+
+
+async def send_refusal(send: Send, refusal: HttpRefusal, headers: HeaderList) -> None:
+    """A refusal of the gate: no JSON-RPC id was read yet."""
+    body: dict[str, Any] = {"jsonrpc": "2.0", "error": {"code": -32600, "message": refusal.message}}
+    await send_json(send, refusal.status, encode(body), [*refusal.headers, *headers])

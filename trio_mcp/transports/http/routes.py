@@ -1,0 +1,72 @@
+"""The server's other paths: `@mcp.custom_route` handlers and mounted ASGI apps beside `/mcp`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.transports.http.request import ASGIApp, HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.responses import send_empty, send_json
+
+__all__ = ["CustomRoute", "Mount", "RouteHandler", "RouteResponse"]
+
+RouteResponse: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | tuple[int, Any] | ASGIApp | None"
+"""Text, bytes, JSON, any of them behind a status, None for 204, or an ASGI response such as Starlette's."""
+
+RouteHandler: TypeAlias = Callable[[HttpExchange], Awaitable[RouteResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class CustomRoute:
+    """One path of the user's own."""
+
+    path: str
+    methods: frozenset[str]
+    handler: RouteHandler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the handler and turn what it returns into a response; 405 for other methods."""
+        exchange = HttpExchange(scope, receive, send)
+        method = "GET" if exchange.method == "HEAD" else exchange.method
+        if method not in self.methods:
+            return await send_empty(send, 405, [(b"allow", ", ".join(sorted(self.methods)).encode())])
+        await _respond(exchange, await self.handler(exchange))
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """An ASGI app under a path prefix."""
+
+    prefix: str
+    app: ASGIApp
+
+    def matches(self, path: str) -> bool:
+        """Whether the path is the prefix or below it."""
+        return path == self.prefix or path.startswith(self.prefix + "/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, with the prefix moved to `root_path` (ASGI HTTP scope)."""
+        await self.app({**scope, "root_path": scope.get("root_path", "") + self.prefix}, receive, send)
+
+
+async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:
+    status = 200
+    if isinstance(response, tuple):
+        status, response = response
+    if response is None:
+        return await send_empty(exchange.send, 204, [])
+    if isinstance(response, str | bytes):
+        return await _send_text(exchange.send, status, response)
+    if isinstance(response, dict | list):
+        return await send_json(exchange.send, status, encode(response), [])
+    await response(exchange.scope, exchange.receive, exchange.send)
+
+
+async def _send_text(send: Send, status: int, text: str | bytes) -> None:
+    body = text.encode() if isinstance(text, str) else text
+    kind = b"text/plain; charset=utf-8" if isinstance(text, str) else b"application/octet-stream"
+    head = [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})

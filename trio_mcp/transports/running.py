@@ -1,0 +1,26 @@
+"""What runs while a server is served, whatever carries its bytes: the user's lifespan, the bus, the sessions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import trio
+
+from trio_mcp.dispatch.service import Service
+from trio_mcp.sessions.hub import Hub
+
+__all__ = ["running"]
+
+
+@asynccontextmanager
+async def running(
+    lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
+) -> AsyncIterator[None]:
+    """Own them all for the length of the block. What its body raises arrives in an exception group."""
+    async with lifespan() as service.lifespan_context, trio.open_nursery() as nursery:
+        nursery.start_soon(service.bus.pump)
+        async with hub.running():
+            yield
+        nursery.cancel_scope.cancel("the server stops")

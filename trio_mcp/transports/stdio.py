@@ -1,0 +1,317 @@
+"""One process, one client, one line per message; both eras at once (2026-07-28 basic/transports/stdio).
+
+    stdin ─ lines ─▶ decode ─▶ era.route ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
+                                          └─▶ legacy: the process's one session
+    stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import trio
+
+from trio_mcp.auth.principal import ANONYMOUS
+from trio_mcp.dispatch.call import Call, Client, Ending
+from trio_mcp.dispatch.discovery import initialize_result
+from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.service import Service
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.envelope import read_envelope, require_served
+from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route
+from trio_mcp.protocol.errors import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    NoBackChannel,
+    ProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+)
+from trio_mcp.protocol.handshake import read_offer
+from trio_mcp.protocol.jsonrpc import (
+    Batch,
+    InvalidMessage,
+    Message,
+    Notification,
+    Reply,
+    Request,
+    RequestId,
+    decode,
+    encode_error,
+    encode_result,
+)
+from trio_mcp.protocol.versions import V2025_03_26
+from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.session import Session
+from trio_mcp.streams.event_log import Budget, EventLog, Kind, Overflow
+from trio_mcp.transports.lines import LineReader, LineTooLong
+
+__all__ = ["StdioServer"]
+
+logger = logging.getLogger("trio_mcp.stdio")
+
+MAX_WAITING_EVENTS = 10_000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+"""One pipe carries what HTTP spreads over many streams, so it may hold more."""
+
+LAST_ANSWERS_SECONDS = 1.0
+"""After stdin's end: whoever pipes requests in wants their answers, and nobody waits longer than this for them."""
+
+_STDIO_SESSION = "stdio"
+
+
+class StdioServer:
+    """Serves one client on a pair of byte streams."""
+
+    def __init__(self, service: Service, hub: Hub, *, max_message: int = 4 * 1024 * 1024) -> None:
+        self._service = service
+        self._hub = hub
+        self._max_message = max_message
+        self._out = EventLog(Budget(MAX_WAITING_BYTES), max_events=MAX_WAITING_EVENTS, max_bytes=MAX_WAITING_BYTES)
+        self._session: Session | None = None
+        self._calls: dict[RequestId, Call] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def serve(self, stdin: trio.abc.ReceiveStream, stdout: trio.abc.SendStream) -> None:
+        """Until stdin ends, or the client takes no more of what we say. The hub must be running."""
+        async with trio.open_nursery() as writing:
+            writing.start_soon(self._write, stdout, writing.cancel_scope)
+            async with trio.open_nursery() as self._nursery:
+                await self._read(stdin)
+                await self._answers()
+                self._end_all()
+                self._nursery.cancel_scope.cancel("stdin ended")
+            self._out.end()
+
+    async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
+        lines = LineReader(stdin, self._max_message)
+        while True:
+            try:
+                line = await lines.next_line()
+            except LineTooLong:
+                fault = ProtocolError(PARSE_ERROR, f"A message has at most {self._max_message} bytes")
+                self._say(encode_error(None, fault))
+                continue
+            if line is None:
+                return
+            await self._take(line)
+
+    async def _take(self, line: bytes) -> None:
+        try:
+            message = decode(line)
+        except InvalidMessage as fault:
+            return self._say(encode_error(fault.id, fault))
+        try:
+            await self._route(message)
+        except ProtocolError as fault:
+            self._refuse(message, fault)
+        except SessionClosed as fault:
+            self._refuse(message, ProtocolError(INTERNAL_ERROR, str(fault)))
+        await trio.lowlevel.checkpoint()
+
+    def _refuse(self, message: Message | Batch, fault: ProtocolError) -> None:
+        if isinstance(message, Request | list):
+            self._say(encode_error(message.id if isinstance(message, Request) else None, fault))
+
+    async def _route(self, message: Message | Batch) -> None:
+        if isinstance(message, Notification) and message.method == "notifications/cancelled":
+            self._cancel(message)
+        session_id = _STDIO_SESSION if self._session is not None else None
+        match route(message, version_header=None, session_id=session_id):
+            case Modern(message=Request() as request):
+                self._start_modern(request)
+            case Modern():
+                pass
+            case Opening(request=request):
+                await self._open(request)
+            case InSession(message=content):
+                self._in_session(content)
+            case Sessionless(message=content):
+                self._before_session(content)
+
+    def _start_modern(self, request: Request) -> None:
+        envelope = read_envelope(request.params)
+        require_served(envelope.version)
+        client = Client(envelope.client_info, envelope.capabilities)
+        outbox = _ModernOutbox(self)
+        call = Call(
+            self._service,
+            request.id,
+            request.method,
+            request.params,
+            envelope.version,
+            ANONYMOUS,
+            client,
+            outbox,
+            log_level=envelope.log_level,
+        )
+        if request.id in self._calls:
+            raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
+        if len(self._calls) >= self._service.options.max_in_flight:
+            raise RemoteProtocolError(INVALID_REQUEST, "Too many requests are in flight")
+        self._calls[request.id] = call
+        assert self._nursery is not None
+        self._nursery.start_soon(self._respond, call)
+
+    async def _respond(self, call: Call) -> None:
+        try:
+            await respond(call)
+        finally:
+            del self._calls[call.request_id]
+
+    async def _open(self, request: Request) -> None:
+        if self._session is not None:
+            raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
+        offer = read_offer(request.params)
+        session = await self._hub.open(offer, ANONYMOUS, standalone=self._out)
+        # The process is the connection: its session does not idle out while the client is there.
+        session.hold()
+        self._session = session
+        self._say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
+
+    def _in_session(self, content: Message | Batch) -> None:
+        session = self._session
+        assert session is not None
+        match content:
+            case Request():
+                session.start(content, _LegacyOutbox(self, session))
+            case list():
+                self._batch(session, content)
+            case _:
+                session.take(content)
+
+    def _batch(self, session: Session, batch: Batch) -> None:
+        if session.protocol_version != V2025_03_26:
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a line")
+        if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
+            raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
+        wanted = sum(isinstance(element, Request | InvalidMessage) for element in batch)
+        outbox = _BatchOutbox(self, session, wanted)
+        for element in batch:
+            match element:
+                case Request():
+                    try:
+                        session.start(element, outbox)
+                    except RemoteProtocolError as fault:
+                        outbox.finish(encode_error(element.id, fault), 200)
+                case InvalidMessage():
+                    outbox.finish(encode_error(element.id, element), 200)
+                case _:
+                    session.take(element)
+
+    def _before_session(self, content: Message | Batch) -> None:
+        if isinstance(content, Request) and content.method == "ping":
+            # "The receiver MUST respond promptly", also before the handshake.
+            self._say(encode_result(content.id, {}))
+        elif isinstance(content, Request | list):
+            raise RemoteProtocolError(
+                INVALID_REQUEST, "Send initialize first, or _meta with a protocol version in every request (2026-07-28)"
+            )
+
+    def _cancel(self, notification: Notification) -> None:
+        id: Any = notification.params.get("requestId")
+        call = self._calls.get(id) if isinstance(id, (int, str)) else None
+        if call is not None:
+            call.cancel(Ending.CANCELLED)
+
+    def _say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
+        try:
+            self._out.append(data, kind, key)
+        except Overflow:
+            event(logger, logging.WARNING, "the client reads nothing; giving it up")
+            self._give_up()
+
+    async def _settle(self, patience: float) -> None:
+        await self._out.flushed(patience)
+
+    def _give_up(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel("the client reads nothing")
+        self._end_all()
+
+    async def _answers(self) -> None:
+        """Give requests that are in flight a moment to be answered."""
+        with trio.move_on_after(LAST_ANSWERS_SECONDS):
+            while self._calls_but_listens() or (self._session is not None and self._session.in_flight):
+                await self._out.changed()
+
+    def _calls_but_listens(self) -> bool:
+        return any(call not in self._service.listeners for call in self._calls.values())
+
+    def _end_all(self) -> None:
+        for ended in list(self._service.listeners.values()):
+            ended.set()
+        if self._session is not None:
+            self._session.close("shutdown")
+
+    async def _write(self, stdout: trio.abc.SendStream, scope: trio.CancelScope) -> None:
+        reader = self._out.open_reader()
+        try:
+            while batch := await reader.batch():
+                for entry in batch:
+                    with trio.fail_after(self._service.options.write_timeout):
+                        await stdout.send_all(entry.data + b"\n")
+                    reader.wrote(entry)
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            event(logger, logging.INFO, "the client closed its end, or reads nothing")
+        finally:
+            # Whoever stopped first: without a writer there is no one to serve.
+            self._end_all()
+            scope.cancel("nothing more can be said")
+
+
+class _ModernOutbox:
+    """Waits until stdout has taken what was said; a cancelled request is answered with silence (2026-07-28 stdio)."""
+
+    answers_cancelled = False
+
+    def __init__(self, server: StdioServer) -> None:
+        self._server = server
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        self._server._say(data, kind, key)
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        if body:
+            self._server._say(body)
+
+    async def settle(self) -> None:
+        await self._server._settle(self._server._service.options.write_timeout)
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
+
+    def close_stream(self) -> None:
+        """There is one pipe, and it stays."""
+
+
+class _LegacyOutbox(_ModernOutbox):
+    """Never makes a handler wait; may ask."""
+
+    def __init__(self, server: StdioServer, session: Session) -> None:
+        super().__init__(server)
+        self._session = session
+
+    async def settle(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        return await self._session.ask(self.emit, method, params)
+
+
+class _BatchOutbox(_LegacyOutbox):
+    """Answers a batch with a batch, when the last of its requests is done (2025-03-26, JSON-RPC 2.0 §6)."""
+
+    def __init__(self, server: StdioServer, session: Session, wanted: int) -> None:
+        super().__init__(server, session)
+        self._wanted = wanted
+        self._bodies: list[bytes] = []
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        self._wanted -= 1
+        if body:
+            self._bodies.append(body)
+        if not self._wanted and self._bodies:
+            self._server._say(b"[" + b",".join(self._bodies) + b"]")

@@ -34,9 +34,9 @@ test-fast: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/flake8-async --enable=ASYNC --disable=ASYNC114,ASYNC128,ASYNC910,ASYNC911,ASYNC912 $(SOURCES)
+	$(BIN)/flake8-async --enable=ASYNC --disable=ASYNC114,ASYNC124,ASYNC128,ASYNC910,ASYNC911,ASYNC912 $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix --exit-zero --quiet

@@ -22,7 +22,7 @@ class Steps:
     async def step(self, name: str) -> AsyncIterator[None]:
         """The block's exception, or its being late, becomes the verdict."""
         self.verdicts[name] = f"not done within {STEP_SECONDS:.0f} s"
-        with anyio.move_on_after(STEP_SECONDS):
+        with anyio.move_on_after(STEP_SECONDS):  # noqa: ASYNC100 the block awaits
             try:
                 yield
             except Exception as error:  # the boundary: whatever a client raises is its verdict
@@ -34,7 +34,7 @@ class Steps:
     async def conversation(self) -> AsyncIterator[None]:
         """Around opening and closing the client; what they raise fails `connect` or `close`."""
         try:
-            with anyio.fail_after(CONVERSATION_SECONDS):
+            with anyio.fail_after(CONVERSATION_SECONDS):  # noqa: ASYNC100 the block awaits
                 yield
         except Exception as error:  # the same boundary, between the steps
             self.verdicts["close" if "connect" in self.verdicts else "connect"] = f"{type(error).__name__}: {error}"

@@ -107,7 +107,7 @@ class Connection:
             exchange.disconnect()
         await self._front.app(exchange.scope(), exchange.receive, exchange.send)
         exchange.finish()
-        if not exchange.response.keep_alive:
+        if not exchange.response.complete or not exchange.response.keep_alive:
             return False
         self._data = exchange.rest
         self._exchange = None

@@ -36,10 +36,13 @@ class Hangups:
 
     async def run(self) -> None:
         """Call the callbacks until cancelled; they must not block or raise."""
-        with self._epoll:
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for fd, _ in self._epoll.poll(0):
-                    callback = self._callbacks.get(fd)
-                    if callback is not None:
-                        callback()
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for fd, _ in self._epoll.poll(0):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    callback()
+
+    def close(self) -> None:
+        """After every `discard`."""
+        self._epoll.close()

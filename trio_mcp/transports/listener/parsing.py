@@ -11,6 +11,12 @@ from trio_mcp.transports.listener.head import Head
 
 __all__ = ["HeadReader"]
 
+_STATUSES = {
+    "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Request has invalid `Transfer-Encoding`": HTTPStatus.NOT_IMPLEMENTED,
+}
+"""Every other complaint of httptools is a 400."""
+
 
 class HeadReader:
     """Reads one head. The parser sees no byte beyond it: where messages end is decided here and in `body`, only."""
@@ -74,9 +80,5 @@ class HeadReader:
             # The head is whole and asks for another protocol: "A server MAY ignore a received Upgrade" RFC 9110 §7.8
             pass
         except httptools.HttpParserError as error:
-            raise self._refusal(str(error)) from None
-
-    def _refusal(self, text: str) -> Refusal:
-        if text == "Request has invalid `Transfer-Encoding`":
-            return Refusal(HTTPStatus.NOT_IMPLEMENTED, "The only transfer coding served is chunked")
-        return Refusal(HTTPStatus.BAD_REQUEST, text)
+            text = str(error)
+            raise Refusal(_STATUSES.get(text, HTTPStatus.BAD_REQUEST), text) from None

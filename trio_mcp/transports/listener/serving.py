@@ -63,26 +63,34 @@ class _Server:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
         self._front = Front(app, limits, self._idle)
-        self._hangups: Hangups | None = None
+        self._hangups = Hangups() if sys.platform == "linux" else None
 
     async def run(
         self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
     ) -> None:
-        async with trio.open_nursery() as service:
-            if sys.platform == "linux":
-                self._hangups = Hangups()
-                service.start_soon(self._hangups.run)
-            service.start_soon(self._idle.run)
-            async with trio.open_nursery() as connections:
-                async with trio.open_nursery() as accepting:
-                    for listener in listeners:
-                        accepting.start_soon(self._accept, listener, connections)
-                    task_status.started(listeners)
-                    await stopping.wait()
-                    accepting.cancel_scope.cancel("the server stops")
-                self._front.stopping = True
-                self._idle.dismiss_all()
-            service.cancel_scope.cancel("the last connection has ended")
+        try:
+            async with trio.open_nursery() as service:
+                service.start_soon(self._idle.run)
+                if self._hangups is not None:
+                    service.start_soon(self._hangups.run)
+                await self._serve(listeners, stopping, task_status)
+                service.cancel_scope.cancel("the last connection has ended")
+        finally:
+            if self._hangups is not None:
+                self._hangups.close()
+
+    async def _serve(
+        self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
+    ) -> None:
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(self._accept, listener, connections)
+                task_status.started(listeners)
+                await stopping.wait()
+                accepting.cancel_scope.cancel("the server stops")
+            self._front.stopping = True
+            self._idle.dismiss_all()
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:

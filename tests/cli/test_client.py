@@ -149,9 +149,16 @@ async def test_a_server_that_stumbles_over_the_probe_is_not_taken_for_an_old_one
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_authorization_is_asked_for_by_its_own_error(status: int) -> None:
+async def test_a_challenge_is_its_own_error(status: int) -> None:
     wire = ScriptedWire(lambda *request: (status, {**JSON, "www-authenticate": "Bearer realm=x"}, [b"{}"]))
     with pytest.raises(AuthorizationRequired, match=f"{status}: Bearer realm=x"):
+        async with connect(wire):
+            pass
+
+
+async def test_a_403_without_a_challenge_says_what_the_server_says() -> None:
+    wire = ScriptedWire(lambda http, headers, message: error(message, -32600, 403, "Origin is not allowed here"))
+    with pytest.raises(Refused, match="Origin is not allowed here"):
         async with connect(wire):
             pass
 
@@ -272,6 +279,7 @@ async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
     [
         ((200, JSON, [b"<html>"]), "not JSON: b'<html>'"),
         ((200, JSON, [b'{"detail":"x"}']), 'the server answered 200: {"detail":"x"}'),
+        ((404, JSON, [b'{"error":"not found"}']), 'the server answered 404: {"error":"not found"}'),
         ((200, SSE, [b"data: 5\n\n"]), "not JSON-RPC: 5"),
         ((200, SSE, [CUT]), "broke off"),
     ],

@@ -76,6 +76,19 @@ async def test_a_request_and_its_answer_cross_the_wire() -> None:
     }
 
 
+async def test_a_host_header_of_ones_own_replaces_ours() -> None:
+    heard: list[bytes] = []
+    async with serving(saying(b"HTTP/1.1 204 No Content\r\n\r\n", heard)) as address:
+        await fetch(f"http://{address}/", headers=[("host", "public.example")])
+    assert heard[0].lower().count(b"host:") == 1
+    assert b"public.example" in heard[0]
+
+
+async def test_a_header_that_is_none_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(WireError, match="this is no HTTP request"):
+        await fetch("http://127.0.0.1:1/", headers=[("a b", "c")])
+
+
 async def test_an_answer_that_breaks_off_is_cut_not_ended() -> None:
     async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi")) as address:
         with pytest.raises(Cut):
@@ -155,5 +168,5 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
 
     context = certificate(tmp_path / "server.pem")
     async with serving(ignore_the_alert, context) as address:
-        with pytest.raises(WireError, match="cannot reach https:.*: TLS: self.signed certificate"):
+        with pytest.raises(WireError, match=r"cannot reach https:.*: TLS: self.signed certificate"):
             await fetch(f"https://{address}/")

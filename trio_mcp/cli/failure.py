@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import sys
 import traceback
 
@@ -16,18 +16,14 @@ FAILED, USAGE, AUTHORIZATION, INTERRUPTED = 1, 2, 3, 130
 _CODES = {"UsageError": USAGE, "SettingsError": USAGE, "AuthorizationRequired": AUTHORIZATION}
 """By name: the modules that define them are only imported by the commands that use them."""
 
-_CANNOT_LISTEN = {
-    errno.EADDRINUSE: "Another process has it: stop that one, or choose another --port.",
-    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind.",
-    errno.EACCES: "Not allowed: ports below 1024 and some folders need more rights.",
-}
-
 
 def told(error: BaseException, *, tree: bool = False) -> int:
     """Print the error and give its exit code; the traceback only for a fault of the program, or when asked for."""
     causes = list(leaves(error))
     if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return INTERRUPTED
+    if all(isinstance(cause, BrokenPipeError) for cause in causes):
+        return _reader_gone()
     expected = all(_words(cause) for cause in causes)
     for cause, line in zip(causes, leaf_lines(error), strict=True):
         print(f"trio-mcp: {_words(cause) or line}", file=sys.stderr)
@@ -36,12 +32,17 @@ def told(error: BaseException, *, tree: bool = False) -> int:
     return max(_CODES.get(type(cause).__name__, FAILED) for cause in causes)
 
 
+def _reader_gone() -> int:
+    """`trio-mcp list … | head`: nothing went wrong, and nothing more can be said."""
+    # Python flushes stdout once more at exit, and would complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
 def _words(cause: BaseException) -> str | None:
     """Of an error we foresaw, its own words and the next step."""
     if isinstance(cause, McpError):
         return str(cause) + _next_step(cause)
-    if isinstance(cause, OSError) and cause.errno in _CANNOT_LISTEN:
-        return f"{cause.strerror or cause}. {_CANNOT_LISTEN[cause.errno]}"
     return None
 
 

@@ -168,7 +168,7 @@ async def _wire(target: str, headers: tuple[str, ...]) -> AsyncIterator[Wire]:
     from trio_mcp.cli.in_memory import running
     from trio_mcp.serving.loader import load_target
 
-    configure(logging.WARNING)
+    configure(logging.WARNING, "text")
     async with running(load_target(target).http_app(path="/mcp"), "/mcp") as wire:
         yield wire
 

@@ -47,7 +47,7 @@ class HttpRefused(McpError):
 
 
 class AuthorizationRequired(McpError):
-    """401 or 403."""
+    """401, or 403 with a challenge."""
 
 
 class Channel:
@@ -99,15 +99,15 @@ class Channel:
     async def _reply(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
         """The response to a request, or None when a stream ended without it."""
         kind = answer.head.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if answer.head.status in (401, 403) or kind not in ("application/json", "text/event-stream"):
-            raise await self._refusal(answer)
-        if kind == "text/event-stream":
+        if kind == "text/event-stream" and answer.head.status == 200:
             return await self._streamed(answer, request_id, reader)
+        if kind != "application/json" or answer.head.status == 401:
+            raise await self._refusal(answer)
         body = await self._body(answer)
         message = _decode(body)
-        if isinstance(message, dict) and message.keys() & {"result", "error"}:
-            return message
-        raise HttpRefused(answer.head.status, body.decode("utf-8", "replace"))
+        if _is_response(message):
+            return dict(message)
+        raise _refused(answer.head, body)
 
     async def _streamed(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
         try:
@@ -128,7 +128,7 @@ class Channel:
                 raise WireError(f"the server sent something that is not JSON-RPC: {each!r:.80}")
             if "method" not in each:
                 # An error whose id the server could not read can only be ours: we have one request at a time.
-                if each.get("id") in (request_id, None):
+                if _is_response(each) and each.get("id") in (request_id, None):
                     return each
             elif "id" in each:
                 await self.tell({"id": each["id"], **_answer_to(each["method"])})
@@ -151,12 +151,7 @@ class Channel:
 
     async def _refusal(self, answer: _Answer) -> McpError:
         """What a response that carries no answer says."""
-        text = (await self._body(answer)).decode("utf-8", "replace").strip()
-        status, headers = answer.head.status, answer.head.headers
-        if status in (401, 403):
-            challenge = headers.get("www-authenticate", text)
-            return AuthorizationRequired(f"the server answered {status}" + (f": {challenge}" if challenge else ""))
-        return HttpRefused(status, f"it is at {headers['location']}" if "location" in headers else text)
+        return _refused(answer.head, await self._body(answer))
 
     async def _body(self, answer: _Answer) -> bytes:
         body = b""
@@ -179,6 +174,20 @@ class _Answer:
 
 
 _POST_HEADERS = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]
+
+
+def _is_response(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return False
+    return isinstance(message.get("result"), dict) or isinstance(message.get("error"), dict)
+
+
+def _refused(head: Head, body: bytes) -> McpError:
+    text = body.decode("utf-8", "replace").strip()
+    challenge = head.headers.get("www-authenticate")
+    if head.status == 401 or (head.status == 403 and challenge):
+        return AuthorizationRequired(f"the server answered {head.status}: {challenge or text or 'unauthorized'}")
+    return HttpRefused(head.status, f"it is at {head.headers['location']}" if "location" in head.headers else text)
 
 
 def _answer_to(method: str) -> dict[str, Any]:

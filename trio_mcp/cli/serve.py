@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,7 +14,8 @@ from cyclopts import Parameter
 from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.banner import banner
 from trio_mcp.cli.flags import NO_FLAGS, SettingsFlags, given
-from trio_mcp.observability.logs import configure, event
+from trio_mcp.observability.logs import configure, event, leaves
+from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.explain import strangers
 from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.settings import Settings, load, sources
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["demo", "run", "serve"]
 
 logger = logging.getLogger("trio_mcp.cli")
+
+_NEXT_STEP = {
+    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
+    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
+    errno.EACCES: "Ports below 1024, and some folders, need more rights",
+}
 
 DEMO_DRAIN_SECONDS = 1.0
 """Whoever tries the demo presses Ctrl+C and expects their prompt back."""
@@ -93,7 +102,7 @@ def _refuse_workers(workers: int) -> None:
 def _over_stdio(server: MCPServer, settings: Settings) -> int:
     import trio
 
-    from trio_mcp.serving.node import run_stdio
+    from trio_mcp.serving.stdio import run_stdio
 
     _start_logs(settings)
     return trio.run(run_stdio, server, settings)
@@ -106,7 +115,22 @@ def _over_http(server: MCPServer, settings: Settings) -> int:
 
     _start_logs(settings)
     ready = partial(_announce, server, settings)
-    return trio.run(partial(serve_node, server, settings, announce=ready, interactive=sys.stderr.isatty()))
+    try:
+        return trio.run(partial(serve_node, server, settings, announce=ready, interactive=sys.stderr.isatty()))
+    except (OSError, ExceptionGroup) as error:
+        problem = _cannot_listen(error, settings)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _cannot_listen(error: BaseException, settings: Settings) -> McpError | None:
+    """The error in words when an address could not be had, None when it is about something else."""
+    places = ", ".join([*settings.binds, *([settings.admin_bind] if settings.admin_bind else [])])
+    for leaf in leaves(error):
+        if isinstance(leaf, OSError) and leaf.errno in _NEXT_STEP:
+            return McpError(f"cannot listen on {places}: {os.strerror(leaf.errno).lower()}. {_NEXT_STEP[leaf.errno]}")
+    return None
 
 
 def _start_logs(settings: Settings) -> None:

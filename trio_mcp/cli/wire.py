@@ -67,18 +67,25 @@ class HttpWire:
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+        request = self._request(method, headers, body)
         stream = await self._connect()
         try:
-            yield _HttpExchange(stream, self.url, self._request(method, headers, body), body)
+            yield _HttpExchange(stream, self.url, request, body)
         finally:
             # Forcefully: the answer has been read, or is not wanted any more.
             await trio.aclose_forcefully(stream)
 
     def _request(self, method: str, headers: Headers, body: bytes) -> h11.Request:
         target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
-        fixed = [("Host", self._parts.netloc.rpartition("@")[2]), ("Connection", "close")]
-        length = [("Content-Length", str(len(body)))] if body else []
-        return h11.Request(method=method, target=target, headers=[*fixed, *length, *self._headers, *headers])
+        sent = [*self._headers, *headers, ("Connection", "close")]
+        if not any(name.lower() == "host" for name, _ in sent):
+            sent.append(("Host", self._parts.netloc.rpartition("@")[2]))
+        if body:
+            sent.append(("Content-Length", str(len(body))))
+        try:
+            return h11.Request(method=method, target=target, headers=sent)
+        except h11.LocalProtocolError as error:
+            raise WireError(f"this is no HTTP request: {error}") from error
 
     async def _connect(self) -> trio.abc.Stream:
         host = self._parts.hostname or ""

@@ -1,0 +1,99 @@
+"""What the command line accepts, and what it says about itself."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from trio_mcp.cli import execute, flags
+from trio_mcp.cli.config import markdown
+from trio_mcp.protocol.versions import SERVED_VERSIONS
+from trio_mcp.serving.explain import describe
+from trio_mcp.serving.settings import Settings
+
+Printed = pytest.CaptureFixture[str]
+
+
+def test_version_names_the_package_and_every_protocol_version(capsys: Printed) -> None:
+    assert execute(["version"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("trio-mcp ")
+    assert all(version in out for version in SERVED_VERSIONS)
+
+
+def test_help_lists_every_command(capsys: Printed) -> None:
+    assert execute(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("serve", "run", "demo", "inspect", "list", "call", "config", "version"):
+        assert re.search(rf"\b{command}\b", out)
+
+
+@pytest.mark.parametrize(
+    "argv", [["nope"], ["serve"], ["call", "x.py"], ["serve", "x.py", "--nope"], ["run", "x.py", "-t", "sse"]]
+)
+def test_a_command_line_that_makes_no_sense_is_exit_code_2(capsys: Printed, argv: list[str]) -> None:
+    assert execute(argv) == 2
+    assert capsys.readouterr().err
+
+
+def test_every_setting_but_the_secret_has_a_flag(capsys: Printed) -> None:
+    assert execute(["serve", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in Settings.model_fields:
+        assert (f"--{name.replace('_', '-')}" in out) == (name != "secret")
+
+
+def test_flags_reach_the_settings(capsys: Printed) -> None:
+    argv = ["config", "--json", "-p", "9", "-b", "a:1", "--bind", "b:2", "--no-access-log", "-l", "debug"]
+    assert execute([*argv, "--drain-timeout", "2m", "--max-body", "1k"]) == 0
+    rows = {row["name"]: (row["value"], row["source"]) for row in json.loads(capsys.readouterr().out)}
+    assert rows["port"] == ("9", "flag --port")
+    assert rows["bind"] == ("a:1,b:2", "flag --bind")
+    assert rows["access_log"] == ("false", "flag --access-log")
+    assert rows["log_level"] == ("DEBUG", "flag --log-level")
+    assert rows["drain_timeout"] == ("2m", "flag --drain-timeout")
+    assert rows["max_body"] == ("1KiB", "flag --max-body")
+    assert rows["host"] == ("127.0.0.1", "default")
+
+
+def test_no_flag_is_no_setting() -> None:
+    assert flags.given(flags.NO_FLAGS) == {}
+
+
+def test_config_masks_the_secret(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_MCP_SECRET", "s" * 40)
+    assert execute(["config"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^secret +\(set\) +environment TRIO_MCP_SECRET$", out, re.MULTILINE)
+    assert "ssss" not in out
+
+
+def test_config_of_a_target_sees_what_its_file_does_to_the_environment(
+    shop: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIO_MCP_PORT", "1")
+    path = Path(shop)
+    path.write_text("import os\nos.environ['TRIO_MCP_PORT'] = '4242'\n" + path.read_text())
+    assert execute(["config", shop]) == 0
+    assert re.search(r"^port +4242 +environment TRIO_MCP_PORT$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_wrong_setting_is_exit_code_2_and_names_its_source(capsys: Printed) -> None:
+    assert execute(["config", "--path", "mcp"]) == 2
+    assert capsys.readouterr().err.startswith("trio-mcp: path (flag --path): ")
+
+
+def test_the_markdown_table_has_a_line_for_every_setting(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIO_MCP_PORT", "1")
+    assert execute(["config", "--markdown"]) == 0
+    table = capsys.readouterr().out
+    assert table.rstrip("\n") == markdown(describe())
+    assert "| `--port` | `TRIO_MCP_PORT`, `PORT` | `8000` | Port to listen on; 0 picks a free one. |" in table
+    assert len(table.splitlines()) == len(Settings.model_fields) + 2
+
+
+@pytest.mark.parametrize("command", ["serve", "run"])
+def test_more_than_one_worker_is_refused_with_the_reason(shop: str, capsys: Printed, command: str) -> None:
+    assert execute([command, shop, "--workers", "4"]) == 2
+    assert "a session lives in one process" in capsys.readouterr().err

@@ -1,0 +1,102 @@
+"""`inspect`, `list` and `call` on a TARGET in memory; by URL in test_processes.py."""
+
+import json
+
+import pytest
+
+from trio_mcp.cli import execute
+
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("era", [[], ["--legacy"]])
+def test_call_prints_the_result_and_nothing_else_on_stdout(shop: str, capsys: Printed, era: list[str]) -> None:
+    assert execute(["call", shop, "price", "name=123", "count=2", *era]) == 0
+    assert capsys.readouterr() == ("6\n", "")
+
+
+@pytest.mark.parametrize("era", [[], ["--legacy"]])
+def test_progress_is_on_stderr_before_the_result(shop: str, capsys: Printed, era: list[str]) -> None:
+    assert execute(["call", shop, "wait", *era]) == 0
+    assert capsys.readouterr() == ("done\n", "progress 1/2  half way\n")
+
+
+def test_call_as_json_is_the_whole_result(shop: str, capsys: Printed) -> None:
+    assert execute(["call", shop, "price", "name=abc", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["structuredContent"] == {"result": 3}
+
+
+def test_an_error_result_is_exit_code_1_and_on_stderr(shop: str, capsys: Printed) -> None:
+    assert execute(["call", shop, "refuse"]) == 1
+    assert capsys.readouterr() == ("", "sold out\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prise"], "there is no tool 'prise'. There are: price, wait, refuse"),
+        (["price", "abc"], "expected an argument such as city=Berlin, got 'abc'"),
+        (["price", "--header", "nonsense"], None),
+    ],
+)
+def test_what_was_asked_wrongly_is_exit_code_2(
+    shop: str, capsys: Printed, words: list[str], message: str | None
+) -> None:
+    target = shop if message else "http://127.0.0.1:1/mcp"
+    assert execute(["call", target, *words]) == 2
+    assert (message or "expected a header such as") in capsys.readouterr().err
+
+
+def test_list_shows_what_there_is(shop: str, capsys: Printed) -> None:
+    assert execute(["list", shop]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[:2] == ["Tools (3)", "  price   What it costs."]
+    assert "stock://list" in out
+    assert "Prompts (1)" in out
+
+
+def test_list_as_json_has_the_definitions(shop: str, capsys: Printed) -> None:
+    assert execute(["list", shop, "--json"]) == 0
+    catalog = json.loads(capsys.readouterr().out)
+    assert [tool["name"] for tool in catalog["tools"]] == ["price", "wait", "refuse"]
+    assert catalog["resources"][0]["uri"] == "stock://list"
+
+
+def test_inspect_introduces_the_server_and_shows_parameters(shop: str, capsys: Printed) -> None:
+    assert execute(["inspect", shop]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("shop 3 - The shop\n  speaks  MCP 2026-07-28, ")
+    assert "  says    Buy.\n" in out
+    assert "price(name: string, count: integer = 1)  What it costs." in out
+
+
+def test_inspect_as_json_has_everything(shop: str, capsys: Printed) -> None:
+    assert execute(["inspect", shop, "--json", "--legacy"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["serverInfo"]["name"] == "shop"
+    assert found["versions"] == ["2025-11-25"]
+    assert found["capabilities"]["tools"]
+
+
+def test_a_target_that_does_not_start_says_why(shop: str, capsys: Printed) -> None:
+    with open(shop, "a") as source:
+        source.write("raise RuntimeError('no database')\n")
+    assert execute(["list", shop]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("trio-mcp: shop.py raised while it was imported:")
+    assert err.rstrip().endswith("RuntimeError: no database")
+    assert err.count("Traceback") == 1
+
+
+def test_a_lifespan_that_fails_says_why_once(shop: str, capsys: Printed) -> None:
+    with open(shop, "a") as source:
+        source.write(
+            "from contextlib import asynccontextmanager\n"
+            "@asynccontextmanager\n"
+            "async def lifespan(server):\n"
+            "    raise RuntimeError('no database')\n"
+            "    yield\n"
+            "mcp = MCPServer('shop', lifespan=lifespan)\n"
+        )
+    assert execute(["list", shop]) == 1
+    assert "RuntimeError: no database" in capsys.readouterr().err

@@ -8,31 +8,40 @@ from typing import Any
 import msgspec
 import pydantic
 
-__all__ = ["clean", "complain", "list_complaints", "shown"]
+__all__ = ["clean", "complain", "list_complaints", "shown", "too_many"]
 
 _MOST = 20
-"""Faults named in one text; a wrong array of thousands needs no more."""
+"""Faults named in one text."""
+_TOO_MANY = 200
+"""From here on they are counted only: a request of 4 MiB can hold a million, and naming them takes seconds."""
 _LONGEST = 300
 """Characters of one message; some quote what the client sent."""
 _LONGEST_VALUE = 60
 
 
 def complain(error: pydantic.ValidationError | RecursionError) -> str:
-    """One line for each fault."""
+    """One line for each fault, "- path: what was expected; got what"."""
     if isinstance(error, RecursionError):
-        return "Invalid arguments: nested too deeply"
+        return "- nested too deeply"
+    if too_many(error):
+        return f"- {error.error_count()} values do not fit; compare their types with the schema's"
     return list_complaints(
         (fault["loc"], "missing, but required" if fault["type"] == "missing" else _sentence(fault))
         for fault in error.errors(include_url=False, include_context=False)
     )
 
 
+def too_many(error: pydantic.ValidationError) -> bool:
+    """Whether its faults are too many to look at."""
+    return error.error_count() > _TOO_MANY
+
+
 def list_complaints(faults: Iterable[tuple[Sequence[Any], str]]) -> str:
     """The text of `(path, message)` pairs."""
-    lines = [f"- {_path(path)}: {message}" if path else f"- {message}" for path, message in faults]
+    lines = [f"- {_path(path)}: {_cut(message)}" if path else f"- {_cut(message)}" for path, message in faults]
     if len(lines) > _MOST:
         lines[_MOST:] = [f"- and {len(lines) - _MOST} more"]
-    return clean("\n".join(["Invalid arguments:", *lines]))
+    return clean("\n".join(lines))
 
 
 def shown(value: Any) -> str:
@@ -57,7 +66,7 @@ def clean(text: str) -> str:
 
 
 def _sentence(fault: Any) -> str:
-    return f"{_cut(fault['msg'])}; got {shown(fault['input'])}"
+    return f"{fault['msg']}; got {shown(fault['input'])}"
 
 
 def _cut(text: str) -> str:

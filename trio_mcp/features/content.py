@@ -43,6 +43,7 @@ def block(value: Any) -> dict[str, Any]:
     """One value as one block: itself, its text, or its JSON as text."""
     if is_block(value):
         wire: dict[str, Any] = to_wire(value)
+        json_text(wire)
         return wire
     return text_block(value if isinstance(value, str) else json_text(jsonable(value)))
 

@@ -10,6 +10,7 @@ import msgspec
 import pydantic
 
 from trio_mcp.features.callables import Unresolved, describe, return_annotation
+from trio_mcp.features.complaints import complain
 from trio_mcp.features.content import jsonable, unknown
 from trio_mcp.features.schemas import PlainJsonSchema, Validator, inline_root
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
@@ -43,15 +44,17 @@ class Output:
         """The `structuredContent` of a return value; raises LocalProtocolError when it breaks the promise."""
         try:
             value = self._convert(value)
+        except pydantic.ValidationError as error:
+            raise self._broken(complain(error)) from error
         except (ValueError, TypeError, RecursionError) as error:
-            raise self._broken(error) from error
+            raise self._broken(f"- {error}") from error
         return self.checked({"result": value} if self.wrapped else value)
 
     def checked(self, structured: Any) -> Any:
         """The same value if it conforms to the schema."""
         complaint = self.validator.complaint(structured)
         if complaint:
-            raise self._broken(complaint.partition("\n")[2])
+            raise self._broken(complaint)
         return structured
 
     @property
@@ -62,8 +65,8 @@ class Output:
         return self._validator
 
     @staticmethod
-    def _broken(why: object) -> LocalProtocolError:
-        return LocalProtocolError(INTERNAL_ERROR, f"The tool's result does not conform to its output schema: {why}")
+    def _broken(why: str) -> LocalProtocolError:
+        return LocalProtocolError(INTERNAL_ERROR, f"The tool's result does not conform to its output schema:\n{why}")
 
 
 def output_with(schema: dict[str, Any]) -> Output:
@@ -105,7 +108,7 @@ def _from_type(hint: Any) -> Output | None:
             return Output(_struct_schema(hint), jsonable)
         adapter = _adapter(hint)
         schema = inline_root(adapter.json_schema(mode="serialization", schema_generator=PlainJsonSchema))
-    except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation, TypeError):
+    except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticInvalidForJsonSchema, TypeError):
         return None
     wrapped = schema.get("type") != "object"
     return Output(_wrap(schema) if wrapped else schema, _converter(adapter), wrapped=wrapped)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from trio_mcp.features.complaints import list_complaints
+from trio_mcp.features.complaints import list_complaints, shown
 from trio_mcp.protocol.errors import InvalidArguments
 
 __all__ = ["PlainJsonSchema", "Validator", "inline_root"]
@@ -29,7 +28,7 @@ class Validator:
     "MUST NOT automatically dereference" a network `$ref`  2026-07-28 basic/index
     """
 
-    __slots__ = ("_iter_errors", "is_valid")
+    __slots__ = ("_validator",)
 
     def __init__(self, schema: dict[str, Any]) -> None:
         # Imported late: a server whose schemas all come from annotations starts 25 ms sooner.
@@ -39,27 +38,56 @@ class Validator:
             validator = jsonschema_rs.validator_for(schema, offline=True, mask=_MASK)
         except ValueError as error:
             raise ValueError(f"not a usable JSON Schema: {str(error).partition(_DETAILS)[0]}") from None
-        self._iter_errors = validator.iter_errors
-        self.is_valid: Callable[[Any], bool] = validator.is_valid
+        self._validator = validator
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with a JSON value, one line for each fault, or None."""
         try:
-            faults = [(fault.instance_path, fault.message) for fault in self._iter_errors(value)]
+            if self._validator.is_valid(value):
+                return None
+            # Listing all faults of a large value takes seconds, and it comes from a client: there the first must do.
+            few = _is_small(value)
+            faults = self._validator.iter_errors(value) if few else [self._first(value)]
+            return list_complaints((fault.instance_path, _sentence(fault)) for fault in faults)
         except (ValueError, RecursionError) as error:
             # Nested too deeply, a lone surrogate: nothing that JSON in UTF-8 can say.
-            faults = [([], str(error))]
-        return list_complaints(faults) if faults else None
+            return list_complaints([([], str(error))])
+
+    def _first(self, value: Any) -> Any:
+        import jsonschema_rs
+
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as fault:
+            return fault
+        raise ValueError("does not fit the schema")
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raise InvalidArguments unless they fit."""
         complaint = self.complaint(arguments)
         if complaint:
-            raise InvalidArguments(complaint)
+            raise InvalidArguments(f"Invalid arguments:\n{complaint}")
 
 
 _MASK = "the value"
 _DETAILS = "\n\nFailed validating"
+_SMALL = 1_000
+"""Members and elements, nested ones included."""
+
+
+def _is_small(value: Any) -> bool:
+    count, rest = 0, [value]
+    while rest and count <= _SMALL:
+        item = rest.pop()
+        if isinstance(item, dict | list):
+            count += len(item)
+            rest.extend((item.values() if isinstance(item, dict) else item) if count <= _SMALL else ())
+    return count <= _SMALL
+
+
+def _sentence(fault: Any) -> str:
+    # What is wrong with an object is one of its members, which the message names.
+    return fault.message if isinstance(fault.instance, dict) else f"{fault.message}; got {shown(fault.instance)}"
 
 
 def inline_root(schema: dict[str, Any]) -> dict[str, Any]:

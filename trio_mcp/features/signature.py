@@ -14,7 +14,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from trio_mcp.features.callables import Unresolved, describe, is_async, parameters
-from trio_mcp.features.complaints import complain
+from trio_mcp.features.complaints import complain, too_many
 from trio_mcp.features.schemas import PlainJsonSchema
 from trio_mcp.protocol.errors import InvalidArguments
 
@@ -75,7 +75,7 @@ class Signature:
 
     def _second_try(self, arguments: Any, error: pydantic.ValidationError | RecursionError) -> dict[str, Any]:
         """Models often send an array or object as a string of JSON: take it where nothing else fits."""
-        if isinstance(error, pydantic.ValidationError) and self._validate:
+        if isinstance(error, pydantic.ValidationError) and self._validate and not too_many(error):
             decoded = _decode_strings(arguments, {fault["loc"][0] for fault in error.errors() if fault["loc"]})
             if decoded:
                 try:
@@ -84,7 +84,7 @@ class Signature:
                     pass  # The first complaint is about what the client really sent.
                 else:
                     return result
-        raise InvalidArguments(complain(error)) from None
+        raise InvalidArguments(f"Invalid arguments:\n{complain(error)}") from None
 
 
 def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, Any]]) -> str | None:
@@ -117,6 +117,8 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
     where = f"parameter {parameter.name!r} of {describe(fn)}"
     if parameter.kind in _REFUSED:
         raise ValueError(f"{where} {_REFUSED[parameter.kind]}")
+    if parameter.name == "self" and hint is Parameter.empty:
+        raise ValueError(f"{describe(fn)} is a method without its object: register the bound method")
     if isinstance(hint, Unresolved):
         raise ValueError(f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}")
     if hint is Parameter.empty:

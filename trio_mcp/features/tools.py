@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from trio_mcp.features.callables import documentation, own_name
+from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import blocks, json_text, text_block
 from trio_mcp.features.metadata import present, wire_list, wire_object
 from trio_mcp.features.outputs import Output, output_of, output_with
@@ -111,7 +112,7 @@ class Tool:
     def result(self, value: Any, version: str) -> dict[str, Any]:
         """The CallToolResult of a return value; raises LocalProtocolError when it breaks the output schema."""
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
-            structured: Any = {"result": value}
+            structured: Any = {"result": text if type(value) is str else value}
         elif wire_name(value) == "CallToolResult":
             return self._explicit(to_wire(value), version)
         elif self._output is None:
@@ -119,8 +120,9 @@ class Tool:
         else:
             structured = self._output.structured(value)
             bare = structured["result"] if self._output.wrapped else structured
-            text = bare if isinstance(bare, str) else json_text(bare)
-        content = [text_block(text)]
+            encoded = json_text(bare)
+            text = bare if isinstance(bare, str) else encoded
+        content = [{"type": "text", "text": text}]
         if version < V2025_06_18 or not gates.has_structured_content(structured, version):
             return {"content": content, "isError": False}
         return {"content": content, "structuredContent": structured, "isError": False}
@@ -147,7 +149,7 @@ def _scalar_text(value: Any) -> str | None:
     """How a scalar reads; None for what JSON has no number for."""
     match value:
         case str():
-            return value
+            return clean(value)
         case bool():
             return "true" if value else "false"
         case int() if -_PLAIN < value < _PLAIN:

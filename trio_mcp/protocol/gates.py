@@ -56,7 +56,7 @@ def _known(kind: str, value: Wire, version: str) -> Wire:
 
 def tool(value: Wire, version: str) -> Wire:
     """A Tool as `version` knows it; an output schema of anything but objects needs 2026-07-28."""
-    if version < V2026_07_28 and value.get("outputSchema", {}).get("type", "object") != "object":
+    if version < V2026_07_28 and value.get("outputSchema", {}).get("type") != "object":
         value = {name: item for name, item in value.items() if name != "outputSchema"}
     if version >= _COMPLETE:
         return value

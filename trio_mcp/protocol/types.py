@@ -298,7 +298,7 @@ class ListRootsResult(WireType, frozen=True):
 def to_wire(value: Any) -> Any:
     """The JSON value of one of these, of its `mcp-types` twin, or of a mapping or sequence of them."""
     if isinstance(value, WireType):
-        return msgspec.to_builtins(value)
+        return msgspec.to_builtins(value, enc_hook=_twin_to_wire)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Mapping):
@@ -310,7 +310,7 @@ def to_wire(value: Any) -> Any:
 
 def wire_name(value: object) -> str | None:
     """What MCP calls this value's class, if it is one of these or of the `mcp` and `mcp-types` packages; else None."""
-    return class_wire_name(type(value))
+    return class_wire_name(type(value))  # type: ignore[arg-type]  # mypy takes type[object] for unhashable
 
 
 @lru_cache(maxsize=1024)
@@ -320,6 +320,13 @@ def class_wire_name(kind: type) -> str | None:
         if base.__module__ == __name__ or base.__module__.partition(".")[0] in _TWINS:
             return base.__name__
     return None
+
+
+def _twin_to_wire(value: Any) -> Any:
+    """One of theirs inside one of ours."""
+    if hasattr(value, "model_dump"):
+        return to_wire(value)
+    raise TypeError(f"{type(value).__qualname__} has no place in {__name__}")
 
 
 _TWINS = frozenset({"mcp", "mcp_types"})

@@ -1,0 +1,117 @@
+"""What an older version does not know is not sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trio_mcp.protocol import gates
+from trio_mcp.protocol.types import Icon, Implementation
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
+
+A, B, C, D = V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
+
+ICONS = [{"src": "https://example.org/i.png"}]
+ANNOTATIONS = {"priority": 1, "lastModified": "2026-01-01T00:00:00Z"}
+SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object"}
+COMMON = {"name": "n", "title": "T", "description": "d", "icons": ICONS, "_meta": {"a": 1}}
+TOOL = {**COMMON, "inputSchema": SCHEMA, "outputSchema": SCHEMA, "annotations": {"readOnlyHint": True}}
+RESOURCE = {**COMMON, "uri": "a:b", "mimeType": "x/y", "size": 1, "annotations": ANNOTATIONS}
+PROMPT = {**COMMON, "arguments": [{"name": "a", "title": "A", "required": True}]}
+LINK = {**RESOURCE, "type": "resource_link"}
+
+OBJECTS: list[tuple[str, Callable[[dict[str, Any], str], dict[str, Any]], dict[str, Any]]] = [
+    ("tool", gates.tool, TOOL),
+    ("resource", gates.resource, RESOURCE),
+    ("resource", gates.resource_template, RESOURCE),
+    ("prompt", gates.prompt, PROMPT),
+]
+
+
+@pytest.mark.parametrize("version", SERVED_VERSIONS)
+@pytest.mark.parametrize(("kind", "gate", "value"), OBJECTS)
+def test_exactly_the_fields_the_table_dates_later_are_left_out(
+    kind: str, gate: Callable[[dict[str, Any], str], dict[str, Any]], value: dict[str, Any], version: str
+) -> None:
+    later = {name for name, since in gates.SINCE[kind].items() if since > version}
+    assert gate(value, version).keys() == value.keys() - later
+
+
+@pytest.mark.parametrize(("kind", "gate", "value"), OBJECTS)
+def test_what_goes_in_is_not_changed(
+    kind: str, gate: Callable[[dict[str, Any], str], dict[str, Any]], value: dict[str, Any]
+) -> None:
+    before = repr(value)
+    gate(value, A)
+    assert repr(value) == before
+
+
+@pytest.mark.parametrize(("version", "known"), [(A, False), (B, False), (C, True), (D, True)])
+def test_the_dialect_of_a_schema_is_named_from_2025_11_25(version: str, known: bool) -> None:
+    assert ("$schema" in gates.tool(TOOL, version)["inputSchema"]) is known
+
+
+@pytest.mark.parametrize("schema", [{"type": "array"}, {"anyOf": [{"type": "object"}]}, {"type": ["object", "null"]}])
+def test_an_output_schema_of_more_than_objects_needs_2026_07_28(schema: dict[str, Any]) -> None:
+    tool = {**TOOL, "outputSchema": schema}
+    assert "outputSchema" not in gates.tool(tool, C)
+    assert gates.tool(tool, D)["outputSchema"] is schema
+
+
+def test_a_tool_without_output_schema_is_left_alone() -> None:
+    assert gates.tool({"name": "n", "inputSchema": SCHEMA}, C) == {"name": "n", "inputSchema": SCHEMA}
+
+
+@pytest.mark.parametrize(("version", "known"), [(A, False), (B, True), (C, True), (D, True)])
+def test_nested_fields_are_dated_too(version: str, known: bool) -> None:
+    assert ("title" in gates.prompt(PROMPT, version)["arguments"][0]) is known
+    assert ("lastModified" in gates.resource(RESOURCE, version)["annotations"]) is known
+
+
+def test_a_link_to_a_resource_is_text_with_its_uri_before_2025_06_18() -> None:
+    assert gates.content_block(LINK, A) == {"type": "text", "text": "T: a:b"}
+    assert gates.content_block({"type": "resource_link", "name": "n", "uri": "a:b"}, A)["text"] == "n: a:b"
+
+
+def test_a_link_to_a_resource_has_no_icons_before_2025_11_25() -> None:
+    assert gates.content_block(LINK, B).keys() == LINK.keys() - {"icons"}
+    assert gates.content_block(LINK, C) is LINK
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "audio"])
+def test_other_blocks_lose_their_meta_before_2025_06_18(kind: str) -> None:
+    block = {"type": kind, "annotations": ANNOTATIONS, "_meta": {}}
+    assert gates.content_block(block, A) == {"type": kind, "annotations": {"priority": 1}}
+    assert gates.content_block(block, B) == block
+
+
+def test_an_embedded_resource_is_cut_down_inside() -> None:
+    block = {"type": "resource", "resource": {"uri": "a:b", "text": "x", "_meta": {}}}
+    assert gates.content_block(block, A)["resource"] == {"uri": "a:b", "text": "x"}
+    assert gates.content_block(block, B)["resource"] == {"uri": "a:b", "text": "x", "_meta": {}}
+
+
+@pytest.mark.parametrize(
+    ("version", "fields"),
+    [
+        (A, {"name", "version"}),
+        (B, {"name", "version", "title"}),
+        (C, {"name", "version", "title", "description", "websiteUrl", "icons"}),
+        (D, {"name", "version", "title", "description", "websiteUrl", "icons"}),
+    ],
+)
+def test_an_implementation_tells_what_its_reader_knows(version: str, fields: set[str]) -> None:
+    full = Implementation("n", "1", "T", "d", "https://example.org", [Icon("https://example.org/i.png")])
+    assert gates.implementation(full, version).keys() == fields
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "allowed"),
+    [(A, {}, False), (B, {}, True), (C, {}, True), (D, {}, True), (B, [], False), (C, 1, False), (D, [], True)],
+)
+def test_structured_content_is_objects_from_2025_06_18_and_anything_from_2026_07_28(
+    version: str, value: Any, allowed: bool
+) -> None:
+    assert gates.has_structured_content(value, version) is allowed

@@ -20,7 +20,7 @@ from tools.node import MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import FRONTS, ServerFailed, served
 
-__all__ = ["RUNS", "Outcome", "Problem", "Run", "conform", "suite_version"]
+__all__ = ["RUNS", "Outcome", "Problem", "Run", "conform", "problems", "suite_version"]
 
 PACKAGE = "@modelcontextprotocol/conformance"
 MAY_FAIL = "tasks-"
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A check that failed or warned."""
+    """A check that failed or warned, or a scenario without any."""
 
     scenario: str
     check: str
@@ -115,8 +115,10 @@ def conform(run: Run, url: str) -> Outcome:
             check=False,
         )
         files = sorted(Path(folder).glob("**/checks.json"))
-        checks = [(_scenario(file), check) for file in files for check in json.loads(file.read_text())]
-        return Outcome(run, done.returncode, len(files), _counts(checks), list(_problems(checks)))
+        visited = [(_scenario(file), json.loads(file.read_text())) for file in files]
+        counts = Counter(check["status"] for _, checks in visited for check in checks)
+        found = [problem for scenario, checks in visited for problem in problems(scenario, checks)]
+        return Outcome(run, done.returncode, len(files), counts, found)
 
 
 def _scenario(file: Path) -> str:
@@ -124,15 +126,15 @@ def _scenario(file: Path) -> str:
     return re.sub(r"^server-|-\d{4}-\d\d-\d\dT.*$", "", file.parent.name)
 
 
-def _counts(checks: Iterable[tuple[str, dict[str, Any]]]) -> Counter[str]:
-    return Counter(check["status"] for _, check in checks)
-
-
-def _problems(checks: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Problem]:
-    for scenario, check in checks:
+def problems(scenario: str, checks: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    """What is wrong with one scenario: checks that failed or warned, or that there was nothing the suite could check."""
+    for check in checks:
         if check["status"] in {"FAILURE", "WARNING"}:
             text = check.get("errorMessage") or check.get("description", "")
             yield Problem(scenario, check["id"], check["status"], str(text))
+    # A server that never does what a scenario is about leaves it with remarks only, and the suite calls that passed.
+    if not any(check["status"] in {"SUCCESS", "FAILURE", "WARNING"} for check in checks):
+        yield Problem(scenario, "every check", "UNTESTED", "nothing applied")
 
 
 HEADINGS = ("front", "run", "scenarios", "passed", "failed", "warned", "failed, unscored", "verdict")
@@ -140,7 +142,7 @@ HEADINGS = ("front", "run", "scenarios", "passed", "failed", "warned", "failed, 
 
 def _row(front: str, outcome: Outcome) -> tuple[str, ...]:
     failed, warned = (_count(outcome, status) for status in ("FAILURE", "WARNING"))
-    numbers = (outcome.scenarios, outcome.counts["SUCCESS"], failed, warned, len(outcome.excused))
+    numbers = (outcome.scenarios, outcome.counts["SUCCESS"], failed, warned, len(_failed(outcome.excused)))
     return (front, outcome.run.name, *map(str, numbers), "fails" if outcome.faults else "passes")
 
 
@@ -148,8 +150,12 @@ def _count(outcome: Outcome, status: str) -> int:
     return sum(problem.status == status for problem in outcome.problems if problem not in outcome.excused)
 
 
+def _failed(found: Iterable[Problem]) -> list[Problem]:
+    return [problem for problem in found if problem.status == "FAILURE"]
+
+
 def _excuses(outcomes: Iterable[Outcome]) -> str:
-    names = sorted({problem.scenario for outcome in outcomes for problem in outcome.excused})
+    names = sorted({problem.scenario for outcome in outcomes for problem in _failed(outcome.excused)})
     return f"Unscored scenarios that fail: {', '.join(names) or 'none'}."
 
 

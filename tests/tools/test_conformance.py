@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tools.conformance import Outcome, Problem, Run
+from tools.conformance import Outcome, Problem, Run, problems
 
 SUITE = Run("--suite all X", ("--suite", "all"), scenarios=2)
 REQUIREMENTS = Run("--requirements X", ("--requirements", "X"), scenarios=2, unscored=True)
@@ -37,3 +37,14 @@ def test_only_unscored_runs_excuse_the_tasks_extension() -> None:
     assert outcome(REQUIREMENTS, tasks).faults == []
     assert outcome(REQUIREMENTS, tasks).excused == [tasks]
     assert outcome(SUITE, tasks).faults == ["FAILURE tasks-lifecycle: created: no task"]
+
+
+def test_a_scenario_in_which_nothing_applied_is_a_problem() -> None:
+    remarks = [{"id": "content-type", "status": "INFO"}, {"id": "resume", "status": "SKIPPED"}]
+    assert list(problems("sse-polling", remarks)) == [
+        Problem("sse-polling", "every check", "UNTESTED", "nothing applied")
+    ]
+
+
+def test_one_success_is_enough_to_have_tested_a_scenario() -> None:
+    assert list(problems("ping", [{"id": "ping", "status": "SUCCESS"}, {"id": "ping", "status": "INFO"}])) == []

@@ -97,3 +97,11 @@ def test_the_markdown_table_has_a_line_for_every_setting(capsys: Printed, monkey
 def test_more_than_one_worker_is_refused_with_the_reason(shop: str, capsys: Printed, command: str) -> None:
     assert execute([command, shop, "--workers", "4"]) == 2
     assert "a session lives in one process" in capsys.readouterr().err
+
+
+def test_hypercorn_that_is_not_installed_is_told_with_the_command_that_installs_it(
+    shop: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_mcp.cli.serve.find_spec", lambda name: None)
+    assert execute(["serve", shop, "--server", "hypercorn"]) == 1
+    assert "pip install 'trio-mcp[hypercorn]'" in capsys.readouterr().err

@@ -31,16 +31,15 @@ async def started(*words: str) -> AsyncIterator[tuple[trio.Process, "Lines"]]:
     process = await trio.lowlevel.open_process([*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     assert process.stderr is not None
     try:
-        with trio.fail_after(20):
-            yield process, Lines(process.stderr)
+        yield process, Lines(process.stderr)
     finally:
         if process.returncode is None:
             process.kill()
-        with trio.CancelScope(shield=True):
+        with trio.move_on_after(5, shield=True):
             await process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                await stream.aclose()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
 
 
 class Lines:
@@ -52,6 +51,10 @@ class Lines:
 
     async def until(self, pattern: str) -> list[str]:
         """Everything up to the first line that has `pattern`."""
+        with trio.fail_after(20):
+            return await self._until(pattern)
+
+    async def _until(self, pattern: str) -> list[str]:
         lines: list[str] = []
         while not (lines and re.search(pattern, lines[-1])):
             while b"\n" not in self._pending:
@@ -67,6 +70,11 @@ class Lines:
         while data := await self._stream.receive_some():
             parts.append(bytes(data))
         return b"".join(parts).decode()
+
+
+async def ended(process: trio.Process, within: float = 20) -> int:
+    with trio.fail_after(within):
+        return await process.wait()
 
 
 async def output(*words: str) -> tuple[int, str, str]:
@@ -89,8 +97,7 @@ async def test_the_demo_says_how_to_use_it_is_used_and_stops_on_ctrl_c() -> None
         assert "greeting://{name}" in (await output("list", url[1]))[1]
         assert (await output("list", url[1] + "/nope"))[0] == 1
         process.send_signal(signal.SIGINT)
-        with trio.fail_after(3):
-            assert await process.wait() == 0
+        assert await ended(process, within=3) == 0
         assert "Traceback" not in await lines.rest()
 
 
@@ -100,7 +107,7 @@ async def test_off_a_terminal_serve_says_it_is_ready_in_one_json_line(shop: str)
         assert (ready["event"], ready["server"]) == ("ready", "shop")
         assert (await output("call", ready["endpoint"], "price", "name=ab"))[1] == "2\n"
         process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await ended(process) == 0
 
 
 async def test_an_unknown_variable_is_warned_about(shop: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +118,7 @@ async def test_an_unknown_variable_is_warned_about(shop: str, monkeypatch: pytes
         assert "did you mean TRIO_MCP_DRAIN_TIMEOUT?" in warning["event"]
         await lines.until("endpoint")
         process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await ended(process) == 0
 
 
 async def test_a_port_that_is_taken_is_told_with_the_next_step(shop: str) -> None:
@@ -136,7 +143,7 @@ async def test_run_speaks_stdio_and_keeps_stdout_for_the_protocol(shop: str) -> 
         (line,) = await Lines(process.stdout).until("serverInfo")
         assert json.loads(line)["result"]["serverInfo"]["name"] == "shop"
         await process.stdin.aclose()
-        assert await process.wait() == 0
+        assert await ended(process) == 0
 
 
 async def test_run_over_http_serves(shop: str) -> None:
@@ -144,16 +151,17 @@ async def test_run_over_http_serves(shop: str) -> None:
         ready = json.loads((await lines.until("endpoint"))[-1])
         assert (await output("inspect", ready["endpoint"], "--legacy"))[1].startswith("shop 3 - The shop\n")
         process.send_signal(signal.SIGTERM)
-        assert await process.wait() == 0
+        assert await ended(process) == 0
 
 
 async def test_a_reader_that_left_is_no_error(shop: str) -> None:
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "wb") as closed:
+    with trio.fail_after(20):
         done = await trio.run_process(
-            [*COMMAND, "list", shop, "--json"], stdout=closed, capture_stderr=True, check=False
+            [*COMMAND, "list", shop, "--json"], stdout=write, capture_stderr=True, check=False
         )
+    os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
 
 

@@ -185,8 +185,9 @@ def test_a_short_secret_is_refused_with_the_command_that_makes_a_good_one(monkey
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"keyfile": "k.pem"}, "keyfile is set without certfile"),
-        ({"certfile": "c.pem"}, "certfile needs server=hypercorn"),
+        ({"keyfile": __file__}, "keyfile is set without certfile"),
+        ({"certfile": __file__}, "certfile needs server=hypercorn"),
+        ({"certfile": "c.pem"}, r"certfile \(flag --certfile\): path does not point to a file"),
         ({"path": "mcp"}, r"path \(flag --path\)"),
         ({"node_id": "a.b"}, r"node_id \(flag --node-id\)"),
         ({"port": 65536}, r"port \(flag --port\)"),

@@ -27,5 +27,5 @@ def execute(argv: Sequence[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     # The one place that turns what went wrong into words and an exit code.
-    except BaseException as error:
+    except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:
         return told(error, tree=len(words) < len(argv))

@@ -18,20 +18,24 @@ __all__ = ["banner"]
 
 def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
     """Name, endpoint, and the commands that connect a client to it."""
-    lines = [_title(server)]
-    lines += [_row("endpoint", url) for url in urls]
-    first = next((_reachable(url) for url in urls if url.startswith("http")), None)
-    if first is not None:
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", server.name).strip("-") or "server"
-        lines += [
-            _row("claude", f"claude mcp add --transport http {name} {first}"),
-            _row("inspect", f"npx @modelcontextprotocol/inspector --server-url {first} --transport http"),
-            _row("ready", urlunsplit(urlsplit(first)._replace(path="/readyz"))),
-        ]
+    lines = [_title(server), _row("endpoint", urls[0])]
+    if len(urls) > 1:
+        lines.append(_row("also", ", ".join(urls[1:])))
+    web = next((_reachable(url) for url in urls if url.startswith("http")), None)
+    if web is not None:
+        lines += _commands(server, web)
     if settings.admin_bind:
         lines.append(_row("admin", settings.admin_bind))
-    lines.append(_row("sessions", "memory (one node)") + "     Ctrl+C stops")
-    return "\n".join([lines[0], *lines[-7:]])
+    return "\n".join([*lines, _row("sessions", "memory (one node)     Ctrl+C stops")])
+
+
+def _commands(server: MCPServer, url: str) -> list[str]:
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", server.name).strip("-") or "server"
+    return [
+        _row("claude", f"claude mcp add --transport http {name} {url}"),
+        _row("inspect", f"npx @modelcontextprotocol/inspector --server-url {url} --transport http"),
+        _row("ready", urlunsplit(urlsplit(url)._replace(path="/readyz"))),
+    ]
 
 
 def _title(server: MCPServer) -> str:

@@ -40,7 +40,8 @@ async def connect(
         await client.meet(legacy=legacy)
         yield client
     finally:
-        await client.leave()
+        with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+            await client.leave()
 
 
 class Client:
@@ -95,7 +96,7 @@ class Client:
         session = self._channel.dialect
         if not isinstance(session, Legacy) or session.session_id is None:
             return
-        with trio.move_on_after(GOODBYE_SECONDS, shield=True), suppress(WireError):
+        with suppress(WireError):
             async with self._channel.exchange("DELETE", session.headers("", {}, {})):
                 pass
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -113,6 +114,8 @@ def _over_http(server: MCPServer, settings: Settings) -> int:
 
     from trio_mcp.serving.node import serve as serve_node
 
+    if settings.server == "hypercorn" and find_spec("hypercorn") is None:
+        raise McpError("--server hypercorn needs a package more: pip install 'trio-mcp[hypercorn]'")
     _start_logs(settings)
     ready = partial(_announce, server, settings)
     try:

@@ -9,7 +9,16 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest
@@ -59,8 +68,8 @@ class Settings(BaseModel):
     server: Literal["own", "hypercorn"] = setting(
         "own", "Where", "HTTP server: our own listener, or Hypercorn for TLS and HTTP/2."
     )
-    certfile: Path | None = setting(None, "Where", "TLS certificate chain (PEM); needs `server` hypercorn.")
-    keyfile: Path | None = setting(None, "Where", "TLS private key (PEM).")
+    certfile: FilePath | None = setting(None, "Where", "TLS certificate chain (PEM); needs `server` hypercorn.")
+    keyfile: FilePath | None = setting(None, "Where", "TLS private key (PEM).")
     admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
 
     allowed_hosts: CommaList = setting(

@@ -227,9 +227,7 @@ class MCPServer:
         `allowed_hosts=None` lets every Host pass: only behind something that checks it. Durations in seconds.
         """
         service = self.service(options, secrets=secrets, private_lists=authenticate is not None)
-        hub = self.hub(
-            service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions
-        )
+        hub = self.hub(service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions)
         pace = pace or Pace()
         gate = Gate(_lowered(allowed_hosts), _lowered(allowed_origins), authenticate)
         legacy = LegacyFront(service, hub, pace, json_response=json_response)

@@ -140,7 +140,9 @@ class Context(HandlerContext):
     @overload
     async def elicit(self, message: str, schema: type[M], *, key: str | None = None) -> Elicited[M]: ...
     @overload
-    async def elicit(self, message: str, schema: dict[str, Any], *, key: str | None = None) -> Elicited[dict[str, Any]]: ...
+    async def elicit(
+        self, message: str, schema: dict[str, Any], *, key: str | None = None
+    ) -> Elicited[dict[str, Any]]: ...
     async def elicit(self, message: str, schema: Any, *, key: str | None = None) -> Elicited[Any]:
         """Ask the user to fill in a form: a pydantic model or an object schema with primitive fields. Never for secrets.
 

@@ -1,8 +1,8 @@
 """Request → response: one task, one cancel scope, one error boundary.
 
-    respond ─▶ handler by method ─▶ result ─┐
-       │            └─ raises ──▶ error ────┼─▶ outbox.finish, exactly once, whatever happened
-       └─ cancelled (Call.ending says why) ─┘
+respond ─▶ handler by method ─▶ result ─┐
+   │            └─ raises ──▶ error ────┼─▶ outbox.finish, exactly once, whatever happened
+   └─ cancelled (Call.ending says why) ─┘
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-
 
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.methods import HANDLERS
@@ -73,7 +72,7 @@ async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
     except ProtocolError as fault:
         return _error(call, fault)
-    except Exception as crash:  # the one boundary: whatever user code raised is answered without its details, and logged once
+    except Exception as crash:  # the one boundary: user code's fault is answered without its details, and logged once
         reference = secrets.token_hex(4)
         event(logger, logging.ERROR, "request failed", method=call.method, ref=reference, error=crash)
         return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
@@ -94,7 +93,10 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
         case Ending.CANCELLED if not call.outbox.answers_cancelled:
             return (None, 200), "cancelled"
         case Ending.CANCELLED:
-            return (encode_error(call.request_id, ProtocolError(REQUEST_CANCELLED, call.ending.value)), 200), "cancelled"
+            return (
+                encode_error(call.request_id, ProtocolError(REQUEST_CANCELLED, call.ending.value)),
+                200,
+            ), "cancelled"
         case None:
             # Cancelled from outside: its exchange or its session's nursery ended.
             ending = Ending.SESSION_CLOSED
@@ -115,5 +117,3 @@ def _measure(call: Call, error: str | None, seconds: float) -> None:
         error=error,
         seconds=seconds,
     )
-
-

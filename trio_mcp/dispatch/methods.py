@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Raw
 
-from trio_mcp.dispatch import completing, conversing, discovery, lists, listening, prompting, reading, tools
+from trio_mcp.dispatch import completing, conversing, discovery, listening, lists, prompting, reading, tools
 from trio_mcp.dispatch.call import Call
 
 __all__ = ["HANDLERS", "Handler"]

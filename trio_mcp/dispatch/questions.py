@@ -44,10 +44,11 @@ def require(call: Call, capability: str, detail: str | None = None) -> None:
     declared = call.client.capabilities.get(capability)
     if isinstance(declared, dict) and (detail is None or detail in declared):
         return
-    required = {capability: {} if detail is None else {detail: {}}}
+    required: dict[str, Any] = {capability: {} if detail is None else {detail: {}}}
     if call.modern:
         raise MissingClientCapability(required)
-    raise NoBackChannel(f"The client did not declare the capability this needs: {capability}{f'.{detail}' if detail else ''}")
+    named = capability if detail is None else f"{capability}.{detail}"
+    raise NoBackChannel(f"The client did not declare the capability this needs: {named}")
 
 
 def input_required(call: Call) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
     try:
         plain = call.service.keyring.open(state, _bound_to(call), max_age=call.service.options.request_state_ttl)
     except BrokenSeal as fault:
-        raise InvalidParams(f"params.requestState is not valid for this request: {fault}. Call again without it") from None
+        raise InvalidParams(f"params.requestState is not for this request: {fault}. Call again without it") from None
     answers: dict[str, Any] = msgspec.json.decode(plain)
     return answers
 

@@ -1,17 +1,17 @@
 """What can go wrong in MCP, whose fault it is, and the JSON-RPC code and HTTP status that say so.
 
-    McpError                      everything this package raises on purpose
-    ├─ ProtocolError              carries the JSON-RPC code and data
-    │  ├─ LocalProtocolError      our side asked for something MCP forbids (a bug)
-    │  └─ RemoteProtocolError     the peer did
-    │     ├─ InvalidParams
-    │     │  └─ ResourceNotFoundError
-    │     └─ MissingClientCapability
-    ├─ ToolError, ResourceError, PromptError     a handler's own words for the client
-    ├─ InvalidArguments           a tool's arguments do not fit its schema
-    ├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
-    ├─ StreamError: InvalidEventId, SlowReader
-    └─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
+McpError                      everything this package raises on purpose
+├─ ProtocolError              carries the JSON-RPC code and data
+│  ├─ LocalProtocolError      our side asked for something MCP forbids (a bug)
+│  └─ RemoteProtocolError     the peer did
+│     ├─ InvalidParams
+│     │  └─ ResourceNotFoundError
+│     └─ MissingClientCapability
+├─ ToolError, ResourceError, PromptError     a handler's own words for the client
+├─ InvalidArguments           a tool's arguments do not fit its schema
+├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
+├─ StreamError: InvalidEventId, SlowReader
+└─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
 """
 
 from __future__ import annotations

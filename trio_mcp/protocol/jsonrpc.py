@@ -95,7 +95,9 @@ def _message(wire: _Wire) -> Message:
             return Notification(wire.method, params)
         return Request(wire.id, wire.method, params)
     if wire.id is not UNSET and (wire.result is UNSET) != (wire.error is UNSET):
-        return Reply(wire.id, None if wire.result is UNSET else wire.result, None if wire.error is UNSET else wire.error)
+        return Reply(
+            wire.id, None if wire.result is UNSET else wire.result, None if wire.error is UNSET else wire.error
+        )
     raise InvalidMessage(
         INVALID_REQUEST,
         "A message has a method, or an id with exactly one of result and error",
@@ -136,8 +138,8 @@ def _convert(value: Any) -> Message:
 
 
 def _readable_id(value: Any) -> RequestId | None:
-    id = value.get("id") if isinstance(value, dict) else None
-    return id if isinstance(id, (int, str)) and not isinstance(id, bool) else None
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, (int, str)) and not isinstance(found, bool) else None
 
 
 class _Result(msgspec.Struct, gc=False, kw_only=True):

@@ -310,7 +310,8 @@ def to_wire(value: Any) -> Any:
 
 def wire_name(value: object) -> str | None:
     """What MCP calls this value's class, if it is one of these or of the `mcp` and `mcp-types` packages; else None."""
-    return class_wire_name(type(value))  # type: ignore[arg-type]  # mypy takes type[object] for unhashable
+    kind: type = type(value)
+    return class_wire_name(kind)
 
 
 @lru_cache(maxsize=1024)

@@ -1,9 +1,9 @@
 """Stopping without breaking a promise: new work goes elsewhere, streams end cleanly and not all at once, calls finish.
 
-    stop signal ─▶ not ready · no new sessions ─▶ listen streams end, evenly spaced, each with its result
-                                               ─▶ in the last two seconds session streams end, each with a `retry:`
-    window over ─▶ what still runs is cancelled and answered with an error ─▶ sessions close
-    nothing left at any point ─▶ done at once
+stop signal ─▶ not ready · no new sessions ─▶ listen streams end, evenly spaced, each with its result
+                                           ─▶ in the last two seconds session streams end, each with a `retry:`
+window over ─▶ what still runs is cancelled and answered with an error ─▶ sessions close
+nothing left at any point ─▶ done at once
 """
 
 from __future__ import annotations

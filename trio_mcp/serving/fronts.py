@@ -46,7 +46,12 @@ class _OwnFront:
         self._stopped = trio.Event()
 
     async def run(
-        self, app: HttpApp, listeners: list[trio.SocketListener], limits: Limits, *, task_status: trio.TaskStatus[object]
+        self,
+        app: HttpApp,
+        listeners: list[trio.SocketListener],
+        limits: Limits,
+        *,
+        task_status: trio.TaskStatus[object],
     ) -> None:
         try:
             await serve(app, listeners, limits=limits, stopping=self._stopping, task_status=task_status)

@@ -61,9 +61,7 @@ class HypercornFront:
         from hypercorn.trio import serve
 
         app_for_hypercorn: Any = app
-        await serve(
-            app_for_hypercorn, config, shutdown_trigger=partial(self._stopping.wait), task_status=task_status
-        )
+        await serve(app_for_hypercorn, config, shutdown_trigger=partial(self._stopping.wait), task_status=task_status)
 
 
 def _config(settings: Settings, sockets: Sequence[trio.socket.SocketType]) -> Any:

@@ -34,16 +34,17 @@ class PendingQuestions:
     ) -> Any:
         """The client's result. Raises ClientRefused, or ClientTimeout after `patience` seconds; the client is told."""
         self._last_id += 1
-        id = self._last_id
-        pending = self._pending[id] = _Pending()
-        emit(encode_request(id, method, params), Kind.VITAL)
+        own_id = self._last_id
+        message = encode_request(own_id, method, params)
+        pending = self._pending[own_id] = _Pending()
+        emit(message, Kind.VITAL)
         try:
             with trio.move_on_after(patience):
                 await pending.answered.wait()
         finally:
-            del self._pending[id]
+            del self._pending[own_id]
             if pending.reply is None:
-                reason = {"requestId": id, "reason": "The server no longer waits for an answer"}
+                reason = {"requestId": own_id, "reason": "The server no longer waits for an answer"}
                 emit(encode_notification("notifications/cancelled", reason), Kind.VITAL)
         return _result(pending.reply, method, patience)
 

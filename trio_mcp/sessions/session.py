@@ -1,14 +1,15 @@
 """One legacy conversation: a nursery that outlives the HTTP exchanges that talk to it.
 
-    exchange ──accept──▶ request task ──▶ EventLog ◀── the same exchange, or a later one, reads
-                          │ in the session's nursery, keyed by request id
-    close(reason) ────────┴──▶ calls answered with an error · streams ended cleanly · nursery cancelled
+exchange ──accept──▶ request task ──▶ EventLog ◀── the same exchange, or a later one, reads
+                      │ in the session's nursery, keyed by request id
+close(reason) ────────┴──▶ calls answered with an error · streams ended cleanly · nursery cancelled
 """
 
 from __future__ import annotations
 
 import contextvars
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVarTuple
 
 import trio
@@ -108,7 +109,7 @@ class Session:
         """
         if self._nursery is None or self.closed_because is not None:
             raise SessionClosed(self.closed_because or "not open yet")
-        contextvars.Context().run(self._nursery.start_soon, fn, *args)
+        contextvars.Context().run(partial(self._nursery.start_soon, fn, *args))
 
     async def notify_resource_updated(self, uri: str) -> None:
         """Tell this client that a resource changed, if it subscribed to it."""
@@ -292,7 +293,9 @@ class Session:
 
     def _subscribed(self, uri: str) -> bool:
         # "The uri may be a sub-resource of the one that was subscribed to."
-        return uri in self._subscriptions or any(uri.startswith(known.rstrip("/") + "/") for known in self._subscriptions)
+        return uri in self._subscriptions or any(
+            uri.startswith(known.rstrip("/") + "/") for known in self._subscriptions
+        )
 
     def _say(self, data: bytes, kind: Kind, key: Any = None) -> None:
         try:

@@ -1,8 +1,8 @@
 """One process, one client, one line per message; both eras at once (2026-07-28 basic/transports/stdio).
 
-    stdin ─ lines ─▶ decode ─▶ era.route ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
-                                          └─▶ legacy: the process's one session
-    stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
+stdin ─ lines ─▶ decode ─▶ era.route ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
+                                      └─▶ legacy: the process's one session
+stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Message,
     Notification,
-    Reply,
     Request,
     RequestId,
     decode,
@@ -211,8 +210,8 @@ class StdioServer:
             )
 
     def _cancel(self, notification: Notification) -> None:
-        id: Any = notification.params.get("requestId")
-        call = self._calls.get(id) if isinstance(id, (int, str)) else None
+        named: Any = notification.params.get("requestId")
+        call = self._calls.get(named) if isinstance(named, (int, str)) else None
         if call is not None:
             call.cancel(Ending.CANCELLED)
 

@@ -1,7 +1,7 @@
 """The MCP endpoint: one path, both eras; the boundary where exceptions become HTTP.
 
-    gate (host, origin, method, type, accept, size, who) ─▶ decode ─▶ era.route ─┬─▶ modern
-                                                                                 └─▶ legacy: opening · in session
+gate (host, origin, method, type, accept, size, who) ─▶ decode ─▶ era.route ─┬─▶ modern
+                                                                             └─▶ legacy: opening · in session
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Endpoint:
         except HttpRefusal as refusal:
             await send_refusal(exchange.send, refusal, headers)
         except BodyTooLarge:
-            refusal = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
-            await send_refusal(exchange.send, refusal, [(b"connection", b"close"), *headers])
+            too_large = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
+            await send_refusal(exchange.send, too_large, [(b"connection", b"close"), *headers])
         except ClientLeft:
             event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
 
@@ -76,7 +76,8 @@ class Endpoint:
         """CORS (Fetch standard): whatever headers an allowed page wants to send, it may."""
         asked = exchange.headers.get(b"access-control-request-headers")
         allowed = [(b"access-control-allow-headers", asked)] if asked and headers else []
-        await send_empty(exchange.send, 204, [*headers, *(_PREFLIGHT if headers else []), *allowed, *_allow(b"GET, POST, DELETE, OPTIONS")])
+        cors = [*headers, *_PREFLIGHT, *allowed] if headers else []
+        await send_empty(exchange.send, 204, [*cors, *_allow(b"GET, POST, DELETE, OPTIONS")])
 
     def _session_id(self, exchange: HttpExchange) -> str:
         """GET and DELETE belong to sessions: 405 for who has none by its version, 400 for who forgot it."""

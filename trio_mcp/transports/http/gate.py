@@ -53,7 +53,13 @@ class Gate:
         if origin is None:
             return []
         if not self._origin_allowed(origin.decode("latin-1").lower(), exchange):
-            event(logger, logging.WARNING, "origin refused", origin=origin.decode("latin-1")[:128], flag="--allowed-origins")
+            event(
+                logger,
+                logging.WARNING,
+                "origin refused",
+                origin=origin.decode("latin-1")[:128],
+                flag="--allowed-origins",
+            )
             raise HttpRefusal(403, "Origin is not allowed here; the server's --allowed-origins lists those that are")
         return [
             (b"access-control-allow-origin", origin),

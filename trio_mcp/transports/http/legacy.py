@@ -7,6 +7,7 @@ from typing import Any
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.service import Service
+from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (
     INVALID_REQUEST,
     SESSION_NOT_FOUND,
@@ -84,7 +85,7 @@ class LegacyFront:
         self, exchange: HttpExchange, session_id: str, message: Message | Batch, who: Principal, headers: HeaderList
     ) -> None:
         """A message, or on 2025-03-26 a batch, of a session."""
-        id = message.id if isinstance(message, Request) else None
+        request_id = message.id if isinstance(message, Request) else None
         try:
             session = await self._find(exchange, session_id, who)
             if isinstance(message, Request):
@@ -96,9 +97,9 @@ class LegacyFront:
                 session.take(message)
                 await send_empty(exchange.send, 202, headers)
         except (SessionNotFound, SessionClosed) as fault:
-            await self._send_not_found(exchange, fault, headers, id)
+            await self._send_not_found(exchange, fault, headers, request_id)
         except TooManyRequests as fault:
-            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], id)
+            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], request_id)
 
     async def get(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
         """The session's own stream, or the rest of any of its streams after `Last-Event-ID`."""
@@ -113,7 +114,7 @@ class LegacyFront:
             log, prefix, after = _resume(session, last)
         except InvalidEventId as fault:
             raise HttpRefusal(400, str(fault)) from None
-        kind = "get" if log is session.streams.standalone else "post"
+        kind: StreamKind = "get" if log is session.streams.standalone else "post"
         if last is not None:
             self._service.metrics.stream_resumed()
         await self._read(exchange, session, log, prefix, kind, headers, after)
@@ -175,7 +176,7 @@ class LegacyFront:
         session: Session,
         log: EventLog,
         prefix: str,
-        kind: str,
+        kind: StreamKind,
         headers: HeaderList,
         after: int | None = None,
     ) -> None:
@@ -215,6 +216,6 @@ class LegacyFront:
 def _resume(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
     if last is None:
         return session.streams.standalone, session.streams.standalone_prefix, None
-    id = EventId.parse(last)
-    log, prefix = session.streams.find(id)
-    return log, prefix, min(id.n, log.last)
+    place = EventId.parse(last)
+    log, prefix = session.streams.find(place)
+    return log, prefix, min(place.n, log.last)

@@ -10,6 +10,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Call, Client
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Service
+from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.errors import (
     INVALID_REQUEST,
@@ -46,7 +47,7 @@ class ModernFront:
             case Notification():
                 await send_empty(exchange.send, 202, headers)
             case _:
-                raise RemoteProtocolError(INVALID_REQUEST, "2026-07-28 has no responses from clients: retry the request")
+                raise RemoteProtocolError(INVALID_REQUEST, "2026-07-28 has no responses from clients: send a retry")
 
     async def _request(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         try:
@@ -89,7 +90,7 @@ class ModernFront:
         answer = await held_back(log, self._pace.sse_after if takes_sse else float("inf"))
         if answer is not None:
             return await send_answer(exchange.send, answer, headers)
-        kind = "listen" if method == "subscriptions/listen" else "post"
+        kind: StreamKind = "listen" if method == "subscriptions/listen" else "post"
         self._service.metrics.stream_opened(kind)
         try:
             await stream(exchange.send, log.open_reader(), StreamHead(), self._pace, headers)
@@ -131,5 +132,3 @@ class _ExchangeOutbox:
 
     def close_stream(self) -> None:
         """Modern streams cannot be resumed."""
-
-

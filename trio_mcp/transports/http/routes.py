@@ -12,7 +12,8 @@ from trio_mcp.transports.http.responses import send_empty, send_json
 
 __all__ = ["CustomRoute", "Mount", "RouteHandler", "RouteResponse"]
 
-RouteResponse: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | tuple[int, Any] | ASGIApp | None"
+RouteAnswer: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | ASGIApp | None"
+RouteResponse: TypeAlias = "RouteAnswer | tuple[int, RouteAnswer]"
 """Text, bytes, JSON, any of them behind a status, None for 204, or an ASGI response such as Starlette's."""
 
 RouteHandler: TypeAlias = Callable[[HttpExchange], Awaitable[RouteResponse]]
@@ -52,16 +53,14 @@ class Mount:
 
 
 async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:
-    status = 200
-    if isinstance(response, tuple):
-        status, response = response
-    if response is None:
+    status, answer = response if isinstance(response, tuple) else (200, response)
+    if answer is None:
         return await send_empty(exchange.send, 204, [])
-    if isinstance(response, str | bytes):
-        return await _send_text(exchange.send, status, response)
-    if isinstance(response, dict | list):
-        return await send_json(exchange.send, status, encode(response), [])
-    await response(exchange.scope, exchange.receive, exchange.send)
+    if isinstance(answer, str | bytes):
+        return await _send_text(exchange.send, status, answer)
+    if isinstance(answer, dict | list):
+        return await send_json(exchange.send, status, encode(answer), [])
+    await answer(exchange.scope, exchange.receive, exchange.send)
 
 
 async def _send_text(send: Send, status: int, text: str | bytes) -> None:

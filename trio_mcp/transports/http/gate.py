@@ -92,8 +92,15 @@ class Gate:
             return True
         # The same site: a page this host served itself.
         host = exchange.headers.get(b"host", b"").decode("latin-1").lower()
-        name = urlsplit(origin).netloc
+        name = _authority(origin)
         return bool(name) and name == host and self.allowed_hosts is not None and self._host_allowed(name)
+
+
+def _authority(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""  # such as "http://[": no browser says so, and nobody is allowed by it
 
 
 def _without_port(host: str) -> str:

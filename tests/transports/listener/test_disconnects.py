@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.transports.listener.harness import answers, get, post, read_body, register_of, reply, serving
+from tests.transports.listener.harness import answers, echo, get, post, read_body, register_of, reply, serving
 from trio_mcp.transports.listener import ClientDisconnected, Limits, Receive, Scope, Send
 
 
@@ -168,6 +168,16 @@ async def test_an_app_that_fails_after_its_client_left_gets_one_line_and_no_trac
         await wait_all_tasks_blocked()
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("INFO", None)
+
+
+async def test_nobody_needs_to_hear_a_refusal(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo) as server:
+        client = server.connect()
+        await client.say(b"FOO\r\n\r\n")
+        await client.hang_up()
+        server.stopping.set()
+        await server.stopped.wait()
+    assert caplog.records == []
 
 
 async def test_what_a_client_pipelines_has_a_bound(autojump_clock: MockClock) -> None:

@@ -184,6 +184,12 @@ async def test_a_crash_before_the_head_is_a_500(autojump_clock: MockClock, caplo
     assert "a secret" in caplog.text
 
 
+async def test_the_500_of_a_head_has_no_body(autojump_clock: MockClock) -> None:
+    heard = await heard_from(sending(), b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answers(heard, ["HEAD"])[0].status == 500
+    assert heard.endswith(b"\r\n\r\n")
+
+
 async def test_a_crash_costs_only_its_own_connection(autojump_clock: MockClock) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/crash":

@@ -33,7 +33,18 @@ from trio_mcp.transports.listener import (
 
 pytestmark = pytest.mark.sockets
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a promise made for Linux alone")
+epoll_only = pytest.mark.parametrize("way", ["epoll"], indirect=True)
+"""A promise made for Linux alone."""
+
+
+@pytest.fixture(params=["epoll", "streams"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to serve a socket, so that Linux tests what other systems use."""
+    way: str = request.param
+    if way == "epoll" and sys.platform != "linux":
+        pytest.skip("no epoll here")
+    monkeypatch.setattr("trio_mcp.transports.listener.serving.HAS_EPOLL", way == "epoll")
+    return way
 
 
 class Server:
@@ -129,8 +140,8 @@ async def waits_for_its_client(scope: Scope, receive: Receive, send: Send) -> No
     scope["state"].set()
 
 
-@pytest.mark.parametrize("way", ["close", "reset", "half-close", "close with unread bytes", "reset after pipelining"])
-async def test_a_client_that_leaves_is_noticed_while_its_exchange_runs(way: str) -> None:
+@pytest.mark.parametrize("leave", ["close", "reset", "half-close", "close with unread bytes", "reset after pipelining"])
+async def test_a_client_that_leaves_is_noticed_while_its_exchange_runs(leave: str) -> None:
     noticed = trio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,16 +152,44 @@ async def test_a_client_that_leaves_is_noticed_while_its_exchange_runs(way: str)
         client = await server.connect()
         await client.send_all(get())
         await hear(client, until=b"begun")
-        if "pipelining" in way or "unread" in way:
+        if "pipelining" in leave or "unread" in leave:
             await client.send_all(get() * 10)
-        if way == "half-close":
+        if leave == "half-close":
             await client.send_eof()
-        elif "reset" in way:
+        elif "reset" in leave:
             reset(client)
         else:
             await client.aclose()
         await noticed.wait()
         client.socket.close()
+
+
+async def test_a_client_that_resets_amid_its_head_is_nobodys_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo) as server:
+        client = await server.connect()
+        await client.send_all(get()[:10])
+        await wait_all_tasks_blocked()
+        reset(client)
+        server.stopping.set()
+        await server.stopped.wait()
+    assert caplog.records == []
+
+
+async def test_a_client_that_resets_amid_its_body_is_a_disconnect(caplog: pytest.LogCaptureFixture) -> None:
+    bodies: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        bodies.append(await read_body(receive))
+
+    async with serving(app) as server:
+        client = await server.connect()
+        await client.send_all(post(b"abc")[:-1])
+        await wait_all_tasks_blocked()
+        reset(client)
+        server.stopping.set()
+        await server.stopped.wait()
+    assert bodies == [None]
+    assert caplog.records == []
 
 
 async def test_receive_tells_of_a_client_that_leaves() -> None:
@@ -268,7 +307,7 @@ async def test_stopping_ends_idle_connections_and_answers_what_runs() -> None:
             await server.stopped.wait()
 
 
-@linux_only
+@epoll_only
 async def test_a_request_that_has_come_when_the_server_stops_is_answered() -> None:
     async with serving(echo) as server:
         async with await server.connect() as client:
@@ -281,8 +320,8 @@ async def test_a_request_that_has_come_when_the_server_stops_is_answered() -> No
             assert statuses(await hear(client)) == [200]
 
 
-@linux_only
-async def test_accepted_sockets_inherit_the_user_timeout() -> None:
+@epoll_only
+async def test_accepted_sockets_have_the_user_timeout() -> None:
     async with serving(echo, Limits(tcp_user_timeout_seconds=12)) as server:
         async with await server.connect() as client:
             await client.send_all(get())

@@ -101,3 +101,24 @@ async def test_cancelling_never_ends_a_response_cleanly(autojump_clock: MockCloc
         heard = await client.hear()
     heard += await client.hear_all()
     assert heard.endswith(b"1\r\nx\r\n")
+
+
+async def test_an_answer_given_just_before_the_stop_was_the_last(autojump_clock: MockClock) -> None:
+    answered, go = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, b"done")
+        answered.set()
+        await go.wait()
+
+    async with serving(app) as server:
+        client = server.connect()
+        await client.say(get())
+        await answered.wait()
+        server.stopping.set()
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        go.set()
+        assert [answer.body for answer in answers(await client.hear_all())] == [b"done"]
+        await stop(server)
+        assert trio.current_time() == began

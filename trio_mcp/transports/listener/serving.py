@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -36,6 +37,8 @@ _CONNECTION_FAILED = {
     errno.EPROTO,
 }
 """accept(2) on Linux passes on what went wrong with a connection that nobody has accepted yet."""
+HAS_EPOLL = sys.platform == "linux"
+"""Elsewhere sockets are served like any other stream: as well, but slower."""
 ACCEPT_RETRY_SECONDS = 0.1
 """Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
 
@@ -63,7 +66,7 @@ class _Server:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
         self._front = Front(app, limits, self._idle)
-        self._hangups = Hangups() if sys.platform == "linux" else None
+        self._hangups = Hangups() if HAS_EPOLL else None
 
     async def run(
         self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
@@ -94,7 +97,6 @@ class _Server:
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:
-            self._tune(listener)
             complain = True
             while True:
                 try:
@@ -114,15 +116,6 @@ class _Server:
             logger.error("Cannot accept connections, trying on: %s", error)
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
-    def _tune(self, listener: Listener) -> None:
-        """Accepted sockets inherit these from the listening one."""
-        if not isinstance(listener, trio.SocketListener) or listener.socket.family == socket.AF_UNIX:
-            return
-        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform == "linux":
-            milliseconds = int(self._limits.tcp_user_timeout_seconds * 1000)
-            listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-
     async def _connection(self, stream: trio.abc.Stream) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
             await Connection(self._front, self._socket_wire(stream, self._hangups)).run()
@@ -136,6 +129,11 @@ class _Server:
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:
         connected = socket.socket(fileno=stream.socket.detach())
         connected.setblocking(False)
+        # Trio has set TCP_NODELAY. This one is not left to the listening socket: who connected early would go without.
+        if connected.family != socket.AF_UNIX:
+            milliseconds = int(self._limits.tcp_user_timeout_seconds * 1000)
+            with suppress(OSError):
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return SocketWire(
             connected,
             hangups,

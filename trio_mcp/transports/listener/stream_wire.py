@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import trio
 
+from trio_mcp.transports.listener.addresses import Address, client_of, server_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
-from trio_mcp.transports.listener.wire import Address
 
 __all__ = ["StreamWire"]
 
@@ -24,20 +24,13 @@ def _nothing() -> None:
 class StreamWire:
     """Owns `stream`; `pump` must run in a task beside its user."""
 
-    def __init__(
-        self,
-        stream: trio.abc.Stream,
-        *,
-        read_size: int,
-        write_seconds: float,
-        client: Address | None = None,
-        server: Address | None = None,
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, read_size: int, write_seconds: float) -> None:
         self._stream = stream
         self._read_size = read_size
         self._write_seconds = write_seconds
-        self.client = client
-        self.server = server
+        connected = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self.client: Address | None = client_of(connected) if connected is not None else None
+        self.server: Address | None = server_of(connected) if connected is not None else None
         self._buffer = b""
         self._ended = False
         self._changed = trio.Event()

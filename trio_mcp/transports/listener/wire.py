@@ -15,13 +15,11 @@ from typing import Protocol
 
 import trio
 
+from trio_mcp.transports.listener.addresses import Address, client_of, server_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
 from trio_mcp.transports.listener.hangups import Hangups
 
-__all__ = ["Address", "SocketWire", "Wire"]
-
-Address = tuple[str, int | None]
-"""Host and port, or path and None: as `client` and `server` in an ASGI scope."""
+__all__ = ["SocketWire", "Wire"]
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -70,8 +68,8 @@ class SocketWire:
         self._hangups = hangups
         self._read_size = read_size
         self._write_seconds = write_seconds
-        self.client = _peer_of(connected)
-        self.server = _address(connected.getsockname())
+        self.client = client_of(connected)
+        self.server = server_of(connected)
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
         self._hangups.add(self._socket.fileno(), callback)
@@ -126,20 +124,3 @@ class SocketWire:
         self._hangups.discard(self._socket.fileno())
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
-
-
-def _peer_of(connected: socket.socket) -> Address | None:
-    try:
-        return _address(connected.getpeername())
-    except OSError:
-        # It has already gone; reading will tell.
-        return None
-
-
-def _address(name: object) -> Address | None:
-    match name:
-        case (str() as host, int() as port, *_):
-            return (host, port)
-        case str() as path if path:
-            return (path, None)
-    return None

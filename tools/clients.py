@@ -14,7 +14,7 @@ from tools.node import PACKAGES, MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import EVERYTHING, ServerFailed, served
 
-__all__ = ["CLIENTS", "STEPS", "Client", "verdicts"]
+__all__ = ["CLIENTS", "STEPS", "Client", "complete", "verdicts"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "tests" / "clients"
@@ -69,10 +69,10 @@ def verdicts(client: Client, url: str) -> dict[str, str]:
         )
     except subprocess.TimeoutExpired:
         return dict.fromkeys(client.steps, f"the client did not end within {CLIENT_SECONDS} s")
-    return _complete(client, done)
+    return complete(client, done)
 
 
-def _complete(client: Client, done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+def complete(client: Client, done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     """A step that was never reached says how the client ended."""
     lines = done.stdout.strip().splitlines()
     try:

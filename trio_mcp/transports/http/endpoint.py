@@ -12,7 +12,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
-from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, RequestId, decode
+from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
 from trio_mcp.transports.http.gate import Gate, accepts, is_json
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
@@ -105,6 +105,8 @@ class Endpoint:
         except ProtocolError as fault:
             status = http_status(fault.code, modern=False)
             await send_error(exchange.send, status, fault, headers, _id_of(message))
+        except HttpRefusal as refusal:
+            await send_refusal(exchange.send, refusal, headers, _id_of(message))
 
     async def _route(
         self, exchange: HttpExchange, message: Message | Batch, who: Principal, headers: HeaderList
@@ -125,4 +127,5 @@ def _allow(methods: bytes) -> HeaderList:
 
 
 def _id_of(message: Message | Batch) -> RequestId | None:
-    return None if isinstance(message, list) else getattr(message, "id", None)
+    """Only a request's: the id in a client's response is one of ours, and names nothing of the client's."""
+    return message.id if isinstance(message, Request) else None

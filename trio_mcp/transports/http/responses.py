@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from trio_mcp.protocol.errors import ProtocolError
-from trio_mcp.protocol.jsonrpc import RequestId, encode, encode_error
+from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError
+from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.transports.http.request import Send
 
 __all__ = ["HeaderList", "HttpRefusal", "send_empty", "send_error", "send_json", "send_refusal"]
@@ -46,7 +46,7 @@ async def send_error(
     await send_json(send, status, encode_error(id, fault), headers)
 
 
-async def send_refusal(send: Send, refusal: HttpRefusal, headers: HeaderList) -> None:
-    """A refusal of the gate: no JSON-RPC id was read yet."""
-    body: dict[str, Any] = {"jsonrpc": "2.0", "error": {"code": -32600, "message": refusal.message}}
-    await send_json(send, refusal.status, encode(body), [*refusal.headers, *headers])
+async def send_refusal(send: Send, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None) -> None:
+    """A refusal by HTTP's own means; most come before any JSON-RPC id was read."""
+    body = encode_error(id, ProtocolError(INVALID_REQUEST, refusal.message))
+    await send_json(send, refusal.status, body, [*refusal.headers, *headers])

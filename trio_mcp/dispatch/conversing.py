@@ -18,7 +18,7 @@ async def ping(call: Call) -> dict[str, Any]:
 
 
 async def initialize_again(call: Call) -> dict[str, Any]:
-    """A session is opened once; on HTTP a second `initialize` opens another session and does not come here."""
+    """A session is opened once; transports refuse a second `initialize` themselves, this is for one that does not."""
     raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
 
 

@@ -70,6 +70,9 @@ class LegacyFront:
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
         offer = read_offer(request.params)
+        if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
+            # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
+            raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         try:
             if self.refuse_sessions:
                 raise TooManySessions("This node is shutting down")

@@ -27,6 +27,7 @@ __all__ = [
     "SSE",
     "Exchange",
     "ModernClient",
+    "Oracle",
     "SessionClient",
     "Wire",
     "request",
@@ -215,9 +216,9 @@ class SessionClient:
         **options: Any,
     ) -> Exchange:
         """Begin a request."""
-        id = next(self.ids) if id is None else id
-        self.oracle.asked(id, method)
-        return self.post(request(id, method, params), headers, **options)
+        chosen = next(self.ids) if id is None else id
+        self.oracle.asked(chosen, method)
+        return self.post(request(chosen, method, params), headers, **options)
 
     def tool(
         self, name: str, *, id: int | str | None = None, headers: Headers | None = None, **arguments: Any
@@ -294,12 +295,12 @@ class ModernClient:
         **options: Any,
     ) -> Exchange:
         """Begin a request with everything it needs; `meta` in place of the usual one, `headers` over the usual ones."""
-        id = next(self.ids) if id is None else id
-        self.oracle.asked(id, method)
+        chosen = next(self.ids) if id is None else id
+        self.oracle.asked(chosen, method)
         params = params or {}
         full = {**params, "_meta": self.meta() if meta is None else meta}
         sent = {**self.headers(method, params), **(headers or {})}
-        return self.wire.post(request(id, method, full), sent, oracle=self.oracle, **options)
+        return self.wire.post(request(chosen, method, full), sent, oracle=self.oracle, **options)
 
     def tool(
         self, name: str, *, headers: Headers | None = None, meta: dict[str, Any] | None = None, **arguments: Any

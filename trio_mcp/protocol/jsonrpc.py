@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from trio_mcp.protocol.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError, RemoteProtocolError
 
 __all__ = [
+    "MAX_DEPTH",
     "Batch",
     "InvalidMessage",
     "Message",
@@ -80,12 +81,43 @@ _typed = msgspec.json.Decoder(_Wire)
 _untyped = msgspec.json.Decoder()
 
 
+MAX_DEPTH = 128
+"""Far below what Python recurses: whatever walks a message later (a schema, an encoder) has the room it needs."""
+
+
 def decode(body: bytes) -> Message | Batch:
     """One message, or the elements of a batch; raises InvalidMessage."""
     try:
-        return _message(_typed.decode(body))
+        message: Message | Batch = _message(_typed.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _diagnose(_parse(body))
+        message = _diagnose(_parse(body))
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(MAX_DEPTH, _contents(message)):
+        readable = None if isinstance(message, list | Notification) else message.id
+        raise InvalidMessage(INVALID_REQUEST, f"The JSON is nested more than {MAX_DEPTH} levels deep", readable)
+    return message
+
+
+def _contents(message: Message | Batch | InvalidMessage) -> list[Any]:
+    match message:
+        case list():
+            return [content for element in message for content in _contents(element)]
+        case Reply():
+            return [message.result, message.error]
+        case Request() | Notification():
+            return [message.params]
+        case _:
+            return []
+
+
+def _depth_exceeds(limit: int, level: list[Any]) -> bool:
+    for _ in range(limit):
+        nested = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
+        level = [inner for values in nested for inner in values]
+        if not level:
+            return False
+    return True
 
 
 def _message(wire: _Wire) -> Message:

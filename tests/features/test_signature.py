@@ -248,7 +248,7 @@ def test_an_annotation_without_a_schema_is_refused_with_one_line() -> None:
     def callback(a: Callable[[], int]) -> None: ...
 
     for each in (fn, callback):
-        with pytest.raises(ValueError, match="^test_an_annotation.*") as caught:
+        with pytest.raises(ValueError, match=r"^test_an_annotation") as caught:
             Signature(each)
         assert "\n" not in str(caught.value)
 
@@ -471,11 +471,12 @@ EVERYTHING = Signature(everything)
 
 @given(st.dictionaries(st.sampled_from([*"abcdefghij", "street", "\ud800"]), VALUES))
 def test_hostile_arguments_bind_or_are_complained_about_in_utf_8(arguments: dict[str, Any]) -> None:
+    text = ""
     try:
         EVERYTHING.bind(arguments)
     except InvalidArguments as error:
-        msgspec.json.encode(str(error))
-        assert len(str(error)) < 15_000
+        text = str(error)
+    assert len(msgspec.json.encode(text)) < 15_000
 
 
 @given(a=st.integers(), b=st.floats(allow_nan=False), c=st.text(), d=st.booleans())

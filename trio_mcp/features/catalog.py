@@ -44,7 +44,7 @@ class Catalog(Generic[T]):
     def add(self, key: str, item: T) -> None:
         """Raises ValueError if the key is taken."""
         if key in self._items:
-            raise ValueError(f"There is already a {self.kind} {key!r}; remove it first")
+            raise ValueError(f"{self.kind} {key!r} is already registered; remove it first")
         self._items[key] = item
         self._changed()
 

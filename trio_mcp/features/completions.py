@@ -81,11 +81,10 @@ def target(ref: Any) -> str:
 
 def values(result: Any) -> dict[str, Any]:
     """The CompleteResult of a return value: a Completion, strings, or None for nothing."""
-    completion: dict[str, Any] = {}
-    if wire_name(result) == "Completion":
-        completion = to_wire(result)
-        result = completion["values"]
-    every = [result] if isinstance(result, str) else [clean(str(value)) for value in result or ()]
-    total = completion.get("total", len(every))
-    has_more = bool(completion.get("hasMore")) or total > _MOST or len(every) > _MOST
-    return {"completion": {"values": every[:_MOST], "total": total, "hasMore": has_more}}
+    said = to_wire(result) if wire_name(result) == "Completion" else {"values": result or ()}
+    every = [said["values"]] if isinstance(said["values"], str) else list(said["values"])
+    # A completion that knows of more without knowing how many has no total.
+    total = said.get("total", None if said.get("hasMore") else len(every))
+    completion: dict[str, Any] = {"values": [clean(str(value)) for value in every[:_MOST]]}
+    completion["hasMore"] = said.get("hasMore", False) or len(every) > _MOST or (total or 0) > len(every)
+    return {"completion": completion if total is None else {**completion, "total": total}}

@@ -45,7 +45,8 @@ def block(value: Any) -> dict[str, Any]:
         wire: dict[str, Any] = to_wire(value)
         json_text(wire)
         return wire
-    return text_block(value if isinstance(value, str) else json_text(jsonable(value)))
+    bare = jsonable(value)
+    return text_block(bare if isinstance(bare, str) else json_text(bare))
 
 
 def jsonable(value: Any) -> Any:

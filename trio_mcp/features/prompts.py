@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from trio_mcp.features.callables import documentation, own_name
 from trio_mcp.features.complaints import shown
@@ -12,8 +12,8 @@ from trio_mcp.features.content import block, is_block, json_text
 from trio_mcp.features.metadata import present, wire_list
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol import gates
-from trio_mcp.protocol.errors import InvalidArguments, InvalidParams
-from trio_mcp.protocol.types import PromptArgument, to_wire, wire_name
+from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
+from trio_mcp.protocol.types import PromptArgument, Role, to_wire, wire_name
 
 __all__ = ["Prompt"]
 
@@ -82,7 +82,7 @@ class Prompt:
         """The GetPromptResult of a return value: text, blocks and messages, one or a list; raises LocalProtocolError."""
         result: dict[str, Any] = {"description": self.description} if self.description else {}
         if wire_name(value) == "GetPromptResult":
-            result |= to_wire(value)
+            result |= gates.own_result(to_wire(value))
             messages = result["messages"]
         else:
             messages = value if isinstance(value, list | tuple) else [value]
@@ -103,6 +103,10 @@ def _message(item: Any) -> dict[str, Any]:
     if not (isinstance(item, str) or is_block(item)):
         wire = to_wire(item)
         if isinstance(wire, dict) and wire.keys() >= {"role", "content"}:
+            if wire["role"] not in get_args(Role):
+                raise LocalProtocolError(
+                    INTERNAL_ERROR, f"A prompt's message is of the user or assistant: {wire!r:.200}"
+                )
             content = wire["content"]
             return {"role": wire["role"], "content": content if isinstance(content, dict) else block(content)}
     return {"role": "user", "content": block(item)}

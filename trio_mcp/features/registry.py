@@ -22,10 +22,10 @@ class Registry:
     """Tools, resources, templates, prompts and completions; the listeners in `on_change` hear of a change at once."""
 
     def __init__(self) -> None:
-        self.tools: Catalog[Tool] = Catalog("tool")
-        self.resources: Catalog[Resource] = Catalog("resource")
-        self.templates: Catalog[ResourceTemplate] = Catalog("resource template")
-        self.prompts: Catalog[Prompt] = Catalog("prompt")
+        self.tools: Catalog[Tool] = Catalog("Tool")
+        self.resources: Catalog[Resource] = Catalog("Resource")
+        self.templates: Catalog[ResourceTemplate] = Catalog("Resource template")
+        self.prompts: Catalog[Prompt] = Catalog("Prompt")
         self.completions = Completions()
         self.on_change: list[Callable[[Kind], None]] = []
 

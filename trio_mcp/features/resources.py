@@ -161,7 +161,7 @@ def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[
     if value is None:
         raise ResourceNotFoundError(uri)
     if wire_name(value) == "ReadResourceResult":
-        result: dict[str, Any] = to_wire(value)
+        result = gates.own_result(to_wire(value))
     elif isinstance(value, list | tuple) and value and all(map(_is_contents, value)):
         result = {"contents": [to_wire(item) for item in value]}
     else:

@@ -114,7 +114,7 @@ class Tool:
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
             structured: Any = {"result": text if type(value) is str else value}
         elif wire_name(value) == "CallToolResult":
-            return self._explicit(to_wire(value), version)
+            return self._explicit(gates.own_result(to_wire(value)), version)
         elif self._output is None:
             return {"content": [gates.content_block(it, version) for it in blocks(value)], "isError": False}
         else:

@@ -16,6 +16,7 @@ __all__ = [
     "content_block",
     "has_structured_content",
     "implementation",
+    "own_result",
     "prompt",
     "resource",
     "resource_contents",
@@ -105,6 +106,11 @@ def content_block(value: Wire, version: str) -> Wire:
 def resource_contents(value: Wire, version: str) -> Wire:
     """Text or blob contents as `version` knows them."""
     return value if version >= _COMPLETE else _known("contents", value, version)
+
+
+def own_result(value: Wire) -> Wire:
+    """A handler's whole result without what is not the handler's to say: official objects bring these along."""
+    return {name: item for name, item in value.items() if name not in {"resultType", "ttlMs", "cacheScope"}}
 
 
 def has_structured_content(value: Any, version: str) -> bool:

@@ -53,6 +53,6 @@ class SessionOutbox:
         return await self._session.ask(self.emit, method, params)
 
     def close_stream(self) -> None:
-        """The client resumes by `Last-Event-ID`; without a reader there is nothing to close."""
-        if self._streams and self._log.reader is not None:
-            self._log.reader.close()
+        """The client resumes by `Last-Event-ID`; a head that is still held back goes out as a stream first."""
+        if self._streams:
+            self._log.close_reader()

@@ -126,6 +126,7 @@ class EventLog:
     _lost_logs: int = 0
     _held: list[tuple[bytes, int]] = field(default_factory=list)
     _streaming: bool = False
+    _cut: bool = False
     _change: trio.Event | None = None
 
     def append(self, data: bytes, kind: Kind = Kind.VITAL, key: Hashable = None) -> None:
@@ -148,7 +149,7 @@ class EventLog:
             return
         self._held.append((body, status))
         try:
-            if self.last or self._streaming:
+            if self.streams:
                 self._release_held()
         finally:
             if self.expected is not None:
@@ -168,6 +169,11 @@ class EventLog:
         self._bytes = 0
         self._entries.clear()
 
+    @property
+    def streams(self) -> bool:
+        """Whether a stream has to carry it: something came before the reply, or somebody asked for one."""
+        return self.last > 0 or self._streaming
+
     def answer(self) -> Answer | None:
         """The whole reply, while it may still go out as plain JSON."""
         if not self.ended or self.last or not self._held:
@@ -182,8 +188,17 @@ class EventLog:
             self.reader.close()
         self._streaming = True
         self._release_held()
-        self.reader = Reader(self, self._delivered if after is None else after)
+        self.reader = Reader(self, self._delivered if after is None else after, closed=self._cut)
+        self._cut = False
         return self.reader
+
+    def close_reader(self) -> None:
+        """End whoever reads now, or the first who will; the log lives on for the next."""
+        if self.reader is not None:
+            self.reader.close()
+        else:
+            self._cut = self._streaming = True
+            self.wake()
 
     def after(self, cursor: int) -> list[Entry]:
         """The kept entries behind `cursor`; a gap continues at the oldest kept one."""

@@ -1,8 +1,8 @@
 """Bytes out: one reply as JSON while that is possible, else server-sent events until the stream, its reader or we end.
 
-    Reader ──batch──▶ encode ──▶ send        a comment every 15 s when nothing else moves
-                                 │
-                                 └─ no progress within the write deadline: the connection goes, the session stays
+Reader ──batch──▶ encode ──▶ send        a comment every 15 s when nothing else moves
+                             │
+                             └─ no progress within the write deadline: the connection goes, the session stays
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StreamHead:
 async def held_back(log: EventLog, seconds: float) -> Answer | None:
     """The whole reply if it came before anything else was said and in time; None when a stream has to start."""
     with trio.move_on_after(seconds):
-        while not log.ended and not log.last:
+        while not log.ended and not log.streams:
             await log.changed()
     return log.answer()
 

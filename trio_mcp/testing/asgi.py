@@ -66,7 +66,7 @@ class AsgiExchange:
     async def head(self) -> int:
         """Wait for the response head; its status."""
         await self._started.wait()
-        assert self.status is not None
+        assert self.status is not None, "the app ended without a response"
         return self.status
 
     async def chunk(self) -> bytes | None:
@@ -89,16 +89,21 @@ class AsgiExchange:
 
     async def event(self) -> dict[str, str] | None:
         """The next server-sent event as its fields, comments skipped; None at the stream's end."""
-        while True:
-            while b"\n\n" not in self._pending:
-                part = await self.chunk()
-                if part is None:
-                    return None
-                self._pending += part
-            block, self._pending = self._pending.split(b"\n\n", 1)
-            fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if not line.startswith(":"))
+        while (block := await self._block()) is not None:
+            fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
             if fields:
                 return fields
+        return None
+
+    async def _block(self) -> str | None:
+        """The lines up to the next empty one."""
+        while b"\n\n" not in self._pending:
+            part = await self.chunk()
+            if part is None:
+                return None
+            self._pending += part
+        block, self._pending = self._pending.split(b"\n\n", 1)
+        return block.decode()
 
     async def message(self) -> Any:
         """The next JSON-RPC message of the stream, priming events skipped; None at its end."""
@@ -155,6 +160,7 @@ class AsgiClient:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             exchange.finished.set()
+            exchange._started.set()
             exchange._send.close()
 
 

@@ -1,0 +1,47 @@
+"""The official `mcp` client on a server of ours, without a socket: what a test of tools needs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from trio_mcp.server import MCPServer
+from trio_mcp.testing.asgi import asgi_client
+from trio_mcp.transports.http.app import HttpApp
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+__all__ = ["connect"]
+
+MISSING = "trio_mcp.testing.connect gives you the official client, 2.3 or later. Install it with: pip install mcp"
+
+
+@asynccontextmanager
+async def connect(
+    server: MCPServer | HttpApp,
+    mode: str = "auto",
+    *,
+    url: str = "http://localhost/mcp",
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> AsyncIterator[Client]:
+    """A connected `mcp.Client` for the length of the block.
+
+    `mode` is the client's: "auto" (2026-07-28), "legacy" (a session of 2025-11-25), or the version "2026-07-28".
+    `options` are the client's too: `elicitation_callback`, `sampling_callback`, `log_level`… All is as over HTTP but the
+    socket: pass `mcp.http_app(…)` for a server with settings, and an app that is running already for several clients of
+    one server. What the block raises comes out in a group, as from any nursery, and so does a crash of the app. Raises
+    ImportError when the `mcp` package is not installed.
+    """
+    try:
+        from trio_mcp.testing.official import client_over
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    app = server.http_app() if isinstance(server, MCPServer) else server
+    async with AsyncExitStack() as stack:
+        if not app.is_running:
+            await stack.enter_async_context(app.running())
+        wire = await stack.enter_async_context(asgi_client(app))
+        yield await stack.enter_async_context(client_over(wire, url, mode, headers, options))

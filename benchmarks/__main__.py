@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.figures import FIGURES, Options, WrongAnswer
-from benchmarks.machine import LOAD_CORE, MissingTool, allow_descriptors, check, describe, pinned
+from benchmarks.machine import LOAD_CORE, MissingTool, allow_descriptors, busy, check, describe, pinned
 from benchmarks.servers import BASELINE, SERVERS, Server, command
 from tools.node import MissingNode
 from tools.report import between, table, today
@@ -20,6 +20,7 @@ from tools.served import ServerFailed, served
 
 ONCE = {"streams"}
 """Figures that take long and vary little."""
+QUIET_LOAD = 0.5
 SMALLER_IS_BETTER = ("KB ", "% ")
 
 Results = dict[Server, dict[str, float]]
@@ -95,6 +96,8 @@ def main() -> int:
     try:
         check()
         allow_descriptors(given.streams + 200)
+        if (load := busy()) > QUIET_LOAD:
+            print(f"others keep {load:.1f} cores busy here: the figures will be off", file=sys.stderr)
         os.sched_setaffinity(0, {int(LOAD_CORE)})
         text = tables(measure(chosen, given.figures.split(","), given.rounds, options))
     except (MissingTool, MissingNode, ServerFailed, WrongAnswer) as error:

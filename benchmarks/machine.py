@@ -8,7 +8,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LOAD_CORE", "MissingTool", "allow_descriptors", "check", "cpu_seconds", "describe", "pinned", "resident"]
+__all__ = [
+    "LOAD_CORE",
+    "MissingTool",
+    "allow_descriptors",
+    "busy",
+    "check",
+    "cpu_seconds",
+    "describe",
+    "pinned",
+    "resident",
+]
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 PAGE = resource.getpagesize()
@@ -54,6 +64,11 @@ def resident(pid: int) -> int:
 def cpu_seconds(pid: int) -> float:
     """Processor time a process and its children have used."""
     return sum(sum(map(int, _stat(each)[11:13])) / TICKS for each in _family(pid))
+
+
+def busy() -> float:
+    """The cores other processes kept busy in the last minute."""
+    return os.getloadavg()[0]
 
 
 def describe() -> str:

@@ -1,0 +1,93 @@
+"""A served node as a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+HERE = Path(__file__).parent
+
+
+class ServedProcess:
+    """A running `trio-mcp serve`; its stderr is kept line by line."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.port = 0
+        self._listening = trio.Event()
+        self._said = trio.Event()
+
+    async def says(self, text: str) -> None:
+        """Wait until a log line has `text` in it."""
+        while text not in self.log:
+            self._said = trio.Event()
+            await self._said.wait()
+
+    async def read(self) -> None:
+        """Keep what it logs; notices the port."""
+        assert self.process.stderr is not None
+        rest = b""
+        async for chunk in self.process.stderr:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._take(line.decode(errors="replace"))
+        self._listening.set()
+
+    def _take(self, line: str) -> None:
+        self.lines.append(line)
+        self._said.set()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/mcp", line)
+        if found and not self.port:
+            self.port = int(found[1])
+            self._listening.set()
+
+    async def listening(self) -> None:
+        """Wait until it said where it listens."""
+        await self._listening.wait()
+        assert self.port, "\n".join(self.lines)
+
+    @property
+    def log(self) -> str:
+        """All of stderr so far."""
+        return "\n".join(self.lines)
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+)", status)
+        assert found
+        return int(found[1]) * 1024
+
+    def descriptors(self) -> int:
+        """Open file descriptors."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def threads(self) -> int:
+        """Threads of the process."""
+        return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
+
+
+@asynccontextmanager
+async def served(*flags: str, target: Path = HERE / "stubborn.py") -> AsyncIterator[ServedProcess]:
+    """Serve `target` on a free port for the length of the block; killed at its end if it still runs."""
+    command = [sys.executable, "-m", "trio_mcp", "serve", str(target), "--port", "0", "--log-format", "json", *flags]
+    async with trio.open_nursery() as nursery:
+        process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        node = ServedProcess(process)
+        nursery.start_soon(node.read)
+        try:
+            await node.listening()
+            yield node
+        finally:
+            if process.poll() is None:
+                process.kill()
+            with trio.CancelScope(shield=True):
+                await process.wait()
+            nursery.cancel_scope.cancel("the test is over")

@@ -1,0 +1,95 @@
+"""What fails in one session costs that session only, and nothing is left of sessions that ended."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from tests.serving.peer import Peer, connect, open_session
+from tests.serving.process import ServedProcess, served
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+BATCH = 10_000
+OPENERS = 8
+IDLE_SECONDS = 1.0
+
+
+async def test_a_crashed_background_task_ends_its_session_with_one_traceback_and_no_other_session() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served())
+        doomed, other = await open_session(node.port), await open_session(node.port)
+        peer = await stack.enter_async_context(connect(node.port))
+        await peer.tool(doomed, 1, "crash_later")
+        await peer.answer()
+        with trio.fail_after(5):
+            await node.says("session closed")
+        await peer.tool(doomed, 2, "quick")
+        gone = await peer.answer()
+        assert peer.status == 404
+        assert gone["error"]["data"] == {"reason": "crashed", "reinitialize": True}
+        await peer.tool(other, 3, "quick")
+        assert (await peer.answer())["result"]["content"][0]["text"] == "ok"
+    assert node.log.count("Traceback (most recent call last)") == 1
+    assert "the background task failed" in node.log
+
+
+async def test_a_crashed_handler_says_a_reference_to_the_client_and_its_text_to_the_log() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served())
+        session = await open_session(node.port)
+        peer = await stack.enter_async_context(connect(node.port))
+        await peer.tool(session, 1, "crash")
+        result = (await peer.answer())["result"]
+        text = result["content"][0]["text"]
+        assert result["isError"] is True
+        assert "hunter2" not in text
+        reference = text.rpartition("ref ")[2].rstrip(")")
+        with trio.fail_after(5):
+            await node.says("hunter2")
+    assert reference in node.log
+    assert node.log.count("Traceback (most recent call last)") == 1
+
+
+async def test_sessions_that_are_dropped_leave_no_task_descriptor_thread_or_memory() -> None:
+    flags = ["--session-idle-timeout", str(IDLE_SECONDS), "--max-sessions", "50000"]
+    async with served(*flags) as node:
+        with trio.fail_after(180):
+            for _ in range(2):
+                before = await _open_and_drop(node)
+            descriptors, threads = node.descriptors(), node.threads()
+            for _ in range(2):
+                after = await _open_and_drop(node)
+        assert node.descriptors() <= descriptors
+        assert node.threads() <= threads
+        assert after["tasks"] <= before["tasks"]
+        assert after["bytes"] - before["bytes"] < 1024 * 1024
+
+
+async def _open_and_drop(node: ServedProcess) -> dict[str, int]:
+    """Open a batch of sessions without ever ending one; what is left when they have all expired."""
+    async with trio.open_nursery() as nursery:
+        for _ in range(OPENERS):
+            nursery.start_soon(_open_sessions, node.port, BATCH // OPENERS)
+    async with connect(node.port) as peer:
+        # Real time must pass here: expiry is what is tested, in a process whose clock is not ours.
+        while (left := await _left_behind(peer))["sessions"]:
+            await trio.sleep(IDLE_SECONDS / 2)
+        return left
+
+
+async def _open_sessions(port: int, count: int) -> None:
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "leaky", "version": "1"}}
+    async with connect(port) as peer:
+        for _ in range(count):
+            await peer.request("POST", {}, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+            await peer.answer()
+            assert peer.status == 200
+
+
+async def _left_behind(peer: Peer) -> dict[str, int]:
+    await peer.modern(1, "tools/call", {"name": "left_behind", "arguments": {}}, "left_behind")
+    found: dict[str, int] = (await peer.answer())["result"]["structuredContent"]
+    return found

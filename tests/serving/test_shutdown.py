@@ -1,0 +1,162 @@
+"""A node stops in time whatever its clients and handlers do, and tells everybody who can hear."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+import pytest
+import trio
+
+from tests.serving.peer import Peer, connect, open_session
+from tests.serving.process import ServedProcess, served
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+DRAIN = 3.0
+STREAMS = 200
+
+
+async def _exit_code(node: ServedProcess, within: float) -> int:
+    with trio.fail_after(within):
+        return await node.process.wait()
+
+
+async def _open_streams(stack: AsyncExitStack, port: int, count: int) -> list[Peer]:
+    peers = []
+    for _ in range(count):
+        peer = await stack.enter_async_context(connect(port))
+        await peer.listen(await open_session(port))
+        assert await peer.head() == 200
+        peers.append(peer)
+    return peers
+
+
+async def _ends_cleanly(peer: Peer) -> None:
+    await peer.rest()
+
+
+@pytest.mark.parametrize("front", ["own", "hypercorn"])
+async def test_sigterm_ends_streams_cleanly_and_answers_calls_within_the_drain_timeout(front: str) -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served_with(front))
+        port = node.port
+        streams = await _open_streams(stack, port, STREAMS)
+        listening = await stack.enter_async_context(connect(port))
+        await listening.modern(7, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        assert (await _first_message(listening))["method"] == "notifications/subscriptions/acknowledged"
+        session = await open_session(port)
+        sleeping = await _call(stack, port, session, 1, "sleep", 60)
+        modern = await stack.enter_async_context(connect(port))
+        await modern.modern(2, "tools/call", {"name": "sleep", "arguments": {"seconds": 60}}, "sleep")
+        blocking = await _call(stack, port, session, 3, "blocking", 60)
+        for peer in (sleeping, modern, blocking):
+            assert await peer.head() == 200
+
+        node.process.send_signal(signal.SIGTERM)
+
+        async with trio.open_nursery() as nursery:
+            for peer in streams:
+                nursery.start_soon(_ends_cleanly, peer)
+            for peer, id in ((sleeping, 1), (modern, 2), (blocking, 3)):
+                nursery.start_soon(_is_told_of_the_shutdown, peer, id)
+            result = await listening.message()
+            assert result["id"] == 7
+            assert result["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7
+            assert await _exit_code(node, DRAIN + 1) == 0
+    assert "Traceback" not in node.log
+
+
+async def test_a_stalled_reader_does_not_hold_the_node() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served_with("own"))
+        session = await open_session(node.port)
+        stalled = await stack.enter_async_context(connect(node.port))
+        await stalled.listen(session)
+        flooding = await stack.enter_async_context(connect(node.port))
+        await flooding.tool(session, 1, "flood", count=20_000)
+
+        node.process.send_signal(signal.SIGTERM)
+        assert await _exit_code(node, DRAIN + 1) == 0
+
+
+async def test_a_handler_that_shields_itself_is_named_and_left_behind() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served_with("own"))
+        session = await open_session(node.port)
+        shielded = await _call(stack, node.port, session, 1, "shielded", 60)
+        assert await shielded.head() == 200
+
+        node.process.send_signal(signal.SIGTERM)
+
+        assert await _exit_code(node, DRAIN + 1) == 0
+    assert "tools/call shielded" in node.log
+
+
+async def test_nothing_left_to_do_is_a_reason_to_stop_at_once() -> None:
+    async with served_with("own") as node:
+        await open_session(node.port)
+        node.process.send_signal(signal.SIGTERM)
+        assert await _exit_code(node, 1.5) == 0
+
+
+async def test_a_second_signal_stops_at_once_and_says_so_in_the_exit_code() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served_with("own"))
+        session = await open_session(node.port)
+        sleeping = await _call(stack, node.port, session, 1, "sleep", 60)
+        assert await sleeping.head() == 200
+        node.process.send_signal(signal.SIGTERM)
+        await _until_draining(node)
+        node.process.send_signal(signal.SIGTERM)
+        assert await _exit_code(node, 1.5) == 128 + signal.SIGTERM
+
+
+async def test_a_draining_node_opens_no_sessions_and_serves_those_it_has() -> None:
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(served_with("own"))
+        session = await open_session(node.port)
+        sleeping = await _call(stack, node.port, session, 1, "sleep", 60)
+        assert await sleeping.head() == 200
+        node.process.send_signal(signal.SIGTERM)
+        await _until_draining(node)
+
+        newcomer = await stack.enter_async_context(connect(node.port))
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        await newcomer.request("POST", {}, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        await newcomer.answer()
+        assert newcomer.status == 503
+        assert "retry-after" in newcomer.headers
+
+        known = await stack.enter_async_context(connect(node.port))
+        await known.tool(session, 2, "quick")
+        assert (await known.answer())["result"]["content"][0]["text"] == "ok"
+
+
+def served_with(front: str) -> AbstractAsyncContextManager[ServedProcess]:
+    """A node with a short drain."""
+    return served("--drain-timeout", str(DRAIN), "--server", front)
+
+
+async def _call(stack: AsyncExitStack, port: int, session: str, id: int, tool: str, seconds: float) -> Peer:
+    peer = await stack.enter_async_context(connect(port))
+    await peer.tool(session, id, tool, seconds=seconds)
+    return peer
+
+
+async def _first_message(peer: Peer) -> dict[str, object]:
+    assert await peer.head() == 200
+    message: dict[str, object] = await peer.message()
+    return message
+
+
+async def _is_told_of_the_shutdown(peer: Peer, id: int) -> None:
+    message = await peer.message()
+    assert message["id"] == id
+    assert message["error"]["message"] == "The server is shutting down"
+    await peer.rest()
+
+
+async def _until_draining(node: ServedProcess) -> None:
+    with trio.fail_after(5):
+        await node.says("draining")

@@ -1,6 +1,6 @@
 """Side by side: our server and the official SDKs, one after the other on the same core.
 
-Every round visits every server, so the machine's drift hits all alike; a figure is the median over the rounds.
+For each figure every server is visited in turn, so the machine's drift hits all alike; a figure is the median of the rounds.
 """
 
 import argparse
@@ -30,9 +30,8 @@ def measure(servers: Sequence[Server], wanted: Iterable[str], rounds: int, optio
     """The median of each figure of each server."""
     samples: dict[Server, dict[str, list[float]]] = {server: defaultdict(list) for server in servers}
     for turn in range(rounds):
-        names = [name for name in wanted if turn == 0 or name not in ONCE]
-        for server in servers:
-            for name in (name for name in names if name in server.figures):
+        for name in (name for name in wanted if turn == 0 or name not in ONCE):
+            for server in (server for server in servers if name in server.figures):
                 _sample(server, name, options, samples[server])
     return {server: {key: statistics.median(seen) for key, seen in found.items()} for server, found in samples.items()}
 

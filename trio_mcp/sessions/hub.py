@@ -87,9 +87,12 @@ class Hub:
 
     async def find(self, session_id: str, principal: Principal) -> Session:
         """Raises SessionNotFound with the reason this principal may know."""
-        session = self.get(session_id, principal)
-        if session is None:
+        session = self._sessions.get(session_id)
+        if session is None or session.principal != principal:
             raise SessionNotFound(await self._directory.why_gone(session_id, principal))
+        if session.closed_because is not None:
+            # Its last tasks are still ending: it is gone already, and its tombstone is not written yet.
+            raise SessionNotFound(session.closed_because)
         return session
 
     def get(self, session_id: str, principal: Principal) -> Session | None:

@@ -66,7 +66,7 @@ async def test_any_other_version_is_answered_with_our_latest_that_has_sessions(v
         ping = wire.post(request(1, "ping"), session)
         ping.oracle.asked(1, "ping")
         assert await ping.result() == {}
-    assert LEGACY == HANDSHAKE_PROTOCOL_VERSIONS[-1]
+    assert HANDSHAKE_PROTOCOL_VERSIONS[-1] == LEGACY
 
 
 @pytest.mark.requirement("I1", "fields-by-version")
@@ -105,8 +105,7 @@ async def test_session_ids_are_visible_ascii_long_and_never_alike() -> None:
     async with serving(MCPServer("test"), node_id="node-7") as wire:
         ids = {(await wire.open()).id for _ in range(50)}
     assert len(ids) == 50
-    for id in ids:
-        assert re.fullmatch(r"node-7\.[A-Za-z0-9_-]{22,}", id)
+    assert all(re.fullmatch(r"node-7\.[A-Za-z0-9_-]{22,}", id) for id in ids)
 
 
 @pytest.mark.requirement("S1")
@@ -169,9 +168,9 @@ async def test_a_session_serves_requests_before_it_hears_initialized() -> None:
         exchange = wire.initialize()
         await exchange.result()
         headers = {"mcp-session-id": exchange.headers["mcp-session-id"]}
-        for id, method in enumerate(("ping", "tools/list"), 1):
-            later = wire.post(request(id, method), headers)
-            later.oracle.asked(id, method)
+        for number, method in enumerate(("ping", "tools/list"), 1):
+            later = wire.post(request(number, method), headers)
+            later.oracle.asked(number, method)
             await later.result()
 
 

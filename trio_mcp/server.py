@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -277,9 +278,10 @@ class MCPServer:
 
     def run(self, transport: Literal["stdio", "http"] = "stdio", **settings: Any) -> None:
         """Serve until stopped: on stdio, or on HTTP with `host=`, `port=` and any other setting by its name."""
-        from trio_mcp.serving.run import run
+        from trio_mcp.serving.launch import launch
+        from trio_mcp.serving.settings import load
 
-        run(self, transport, settings)
+        sys.exit(launch(self, transport, load(**settings)))
 
 
 def _decorate(fn: Any, add: Callable[[Any, str | None], object]) -> Any:

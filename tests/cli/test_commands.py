@@ -102,6 +102,6 @@ def test_more_than_one_worker_is_refused_with_the_reason(shop: str, capsys: Prin
 def test_hypercorn_that_is_not_installed_is_told_with_the_command_that_installs_it(
     shop: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cli.serve.find_spec", lambda name: None)
+    monkeypatch.setattr("trio_mcp.serving.launch.find_spec", lambda name: None)
     assert execute(["serve", shop, "--server", "hypercorn"]) == 1
     assert "pip install 'trio-mcp[hypercorn]'" in capsys.readouterr().err

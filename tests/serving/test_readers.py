@@ -87,5 +87,3 @@ async def test_a_modern_handler_waits_for_its_reader_and_is_cancelled_when_it_st
         with trio.fail_after(WRITE_TIMEOUT + 10):
             await _until_cut(peer.stream)
         assert "Traceback" not in node.log
-
-

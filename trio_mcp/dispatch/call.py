@@ -54,6 +54,10 @@ class Conversation(Protocol):
     log_level: str
 
     @property
+    def short_id(self) -> str:
+        """What logs show of it."""
+
+    @property
     def face(self) -> Any:
         """What a handler knows as `ctx.session`."""
 

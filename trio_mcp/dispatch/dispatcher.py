@@ -35,6 +35,8 @@ from trio_mcp.protocol.jsonrpc import encode_error, encode_result
 __all__ = ["respond"]
 
 logger = logging.getLogger("trio_mcp.dispatch")
+access = logging.getLogger("trio_mcp.access")
+"""One line a request; `--no-access-log` turns it off."""
 
 
 async def respond(call: Call) -> None:
@@ -107,13 +109,22 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
 
 def _measure(call: Call, error: str | None, seconds: float) -> None:
     tool = call.params.get("name") if call.method == "tools/call" else None
-    known = isinstance(tool, str) and call.service.registry.tools.get(tool) is not None
+    known = tool if isinstance(tool, str) and call.service.registry.tools.get(tool) is not None else None
+    # A client can invent names without end: what it did not get from us is no label.
+    method = call.method if call.method in HANDLERS else "unknown"
     metrics = call.service.metrics
     metrics.request_finished()
-    metrics.operation(
-        call.method if call.method in HANDLERS else "unknown",
-        tool=tool if known else None,
-        version=call.version,
-        error=error,
-        seconds=seconds,
-    )
+    metrics.operation(method, tool=known, version=call.version, error=error, seconds=seconds)
+    if access.isEnabledFor(logging.INFO):
+        session = None if call.session is None else call.session.short_id
+        event(
+            access,
+            logging.INFO,
+            "request",
+            method=method,
+            tool=known,
+            session=session,
+            request_id=call.request_id if isinstance(call.request_id, int) else call.request_id[:64],
+            duration_ms=round(seconds * 1000, 1),
+            status=error or "ok",
+        )

@@ -14,6 +14,7 @@ from trio_mcp.features.signature import HandlerContext
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.methods import Method, find_method
 from trio_mcp.protocol.types import Implementation
+from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Options:
     """`ttlMs` of lists and `server/discover`, in seconds. 0: ask again every time."""
     private_lists: bool = False
     """Whether lists depend on the caller, so that no shared cache may keep them."""
+    streams: StreamBounds = field(default_factory=StreamBounds)
     max_in_flight: int = 100
     max_listen_streams: int = 1_024
     worker_threads: int = 40

@@ -14,6 +14,7 @@ from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.fronts import open_front
 from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.vitals import watch_vitals
 from trio_mcp.serving.wiring import build_app
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import open_listeners
@@ -43,6 +44,7 @@ async def serve(
     asked_to_drain = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, ExitStack() as last_resort:
         async with app.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(watch_vitals, app.service)
             front = await open_front(nursery, app, settings)
             await _open_admin(nursery, app, settings, asked_to_drain)
             if announce is not None:

@@ -9,6 +9,7 @@ from trio_mcp.dispatch.service import Options
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.settings import Settings
+from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES
@@ -46,6 +47,12 @@ def options_of(settings: Settings) -> Options:
         page_size=settings.page_size,
         request_timeout=settings.request_timeout,
         write_timeout=settings.write_timeout,
+        streams=StreamBounds(
+            events=settings.max_events,
+            stream_bytes=settings.max_stream_bytes,
+            session_bytes=settings.max_session_bytes,
+            keep_seconds=settings.event_retention,
+        ),
         max_in_flight=settings.max_in_flight,
         max_listen_streams=settings.max_listen_streams,
     )

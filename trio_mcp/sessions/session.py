@@ -71,7 +71,7 @@ class Session:
         self.initialized = False
         self.log_level = "info"
         self.closed_because: str | None = None
-        self.streams = SessionStreams(standalone)
+        self.streams = SessionStreams(service.options.streams, standalone)
         self._service = service
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
@@ -207,6 +207,7 @@ class Session:
         """One reader less."""
         self._holds -= 1
         self.touch()
+        self._nap_no_longer_than(self.streams.next_look)
 
     def touch(self) -> None:
         """Used just now."""
@@ -282,9 +283,7 @@ class Session:
         finally:
             del self._calls[call.request_id]
             self.touch()
-            if self.streams.keeps_any and self._nap is not None:
-                # What ended may be forgotten in a while: let the nap be planned anew.
-                self._nap.deadline = min(self._nap.deadline, trio.current_time())
+            self._nap_no_longer_than(self.streams.next_look)
 
     def _cancel(self, request_id: Any) -> None:
         call = self._calls.get(request_id) if isinstance(request_id, (int, str)) else None
@@ -302,6 +301,10 @@ class Session:
             self.streams.standalone.append(data, kind, key)
         except Overflow:
             self.close("overflow")
+
+    def _nap_no_longer_than(self, deadline: float) -> None:
+        if self._nap is not None and deadline < self._nap.deadline:
+            self._nap.deadline = deadline
 
     async def _until_idle(self, idle_timeout: float) -> None:
         while True:

@@ -15,6 +15,7 @@ import trio
 
 from trio_mcp.protocol.errors import InvalidEventId
 from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.streams.event_log import Budget, EventLog
 
 __all__ = ["STANDALONE", "EventId", "SessionStreams"]
@@ -22,8 +23,13 @@ __all__ = ["STANDALONE", "EventId", "SessionStreams"]
 STANDALONE = "g"
 """The stream of GETs, for what no request caused."""
 
-KEEP_SECONDS = 300.0
-"""How long an ended stream can still be resumed."""
+DEFAULT_BOUNDS = StreamBounds()
+
+PRUNE_SECONDS = 30.0
+"""Between two looks for what may be forgotten: a look visits every kept stream, so not one per call."""
+
+_STREAM_BYTES = 1024
+"""What a kept stream weighs besides its messages (measured): ten thousand short replies are not free."""
 
 _LONGEST_ENCODED_ID = 64
 _EVENT_ID = re.compile(r"(\d{1,9})\.([A-Za-z0-9_-]{1,128})\.(\d{1,15})")
@@ -62,17 +68,20 @@ class EventId:
 class SessionStreams:
     """Makes the session's logs and finds them again for a client that was cut off."""
 
-    def __init__(self, standalone: EventLog | None = None, epoch: int = 0) -> None:
+    def __init__(
+        self, bounds: StreamBounds = DEFAULT_BOUNDS, standalone: EventLog | None = None, epoch: int = 0
+    ) -> None:
         self.epoch = epoch
-        self.budget = Budget(reclaim=self._reclaim)
-        self.standalone = standalone or EventLog(self.budget)
+        self.budget = Budget(bounds.session_bytes, reclaim=self._reclaim)
+        self._bounds = bounds
+        self.standalone = standalone or self._log()
         self._serial = 0
         self._resumable: dict[str, EventLog] = {}
         self._ended: dict[str, float] = {}
 
     def new(self, expected: int, *, batched: bool = False) -> EventLog:
         """A log for the replies of one POST."""
-        return EventLog(self.budget, expected=expected, batched=batched)
+        return self._log(expected, batched=batched)
 
     def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:
         """Name a log whose events will carry ids; the prefix of those ids."""
@@ -80,6 +89,7 @@ class SessionStreams:
         tag = _encode_id(request_id)
         name = f"{self._serial}-{tag}" if tag else str(self._serial)
         self._resumable[name] = log
+        self.budget.used += _STREAM_BYTES
         return f"{self.epoch}.{name}."
 
     @property
@@ -96,35 +106,48 @@ class SessionStreams:
             raise InvalidEventId("Last-Event-ID is of a stream that is not kept any more")
         return log, f"{self.epoch}.{id.stream}."
 
-    @property
-    def keeps_any(self) -> bool:
-        """Whether any POST stream is kept for replay."""
-        return bool(self._resumable)
-
     def prune(self) -> float:
-        """Forget what ended long enough ago; the trio time at which there may be more to forget."""
+        """Forget what ended `KEEP_SECONDS` ago; the trio time at which to look again."""
         now = trio.current_time()
         for name, log in list(self._resumable.items()):
-            if log.ended and self._ended.setdefault(name, now) <= now - KEEP_SECONDS:
+            if log.ended and self._ended.setdefault(name, now) <= now - self._bounds.keep_seconds:
                 self._forget(name)
-        return min((at + KEEP_SECONDS for at in self._ended.values()), default=float("inf"))
+        return self.next_look
+
+    @property
+    def next_look(self) -> float:
+        """The trio time at which there may be something to forget."""
+        return trio.current_time() + PRUNE_SECONDS if self._resumable else float("inf")
 
     def all(self) -> Iterator[EventLog]:
         """Every log somebody may be reading."""
         yield self.standalone
         yield from list(self._resumable.values())
 
+    def _log(self, expected: int | None = None, *, batched: bool = False) -> EventLog:
+        return EventLog(
+            self.budget,
+            expected=expected,
+            batched=batched,
+            max_events=self._bounds.events,
+            max_bytes=self._bounds.stream_bytes,
+        )
+
     def _reclaim(self) -> None:
-        """Ended streams are the first to go when the session holds too much."""
+        """What is only kept for replay makes room when the session holds too much: whole streams first."""
         for name, log in list(self._resumable.items()):
             if not self.budget.exceeded:
                 return
             if log.ended and not log.unread:
                 self._forget(name)
+        for log in self.all():
+            if self.budget.exceeded:
+                log.forget_read()
 
     def _forget(self, name: str) -> None:
         self._ended.pop(name, None)
         self._resumable.pop(name).discard()
+        self.budget.used -= _STREAM_BYTES
 
 
 def _encode_id(id: RequestId | None) -> str:

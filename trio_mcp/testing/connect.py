@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from trio_mcp.server import MCPServer
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
 
 if TYPE_CHECKING:
     from mcp import Client
+
+    from trio_mcp.server import MCPServer
 
 __all__ = ["connect"]
 

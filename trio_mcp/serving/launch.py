@@ -1,0 +1,84 @@
+"""From a server and its settings to an exit code: logs, the banner, one `trio.run`."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import trio
+
+from trio_mcp.observability.logs import configure, event, leaves
+from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving.banner import banner
+from trio_mcp.serving.explain import strangers
+from trio_mcp.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from trio_mcp.server import MCPServer
+
+__all__ = ["Transport", "launch"]
+
+logger = logging.getLogger("trio_mcp.serving")
+
+Transport: TypeAlias = Literal["stdio", "http"]
+
+_NEXT_STEP = {
+    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
+    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
+    errno.EACCES: "Ports below 1024, and some folders, need more rights",
+}
+
+
+def launch(server: MCPServer, transport: Transport, settings: Settings) -> int:
+    """Serve until stopped; the exit code. Raises McpError when the server cannot be served as asked."""
+    _start_logs(settings)
+    if transport == "stdio":
+        from trio_mcp.serving.stdio import run_stdio
+
+        return trio.run(run_stdio, server, settings)
+    return _over_http(server, settings)
+
+
+def _over_http(server: MCPServer, settings: Settings) -> int:
+    from trio_mcp.serving.node import serve
+
+    if settings.server == "hypercorn" and find_spec("hypercorn") is None:
+        raise McpError("--server hypercorn needs a package more: pip install 'trio-mcp[hypercorn]'")
+    ready = partial(_announce, server, settings)
+    try:
+        return trio.run(partial(serve, server, settings, announce=ready, interactive=sys.stderr.isatty()))
+    except (OSError, ExceptionGroup) as error:
+        problem = _cannot_listen(error, settings)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def _cannot_listen(error: BaseException, settings: Settings) -> McpError | None:
+    """The error in words when an address could not be had, None when it is about something else."""
+    places = ", ".join([*settings.binds, *([settings.admin_bind] if settings.admin_bind else [])])
+    for leaf in leaves(error):
+        if isinstance(leaf, OSError) and leaf.errno in _NEXT_STEP:
+            return McpError(f"cannot listen on {places}: {os.strerror(leaf.errno).lower()}. {_NEXT_STEP[leaf.errno]}")
+    return None
+
+
+def _start_logs(settings: Settings) -> None:
+    configure(settings.log_level, settings.log_format, node=settings.node_id)
+    if not settings.access_log:
+        logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
+    for name, hint in strangers().items():
+        logger.warning("%s is no setting of trio-mcp%s", name, f"; did you mean {hint}?" if hint else "")
+
+
+def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
+    """People get a banner, log collectors one line."""
+    if settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty()):
+        print(banner(server, settings, urls), file=sys.stderr, flush=True)
+    else:
+        event(logger, logging.INFO, "ready", endpoint=", ".join(urls), server=server.name)

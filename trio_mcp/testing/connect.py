@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from trio_mcp.server import MCPServer
 
+    from trio_mcp.server import MCPServer
+
 __all__ = ["connect"]
 
 MISSING = "trio_mcp.testing.connect gives you the official client, 2.3 or later. Install it with: pip install mcp"
@@ -40,7 +42,7 @@ async def connect(
         from trio_mcp.testing.official import client_over
     except ImportError as error:
         raise ImportError(MISSING) from error
-    app = server.http_app() if isinstance(server, MCPServer) else server
+    app = server if isinstance(server, HttpApp) else server.http_app()
     async with AsyncExitStack() as stack:
         if not app.is_running:
             await stack.enter_async_context(app.running())

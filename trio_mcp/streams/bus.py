@@ -29,9 +29,13 @@ class ListChanged:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUpdated:
-    """The resource at `uri` has new contents."""
+    """The resource at `uri` has new contents. Raises ValueError for what cannot be sent: lone surrogates."""
 
     uri: str
+
+    def __post_init__(self) -> None:
+        """Checked here, where whoever told us hears of it: the bus would fail for everybody."""
+        self.uri.encode()
 
 
 Change: TypeAlias = ListChanged | ResourceUpdated

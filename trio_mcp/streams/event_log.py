@@ -87,8 +87,9 @@ class Reader:
         """What comes after the cursor, at least one entry; empty when there will be no more for this reader."""
         log = self.log
         while not self.closed:
-            if log.last > self.cursor:
-                return log.after(self.cursor)
+            if log.last > self.cursor and (found := log.after(self.cursor)):
+                log.taken(found[-1].n)
+                return found
             if log.ended:
                 break
             await log.changed()
@@ -123,7 +124,9 @@ class EventLog:
     _bytes: int = 0
     _delivered: int = 0
     _latest: dict[Hashable, int] = field(default_factory=dict)
+    _taken: int = 0
     _lost_logs: int = 0
+    _lost_on_the_way: int = 0
     _held: list[tuple[bytes, int]] = field(default_factory=list)
     _streaming: bool = False
     _cut: bool = False
@@ -187,6 +190,8 @@ class EventLog:
         if self.reader is not None:
             self.reader.close()
         self._streaming = True
+        self._lost_logs += self._lost_on_the_way
+        self._taken = self._lost_on_the_way = 0
         self._release_held()
         self.reader = Reader(self, self._delivered if after is None else after, closed=self._cut)
         self._cut = False
@@ -202,7 +207,7 @@ class EventLog:
 
     def after(self, cursor: int) -> list[Entry]:
         """The kept entries behind `cursor`; a gap continues at the oldest kept one."""
-        if cursor + 1 in self._entries:
+        if self.last - cursor <= len(self._entries):
             found = [entry for n in range(cursor + 1, self.last + 1) if (entry := self._entries.get(n))]
         else:
             found = [entry for entry in self._entries.values() if entry.n > cursor]
@@ -220,14 +225,26 @@ class EventLog:
             self._change.set()
             self._change = None
 
+    def taken(self, n: int) -> None:
+        """A reader is writing everything up to `n`: what is dropped of it meanwhile is lost only if that reader is."""
+        self._taken = n
+
     def delivered(self, n: int) -> None:
         """Everything up to `n` reached a reader: it may now be dropped, and whoever flushes goes on."""
         self._delivered = max(self._delivered, n)
+        if n >= self._taken:
+            self._lost_on_the_way = 0
         self.wake()
+
+    def forget_read(self) -> None:
+        """Give back what is only kept for replay."""
+        for entry in list(self._entries.values()):
+            if entry.n <= self._delivered:
+                self._drop(entry)
 
     async def flushed(self, deadline_seconds: float) -> None:
         """Wait until a reader has what was appended so far; raises SlowReader when it takes too long."""
-        target = self.last
+        target = self._newest
         with trio.move_on_after(deadline_seconds) as patience:
             while self._delivered < target and not self.ended:
                 await self.changed()
@@ -236,13 +253,17 @@ class EventLog:
 
     @property
     def unread(self) -> int:
-        """How many events wait for a reader."""
-        return self.last - self._delivered
+        """How many events at most wait for a reader."""
+        return max(0, self._newest - self._delivered)
+
+    @property
+    def _newest(self) -> int:
+        return next(reversed(self._entries), 0)
 
     def _release_held(self) -> None:
-        for body, _ in self._held:
+        held, self._held = self._held, []
+        for body, _ in held:
             self._append_reply(body)
-        self._held.clear()
 
     def _append_reply(self, body: bytes) -> None:
         ended, self.ended = self.ended, False
@@ -252,7 +273,7 @@ class EventLog:
             self.ended = ended
 
     def _with_loss_told(self, cursor: int, found: list[Entry]) -> list[Entry]:
-        gap = _first_gap(cursor, found) if self._lost_logs else None
+        gap = _first_gap(max(cursor, self._delivered), found) if self._lost_logs else None
         if gap is None:
             return found
         text = f"{self._lost_logs} log messages were dropped: they came faster than they were read"
@@ -272,7 +293,13 @@ class EventLog:
                 if entry.n != self.last and droppable(entry):
                     self._drop(entry)
         if self._overflowing:
+            self._refuse_newest()
+
+    def _refuse_newest(self) -> None:
+        newest = self._entries[self.last]
+        if newest.kind is Kind.VITAL:
             raise Overflow("More responses and requests wait than the stream may hold")
+        self._drop(newest)
 
     @property
     def _full(self) -> bool:
@@ -303,12 +330,15 @@ class EventLog:
         if self._latest.get(entry.key) == entry.n:
             del self._latest[entry.key]
         if entry.kind is Kind.LOG and entry.n > self._delivered:
-            self._lost_logs += 1
+            if entry.n > self._taken:
+                self._lost_logs += 1
+            else:
+                self._lost_on_the_way += 1
 
 
 def _first_gap(cursor: int, found: list[Entry]) -> int | None:
     for index, entry in enumerate(found):
         if entry.n > cursor + 1:
             return index
-        cursor = entry.n
+        cursor = max(cursor, entry.n)
     return None

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from trio_mcp.server import MCPServer
 
-    from trio_mcp.server import MCPServer
-
 __all__ = ["connect"]
 
 MISSING = "trio_mcp.testing.connect gives you the official client, 2.3 or later. Install it with: pip install mcp"

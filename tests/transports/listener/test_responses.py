@@ -287,26 +287,6 @@ async def test_pipelined_requests_run_one_after_the_other(autojump_clock: MockCl
     assert [answer.body for answer in found] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
 
 
-async def test_a_streaming_app_lets_others_run(autojump_clock: MockClock) -> None:
-    others: list[int] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(other)
-            await send(start())
-            for _ in range(10):
-                await send(body(b"x", True))
-            others.append(-1)
-        await send(body(b""))
-
-    async def other() -> None:
-        others.append(len(others))
-        await trio.lowlevel.checkpoint()
-
-    await heard_from(app, get())
-    assert others == [0, -1]
-
-
 async def test_what_an_app_sets_does_not_reach_the_next_request_of_the_connection(autojump_clock: MockClock) -> None:
     import contextvars
 

@@ -30,6 +30,10 @@ from trio_mcp.transports.listener import (
     open_listeners,
     serve,
 )
+from trio_mcp.transports.listener.connection import Connection, Front
+from trio_mcp.transports.listener.hangups import Hangups
+from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.wire import SocketWire
 
 pytestmark = pytest.mark.sockets
 
@@ -260,6 +264,47 @@ async def test_a_reader_that_stalls_loses_its_connection(caplog: pytest.LogCaptu
     assert (record.levelname, record.exc_info) == ("INFO", None)
 
 
+async def test_a_response_that_breaks_off_ends_in_a_reset() -> None:
+    """HTTP/1.0 has no other sign of it: there the end of the connection is the end of the body."""
+    fail = trio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await fail.wait()
+        raise LookupError("half way")
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send_all(b"GET / HTTP/1.0\r\n\r\n")
+        assert await client.receive_some()
+        fail.set()
+        with pytest.raises(trio.BrokenResourceError):
+            await client.receive_some()
+
+
+async def test_a_streaming_app_lets_others_run() -> None:
+    sent_when_it_ran: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        sent = 0
+
+        async def other() -> None:
+            await trio.lowlevel.checkpoint()
+            sent_when_it_ran.append(sent)
+
+        await send({"type": "http.response.start", "status": 200})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            for sent in range(100):  # noqa: B007  `other` looks at it
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body"})
+
+    async with serving(app) as server, await server.connect() as client:
+        await client.send_all(get("/", "Connection: close"))
+        assert statuses(await hear(client)) == [200]
+    assert sent_when_it_ran[0] < 10
+
+
 async def test_a_slow_reader_gets_everything() -> None:
     body = b"x" * 8_000_000
 
@@ -308,16 +353,35 @@ async def test_stopping_ends_idle_connections_and_answers_what_runs() -> None:
 
 
 @epoll_only
-async def test_a_request_that_has_come_when_the_server_stops_is_answered() -> None:
-    async with serving(echo) as server:
-        async with await server.connect() as client:
-            await client.send_all(get())
-            await hear(client, until=b"GET / ")
+async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_answered() -> None:
+    disconnects: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        register_of(scope)(lambda: disconnects.append(scope["path"]))
+        await wait_all_tasks_blocked()
+        await echo(scope, receive, send)
+
+    idle, hangups = IdleConnections(75), Hangups()
+    front = Front(app, Limits(), idle)
+
+    async def connection(end: socket.socket) -> None:
+        end.setblocking(False)
+        await Connection(front, SocketWire(end, hangups, read_size=4096, write_seconds=1)).run()
+
+    ours, theirs = socket.socketpair()
+    async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hangups.run)
+            nursery.start_soon(connection, theirs)
             await wait_all_tasks_blocked()
-            # Nothing runs between these two: when the server stops, the request is there and nobody has read it.
-            os.write(client.socket.fileno(), get())
-            server.stopping.set()
+            # Nothing runs between these three: the request is there and nobody has read it.
+            ours.send(get())
+            front.stopping = True
+            idle.dismiss_all()
             assert statuses(await hear(client)) == [200]
+            nursery.cancel_scope.cancel("the test is over")
+    hangups.close()
+    assert disconnects == []
 
 
 @epoll_only

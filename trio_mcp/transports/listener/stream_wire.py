@@ -5,12 +5,14 @@ A stream cannot tell that its peer is gone unless someone reads, so `pump` reads
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import trio
 
 from trio_mcp.transports.listener.addresses import Address, client_of, server_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
+from trio_mcp.transports.listener.wire import RESET_ON_CLOSE
 
 __all__ = ["StreamWire"]
 
@@ -112,6 +114,8 @@ class StreamWire:
 
     def abort(self) -> None:
         self._aborted = True
+        if isinstance(self._stream, trio.SocketStream):
+            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     async def close(self) -> None:
         self._ended = True

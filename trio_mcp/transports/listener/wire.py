@@ -19,9 +19,10 @@ from trio_mcp.transports.listener.addresses import Address, client_of, server_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
 from trio_mcp.transports.listener.hangups import Hangups
 
-__all__ = ["SocketWire", "Wire"]
+__all__ = ["RESET_ON_CLOSE", "SocketWire", "Wire"]
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: closing drops what is unsent and resets the connection."""
 
 
 class Wire(Protocol):
@@ -118,7 +119,7 @@ class SocketWire:
             raise ClientDisconnected(f"closing failed: {error}") from None
 
     def abort(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     async def close(self) -> None:
         self._hangups.discard(self._socket.fileno())

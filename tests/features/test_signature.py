@@ -138,6 +138,10 @@ def even(value: int) -> int:
     return value
 
 
+def endless(value: int) -> int:
+    return endless(value)
+
+
 class Service:
     def method(self, a: int) -> int:
         return a
@@ -215,7 +219,8 @@ def test_what_a_partial_has_bound_is_neither_shown_nor_taken() -> None:
         ("lambda **a: 0", "'a' of <lambda> is [*][*]kwargs"),
         ("Service.method", "register the bound method|'a'"),
         ("(lambda self: 0)", "is a method without its object"),
-        ("dict.fromkeys", "does not tell its parameters|positional-only"),
+        ("iter", "iter does not tell its parameters"),
+        ("len", "'obj' of len is positional-only"),
     ],
 )
 def test_a_function_that_cannot_be_called_by_name_is_refused(source: str, words: str) -> None:
@@ -403,8 +408,9 @@ def test_a_validator_s_own_words_are_told() -> None:
         ({"a": 1}, "an object with 1 members"),
         (True, "true"),
         (1.5, "1.5"),
+        (b"x", "a value of type bytes"),
     ],
-    ids=["long", "huge", "array", "object", "bool", "float"],
+    ids=["long", "huge", "array", "object", "bool", "float", "other"],
 )
 def test_what_came_is_shown_in_brief(value: Any, shown: str) -> None:
     def fn(a: Literal["y"]) -> None: ...
@@ -439,6 +445,12 @@ def test_deep_nesting_is_a_complaint() -> None:
     for _ in range(5_000):
         deep = {"street": "x", "more": [deep]}
     assert complaint(fn, where=deep).startswith("Invalid arguments:")
+
+
+def test_a_validator_that_never_ends_is_a_complaint() -> None:
+    def fn(a: Annotated[int, AfterValidator(endless)]) -> None: ...
+
+    assert complaint(fn, a=1) == "Invalid arguments:\n- nested too deeply"
 
 
 def everything(

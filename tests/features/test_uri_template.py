@@ -66,6 +66,8 @@ def test_a_uri_that_fits_gives_the_decoded_values(template: str, uri: str, value
         ("a:{x}", "b:1"),
         ("a:{x}-{y}", "a:1"),
         ("a:{x}-{y}", "a:1/2-3"),
+        ("a:{x}-{y}", "a:1?2-3"),
+        ("a:{x}-{y}", "a:1#2-3"),
         ("a:{x}-{y}", "a:-2"),
         ("a:{+x}/{y}", "a:1"),
         ("a:{+x}b{y}", "a:1b"),

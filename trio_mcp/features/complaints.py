@@ -57,12 +57,12 @@ def shown(value: Any) -> str:
             return f"an array of {len(value)}"
         case dict():
             return f"an object with {len(value)} members"
-    return f"a {type(value).__name__}"
+    return f"a value of type {type(value).__name__}"
 
 
 def clean(text: str) -> str:
-    """The text with what UTF-8 cannot carry (lone surrogates) replaced by question marks."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    """A plain `str` of the text, with what UTF-8 cannot carry (lone surrogates) replaced by question marks."""
+    return str.__str__(text) if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _sentence(fault: Any) -> str:

@@ -41,6 +41,8 @@ def blocks(value: Any) -> list[dict[str, Any]]:
 
 def block(value: Any) -> dict[str, Any]:
     """One value as one block: itself, its text, or its JSON as text."""
+    if type(value) is str:
+        return text_block(value)
     if is_block(value):
         wire: dict[str, Any] = to_wire(value)
         json_text(wire)

@@ -18,7 +18,6 @@ from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol import gates
 from trio_mcp.protocol.types import to_wire, wire_name
-from trio_mcp.protocol.versions import V2025_06_18
 
 __all__ = ["Tool", "error_result"]
 
@@ -123,7 +122,7 @@ class Tool:
             encoded = json_text(bare)
             text = bare if isinstance(bare, str) else encoded
         content = [{"type": "text", "text": text}]
-        if version < V2025_06_18 or not gates.has_structured_content(structured, version):
+        if not gates.has_structured_content(structured, version):
             return {"content": content, "isError": False}
         return {"content": content, "structuredContent": structured, "isError": False}
 

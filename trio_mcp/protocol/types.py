@@ -324,7 +324,9 @@ def class_wire_name(kind: type) -> str | None:
 
 
 def _twin_to_wire(value: Any) -> Any:
-    """One of theirs inside one of ours."""
+    """One of theirs inside one of ours, or a kind of `str`, which msgspec does not write."""
+    if isinstance(value, str):
+        return str.__str__(value)
     if hasattr(value, "model_dump"):
         return to_wire(value)
     raise TypeError(f"{type(value).__qualname__} has no place in {__name__}")

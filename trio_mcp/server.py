@@ -22,6 +22,7 @@ from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
+from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.request import ASGIApp
@@ -231,10 +232,19 @@ class MCPServer:
         hub = self.hub(service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions)
         pace = pace or Pace()
         gate = Gate(_lowered(allowed_hosts), _lowered(allowed_origins), authenticate)
-        legacy = LegacyFront(service, hub, pace, json_response=json_response)
-        endpoint = Endpoint(gate, legacy, ModernFront(service, pace, json_response=json_response), max_body=max_body)
+        hold_back = HoldBack(pace.sse_after)
+        legacy = LegacyFront(service, hub, pace, hold_back, json_response=json_response)
+        modern = ModernFront(service, pace, hold_back, json_response=json_response)
+        endpoint = Endpoint(gate, legacy, modern, max_body=max_body)
         return HttpApp(
-            service, hub, endpoint, path=path, lifespan=self.lifespan, routes=self._routes, mounts=self._mounts
+            service,
+            hub,
+            endpoint,
+            hold_back,
+            path=path,
+            lifespan=self.lifespan,
+            routes=self._routes,
+            mounts=self._mounts,
         )
 
     def service(

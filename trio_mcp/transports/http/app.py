@@ -14,6 +14,7 @@ from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.transports.http.endpoint import Endpoint
+from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
@@ -39,6 +40,7 @@ class HttpApp:
         service: Service,
         hub: Hub,
         endpoint: Endpoint,
+        hold_back: HoldBack,
         *,
         path: str,
         lifespan: Callable[[], AbstractAsyncContextManager[Any]],
@@ -48,6 +50,7 @@ class HttpApp:
         self.service = service
         self.hub = hub
         self.endpoint = endpoint
+        self._hold_back = hold_back
         self.state = State.STARTING
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
@@ -74,11 +77,14 @@ class HttpApp:
             for mount in self._mounts:
                 await stack.enter_async_context(lifespan_of(mount.app))
             await stack.enter_async_context(running(self._lifespan, self.service, self.hub))
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            nursery.start_soon(self._hold_back.run)
             self.state = State.READY
             try:
                 yield
             finally:
                 self.state = State.STOPPED
+                nursery.cancel_scope.cancel("the server stops")
 
     @property
     def is_running(self) -> bool:

@@ -17,7 +17,7 @@ from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
 from trio_mcp.transports.http.request import Send
 from trio_mcp.transports.http.responses import HeaderList, send_empty, send_json
 
-__all__ = ["Pace", "StreamHead", "held_back", "send_answer", "stream"]
+__all__ = ["Pace", "StreamHead", "send_answer", "stream", "whole_answer"]
 
 _CHUNK_BYTES = 64 * 1024
 """The write deadline is per chunk: a slow but living reader makes progress."""
@@ -43,18 +43,19 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class StreamHead:
-    """How a stream opens: `id_prefix` of its events, None without ids; whether the version has a priming event."""
+    """How a stream opens: `id_prefix` of its events, None without ids; the mark of its priming event, where it has one."""
 
     id_prefix: str | None = None
-    primes: bool = False
+    mark: str | None = None
 
 
-async def held_back(log: EventLog, seconds: float) -> Answer | None:
-    """The whole reply if it came before anything else was said and in time; None when a stream has to start."""
-    with trio.move_on_after(seconds):
-        while not log.ended and not log.streams:
-            await log.changed()
-    return log.answer()
+async def whole_answer(log: EventLog) -> Answer:
+    """The reply of a request whose client takes only JSON, however late."""
+    while not log.ended:
+        await log.changed()
+    answer = log.answer()
+    assert answer is not None, "a client that takes only JSON is told nothing before its reply"
+    return answer
 
 
 async def send_answer(send: Send, answer: Answer, headers: HeaderList) -> None:
@@ -85,8 +86,8 @@ def jittered(milliseconds: int) -> int:
 
 
 def _opening(reader: Reader, head: StreamHead, pace: Pace) -> bytes:
-    if head.primes and head.id_prefix is not None:
-        return COMMENT + priming(f"{head.id_prefix}{reader.cursor}", pace.retry)
+    if head.mark is not None:
+        return COMMENT + priming(f"{head.id_prefix}{reader.cursor}{head.mark}", pace.retry)
     return COMMENT
 
 

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 
 from trio_mcp.auth.principal import ANONYMOUS, Authenticate, Principal
 from trio_mcp.observability.logs import event
+from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal
 
-__all__ = ["Accepts", "Gate", "accepts"]
+__all__ = ["Accepts", "Gate", "accepts", "is_json", "may_be_json"]
 
 logger = logging.getLogger("trio_mcp.http")
 
@@ -122,6 +123,11 @@ def accepts(exchange: HttpExchange) -> Accepts:
             _accept_cache.clear()
         known = _accept_cache[raw] = _parse_accept(raw.decode("latin-1"))
     return known
+
+
+def may_be_json(exchange: HttpExchange, answer: Answer) -> bool:
+    """Whether a whole reply goes out as JSON; to who takes only a stream just an error does, for its status's sake."""
+    return accepts(exchange).json or answer.status != 200
 
 
 def _parse_accept(value: str) -> Accepts:

@@ -36,8 +36,9 @@ from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.streams import EventId
 from trio_mcp.streams.event_log import Budget, EventLog
-from trio_mcp.transports.http.event_stream import Pace, StreamHead, held_back, send_answer, stream
-from trio_mcp.transports.http.gate import accepts
+from trio_mcp.transports.http.event_stream import Pace, StreamHead, send_answer, stream, whole_answer
+from trio_mcp.transports.http.gate import accepts, may_be_json
+from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_json
 
@@ -59,10 +60,13 @@ _REASONS = {
 class LegacyFront:
     """Opens sessions and carries messages to and from them."""
 
-    def __init__(self, service: Service, hub: Hub, pace: Pace, *, json_response: bool = False) -> None:
+    def __init__(
+        self, service: Service, hub: Hub, pace: Pace, hold_back: HoldBack, *, json_response: bool = False
+    ) -> None:
         self._service = service
         self._hub = hub
         self._pace = pace
+        self._hold_back = hold_back
         self._json_response = json_response
         self.refuse_sessions = False
         """Draining: `initialize` gets a 503."""
@@ -161,14 +165,12 @@ class LegacyFront:
     async def _deliver(
         self, exchange: HttpExchange, session: Session, log: EventLog, id: RequestId | None, headers: HeaderList
     ) -> None:
-        answer = await held_back(log, self._pace.sse_after)
-        if answer is not None:
+        answer = await self._hold_back.answer(log)
+        if answer is not None and may_be_json(exchange, answer):
             return await send_answer(exchange.send, answer, headers)
         if not self._streams(exchange):
             async with exchange.cancelled_when_client_leaves():
-                answer = await held_back(log, float("inf"))
-                assert answer is not None, "a client that takes only JSON is told nothing before its reply"
-                await send_answer(exchange.send, answer, headers)
+                await send_answer(exchange.send, await whole_answer(log), headers)
             return
         prefix = session.streams.make_resumable(log, id)
         await self._read(exchange, session, log, prefix, "post", headers)
@@ -183,7 +185,7 @@ class LegacyFront:
         headers: HeaderList,
         after: int | None = None,
     ) -> None:
-        head = StreamHead(prefix, primes=session.protocol_version >= V2025_11_25)
+        head = StreamHead(prefix, session.streams.mark() if session.protocol_version >= V2025_11_25 else None)
         session.hold()
         self._service.metrics.stream_opened(kind)
         try:

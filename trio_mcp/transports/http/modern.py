@@ -1,7 +1,14 @@
-"""Exchanges that stand alone (2026-07-28): the handler runs in the exchange's task, and closing the response cancels it."""
+"""Exchanges that stand alone (2026-07-28): the handler runs in the exchange's task, and closing the response cancels it.
+
+exchange's task ─▶ handler ─▶ done before anything was said ─▶ JSON
+                      │
+                      └─ says something, or takes long ─▶ a child task streams, and the handler waits for its reader
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -22,8 +29,9 @@ from trio_mcp.protocol.errors import (
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
 from trio_mcp.streams.event_log import Budget, EventLog, Kind, Overflow
-from trio_mcp.transports.http.event_stream import Pace, StreamHead, held_back, send_answer, stream
-from trio_mcp.transports.http.gate import accepts
+from trio_mcp.transports.http.event_stream import Pace, StreamHead, send_answer, stream
+from trio_mcp.transports.http.gate import accepts, may_be_json
+from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty, send_error
@@ -34,9 +42,10 @@ __all__ = ["ModernFront"]
 class ModernFront:
     """Carries one message each."""
 
-    def __init__(self, service: Service, pace: Pace, *, json_response: bool = False) -> None:
+    def __init__(self, service: Service, pace: Pace, hold_back: HoldBack, *, json_response: bool = False) -> None:
         self._service = service
         self._pace = pace
+        self._hold_back = hold_back
         self._json_response = json_response
 
     async def post(self, exchange: HttpExchange, message: Message, who: Principal, headers: HeaderList) -> None:
@@ -56,8 +65,27 @@ class ModernFront:
             status = http_status(fault.code, modern=True)
             return await send_error(exchange.send, status, fault, headers, request.id)
         takes_sse = accepts(exchange).sse and not (self._json_response and request.method != "subscriptions/listen")
+        kind: StreamKind = "listen" if request.method == "subscriptions/listen" else "post"
         log = EventLog(Budget(), expected=1)
-        call = Call(
+        async with trio.open_nursery() as nursery:
+            delivery = _Delivery(nursery, partial(self._stream, exchange, log, kind, headers))
+            outbox = _ExchangeOutbox(log, delivery if takes_sse else None, self._service.options.write_timeout)
+            watched = exchange.watch_client(nursery)
+            ticket = self._hold_back.begin(delivery.start) if takes_sse else None
+            await respond(self._call(exchange, request, envelope, who, outbox))
+            if ticket is not None:
+                ticket.release()
+            await delivery.finished()
+            if watched:
+                nursery.cancel_scope.cancel("the exchange is over")
+        answer = log.answer()
+        if answer is not None and not delivery.started:
+            await send_answer(exchange.send, answer, headers)
+
+    def _call(
+        self, exchange: HttpExchange, request: Request, envelope: Envelope, who: Principal, outbox: _ExchangeOutbox
+    ) -> Call:
+        return Call(
             self._service,
             request.id,
             request.method,
@@ -65,13 +93,10 @@ class ModernFront:
             envelope.version,
             who,
             Client(envelope.client_info, envelope.capabilities),
-            _ExchangeOutbox(log, self._service.options.write_timeout, streams=takes_sse),
+            outbox,
             log_level=envelope.log_level,
             headers=exchange.headers,
         )
-        async with exchange.cancelled_when_client_leaves() as nursery:
-            nursery.start_soon(respond, call)
-            await self._deliver(exchange, log, request.method, headers, takes_sse=takes_sse)
 
     def _admit(self, exchange: HttpExchange, request: Request) -> Envelope:
         """The ladder of 2026-07-28: `_meta`, then headers against the body, then version, method, `Mcp-Param-*`."""
@@ -84,13 +109,7 @@ class ModernFront:
             check_param_headers(exchange, request, self._service.registry)
         return envelope
 
-    async def _deliver(
-        self, exchange: HttpExchange, log: EventLog, method: str, headers: HeaderList, *, takes_sse: bool
-    ) -> None:
-        answer = await held_back(log, self._pace.sse_after if takes_sse else float("inf"))
-        if answer is not None:
-            return await send_answer(exchange.send, answer, headers)
-        kind: StreamKind = "listen" if method == "subscriptions/listen" else "post"
+    async def _stream(self, exchange: HttpExchange, log: EventLog, kind: StreamKind, headers: HeaderList) -> None:
         self._service.metrics.stream_opened(kind)
         try:
             await stream(exchange.send, log.open_reader(), StreamHead(), self._pace, headers)
@@ -98,21 +117,50 @@ class ModernFront:
             self._service.metrics.stream_closed(kind)
 
 
+class _Delivery:
+    """The streaming child of an exchange, started when there is something to stream and not before."""
+
+    __slots__ = ("_done", "_nursery", "_stream", "started")
+
+    def __init__(self, nursery: trio.Nursery, stream: Callable[[], Awaitable[None]]) -> None:
+        self.started = False
+        self._nursery = nursery
+        self._stream = stream
+        self._done: trio.Event | None = None
+
+    def start(self) -> None:
+        """Start it, once."""
+        if not self.started:
+            self.started = True
+            self._done = trio.Event()
+            self._nursery.start_soon(self._run, self._done)
+
+    async def finished(self) -> None:
+        """Wait until all is written, if anything is."""
+        if self._done is not None:
+            await self._done.wait()
+
+    async def _run(self, done: trio.Event) -> None:
+        await self._stream()
+        done.set()
+
+
 class _ExchangeOutbox:
     """The reader is the handler's own: a handler that sends waits until its client has read."""
 
-    __slots__ = ("_log", "_patience", "_streams")
+    __slots__ = ("_delivery", "_log", "_patience")
 
     answers_cancelled = True
 
-    def __init__(self, log: EventLog, patience: float, *, streams: bool) -> None:
+    def __init__(self, log: EventLog, delivery: _Delivery | None, patience: float) -> None:
         self._log = log
+        self._delivery = delivery
         self._patience = patience
-        self._streams = streams
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         # A client that takes only JSON gets the reply; without a stream there is nowhere to put the rest.
-        if self._streams:
+        if self._delivery is not None:
+            self._delivery.start()
             self._log.append(data, kind, key)
 
     def finish(self, body: bytes | None, status: int) -> None:
@@ -122,7 +170,7 @@ class _ExchangeOutbox:
             self._log.end()
 
     async def settle(self) -> None:
-        if self._streams:
+        if self._delivery is not None:
             await self._log.flushed(self._patience)
         else:
             await trio.lowlevel.checkpoint()

@@ -79,17 +79,31 @@ class HttpExchange:
         return chunk
 
     @asynccontextmanager
-    async def cancelled_when_client_leaves(self) -> AsyncIterator[trio.Nursery]:
-        """A nursery that is cancelled the moment the client disconnects; leaving the block cancels what is left in it."""
-        async with trio.open_nursery() as nursery:
-            extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
-            if extension is None:
-                nursery.start_soon(self._watch, nursery.cancel_scope)
-            else:
-                # Our listener tells at once, without a task of ours that waits for it.
-                extension["register"](nursery.cancel_scope.cancel)
-            yield nursery
-            nursery.cancel_scope.cancel("the exchange is over")
+    async def cancelled_when_client_leaves(self) -> AsyncIterator[None]:
+        """Cancel the block the moment the client disconnects."""
+        if self._told_at_once is None:
+            async with trio.open_nursery() as nursery:
+                self.watch_client(nursery)
+                yield
+                nursery.cancel_scope.cancel("the exchange is over")
+        else:
+            with trio.CancelScope() as scope:
+                self._told_at_once(scope.cancel)
+                yield
+
+    def watch_client(self, nursery: trio.Nursery) -> bool:
+        """Cancel the nursery when the client disconnects; whether that takes a task in it, which never ends by itself."""
+        if self._told_at_once is None:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            return True
+        self._told_at_once(nursery.cancel_scope.cancel)
+        return False
+
+    @property
+    def _told_at_once(self) -> Callable[[Callable[[], None]], None] | None:
+        """Our own listener's way to tell of a disconnect without a task of ours that waits for it."""
+        extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
+        return None if extension is None else extension["register"]
 
     async def _watch(self, scope: trio.CancelScope) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -1,7 +1,8 @@
 """The streams of one session: which there are, how their events are numbered, and what is kept for replay.
 
 An event id is `epoch.stream.n`. The stream part is a serial and, for a POST, its JSON-RPC id (`4-i7`, `5-sYWJj`), so an id
-says which request it belongs to even to a process that never saw the stream.
+says which request it belongs to even to a process that never saw the stream. A priming event stands behind event n without
+being n + 1: its id is `epoch.stream.n` and a mark of its own (`0.g.5p3`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _STREAM_BYTES = 1024
 """What a kept stream weighs besides its messages (measured): ten thousand short replies are not free."""
 
 _LONGEST_ENCODED_ID = 64
-_EVENT_ID = re.compile(r"(\d{1,9})\.([A-Za-z0-9_-]{1,128})\.(\d{1,15})")
+_EVENT_ID = re.compile(r"(\d{1,9})\.([A-Za-z0-9_-]{1,128})\.(\d{1,15})(?:p\d{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class SessionStreams:
         self._bounds = bounds
         self.standalone = standalone or self._log()
         self._serial = 0
+        self._marks = 0
         self._resumable: dict[str, EventLog] = {}
         self._ended: dict[str, float] = {}
 
@@ -97,11 +99,15 @@ class SessionStreams:
         """The prefix of the GET stream's event ids."""
         return f"{self.epoch}.{STANDALONE}."
 
+    def mark(self) -> str:
+        """What makes the id of the next priming event its own: "MUST be globally unique across all streams"."""
+        self._marks += 1
+        return f"p{self._marks}"
+
     def find(self, id: EventId) -> tuple[EventLog, str]:
         """The log an event id belongs to and its prefix; raises InvalidEventId when it is no longer kept."""
-        if id.stream == STANDALONE and id.epoch == self.epoch:
-            return self.standalone, self.standalone_prefix
-        log = self._resumable.get(id.stream) if id.epoch == self.epoch else None
+        known = self.standalone if id.stream == STANDALONE else self._resumable.get(id.stream)
+        log = known if id.epoch == self.epoch else None
         if log is None or id.n > log.last:
             raise InvalidEventId("Last-Event-ID is of a stream that is not kept any more")
         return log, f"{self.epoch}.{id.stream}."

@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
 
+import trio
+from trio.testing import MockClock
+
 from tests.oracle import Oracle
 from trio_mcp import MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
@@ -322,8 +325,14 @@ def request(id: int | str, method: str, params: dict[str, Any] | None = None) ->
 async def serving(mcp: MCPServer, **options: Any) -> AsyncIterator[Wire]:
     """Serve in memory for the length of the block; `options` are those of `http_app`."""
     app = mcp.http_app(**options)
-    async with app.running(), asgi_client(app) as client:
-        yield Wire(app, client)
+    with trio.fail_after(patience()):
+        async with app.running(), asgi_client(app) as client:
+            yield Wire(app, client)
+
+
+def patience() -> float:
+    """Seconds after which a test hangs; a clock that jumps may have waited for many keep-alives."""
+    return 100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else 20
 
 
 USERS = {"Bearer alice": Principal("alice"), "Bearer bob": Principal("bob")}

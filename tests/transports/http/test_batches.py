@@ -168,8 +168,8 @@ async def test_two_requests_of_a_batch_with_one_id_are_refused_together(mcp: MCP
 async def test_a_batch_larger_than_a_session_may_have_in_flight_is_refused_whole(mcp: MCPServer) -> None:
     async with serving(mcp, options=Options(max_in_flight=3)) as wire:
         session = await wire.open("2025-03-26")
-        assert await session.batch(*(request(id, "ping") for id in range(1, 5))).head() == 429
-        assert await session.batch(*(request(id, "ping") for id in range(1, 4))).head() == 200
+        assert await session.batch(*(request(number, "ping") for number in range(1, 5))).head() == 429
+        assert await session.batch(*(request(number, "ping") for number in range(1, 4))).head() == 200
 
 
 async def test_cancelling_one_request_of_a_batch_leaves_the_others(mcp: MCPServer, autojump_clock: MockClock) -> None:

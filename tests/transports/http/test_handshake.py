@@ -105,7 +105,7 @@ async def test_session_ids_are_visible_ascii_long_and_never_alike() -> None:
     async with serving(MCPServer("test"), node_id="node-7") as wire:
         ids = {(await wire.open()).id for _ in range(50)}
     assert len(ids) == 50
-    assert all(re.fullmatch(r"node-7\.[A-Za-z0-9_-]{22,}", id) for id in ids)
+    assert all(re.fullmatch(r"node-7\.[A-Za-z0-9_-]{22,}", it) for it in ids)
 
 
 @pytest.mark.requirement("S1")

@@ -78,6 +78,7 @@ class Service:
     def __post_init__(self) -> None:
         """From now on a change of the registry is a change on the bus."""
         self.registry.on_change.append(self._registry_changed)
+        self.metrics.count_requests_with(lambda: len(self.in_flight))
 
     @property
     def threads(self) -> trio.CapacityLimiter:

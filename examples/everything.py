@@ -12,7 +12,7 @@ import trio
 from pydantic import BaseModel, Field
 
 from trio_mcp import Context, Elicited, MCPServer, MissingClientCapability, ToolError
-from trio_mcp.protocol.types import (
+from trio_mcp.types import (
     AudioContent,
     CreateMessageResult,
     EmbeddedResource,

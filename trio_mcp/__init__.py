@@ -1,30 +1,92 @@
-"""MCP servers on Trio: one nursery per session, correct behind any load balancer."""
+"""MCP servers on Trio: one nursery per session.
 
-from trio_mcp.auth.principal import ANONYMOUS as ANONYMOUS
-from trio_mcp.auth.principal import Principal as Principal
-from trio_mcp.dispatch.context import Context as Context
-from trio_mcp.dispatch.elicitation import Elicited as Elicited
-from trio_mcp.dispatch.service import Options as Options
-from trio_mcp.protocol.errors import (
-    ClientCallError as ClientCallError,
-)
-from trio_mcp.protocol.errors import (
-    McpError as McpError,
-)
-from trio_mcp.protocol.errors import (
-    MissingClientCapability as MissingClientCapability,
-)
-from trio_mcp.protocol.errors import (
-    PromptError as PromptError,
-)
-from trio_mcp.protocol.errors import (
-    ResourceError as ResourceError,
-)
-from trio_mcp.protocol.errors import (
-    ResourceNotFoundError as ResourceNotFoundError,
-)
-from trio_mcp.protocol.errors import (
-    ToolError as ToolError,
-)
-from trio_mcp.server import MCPServer as MCPServer
-from trio_mcp.sessions.session import Session as Session
+Names are imported when they are first used: `trio-mcp version` needs none of them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trio_mcp import types as types
+    from trio_mcp.auth.principal import ANONYMOUS as ANONYMOUS
+    from trio_mcp.auth.principal import Principal as Principal
+    from trio_mcp.dispatch.context import Context as Context
+    from trio_mcp.dispatch.elicitation import Elicited as Elicited
+    from trio_mcp.dispatch.service import Options as Options
+    from trio_mcp.protocol.errors import ClientCallError as ClientCallError
+    from trio_mcp.protocol.errors import ClientRefused as ClientRefused
+    from trio_mcp.protocol.errors import ClientTimeout as ClientTimeout
+    from trio_mcp.protocol.errors import McpError as McpError
+    from trio_mcp.protocol.errors import MissingClientCapability as MissingClientCapability
+    from trio_mcp.protocol.errors import NoBackChannel as NoBackChannel
+    from trio_mcp.protocol.errors import PromptError as PromptError
+    from trio_mcp.protocol.errors import ProtocolError as ProtocolError
+    from trio_mcp.protocol.errors import ResourceError as ResourceError
+    from trio_mcp.protocol.errors import ResourceNotFoundError as ResourceNotFoundError
+    from trio_mcp.protocol.errors import SessionClosed as SessionClosed
+    from trio_mcp.protocol.errors import SlowReader as SlowReader
+    from trio_mcp.protocol.errors import ToolError as ToolError
+    from trio_mcp.server import MCPServer as MCPServer
+    from trio_mcp.sessions.session import Session as Session
+
+_HOMES = {
+    "trio_mcp.auth.principal": ("ANONYMOUS", "Principal"),
+    "trio_mcp.dispatch.context": ("Context",),
+    "trio_mcp.dispatch.elicitation": ("Elicited",),
+    "trio_mcp.dispatch.service": ("Options",),
+    "trio_mcp.protocol.errors": (
+        "ClientCallError",
+        "ClientRefused",
+        "ClientTimeout",
+        "McpError",
+        "MissingClientCapability",
+        "NoBackChannel",
+        "PromptError",
+        "ProtocolError",
+        "ResourceError",
+        "ResourceNotFoundError",
+        "SessionClosed",
+        "SlowReader",
+        "ToolError",
+    ),
+    "trio_mcp.server": ("MCPServer",),
+    "trio_mcp.sessions.session": ("Session",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ANONYMOUS",
+    "ClientCallError",
+    "ClientRefused",
+    "ClientTimeout",
+    "Context",
+    "Elicited",
+    "MCPServer",
+    "McpError",
+    "MissingClientCapability",
+    "NoBackChannel",
+    "Options",
+    "Principal",
+    "PromptError",
+    "ProtocolError",
+    "ResourceError",
+    "ResourceNotFoundError",
+    "Session",
+    "SessionClosed",
+    "SlowReader",
+    "ToolError",
+    "types",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "types":
+        return import_module("trio_mcp.types")
+    if name not in _HOME:
+        raise AttributeError(f"module 'trio_mcp' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

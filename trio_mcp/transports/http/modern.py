@@ -72,9 +72,14 @@ class ModernFront:
             outbox = _ExchangeOutbox(log, delivery if takes_sse else None, self._service.options.write_timeout)
             watched = exchange.watch_client(nursery)
             ticket = self._hold_back.begin(delivery.start) if takes_sse else None
-            await respond(self._call(exchange, request, envelope, who, outbox))
-            if ticket is not None:
-                ticket.release()
+            try:
+                await respond(self._call(exchange, request, envelope, who, outbox))
+            finally:
+                # Also when the client has left: nothing may start in a nursery that is closed.
+                if ticket is not None:
+                    ticket.release()
+            if takes_sse and (whole := log.answer()) is not None and not may_be_json(exchange, whole):
+                delivery.start()
             await delivery.finished()
             if watched:
                 nursery.cancel_scope.cancel("the exchange is over")

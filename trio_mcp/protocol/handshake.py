@@ -7,9 +7,16 @@ from typing import Any
 import msgspec
 
 from trio_mcp.protocol.errors import InvalidParams
-from trio_mcp.protocol.versions import LATEST_LEGACY, LEGACY_VERSIONS
+from trio_mcp.protocol.versions import LATEST_LEGACY, LEGACY_VERSIONS, V2025_06_18, V2025_11_25
 
-__all__ = ["Offer", "negotiate", "read_offer"]
+__all__ = ["Offer", "negotiate", "read_offer", "usable"]
+
+_SINCE = {
+    "elicitation": V2025_06_18,
+    "elicitation.url": V2025_11_25,
+    "sampling.tools": V2025_11_25,
+}
+"""Client capabilities that are younger than sessions are: what they allow to ask does not exist before."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -36,3 +43,15 @@ def read_offer(params: dict[str, Any]) -> Offer:
 def negotiate(requested: str) -> str:
     """The requested version where we serve it, else our latest legacy one; never a modern one."""
     return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY
+
+
+def usable(capabilities: dict[str, Any], version: str) -> dict[str, Any]:
+    """Those the version knows: "Both parties MUST … only use capabilities that were successfully negotiated"."""
+    known = {name: detail for name, detail in capabilities.items() if _SINCE.get(name, "") <= version}
+    return {name: _usable_details(name, detail, version) for name, detail in known.items()}
+
+
+def _usable_details(name: str, detail: Any, version: str) -> Any:
+    if not isinstance(detail, dict):
+        return detail
+    return {key: value for key, value in detail.items() if _SINCE.get(f"{name}.{key}", "") <= version}

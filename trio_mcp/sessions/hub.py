@@ -16,7 +16,7 @@ from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import SessionNotFound, TooManySessions
-from trio_mcp.protocol.handshake import Offer, negotiate
+from trio_mcp.protocol.handshake import Offer, negotiate, usable
 from trio_mcp.sessions.directory import Directory, MemoryDirectory
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.event_log import EventLog
@@ -76,8 +76,9 @@ class Hub:
         """Start a session for a client's offer; raises TooManySessions. `standalone` is its own stream, where one exists."""
         if self._nursery is None or len(self._sessions) + self._opening >= self._options.max_sessions:
             raise TooManySessions(f"This node serves at most {self._options.max_sessions} sessions")
-        client = Client(offer.client_info, offer.capabilities)
-        session = Session(self._new_id(), self._service, principal, client, negotiate(offer.version), standalone)
+        version = negotiate(offer.version)
+        client = Client(offer.client_info, usable(offer.capabilities, version))
+        session = Session(self._new_id(), self._service, principal, client, version, standalone)
         self._opening += 1
         try:
             await self._nursery.start(self._supervise, session)

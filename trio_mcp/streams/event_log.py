@@ -83,17 +83,28 @@ class Reader:
     cursor: int
     closed: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is nothing to read now, but may be later."""
+        return not (self.closed or self.log.ended or self.log.newest > self.cursor)
+
+    def take(self) -> list[Entry]:
+        """What comes after the cursor now."""
+        if self.closed or self.log.newest <= self.cursor:
+            return []
+        found = self.log.after(self.cursor)
+        self.log.taken(found[-1].n)
+        return found
+
     async def batch(self) -> list[Entry]:
         """What comes after the cursor, at least one entry; empty when there will be no more for this reader."""
-        log = self.log
-        while not self.closed:
-            if log.last > self.cursor and (found := log.after(self.cursor)):
-                log.taken(found[-1].n)
-                return found
-            if log.ended:
-                break
-            await log.changed()
-        return []
+        while self.waits:
+            await self.log.changed()
+        return self.take()
+
+    def ends_with(self, entry: Entry) -> bool:
+        """Whether nothing comes behind `entry`, now or later."""
+        return self.log.ended and not self.closed and entry.n == self.log.last
 
     def wrote(self, entry: Entry) -> None:
         """Everything up to `entry` is on the wire."""
@@ -171,6 +182,11 @@ class EventLog:
         self.budget.used -= self._bytes
         self._bytes = 0
         self._entries.clear()
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest entry that is kept; what was refused for want of room has none."""
+        return next(reversed(self._entries), 0)
 
     @property
     def streams(self) -> bool:

@@ -14,7 +14,7 @@ import trio
 
 from trio_mcp.protocol.sse import COMMENT, event, priming, retry
 from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
-from trio_mcp.transports.http.request import Send
+from trio_mcp.transports.http.request import HttpExchange, Send
 from trio_mcp.transports.http.responses import HeaderList, send_empty, send_json
 
 __all__ = ["Pace", "StreamHead", "send_answer", "stream", "whole_answer"]
@@ -66,18 +66,22 @@ async def send_answer(send: Send, answer: Answer, headers: HeaderList) -> None:
         await send_empty(send, 202, headers)
 
 
-async def stream(send: Send, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList) -> None:
+async def stream(exchange: HttpExchange, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList) -> None:
     """Write events until there are no more for this reader; ends the response cleanly."""
-    await send({"type": "http.response.start", "status": 200, "headers": [*_HEAD, *headers]})
-    await _write(send, _opening(reader, head, pace), pace)
+    await exchange.send({"type": "http.response.start", "status": 200, "headers": [*_HEAD, *headers]})
+    opening = _opening(reader, head, pace)
+    if reader.waits:
+        await _write(exchange, opening, pace)
+        opening = b""
     # Not all streams in one tick: the first silence is cut at a random point.
     silence = pace.keep_alive * random.uniform(0.3, 1.0)
-    while batch := await _next(send, reader, silence, pace):
-        await _write_batch(send, reader, batch, head, pace)
+    while batch := await _next(exchange, reader, silence, pace):
+        if await _write_batch(exchange, reader, batch, head, pace, opening):
+            return
+        opening = b""
         silence = pace.keep_alive
-    if reader.closed and head.id_prefix is not None:
-        await _write(send, retry(jittered(pace.retry)), pace)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    farewell = retry(jittered(pace.retry)) if reader.closed and head.id_prefix is not None else b""
+    await _write(exchange, opening + farewell, pace, more=False)
 
 
 def jittered(milliseconds: int) -> int:
@@ -91,28 +95,38 @@ def _opening(reader: Reader, head: StreamHead, pace: Pace) -> bytes:
     return COMMENT
 
 
-async def _next(send: Send, reader: Reader, silence: float, pace: Pace) -> list[Entry]:
+async def _next(exchange: HttpExchange, reader: Reader, silence: float, pace: Pace) -> list[Entry]:
+    if not reader.waits:
+        return await reader.batch()
     while True:
         with trio.move_on_after(silence):
             return await reader.batch()
-        await _write(send, COMMENT, pace)
+        await _write(exchange, COMMENT, pace)
         silence = pace.keep_alive
 
 
-async def _write_batch(send: Send, reader: Reader, batch: list[Entry], head: StreamHead, pace: Pace) -> None:
-    pending: list[bytes] = []
-    size = 0
+async def _write_batch(
+    exchange: HttpExchange, reader: Reader, batch: list[Entry], head: StreamHead, pace: Pace, opening: bytes
+) -> bool:
+    """Write it behind `opening`; True when it was the last there will be, and the response is complete."""
+    pending = [opening]
+    size, last = 0, False
     for entry in batch:
         pending.append(event(entry.data, None if head.id_prefix is None else f"{head.id_prefix}{entry.n}"))
         size += len(pending[-1])
+        last = entry is batch[-1] and reader.ends_with(entry)
         if size >= _CHUNK_BYTES or entry is batch[-1]:
-            await _write(send, b"".join(pending), pace)
+            await _write(exchange, b"".join(pending), pace, more=not last)
             reader.wrote(entry)
             pending.clear()
             size = 0
+    return last
 
 
-async def _write(send: Send, data: bytes, pace: Pace) -> None:
-    """Raises TooSlowError when a server without a write deadline of its own makes no progress."""
-    with trio.fail_after(pace.write_timeout * 2):
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+async def _write(exchange: HttpExchange, data: bytes, pace: Pace, *, more: bool = True) -> None:
+    message = {"type": "http.response.body", "body": data, "more_body": more}
+    if exchange.writes_have_deadlines:
+        return await exchange.send(message)
+    # Raises TooSlowError: other servers have no deadline of their own.
+    with trio.fail_after(pace.write_timeout):
+        await exchange.send(message)

@@ -190,7 +190,7 @@ class LegacyFront:
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
-                await stream(exchange.send, log.open_reader(after), head, self._pace, headers)
+                await stream(exchange, log.open_reader(after), head, self._pace, headers)
         finally:
             self._service.metrics.stream_closed(kind)
             session.release()
@@ -200,7 +200,7 @@ class LegacyFront:
             return await send_json(exchange.send, 200, body, headers)
         log = EventLog(Budget(), expected=1)
         log.finish(body, 200)
-        await stream(exchange.send, log.open_reader(), StreamHead(), self._pace, headers)
+        await stream(exchange, log.open_reader(), StreamHead(), self._pace, headers)
 
     async def _send_not_found(
         self,

@@ -100,6 +100,11 @@ class HttpExchange:
         return False
 
     @property
+    def writes_have_deadlines(self) -> bool:
+        """Whether `send` gives up on a client that makes no progress, as our own listener's does."""
+        return self._told_at_once is not None
+
+    @property
     def _told_at_once(self) -> Callable[[Callable[[], None]], None] | None:
         """Our own listener's way to tell of a disconnect without a task of ours that waits for it."""
         extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)

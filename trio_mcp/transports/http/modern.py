@@ -117,7 +117,7 @@ class ModernFront:
     async def _stream(self, exchange: HttpExchange, log: EventLog, kind: StreamKind, headers: HeaderList) -> None:
         self._service.metrics.stream_opened(kind)
         try:
-            await stream(exchange.send, log.open_reader(), StreamHead(), self._pace, headers)
+            await stream(exchange, log.open_reader(), StreamHead(), self._pace, headers)
         finally:
             self._service.metrics.stream_closed(kind)
 

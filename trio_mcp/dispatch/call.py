@@ -97,9 +97,13 @@ class Call:
     """The HTTP request's headers, for handlers that look at them."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ending: Ending | None = None
-    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    finished: bool = False
+    """Answered: whatever still has it may say no more."""
+    questions: dict[str, msgspec.Raw] = field(default_factory=dict)
     """What a modern handler asked and has no answer to yet, by key."""
     answers: dict[str, Any] | None = None
+    bound_to: bytes = b""
+    """What a retry must repeat, noted before the handler could change it."""
     asked: int = 0
     progress: float | None = None
 
@@ -124,5 +128,6 @@ class Call:
         self.scope.cancel(ending.value)
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        """Send one message that belongs to this request."""
-        self.outbox.emit(data, kind, key)
+        """Send one message that belongs to this request, while it runs: nothing may follow its end or its cancellation."""
+        if not (self.finished or self.ending is Ending.CANCELLED):
+            self.outbox.emit(data, kind, key)

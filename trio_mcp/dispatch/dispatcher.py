@@ -13,9 +13,9 @@ import time
 
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.methods import HANDLERS
-from trio_mcp.dispatch.questions import check_retry, input_required
+from trio_mcp.dispatch.questions import begin_round, input_required
 from trio_mcp.dispatch.results import complete
-from trio_mcp.observability.logs import event
+from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -24,6 +24,7 @@ from trio_mcp.protocol.errors import (
     RESOURCE_NOT_FOUND,
     ClientCallError,
     InvalidArguments,
+    LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
     ResourceNotFoundError,
@@ -43,15 +44,18 @@ async def respond(call: Call) -> None:
     """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
     started = time.perf_counter()
     call.service.in_flight.add(call)
-    call.service.metrics.request_started()
     reply: tuple[bytes | None, int] | None = None
     error: str | None = None
     try:
         with call.scope:
             reply, error = await _attempt(call)
+    except* Exception as crash:
+        # A cleanup that fails while its handler is cancelled comes in a group with Cancelled, past `_attempt`.
+        reply, error = _crashed(call, crash)
     finally:
-        if reply is None:
+        if reply is None or _wants_silence(call):
             reply, error = _last_words(call)
+        call.finished = True
         call.service.in_flight.discard(call)
         _measure(call, error, time.perf_counter() - started)
         call.outbox.finish(*reply)
@@ -59,25 +63,36 @@ async def respond(call: Call) -> None:
 
 async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
     try:
+        return await _answer(call)
+    except Exception as crash:  # the one boundary: user code's fault is answered without its details, and logged once
+        return _crashed(call, crash)
+
+
+async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
+    try:
         method = call.service.method(call.method, call.version)
         if method is None:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
         if method.may_ask and call.modern:
-            check_retry(call)
+            begin_round(call)
         result = await HANDLERS[call.method](call)
         failed = "tool_error" if isinstance(result, dict) and result.get("isError") else None
         return (encode_result(call.request_id, complete(call, result)), 200), failed
-    except SlowReader:
-        call.ending = call.ending or Ending.SLOW_READER
-        return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
     except (InvalidArguments, ClientCallError) as fault:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
+    except LocalProtocolError:
+        raise
     except ProtocolError as fault:
         return _error(call, fault)
-    except Exception as crash:  # the one boundary: user code's fault is answered without its details, and logged once
-        reference = secrets.token_hex(4)
-        event(logger, logging.ERROR, "request failed", method=call.method, ref=reference, error=crash)
-        return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
+
+
+def _crashed(call: Call, crash: Exception) -> tuple[tuple[bytes, int], str]:
+    if all(isinstance(leaf, SlowReader) for leaf in leaves(crash)):
+        call.ending = call.ending or Ending.SLOW_READER
+        return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
+    reference = secrets.token_hex(4)
+    event(logger, logging.ERROR, "request failed", method=call.method, ref=reference, error=crash)
+    return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
 
 
 def _error(call: Call, fault: ProtocolError) -> tuple[tuple[bytes, int], str]:
@@ -87,12 +102,16 @@ def _error(call: Call, fault: ProtocolError) -> tuple[tuple[bytes, int], str]:
     return (encode_error(call.request_id, fault), status), str(fault.code)
 
 
+def _wants_silence(call: Call) -> bool:
+    return call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled
+
+
 def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
     """The reply of a call that was cancelled."""
     match call.ending:
         case Ending.INPUT_REQUIRED:
             return (encode_result(call.request_id, complete(call, input_required(call))), 200), None
-        case Ending.CANCELLED if not call.outbox.answers_cancelled:
+        case Ending.CANCELLED if _wants_silence(call):
             return (None, 200), "cancelled"
         case Ending.CANCELLED:
             return (
@@ -113,7 +132,6 @@ def _measure(call: Call, error: str | None, seconds: float) -> None:
     # A client can invent names without end: what it did not get from us is no label.
     method = call.method if call.method in HANDLERS else "unknown"
     metrics = call.service.metrics
-    metrics.request_finished()
     metrics.operation(method, tool=known, version=call.version, error=error, seconds=seconds)
     if access.isEnabledFor(logging.INFO):
         session = None if call.session is None else call.session.short_id

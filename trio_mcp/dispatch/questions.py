@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import trio
+from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call, Ending
@@ -20,7 +21,7 @@ from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClie
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.protocol.methods import METHODS
 
-__all__ = ["InvalidAnswer", "ask", "check_retry", "input_required", "require"]
+__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "require"]
 
 
 class InvalidAnswer(ClientCallError):
@@ -29,6 +30,8 @@ class InvalidAnswer(ClientCallError):
 
 async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:
     """The client's result object; raises ClientCallError, or ends the call to come back with the answer."""
+    if call.finished:
+        raise NoBackChannel(f"{method} belongs to a request, and that one is answered")
     call.asked += 1
     if not call.modern:
         result = await call.outbox.ask(method, params)
@@ -53,7 +56,7 @@ def require(call: Call, capability: str, detail: str | None = None) -> None:
 
 def input_required(call: Call) -> dict[str, Any]:
     """InputRequiredResult with every question that was asked this round."""
-    sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call))
+    sealed = call.service.keyring.seal(encode(_answers(call)), _seal_of(call))
     return {"resultType": "input_required", "inputRequests": call.questions, "requestState": sealed}
 
 
@@ -66,7 +69,8 @@ async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str)
         return answers[key]
     if key in call.questions:
         raise ClientCallError(f"Two questions have the key {key!r}: give each its own key=")
-    call.questions[key] = {"method": method, "params": params}
+    # Encoded here, where what JSON has no place for is the handler's own error.
+    call.questions[key] = Raw(encode({"method": method, "params": params}))
     await _end_round(call)
 
 
@@ -98,20 +102,21 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
     if not isinstance(state, str):
         raise InvalidParams("params.requestState must be a string")
     try:
-        plain = call.service.keyring.open(state, _bound_to(call), max_age=call.service.options.request_state_ttl)
+        plain = call.service.keyring.open(state, _seal_of(call), max_age=call.service.options.request_state_ttl)
     except BrokenSeal as fault:
         raise InvalidParams(f"params.requestState is not for this request: {fault}. Call again without it") from None
     answers: dict[str, Any] = msgspec.json.decode(plain)
     return answers
 
 
-def _bound_to(call: Call) -> bytes:
+def _seal_of(call: Call) -> bytes:
+    return b"requestState " + hashlib.sha256(call.bound_to + call.principal.digest.encode()).digest()
+
+
+def begin_round(call: Call) -> None:
+    """Before any handler runs: note what its questions will be bound to, and reject a broken retry."""
     target = call.params.get(METHODS[call.method].name_param or "", "")
-    salient = [call.method, target, call.params.get("arguments", {}), call.principal.digest]
-    return b"requestState " + hashlib.sha256(msgspec.json.encode(salient, order="sorted")).digest()
-
-
-def check_retry(call: Call) -> None:
-    """Reject a broken retry before any handler runs, whether or not it would ask again."""
+    salient = [call.method, target, call.params.get("arguments", {})]
+    call.bound_to = msgspec.json.encode(salient, order="sorted")
     if "requestState" in call.params or "inputResponses" in call.params:
         _answers(call)

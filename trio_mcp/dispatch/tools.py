@@ -75,7 +75,7 @@ def _spoken(call: Call, fault: Exception) -> str | None:
             return str(fault)
         case LocalProtocolError():
             return None
-        case ProtocolError():
+        case ProtocolError() | SlowReader():
             raise fault
         case _:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from msgspec import Raw
@@ -14,8 +15,6 @@ from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import encode
 
 __all__ = ["list_prompts", "list_resources", "list_templates", "list_tools"]
-
-_CURSOR_TTL = 24 * 3600.0
 
 
 async def list_tools(call: Call) -> Raw:
@@ -66,7 +65,8 @@ def _offset(call: Call) -> int:
     if not isinstance(cursor, str):
         raise InvalidParams("params.cursor must be a string")
     try:
-        return int(call.service.keyring.open(cursor, _bound_to(call), max_age=_CURSOR_TTL))
+        # Of any age: the page that carries a cursor is cached for as long as the registry stays as it is.
+        return int(call.service.keyring.open(cursor, _bound_to(call), max_age=math.inf))
     except BrokenSeal as fault:
         raise InvalidParams(f"params.cursor is not one this list gave out: {fault}. Start again without it") from None
 

@@ -12,7 +12,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.service import Service
 from trio_mcp.protocol.errors import InvalidParams
-from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.protocol.jsonrpc import RequestId, is_request_id
 from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.event_log import Kind
 
@@ -117,7 +117,7 @@ class Call:
         """Echoed with its JSON type; raises InvalidParams when it has none a token may have."""
         meta = self.params.get("_meta")
         token = meta.get("progressToken") if isinstance(meta, dict) else None
-        if token is not None and (isinstance(token, bool) or not isinstance(token, (int, str))):
+        if token is not None and not is_request_id(token):
             raise InvalidParams("_meta.progressToken must be a string or an integer")
         return token
 

@@ -15,7 +15,10 @@ from trio_mcp.protocol.jsonrpc import encode_notification
 from trio_mcp.streams.bus import Change, ListChanged, ListKind, ResourceUpdated, subscribed
 from trio_mcp.streams.event_log import Kind, Overflow
 
-__all__ = ["change_message", "listen"]
+__all__ = ["MAX_SUBSCRIPTIONS", "change_message", "listen"]
+
+MAX_SUBSCRIPTIONS = 1_000
+"""Resources one client may subscribe to: every update is compared with them, so there must not be without end."""
 
 _FLAGS: dict[str, ListKind] = {
     "toolsListChanged": "tools",
@@ -69,6 +72,8 @@ def _read_filter(call: Call) -> _Filter:
     uris = asked.get("resourceSubscriptions", [])
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
         raise InvalidParams("params.notifications.resourceSubscriptions must be a list of strings")
+    if len(uris) > MAX_SUBSCRIPTIONS:
+        raise InvalidParams(f"A client may subscribe to {MAX_SUBSCRIPTIONS} resources")
     for flag in _FLAGS:
         if not isinstance(asked.get(flag, False), bool):
             raise InvalidParams(f"params.notifications.{flag} must be a boolean")

@@ -6,7 +6,7 @@ Source: specification `basic/index` of every version. Ids are strings or integer
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -28,6 +28,7 @@ __all__ = [
     "encode_notification",
     "encode_request",
     "encode_result",
+    "is_request_id",
 ]
 
 RequestId: TypeAlias = int | str
@@ -171,7 +172,12 @@ def _convert(value: Any) -> Message:
 
 def _readable_id(value: Any) -> RequestId | None:
     found = value.get("id") if isinstance(value, dict) else None
-    return found if isinstance(found, (int, str)) and not isinstance(found, bool) else None
+    return found if is_request_id(found) else None
+
+
+def is_request_id(value: Any) -> TypeGuard[RequestId]:
+    """Whether a JSON value may be an id or a progress token: a string or an integer, and `true` is neither."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 class _Result(msgspec.Struct, gc=False, kw_only=True):

@@ -17,7 +17,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.listening import change_message
+from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
 from trio_mcp.dispatch.service import Service
 from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError, SessionClosed
 from trio_mcp.protocol.jsonrpc import (
@@ -28,6 +28,7 @@ from trio_mcp.protocol.jsonrpc import (
     RequestId,
     encode_error,
     encode_notification,
+    is_request_id,
 )
 from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.sessions.outbox import SessionOutbox
@@ -39,9 +40,6 @@ from trio_mcp.streams.event_log import EventLog, Kind, Overflow
 __all__ = ["Session", "TooManyRequests"]
 
 Ts = TypeVarTuple("Ts")
-
-MAX_SUBSCRIPTIONS = 1_000
-"""Resources one session may subscribe to: beyond it the client errs, and memory is bounded."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -184,7 +182,7 @@ class Session:
 
     def subscribe(self, uri: str) -> None:
         """From now on the client hears of updates of `uri`."""
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and uri not in self._subscriptions:
             raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {MAX_SUBSCRIPTIONS} resources")
         self._subscriptions.add(uri)
 
@@ -286,7 +284,7 @@ class Session:
             self._nap_no_longer_than(self.streams.next_look)
 
     def _cancel(self, request_id: Any) -> None:
-        call = self._calls.get(request_id) if isinstance(request_id, (int, str)) else None
+        call = self._calls.get(request_id) if is_request_id(request_id) else None
         if call is not None:
             call.cancel(Ending.CANCELLED)
 

@@ -40,6 +40,7 @@ from trio_mcp.protocol.jsonrpc import (
     decode,
     encode_error,
     encode_result,
+    is_request_id,
 )
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.hub import Hub
@@ -211,7 +212,7 @@ class StdioServer:
 
     def _cancel(self, notification: Notification) -> None:
         named: Any = notification.params.get("requestId")
-        call = self._calls.get(named) if isinstance(named, (int, str)) else None
+        call = self._calls.get(named) if is_request_id(named) else None
         if call is not None:
             call.cancel(Ending.CANCELLED)
 

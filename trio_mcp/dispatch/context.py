@@ -18,7 +18,7 @@ from trio_mcp.dispatch.reading import read
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.severity import LEVELS, at_least
-from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
+from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, to_wire
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 from trio_mcp.streams.event_log import Kind
@@ -151,8 +151,8 @@ class Context(HandlerContext):
         """
         form = Form(schema)
         declared = self.client_capabilities.get("elicitation")
-        # `{}` means form mode, the only one there was before 2025-11-25.
-        require(self._call, "elicitation", None if not declared else "form")
+        # Who names no mode means form, the only one there was before 2025-11-25.
+        require(self._call, "elicitation", "form" if isinstance(declared, dict) and "url" in declared else None)
         params = {"message": message, "requestedSchema": form.for_version(self.protocol_version)}
         return form.read(await ask(self._call, "elicitation/create", params, key))
 
@@ -198,7 +198,7 @@ class Context(HandlerContext):
             "temperature": temperature,
             "stopSequences": stop_sequences,
             "modelPreferences": model_preferences,
-            "tools": tools,
+            "tools": None if tools is None else to_wire(list(tools)),
             "toolChoice": tool_choice,
             "metadata": metadata,
         }
@@ -251,7 +251,7 @@ class Context(HandlerContext):
 def _messages(messages: str | Sequence[SamplingMessage]) -> Any:
     if isinstance(messages, str):
         return [{"role": "user", "content": {"type": "text", "text": messages}}]
-    return msgspec.to_builtins(list(messages))
+    return to_wire(list(messages))
 
 
 T = TypeVar("T")

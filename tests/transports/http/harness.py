@@ -224,7 +224,7 @@ class SessionClient:
         return self.post(request(chosen, method, params), headers, **options)
 
     def tool(
-        self, name: str, *, id: int | str | None = None, headers: Headers | None = None, **arguments: Any
+        self, name: str, /, *, id: int | str | None = None, headers: Headers | None = None, **arguments: Any
     ) -> Exchange:
         """Begin a tools/call."""
         return self.start("tools/call", {"name": name, "arguments": arguments}, id, headers)
@@ -306,7 +306,7 @@ class ModernClient:
         return self.wire.post(request(chosen, method, full), sent, oracle=self.oracle, **options)
 
     def tool(
-        self, name: str, *, headers: Headers | None = None, meta: dict[str, Any] | None = None, **arguments: Any
+        self, name: str, /, *, headers: Headers | None = None, meta: dict[str, Any] | None = None, **arguments: Any
     ) -> Exchange:
         """Begin a tools/call."""
         return self.start("tools/call", {"name": name, "arguments": arguments}, headers=headers, meta=meta)

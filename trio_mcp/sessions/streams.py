@@ -66,6 +66,10 @@ class EventId:
         return None
 
 
+_RECLAIM_TO = 0.75
+"""Room for more than the next message: a session at its limit must not search all its streams for every one."""
+
+
 class SessionStreams:
     """Makes the session's logs and finds them again for a client that was cut off."""
 
@@ -141,8 +145,9 @@ class SessionStreams:
 
     def _reclaim(self) -> None:
         """What is only kept for replay makes room when the session holds too much: whole streams first."""
+        enough = self.budget.limit * _RECLAIM_TO
         for name, log in list(self._resumable.items()):
-            if not self.budget.exceeded:
+            if self.budget.used <= enough:
                 return
             if log.ended and not log.unread:
                 self._forget(name)

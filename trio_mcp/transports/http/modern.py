@@ -34,7 +34,7 @@ from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
 from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, send_empty, send_error
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error
 
 __all__ = ["ModernFront"]
 
@@ -110,6 +110,8 @@ class ModernFront:
         require_served(envelope.version)
         if self._service.method(request.method, envelope.version) is None:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {request.method[:128]}")
+        if request.method == "subscriptions/listen" and not accepts(exchange).sse:
+            raise HttpRefusal(406, "subscriptions/listen is answered by a stream: Accept must allow text/event-stream")
         if request.method == "tools/call":
             check_param_headers(exchange, request, self._service.registry)
         return envelope

@@ -323,8 +323,8 @@ async def test_what_is_wrong_is_found_in_the_order_of_the_ladder(mcp: MCPServer)
 async def test_a_modern_request_may_carry_the_leftovers_of_a_session_which_are_ignored(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         session = await wire.open()
-        for id in (session.id, "stale.id", ""):
-            leftovers = {"mcp-session-id": id, "last-event-id": "0.g.7"}
+        for stale in (session.id, "stale.id", ""):
+            leftovers = {"mcp-session-id": stale, "last-event-id": "0.g.7"}
             exchange = wire.modern().tool("hello", name="x", headers=leftovers)
             assert (await exchange.result())["resultType"] == "complete"
             assert "mcp-session-id" not in exchange.headers

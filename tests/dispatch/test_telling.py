@@ -1,0 +1,137 @@
+"""Progress and log messages: who gets which, in which form, and when none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.doubles import Desk
+from trio_mcp import Context, MCPServer
+from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS
+from trio_mcp.streams.event_log import Kind
+
+ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
+
+
+@pytest.fixture
+def mcp() -> MCPServer:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def climb(steps: list[float], ctx: Context) -> None:
+        for step in steps:
+            await ctx.report_progress(step, 10, f"at {step}")
+        await ctx.report_progress(1000)
+
+    @mcp.tool
+    async def speak(ctx: Context) -> None:
+        for level in LEVELS:
+            await ctx.log(level, {"level": level}, "speaker")
+
+    @mcp.tool
+    async def speak_plainly(ctx: Context) -> None:
+        await ctx.debug("d")
+        await ctx.info("i")
+        await ctx.warning("w")
+        await ctx.error("e")
+
+    return mcp
+
+
+async def said(desk: Desk, name: str, arguments: dict[str, Any] | None = None, **meta: Any) -> list[dict[str, Any]]:
+    await desk.result("tools/call", {"name": name, "arguments": arguments or {}, "_meta": meta})
+    return [message["params"] for message in desk.outbox.said]
+
+
+@ALL
+@pytest.mark.parametrize("token", [7, 0, "7", ""])
+async def test_progress_goes_out_under_its_token_with_its_type_and_only_grows(
+    mcp: MCPServer, version: str, token: int | str
+) -> None:
+    params = await said(Desk(mcp, version), "climb", {"steps": [0, 1, 1, 0.5, 2]}, progressToken=token)
+    assert [each["progress"] for each in params] == [0, 1, 2, 1000]
+    assert all(each["progressToken"] == token and type(each["progressToken"]) is type(token) for each in params)
+    assert params[0]["total"] == 10
+    assert params[0]["message"] == "at 0.0"
+    assert params[-1].keys() == {"progressToken", "progress"}
+
+
+async def test_progress_is_worth_its_latest_value(mcp: MCPServer) -> None:
+    desk = Desk(mcp)
+    await said(desk, "climb", {"steps": [1]}, progressToken="t")
+    assert set(desk.outbox.kinds) == {(Kind.LATEST, ("progress", "t"))}
+
+
+@ALL
+async def test_without_a_token_there_is_no_progress(mcp: MCPServer, version: str) -> None:
+    assert await said(Desk(mcp, version), "climb", {"steps": [1, 2]}) == []
+
+
+@ALL
+@pytest.mark.parametrize("token", [True, 1.5, [], {}])
+async def test_a_token_of_another_type_is_invalid_params(mcp: MCPServer, version: str, token: object) -> None:
+    params = {"name": "climb", "arguments": {"steps": [1]}, "_meta": {"progressToken": token}}
+    assert (await Desk(mcp, version).error("tools/call", params))["code"] == -32602
+
+
+@pytest.mark.parametrize("version", LEGACY_VERSIONS)
+@pytest.mark.parametrize("threshold", LEVELS)
+async def test_a_session_hears_from_its_level_up(mcp: MCPServer, version: str, threshold: str) -> None:
+    desk = Desk(mcp, version)
+    assert await desk.result("logging/setLevel", {"level": threshold}) == {}
+    heard = await said(desk, "speak")
+    assert [each["level"] for each in heard] == list(LEVELS[LEVELS.index(threshold) :])
+    assert heard[0] == {"level": threshold, "data": {"level": threshold}, "logger": "speaker"}
+    assert {kind for kind, _ in desk.outbox.kinds} == {Kind.LOG}
+
+
+@pytest.mark.parametrize("level", [None, "INFO", "", 1, []])
+async def test_a_level_that_is_none_is_invalid_params(mcp: MCPServer, level: object) -> None:
+    desk = Desk(mcp)
+    assert (await desk.error("logging/setLevel", {"level": level}))["code"] == -32602
+
+
+async def test_a_modern_request_hears_what_it_asked_for_and_else_nothing(mcp: MCPServer) -> None:
+    desk = Desk(mcp, "2026-07-28")
+    assert await said(desk, "speak") == []
+    desk.log_level = "error"
+    assert [each["level"] for each in await said(desk, "speak")] == ["error", "critical", "alert", "emergency"]
+
+
+async def test_there_are_short_names_for_common_levels(mcp: MCPServer) -> None:
+    desk = Desk(mcp)
+    await desk.result("logging/setLevel", {"level": "debug"})
+    assert await said(desk, "speak_plainly") == [
+        {"level": level, "data": level[0]} for level in ("debug", "info", "warning", "error")
+    ]
+
+
+async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer) -> None:
+    seen: list[ValueError] = []
+
+    @mcp.tool
+    async def shout(ctx: Context) -> None:
+        try:
+            await ctx.log("loud", "x")
+        except ValueError as error:
+            seen.append(error)
+
+    desk = Desk(mcp)
+    assert await said(desk, "shout") == []
+    assert "not 'loud'" in str(seen[0])
+
+
+@pytest.mark.parametrize("version", LEGACY_VERSIONS)
+async def test_a_session_subscribes_and_unsubscribes(version: str) -> None:
+    mcp = MCPServer("t")
+    mcp.registry.add_resource(lambda: "x", "x://y", name="y")
+    desk = Desk(mcp, version)
+    assert await desk.result("resources/subscribe", {"uri": "x://y"}) == {}
+    assert desk.conversation is not None
+    assert desk.conversation.uris == {"x://y"}
+    assert await desk.result("resources/unsubscribe", {"uri": "x://y"}) == {}
+    assert desk.conversation.uris == set()
+    for method in ("resources/subscribe", "resources/unsubscribe"):
+        assert (await desk.error(method, {"uri": 1}))["code"] == -32602

@@ -25,7 +25,7 @@ LAST_RESORT_SECONDS = 1.5
 
 async def run_stdio(server: MCPServer, settings: Settings) -> int:
     """Serve until stdin ends or a signal comes; the exit code."""
-    service = server.service(options_of(settings), secrets=settings.keys, transport="pipe")
+    service = server.service(options_of(server, settings), secrets=settings.keys, transport="pipe")
     hub = server.hub(service, node_id=settings.node_id)
     with _protocol_streams() as (stdin, stdout), ExitStack() as last_resort:
         async with running(server.lifespan, service, hub), trio.open_nursery() as nursery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from ipaddress import ip_address
 
 from trio_mcp.dispatch.service import Options
@@ -31,7 +32,7 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
         max_body=settings.max_body,
         json_response=settings.json_response,
         secrets=settings.keys,
-        options=options_of(settings),
+        options=options_of(server, settings),
         pace=Pace(
             sse_after=settings.sse_after,
             keep_alive=settings.keepalive,
@@ -41,9 +42,10 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
     )
 
 
-def options_of(settings: Settings) -> Options:
-    """The bounds of requests."""
-    return Options(
+def options_of(server: MCPServer, settings: Settings) -> Options:
+    """The bounds of requests: what has no setting stays as the server has it."""
+    return replace(
+        server.options,
         page_size=settings.page_size,
         request_timeout=settings.request_timeout,
         write_timeout=settings.write_timeout,

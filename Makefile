@@ -10,7 +10,7 @@ ARGS ?=
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-layers
-.PHONY: $(CHECKS) help demo test test-fast check format conformance clients bench clean
+.PHONY: $(CHECKS) help demo test test-fast check format conformance clients bench readme clean
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -21,6 +21,7 @@ help:
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make bench        side by side with the official SDKs; writes the tables of docs/performance.md"
+	@echo "make readme       rewrite the generated parts of README.md: results and settings"
 	@echo "make clean        remove everything the above made"
 
 demo: $(VENV)/.run
@@ -56,12 +57,17 @@ format: $(VENV)/.dev
 
 conformance: $(VENV)/.dev $(CACHE)/.npm
 	$(BIN)/python -m tools.conformance --write docs/conformance.md $(ARGS)
+	$(BIN)/python -m tools.readme
 
 clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
+	$(BIN)/python -m tools.readme
 
 bench: $(VENV)/.dev $(CACHE)/.bench
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
+
+readme: $(VENV)/.dev
+	$(BIN)/python -m tools.readme
 
 clean:
 	rm -rf $(VENV) $(CACHE) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,138 @@
+"""What the README and the other pages say is so: links, flags, commands, variables, and every piece of Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+from tools.readme import README
+from trio_mcp.cli import execute
+from trio_mcp.cli.app import app
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.versions import SERVED_VERSIONS
+from trio_mcp.serving.explain import describe
+
+REPOSITORY = README.parent
+PAGES = [
+    README,
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "CHANGELOG.md",
+]
+BY_HAND = [page for page in PAGES if page.stem in ("README", "handlers", "operating")]
+OTHERS_FLAGS = {"--worker-class", "--suite", "--requirements", "--strict"}
+"""Of Hypercorn, the conformance suite and the Inspector."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def python_of(page: Path) -> str:
+    """All the Python of a page, each line where it stands in the page, so that tracebacks are right."""
+    lines: list[str] = []
+    inside = False
+    for line in page.read_text().splitlines():
+        inside = line == "```python" or (inside and line != "```")
+        lines.append(line if inside and line != "```python" else "")
+    return "\n".join(lines)
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text())
+    for path, fragment in targets:
+        target = (page.parent / path) if path else page
+        assert target.exists(), path
+        assert not fragment or fragment in anchors(target), fragment
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def known_flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Every flag that any command's help shows."""
+    for command in ("serve", "run", "list", "call", "inspect", "config"):
+        execute([command, "--help"])
+    execute(["--help"])
+    return set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
+
+
+def test_every_flag_a_page_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    known = known_flags(capsys) | OTHERS_FLAGS
+    named = {(page.name, flag) for page in PAGES for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())}
+    assert sorted(each for each in named if each[1] not in known) == []
+
+
+@each_page
+def test_every_variable_a_page_names_is_a_setting(page: Path) -> None:
+    known = {variable for row in describe() for variable in row.variables} | {"TRIO_MCP_PROT"}
+    assert set(re.findall(r"TRIO_MCP_[A-Z_]*[A-Z]", page.read_text())) <= known
+
+
+@each_page
+def test_every_command_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    commands = set(re.findall(r"(?:^|`|/)trio-mcp ([a-z]+)", text, re.MULTILINE))
+    assert commands <= {name for name in app if not name.startswith("-")}
+    targets = set(re.findall(r"^(\w[\w-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("page", BY_HAND, ids=lambda page: page.name)
+@pytest.mark.filterwarnings("ignore::pytest.PytestWarning")
+def test_the_python_of_a_page_runs(page: Path) -> None:
+    source = python_of(page)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(source, page, "exec", dont_inherit=True), names)
+    assert "mcp" in names or not source.strip()
+
+
+async def test_the_readme_s_test_passes(autojump_clock: MockClock) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(python_of(README), README, "exec", dont_inherit=True), names)
+    for mode in ("legacy", "auto"):
+        await names["test_add"](mode)
+
+
+def first_server() -> Iterator[str]:
+    section = README.read_text().split("\n## A server\n")[1].split("```python\n")[1].split("```")[0]
+    return (line for line in section.splitlines() if line)
+
+
+def test_the_readme_s_server_is_fifteen_lines_of_the_quickstart() -> None:
+    quickstart = (REPOSITORY / "examples" / "quickstart.py").read_text()
+    server = list(first_server())
+    assert len(server) <= 15
+    names = {line for line in server if not re.match(r"from trio_mcp import|mcp = MCPServer", line)}
+    assert names <= set(quickstart.splitlines())
+
+
+def test_the_readme_names_every_version_served() -> None:
+    section = README.read_text().split("\n## Versions served\n")[1].split("\n## ")[0]
+    assert all(version in section for version in SERVED_VERSIONS)
+
+
+def test_operating_names_every_metric_and_no_other() -> None:
+    page = (REPOSITORY / "docs" / "operating.md").read_text()
+    named = set(re.findall(r"`((?:trio_mcp|mcp_server)_[a-z_]+)", page))
+    assert named == {re.sub(r"_created$", "", name) for name in metric_names()}
+
+
+def metric_names() -> Iterator[str]:
+    for family in Metrics().registry.collect():
+        if not family.name.startswith("process_"):
+            yield f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def test_operating_names_log_lines_that_are_written() -> None:
+    page = (REPOSITORY / "docs" / "operating.md").read_text().split("\n## Logs\n")[1].split("\n## ")[0]
+    code = "\n".join(file.read_text() for file in (REPOSITORY / "trio_mcp").rglob("*.py"))
+    events = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(events) > 10
+    assert [event for event in events if f'"{event}"' not in code] == []

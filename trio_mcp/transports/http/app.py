@@ -19,7 +19,7 @@ from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import send_json
-from trio_mcp.transports.http.routes import CustomRoute, Mount
+from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -55,18 +55,21 @@ class HttpApp:
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
         self._paths = {path.rstrip("/") or "/", path.rstrip("/") + "/"}
-        self._routes = {route.path: route for route in routes}
+        self._custom = CustomPaths(routes)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
         self._probes = Probes(lambda: self.state, boot=self.boot)
         self._open = 0
         self._all_closed = trio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI 3: HTTP and lifespan."""
+        """ASGI 3: HTTP and lifespan; WebSockets are refused."""
         if scope["type"] == "lifespan":
             await serve_lifespan(self, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # Before it is accepted, a close is the server's 403 (ASGI WebSocket).
+            await send({"type": "websocket.close"})
         else:
             raise NotImplementedError(f"ASGI {scope['type']} is not served")
 
@@ -106,10 +109,10 @@ class HttpApp:
         path = _local_path(scope)
         if path in self._paths:
             await self._mcp(HttpExchange(scope, receive, send))
-        elif path in Probes.paths and path not in self._routes:
+        elif path in Probes.paths and path not in self._custom:
             await self._probes.answer(path, send)
-        elif path in self._routes:
-            await self._routes[path](scope, receive, send)
+        elif path in self._custom:
+            await self._custom.answer(path, scope, receive, send)
         else:
             await self._elsewhere(path, scope, receive, send)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,30 +10,43 @@ from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.http.request import ASGIApp, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import send_empty, send_json
 
-__all__ = ["CustomRoute", "Mount", "RouteHandler", "RouteResponse"]
+__all__ = ["CustomPaths", "CustomRoute", "Mount", "RouteHandler", "RouteResponse"]
 
 RouteAnswer: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | ASGIApp | None"
 RouteResponse: TypeAlias = "RouteAnswer | tuple[int, RouteAnswer]"
-"""Text, bytes, JSON, any of them behind a status, None for 204, or an ASGI response such as Starlette's."""
+"""Text, bytes, JSON, any of them behind a status, None for no body (204), or an ASGI response such as Starlette's."""
 
 RouteHandler: TypeAlias = Callable[[HttpExchange], Awaitable[RouteResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class CustomRoute:
-    """One path of the user's own."""
+    """One handler of the user's own, for some methods of one path."""
 
     path: str
     methods: frozenset[str]
     handler: RouteHandler
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the handler and turn what it returns into a response; 405 for other methods."""
+
+class CustomPaths:
+    """The routes by path and method."""
+
+    def __init__(self, routes: Iterable[CustomRoute]) -> None:
+        self._handlers: dict[str, dict[str, RouteHandler]] = {}
+        for route in routes:
+            self._handlers.setdefault(route.path, {}).update(dict.fromkeys(route.methods, route.handler))
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._handlers
+
+    async def answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the handler and turn what it returns into a response; 405 for methods nobody handles."""
         exchange = HttpExchange(scope, receive, send)
-        method = "GET" if exchange.method == "HEAD" else exchange.method
-        if method not in self.methods:
-            return await send_empty(send, 405, [(b"allow", ", ".join(sorted(self.methods)).encode())])
-        await _respond(exchange, await self.handler(exchange))
+        handlers = self._handlers[path]
+        handler = handlers.get("GET" if exchange.method == "HEAD" else exchange.method)
+        if handler is None:
+            return await send_empty(send, 405, [(b"allow", ", ".join(sorted(handlers)).encode())])
+        await _respond(exchange, await handler(exchange))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,9 @@ class Mount:
 
 
 async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:
-    status, answer = response if isinstance(response, tuple) else (200, response)
+    status, answer = response if isinstance(response, tuple) else (204 if response is None else 200, response)
     if answer is None:
-        return await send_empty(exchange.send, 204, [])
+        return await send_empty(exchange.send, status, [])
     if isinstance(answer, str | bytes):
         return await _send_text(exchange.send, status, answer)
     if isinstance(answer, dict | list):

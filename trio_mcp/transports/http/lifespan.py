@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import trio
 
+from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Send
 
 __all__ = ["MountFailed", "lifespan_of", "serve_lifespan"]
+
+logger = logging.getLogger("trio_mcp.http")
 
 SHUTDOWN_SECONDS = 5.0
 """How long a mounted app may take to clean up."""
@@ -33,11 +37,25 @@ async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
     if app.is_running:
         await send({"type": "lifespan.startup.complete"})
         await receive()
-    else:
+    elif not await _run(app, receive, send):
+        return
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _run(app: _Runnable, receive: Receive, send: Send) -> bool:
+    """Whether the app started. A server that is not told of a failure takes the app for one without a lifespan, and serves it."""
+    started = False
+    try:
         async with app.running():
+            started = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+    except Exception as crash:  # the user's lifespan may raise anything; the server decides what becomes of the process
+        if started:
+            raise
+        event(logger, logging.ERROR, "startup failed", error=crash)
+        await send({"type": "lifespan.startup.failed", "message": "; ".join(leaf_lines(crash))})
+    return started
 
 
 @asynccontextmanager

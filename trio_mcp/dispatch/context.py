@@ -77,6 +77,12 @@ class Context(HandlerContext):
         return None if self._call.session is None else self._call.session.face
 
     @property
+    def meta(self) -> dict[str, Any]:
+        """The request's `_meta`: `traceparent`, `progressToken` and whatever else its client sent; {} without one."""
+        meta = self._call.params.get("_meta")
+        return meta if isinstance(meta, dict) else {}
+
+    @property
     def lifespan_context(self) -> Any:
         """What the server's `lifespan=` yielded."""
         return self._call.service.lifespan_context

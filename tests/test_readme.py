@@ -16,6 +16,8 @@ from trio_mcp.cli.app import app
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 from trio_mcp.serving.explain import describe
+from trio_mcp.testing import asgi_client
+from trio_mcp.transports.http.lifespan import lifespan_of
 
 REPOSITORY = README.parent
 PAGES = [
@@ -98,6 +100,16 @@ async def test_the_readme_s_test_passes(autojump_clock: MockClock) -> None:
     exec(compile(python_of(README), README, "exec", dont_inherit=True), names)
     for mode in ("legacy", "auto"):
         await names["test_add"](mode)
+
+
+async def test_the_readme_s_mounted_app_is_ready_below_its_prefix() -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(python_of(README), README, "exec", dont_inherit=True), names)
+    site = names["site"]
+    async with lifespan_of(site), asgi_client(site) as client:
+        exchange = client.start("GET", "/tools/readyz", [("host", "localhost")])
+        assert await exchange.head() == 200
+        assert (await exchange.json())["status"] == "ready"
 
 
 def first_server() -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -47,7 +47,7 @@ JSON = "application/json"
 SSE = "text/event-stream"
 HOST = "127.0.0.1:8000"
 
-Headers = dict[str, str | None]
+Headers = Mapping[str, str | None]
 """Header names to values; None takes a default away."""
 
 Pairs = list[tuple[str, str]]
@@ -202,7 +202,7 @@ class SessionClient:
         self.id = id
         self.oracle = oracle
         self.ids = count(1)
-        self.headers: Headers = {"mcp-session-id": id, **headers}
+        self.headers: dict[str, str | None] = {"mcp-session-id": id, **headers}
         if version > "2025-03-26":
             self.headers["mcp-protocol-version"] = version
 
@@ -281,7 +281,7 @@ class ModernClient:
 
     def headers(self, method: str, params: dict[str, Any]) -> Headers:
         """What mirrors the body."""
-        headers: Headers = {"mcp-protocol-version": MODERN, "mcp-method": method, **self._headers}
+        headers: dict[str, str | None] = {"mcp-protocol-version": MODERN, "mcp-method": method, **self._headers}
         known = METHODS.get(method)
         if known is not None and known.name_param is not None and isinstance(params.get(known.name_param), str):
             headers["mcp-name"] = params[known.name_param]

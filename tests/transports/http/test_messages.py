@@ -123,7 +123,9 @@ async def _never_a_session(wire: Wire, exchange_body: Any) -> None:
 @pytest.mark.requirement("S1", "weak-minted-ids")
 async def test_only_a_successful_initialize_mints_a_session() -> None:
     async with serving(MCPServer("test")) as wire:
-        for body in (b"?", PING, [], request(1, "initialize"), request(1, "initialize", {"protocolVersion": 5})):
+        half = request(1, "initialize", {"protocolVersion": 5})
+        bodies: list[Any] = [b"?", PING, [], request(1, "initialize"), half]
+        for body in bodies:
             await _never_a_session(wire, body)
         for method in ("GET", "DELETE", "PUT"):
             exchange = wire.start(method, {"accept": "text/event-stream"})

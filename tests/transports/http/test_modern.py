@@ -368,7 +368,8 @@ async def test_a_notification_is_accepted_and_has_no_effect(mcp: MCPServer, meth
 @pytest.mark.requirement("J11", "H6")
 async def test_a_posted_response_is_refused(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
-        for content in ({"result": {}}, {"error": {"code": 1, "message": "x"}}):
+        contents: list[dict[str, Any]] = [{"result": {}}, {"error": {"code": 1, "message": "x"}}]
+        for content in contents:
             exchange = wire.post({"jsonrpc": "2.0", "id": 1, **content}, {"mcp-protocol-version": MODERN})
             assert await exchange.head() == 400
             assert (await exchange.json())["error"]["code"] == -32600

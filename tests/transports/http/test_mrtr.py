@@ -92,7 +92,7 @@ def answered(round: dict[str, Any], *answers: Any) -> dict[str, Any]:
 async def test_a_handler_asks_twice_and_gets_both_answers(mcp: MCPServer, runs: list[str]) -> None:
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)
-        params = {"name": "order", "arguments": {"item": "shoe"}}
+        params: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}}
         first = await ask(client)
         ((key, asked),) = first["inputRequests"].items()
         assert set(asked) == {"method", "params"}
@@ -109,7 +109,7 @@ async def test_a_handler_asks_twice_and_gets_both_answers(mcp: MCPServer, runs: 
 
 @pytest.mark.requirement("R6", "P5")
 async def test_the_retry_may_reach_another_server_that_shares_the_secret(mcp: MCPServer) -> None:
-    params = {"name": "order", "arguments": {"item": "shoe"}}
+    params: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}}
     async with serving(mcp, secrets=[b"shared"]) as wire:
         first = await ask(wire.modern(ABLE))
     async with serving(mcp, secrets=[b"new", b"shared"]) as wire:
@@ -127,7 +127,7 @@ async def test_a_no_is_an_answer(mcp: MCPServer, action: str) -> None:
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)
         first = await ask(client)
-        params = {"name": "order", "arguments": {"item": "shoe"}, **answered(first, {"action": action})}
+        params: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}, **answered(first, {"action": action})}
         assert (await client.start("tools/call", params).result())["content"][0]["text"] == "no shoe"
 
 
@@ -164,7 +164,7 @@ async def test_malformed_answers_are_refused(mcp: MCPServer, responses: Any) -> 
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)
         first = await ask(client)
-        params = {"name": "order", "arguments": {"item": "shoe"}, "inputResponses": responses}
+        params: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}, "inputResponses": responses}
         exchange = client.start("tools/call", {**params, "requestState": first["requestState"]})
         assert await exchange.head() == 400
         assert (await exchange.error())["code"] == -32602
@@ -195,7 +195,7 @@ async def test_a_state_is_good_for_its_request_alone(mcp: MCPServer) -> None:
     async with serving(mcp, authenticate=two_users) as wire:
         alice = wire.modern(ABLE, headers={"authorization": "Bearer alice"})
         bob = wire.modern(ABLE, headers={"authorization": "Bearer bob"})
-        given = {"name": "order", "arguments": {"item": "shoe"}}
+        given: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}}
         first = await ask(alice)
         retry = answered(first, ACCEPTED)
         others: list[tuple[ModernClient, str, dict[str, Any]]] = [
@@ -217,7 +217,7 @@ async def test_a_state_expires(mcp: MCPServer, monkeypatch: pytest.MonkeyPatch) 
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)
         first = await ask(client)
-        params = {"name": "order", "arguments": {"item": "shoe"}, **answered(first, ACCEPTED)}
+        params: dict[str, Any] = {"name": "order", "arguments": {"item": "shoe"}, **answered(first, ACCEPTED)}
         now += 60
         await ask(client, **params)
         now += 1

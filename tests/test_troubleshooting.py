@@ -190,7 +190,7 @@ COMMANDS: list[tuple[list[str], dict[str, str]]] = [
 ]
 
 
-def taken(*_: object, **__: object) -> None:
+async def taken(*_: object, **__: object) -> None:
     raise OSError(EADDRINUSE, os.strerror(EADDRINUSE))
 
 
@@ -238,7 +238,7 @@ async def test_every_quoted_message_of_a_running_server_is_one_it_says(
 def test_every_quoted_message_of_a_command_is_one_it_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, undisturbed: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("trio_mcp.serving.node.serve", taken)
+    monkeypatch.setattr("trio_mcp.serving.listening.open_listeners", taken)
     monkeypatch.setattr("trio_mcp.serving.launch.find_spec", lambda name: None)
     for argv, environment in COMMANDS:
         with pytest.MonkeyPatch.context() as patch:

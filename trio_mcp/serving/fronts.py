@@ -7,9 +7,10 @@ from typing import Protocol
 
 import trio
 
+from trio_mcp.serving.listening import listen
 from trio_mcp.serving.settings import Settings
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.listener import Limits, open_listeners, serve
+from trio_mcp.transports.listener import Limits, serve
 
 __all__ = ["Front", "open_front"]
 
@@ -27,8 +28,8 @@ class Front(Protocol):
 
 
 async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
-    """Listen and serve in `nursery`; raises OSError when an address cannot be had."""
-    listeners = await open_listeners(settings.binds)
+    """Listen and serve in `nursery`; raises CannotListen."""
+    listeners = await listen(settings.binds)
     urls = [_url(listener.socket, settings) for listener in listeners]
     if settings.server == "hypercorn":
         from trio_mcp.serving.hypercorn_front import HypercornFront

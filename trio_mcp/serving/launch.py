@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import sys
 from functools import partial
 from importlib.util import find_spec
@@ -27,12 +25,6 @@ logger = logging.getLogger("trio_mcp.serving")
 
 Transport: TypeAlias = Literal["stdio", "http"]
 
-_NEXT_STEP = {
-    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
-    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
-    errno.EACCES: "Ports below 1024, and some folders, need more rights",
-}
-
 
 def launch(server: MCPServer, transport: Transport, settings: Settings) -> int:
     """Serve until stopped; the exit code. Raises McpError when the server cannot be served as asked."""
@@ -52,20 +44,12 @@ def _over_http(server: MCPServer, settings: Settings) -> int:
     ready = partial(_announce, server, settings)
     try:
         return trio.run(partial(serve, server, settings, announce=ready, interactive=sys.stderr.isatty()))
-    except (OSError, ExceptionGroup) as error:
-        problem = _cannot_listen(error, settings)
-        if problem is None:
+    except ExceptionGroup as group:
+        (cause, *more) = leaves(group)
+        if more or not isinstance(cause, McpError):
             raise
-        raise problem from error
-
-
-def _cannot_listen(error: BaseException, settings: Settings) -> McpError | None:
-    """The error in words when an address could not be had, None when it is about something else."""
-    places = ", ".join([*settings.binds, *([settings.admin_bind] if settings.admin_bind else [])])
-    for leaf in leaves(error):
-        if isinstance(leaf, OSError) and leaf.errno in _NEXT_STEP:
-            return McpError(f"cannot listen on {places}: {os.strerror(leaf.errno).lower()}. {_NEXT_STEP[leaf.errno]}")
-    return None
+        # What we foresaw is told by itself: the nurseries it passed through are of no interest.
+        raise cause from group
 
 
 def _start_logs(settings: Settings) -> None:

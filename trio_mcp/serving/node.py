@@ -13,11 +13,11 @@ from trio_mcp.serving.admin import AdminApp
 from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.fronts import open_front
+from trio_mcp.serving.listening import listen
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.vitals import watch_vitals
 from trio_mcp.serving.wiring import build_app
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.listener import open_listeners
 from trio_mcp.transports.listener import serve as serve_asgi
 
 __all__ = ["serve"]
@@ -38,7 +38,7 @@ async def serve(
 ) -> int:
     """Serve over HTTP until SIGTERM, SIGINT or the admin's drain; the exit code: 0, or 128 + n for a second signal n.
 
-    `announce` is called with the URLs once they answer. Raises OSError when an address cannot be had.
+    `announce` is called with the URLs once they answer. Raises CannotListen, in a group.
     """
     app = build_app(server, settings)
     asked_to_drain = trio.Event()
@@ -59,7 +59,7 @@ async def serve(
 
 async def _open_admin(nursery: trio.Nursery, app: HttpApp, settings: Settings, drain_asked: trio.Event) -> None:
     if settings.admin_bind is not None:
-        listeners = await open_listeners([settings.admin_bind])
+        listeners = await listen([settings.admin_bind])
         await nursery.start(serve_asgi, AdminApp(app, drain_asked), listeners)
 
 

@@ -264,6 +264,7 @@ async def test_a_cleanup_that_fails_in_a_nursery_while_cancelled_costs_that_call
     async def parent() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child)
+            nursery.start_soon(trio.sleep_forever)
 
     desk = Desk(mcp)
     await ended(desk.call("tools/call", {"name": "parent"}), Ending.CANCELLED)

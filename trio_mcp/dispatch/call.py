@@ -104,7 +104,8 @@ class Call:
     answers: dict[str, Any] | None = None
     bound_to: bytes = b""
     """What a retry must repeat, noted before the handler could change it."""
-    asked: int = 0
+    keys: set[str] = field(default_factory=set)
+    """Of the questions asked in this run."""
     progress: float | None = None
 
     @property

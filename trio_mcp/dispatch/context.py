@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.elicitation import Elicited, Form
+from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.reading import read
 from trio_mcp.features.signature import HandlerContext
@@ -172,11 +172,7 @@ class Context(HandlerContext):
         params = {"mode": "url", "message": message, "url": url}
         if not self._call.modern:
             params["elicitationId"] = secrets.token_urlsafe(16)
-        result = await ask(self._call, "elicitation/create", params, key)
-        action = result.get("action")
-        if action not in {"accept", "decline", "cancel"}:
-            raise InvalidAnswer("The answer to an elicitation needs an action: accept, decline or cancel")
-        return Elicited(str(action))
+        return Elicited(read_action(await ask(self._call, "elicitation/create", params, key)))
 
     async def sample(
         self,

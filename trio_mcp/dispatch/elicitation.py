@@ -8,12 +8,14 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from trio_mcp.dispatch.questions import InvalidAnswer
+from trio_mcp.protocol.errors import NoBackChannel
 from trio_mcp.protocol.versions import V2025_11_25
 
-__all__ = ["Elicited", "Form"]
+__all__ = ["Elicited", "Form", "read_action"]
 
 _PRIMITIVE = {"string", "number", "integer", "boolean"}
-_ACTIONS = {"accept", "decline", "cancel"}
+_FORMATS = {"email", "uri", "date", "date-time"}
+_ACTIONS = ("accept", "decline", "cancel")
 
 T = TypeVar("T")
 
@@ -36,6 +38,14 @@ class Elicited(Generic[T]):
         return self.data
 
 
+def read_action(result: dict[str, Any]) -> str:
+    """What the user did; raises InvalidAnswer."""
+    action = result.get("action")
+    if action not in _ACTIONS:
+        raise InvalidAnswer("The answer to an elicitation needs an action: accept, decline or cancel")
+    return str(action)
+
+
 class Form:
     """A flat object of primitive fields, from a pydantic model or a JSON Schema."""
 
@@ -45,20 +55,15 @@ class Form:
         _require_flat(self.schema)
 
     def for_version(self, version: str) -> dict[str, Any]:
-        """The requested schema; before 2025-11-25 only booleans had defaults."""
+        """The requested schema; raises NoBackChannel for what a version cannot ask."""
         if version >= V2025_11_25:
             return self.schema
-        properties = {
-            name: field if field.get("type") == "boolean" else {k: v for k, v in field.items() if k != "default"}
-            for name, field in self.schema["properties"].items()
-        }
+        properties = {name: _of_2025_06_18(name, field) for name, field in self.schema["properties"].items()}
         return {**self.schema, "properties": properties}
 
     def read(self, result: dict[str, Any]) -> Elicited[Any]:
         """Check the client's ElicitResult; raises InvalidAnswer."""
-        action = result.get("action")
-        if action not in _ACTIONS:
-            raise InvalidAnswer("The answer to an elicitation needs an action: accept, decline or cancel")
+        action = read_action(result)
         if action != "accept":
             return Elicited(action)
         content = result.get("content", {})
@@ -76,6 +81,18 @@ class Form:
         if fault is not None:
             raise InvalidAnswer(f"The form was not filled in as asked: {fault.message}")
         return content
+
+
+def _of_2025_06_18(name: str, field: dict[str, Any]) -> dict[str, Any]:
+    """Titles of choices had a list of their own, only booleans had defaults, and one choice was all one could make."""
+    if field.get("type") == "array":
+        raise NoBackChannel(f"A client of 2025-06-18 cannot be asked for several choices: {name}")
+    choices = field.get("oneOf")
+    if choices is not None:
+        titles = [choice.get("title", choice["const"]) for choice in choices]
+        field = {**field, "enum": [choice["const"] for choice in choices], "enumNames": titles}
+    dropped = {"oneOf"} if field.get("type") == "boolean" else {"oneOf", "default"}
+    return {member: value for member, value in field.items() if member not in dropped}
 
 
 def _first(error: ValidationError) -> str:
@@ -105,6 +122,9 @@ def _inline(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         field = {**definitions[field.pop("$ref").rsplit("/", 1)[1]], **field}
     if field.get("default", ...) is None:
         del field["default"]
+    if field.get("format") not in _FORMATS:
+        # Pydantic has more of them than clients know; the model checks the answer.
+        field.pop("format", None)
     return field
 
 
@@ -113,7 +133,7 @@ def _require_flat(schema: dict[str, Any]) -> None:
     if schema.get("type") != "object" or not isinstance(properties, dict):
         raise TypeError("A form is an object schema with properties")
     for name, field in properties.items():
-        if field.get("type") not in _PRIMITIVE and not _is_choice(field):
+        if not isinstance(field, dict) or not (field.get("type") in _PRIMITIVE or _is_choice(field)):
             raise TypeError(f"A form has only text, number, boolean and choice fields; {name!r} is none of them")
 
 

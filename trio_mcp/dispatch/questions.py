@@ -32,11 +32,14 @@ async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) 
     """The client's result object; raises ClientCallError, or ends the call to come back with the answer."""
     if call.finished:
         raise NoBackChannel(f"{method} belongs to a request, and that one is answered")
-    call.asked += 1
+    key = key or f"q{len(call.keys) + 1}"
+    if key in call.keys:
+        raise ValueError(f"Two questions have the key {key!r}: give each its own key=")
+    call.keys.add(key)
     if not call.modern:
         result = await call.outbox.ask(method, params)
     else:
-        result = await _from_retry(call, method, params, key or f"q{call.asked}")
+        result = await _from_retry(call, method, params, key)
     if not isinstance(result, dict):
         raise InvalidAnswer(f"The client answered {method} with something that is not an object")
     return result
@@ -67,8 +70,6 @@ async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str)
     if key in answers:
         await trio.lowlevel.checkpoint()
         return answers[key]
-    if key in call.questions:
-        raise ClientCallError(f"Two questions have the key {key!r}: give each its own key=")
     # Encoded here, where what JSON has no place for is the handler's own error.
     call.questions[key] = Raw(encode({"method": method, "params": params}))
     await _end_round(call)

@@ -1,0 +1,155 @@
+"""Forms: what may be asked, how each version is asked, and whether the answer fills it in."""
+
+from __future__ import annotations
+
+from datetime import date, time
+from enum import Enum
+from typing import Any, Literal
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, Field
+
+from trio_mcp.dispatch.elicitation import Elicited, Form
+from trio_mcp.dispatch.questions import InvalidAnswer
+from trio_mcp.protocol.errors import NoBackChannel
+
+
+class Size(Enum):
+    """Choices."""
+
+    SMALL = "s"
+    LARGE = "l"
+
+
+class Order(BaseModel):
+    """A form with every kind of field."""
+
+    name: str = Field(min_length=2, description="who", title="Name")
+    count: int = Field(default=1, ge=1, le=9)
+    price: float = 0.5
+    gift: bool = True
+    size: Size = Size.SMALL
+    colour: Literal["red", "blue"] = "red"
+    day: date | None = None
+    hour: time | None = None
+    key: UUID | None = None
+
+
+TITLED = {"type": "string", "oneOf": [{"const": "s", "title": "Small"}, {"const": "l"}], "default": "s"}
+SEVERAL = {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}}
+
+
+def with_fields(**fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields}
+
+
+def test_a_model_becomes_a_flat_schema_without_references() -> None:
+    assert Form(Order).for_version("2025-11-25") == {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "minLength": 2, "description": "who", "title": "Name"},
+            "count": {"type": "integer", "minimum": 1, "maximum": 9, "default": 1, "title": "Count"},
+            "price": {"type": "number", "default": 0.5, "title": "Price"},
+            "gift": {"type": "boolean", "default": True, "title": "Gift"},
+            "size": {"type": "string", "enum": ["s", "l"], "title": "Size", "description": "Choices.", "default": "s"},
+            "colour": {"type": "string", "enum": ["red", "blue"], "default": "red", "title": "Colour"},
+            "day": {"type": "string", "format": "date", "title": "Day"},
+            "hour": {"type": "string", "title": "Hour"},
+            "key": {"type": "string", "title": "Key"},
+        },
+    }
+
+
+def test_2025_06_18_has_defaults_for_booleans_only() -> None:
+    fields = Form(Order).for_version("2025-06-18")["properties"]
+    assert [name for name, field in fields.items() if "default" in field] == ["gift"]
+
+
+def test_2025_06_18_has_titles_of_choices_in_a_list_of_their_own() -> None:
+    form = Form(with_fields(size=TITLED))
+    assert form.for_version("2025-11-25")["properties"]["size"] == TITLED
+    assert form.for_version("2025-06-18")["properties"]["size"] == {
+        "type": "string",
+        "enum": ["s", "l"],
+        "enumNames": ["Small", "l"],
+    }
+
+
+def test_2025_06_18_cannot_be_asked_for_several_choices() -> None:
+    form = Form(with_fields(tags=SEVERAL))
+    assert form.for_version("2026-07-28")["properties"]["tags"] == SEVERAL
+    with pytest.raises(NoBackChannel, match="tags"):
+        form.for_version("2025-06-18")
+
+
+class Nested(BaseModel):
+    """Not flat."""
+
+    order: Order
+
+
+class Many(BaseModel):
+    """Not flat either."""
+
+    orders: list[Order]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        Nested,
+        Many,
+        {},
+        {"type": "string"},
+        {"type": "object"},
+        {"type": "object", "properties": []},
+        with_fields(a={"type": "object"}),
+        with_fields(a={"type": "array", "items": {"type": "string"}}),
+        with_fields(a={}),
+        with_fields(a=True),
+    ],
+)
+def test_a_form_that_is_not_flat_is_refused_before_anybody_is_asked(schema: Any) -> None:
+    with pytest.raises(TypeError):
+        Form(schema)
+
+
+def test_an_accepted_model_is_an_instance() -> None:
+    answer = Form(Order).read({"action": "accept", "content": {"name": "ann", "size": "l"}})
+    assert answer == Elicited("accept", Order(name="ann", size=Size.LARGE))
+    assert answer.accepted
+    assert answer.content is answer.data
+
+
+def test_an_accepted_schema_is_its_content() -> None:
+    form = Form({**with_fields(a={"type": "integer"}), "required": ["a"]})
+    assert form.read({"action": "accept", "content": {"a": 1}}).data == {"a": 1}
+
+
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+def test_a_refusal_needs_no_content(action: str) -> None:
+    answer = Form(Order).read({"action": action})
+    assert (answer.action, answer.data, answer.accepted) == (action, None, False)
+
+
+@pytest.mark.parametrize("result", [{}, {"action": "maybe"}, {"action": None}, {"action": []}])
+def test_an_answer_without_an_action_is_invalid(result: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAnswer, match="action"):
+        Form(with_fields()).read(result)
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], {}, {"name": "x"}, {"name": "ann", "count": 10}, {"name": "ann", "size": "m"}]
+)
+def test_content_that_does_not_fill_in_the_form_is_invalid_for_a_model(content: Any) -> None:
+    with pytest.raises(InvalidAnswer, match="not filled in"):
+        Form(Order).read({"action": "accept", "content": content})
+
+
+@pytest.mark.parametrize("content", [None, [], {}, {"a": "1"}])
+def test_content_that_does_not_fill_in_the_form_is_invalid_for_a_schema(content: Any) -> None:
+    form = Form({**with_fields(a={"type": "integer"}), "required": ["a"]})
+    with pytest.raises(InvalidAnswer, match="not filled in"):
+        form.read({"action": "accept", "content": content})

@@ -158,7 +158,7 @@ class MCPServer:
         return _decorate(fn, lambda f, name: self.registry.add_prompt(f, name=name, **options))
 
     def completion(self, ref: str, argument: str) -> Callable[[F], F]:
-        """Register what completes `argument` of the prompt or resource template `ref`: `(value[, context]) -> list[str]`."""
+        """Register what completes `argument` of the prompt or resource template `ref`: `(value)` or `(value, arguments)`."""
 
         def register(fn: F) -> F:
             self.registry.completions.add(ref, argument, fn)

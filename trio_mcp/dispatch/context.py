@@ -68,7 +68,7 @@ class Context(HandlerContext):
 
     @property
     def headers(self) -> Any:
-        """The HTTP request's headers, `{lower-case name: value}`; None on stdio."""
+        """The HTTP request's headers, `{b"lower-case-name": b"value"}`; None on stdio."""
         return self._call.headers
 
     @property

@@ -17,7 +17,7 @@ from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
 from trio_mcp.transports.http.request import HttpExchange, Send
 from trio_mcp.transports.http.responses import HeaderList, send_empty, send_json
 
-__all__ = ["Pace", "StreamHead", "send_answer", "stream", "whole_answer"]
+__all__ = ["EventStream", "Pace", "StreamHead", "send_answer", "whole_answer"]
 
 _CHUNK_BYTES = 64 * 1024
 """The write deadline is per chunk: a slow but living reader makes progress."""
@@ -66,22 +66,85 @@ async def send_answer(send: Send, answer: Answer, headers: HeaderList) -> None:
         await send_empty(send, 202, headers)
 
 
-async def stream(exchange: HttpExchange, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList) -> None:
-    """Write events until there are no more for this reader; ends the response cleanly."""
-    await exchange.send({"type": "http.response.start", "status": 200, "headers": [*_HEAD, *headers]})
-    opening = _opening(reader, head, pace)
-    if reader.waits:
-        await _write(exchange, opening, pace)
-        opening = b""
-    # Not all streams in one tick: the first silence is cut at a random point.
-    silence = pace.keep_alive * random.uniform(0.3, 1.0)
-    while batch := await _next(exchange, reader, silence, pace):
-        if await _write_batch(exchange, reader, batch, head, pace, opening):
-            return
-        opening = b""
-        silence = pace.keep_alive
-    farewell = retry(jittered(pace.retry)) if reader.closed and head.id_prefix is not None else b""
-    await _write(exchange, opening + farewell, pace, more=False)
+class EventStream:
+    """Writes one reader's events; a `run` that was cancelled between two writes can be run again, and goes on."""
+
+    __slots__ = ("_begun", "_exchange", "_head", "_headers", "_opening", "_pace", "_reader", "over", "torn")
+
+    def __init__(
+        self, exchange: HttpExchange, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList
+    ) -> None:
+        self._exchange = exchange
+        self._reader = reader
+        self._head = head
+        self._pace = pace
+        self._headers = headers
+        self._opening = b""
+        self._begun = False
+        self.over = False
+        self.torn = False
+        """A write was cut short: nothing that follows would make sense to the client."""
+
+    async def run(self) -> None:
+        """Until there is no more for this reader; ends the response cleanly."""
+        if not self._begun:
+            await self._open()
+        # Not all streams in one tick: the first silence is cut at a random point.
+        silence = self._pace.keep_alive * random.uniform(0.3, 1.0)
+        while batch := await self._next(silence):
+            if await self._write_batch(batch):
+                return
+            silence = self._pace.keep_alive
+        farewell = b""
+        if self._reader.closed and self._head.id_prefix is not None:
+            farewell = retry(jittered(self._pace.retry))
+        await self._write(farewell, more=False)
+
+    async def _open(self) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": [*_HEAD, *self._headers]}
+        self._begun = True
+        await self._exchange.send(start)
+        self._opening = _opening(self._reader, self._head, self._pace)
+        if self._reader.waits:
+            await self._write(b"")
+
+    async def _next(self, silence: float) -> list[Entry]:
+        if not self._reader.waits:
+            return await self._reader.batch()
+        while True:
+            with trio.move_on_after(silence):
+                return await self._reader.batch()
+            await self._write(COMMENT)
+            silence = self._pace.keep_alive
+
+    async def _write_batch(self, batch: list[Entry]) -> bool:
+        """True when it was the last there will be, and the response is complete."""
+        pending: list[bytes] = []
+        size, last = 0, False
+        prefix = self._head.id_prefix
+        for entry in batch:
+            pending.append(event(entry.data, None if prefix is None else f"{prefix}{entry.n}"))
+            size += len(pending[-1])
+            last = entry is batch[-1] and self._reader.ends_with(entry)
+            if size >= _CHUNK_BYTES or entry is batch[-1]:
+                await self._write(b"".join(pending), more=not last)
+                self._reader.wrote(entry)
+                pending.clear()
+                size = 0
+        return last
+
+    async def _write(self, data: bytes, *, more: bool = True) -> None:
+        message = {"type": "http.response.body", "body": self._opening + data, "more_body": more}
+        self.torn = True
+        if self._exchange.writes_have_deadlines:
+            await self._exchange.send(message)
+        else:
+            # Raises TooSlowError: other servers have no deadline of their own.
+            with trio.fail_after(self._pace.write_timeout):
+                await self._exchange.send(message)
+        self.torn = False
+        self.over = not more
+        self._opening = b""
 
 
 def jittered(milliseconds: int) -> int:
@@ -93,40 +156,3 @@ def _opening(reader: Reader, head: StreamHead, pace: Pace) -> bytes:
     if head.mark is not None:
         return COMMENT + priming(f"{head.id_prefix}{reader.cursor}{head.mark}", pace.retry)
     return COMMENT
-
-
-async def _next(exchange: HttpExchange, reader: Reader, silence: float, pace: Pace) -> list[Entry]:
-    if not reader.waits:
-        return await reader.batch()
-    while True:
-        with trio.move_on_after(silence):
-            return await reader.batch()
-        await _write(exchange, COMMENT, pace)
-        silence = pace.keep_alive
-
-
-async def _write_batch(
-    exchange: HttpExchange, reader: Reader, batch: list[Entry], head: StreamHead, pace: Pace, opening: bytes
-) -> bool:
-    """Write it behind `opening`; True when it was the last there will be, and the response is complete."""
-    pending = [opening]
-    size, last = 0, False
-    for entry in batch:
-        pending.append(event(entry.data, None if head.id_prefix is None else f"{head.id_prefix}{entry.n}"))
-        size += len(pending[-1])
-        last = entry is batch[-1] and reader.ends_with(entry)
-        if size >= _CHUNK_BYTES or entry is batch[-1]:
-            await _write(exchange, b"".join(pending), pace, more=not last)
-            reader.wrote(entry)
-            pending.clear()
-            size = 0
-    return last
-
-
-async def _write(exchange: HttpExchange, data: bytes, pace: Pace, *, more: bool = True) -> None:
-    message = {"type": "http.response.body", "body": data, "more_body": more}
-    if exchange.writes_have_deadlines:
-        return await exchange.send(message)
-    # Raises TooSlowError: other servers have no deadline of their own.
-    with trio.fail_after(pace.write_timeout):
-        await exchange.send(message)

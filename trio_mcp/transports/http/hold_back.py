@@ -17,10 +17,10 @@ class Ticket:
 
     __slots__ = ("_when_overdue", "due", "overdue")
 
-    def __init__(self, due: float, when_overdue: Callable[[], None]) -> None:
+    def __init__(self, due: float, when_overdue: Callable[[], object]) -> None:
         self.due = due
         self.overdue = False
-        self._when_overdue: Callable[[], None] | None = when_overdue
+        self._when_overdue: Callable[[], object] | None = when_overdue
 
     def ring(self) -> None:
         """Time is up."""
@@ -55,7 +55,7 @@ class HoldBack:
             while self._waiting and self._waiting[0].due <= now:
                 self._waiting.popleft().ring()
 
-    def begin(self, when_overdue: Callable[[], None]) -> Ticket:
+    def begin(self, when_overdue: Callable[[], object]) -> Ticket:
         """Have `when_overdue` called once the time is up, unless the ticket is released before."""
         ticket = Ticket(trio.current_time() + self._seconds, when_overdue)
         if not self._waiting:

@@ -36,7 +36,7 @@ from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.streams import EventId
 from trio_mcp.streams.event_log import Budget, EventLog
-from trio_mcp.transports.http.event_stream import Pace, StreamHead, send_answer, stream, whole_answer
+from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
 from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.request import HttpExchange
@@ -190,7 +190,7 @@ class LegacyFront:
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
-                await stream(exchange, log.open_reader(after), head, self._pace, headers)
+                await EventStream(exchange, log.open_reader(after), head, self._pace, headers).run()
         finally:
             self._service.metrics.stream_closed(kind)
             session.release()
@@ -200,7 +200,7 @@ class LegacyFront:
             return await send_json(exchange.send, 200, body, headers)
         log = EventLog(Budget(), expected=1)
         log.finish(body, 200)
-        await stream(exchange, log.open_reader(), StreamHead(), self._pace, headers)
+        await EventStream(exchange, log.open_reader(), StreamHead(), self._pace, headers).run()
 
     async def _send_not_found(
         self,

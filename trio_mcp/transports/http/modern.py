@@ -7,30 +7,25 @@ exchange's task ─▶ handler ─▶ done before anything was said ─▶ JSON
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
-
 import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Call, Client
-from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.dispatcher import answer
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.errors import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
-    NoBackChannel,
     ProtocolError,
     RemoteProtocolError,
     http_status,
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
-from trio_mcp.streams.event_log import Budget, EventLog, Kind, Overflow
-from trio_mcp.transports.http.event_stream import Pace, StreamHead, send_answer, stream
-from trio_mcp.transports.http.gate import accepts, may_be_json
+from trio_mcp.transports.http.delivery import Delivery
+from trio_mcp.transports.http.event_stream import Pace
+from trio_mcp.transports.http.gate import accepts
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
 from trio_mcp.transports.http.request import HttpExchange
@@ -66,29 +61,31 @@ class ModernFront:
             return await send_error(exchange.send, status, fault, headers, request.id)
         takes_sse = accepts(exchange).sse and not (self._json_response and request.method != "subscriptions/listen")
         kind: StreamKind = "listen" if request.method == "subscriptions/listen" else "post"
-        log = EventLog(Budget(), expected=1)
         async with trio.open_nursery() as nursery:
-            delivery = _Delivery(nursery, partial(self._stream, exchange, log, kind, headers))
-            outbox = _ExchangeOutbox(log, delivery if takes_sse else None, self._service.options.write_timeout)
+            delivery = Delivery(exchange, nursery, self._pace, self._service.metrics, kind, headers, streams=takes_sse)
             watched = exchange.watch_client(nursery)
-            ticket = self._hold_back.begin(delivery.start) if takes_sse else None
+            ticket = self._hold_back.begin(delivery.open_stream) if takes_sse else None
             try:
-                await respond(self._call(exchange, request, envelope, who, outbox))
+                # The nursery's scope is the call's: whatever ends the call ends what it streams between two writes.
+                await answer(self._call(exchange, request, envelope, who, delivery, nursery.cancel_scope))
             finally:
                 # Also when the client has left: nothing may start in a nursery that is closed.
                 if ticket is not None:
                     ticket.release()
-            if takes_sse and (whole := log.answer()) is not None and not may_be_json(exchange, whole):
-                delivery.start()
-            await delivery.finished()
+            await delivery.written()
             if watched:
                 nursery.cancel_scope.cancel("the exchange is over")
-        answer = log.answer()
-        if answer is not None and not delivery.started:
-            await send_answer(exchange.send, answer, headers)
+        if not exchange.left:
+            await delivery.complete()
 
     def _call(
-        self, exchange: HttpExchange, request: Request, envelope: Envelope, who: Principal, outbox: _ExchangeOutbox
+        self,
+        exchange: HttpExchange,
+        request: Request,
+        envelope: Envelope,
+        who: Principal,
+        delivery: Delivery,
+        scope: trio.CancelScope,
     ) -> Call:
         return Call(
             self._service,
@@ -98,9 +95,10 @@ class ModernFront:
             envelope.version,
             who,
             Client(envelope.client_info, envelope.capabilities),
-            outbox,
+            delivery,
             log_level=envelope.log_level,
             headers=exchange.headers,
+            scope=scope,
         )
 
     def _admit(self, exchange: HttpExchange, request: Request) -> Envelope:
@@ -115,75 +113,3 @@ class ModernFront:
         if request.method == "tools/call":
             check_param_headers(exchange, request, self._service.registry)
         return envelope
-
-    async def _stream(self, exchange: HttpExchange, log: EventLog, kind: StreamKind, headers: HeaderList) -> None:
-        self._service.metrics.stream_opened(kind)
-        try:
-            await stream(exchange, log.open_reader(), StreamHead(), self._pace, headers)
-        finally:
-            self._service.metrics.stream_closed(kind)
-
-
-class _Delivery:
-    """The streaming child of an exchange, started when there is something to stream and not before."""
-
-    __slots__ = ("_done", "_nursery", "_stream", "started")
-
-    def __init__(self, nursery: trio.Nursery, stream: Callable[[], Awaitable[None]]) -> None:
-        self.started = False
-        self._nursery = nursery
-        self._stream = stream
-        self._done: trio.Event | None = None
-
-    def start(self) -> None:
-        """Start it, once."""
-        if not self.started:
-            self.started = True
-            self._done = trio.Event()
-            self._nursery.start_soon(self._run, self._done)
-
-    async def finished(self) -> None:
-        """Wait until all is written, if anything is."""
-        if self._done is not None:
-            await self._done.wait()
-
-    async def _run(self, done: trio.Event) -> None:
-        await self._stream()
-        done.set()
-
-
-class _ExchangeOutbox:
-    """The reader is the handler's own: a handler that sends waits until its client has read."""
-
-    __slots__ = ("_delivery", "_log", "_patience")
-
-    answers_cancelled = True
-
-    def __init__(self, log: EventLog, delivery: _Delivery | None, patience: float) -> None:
-        self._log = log
-        self._delivery = delivery
-        self._patience = patience
-
-    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        # A client that takes only JSON gets the reply; without a stream there is nowhere to put the rest.
-        if self._delivery is not None:
-            self._delivery.start()
-            self._log.append(data, kind, key)
-
-    def finish(self, body: bytes | None, status: int) -> None:
-        try:
-            self._log.finish(body or b"", status)
-        except Overflow:
-            self._log.end()
-
-    async def settle(self) -> None:
-        if self._delivery is not None:
-            await self._log.flushed(self._patience)
-        else:
-            await trio.lowlevel.checkpoint()
-
-    async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
-
-    def close_stream(self) -> None:
-        """Modern streams cannot be resumed."""

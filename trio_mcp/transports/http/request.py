@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -30,7 +31,7 @@ class ClientLeft(Exception):
 class HttpExchange:
     """One request and the way to answer it."""
 
-    __slots__ = ("headers", "method", "path", "receive", "scope", "send")
+    __slots__ = ("headers", "left", "method", "path", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -39,6 +40,8 @@ class HttpExchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.left = False
+        """The client disconnected, as far as anybody looked."""
 
     def header(self, name: bytes) -> str | None:
         """The value of a header, lower-case name; of several the last. Bytes outside ASCII are kept as Latin-1."""
@@ -88,7 +91,7 @@ class HttpExchange:
                 nursery.cancel_scope.cancel("the exchange is over")
         else:
             with trio.CancelScope() as scope:
-                self._told_at_once(scope.cancel)
+                self._told_at_once(partial(self._leave, scope))
                 yield
 
     def watch_client(self, nursery: trio.Nursery) -> bool:
@@ -96,7 +99,7 @@ class HttpExchange:
         if self._told_at_once is None:
             nursery.start_soon(self._watch, nursery.cancel_scope)
             return True
-        self._told_at_once(nursery.cancel_scope.cancel)
+        self._told_at_once(partial(self._leave, nursery.cancel_scope))
         return False
 
     @property
@@ -113,4 +116,8 @@ class HttpExchange:
     async def _watch(self, scope: trio.CancelScope) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        self._leave(scope)
+
+    def _leave(self, scope: trio.CancelScope) -> None:
+        self.left = True
         scope.cancel("the client disconnected")

@@ -51,11 +51,11 @@ class Hub:
         self._hooks = hooks
         self._directory = directory or MemoryDirectory()
         self._sessions: dict[str, Session] = {}
-        self._opening = 0
+        self._opening: set[str] = set()
         self._nursery: trio.Nursery | None = None
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._sessions) + sum(each not in self._sessions for each in self._opening)
 
     @property
     def sessions(self) -> list[Session]:
@@ -74,16 +74,16 @@ class Hub:
 
     async def open(self, offer: Offer, principal: Principal, *, standalone: EventLog | None = None) -> Session:
         """Start a session for a client's offer; raises TooManySessions. `standalone` is its own stream, where one exists."""
-        if self._nursery is None or len(self._sessions) + self._opening >= self._options.max_sessions:
+        if self._nursery is None or len(self) >= self._options.max_sessions:
             raise TooManySessions(f"This node serves at most {self._options.max_sessions} sessions")
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
         session = Session(self._new_id(), self._service, principal, client, version, standalone)
-        self._opening += 1
+        self._opening.add(session.id)
         try:
             await self._nursery.start(self._supervise, session)
         finally:
-            self._opening -= 1
+            self._opening.discard(session.id)
         return session
 
     async def find(self, session_id: str, principal: Principal) -> Session:
@@ -119,7 +119,9 @@ class Hub:
             await session.run(
                 partial(self._opened, session), self._options.session_idle_timeout, task_status=task_status
             )
-        except Exception as crash:  # the boundary of user tasks: background work and hooks
+        except* Exception as crash:
+            # The boundary of user tasks: background work and hooks. A star, for what fails while the server stops
+            # comes in a group with Cancelled, and must not stop it otherwise than it does.
             event(logger, logging.ERROR, "session crashed", session=session.short_id, error=crash)
         finally:
             leave()

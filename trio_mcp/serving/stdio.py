@@ -7,9 +7,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import trio
 
+from trio_mcp.dispatch.service import Service
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.settings import Settings
@@ -30,12 +32,17 @@ async def run_stdio(server: MCPServer, settings: Settings) -> int:
     with _protocol_streams() as (stdin, stdout), ExitStack() as last_resort:
         async with running(server.lifespan, service, hub), trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
-            await StdioServer(service, hub, max_message=settings.max_body).serve(stdin, stdout)
-            last_resort.enter_context(
-                no_longer_than(LAST_RESORT_SECONDS, 0, lambda: [call.method for call in list(service.in_flight)])
-            )
+            wire = StdioServer(service, hub, max_message=settings.max_body)
+            await wire.serve(stdin, stdout, ending=partial(_arm, last_resort, service))
             nursery.cancel_scope.cancel("stdin ended")
     return 0
+
+
+def _arm(last_resort: ExitStack, service: Service) -> None:
+    """From here on the clock runs. Armed again it is one timer more, and the first one counts."""
+    last_resort.enter_context(
+        no_longer_than(LAST_RESORT_SECONDS, 0, lambda: [call.method for call in list(service.in_flight)])
+    )
 
 
 async def _cancel_on_signal(scope: trio.CancelScope) -> None:

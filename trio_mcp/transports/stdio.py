@@ -8,6 +8,7 @@ stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -24,6 +25,7 @@ from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
     PARSE_ERROR,
+    InvalidParams,
     NoBackChannel,
     ProtocolError,
     RemoteProtocolError,
@@ -74,12 +76,22 @@ class StdioServer:
         self._calls: dict[RequestId, Call] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def serve(self, stdin: trio.abc.ReceiveStream, stdout: trio.abc.SendStream) -> None:
-        """Until stdin ends, or the client takes no more of what we say. The hub must be running."""
+    async def serve(
+        self,
+        stdin: trio.abc.ReceiveStream,
+        stdout: trio.abc.SendStream,
+        *,
+        ending: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Until stdin ends, or the client takes no more of what we say. The hub must be running.
+
+        `ending` is called, perhaps more than once, when it begins to end: handlers that shield themselves hold the rest up.
+        """
         async with trio.open_nursery() as writing:
-            writing.start_soon(self._write, stdout, writing.cancel_scope)
+            writing.start_soon(self._write, stdout, writing.cancel_scope, ending)
             async with trio.open_nursery() as self._nursery:
                 await self._read(stdin)
+                ending()
                 await self._answers()
                 self._end_all()
                 self._nursery.cancel_scope.cancel("stdin ended")
@@ -205,10 +217,13 @@ class StdioServer:
         if isinstance(content, Request) and content.method == "ping":
             # "The receiver MUST respond promptly", also before the handshake.
             self._say(encode_result(content.id, {}))
-        elif isinstance(content, Request | list):
-            raise RemoteProtocolError(
-                INVALID_REQUEST, "Send initialize first, or _meta with a protocol version in every request (2026-07-28)"
+        elif isinstance(content, Request):
+            # Without a session it can only mean 2026-07-28, which says -32602 for what `_meta` lacks.
+            raise InvalidParams(
+                "Send initialize first, or params._meta with a protocol version in every request (2026-07-28)"
             )
+        elif isinstance(content, list):
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches exist in sessions of 2025-03-26 only")
 
     def _cancel(self, notification: Notification) -> None:
         named: Any = notification.params.get("requestId")
@@ -246,7 +261,7 @@ class StdioServer:
         if self._session is not None:
             self._session.close("shutdown")
 
-    async def _write(self, stdout: trio.abc.SendStream, scope: trio.CancelScope) -> None:
+    async def _write(self, stdout: trio.abc.SendStream, scope: trio.CancelScope, ending: Callable[[], None]) -> None:
         reader = self._out.open_reader()
         try:
             while batch := await reader.batch():
@@ -258,6 +273,7 @@ class StdioServer:
             event(logger, logging.INFO, "the client closed its end, or reads nothing")
         finally:
             # Whoever stopped first: without a writer there is no one to serve.
+            ending()
             self._end_all()
             scope.cancel("nothing more can be said")
 

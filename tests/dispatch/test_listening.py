@@ -12,12 +12,12 @@ import trio.testing
 
 from tests.doubles import Desk
 from trio_mcp import Context, MCPServer
-from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS
 from trio_mcp.dispatch.service import Options
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
-from trio_mcp.streams.event_log import Kind, Overflow
+from trio_mcp.streams.event_log import Kind
 
 ALL_LISTS = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 ID_KEY = "io.modelcontextprotocol/subscriptionId"
@@ -146,22 +146,6 @@ async def test_a_client_that_leaves_frees_its_place(desk: Desk) -> None:
     async with listening(desk, toolsListChanged=True):
         assert len(desk.service.listeners) == 1
     assert not desk.service.listeners
-
-
-async def test_one_that_overflows_ends_and_the_bus_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[Any] = []
-    async with listening(desk, toolsListChanged=True) as call:
-
-        def full(*_: Any) -> None:
-            raise Overflow
-
-        monkeypatch.setattr(desk.outbox, "emit", full)
-        desk.service.bus.subscribe(heard.append)
-        desk.service.bus.publish(ListChanged("tools"))
-        await trio.testing.wait_all_tasks_blocked()
-        assert call.ending is Ending.SLOW_READER
-        assert heard == [ListChanged("tools")]
-        assert desk.outbox.reply["error"]["message"] == "The client stopped reading"
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.params import object_param
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
 from trio_mcp.protocol.jsonrpc import encode_notification
 from trio_mcp.streams.bus import Change, ListChanged, ListKind, ResourceUpdated, subscribed
-from trio_mcp.streams.event_log import Kind, Overflow
+from trio_mcp.streams.event_log import Kind
 
 __all__ = ["MAX_SUBSCRIPTIONS", "change_message", "listen"]
 
@@ -86,11 +86,7 @@ def _pass_on(call: Call, wanted: _Filter, change: Change) -> None:
     if not wanted.passes(change):
         return
     method, params = change_message(change)
-    try:
-        _tell(call, method, params, key=change)
-    except Overflow:
-        # Told by the bus, not by the handler: the fault must end this subscription, not the bus.
-        call.cancel(Ending.SLOW_READER)
+    _tell(call, method, params, key=change)
 
 
 def _tell(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:

@@ -28,6 +28,11 @@ class Ticket:
         if self._when_overdue is not None:
             self._when_overdue()
 
+    @property
+    def released(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._when_overdue is None
+
     def release(self) -> None:
         """The reply is there, or nobody waits any more."""
         self._when_overdue = None
@@ -47,7 +52,10 @@ class HoldBack:
     async def run(self) -> None:
         """Ring tickets that are due, until cancelled."""
         while True:
-            while not self._waiting:
+            # Most replies have long come: waiting for their time, too, would wake this task for every request.
+            while self._waiting and self._waiting[0].released:
+                self._waiting.popleft()
+            if not self._waiting:
                 self._first = trio.Event()
                 await self._first.wait()
             await trio.sleep_until(self._waiting[0].due)

@@ -269,7 +269,7 @@ async def test_every_other_batch_is_one_invalid_request(mcp: MCPServer, version:
             assert "id" not in answer
 
 
-@pytest.mark.requirement("IO8", "C1", "cancellation")
+@pytest.mark.requirement("IO8", "C1", "gap-cancellation")
 @pytest.mark.parametrize("modern", [True, False])
 async def test_a_cancelled_request_is_answered_with_silence(
     mcp: MCPServer, autojump_clock: MockClock, modern: bool

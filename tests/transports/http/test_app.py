@@ -50,7 +50,7 @@ class Lifespan:
         return kind
 
 
-@pytest.mark.requirement("lifespan")
+@pytest.mark.requirement("gap-lifespan")
 async def test_before_its_lifespan_the_app_answers_503_with_the_fix(caplog: pytest.LogCaptureFixture) -> None:
     app = MCPServer("test").http_app()
     async with asgi_client(app) as client:
@@ -65,7 +65,7 @@ async def test_before_its_lifespan_the_app_answers_503_with_the_fix(caplog: pyte
     assert "request before the lifespan ran" in {record.message for record in caplog.records}
 
 
-@pytest.mark.requirement("lifespan")
+@pytest.mark.requirement("gap-lifespan")
 async def test_the_asgi_lifespan_runs_the_server_and_the_users_lifespan() -> None:
     steps = []
 
@@ -93,7 +93,7 @@ async def test_the_asgi_lifespan_runs_the_server_and_the_users_lifespan() -> Non
     assert steps == ["up", "down"]
 
 
-@pytest.mark.requirement("lifespan")
+@pytest.mark.requirement("gap-lifespan")
 async def test_a_lifespan_that_fails_tells_the_server_so(caplog: pytest.LogCaptureFixture) -> None:
     @asynccontextmanager
     async def lifespan(server: MCPServer) -> AsyncIterator[None]:

@@ -233,7 +233,7 @@ async def test_a_cancelled_call_withdraws_its_question(mcp: MCPServer) -> None:
         assert "error" in answer
 
 
-@pytest.mark.requirement("session-user-binding")
+@pytest.mark.requirement("gap-session-user-binding")
 async def test_one_session_cannot_answer_what_another_was_asked(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         mine, yours = await wire.open(capabilities=EVERYTHING), await wire.open(capabilities=EVERYTHING)

@@ -41,7 +41,7 @@ def watched() -> Watched:
     return Watched()
 
 
-@pytest.mark.requirement("C1", "cancellation")
+@pytest.mark.requirement("C1", "gap-cancellation")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_legacy_client_cancels_by_a_notification(
     version: str, autojump_clock: MockClock, watched: Watched
@@ -88,7 +88,7 @@ async def test_a_session_cannot_cancel_the_call_of_another(autojump_clock: MockC
         assert watched.fate == "completed"
 
 
-@pytest.mark.requirement("L13", "disconnect-safety", "cancellation")
+@pytest.mark.requirement("L13", "gap-disconnect-safety", "gap-cancellation")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("accept", [None, JSON])
 @pytest.mark.parametrize("wait", [0, 5])
@@ -106,7 +106,7 @@ async def test_a_legacy_client_that_disconnects_cancels_nothing(
         assert await session.start("ping").result() == {}
 
 
-@pytest.mark.requirement("H10", "disconnect-safety", "cancellation")
+@pytest.mark.requirement("H10", "gap-disconnect-safety", "gap-cancellation")
 @pytest.mark.parametrize("accept", [None, JSON])
 @pytest.mark.parametrize("wait", [0.1, 5])
 async def test_a_modern_client_that_disconnects_cancels_its_call_at_once(

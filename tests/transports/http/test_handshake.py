@@ -69,7 +69,7 @@ async def test_any_other_version_is_answered_with_our_latest_that_has_sessions(v
     assert HANDSHAKE_PROTOCOL_VERSIONS[-1] == LEGACY
 
 
-@pytest.mark.requirement("I1", "fields-by-version")
+@pytest.mark.requirement("I1", "gap-fields-by-version")
 @pytest.mark.parametrize(
     ("version", "known"),
     [

@@ -74,7 +74,7 @@ async def test_the_first_thing_said_is_the_acknowledgement_under_the_requests_id
             assert type(ids(message)) is type(id)
 
 
-@pytest.mark.requirement("U4", "listen-updates")
+@pytest.mark.requirement("U4", "gap-listen-updates")
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -149,7 +149,7 @@ async def test_closing_the_stream_ends_the_subscription(mcp: MCPServer) -> None:
         assert wire.app.open_exchanges == 0
 
 
-@pytest.mark.requirement("U7", "graceful-listen-close")
+@pytest.mark.requirement("U7", "gap-graceful-listen-close")
 async def test_the_server_ends_a_subscription_with_its_result_and_a_clean_end(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         stream = wire.modern().listen("x", toolsListChanged=True)

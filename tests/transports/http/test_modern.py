@@ -400,7 +400,7 @@ async def test_every_result_names_its_type_and_its_server(mcp: MCPServer) -> Non
             assert result["_meta"][SERVER_INFO_KEY] == {"name": "test", "version": "7"}, method
 
 
-@pytest.mark.requirement("K1", "K2", "K4", "discover-cache-hints")
+@pytest.mark.requirement("K1", "K2", "K4", "gap-discover-cache-hints")
 async def test_what_can_be_cached_says_for_how_long_and_by_whom_and_nothing_else_does(mcp: MCPServer) -> None:
     cacheable = {
         "server/discover",
@@ -429,7 +429,7 @@ async def test_with_authentication_nothing_is_for_shared_caches(mcp: MCPServer) 
         assert scopes == {"private", None}
 
 
-@pytest.mark.requirement("P7", "discover-cache-hints")
+@pytest.mark.requirement("P7", "gap-discover-cache-hints")
 async def test_discover_tells_versions_capabilities_and_instructions(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         result = await wire.modern().start("server/discover").result()
@@ -462,7 +462,7 @@ async def test_a_modern_client_that_takes_only_a_stream_gets_one_but_errors_keep
         await refused(modern.tool("nothing"), 400, -32602)
 
 
-@pytest.mark.requirement("N4", "loglevel-filtering")
+@pytest.mark.requirement("N4", "gap-loglevel-filtering")
 @pytest.mark.parametrize(
     ("level", "heard"), [(None, []), ("debug", 4), ("info", 3), ("warning", 2), ("error", 1), ("emergency", 0)]
 )

@@ -170,7 +170,7 @@ async def test_malformed_answers_are_refused(mcp: MCPServer, responses: Any) -> 
         assert (await exchange.error())["code"] == -32602
 
 
-@pytest.mark.requirement("R7", "requeststate-binding")
+@pytest.mark.requirement("R7", "gap-requeststate-binding")
 async def test_a_tampered_state_is_refused_and_no_handler_runs(mcp: MCPServer, runs: list[str]) -> None:
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)
@@ -190,7 +190,7 @@ async def test_a_tampered_state_is_refused_and_no_handler_runs(mcp: MCPServer, r
         assert runs == ["start"]
 
 
-@pytest.mark.requirement("R8", "SB3", "requeststate-binding")
+@pytest.mark.requirement("R8", "SB3", "gap-requeststate-binding")
 async def test_a_state_is_good_for_its_request_alone(mcp: MCPServer) -> None:
     async with serving(mcp, authenticate=two_users) as wire:
         alice = wire.modern(ABLE, headers={"authorization": "Bearer alice"})
@@ -210,7 +210,7 @@ async def test_a_state_is_good_for_its_request_alone(mcp: MCPServer) -> None:
         await ask(alice, **given, **retry)
 
 
-@pytest.mark.requirement("R8", "requeststate-ttl")
+@pytest.mark.requirement("R8", "gap-requeststate-ttl")
 async def test_a_state_expires(mcp: MCPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000.0
     monkeypatch.setattr("trio_mcp.auth.keyring.time.time", lambda: now)

@@ -84,7 +84,7 @@ class Client:
         return await exchange.error()
 
 
-@pytest.mark.requirement("fields-by-version", "T17", "E9")
+@pytest.mark.requirement("gap-fields-by-version", "T17", "E9")
 @pytest.mark.parametrize(
     ("version", "tool", "resource", "prompt"),
     [
@@ -116,7 +116,7 @@ async def test_a_version_sees_the_fields_it_knows(
         assert set((await client.result("prompts/list"))["prompts"][0]) == prompt
 
 
-@pytest.mark.requirement("T8", "T9", "T14", "fields-by-version", "outputschema")
+@pytest.mark.requirement("T8", "T9", "T14", "gap-fields-by-version", "gap-outputschema")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_a_version_gets_the_content_it_knows(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
@@ -129,7 +129,7 @@ async def test_a_version_gets_the_content_it_knows(mcp: MCPServer, version: str)
         assert "note://a" in json.dumps(block)
 
 
-@pytest.mark.requirement("T8", "outputschema")
+@pytest.mark.requirement("T8", "gap-outputschema")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_a_result_that_breaks_its_output_schema_never_leaves(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
@@ -166,7 +166,7 @@ async def test_arguments_that_do_not_fit_are_an_error_of_the_protocol_first_and_
             assert (await client.result("tools/call", params))["isError"] is True
 
 
-@pytest.mark.requirement("E2", "E3", "weak-resource-not-found", "resource-not-found")
+@pytest.mark.requirement("E2", "E3", "weak-resource-not-found", "gap-resource-not-found")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 @pytest.mark.parametrize("uri", ["note://nobody", "note://lost"])
 async def test_a_resource_that_is_not_there_has_a_code_of_its_own_until_2026(
@@ -197,7 +197,7 @@ async def test_an_unknown_prompt_or_a_missing_argument_is_invalid_params(
         assert (await Client(wire, version).error("prompts/get", params))["code"] == -32602
 
 
-@pytest.mark.requirement("Q1", "cursors")
+@pytest.mark.requirement("Q1", "gap-cursors")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_pages_follow_each_other_without_a_gap_and_end(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
@@ -220,7 +220,7 @@ async def test_every_page_of_a_list_has_the_same_scope(mcp: MCPServer) -> None:
         assert first["cacheScope"] == second["cacheScope"]
 
 
-@pytest.mark.requirement("Q2", "cursors", "weak-invalid-cursor")
+@pytest.mark.requirement("Q2", "gap-cursors", "weak-invalid-cursor")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 @pytest.mark.parametrize("method", ["tools/list", "resources/list", "resources/templates/list", "prompts/list"])
 async def test_a_cursor_we_never_gave_out_is_invalid_params_even_the_empty_one(
@@ -275,7 +275,7 @@ async def test_a_completion_of_nothing_we_know_is_invalid_params(
         assert (await Client(wire, version).error("completion/complete", params))["code"] == -32602
 
 
-@pytest.mark.requirement("J13", "trace-context")
+@pytest.mark.requirement("J13", "gap-trace-context")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_trace_context_in_meta_reaches_the_handler_and_is_never_refused(mcp: MCPServer, version: str) -> None:
     given = {
@@ -314,7 +314,7 @@ async def test_a_session_sets_the_level_from_which_it_hears_log_messages(version
         assert await session.start("ping").result() == {}
 
 
-@pytest.mark.requirement("method-matrix")
+@pytest.mark.requirement("gap-method-matrix")
 @pytest.mark.parametrize("version", [*OLDER, LEGACY])
 @pytest.mark.parametrize(
     "method", ["server/discover", "subscriptions/listen", "tasks/list", "sampling/createMessage", "x"]

@@ -32,7 +32,7 @@ async def lost(exchange: Exchange) -> str:
     return reason
 
 
-@pytest.mark.requirement("S5", "get-404")
+@pytest.mark.requirement("S5", "gap-delete-and-get", "gap-get-404")
 async def test_an_unknown_session_is_404_on_every_method() -> None:
     async with serving(MCPServer("test")) as wire:
         session = await wire.open()
@@ -49,7 +49,7 @@ async def test_an_unknown_session_is_404_on_every_method() -> None:
         assert await session.start("ping").result() == {}
 
 
-@pytest.mark.requirement("S5", "S6", "weak-delete")
+@pytest.mark.requirement("S5", "S6", "gap-delete-and-get", "weak-delete")
 async def test_delete_ends_a_session_with_204_and_it_is_404_from_then_on() -> None:
     async with serving(MCPServer("test")) as wire:
         session, other = await wire.open(), await wire.open()
@@ -165,7 +165,7 @@ async def test_a_crash_of_a_sessions_task_ends_that_session_and_no_other(caplog:
     assert [record.levelname for record in caplog.records if record.message == "session crashed"] == ["ERROR"]
 
 
-@pytest.mark.requirement("SB3", "SB5", "session-user-binding")
+@pytest.mark.requirement("SB3", "SB5", "gap-session-user-binding")
 async def test_a_session_of_somebody_else_looks_as_if_it_never_was() -> None:
     async with serving(MCPServer("test"), authenticate=two_users) as wire:
         session = await wire.open(headers=ALICE)
@@ -184,7 +184,7 @@ async def _body(exchange: Exchange) -> Any:
     return await exchange.json()
 
 
-@pytest.mark.requirement("SB5", "session-user-binding")
+@pytest.mark.requirement("SB5", "gap-session-user-binding")
 async def test_a_stream_of_somebody_else_cannot_be_resumed(autojump_clock: MockClock) -> None:
     mcp = MCPServer("test")
 

@@ -144,7 +144,7 @@ async def test_a_server_told_to_answer_in_json_does_so(autojump_clock: MockClock
 # Heads, priming events, ids, comments.
 
 
-@pytest.mark.requirement("H7", "sse-head")
+@pytest.mark.requirement("H7", "gap-sse-head")
 async def test_every_stream_tells_proxies_not_to_touch_it(autojump_clock: MockClock, mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         session, modern = await wire.open(), wire.modern()
@@ -184,7 +184,7 @@ async def test_streams_begin_with_a_priming_event_on_2025_11_25_only(
             assert first["data"]
 
 
-@pytest.mark.requirement("L18", "L19", "event-id-uniqueness")
+@pytest.mark.requirement("L18", "L19", "gap-event-id-uniqueness")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_event_ids_are_unique_in_the_session_and_name_their_stream(
     autojump_clock: MockClock, mcp: MCPServer, version: str
@@ -213,7 +213,7 @@ async def _events(exchange: Exchange) -> Any:
         yield event
 
 
-@pytest.mark.requirement("L23", "H8", "keep-alives")
+@pytest.mark.requirement("L23", "H8", "gap-keep-alives")
 async def test_a_quiet_stream_carries_a_comment_at_once_and_at_least_every_15_seconds(
     autojump_clock: MockClock, mcp: MCPServer
 ) -> None:
@@ -255,7 +255,7 @@ async def test_streams_that_opened_together_are_not_kept_alive_in_one_tick(
 # Coming back.
 
 
-@pytest.mark.requirement("L20", "L13", "disconnect-safety")
+@pytest.mark.requirement("L20", "L13", "gap-disconnect-safety")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_cut_off_call_runs_on_and_the_rest_is_resumed_behind_the_last_event(
     autojump_clock: MockClock, mcp: MCPServer, version: str
@@ -311,7 +311,7 @@ async def test_an_ended_stream_is_kept_five_minutes_and_then_forgotten(
         assert await session.listen(events[0]["id"]).head() == 400
 
 
-@pytest.mark.requirement("L20", "L16", "cross-stream-replay")
+@pytest.mark.requirement("L20", "L16", "gap-cross-stream-replay")
 async def test_a_resumed_stream_replays_nothing_of_another(autojump_clock: MockClock, mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         session = await wire.open()
@@ -362,7 +362,7 @@ async def test_a_client_may_resume_while_its_old_connection_still_seems_open(
         assert not [message for message in await call.messages() if "result" in message]
 
 
-@pytest.mark.requirement("L18", "event-id-uniqueness")
+@pytest.mark.requirement("L18", "gap-event-id-uniqueness")
 async def test_every_priming_event_has_an_id_of_its_own_to_resume_from(
     autojump_clock: MockClock, mcp: MCPServer
 ) -> None:
@@ -407,7 +407,7 @@ async def test_a_second_get_takes_the_place_of_the_first_which_ends_cleanly(
         assert (await second.message())["method"] == "notifications/tools/list_changed"
 
 
-@pytest.mark.requirement("L15", "L16", "T16", "legacy-notifications")
+@pytest.mark.requirement("L15", "L16", "T16", "gap-legacy-notifications")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_changed_list_is_told_once_on_the_get_of_every_session(
     autojump_clock: MockClock, mcp: MCPServer, version: str
@@ -426,7 +426,7 @@ async def test_a_changed_list_is_told_once_on_the_get_of_every_session(
         assert [await stream.messages() for stream in streams] == [[], []]
 
 
-@pytest.mark.requirement("E7", "legacy-notifications")
+@pytest.mark.requirement("E7", "gap-legacy-notifications")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_an_updated_resource_is_told_to_who_subscribed_and_only_while_they_do(
     autojump_clock: MockClock, mcp: MCPServer, version: str
@@ -445,7 +445,7 @@ async def test_an_updated_resource_is_told_to_who_subscribed_and_only_while_they
         assert heard == [["note://a", "note://a/part"], []]
 
 
-@pytest.mark.requirement("legacy-notifications")
+@pytest.mark.requirement("gap-legacy-notifications")
 async def test_what_happens_while_no_get_is_open_waits_for_the_next(autojump_clock: MockClock, mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         session = await wire.open()

@@ -1,0 +1,292 @@
+"""What the specification asks of a server, and which test shows that this one does it.
+
+A row has an id, where the specification says so, and what it says in short. Tests name rows by
+`@pytest.mark.requirement("J7")`; `test_requirements.py` fails for a row without a test and for a mark without a row.
+`python -m tests.requirements` prints the table with its tests.
+
+Three kinds of rows: duties (by letter and number), `gap-…` for what the official conformance suite does not look at, and
+`weak-…` for what other servers get wrong although that suite is green.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REQUIREMENTS", "Requirement", "marked_tests"]
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One duty of a server."""
+
+    id: str
+    section: str
+    """Version, page and anchor of the specification."""
+    text: str
+
+    @property
+    def link(self) -> str:
+        """The section on the web; others than the specification's stand as they are."""
+        version, _, page = self.section.partition(" ")
+        if not version[:4].isdigit():
+            return self.section
+        return f"https://modelcontextprotocol.io/specification/{version}/{page}"
+
+
+def marked_tests() -> dict[str, list[str]]:
+    """Id → the tests that carry its mark, read from the sources: nothing is run or imported."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                for row in _marks(node):
+                    found[row].append(f"{path.relative_to(TESTS.parent)}::{node.name}")
+    return found
+
+
+def _marks(test: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    calls = [mark for mark in test.decorator_list if isinstance(mark, ast.Call)]
+    ours = [call for call in calls if ast.unparse(call.func).endswith("mark.requirement")]
+    return [ast.literal_eval(argument) for call in ours for argument in call.args]
+
+
+_ROWS = """
+J1   2025-11-25 basic                          | JSON-RPC 2.0 in UTF-8, else -32700
+J2   2025-11-25 basic#requests                 | ids are strings or integers, never null
+J3   2025-11-25 basic#requests                 | an id in flight is not taken again
+J4   2025-11-25 basic#responses                | an answer carries its request's id, and a result or an error
+J5   2025-11-25 basic#notifications            | a notification is never answered
+J7   2025-03-26 basic#batching                 | batches must be received
+J8   2025-03-26 basic/transports#sending-messages-to-the-server | what a batch is answered with
+J9   2025-03-26 basic/lifecycle#initialization | initialize is never part of a batch
+J10  2025-06-18 basic/transports#sending-messages-to-the-server | a POST is a single message
+J11  2026-07-28 basic/patterns                 | clients send no responses
+J13  2026-07-28 basic#_meta                    | trace context in _meta is passed on, never refused
+ladder   2026-07-28 basic/transports/streamable-http#server-validation | what is checked before what
+dual-era 2026-07-28 basic/versioning#backward-compatibility | both eras on one endpoint, decided by the body
+L2   2025-11-25 basic/transports#sending-messages-to-the-server | Accept: JSON or a stream, else 406
+L3   2025-11-25 basic/transports#sending-messages-to-the-server | Content-Type: JSON, else 415
+L4   2025-11-25 basic/transports#sending-messages-to-the-server | 202 without a body
+L5   2025-11-25 basic/transports#sending-messages-to-the-server | not accepted: an error without an id
+L6   2025-11-25 basic/transports#sending-messages-to-the-server | a request is answered by JSON or a stream
+L7   2025-11-25 basic/transports#sending-messages-to-the-server | messages before the answer relate to the request
+L8   2025-11-25 basic/transports#sending-messages-to-the-server | the stream ends after the answer
+L9   2025-11-25 basic/transports#sending-messages-to-the-server | only 2025-11-25 ends a stream before its answer
+L10  2025-11-25 basic/transports#sending-messages-to-the-server | a priming event first
+L11  2025-11-25 basic/transports#sending-messages-to-the-server | retry: before an early end
+L12  2025-06-18 basic/transports#sending-messages-to-the-server | no priming event for older clients
+L13  2025-11-25 basic/transports#sending-messages-to-the-server | a disconnect is no cancellation
+L14  2025-11-25 basic/transports#listening-for-messages-from-the-server | GET opens a stream
+L15  2025-11-25 basic/transports#listening-for-messages-from-the-server | it carries what no request caused
+L16  2025-11-25 basic/transports#multiple-connections | a message goes on one stream only
+L17  2025-11-25 basic/transports#multiple-connections | several streams at once
+L18  2025-11-25 basic/transports#resumability-and-redelivery | event ids are unique in the session
+L19  2025-11-25 basic/transports#resumability-and-redelivery | an event id names its stream
+L20  2025-11-25 basic/transports#resumability-and-redelivery | replay of that stream alone
+L21  2025-11-25 basic/transports#resumability-and-redelivery | an event id we never issued: 400
+L23  2025-11-25 basic/transports               | comments keep a stream open
+405  2025-11-25 basic/transports               | methods that are not served
+S1   2025-11-25 basic/transports#session-management | the session id comes with InitializeResult and nowhere else
+S2   2025-11-25 basic/transports#session-management | session ids are unique and random
+S3   2025-11-25 basic/transports#session-management | session ids are visible ASCII
+S4   2025-11-25 basic/transports#session-management | no session id: 400
+S5   2025-11-25 basic/transports#session-management | a session that ended: 404
+S6   2025-11-25 basic/transports#session-management | DELETE ends it
+S7   2025-11-25 basic/transports#session-management | its streams end and its work is cancelled
+S8   2025-11-25 basic/lifecycle#initialization | a session is initialized once
+S9   2025-11-25 basic/transports#session-management | header names are case-insensitive
+V1   2025-11-25 basic/transports#protocol-version-header | absent: the negotiated version
+V2   2025-11-25 basic/transports#protocol-version-header | unsupported: 400
+V3   2025-11-25 basic/transports#protocol-version-header | another supported one: the negotiated stands
+V4   2025-11-25 basic/transports#protocol-version-header | on initialize: neither required nor refused
+H2   2026-07-28 basic/transports/streamable-http | the body is one request or notification
+H3   2026-07-28 basic/transports/streamable-http | a notification: 202, never acted on
+H4   2026-07-28 basic/transports/streamable-http | a request: JSON or a stream
+H5   2026-07-28 basic/transports/streamable-http | the stream has what relates to the request, then its answer
+H6   2026-07-28 basic/transports/streamable-http | no requests to the client
+H7   2026-07-28 basic/transports/streamable-http | X-Accel-Buffering: no
+H8   2026-07-28 basic/transports/streamable-http | comments on long streams
+H9   2026-07-28 basic/transports/streamable-http | nothing can be resumed
+H10  2026-07-28 basic/transports/streamable-http | closing the stream is cancellation
+H11  2026-07-28 basic/transports/streamable-http#protocol-version-header | the version stands in header and body
+H12  2026-07-28 basic/transports/streamable-http#protocol-version-header | unsupported: -32022
+H13  2026-07-28 basic/transports/streamable-http#protocol-version-header | unknown method: 404
+H14  2026-07-28 basic/transports/streamable-http | GET and DELETE: 405; session headers are ignored
+X1   2026-07-28 basic/transports/streamable-http#server-validation | Mcp-Method
+X2   2026-07-28 basic/transports/streamable-http#server-validation | Mcp-Name
+X3   2026-07-28 basic/transports/streamable-http#server-validation | header names in any case
+X4   2026-07-28 basic/transports/streamable-http#server-validation | white space around values
+X5   2026-07-28 basic/transports/streamable-http#server-validation | the base64 form of values
+X6   2026-07-28 basic/transports/streamable-http#server-validation | characters no header may have
+X7   2026-07-28 basic/transports/streamable-http#server-validation | header and argument are both there or both not
+X8   2026-07-28 basic/transports/streamable-http#server-validation | integers are compared as numbers
+X9   2026-07-28 basic/transports/streamable-http#server-validation | a header that comes twice
+O1   2025-11-25 basic/transports#security-warning | Origin is checked on every request
+O2   2025-11-25 basic/transports#security-warning | a foreign one: 403
+O3   2025-11-25 basic/transports#security-warning | none: fine
+O4   2025-11-25 basic/transports#security-warning | Host too, against DNS rebinding
+I1   2025-11-25 basic/lifecycle#initialization | what initialize answers
+I2   2025-11-25 basic/lifecycle#version-negotiation | version negotiation
+I5   2025-11-25 basic/lifecycle#operation      | only what was negotiated is used
+I6   2025-11-25 basic/lifecycle#capability-negotiation | capabilities are what is offered
+I7   2025-11-25 basic/utilities/ping           | ping
+I8   2025-11-25 basic/lifecycle#timeouts       | our requests time out, and the client is told
+I9   2025-11-25 basic/lifecycle#shutdown       | closing the connection is shutdown
+I10  2025-11-25 basic/lifecycle#operation      | a client is asked what it declared
+P1   2026-07-28 basic#_meta                    | version and capabilities in every request
+P2   2026-07-28 basic#_meta                    | clientInfo is optional
+P3   2026-07-28 basic#_meta                    | serverInfo in every result
+P4   2026-07-28 basic#_meta                    | resultType in every result
+P5   2026-07-28 basic#statelessness            | nothing is remembered between requests
+P6   2026-07-28 basic#error-codes              | -32021 names the capabilities that are required
+P7   2026-07-28 server/discover                | server/discover
+P8   2026-07-28 changelog                      | removed methods: 404
+P10  2026-07-28 server/tools                   | lists do not vary by connection
+P11  2026-07-28 basic/authorization            | every request is authenticated
+K1   2026-07-28 server/utilities/caching       | ttlMs and cacheScope
+K2   2026-07-28 server/utilities/caching       | and only there
+K3   2026-07-28 server/utilities/caching       | one scope for all pages
+K4   2026-07-28 server/utilities/caching       | private where it may depend on the caller
+R1   2026-07-28 basic/patterns/mrtr            | questions only in InputRequiredResult
+R2   2026-07-28 basic/patterns/mrtr            | of tools/call, prompts/get and resources/read
+R3   2026-07-28 basic/patterns/mrtr            | with questions or state
+R4   2026-07-28 basic/patterns/mrtr            | questions by key
+R5   2026-07-28 basic/patterns/mrtr            | none the client did not declare
+R6   2026-07-28 basic/patterns/mrtr            | the retry stands alone
+R7   2026-07-28 basic/patterns/mrtr            | a tampered state is refused
+R8   2026-07-28 basic/patterns/mrtr            | the state is bound to request, caller and time
+R10  2026-07-28 basic/patterns/mrtr            | answers are checked
+R11  2026-07-28 basic/patterns/mrtr            | nothing is held for the retry
+R12  2026-07-28 basic/patterns/mrtr            | decline and cancel
+U1   2026-07-28 basic/patterns/subscriptions   | the filter
+U2   2026-07-28 basic/patterns/subscriptions   | the acknowledgement is first
+U3   2026-07-28 basic/patterns/subscriptions   | subscriptionId has the type of the request's id
+U4   2026-07-28 basic/patterns/subscriptions   | only what was asked for
+U5   2026-07-28 basic/patterns/subscriptions   | several at once
+U6   2026-07-28 basic/patterns/subscriptions   | the client ends it
+U7   2026-07-28 basic/patterns/subscriptions   | the server ends it with its result
+U8   2026-07-28 basic/patterns/cancellation    | on stdio too
+U9   2026-07-28 basic/patterns/subscriptions   | always a stream
+U10  2026-07-28 basic/patterns/subscriptions   | changes are told
+U11  2026-07-28 basic/patterns/subscriptions   | their number is bounded
+C1   2025-11-25 basic/utilities/cancellation   | a cancelled request stops; what cannot be cancelled is ignored
+C2   2025-11-25 basic/utilities/cancellation   | only one's own requests
+G1   2025-11-25 basic/utilities/progress       | progress for a token, in its type
+G2   2025-11-25 basic/utilities/progress       | progress only grows
+G3   2025-11-25 basic/utilities/progress       | none after the answer
+N3   2025-11-25 server/utilities/logging       | logging/setLevel
+N4   2026-07-28 server/utilities/logging       | log messages only where asked for
+N5   2026-07-28 server/utilities/logging       | an unknown level: -32602
+Q1   2025-11-25 server/utilities/pagination    | cursors
+Q2   2025-11-25 server/utilities/pagination    | an invalid one: -32602
+W1   2025-11-25 server/utilities/completion    | completion/complete
+W2   2025-11-25 server/utilities/completion    | a hundred values at most
+W3   2025-11-25 server/utilities/completion    | its errors
+T1   2025-11-25 server/tools#capabilities      | tools are declared, or do not exist
+T2   2026-07-28 server/tools                   | one order
+T8   2025-11-25 server/tools#output-schema     | results conform to the output schema
+T9   2025-11-25 server/tools#structured-content | and stand in a text block too
+T10  2025-11-25 server/tools#error-handling    | unknown tool: -32602
+T11  2025-11-25 server/tools#error-handling    | malformed call: -32602
+T12  2025-11-25 server/tools#error-handling    | arguments that do not fit
+T14  2025-11-25 server/tools#tool-result       | content of the version
+T16  2025-11-25 server/tools#list-changed-notification | list_changed
+T17  2025-11-25 server/tools                   | titles and annotations
+E2   2026-07-28 server/resources#error-handling | not found: -32002, since 2026-07-28 -32602
+E3   2026-07-28 server/resources#error-handling | never empty contents instead
+E7   2025-11-25 server/resources#subscriptions | subscriptions
+E9   2025-11-25 server/resources               | fields of the version
+F2   2025-11-25 server/prompts#error-handling  | unknown prompt or missing argument: -32602
+EL1  2025-06-18 client/elicitation             | since 2025-06-18, by URL since 2025-11-25
+EL2  2025-11-25 client/elicitation#capabilities | {} means forms
+EL3  2025-11-25 client/elicitation             | flat forms; defaults since 2025-11-25
+EL5  2025-11-25 client/elicitation#response-actions | accept, decline, cancel
+EL6  2025-11-25 client/elicitation             | what comes back is checked
+EL7  2025-11-25 client/elicitation             | url mode
+EL8  2025-11-25 client/elicitation             | elicitationId
+EL9  2026-07-28 changelog                      | no elicitationId any more
+SA1  2025-11-25 client/sampling                | sampling where declared
+SA2  2025-11-25 client/sampling                | messages and maxTokens
+SA5  2025-11-25 client/sampling#error-handling | the client's errors
+RO1  2025-11-25 client/roots                   | roots where declared
+RQ1  SEP-2260                                  | questions ride on the stream of their request
+IO1  2025-11-25 basic/transports#stdio         | one message a line, nothing else on stdout
+IO2  2025-11-25 basic/transports#stdio         | stderr is free
+IO3  2025-11-25 basic/lifecycle#stdio          | the end of stdin ends the process
+IO4  2025-11-25 basic/lifecycle#stdio          | so do SIGTERM and a closed stdout
+IO5  2025-03-26 basic/transports#stdio         | batches on 2025-03-26 only
+IO6  2026-07-28 basic/transports/stdio         | _meta says it all
+IO7  2026-07-28 basic/transports/stdio         | requests interleave
+IO8  2026-07-28 basic/transports/stdio         | a cancelled request is answered with silence
+IO9  2026-07-28 basic/versioning#backward-compatibility | both eras in one process
+SB1  2025-11-25 basic/security_best_practices#session-hijacking | a session authenticates nobody
+SB2  2025-11-25 basic/security_best_practices#session-hijacking | session ids are random and expire
+SB3  2025-11-25 basic/security_best_practices#session-hijacking | sessions and states are bound to their user
+SB5  2025-11-25 basic/security_best_practices#session-hijacking | so is replay
+
+gap-fields-by-version     2025-03-26 basic                       | each version on the wire as it is, 2025-03-26 and 2025-06-18 too
+gap-delete-and-get        2025-11-25 basic/transports#session-management | DELETE and GET beyond one path
+gap-get-404               2025-11-25 basic/transports#session-management | unknown session on GET
+gap-session-user-binding  2025-11-25 basic/security_best_practices#session-hijacking | whose a session is
+gap-resource-not-found    2026-07-28 server/resources#error-handling | -32002 or -32602
+gap-cursors               2025-11-25 server/utilities/pagination | cursors of ours and of others
+gap-cancellation          2026-07-28 basic/patterns/cancellation | in both eras
+gap-disconnect-safety     2025-11-25 basic/transports            | a disconnect cancels or not, by era
+gap-event-id-uniqueness   2025-11-25 basic/transports#resumability-and-redelivery | over all streams of a session
+gap-cross-stream-replay   2025-11-25 basic/transports#resumability-and-redelivery | never
+gap-legacy-notifications  2025-11-25 server/resources#subscriptions | list_changed and updated on the GET stream
+gap-listen-updates        2026-07-28 basic/patterns/subscriptions | updated and list_changed on listen streams
+gap-graceful-listen-close 2026-07-28 basic/patterns/subscriptions | the result, then the end
+gap-loglevel-filtering    2026-07-28 server/utilities/logging    | from the level that was asked for
+gap-requeststate-binding  2026-07-28 basic/patterns/mrtr         | to method, target, arguments and principal
+gap-requeststate-ttl      2026-07-28 basic/patterns/mrtr         | and to time
+gap-outputschema          2025-11-25 server/tools#output-schema  | a result that breaks it never leaves
+gap-keep-alives           2026-07-28 basic/transports/streamable-http | at once and every 15 s
+gap-trace-context         2026-07-28 basic#_meta                 | reaches the handler
+gap-discover-cache-hints  2026-07-28 server/discover             | ttlMs and cacheScope of server/discover
+gap-method-matrix         2025-11-25 basic                       | a method exists in its versions only
+gap-sse-head              2026-07-28 basic/transports/streamable-http | headers that keep proxies away from streams
+gap-lifespan              ASGI lifespan                          | without it 503, and its failure is told
+
+weak-batch                       2025-03-26 basic#batching      | a batch on 2025-03-26 is taken
+weak-invalid-ids                 2025-11-25 basic#requests      | null and 1.5 are no ids, and no notifications
+weak-minted-ids                  2025-11-25 basic/transports#session-management | errors mint no session
+weak-unknown-tool                2025-11-25 server/tools#error-handling | -32602, in both eras
+weak-unknown-prompt              2025-11-25 server/prompts#error-handling | -32602, in both eras
+weak-invalid-cursor              2025-11-25 server/utilities/pagination | -32602, not the first page
+weak-resource-not-found          2025-11-25 server/resources#error-handling | -32002 on legacy
+weak-second-initialize           2025-11-25 basic/lifecycle#initialization | refused, and nothing changes
+weak-requests-before-initialized 2025-11-25 basic/lifecycle#initialization | served: only the client must wait
+weak-version-header              2025-11-25 basic/transports#protocol-version-header | the error names the header
+weak-modern-without-header       2026-07-28 basic/transports/streamable-http#protocol-version-header | -32020
+weak-supported-versions          2026-07-28 basic/versioning    | data.supported lists every version we serve
+weak-delete                      2025-11-25 basic/transports#session-management | 204, then 404
+weak-second-get                  2025-11-25 basic/transports#multiple-connections | takes the place of the first
+weak-null-body-id                2025-11-25 basic#responses     | an unreadable id is left out, not null
+"""
+
+
+def _row(line: str) -> Requirement:
+    place, _, text = line.partition("|")
+    name, _, section = place.partition(" ")
+    return Requirement(name, section.strip(), text.strip())
+
+
+REQUIREMENTS: dict[str, Requirement] = {row.id: row for line in _ROWS.splitlines() if line for row in [_row(line)]}
+
+
+def main() -> None:
+    """Print the table in Markdown."""
+    tests = marked_tests()
+    print("| id | what | where | tests |\n|---|---|---|---|")
+    for row in REQUIREMENTS.values():
+        print(f"| {row.id} | {row.text} | {row.link} | {'<br>'.join(tests.get(row.id, []))} |")
+
+
+if __name__ == "__main__":
+    main()

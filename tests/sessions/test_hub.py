@@ -100,6 +100,14 @@ async def test_sessions_that_open_at_once_fill_the_limit_and_do_not_pass_it() ->
         assert sorted(results) == [False, False, True, True, True]
 
 
+async def test_a_session_that_is_just_open_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    async with open_hub(MCPServer("t")) as hub:
+        monkeypatch.setattr(hub._service.metrics, "session_opened", lambda _: counts.append(len(hub)))
+        await hub.open(OFFER, ANN)
+    assert counts == [1]
+
+
 async def test_a_hub_that_does_not_run_opens_nothing() -> None:
     mcp = MCPServer("t")
     hub = mcp.hub(mcp.service())

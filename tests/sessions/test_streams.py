@@ -158,7 +158,7 @@ async def test_a_session_forgets_its_streams_by_itself(autojump_clock: trio.test
 async def test_read_streams_are_the_first_to_go_and_unread_ones_stay() -> None:
     streams = SessionStreams()
     streams.budget.limit = 10_000
-    (old, _), (unread, _), (new, _) = (resumable(streams, n) for n in range(3))
+    (unread, _), (old, _), (new, _) = (resumable(streams, n) for n in range(3))
     for log in (old, unread):
         log.append(b"x" * 3_000)
         log.end()

@@ -261,6 +261,14 @@ def test_log_messages_and_superseded_ones_are_dropped_oldest_first() -> None:
     ]
 
 
+def test_log_messages_go_before_the_latest_of_a_key() -> None:
+    log = a_log(max_events=2)
+    log.append(b"p", Kind.LATEST, "p")
+    fill(log, "log", kind=Kind.LOG)
+    fill(log, "reply")
+    assert kept(log) == ["p", "reply"]
+
+
 def test_the_latest_of_each_key_stays() -> None:
     log = a_log(max_events=3)
     for n in range(50):
@@ -421,6 +429,8 @@ async def test_what_is_dropped_while_its_reader_writes_it_is_not_lost() -> None:
     for entry in batch:
         reader.wrote(entry)
     assert await texts(reader) == ["d"]
+    fill(log, *"efgh", kind=Kind.LOG)
+    assert await texts(reader) == [lost(1), "f", "g", "h"]
 
 
 async def test_what_was_dropped_under_a_reader_that_failed_is_told_to_the_next() -> None:

@@ -172,7 +172,7 @@ def sleeper(*, cleanup: Any = None) -> MCPServer:
             await trio.sleep_forever()
         finally:
             if cleanup is not None:
-                await cleanup(ctx)
+                await cleanup(ctx)  # noqa: ASYNC102  # as cleanups of handlers do
 
     return mcp
 
@@ -290,11 +290,13 @@ async def test_a_reader_that_stopped_reading_is_no_fault_of_the_handler(caplog: 
     async def talk_in_tasks(ctx: Context) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ctx.info, "hello?")
+            nursery.start_soon(ctx.info, "anybody?")
 
     @mcp.prompt
     async def ask(ctx: Context) -> str:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ctx.info, "hello?")
+            nursery.start_soon(ctx.info, "anybody?")
         return "never"
 
     desk = Desk(mcp, "2026-07-28")

@@ -9,7 +9,6 @@ from trio_mcp.protocol.era import (
     InSession,
     Modern,
     Opening,
-    Route,
     Sessionless,
     names_modern,
     route,
@@ -83,7 +82,7 @@ def test_without_a_modern_meta_a_session_id_decides(
     ],
 )
 def test_without_meta_and_session_the_header_decides(
-    message: Request | Notification | Reply, header: str | None, kind: type[Modern] | type[Sessionless]
+    message: Request | Notification | Reply, header: str | None, kind: type[Modern | Sessionless]
 ) -> None:
     assert route(message, version_header=header, session_id=None) == kind(message)
 

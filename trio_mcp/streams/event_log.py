@@ -260,7 +260,7 @@ class EventLog:
 
     async def flushed(self, deadline_seconds: float) -> None:
         """Wait until a reader has what was appended so far; raises SlowReader when it takes too long."""
-        target = self._newest
+        target = self.newest
         with trio.move_on_after(deadline_seconds) as patience:
             while self._delivered < target and not self.ended:
                 await self.changed()
@@ -270,11 +270,7 @@ class EventLog:
     @property
     def unread(self) -> int:
         """How many events at most wait for a reader."""
-        return max(0, self._newest - self._delivered)
-
-    @property
-    def _newest(self) -> int:
-        return next(reversed(self._entries), 0)
+        return max(0, self.newest - self._delivered)
 
     def _release_held(self) -> None:
         held, self._held = self._held, []

@@ -19,6 +19,7 @@ from trio_mcp.sessions.hub import Hub, HubOptions
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import ListChanged, LocalBus, ResourceUpdated
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
@@ -234,13 +235,15 @@ class MCPServer:
         gate = Gate(_lowered(allowed_hosts), _lowered(allowed_origins), authenticate)
         hold_back = HoldBack(pace.sse_after)
         legacy = LegacyFront(service, hub, pace, hold_back, json_response=json_response)
-        modern = ModernFront(service, pace, hold_back, json_response=json_response)
+        companions = Companions()
+        modern = ModernFront(service, pace, hold_back, companions, json_response=json_response)
         endpoint = Endpoint(gate, legacy, modern, max_body=max_body)
         return HttpApp(
             service,
             hub,
             endpoint,
             hold_back,
+            companions,
             path=path,
             lifespan=self.lifespan,
             routes=self._routes,

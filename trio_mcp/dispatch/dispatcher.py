@@ -33,7 +33,7 @@ from trio_mcp.protocol.errors import (
 )
 from trio_mcp.protocol.jsonrpc import encode_error, encode_result
 
-__all__ = ["answer", "respond"]
+__all__ = ["respond"]
 
 logger = logging.getLogger("trio_mcp.dispatch")
 access = logging.getLogger("trio_mcp.access")
@@ -41,19 +41,14 @@ access = logging.getLogger("trio_mcp.access")
 
 
 async def respond(call: Call) -> None:
-    """`answer` in the call's own scope."""
-    with call.scope:
-        await answer(call)
-
-
-async def answer(call: Call) -> None:
-    """Run one request to its reply, inside `call.scope`. Raises nothing but Cancelled, and Overflow of its stream."""
+    """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
     started = time.perf_counter()
     call.service.in_flight.add(call)
     reply: tuple[bytes | None, int] | None = None
     error: str | None = None
     try:
-        reply, error = await _attempt(call)
+        with call.scope:
+            reply, error = await _attempt(call)
     except* Exception as crash:
         # A cleanup that fails while its handler is cancelled comes in a group with Cancelled, past `_attempt`.
         reply, error = _crashed(call, crash)

@@ -13,6 +13,7 @@ import trio
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
@@ -41,6 +42,7 @@ class HttpApp:
         hub: Hub,
         endpoint: Endpoint,
         hold_back: HoldBack,
+        companions: Companions,
         *,
         path: str,
         lifespan: Callable[[], AbstractAsyncContextManager[Any]],
@@ -51,6 +53,7 @@ class HttpApp:
         self.hub = hub
         self.endpoint = endpoint
         self._hold_back = hold_back
+        self._companions = companions
         self.state = State.STARTING
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
@@ -82,6 +85,7 @@ class HttpApp:
             await stack.enter_async_context(running(self._lifespan, self.service, self.hub))
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._hold_back.run)
+            await nursery.start(self._companions.run)
             self.state = State.READY
             try:
                 yield

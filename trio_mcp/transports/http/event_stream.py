@@ -67,9 +67,9 @@ async def send_answer(send: Send, answer: Answer, headers: HeaderList) -> None:
 
 
 class EventStream:
-    """Writes one reader's events; a `run` that was cancelled between two writes can be run again, and goes on."""
+    """Writes one reader's events."""
 
-    __slots__ = ("_begun", "_exchange", "_head", "_headers", "_opening", "_pace", "_reader", "over", "torn")
+    __slots__ = ("_exchange", "_head", "_headers", "_opening", "_pace", "_reader")
 
     def __init__(
         self, exchange: HttpExchange, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList
@@ -80,15 +80,10 @@ class EventStream:
         self._pace = pace
         self._headers = headers
         self._opening = b""
-        self._begun = False
-        self.over = False
-        self.torn = False
-        """A write was cut short: nothing that follows would make sense to the client."""
 
     async def run(self) -> None:
         """Until there is no more for this reader; ends the response cleanly."""
-        if not self._begun:
-            await self._open()
+        await self._open()
         # Not all streams in one tick: the first silence is cut at a random point.
         silence = self._pace.keep_alive * random.uniform(0.3, 1.0)
         while batch := await self._next(silence):
@@ -102,7 +97,6 @@ class EventStream:
 
     async def _open(self) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": [*_HEAD, *self._headers]}
-        self._begun = True
         await self._exchange.send(start)
         self._opening = _opening(self._reader, self._head, self._pace)
         if self._reader.waits:
@@ -135,15 +129,12 @@ class EventStream:
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": self._opening + data, "more_body": more}
-        self.torn = True
         if self._exchange.writes_have_deadlines:
             await self._exchange.send(message)
         else:
             # Raises TooSlowError: other servers have no deadline of their own.
             with trio.fail_after(self._pace.write_timeout):
                 await self._exchange.send(message)
-        self.torn = False
-        self.over = not more
         self._opening = b""
 
 

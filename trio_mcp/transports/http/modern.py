@@ -2,16 +2,18 @@
 
 exchange's task ─▶ handler ─▶ done before anything was said ─▶ JSON
                       │
-                      └─ says something, or takes long ─▶ a child task streams, and the handler waits for its reader
+                      └─ says something, or takes long ─▶ a companion streams, and the handler waits for its reader
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Call, Client
-from trio_mcp.dispatch.dispatcher import answer
+from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
@@ -23,6 +25,7 @@ from trio_mcp.protocol.errors import (
     http_status,
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
+from trio_mcp.transports.http.companions import Companion, Companions
 from trio_mcp.transports.http.delivery import Delivery
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import accepts
@@ -37,10 +40,19 @@ __all__ = ["ModernFront"]
 class ModernFront:
     """Carries one message each."""
 
-    def __init__(self, service: Service, pace: Pace, hold_back: HoldBack, *, json_response: bool = False) -> None:
+    def __init__(
+        self,
+        service: Service,
+        pace: Pace,
+        hold_back: HoldBack,
+        companions: Companions,
+        *,
+        json_response: bool = False,
+    ) -> None:
         self._service = service
         self._pace = pace
         self._hold_back = hold_back
+        self._companions = companions
         self._json_response = json_response
 
     async def post(self, exchange: HttpExchange, message: Message, who: Principal, headers: HeaderList) -> None:
@@ -61,22 +73,29 @@ class ModernFront:
             return await send_error(exchange.send, status, fault, headers, request.id)
         takes_sse = accepts(exchange).sse and not (self._json_response and request.method != "subscriptions/listen")
         kind: StreamKind = "listen" if request.method == "subscriptions/listen" else "post"
-        async with trio.open_nursery() as nursery:
-            delivery = Delivery(exchange, nursery, self._pace, self._service.metrics, kind, headers, streams=takes_sse)
-            watched = exchange.watch_client(nursery)
-            ticket = self._hold_back.begin(delivery.open_stream) if takes_sse else None
-            try:
-                # The nursery's scope is the call's: whatever ends the call ends what it streams between two writes.
-                await answer(self._call(exchange, request, envelope, who, delivery, nursery.cancel_scope))
-            finally:
-                # Also when the client has left: nothing may start in a nursery that is closed.
-                if ticket is not None:
-                    ticket.release()
-            await delivery.written()
-            if watched:
-                nursery.cancel_scope.cancel("the exchange is over")
-        if not exchange.left:
-            await delivery.complete()
+        scope = trio.CancelScope()
+        delivery = Delivery(
+            exchange, self._companions, scope, self._pace, self._service.metrics, kind, headers, streams=takes_sse
+        )
+        watcher = self._watch(exchange, delivery)
+        ticket = self._hold_back.begin(delivery.open_stream) if takes_sse else None
+        try:
+            await respond(self._call(exchange, request, envelope, who, delivery, scope))
+            if ticket is not None:
+                ticket.release()
+            if not exchange.left:
+                await delivery.complete()
+        finally:
+            if ticket is not None:
+                ticket.release()
+            if watcher is not None:
+                await watcher.dismiss()
+            await delivery.dismiss()
+
+    def _watch(self, exchange: HttpExchange, delivery: Delivery) -> Companion | None:
+        if exchange.tell_when_client_leaves(delivery.client_left):
+            return None
+        return self._companions.start(partial(exchange.watch_client, delivery.client_left), delivery.client_left)
 
     def _call(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -84,23 +83,27 @@ class HttpExchange:
     @asynccontextmanager
     async def cancelled_when_client_leaves(self) -> AsyncIterator[None]:
         """Cancel the block the moment the client disconnects."""
-        if self._told_at_once is None:
+        with trio.CancelScope() as scope:
+            if self.tell_when_client_leaves(scope.cancel):
+                yield
+                return
             async with trio.open_nursery() as nursery:
-                self.watch_client(nursery)
+                nursery.start_soon(self.watch_client, scope.cancel)
                 yield
                 nursery.cancel_scope.cancel("the exchange is over")
-        else:
-            with trio.CancelScope() as scope:
-                self._told_at_once(partial(self._leave, scope))
-                yield
 
-    def watch_client(self, nursery: trio.Nursery) -> bool:
-        """Cancel the nursery when the client disconnects; whether that takes a task in it, which never ends by itself."""
+    def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
+        """Have `callback` called at once when the client disconnects; False where that takes a task, `watch_client`."""
         if self._told_at_once is None:
-            nursery.start_soon(self._watch, nursery.cancel_scope)
-            return True
-        self._told_at_once(partial(self._leave, nursery.cancel_scope))
-        return False
+            return False
+        self._told_at_once(callback)
+        return True
+
+    async def watch_client(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the client disconnects, and return; ASGI servers that are not ours tell nobody else."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        callback()
 
     @property
     def writes_have_deadlines(self) -> bool:
@@ -108,16 +111,7 @@ class HttpExchange:
         return self._told_at_once is not None
 
     @property
-    def _told_at_once(self) -> Callable[[Callable[[], None]], None] | None:
+    def _told_at_once(self) -> Callable[[Callable[[], object]], None] | None:
         """Our own listener's way to tell of a disconnect without a task of ours that waits for it."""
         extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
         return None if extension is None else extension["register"]
-
-    async def _watch(self, scope: trio.CancelScope) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        self._leave(scope)
-
-    def _leave(self, scope: trio.CancelScope) -> None:
-        self.left = True
-        scope.cancel("the client disconnected")

@@ -205,6 +205,8 @@ class Exchange:
 
     def finish(self) -> None:
         """The app has returned; raises Refusal or ResponseError unless the response is complete."""
+        # Callbacks know the app's side of the exchange, which knows us: kept, every exchange would wait for the collector.
+        self._callbacks.clear()
         if self.refusal is not None and not self.response.begun:
             raise self.refusal
         if not self.response.complete and not self.gone:

@@ -14,6 +14,7 @@ from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.service import Options, Service
 from trio_mcp.features.registry import Registry
 from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation, ToolAnnotations
 from trio_mcp.sessions.hub import Hub, HubOptions
 from trio_mcp.sessions.session import Session
@@ -52,6 +53,7 @@ class MCPServer:
         website_url: str | None = None,
         icons: Sequence[Icon] | None = None,
         lifespan: Lifespan | None = None,
+        authenticate: Authenticate | None = None,
         options: Options | None = None,
     ) -> None:
         self.registry = Registry()
@@ -65,6 +67,8 @@ class MCPServer:
         )
         self.instructions = instructions
         self.options = options or Options()
+        self.authenticate = authenticate
+        """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
         self._lifespan = lifespan or _no_lifespan
         self._session_hooks: list[Callable[[Session], Awaitable[object]]] = []
         self._routes: list[CustomRoute] = []
@@ -227,8 +231,10 @@ class MCPServer:
     ) -> HttpApp:
         """An ASGI 3 app: serve it, mount it, or run it under Hypercorn's trio worker. Its lifespan must run.
 
-        `allowed_hosts=None` lets every Host pass: only behind something that checks it. Durations in seconds.
+        `allowed_hosts=None` lets every Host pass: only behind something that checks it. `authenticate` stands in for the
+        server's own. Durations in seconds.
         """
+        authenticate = authenticate or self.authenticate
         service = self.service(options, secrets=secrets, private_lists=authenticate is not None)
         hub = self.hub(service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions)
         pace = pace or Pace()
@@ -294,7 +300,11 @@ class MCPServer:
         from trio_mcp.serving.launch import launch
         from trio_mcp.serving.settings import load
 
-        sys.exit(launch(self, transport, load(**settings)))
+        try:
+            sys.exit(launch(self, transport, load(**settings)))
+        except McpError as fault:
+            # Whoever started the script made a mistake they can mend: the words are enough, our frames are none of theirs.
+            sys.exit(f"{self.name}: {fault}")
 
 
 def _decorate(fn: Any, add: Callable[[Any, str | None], object]) -> Any:

@@ -469,3 +469,19 @@ async def test_on_a_session_retry_params_mean_nothing(mcp: MCPServer) -> None:
     params = call("greet") | {"requestState": "x", "inputResponses": []}
     result = await desk(mcp, "2025-11-25").result("tools/call", params, answer=lambda *_: ACCEPTED)
     assert text(result) == "hello ann"
+
+
+async def test_a_question_asked_inside_a_shield_is_refused_at_once_not_left_hanging() -> None:
+    mcp = MCPServer("shielded")
+
+    @mcp.tool
+    async def stubborn(ctx: Context) -> str:
+        with trio.CancelScope(shield=True):
+            return str(await ctx.elicit("Who?", Who))
+
+    desk = Desk(mcp, MODERN)
+    desk.capabilities = EVERYTHING
+    with trio.fail_after(5):
+        result = await desk.tool("stubborn")
+    assert result["isError"] is True
+    assert "shielded cancel scope" in result["content"][0]["text"]

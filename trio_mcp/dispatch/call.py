@@ -72,6 +72,7 @@ class Ending(Enum):
     """Why a call was cancelled from within; its text is the reply's message."""
 
     CANCELLED = "Request cancelled"
+    CLIENT_LEFT = "The client disconnected"
     SESSION_CLOSED = "The session was closed"
     SHUTDOWN = "The server is shutting down"
     INPUT_REQUIRED = "Input required"

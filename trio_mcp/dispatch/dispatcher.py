@@ -119,8 +119,8 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
                 200,
             ), "cancelled"
         case None:
-            # Cancelled from outside: its exchange or its session's nursery ended.
-            ending = Ending.SESSION_CLOSED
+            # Cancelled from outside: a modern call's client left, or a session's nursery ended.
+            ending = Ending.CLIENT_LEFT if call.session is None else Ending.SESSION_CLOSED
         case ending:
             pass
     return (encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200), ending.name.lower()

@@ -78,6 +78,8 @@ async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str)
 async def _end_round(call: Call) -> NoReturn:
     """Cancel the handler, so that its cleanup runs; tasks that ask at the same time add their questions first."""
     call.cancel(Ending.INPUT_REQUIRED)
+    if trio.current_effective_deadline() > float("-inf"):
+        raise NoBackChannel("A question asked inside a shielded cancel scope cannot end the handler: ask outside of it")
     await trio.sleep_forever()
     raise AssertionError("unreachable: the call's scope is cancelled")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.transports.http.harness import Wire, serving
+from tests.transports.http.harness import Wire, serving, two_users
 from trio_mcp import Context, MCPServer
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
@@ -203,6 +203,26 @@ async def test_a_mounted_app_sees_its_own_part_of_the_path() -> None:
         assert json.loads((await ask(wire, "/api"))[2]) == {"path": "/api", "root": "/api"}
         assert (await ask(wire, "/apix"))[0] == 404
         assert await wire.initialize().head() == 200
+
+
+async def test_custom_routes_and_mounted_apps_are_not_served_under_a_foreign_host() -> None:
+    mcp = MCPServer("test")
+    mcp.mount("/api", echo)
+
+    @mcp.custom_route("/text")
+    async def text(request: HttpExchange) -> str:
+        return "hello"
+
+    async with serving(mcp) as wire:
+        for path in ("/text", "/api/x"):
+            refused = wire.start("GET", {"host": "evil.example.com"}, path=path)
+            assert await refused.head() == 421
+
+
+async def test_a_server_may_say_itself_who_its_callers_are() -> None:
+    async with serving(MCPServer("test", authenticate=two_users)) as wire:
+        assert await wire.initialize().head() == 401
+        assert await wire.initialize(headers={"authorization": "Bearer alice"}).head() == 200
 
 
 async def test_a_server_mounted_in_a_server_has_its_lifespan_run_and_its_path_found() -> None:

@@ -19,7 +19,7 @@ from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
-from trio_mcp.transports.http.responses import send_json
+from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount
 from trio_mcp.transports.running import running
 
@@ -115,12 +115,17 @@ class HttpApp:
             await self._mcp(HttpExchange(scope, receive, send))
         elif path in Probes.paths and path not in self._custom:
             await self._probes.answer(path, send)
-        elif path in self._custom:
-            await self._custom.answer(path, scope, receive, send)
         else:
-            await self._elsewhere(path, scope, receive, send)
+            await self._beside(path, scope, receive, send)
 
-    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """The user's own routes and apps: of the gate they get the check of Host, without which a page could rebind DNS."""
+        try:
+            self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
+        except HttpRefusal as refusal:
+            return await send_refusal(send, refusal, [])
+        if path in self._custom:
+            return await self._custom.answer(path, scope, receive, send)
         for mount in self._mounts:
             if mount.matches(path):
                 return await mount(scope, receive, send)

@@ -35,7 +35,7 @@ from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.streams import EventId
-from trio_mcp.streams.event_log import Budget, EventLog
+from trio_mcp.streams.event_log import Budget, EventLog, Overflow
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
 from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.hold_back import HoldBack
@@ -186,11 +186,16 @@ class LegacyFront:
         after: int | None = None,
     ) -> None:
         head = StreamHead(prefix, session.streams.mark() if session.protocol_version >= V2025_11_25 else None)
+        try:
+            reader = log.open_reader(after)
+        except Overflow:
+            session.close("overflow")
+            raise SessionClosed("overflow") from None
         session.hold()
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
-                await EventStream(exchange, log.open_reader(after), head, self._pace, headers).run()
+                await EventStream(exchange, reader, head, self._pace, headers).run()
         finally:
             self._service.metrics.stream_closed(kind)
             session.release()

@@ -477,7 +477,8 @@ async def test_a_question_asked_inside_a_shield_is_refused_at_once_not_left_hang
     @mcp.tool
     async def stubborn(ctx: Context) -> str:
         with trio.CancelScope(shield=True):
-            return str(await ctx.elicit("Who?", Who))
+            await ctx.elicit("Who?", Who)
+        return "answered"
 
     desk = Desk(mcp, MODERN)
     desk.capabilities = EVERYTHING

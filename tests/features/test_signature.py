@@ -232,7 +232,7 @@ def test_generators_are_refused() -> None:
     def generator() -> Any:
         yield 1
 
-    async def async_generator() -> Any:
+    async def async_generator() -> Any:  # noqa: ASYNC900
         yield 1
 
     for fn in (generator, async_generator):

@@ -81,11 +81,14 @@ async def watch(session: Session) -> None:
         live.remove(session.id)
 
 
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @mcp.tool
 async def left_behind() -> dict[str, int]:
     """What is there, once garbage is collected and freed memory given back."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     tasks = trio.lowlevel.current_statistics().tasks_living
-    return {"sessions": len(live), "tasks": tasks, "bytes": resident}
+    return {"sessions": len(live), "tasks": tasks, "bytes": _resident()}

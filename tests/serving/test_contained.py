@@ -75,7 +75,7 @@ async def _open_and_drop(node: ServedProcess) -> dict[str, int]:
             nursery.start_soon(_open_sessions, node.port, BATCH // OPENERS)
     async with connect(node.port) as peer:
         # Real time must pass here: expiry is what is tested, in a process whose clock is not ours.
-        while (left := await _left_behind(peer))["sessions"]:
+        while (left := await _left_behind(peer))["sessions"]:  # noqa: ASYNC110
             await trio.sleep(IDLE_SECONDS / 2)
         return left
 

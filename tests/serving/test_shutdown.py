@@ -58,8 +58,8 @@ async def test_sigterm_ends_streams_cleanly_and_answers_calls_within_the_drain_t
         async with trio.open_nursery() as nursery:
             for peer in streams:
                 nursery.start_soon(_ends_cleanly, peer)
-            for peer, id in ((sleeping, 1), (modern, 2), (blocking, 3)):
-                nursery.start_soon(_is_told_of_the_shutdown, peer, id)
+            for peer, number in ((sleeping, 1), (modern, 2), (blocking, 3)):
+                nursery.start_soon(_is_told_of_the_shutdown, peer, number)
             result = await listening.message()
             assert result["id"] == 7
             assert result["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == 7

@@ -149,7 +149,7 @@ async def piped(mcp: MCPServer, **options: Any) -> AsyncIterator[Client]:
                 await our_out.aclose()
                 client.ended.set()
 
-            nursery.start_soon(serve)
+            nursery.start_soon(serve)  # noqa: ASYNC113
             yield client
             nursery.cancel_scope.cancel("the test is over")
 

@@ -208,7 +208,7 @@ async def test_event_ids_are_unique_in_the_session_and_name_their_stream(
         assert len({it.rpartition(".")[0] for it in ids}) == 4
 
 
-async def _events(exchange: Exchange) -> Any:
+async def _events(exchange: Exchange) -> Any:  # noqa: ASYNC900
     while (event := await exchange.event()) is not None:
         yield event
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-__all__ = ["Companion", "Companions"]
+__all__ = ["DISMISSAL_SECONDS", "Companion", "Companions"]
 
 DISMISSAL_SECONDS = 1.0
 """For the cleanup of a cancelled companion, which awaits nothing: reached only by a bug."""
@@ -48,10 +48,9 @@ class Companion:
             raise self._failure
 
     async def dismiss(self) -> None:
-        """Stop it and wait until it has stopped, also when cancelled."""
+        """Stop it and wait until it has stopped; to be shielded for `DISMISSAL_SECONDS`, so that it is also when cancelled."""
         self.cancel()
-        with trio.move_on_after(DISMISSAL_SECONDS, shield=True):
-            await self._ended.wait()
+        await self._ended.wait()
 
 
 class Companions:

@@ -91,10 +91,10 @@ class Delivery:
         elif self._streamer is not None:
             await self._streamer.finished()
 
-    async def dismiss(self) -> None:
-        """Nothing of this exchange goes on."""
-        if self._streamer is not None:
-            await self._streamer.dismiss()
+    @property
+    def streamer(self) -> Companion | None:
+        """Who streams, if anybody does."""
+        return self._streamer
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         """The first message opens the stream."""

@@ -25,7 +25,7 @@ from trio_mcp.protocol.errors import (
     http_status,
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
-from trio_mcp.transports.http.companions import Companion, Companions
+from trio_mcp.transports.http.companions import DISMISSAL_SECONDS, Companion, Companions
 from trio_mcp.transports.http.delivery import Delivery
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import accepts
@@ -88,9 +88,10 @@ class ModernFront:
         finally:
             if ticket is not None:
                 ticket.release()
-            if watcher is not None:
-                await watcher.dismiss()
-            await delivery.dismiss()
+            for companion in (watcher, delivery.streamer):
+                if companion is not None:
+                    with trio.move_on_after(DISMISSAL_SECONDS, shield=True):
+                        await companion.dismiss()
 
     def _watch(self, exchange: HttpExchange, delivery: Delivery) -> Companion | None:
         if exchange.tell_when_client_leaves(delivery.client_left):

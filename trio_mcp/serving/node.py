@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 
 import trio
 
+from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.admin import AdminApp
 from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
-from trio_mcp.serving.fronts import open_front
+from trio_mcp.serving.fronts import Front, open_front
 from trio_mcp.serving.listening import listen
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.vitals import watch_vitals
@@ -22,11 +24,13 @@ from trio_mcp.transports.listener import serve as serve_asgi
 
 __all__ = ["serve"]
 
+logger = logging.getLogger("trio_mcp.serving")
+
 INTERACTIVE_WINDOW = 1.0
 """Ctrl+C on a terminal: somebody is waiting for the prompt."""
 
 LAST_RESORT_SECONDS = FAREWELL_SECONDS + 0.3
-"""From the cancel of what still runs to the end of the process, whatever refuses to stop."""
+"""From the end of the drain window to the end of the process, whatever refuses to stop."""
 
 
 async def serve(
@@ -41,64 +45,96 @@ async def serve(
     `announce` is called with the URLs once they answer. Raises CannotListen, in a group.
     """
     app = build_app(server, settings)
-    asked_to_drain = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, ExitStack() as last_resort:
-        async with app.running(), trio.open_nursery() as nursery:
-            nursery.start_soon(watch_vitals, app.service)
-            front = await open_front(nursery, app, settings)
-            await _open_admin(nursery, app, settings, asked_to_drain)
-            if announce is not None:
-                announce(front.urls)
-            code = await _until_drained(app, signals, asked_to_drain, settings, interactive=interactive)
-            last_resort.enter_context(no_longer_than(LAST_RESORT_SECONDS, code, lambda: _still_running(app)))
-            await farewell(app)
-            await front.stop()
-            nursery.cancel_scope.cancel("stopped")
-    return code
+        node = _Node(app, settings, last_resort, interactive=interactive)
+        async with trio.open_nursery() as whole:
+            whole.start_soon(node.heed, signals, whole.cancel_scope)
+            async with app.running(), trio.open_nursery() as nursery:
+                try:
+                    front = await node.open(nursery)
+                    if announce is not None:
+                        announce(front.urls)
+                    await node.until_drained()
+                    await farewell(app)
+                    await front.stop()
+                except BaseException as error:
+                    node.fail(error)
+                    raise
+                nursery.cancel_scope.cancel("stopped")
+            whole.cancel_scope.cancel("stopped")
+    return node.code
 
 
-async def _open_admin(nursery: trio.Nursery, app: HttpApp, settings: Settings, drain_asked: trio.Event) -> None:
-    if settings.admin_bind is not None:
-        listeners = await listen([settings.admin_bind])
-        await nursery.start(serve_asgi, AdminApp(app, drain_asked), listeners)
+class _Node:
+    """Why it stops, when it has to be over, and the code it exits with."""
 
+    def __init__(self, app: HttpApp, settings: Settings, last_resort: ExitStack, *, interactive: bool) -> None:
+        self.code = 0
+        self._app = app
+        self._settings = settings
+        self._last_resort = last_resort
+        self._interactive = interactive
+        self._ready = False
+        self._stopping = False
+        self._asked_to_drain = trio.Event()
+        self._first_signal: int | None = None
+        self._draining = trio.CancelScope()
 
-async def _until_drained(
-    app: HttpApp, signals: AsyncIterator[int], asked_to_drain: trio.Event, settings: Settings, *, interactive: bool
-) -> int:
-    """Wait for a reason to stop, then drain; a second signal ends that at once."""
-    first = await _first_reason(signals, asked_to_drain)
-    window = settings.drain_timeout
-    if first == signal.SIGINT and interactive:
-        window = min(INTERACTIVE_WINDOW, window)
-    code = 0
+    async def heed(self, signals: AsyncIterator[int], whole: trio.CancelScope) -> None:
+        """The first signal ends a start that waits for something, or begins the drain; the second stops at once.
 
-    async def second_signal(scope: trio.CancelScope) -> None:
-        nonlocal code
-        code = 128 + await anext(signals)
-        scope.cancel("a second signal came")
+        The admin's drain is no signal: whoever asks for it (a preStop hook) sends the first one behind it.
+        """
+        self._first_signal = await anext(signals)
+        if not self._ready:
+            self._end_within(self._window())
+            whole.cancel("a signal came before the node was ready")
+        self._asked_to_drain.set()
+        self.code = 128 + await anext(signals)
+        self._end_within(0)
+        self._draining.cancel("a second signal came")
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(second_signal, nursery.cancel_scope)
-        await drain(app, window)
-        nursery.cancel_scope.cancel("drained")
-    return code
+    async def open(self, nursery: trio.Nursery) -> Front:
+        """Everything that listens."""
+        nursery.start_soon(watch_vitals, self._app.service)
+        front = await open_front(nursery, self._app, self._settings)
+        if self._settings.admin_bind is not None:
+            listeners = await listen([self._settings.admin_bind])
+            await nursery.start(serve_asgi, AdminApp(self._app, self._asked_to_drain), listeners)
+        self._ready = True
+        return front
 
+    async def until_drained(self) -> None:
+        """Wait for a reason to stop, then drain.
 
-async def _first_reason(signals: AsyncIterator[int], asked_to_drain: trio.Event) -> int | None:
-    """The first signal, or None when the admin asked."""
-    received: int | None = None
+        What is left of the window when nothing is left to drain belongs to the cleanup of the user's lifespan.
+        """
+        await self._asked_to_drain.wait()
+        ends_at = trio.current_time() + self._window()
+        with self._draining:
+            await drain(self._app, self._window())
+        self._end_within(max(0, ends_at - trio.current_time()))
 
-    async def by_signal(scope: trio.CancelScope) -> None:
-        nonlocal received
-        received = await anext(signals)
-        scope.cancel("a signal came")
+    def fail(self, error: BaseException) -> None:
+        """Something the node runs has crashed, the user's lifespan perhaps: handlers must not hold up its end either."""
+        if self._stopping:
+            return
+        if isinstance(error, trio.Cancelled):
+            # Should the last resort be needed, this line is all that is ever said of the crash.
+            event(logger, logging.ERROR, "the node fails", why=str(error))
+        self.code = 1
+        self._end_within(self._settings.drain_timeout)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(by_signal, nursery.cancel_scope)
-        await asked_to_drain.wait()
-        nursery.cancel_scope.cancel("the admin asked")
-    return received
+    def _window(self) -> float:
+        window = self._settings.drain_timeout
+        interrupted = self._first_signal == signal.SIGINT and self._interactive
+        return min(INTERACTIVE_WINDOW, window) if interrupted else window
+
+    def _end_within(self, seconds: float) -> None:
+        self._stopping = True
+        self._last_resort.enter_context(
+            no_longer_than(seconds + LAST_RESORT_SECONDS, self.code, lambda: _still_running(self._app))
+        )
 
 
 def _still_running(app: HttpApp) -> list[str]:

@@ -28,9 +28,12 @@ LAST_CALL_SECONDS = 2.0
 FAREWELL_SECONDS = 0.5
 """For the answers of cancelled calls to reach their clients."""
 
+LOOK_SECONDS = 0.1
+"""A call whose client has left tells nobody when it ends: it is looked for, while the node drains and only then."""
+
 
 async def drain(app: HttpApp, window: float) -> None:
-    """Let the app empty itself: returns when no exchange is open, or after `window` seconds."""
+    """Let the app empty itself: returns when no exchange is open and no call runs, or after `window` seconds."""
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.state = State.DRAINING
     app.endpoint.legacy.refuse_sessions = True
@@ -40,8 +43,14 @@ async def drain(app: HttpApp, window: float) -> None:
             last_call = min(LAST_CALL_SECONDS, window / 2)
             nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, window - last_call)
             nursery.start_soon(_end_evenly, lambda: _stream_enders(app), window - last_call, last_call * 0.8)
-            await app.quiet()
+            await _nothing_left(app)
             nursery.cancel_scope.cancel("nothing left to drain")
+
+
+async def _nothing_left(app: HttpApp) -> None:
+    await app.quiet()
+    while app.open_exchanges or app.service.in_flight:  # noqa: ASYNC110
+        await trio.sleep(LOOK_SECONDS)
 
 
 async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: float, spread: float) -> None:

@@ -1,0 +1,55 @@
+"""What a node that drains still waits for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_mcp import MCPServer
+from trio_mcp.serving.drain import drain
+from trio_mcp.testing import asgi_client
+
+HEADERS = [
+    ("content-type", "application/json"),
+    ("accept", "application/json, text/event-stream"),
+    ("host", "localhost"),
+]
+
+
+def request(id: int, method: str, params: dict[str, Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode()
+
+
+async def test_a_call_whose_client_has_left_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    server, called, go, ends = MCPServer("x"), trio.Event(), trio.Event(), list[str]()
+
+    @server.tool
+    async def work() -> None:
+        called.set()
+        try:
+            await go.wait()
+        except trio.Cancelled:
+            ends.append("cancelled")
+            raise
+        ends.append("done")
+
+    app = server.http_app()
+    async with app.running(), asgi_client(app) as wire, trio.open_nursery() as nursery:
+        offer = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        opening = wire.start("POST", "/mcp", HEADERS, request(0, "initialize", offer))
+        assert await opening.head() == 200
+        session = [*HEADERS, ("mcp-session-id", opening.headers["mcp-session-id"])]
+        call = wire.start("POST", "/mcp", session, request(1, "tools/call", {"name": "work", "arguments": {}}))
+        await called.wait()
+        call.disconnect()
+        await call.finished.wait()
+
+        nursery.start_soon(drain, app, 25.0)
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        go.set()
+    assert ends == ["done"]
+    assert trio.current_time() - began < 1

@@ -14,6 +14,9 @@ __all__ = ["no_longer_than"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
+TELL_SECONDS = 0.2
+"""For the last line of the log: whoever blocks on a full stderr holds the lock it needs."""
+
 
 @contextmanager
 def no_longer_than(seconds: float, code: int, still_running: Callable[[], list[str]]) -> Iterator[None]:
@@ -31,6 +34,13 @@ def no_longer_than(seconds: float, code: int, still_running: Callable[[], list[s
 
 
 def _exit(code: int, still_running: Callable[[], list[str]]) -> None:
-    event(logger, logging.ERROR, "stopped with handlers still running", running=", ".join(still_running()) or "unknown")
-    logging.shutdown()
+    telling = threading.Thread(target=_tell, args=(still_running,), daemon=True)
+    telling.start()
+    telling.join(TELL_SECONDS)
     os._exit(code)
+
+
+def _tell(still_running: Callable[[], list[str]]) -> None:
+    running = ", ".join(still_running()) or "no call: the cleanup of a lifespan, or a task of a session"
+    event(logger, logging.ERROR, "stopped with handlers still running", running=running)
+    logging.shutdown()

@@ -153,6 +153,31 @@ async def test_a_reader_that_stalls_loses_its_connection_after_the_write_deadlin
     assert (record.levelname, record.exc_info) == ("INFO", None)
 
 
+@pytest.mark.parametrize("last", [True, False])
+async def test_nothing_follows_a_write_that_the_app_gave_up(
+    last: bool, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    served: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        served.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200})
+        with trio.move_on_after(1):
+            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": not last})
+        if not last:
+            with pytest.raises(ClientDisconnected):
+                await send({"type": "http.response.body", "body": b"the rest"})
+
+    ours, theirs = lockstep_stream_pair()
+    async with serving(app) as server:
+        server.accept(theirs)
+        await ours.send_all(get("/first") + get("/second"))
+        await trio.sleep(2)
+        await Client(ours).hear_all()
+    assert served == ["/first"]
+    assert caplog.records == []
+
+
 async def test_a_body_error_is_told_to_the_app_as_a_disconnect(autojump_clock: MockClock) -> None:
     bodies: list[bytes | None] = []
 

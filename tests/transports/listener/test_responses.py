@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.listener.harness import Answer, answers, echo, get, post, read_body, reply, serving
 from trio_mcp.transports.listener import ASGIApp, Message, Receive, Scope, Send
@@ -84,6 +84,12 @@ async def test_head_tells_the_length_of_a_body_it_leaves_out(autojump_clock: Moc
     heard = await heard_from(sending(start(), body(b"abc")), request * 2)
     found = answers(heard, ["HEAD", "HEAD"])
     assert [(answer.headers[b"content-length"], answer.body) for answer in found] == [(b"3", b"")] * 2
+
+
+async def test_head_without_a_body_tells_no_length_that_get_would_not_have(autojump_clock: MockClock) -> None:
+    request = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+    found = answers(await heard_from(sending(start(), body(b"")), request * 2), ["HEAD", "HEAD"])
+    assert [(answer.status, b"content-length" in answer.headers) for answer in found] == [(200, False)] * 2
 
 
 async def test_head_of_a_stream_has_no_chunks(autojump_clock: MockClock) -> None:
@@ -220,6 +226,21 @@ async def test_continue_is_sent_when_the_app_wants_the_body(autojump_clock: Mock
 async def test_continue_is_not_sent_when_the_body_has_come(autojump_clock: MockClock) -> None:
     heard = await heard_from(echo, post(b"abc", "Expect: 100-continue"))
     assert heard.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_continue_is_not_sent_within_a_response(autojump_clock: MockClock) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        await send(body(b"begun", True))
+        await read_body(receive)
+        await send(body(b""))
+
+    async with serving(app) as server:
+        client = server.connect()
+        await client.say(post(b"abc", "Expect: 100-continue")[:-3])
+        await wait_all_tasks_blocked()
+        await client.say(b"abc")
+        assert answers(await client.hear_all())[0].body == b"begun"
 
 
 async def test_continue_is_not_sent_when_the_app_refuses_unread(autojump_clock: MockClock) -> None:

@@ -305,6 +305,34 @@ async def test_a_streaming_app_lets_others_run() -> None:
     assert sent_when_it_ran[0] < 10
 
 
+async def test_a_sender_that_never_pauses_lets_others_run() -> None:
+    all_sent = trio.Event()
+    pieces_when_it_ran: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        pieces = 0
+
+        async def other() -> None:
+            pieces_when_it_ran.append(pieces)
+
+        await all_sent.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            while (await receive())["more_body"]:
+                pieces += 1
+        await reply(send, b"%d" % pieces)
+
+    async with serving(app, Limits(pipelined_bytes=4096)) as server, await server.connect() as client:
+        request = post(b"x" * 65536, "Connection: close")
+        await client.send_all(request[:-65536])
+        await wait_all_tasks_blocked()
+        await client.send_all(request[-65536:])
+        all_sent.set()
+        (answer,) = answers(await hear(client))
+    assert int(answer.body) > 10
+    assert pieces_when_it_ran[0] <= 1
+
+
 async def test_a_slow_reader_gets_everything() -> None:
     body = b"x" * 8_000_000
 

@@ -107,7 +107,7 @@ class Connection:
             exchange.disconnect()
         await self._front.app(exchange.scope(), exchange.receive, exchange.send)
         exchange.finish()
-        if not exchange.response.complete or not exchange.response.keep_alive:
+        if exchange.torn or not exchange.response.complete or not exchange.response.keep_alive:
             return False
         self._data = exchange.rest
         self._exchange = None
@@ -152,7 +152,7 @@ class Connection:
     def _cut_short(self) -> bool:
         """A response has begun that will not be completed: its end must not look like one."""
         exchange = self._exchange
-        return exchange is not None and exchange.response.begun and not exchange.response.complete
+        return exchange is not None and exchange.response.begun and (exchange.torn or not exchange.response.complete)
 
     async def _fail(self, error: Exception) -> None:
         """The app raised: its own fault, unless its client had left or sent a bad body before."""
@@ -179,7 +179,7 @@ class Connection:
     async def _part(self) -> None:
         """Close after an answer: without ado, when there is nothing left to read."""
         exchange = self._exchange
-        if exchange is None or exchange.gone:
+        if exchange is None or exchange.gone or exchange.torn:
             return
         if not exchange.all_read or exchange.rest or self._wire.receive_now():
             await self._linger()

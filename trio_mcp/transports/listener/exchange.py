@@ -50,6 +50,7 @@ class Exchange:
         "refusal",
         "response",
         "rest",
+        "torn",
     )
 
     def __init__(self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool]) -> None:
@@ -67,6 +68,8 @@ class Exchange:
         self.gone = False
         self.refusal: Refusal | None = None
         """Why the rest of the body could not be read; the app saw a disconnect."""
+        self.torn = False
+        """A write was cut short, by a deadline of the app perhaps: what followed would be read as the rest of it."""
 
     @property
     def all_read(self) -> bool:
@@ -154,16 +157,13 @@ class Exchange:
     async def _receive_body(self) -> bytes:
         if self._head.expects_continue:
             self._head.expects_continue = False
-            await self._write(CONTINUE)
-        data = self._wire.receive_now()
-        if data is None:
-            data = await self._wait_for_body()
-        return data
-
-    async def _wait_for_body(self) -> bytes:
+            # Within a response it would be read as a part of that.
+            if not self.response.begun:
+                await self._write(CONTINUE)
         if self._body_deadline is None:
             self._body_deadline = trio.current_time() + self._limits.body_seconds
         with trio.move_on_at(self._body_deadline):
+            # Not what is here already: a sender that never pauses would outlive the deadline and let nobody else run.
             return await self._wire.receive()
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body took too long")
 
@@ -190,10 +190,14 @@ class Exchange:
             self._end()
 
     async def _write(self, data: bytes) -> None:
+        if self.torn:
+            raise ClientDisconnected("an earlier write was cut short")
         try:
             sent = self._wire.send_now(data) if data else 0
             if sent < len(data):
+                self.torn = True
                 await self._wire.send_all(memoryview(data)[sent:])
+                self.torn = False
         except ClientDisconnected as error:
             self._report(error)
             self.disconnect()
@@ -209,5 +213,5 @@ class Exchange:
         self._callbacks.clear()
         if self.refusal is not None and not self.response.begun:
             raise self.refusal
-        if not self.response.complete and not self.gone:
+        if not self.response.complete and not self.gone and not self.torn:
             raise ResponseError("The app returned without completing its response")

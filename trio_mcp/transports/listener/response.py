@@ -59,11 +59,15 @@ class Response:
                 status_line(status),
                 lines,
                 b"" if dated else date(),
-                b"" if status in _NO_BODY else self._framing(told, length),
+                b"" if self._untold(status, told, length) else self._framing(told, length),
                 self._persistence(),
                 b"\r\n",
             )
         )
+
+    def _untold(self, status: int, told: int | None, length: int | None) -> bool:
+        """Whether nothing is said of a body's length: there is none, or HEAD got none and may have left out one."""
+        return status in _NO_BODY or (self._request.method == "HEAD" and told is None and length == 0)
 
     def _fields(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
         """The app's own header lines, the Content-Length it told, and whether it dated them. Framing is ours."""

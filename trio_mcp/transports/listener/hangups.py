@@ -26,8 +26,8 @@ class Hangups:
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
         """`callback` runs when the peer of `fd` is gone: from `run`, so never before this returns."""
-        self._callbacks[fd] = callback
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+        self._callbacks[fd] = callback
 
     def discard(self, fd: int) -> None:
         """Must come before `fd` is closed: its number will be used again."""

@@ -27,16 +27,7 @@ DEFAULT_LIMITS = Limits()
 Listener = trio.abc.Listener[Any]
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_CONNECTION_FAILED = {
-    errno.ECONNABORTED,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EPERM,
-    errno.EPROTO,
-}
-"""accept(2) on Linux passes on what went wrong with a connection that nobody has accepted yet."""
+"""Trio itself takes the next connection when one has failed before it was accepted."""
 HAS_EPOLL = sys.platform == "linux"
 """Elsewhere sockets are served like any other stream: as well, but slower."""
 ACCEPT_RETRY_SECONDS = 0.1
@@ -110,7 +101,7 @@ class _Server:
 
     async def _bear(self, error: OSError, complain: bool) -> None:
         """An accept failed; raises `error` when the listener cannot go on. One line in the log until one succeeds."""
-        if error.errno not in _OUT_OF_RESOURCES | _CONNECTION_FAILED:
+        if error.errno not in _OUT_OF_RESOURCES:
             raise error
         if complain:
             logger.error("Cannot accept connections, trying on: %s", error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -122,4 +123,5 @@ class StreamWire:
         if self._aborted:
             await trio.aclose_forcefully(self._stream)
             return
-        await self._stream.aclose()
+        with suppress(*_BROKEN):
+            await self._stream.aclose()

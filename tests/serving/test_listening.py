@@ -1,5 +1,6 @@
 """An address that cannot be had is told in words."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,13 @@ async def test_nothing_is_left_open_when_one_address_of_several_cannot_be_had(tm
         await listen([first, "nonsense"])
     with pytest.raises(OSError, match="refused"):
         await trio.open_unix_socket(str(tmp_path / "first.sock"))
+
+
+async def test_a_descriptor_that_is_no_socket_is_said_to_be_none() -> None:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    with pytest.raises(CannotListen, match="must open a listening socket"):
+        await listen([f"fd://{descriptor}"])
+    os.close(descriptor)
 
 
 def test_the_error_comes_out_of_the_launch_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,14 @@ class Running:
         self.urls = urls
         self.ready.set()
 
-    async def run(self, server: MCPServer, **settings: Any) -> None:
+    async def run(self, server: MCPServer, /, **settings: Any) -> None:
         loaded = load(port=0, drain_timeout=DRAIN, **settings)
         self.code = await node.serve(server, loaded, announce=self.announce)
         self.ended.set()
 
 
 @asynccontextmanager
-async def running(server: MCPServer, **settings: Any) -> AsyncIterator[Running]:
+async def running(server: MCPServer, /, **settings: Any) -> AsyncIterator[Running]:
     found = Running()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
@@ -144,3 +144,14 @@ async def test_a_crash_of_the_lifespan_limits_the_end_too(limits: list[tuple[flo
             await found.ready.wait()
             crash.set()
     assert limits == [(DRAIN + node.LAST_RESORT_SECONDS, 1)]
+
+
+@pytest.mark.parametrize("front", ["own", "hypercorn"])
+async def test_no_unix_socket_is_left_behind(front: str, limits: list[tuple[float, int]], tmp_path: Path) -> None:
+    paths = [tmp_path / "public", tmp_path / "admin"]
+    binds = [f"unix:{path}" for path in paths]
+    async with running(MCPServer("x"), bind=binds[0], admin_bind=binds[1], server=front) as found:
+        await found.ready.wait()
+        assert all(path.exists() for path in paths)
+        signal.raise_signal(signal.SIGTERM)
+    assert not any(path.exists() for path in paths)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import trio
 
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.transports.listener import open_listeners
+from trio_mcp.transports.listener import open_listeners, remove_socket_files
 
-__all__ = ["CannotListen", "listen"]
+__all__ = ["CannotListen", "listen", "no_socket_files"]
 
 _NEXT_STEP = {
     errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
@@ -20,6 +21,7 @@ _NEXT_STEP = {
     errno.EACCES: "Ports below 1024, and some folders, need more rights",
     errno.ENOENT: "The folder of a Unix socket must exist",
     errno.EBADF: "Whoever starts this process must open that descriptor",
+    errno.ENOTSOCK: "Whoever starts this process must open a listening socket there",
 }
 
 
@@ -38,6 +40,15 @@ async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
             listener.socket.close()
         raise
     return listeners
+
+
+@contextmanager
+def no_socket_files(binds: Sequence[str]) -> Iterator[None]:
+    """After the block no Unix socket is left behind: whoever finds one expects somebody to answer there."""
+    try:
+        yield
+    finally:
+        remove_socket_files(binds)
 
 
 async def _listen(bind: str) -> list[trio.SocketListener]:

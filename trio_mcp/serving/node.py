@@ -15,7 +15,7 @@ from trio_mcp.serving.admin import AdminApp
 from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.fronts import Front, open_front
-from trio_mcp.serving.listening import listen
+from trio_mcp.serving.listening import listen, no_socket_files
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.vitals import watch_vitals
 from trio_mcp.serving.wiring import build_app
@@ -45,7 +45,12 @@ async def serve(
     `announce` is called with the URLs once they answer. Raises CannotListen, in a group.
     """
     app = build_app(server, settings)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, ExitStack() as last_resort:
+    binds = [*settings.binds, settings.admin_bind or ""]
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        no_socket_files(binds),
+        ExitStack() as last_resort,
+    ):
         node = _Node(app, settings, last_resort, interactive=interactive)
         async with trio.open_nursery() as whole:
             whole.start_soon(node.heed, signals, whole.cancel_scope)

@@ -6,10 +6,11 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
-__all__ = ["open_listeners"]
+__all__ = ["open_listeners", "remove_socket_files"]
 
 BACKLOG = 2048
 """A burst of reconnecting clients after a deploy waits here; the kernel caps it at its own limit."""
@@ -29,6 +30,15 @@ async def open_listeners(binds: Sequence[str], backlog: int = BACKLOG) -> list[t
             listener.socket.close()
         raise
     return listeners
+
+
+def remove_socket_files(binds: Sequence[str]) -> None:
+    """Remove the files of those Unix sockets among `binds` that nobody listens on: for when their listeners are closed."""
+    for bind in binds:
+        if bind.startswith("unix:"):
+            # Somebody else's by now: then it is theirs to remove.
+            with suppress(OSError):
+                _remove_stale(bind.removeprefix("unix:"))
 
 
 async def _open(bind: str, backlog: int) -> list[trio.SocketListener]:
@@ -88,5 +98,9 @@ def _adopt(bind: str, backlog: int) -> trio.SocketListener:
     if not number.isascii() or not number.isdigit():
         raise ValueError(f"{bind!r}: a descriptor is a number, as in fd://3")
     listening = socket.socket(fileno=int(number))
-    listening.listen(backlog)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    try:
+        listening.listen(backlog)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    except BaseException:
+        listening.close()
+        raise

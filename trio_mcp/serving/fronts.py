@@ -28,8 +28,19 @@ class Front(Protocol):
 
 
 async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
-    """Listen and serve in `nursery`; raises CannotListen."""
+    """Listen and serve in `nursery`; raises CannotListen or CertificateError, and then nothing is left open."""
     listeners = await listen(settings.binds)
+    try:
+        return await _serving(nursery, app, settings, listeners)
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+
+
+async def _serving(
+    nursery: trio.Nursery, app: HttpApp, settings: Settings, listeners: list[trio.SocketListener]
+) -> Front:
     urls = [_url(listener.socket, settings) for listener in listeners]
     if settings.server == "hypercorn":
         from trio_mcp.serving.hypercorn_front import HypercornFront

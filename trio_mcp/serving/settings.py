@@ -69,7 +69,7 @@ class Settings(BaseModel):
         "own", "Where", "HTTP server: our own listener, or Hypercorn for TLS and HTTP/2."
     )
     certfile: FilePath | None = setting(None, "Where", "TLS certificate chain (PEM); needs `server` hypercorn.")
-    keyfile: FilePath | None = setting(None, "Where", "TLS private key (PEM).")
+    keyfile: FilePath | None = setting(None, "Where", "TLS private key (PEM); unless set it is in `certfile`.")
     admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
 
     allowed_hosts: CommaList = setting(

@@ -23,6 +23,9 @@ class AdminApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3, HTTP only."""
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            # Whoever operates this node is no web page; a page on their machine could POST /drain without asking.
+            return await send_json(send, 403, b'{"error":"not for browsers: send no Origin header"}', [])
         match scope["method"], scope["path"]:
             case "GET" | "HEAD", "/metrics":
                 await self._metrics(send)

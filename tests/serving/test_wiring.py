@@ -1,7 +1,7 @@
 """A server's own options and the settings meet."""
 
 from trio_mcp import MCPServer, Options
-from trio_mcp.serving.settings import load
+from trio_mcp.serving.settings import Settings, load
 from trio_mcp.serving.wiring import options_of
 
 
@@ -10,3 +10,20 @@ def test_what_has_no_setting_stays_as_the_server_has_it() -> None:
     options = options_of(server, load(max_in_flight=5, max_events=9))
     assert (options.worker_threads, options.cache_ttl) == (3, 60)
     assert (options.max_in_flight, options.streams.events) == (5, 9)
+
+
+def test_a_setting_that_nobody_gave_leaves_the_servers_own_options_alone() -> None:
+    options = Options(page_size=7, request_timeout=8, max_in_flight=9)
+    assert options_of(MCPServer("x", options=options), load()) == options
+
+
+SHARED = (
+    *("page_size", "request_timeout", "write_timeout", "max_in_flight", "max_listen_streams"),
+    *("max_events", "max_stream_bytes", "max_session_bytes", "event_retention"),
+)
+
+
+def test_settings_and_options_have_the_same_defaults() -> None:
+    every = {name: info.default for name, info in Settings.model_fields.items()}
+    given = options_of(MCPServer("x"), load(**{name: every[name] for name in SHARED}))
+    assert given == Options()

@@ -47,7 +47,7 @@ async def _serving(
 
         return await HypercornFront.open(nursery, app, settings, [listener.socket for listener in listeners], urls)
     front = _OwnFront(urls)
-    await nursery.start(front.run, app, listeners, _limits(settings))
+    await nursery.start(front.run, app, listeners, _limits(app, settings))
     return front
 
 
@@ -76,13 +76,13 @@ class _OwnFront:
             await self._stopped.wait()
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(app: HttpApp, settings: Settings) -> Limits:
     return Limits(
         head_bytes=settings.max_head,
         head_seconds=settings.head_timeout,
         body_bytes=settings.max_body,
         body_seconds=settings.body_timeout,
-        write_seconds=settings.write_timeout,
+        write_seconds=app.service.options.write_timeout,
         idle_seconds=settings.connection_idle_timeout,
     )
 

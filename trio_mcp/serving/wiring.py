@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 from trio_mcp.dispatch.service import Options
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.settings import Settings
-from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES
@@ -19,9 +20,19 @@ __all__ = ["build_app", "options_of"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
+_OPTIONS = ("page_size", "request_timeout", "write_timeout", "max_in_flight", "max_listen_streams")
+_STREAM_BOUNDS = {
+    "max_events": "events",
+    "max_stream_bytes": "stream_bytes",
+    "max_session_bytes": "session_bytes",
+    "event_retention": "keep_seconds",
+}
+"""Setting → what `StreamBounds` calls it."""
+
 
 def build_app(server: MCPServer, settings: Settings) -> HttpApp:
     """The ASGI app of a node."""
+    options = options_of(server, settings)
     return server.http_app(
         path=settings.path,
         allowed_hosts=_allowed_hosts(settings),
@@ -32,32 +43,29 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
         max_body=settings.max_body,
         json_response=settings.json_response,
         secrets=settings.keys,
-        options=options_of(server, settings),
+        options=options,
         pace=Pace(
             sse_after=settings.sse_after,
             keep_alive=settings.keepalive,
-            write_timeout=settings.write_timeout,
+            write_timeout=options.write_timeout,
             retry=settings.retry_interval,
         ),
     )
 
 
 def options_of(server: MCPServer, settings: Settings) -> Options:
-    """The bounds of requests: what has no setting stays as the server has it."""
+    """The bounds of requests: what was not set stays as the server has it."""
+    options = server.options
     return replace(
-        server.options,
-        page_size=settings.page_size,
-        request_timeout=settings.request_timeout,
-        write_timeout=settings.write_timeout,
-        streams=StreamBounds(
-            events=settings.max_events,
-            stream_bytes=settings.max_stream_bytes,
-            session_bytes=settings.max_session_bytes,
-            keep_seconds=settings.event_retention,
-        ),
-        max_in_flight=settings.max_in_flight,
-        max_listen_streams=settings.max_listen_streams,
+        options,
+        **_set(settings, {name: name for name in _OPTIONS}),
+        streams=replace(options.streams, **_set(settings, _STREAM_BOUNDS)),
     )
+
+
+def _set(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that somebody gave, under the names the options have for them."""
+    return {option: getattr(settings, name) for name, option in names.items() if name in settings.model_fields_set}
 
 
 def _allowed_hosts(settings: Settings) -> frozenset[str] | None:

@@ -24,6 +24,13 @@ async def noisy() -> str:
 
 
 @mcp.tool
+async def hungry() -> str:
+    """Start a program that reads its stdin, as ffmpeg and ssh do."""
+    done = subprocess.run(["cat"], capture_output=True, timeout=10, check=True)  # noqa: ASYNC221
+    return done.stdout.decode()
+
+
+@mcp.tool
 async def nap(seconds: float) -> str:
     """Sleep."""
     await trio.sleep(seconds)

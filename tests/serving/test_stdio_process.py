@@ -138,6 +138,19 @@ async def test_whatever_a_handler_prints_goes_to_stderr() -> None:
             assert line in served.errors
 
 
+@pytest.mark.requirement("IO1")
+async def test_a_program_that_a_handler_starts_takes_no_request_for_its_input() -> None:
+    async with child() as served:
+        await served.open()
+        await served.start(1, "tools/call", {"name": "hungry"})
+        await served.start(2, "ping")
+        answers = {message["id"]: message["result"] for message in (await served.hear(), await served.hear())}
+        assert answers[1]["content"][0]["text"] == ""
+        assert answers[2] == {}
+        await served.stdin.aclose()
+        await served.ends_within(5)
+
+
 @pytest.mark.requirement("IO3")
 async def test_requests_piped_in_at_once_get_their_answers_before_the_process_ends() -> None:
     async with child() as served:

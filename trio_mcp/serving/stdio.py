@@ -54,15 +54,20 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
 
 @contextmanager
 def _protocol_streams() -> Iterator[tuple[trio.lowlevel.FdStream, trio.lowlevel.FdStream]]:
-    """Our own copies of stdin and stdout. Meanwhile descriptor 1 is stderr: a handler's `print` must not break the protocol."""
+    """Our own copies of stdin and stdout: what a handler prints must not break the protocol.
+
+    Meanwhile descriptor 1 is stderr, and 0 is empty: a child process (ffmpeg, ssh) would take requests for its input.
+    """
     sys.stdout.flush()
-    protocol_out = os.dup(1)
+    stdin, stdout = trio.lowlevel.FdStream(os.dup(0)), trio.lowlevel.FdStream(os.dup(1))
     os.dup2(2, 1)
-    stdin, stdout = trio.lowlevel.FdStream(os.dup(0)), trio.lowlevel.FdStream(protocol_out)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     try:
         yield stdin, stdout
     finally:
         sys.stdout.flush()
+        os.dup2(stdin.fileno(), 0)
         os.dup2(stdout.fileno(), 1)
         stdin.close()
         stdout.close()

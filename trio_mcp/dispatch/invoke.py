@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.questions import note_binding
 from trio_mcp.features.signature import Signature
 
 __all__ = ["invoke"]
@@ -16,6 +17,8 @@ __all__ = ["invoke"]
 async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> Any:
     """Call the function with its context injected; what it raises comes through as it is."""
     if signature.context_parameter is not None:
+        if call.modern:
+            note_binding(call)
         kwargs[signature.context_parameter] = call.service.context(call)
     if signature.is_async:
         return await signature.fn(**kwargs)

@@ -21,7 +21,7 @@ from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClie
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.protocol.methods import METHODS
 
-__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "require"]
+__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "note_binding", "require"]
 
 
 class InvalidAnswer(ClientCallError):
@@ -117,9 +117,15 @@ def _seal_of(call: Call) -> bytes:
 
 
 def begin_round(call: Call) -> None:
-    """Before any handler runs: note what its questions will be bound to, and reject a broken retry."""
-    target = call.params.get(METHODS[call.method].name_param or "", "")
-    salient = [call.method, target, call.params.get("arguments", {})]
-    call.bound_to = msgspec.json.encode(salient, order="sorted")
+    """Reject a broken retry before any handler runs."""
     if "requestState" in call.params or "inputResponses" in call.params:
+        note_binding(call)
         _answers(call)
+
+
+def note_binding(call: Call) -> None:
+    """Note what a retry must repeat, before a handler that may ask can change its arguments."""
+    if not call.bound_to:
+        target = call.params.get(METHODS[call.method].name_param or "", "")
+        salient = [call.method, target, call.params.get("arguments", {})]
+        call.bound_to = msgspec.json.encode(salient, order="sorted")

@@ -113,7 +113,8 @@ class _TextFormatter(logging.Formatter):
         error = _error(record)
         if error is None:
             return text
-        return "\n".join([text, *(f"  {line}" for line in leaf_lines(error)), _traceback(error)])
+        trace = (_one_line(line) for line in _traceback(error).split("\n"))
+        return "\n".join([text, *(f"  {line}" for line in leaf_lines(error)), *trace])
 
     def _level(self, name: str) -> str:
         padded = f"{name:<7}"

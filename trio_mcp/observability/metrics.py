@@ -5,13 +5,14 @@ Nothing is labelled by session, user or URI, and a tool only by its registered n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from trio_mcp.observability.build import version as package_version
+from trio_mcp.observability.histogram import OneThreadHistogram
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
 __all__ = ["Metrics", "StreamKind"]
@@ -64,8 +65,10 @@ class Metrics:
         build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
         build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
 
-    def _histogram(self, name: str, text: str, labels: Iterable[str]) -> Histogram:
-        return Histogram(name, text, labels, buckets=BUCKETS, registry=self.registry)
+    def _histogram(self, name: str, text: str, labels: Sequence[str]) -> OneThreadHistogram:
+        histogram = OneThreadHistogram(name, text, labels, BUCKETS)
+        self.registry.register(histogram)
+        return histogram
 
     def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

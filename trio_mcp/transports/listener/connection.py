@@ -32,6 +32,9 @@ LINGER_BYTES = 1024 * 1024
 CLOSE_SECONDS = 1.0
 """For what a stream says when it closes (TLS); a socket needs none of it."""
 
+REMEMBERED_HEAD_BYTES = 2 * 1024
+"""Kept while a connection lives, so not more than most clients send."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,13 +54,14 @@ class Front:
 class Connection:
     """Serves requests from `wire` until either side ends it. To be made in the task that runs it."""
 
-    __slots__ = ("_context", "_data", "_dismissed", "_exchange", "_front", "_gone", "_task", "_wire")
+    __slots__ = ("_context", "_data", "_dismissed", "_exchange", "_front", "_gone", "_last_head", "_task", "_wire")
 
     def __init__(self, front: Front, wire: Wire) -> None:
         self._front = front
         self._wire = wire
         self._data = b""
         self._exchange: Exchange | None = None
+        self._last_head: Head | None = None
         self._gone = False
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
@@ -123,11 +127,20 @@ class Connection:
             data = await self._wait_for_request()
         if not data:
             return None
+        last = self._last_head
+        if last is not None and data.startswith(last.raw):
+            self._data = data[len(last.raw) :]
+            return last
+        return await self._read_head(data)
+
+    async def _read_head(self, data: bytes) -> Head | None:
         reader = HeadReader(self._front.limits.head_bytes)
         head = reader.feed(data)
         if head is None:
             head = await self._rest_of_head(reader)
         self._data = reader.rest
+        # Clients on a kept connection mostly send the same head again: the same bytes say the same.
+        self._last_head = head if head is not None and len(head.raw) <= REMEMBERED_HEAD_BYTES else None
         return head
 
     async def _wait_for_request(self) -> bytes:

@@ -98,7 +98,7 @@ class Exchange:
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
-            "headers": head.headers,
+            "headers": head.headers.copy(),
             "extensions": {DISCONNECT_EXTENSION: {"register": self.register}},
         }
 

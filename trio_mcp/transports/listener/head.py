@@ -37,10 +37,13 @@ class Head:
         "http_version",
         "keep_alive",
         "method",
+        "raw",
         "target",
     )
 
     def __init__(self) -> None:
+        self.raw = b""
+        """The bytes it was read from, its empty line included."""
         self.method = ""
         self.target = b""
         self.http_version = ""

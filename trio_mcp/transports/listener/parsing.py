@@ -56,6 +56,7 @@ class HeadReader:
         head.read_line(seen)
         self._parse(seen[self._fed : end])
         self.rest = seen[end:]
+        head.raw = seen[:end]
         head.settle()
         return head
 

@@ -83,7 +83,7 @@ class Response:
             elif name != b"transfer-encoding":
                 dated = dated or name == b"date"
                 kept.append((name, value))
-        return field_lines(kept), told, dated
+        return _lines(kept), told, dated
 
     def _framing(self, told: int | None, length: int | None) -> bytes:
         self._left = length if told is None else told
@@ -121,3 +121,19 @@ def _length(value: bytes) -> int:
     if not value.isdigit():
         raise ResponseError(f"{value!r} is not a Content-Length")
     return int(value)
+
+
+_single_lines: dict[tuple[bytes, bytes], bytes] = {}
+_MOST_LINES = 64
+
+
+def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Most answers have one header of the app's own, their type, and of types there are few."""
+    if len(headers) != 1:
+        return field_lines(headers)
+    lines = _single_lines.get(headers[0])
+    if lines is None:
+        lines = field_lines(headers)
+        if len(_single_lines) < _MOST_LINES and headers[0][0] == b"content-type":
+            _single_lines[headers[0]] = lines
+    return lines

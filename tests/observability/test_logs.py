@@ -108,6 +108,8 @@ def test_a_clients_words_cannot_forge_a_line_or_drive_the_terminal() -> None:
     logger.info("hello\n2026 CRITICAL forged %s", "\x1b[2J")
     logs.event(logger, logging.INFO, "call", tool='x\nreason="none')
     assert stream.getvalue().count("\n") == 2
+    logs.event(logger, logging.ERROR, "request failed", error=ValueError("no city \x1b[2J"))
+    assert "no city" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
 
 

@@ -19,6 +19,7 @@ class App:
     def __init__(self, *chunks: bytes, complete: bool = True, failing: bool = False) -> None:
         self.events: list[str] = []
         self.body = b""
+        self.headers: dict[bytes, bytes] = {}
         self._chunks = chunks
         self._complete = complete
         self._failing = failing
@@ -27,6 +28,7 @@ class App:
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
         self.body = (await receive())["body"]
+        self.headers = dict(scope["headers"])
         await send({"type": "http.response.start", "status": 200, "headers": [(b"X-A", b"b")]})
         try:
             for chunk in self._chunks:
@@ -54,6 +56,14 @@ async def test_an_exchange_reaches_the_app_and_its_answer_comes_back_chunk_by_ch
         assert [await exchange.receive() for _ in range(3)] == [b"one", b"two", b""]
     assert app.body == b"{}"
     assert app.events == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_standing_headers_are_sent_with_each_request() -> None:
+    app = App()
+    async with running(app, "/mcp", [("Authorization", "Bearer x")]) as wire:
+        async with wire.exchange("POST", []) as exchange:
+            await exchange.head()
+    assert app.headers[b"authorization"] == b"Bearer x"
 
 
 async def test_leaving_an_exchange_cancels_its_handler() -> None:

@@ -22,15 +22,17 @@ SHUTDOWN_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def running(app: App, path: str) -> AsyncIterator[AsgiWire]:
+async def running(app: App, path: str, headers: Headers = ()) -> AsyncIterator[AsgiWire]:
     """The wire to an app whose lifespan runs as long as the block; raises WireError when it does not start.
+
+    `headers` are sent with each request.
 
     What the block raises arrives in a group, as from any nursery.
     """
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         stopped = await nursery.start(_lifespan, app, stop)
-        yield AsgiWire(app, path, nursery)
+        yield AsgiWire(app, path, nursery, headers)
         stop.set()
         with trio.move_on_after(SHUTDOWN_SECONDS):
             await stopped.wait()
@@ -60,10 +62,11 @@ async def _lifespan(app: App, stop: trio.Event, *, task_status: trio.TaskStatus[
 class AsgiWire:
     """Exchanges with an ASGI app, each in a task of `nursery`."""
 
-    def __init__(self, app: App, path: str, nursery: trio.Nursery) -> None:
+    def __init__(self, app: App, path: str, nursery: trio.Nursery, headers: Headers) -> None:
         self._app = app
         self._path = path
         self._nursery = nursery
+        self._headers = headers
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
@@ -86,7 +89,9 @@ class AsgiWire:
             "raw_path": self._path.encode(),
             "root_path": "",
             "query_string": b"",
-            "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in [*fixed, *headers]],
+            "headers": [
+                (name.lower().encode(), value.encode("latin-1")) for name, value in [*fixed, *self._headers, *headers]
+            ],
             "client": ("127.0.0.1", 0),
             "server": ("localhost", 80),
         }

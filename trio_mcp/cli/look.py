@@ -161,15 +161,16 @@ def _with_client(
 
 @asynccontextmanager
 async def _wire(target: str, headers: tuple[str, ...]) -> AsyncIterator[Wire]:
+    sent = [_header(each) for each in headers]
     if "://" in target:
-        yield HttpWire(target, [_header(each) for each in headers])
+        yield HttpWire(target, sent)
         return
     # Late: a URL needs neither a server nor its settings.
     from trio_mcp.cli.in_memory import running
     from trio_mcp.serving.loader import load_target
 
     configure(logging.WARNING, "text")
-    async with running(load_target(target).http_app(path="/mcp"), "/mcp") as wire:
+    async with running(load_target(target).http_app(path="/mcp"), "/mcp", sent) as wire:
         yield wire
 
 

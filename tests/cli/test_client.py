@@ -223,6 +223,16 @@ async def test_a_legacy_stream_that_ends_early_is_resumed_where_it_ended(autojum
     assert resumed["last-event-id"] == "e.1.0"
 
 
+async def test_a_server_cannot_make_a_person_wait_longer_than_they_said(autojump_clock: Any) -> None:
+    opening = b"retry: 86400000\nid: e.1.0\ndata:\n\n"
+    wire = ScriptedWire(legacy({name: lambda message: (200, SSE, [opening]) for name in ("tools/call", "GET")}))
+    started = trio.current_time()
+    with pytest.raises(WireError, match="ended without an answer"):
+        async with connect(wire, legacy=True, silence=10) as client:
+            await client.call_tool(TOOL, {})
+    assert trio.current_time() - started == pytest.approx(50)
+
+
 async def test_a_stream_that_never_answers_is_given_up(autojump_clock: Any) -> None:
     answers = {name: lambda message: (200, SSE, [b"id: e.1.0\ndata:\n\n"]) for name in ("tools/call", "GET")}
     wire = ScriptedWire(legacy(answers))

@@ -120,6 +120,12 @@ async def test_a_connection_that_takes_too_long_is_given_up(
         await fetch("http://192.0.2.1/")
 
 
+def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
+    with pytest.raises(WireError, match="--header") as refused:
+        HttpWire("http://me:hunter2@127.0.0.1:1/mcp")
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize("url", ["ftp://a/", "http://", "http://a:port/", "a/b", "http://[::1/"])
 def test_what_is_not_the_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(WireError, match="is not a URL"):

@@ -141,7 +141,8 @@ class Channel:
         for _ in range(MAX_RESUMES):
             if reader.last_id is None or not isinstance(self.dialect, Legacy):
                 break
-            await trio.sleep((1000 if reader.retry is None else reader.retry) / 1000)
+            # The wait is silence too: a server does not make a person wait longer than they said they would.
+            await trio.sleep(min((1000 if reader.retry is None else reader.retry) / 1000, self._silence))
             headers = [("Accept", "text/event-stream"), ("Last-Event-ID", reader.last_id)]
             async with self.exchange("GET", [*headers, *self.dialect.headers("", {}, {})]) as answer:
                 reply = await self._reply(answer, request_id, reader)

@@ -79,7 +79,7 @@ class HttpWire:
         target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
         sent = [*self._headers, *headers, ("Connection", "close")]
         if not any(name.lower() == "host" for name, _ in sent):
-            sent.append(("Host", self._parts.netloc.rpartition("@")[2]))
+            sent.append(("Host", self._parts.netloc))
         if body:
             sent.append(("Content-Length", str(len(body))))
         try:
@@ -118,6 +118,9 @@ def _checked(url: str) -> SplitResult:
         parts.port  # noqa: B018  raises when it is not a port
     except ValueError as error:
         raise WireError(f"{url!r} is not a URL: {error}") from error
+    if parts.username is not None:
+        # Nothing would send them, and the URL is part of every error.
+        raise WireError("a URL with credentials is not taken: send them with --header 'Authorization: …'")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WireError(f"{url!r} is not a URL of an MCP server, such as http://127.0.0.1:8000/mcp")
     return parts

@@ -105,3 +105,15 @@ def test_hypercorn_that_is_not_installed_is_told_with_the_command_that_installs_
     monkeypatch.setattr("trio_mcp.serving.launch.find_spec", lambda name: None)
     assert execute(["serve", shop, "--server", "hypercorn"]) == 1
     assert "pip install 'trio-mcp[hypercorn]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "run"])
+def test_a_target_may_set_variables_of_the_environment(
+    shop: str, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    ports: list[int] = []
+    monkeypatch.setenv("TRIO_MCP_PORT", "1")
+    Path(shop).write_text("import os\nos.environ['TRIO_MCP_PORT'] = '2'\n" + Path(shop).read_text())
+    monkeypatch.setattr("trio_mcp.cli.serve.launch", lambda server, transport, settings: ports.append(settings.port))
+    assert execute([command, shop]) == 0
+    assert ports == [2]

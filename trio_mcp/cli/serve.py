@@ -56,8 +56,7 @@ def run(
         `streamable-http` is another name for `http`. There is no `sse`: that transport ended with 2024-11-05.
     """
     _refuse_workers(workers)
-    settings = load(**given(flags))
-    return launch(load_target(target), "stdio" if transport == "stdio" else "http", settings)
+    return launch(load_target(target), "stdio" if transport == "stdio" else "http", load(**given(flags)))
 
 
 def demo(*, flags: SettingsFlags = NO_FLAGS) -> int:

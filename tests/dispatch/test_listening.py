@@ -15,6 +15,7 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS
+from trio_mcp.dispatch.params import MAX_KEPT_URI
 from trio_mcp.dispatch.service import Options
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 from trio_mcp.streams.event_log import Kind
@@ -159,6 +160,7 @@ async def test_a_client_that_leaves_frees_its_place(desk: Desk) -> None:
         {"notifications": {"resourceSubscriptions": "x://y"}},
         {"notifications": {"resourceSubscriptions": [1]}},
         {"notifications": {"resourceSubscriptions": ["x"] * (MAX_SUBSCRIPTIONS + 1)}},
+        {"notifications": {"resourceSubscriptions": ["x" * (MAX_KEPT_URI + 1)]}},
     ],
 )
 async def test_a_filter_of_the_wrong_form_is_invalid_params(desk: Desk, params: dict[str, Any]) -> None:

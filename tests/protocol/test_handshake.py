@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trio_mcp.protocol.errors import InvalidParams
-from trio_mcp.protocol.handshake import Offer, negotiate, read_offer
+from trio_mcp.protocol.handshake import MAX_OFFER_BYTES, Offer, negotiate, read_offer
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, MODERN_VERSIONS
 
 OFFER: dict[str, Any] = {"protocolVersion": "2025-06-18", "capabilities": {"roots": {}}, "clientInfo": {"name": "c"}}
@@ -24,6 +24,12 @@ def test_a_member_that_is_missing_or_of_the_wrong_type_is_named(member: str, val
         read_offer({**OFFER, member: value})
     with pytest.raises(InvalidParams, match=member):
         read_offer({name: given for name, given in OFFER.items() if name != member})
+
+
+@pytest.mark.parametrize("member", ["capabilities", "clientInfo"])
+def test_an_offer_too_large_to_be_kept_for_a_session_is_refused(member: str) -> None:
+    with pytest.raises(InvalidParams, match="65536 bytes"):
+        read_offer({**OFFER, member: {"name": "x" * MAX_OFFER_BYTES}})
 
 
 @pytest.mark.parametrize("version", LEGACY_VERSIONS)

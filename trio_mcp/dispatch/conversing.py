@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trio_mcp.dispatch.call import Call, Conversation
-from trio_mcp.dispatch.params import string_param
+from trio_mcp.dispatch.params import MAX_KEPT_URI, string_param
 from trio_mcp.protocol.errors import INVALID_REQUEST, InvalidParams, RemoteProtocolError
 from trio_mcp.protocol.severity import LEVELS
 
@@ -33,7 +33,10 @@ async def set_level(call: Call) -> dict[str, Any]:
 
 async def subscribe(call: Call) -> dict[str, Any]:
     """Tell this session when a resource changes (server/resources)."""
-    _session(call).subscribe(string_param(call.params, "uri"))
+    uri = string_param(call.params, "uri")
+    if len(uri) > MAX_KEPT_URI:
+        raise InvalidParams(f"params.uri is longer than {MAX_KEPT_URI} characters")
+    _session(call).subscribe(uri)
     return {}
 
 

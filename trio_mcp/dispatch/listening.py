@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.params import object_param
+from trio_mcp.dispatch.params import MAX_KEPT_URI, object_param
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
 from trio_mcp.protocol.jsonrpc import encode_notification
@@ -72,6 +72,8 @@ def _read_filter(call: Call) -> _Filter:
     uris = asked.get("resourceSubscriptions", [])
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
         raise InvalidParams("params.notifications.resourceSubscriptions must be a list of strings")
+    if any(len(uri) > MAX_KEPT_URI for uri in uris):
+        raise InvalidParams(f"A URI to listen to has at most {MAX_KEPT_URI} characters")
     if len(uris) > MAX_SUBSCRIPTIONS:
         raise InvalidParams(f"A client may subscribe to {MAX_SUBSCRIPTIONS} resources")
     for flag in _FLAGS:

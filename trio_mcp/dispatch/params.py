@@ -6,7 +6,10 @@ from typing import Any
 
 from trio_mcp.protocol.errors import InvalidParams
 
-__all__ = ["object_param", "string_param"]
+__all__ = ["MAX_KEPT_URI", "object_param", "string_param"]
+
+MAX_KEPT_URI = 8 * 1024
+"""Characters of a URI that outlives its request, as a subscription does: what is kept is bounded."""
 
 
 def string_param(params: dict[str, Any], name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.protocol.versions import LATEST_LEGACY, LEGACY_VERSIONS, V2025_06_18, V2025_11_25
 
 __all__ = ["Offer", "negotiate", "read_offer", "usable"]
@@ -17,6 +18,10 @@ _SINCE = {
     "sampling.tools": V2025_11_25,
 }
 """Client capabilities that are younger than sessions are: what they allow to ask does not exist before."""
+
+
+MAX_OFFER_BYTES = 64 * 1024
+"""A session keeps them as long as it lives, and a node may have ten thousand."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -37,6 +42,8 @@ def read_offer(params: dict[str, Any]) -> Offer:
         raise InvalidParams("initialize lacks capabilities, an object")
     if not isinstance(client_info, dict):
         raise InvalidParams("initialize lacks clientInfo, an object")
+    if len(encode((capabilities, client_info))) > MAX_OFFER_BYTES:
+        raise InvalidParams(f"clientInfo and capabilities are more than {MAX_OFFER_BYTES} bytes")
     return Offer(version, capabilities, client_info)
 
 

@@ -228,6 +228,17 @@ async def test_continue_is_not_sent_when_the_body_has_come(autojump_clock: MockC
     assert heard.startswith(b"HTTP/1.1 200 ")
 
 
+async def test_continue_is_sent_again_for_a_head_that_is_sent_again(autojump_clock: MockClock) -> None:
+    head = post(b"abc", "Expect: 100-continue")[:-3]
+    async with serving(echo) as server:
+        client = server.connect()
+        for _ in range(2):
+            await client.say(head)
+            assert await client.hear() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await client.say(b"abc")
+            assert answers(await client.hear(), closed=False)[0].body == b"POST / abc"
+
+
 async def test_continue_is_not_sent_within_a_response(autojump_clock: MockClock) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(start())

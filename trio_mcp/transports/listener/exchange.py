@@ -40,6 +40,7 @@ class Exchange:
         "_body_deadline",
         "_callbacks",
         "_closing",
+        "_continue_is_due",
         "_delivered",
         "_ended",
         "_head",
@@ -57,6 +58,8 @@ class Exchange:
         self._wire = wire
         self._limits = limits
         self._head = head
+        # Not changed in the head: the connection's next request may have the same one.
+        self._continue_is_due = head.expects_continue
         self._closing = closing
         self._body = body_of(head, limits.body_bytes)
         self._payload, self.rest = self._body.take(data)
@@ -155,8 +158,8 @@ class Exchange:
         return False
 
     async def _receive_body(self) -> bytes:
-        if self._head.expects_continue:
-            self._head.expects_continue = False
+        if self._continue_is_due:
+            self._continue_is_due = False
             # Within a response it would be read as a part of that.
             if not self.response.begun:
                 await self._write(CONTINUE)

@@ -29,7 +29,8 @@ class AsgiExchange:
         self.headers: dict[str, str] = {}
         self._body = body
         self._asked = False
-        self._gone = trio.Event()
+        self._gone = False
+        self._over = trio.Event()
         self._started = trio.Event()
         self.finished = trio.Event()
         self._send, self._chunks = trio.open_memory_channel[bytes](buffer)
@@ -41,12 +42,13 @@ class AsgiExchange:
             self._asked = True
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._gone.wait()
+        # As servers do: also when the response is complete.
+        await self._over.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         """ASGI send."""
-        if self._gone.is_set():
+        if self._gone:
             raise Disconnected("the client is gone")
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -57,11 +59,13 @@ class AsgiExchange:
             await self._send.send(message["body"])
         if not message.get("more_body"):
             self._send.close()
+            self._over.set()
         await trio.lowlevel.checkpoint()
 
     def disconnect(self) -> None:
         """The client goes away."""
-        self._gone.set()
+        self._gone = True
+        self._over.set()
 
     async def head(self) -> int:
         """Wait for the response head; its status."""

@@ -485,3 +485,18 @@ async def test_older_clients_keep_their_stream_to_the_end(
         session = await wire.open(version)
         messages = await session.tool("poll").messages()
         assert text(messages[-1]) == "polled"
+
+
+async def test_streams_that_were_read_to_their_end_are_kept_for_replay_and_cost_their_session_nothing_else() -> None:
+    mcp = MCPServer("test")
+
+    @mcp.tool
+    async def large(ctx: Context) -> str:
+        await ctx.info("a stream, then")
+        return "x" * 500_000
+
+    async with serving(mcp) as wire:
+        session = await wire.open()
+        for _ in range(20):
+            *_, answer = await session.tool("large").messages()
+            assert len(answer["result"]["content"][0]["text"]) == 500_000

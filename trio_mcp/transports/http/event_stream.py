@@ -129,6 +129,7 @@ class EventStream:
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": self._opening + data, "more_body": more}
+        self._exchange.completing = not more
         if self._exchange.writes_have_deadlines:
             await self._exchange.send(message)
         else:

@@ -30,7 +30,7 @@ class ClientLeft(Exception):
 class HttpExchange:
     """One request and the way to answer it."""
 
-    __slots__ = ("headers", "left", "method", "path", "receive", "scope", "send")
+    __slots__ = ("completing", "headers", "left", "method", "path", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -39,6 +39,8 @@ class HttpExchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.completing = False
+        """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
         self.left = False
         """The client disconnected, as far as anybody looked."""
 
@@ -103,7 +105,8 @@ class HttpExchange:
         """Call `callback` when the client disconnects, and return; ASGI servers that are not ours tell nobody else."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        callback()
+        if not self.completing:
+            callback()
 
     @property
     def writes_have_deadlines(self) -> bool:

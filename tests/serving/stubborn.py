@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -91,4 +92,4 @@ async def left_behind() -> dict[str, int]:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     tasks = trio.lowlevel.current_statistics().tasks_living
-    return {"sessions": len(live), "tasks": tasks, "bytes": _resident()}
+    return {"sessions": len(live), "tasks": tasks, "blocks": sys.getallocatedblocks(), "bytes": _resident()}

@@ -30,7 +30,10 @@ NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 """The command that makes a key good enough for `secret`."""
 
 _MIN_KEY_BYTES = 32
-_ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",)}
+_ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",), "redis_url": ("REDIS_URL",)}
+
+CLUSTER_DRAIN_DELAY = 3.0
+"""Three looks of a balancer that checks every second."""
 
 
 def _comma_list(value: Any) -> Any:
@@ -43,6 +46,9 @@ def _comma_list(value: Any) -> Any:
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
+
+_NODE_URL = r"^http://[^\s/?#]+/?$"
+"""Peers talk plain HTTP to each other: TLS ends at the balancer."""
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 Count = Annotated[int, Field(ge=1)]
@@ -81,6 +87,35 @@ class Settings(BaseModel):
     )
     secret: SecretStr | None = setting(
         None, "Who", "Keys that seal what clients carry between requests, comma separated, newest first."
+    )
+
+    redis_url: SecretStr | None = setting(
+        None,
+        "Cluster",
+        "Redis that all nodes share: redis://, rediss://, unix:// or redis+sentinel://h:p,h:p/master/db.",
+    )
+    redis_prefix: str = setting(
+        "mcp", "Cluster", "What this cluster's keys in Redis start with.", pattern=r"^[^\s:]{1,64}$"
+    )
+    advertise_url: str | None = setting(
+        None,
+        "Cluster",
+        "Where peers reach this node, `http://host:port`; from POD_IP or the address it listens on unless set.",
+        pattern=_NODE_URL,
+    )
+    peer_url: str | None = setting(
+        None,
+        "Cluster",
+        "Where a node is that Redis has not told of: `http://{node}:8000`.",
+        pattern=_NODE_URL,
+    )
+    restore: bool = setting(
+        False,
+        "Cluster",
+        "Another node takes up the sessions of one that is gone; handlers must keep no state in memory.",
+    )
+    drain_delay: Duration | None = setting(
+        None, "Cluster", "A node that stops serves this long as before, but for `/readyz`; 3s with Redis, 0 without."
     )
 
     session_idle_timeout: PositiveDuration = setting(1800.0, "Sessions", "A session nobody uses for this long ends.")
@@ -137,12 +172,31 @@ class Settings(BaseModel):
             raise ValueError("keyfile is set without certfile: set both, TLS needs the certificate too")
         if self.certfile is not None and self.server != "hypercorn":
             raise ValueError("certfile needs server=hypercorn: our own listener does not speak TLS")
+        if self.redis_url is not None:
+            self._check_cluster()
         for number, key in enumerate(self.keys, 1):
             if len(key) < _MIN_KEY_BYTES:
                 raise ValueError(
                     f"secret: key {number} is shorter than {_MIN_KEY_BYTES} bytes; make one with: {NEW_SECRET}"
                 )
         return self
+
+    def _check_cluster(self) -> None:
+        if not self.keys:
+            raise ValueError(
+                f"redis_url needs the secret that all nodes share: set TRIO_MCP_SECRET to what this prints: {NEW_SECRET}"
+            )
+        if self.certfile is not None:
+            raise ValueError("redis_url with certfile: peers talk plain HTTP to each other; let the balancer speak TLS")
+        if self.peer_url is not None and "{node}" not in self.peer_url:
+            raise ValueError("peer_url lacks {node}, the place of the node's name: 'http://{node}:8000'")
+
+    @property
+    def drain_delay_seconds(self) -> float:
+        """How long a node that stops serves as before."""
+        if self.drain_delay is not None:
+            return self.drain_delay
+        return CLUSTER_DRAIN_DELAY if self.redis_url is not None else 0.0
 
     @property
     def keys(self) -> tuple[bytes, ...]:

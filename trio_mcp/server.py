@@ -71,6 +71,7 @@ class MCPServer:
         """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
         self._lifespan = lifespan or _no_lifespan
         self._session_hooks: list[Callable[[Session], Awaitable[object]]] = []
+        self._restore_hooks: list[Callable[[Session], Awaitable[object]]] = []
         self._routes: list[CustomRoute] = []
         self._mounts: list[Mount] = []
         self._bus = LocalBus()
@@ -188,6 +189,14 @@ class MCPServer:
         self._session_hooks.append(fn)
         return fn
 
+    def on_restore(self, fn: Callable[[Session], Awaitable[object]]) -> Callable[[Session], Awaitable[object]]:
+        """Await `fn(session)` when a session goes on here after its node was lost, before its first request is handled.
+
+        `@mcp.on_session` functions start after it. What it raises ends the session, reason `crashed`.
+        """
+        self._restore_hooks.append(fn)
+        return fn
+
     # What it tells everybody; for what happens outside a request. From other threads: `trio.from_thread.run_sync`.
 
     def notify_resource_updated(self, uri: str) -> None:
@@ -289,7 +298,7 @@ class MCPServer:
         options = HubOptions(
             node_id=node_id or _random_node_id(), max_sessions=max_sessions, session_idle_timeout=session_idle_timeout
         )
-        return Hub(service, options, hooks=self._session_hooks)
+        return Hub(service, options, hooks=self._session_hooks, restore_hooks=self._restore_hooks)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
         """The user's lifespan, entered anew for each run."""

@@ -13,11 +13,13 @@ import trio.testing
 
 from tests.sessions.doubles import ANN, BOB, OFFER, ask, open_hub, replies
 from trio_mcp import Context, MCPServer
+from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer
 from trio_mcp.sessions.directory import MAX_TOMBSTONES, TOMBSTONE_SECONDS, MemoryDirectory
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.snapshot import Snapshot
 
 IDLE = 1_800.0
 
@@ -257,20 +259,24 @@ async def test_an_open_stream_holds_the_session(autojump_clock: trio.testing.Moc
 # Tombstones
 
 
+def snapshot(session_id: str) -> Snapshot:
+    return Snapshot(id=session_id, epoch=0, owner=ANN.digest, version="2025-11-25", client=Client({}, {}))
+
+
 async def test_a_tombstone_stands_for_an_hour(autojump_clock: trio.testing.MockClock) -> None:
     directory = MemoryDirectory()
-    directory.closed("a", ANN, "deleted")
+    directory.closed(snapshot("a"), "deleted")
     await trio.sleep(TOMBSTONE_SECONDS - 1)
     assert await directory.why_gone("a", ANN) == "deleted"
     await trio.sleep(2)
     assert await directory.why_gone("a", ANN) == "unknown"
-    directory.closed("b", ANN, "expired")
+    directory.closed(snapshot("b"), "expired")
     assert list(directory._tombstones) == ["b"]
 
 
 async def test_the_number_of_tombstones_is_bounded() -> None:
     directory = MemoryDirectory()
     for n in range(MAX_TOMBSTONES + 1):
-        directory.closed(str(n), ANN, "deleted")
+        directory.closed(snapshot(str(n)), "deleted")
     assert await directory.why_gone("0", ANN) == "unknown"
     assert await directory.why_gone("1", ANN) == "deleted"

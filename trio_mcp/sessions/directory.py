@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.sessions.snapshot import Snapshot
 
 __all__ = ["Directory", "MemoryDirectory", "Tombstone"]
 
@@ -18,24 +19,27 @@ MAX_TOMBSTONES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A session that ended: why, whose it was, and when (trio clock)."""
+    """A session that ended: why, the digest of whose it was, and when (trio clock)."""
 
     reason: str
-    principal: Principal
+    owner: str
     at: float
 
 
 class Directory(Protocol):
-    """Told of every session that opens or closes here; asked about those that are not here."""
+    """Told of every session that opens, changes or closes here; asked about those that are not here."""
 
-    async def opened(self, session_id: str, principal: Principal) -> None:
-        """A session lives here now."""
+    async def opened(self, session: Snapshot) -> None:
+        """A session lives here now. Returns when others can know it, or soon in any case; never raises."""
 
-    def closed(self, session_id: str, principal: Principal, reason: str) -> None:
+    def changed(self, session: Snapshot) -> None:
+        """What a restore would start from is another now; never blocks and never raises."""
+
+    def closed(self, session: Snapshot, reason: str) -> None:
         """It ended; never blocks and never raises, whatever the local close did."""
 
     async def why_gone(self, session_id: str, principal: Principal) -> str:
-        """The reason to give for a session that is not here: unknown, deleted, expired, crashed…"""
+        """The reason to give for a session that is not here: unknown, deleted, expired, crashed, elsewhere…"""
 
 
 class MemoryDirectory:
@@ -44,23 +48,33 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
 
-    async def opened(self, session_id: str, principal: Principal) -> None:
+    async def opened(self, session: Snapshot) -> None:
         """Nothing to write: the hub's own table is the record."""
 
-    def closed(self, session_id: str, principal: Principal, reason: str) -> None:
+    def changed(self, session: Snapshot) -> None:
+        """Nothing to write: the session itself is the record."""
+
+    def closed(self, session: Snapshot, reason: str) -> None:
         """Leave a tombstone for an hour."""
         now = trio.current_time()
-        self._tombstones[session_id] = Tombstone(reason, principal, now)
-        self._tombstones.move_to_end(session_id)
+        self._tombstones[session.id] = Tombstone(reason, session.owner, now)
+        self._tombstones.move_to_end(session.id)
         while len(self._tombstones) > MAX_TOMBSTONES or self._oldest().at < now - TOMBSTONE_SECONDS:
             self._tombstones.popitem(last=False)
 
     async def why_gone(self, session_id: str, principal: Principal) -> str:
         """Another principal hears "unknown", as for an id that never was."""
+        stone = self.tombstone(session_id)
+        return "unknown" if stone is None or stone.owner != principal.digest else stone.reason
+
+    def tombstone(self, session_id: str) -> Tombstone | None:
+        """What is remembered of a session that ended here."""
         stone = self._tombstones.get(session_id)
-        if stone is None or stone.principal != principal or stone.at < trio.current_time() - TOMBSTONE_SECONDS:
-            return "unknown"
-        return stone.reason
+        return None if stone is None or stone.at < trio.current_time() - TOMBSTONE_SECONDS else stone
+
+    def forget(self, session_id: str) -> None:
+        """It lives here again."""
+        self._tombstones.pop(session_id, None)
 
     def _oldest(self) -> Tombstone:
         return next(iter(self._tombstones.values()))

@@ -14,11 +14,12 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
-from trio_mcp.observability.logs import event
-from trio_mcp.protocol.errors import SessionNotFound, TooManySessions
+from trio_mcp.observability.logs import event, session_label
+from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer, negotiate, usable
 from trio_mcp.sessions.directory import Directory, MemoryDirectory
 from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.streams.event_log import EventLog
 
 __all__ = ["Hub", "HubOptions", "SessionHook"]
@@ -44,12 +45,18 @@ class Hub:
     """Opens, finds and closes sessions. A session's crash ends that session only."""
 
     def __init__(
-        self, service: Service, options: HubOptions, *, hooks: list[SessionHook], directory: Directory | None = None
+        self,
+        service: Service,
+        options: HubOptions,
+        *,
+        hooks: list[SessionHook],
+        restore_hooks: list[SessionHook],
     ) -> None:
+        self.options = options
+        self.directory: Directory = MemoryDirectory()
         self._service = service
-        self._options = options
         self._hooks = hooks
-        self._directory = directory or MemoryDirectory()
+        self._restore_hooks = restore_hooks
         self._sessions: dict[str, Session] = {}
         self._opening: set[str] = set()
         self._nursery: trio.Nursery | None = None
@@ -72,25 +79,35 @@ class Hub:
                 self.close_all("shutdown")
                 self._nursery.cancel_scope.cancel("the server stops")
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another session."""
+        return self._nursery is None or len(self) >= self.options.max_sessions
+
     async def open(self, offer: Offer, principal: Principal, *, standalone: EventLog | None = None) -> Session:
         """Start a session for a client's offer; raises TooManySessions. `standalone` is its own stream, where one exists."""
-        if self._nursery is None or len(self) >= self._options.max_sessions:
-            raise TooManySessions(f"This node serves at most {self._options.max_sessions} sessions")
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
         session = Session(self._new_id(), self._service, principal, client, version, standalone)
-        self._opening.add(session.id)
-        try:
-            await self._nursery.start(self._supervise, session)
-        finally:
-            self._opening.discard(session.id)
+        await self._start(session, partial(self._opened, session))
+        return session
+
+    async def restore(self, snapshot: Snapshot, principal: Principal) -> Session:
+        """Go on with a session whose node is gone: same id, nothing of its streams. Its caller has claimed it.
+
+        Returns when `@mcp.on_restore` is through. Raises TooManySessions, and SessionClosed when a hook failed.
+        """
+        session = Session.restoring(snapshot, self._service, principal)
+        await self._start(session, partial(self._restored, session))
+        if session.closed_because is not None:
+            raise SessionClosed(session.closed_because)
         return session
 
     async def find(self, session_id: str, principal: Principal) -> Session:
         """Raises SessionNotFound with the reason this principal may know."""
         session = self._sessions.get(session_id)
         if session is None or session.principal != principal:
-            raise SessionNotFound(await self._directory.why_gone(session_id, principal))
+            raise SessionNotFound(await self.directory.why_gone(session_id, principal))
         if session.closed_because is not None:
             # Its last tasks are still ending: it is gone already, and its tombstone is not written yet.
             raise SessionNotFound(session.closed_because)
@@ -99,9 +116,21 @@ class Hub:
     def get(self, session_id: str, principal: Principal) -> Session | None:
         """The live session, if it is this principal's."""
         session = self._sessions.get(session_id)
-        if session is None or session.closed_because is not None or session.principal != principal:
+        if session is None or session.closed_because is not None or session.leaving or session.principal != principal:
             return None
         return session
+
+    def local(self, session_id: str) -> Session | None:
+        """The session, if this node has it, whoever asks and even if it is closing."""
+        return self._sessions.get(session_id)
+
+    async def has_session(self, session_id: str, principal: Principal) -> bool:
+        """Whether the session lives here. One that lives on another node does not, and the log says so: a misroute."""
+        if self.get(session_id, principal) is not None:
+            return True
+        if await self.directory.why_gone(session_id, principal) == "elsewhere":
+            event(logger, logging.WARNING, "session is elsewhere", session=session_label(session_id))
+        return False
 
     def close_all(self, reason: str) -> None:
         """Close every session."""
@@ -109,37 +138,60 @@ class Hub:
             session.close(reason)
 
     def _new_id(self) -> str:
-        return f"{self._options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
-    async def _supervise(self, session: Session, *, task_status: trio.TaskStatus[Session]) -> None:
+    async def _start(self, session: Session, begin: Callable[[], Awaitable[None]]) -> None:
+        if self._nursery is None or self.full:
+            raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
+        self._opening.add(session.id)
+        try:
+            await self._nursery.start(self._supervise, session, begin)
+        finally:
+            self._opening.discard(session.id)
+
+    async def _supervise(
+        self, session: Session, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[Session]
+    ) -> None:
         """Contain one session: its crash is logged here and costs only itself."""
         opened_at = trio.current_time()
         leave = self._service.bus.subscribe(session.heard)
         try:
-            await session.run(
-                partial(self._opened, session), self._options.session_idle_timeout, task_status=task_status
-            )
+            await session.run(begin, self.options.session_idle_timeout, task_status=task_status)
         except* Exception as crash:
             # The boundary of user tasks: background work and hooks. A star, for what fails while the server stops
             # comes in a group with Cancelled, and must not stop it otherwise than it does.
             event(logger, logging.ERROR, "session crashed", session=session.short_id, error=crash)
+            if self.local(session.id) is not session:
+                # It failed before it began: whoever waits for its start looks at `closed_because`.
+                task_status.started(session)
         finally:
             leave()
             self._forget(session, trio.current_time() - opened_at)
 
     async def _opened(self, session: Session) -> None:
-        await self._directory.opened(session.id, session.principal)
+        await self.directory.opened(session.snapshot())
+        self._admit(session, "session opened")
+
+    async def _restored(self, session: Session) -> None:
+        for hook in self._restore_hooks:
+            await hook(session)
+        self._admit(session, "session restored")
+
+    def _admit(self, session: Session, news: str) -> None:
         self._sessions[session.id] = session
+        session.on_change = lambda: self.directory.changed(session.snapshot())
         self._service.metrics.session_opened(session.protocol_version)
         name = str(session.client_info.get("name", ""))[:64]
-        event(logger, logging.INFO, "session opened", session=session.short_id, client=name)
+        event(logger, logging.INFO, news, session=session.short_id, client=name)
         for hook in self._hooks:
             session.start_soon(hook, session)
 
     def _forget(self, session: Session, seconds: float) -> None:
         reason = session.closed_because or "crashed"
-        if self._sessions.pop(session.id, None) is None:
+        if self._sessions.get(session.id) is not session:
+            # It never was open: who asked for it hears why.
             return
-        self._directory.closed(session.id, session.principal, reason)
+        del self._sessions[session.id]
+        self.directory.closed(session.snapshot(), reason)
         self._service.metrics.session_closed(reason, session.protocol_version, seconds)
         event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason)

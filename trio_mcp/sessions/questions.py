@@ -14,6 +14,10 @@ from trio_mcp.streams.event_log import Kind
 __all__ = ["PendingQuestions"]
 
 
+_EPOCH_BITS = 32
+"""For the ids of each life; with 21 bits left for the epoch, JavaScript still reads them as the integers they are."""
+
+
 class _Pending:
     __slots__ = ("answered", "reply")
 
@@ -23,10 +27,10 @@ class _Pending:
 
 
 class PendingQuestions:
-    """Server-to-client requests of one session, by id; ids are never used twice in it."""
+    """Server-to-client requests of one session, by id; ids are never used twice in it, whatever node it lives on."""
 
-    def __init__(self) -> None:
-        self._last_id = 0
+    def __init__(self, epoch: int = 0) -> None:
+        self._last_id = epoch << _EPOCH_BITS
         self._pending: dict[int, _Pending] = {}
 
     async def ask(

@@ -19,7 +19,7 @@ from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
 from trio_mcp.dispatch.service import Service
-from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError, SessionClosed
+from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RemoteProtocolError, SessionClosed
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Notification,
@@ -33,8 +33,9 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.sessions.outbox import SessionOutbox
 from trio_mcp.sessions.questions import PendingQuestions
+from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.sessions.streams import SessionStreams
-from trio_mcp.streams.bus import Change, ListChanged, ResourceUpdated
+from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, ResourceUpdated
 from trio_mcp.streams.event_log import EventLog, Kind
 
 __all__ = ["Session", "TooManyRequests"]
@@ -60,24 +61,40 @@ class Session:
         client: Client,
         version: str,
         standalone: EventLog | None = None,
+        *,
+        epoch: int = 0,
     ) -> None:
         self.id = id
         self.principal = principal
         self.client = client
         self.protocol_version = version
-        self.restored = False
         self.initialized = False
-        self.log_level = "info"
+        self.leaving = False
+        """Another node is about to take it up: nothing new begins here."""
         self.closed_because: str | None = None
-        self.streams = SessionStreams(service.options.streams, standalone)
+        self.on_change: Callable[[], None] | None = None
+        """Called when what a restore would start from has changed."""
+        self.streams = SessionStreams(service.options.streams, standalone, epoch)
         self._service = service
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
         self._calls: dict[RequestId, Call] = {}
-        self._questions = PendingQuestions()
+        self._questions = PendingQuestions(epoch)
+        self._log_level = "info"
+        self._missed = epoch > 0
         self._subscriptions: set[str] = set()
         self._holds = 0
+        self._last_call_ended = trio.Event()
         self._last_used = trio.current_time()
+
+    @classmethod
+    def restoring(cls, snapshot: Snapshot, service: Service, principal: Principal) -> Session:
+        """A session as another node left it."""
+        session = cls(snapshot.id, service, principal, snapshot.client, snapshot.version, epoch=snapshot.epoch)
+        session.initialized = snapshot.initialized
+        session._log_level = snapshot.log_level
+        session._subscriptions.update(snapshot.subscriptions)
+        return session
 
     def __repr__(self) -> str:
         return f"<Session {self.short_id} {self.protocol_version} {len(self._calls)} in flight>"
@@ -86,6 +103,21 @@ class Session:
     def short_id(self) -> str:
         """What logs show: the id itself is a credential."""
         return self.id.rpartition(".")[2][:8]
+
+    @property
+    def restored(self) -> bool:
+        """Whether it began on another node: what that one kept in memory is not here."""
+        return self.streams.epoch > 0
+
+    @property
+    def log_level(self) -> str:
+        """The least severe level the client wants to hear of."""
+        return self._log_level
+
+    @log_level.setter
+    def log_level(self, level: str) -> None:
+        self._log_level = level
+        self._changed()
 
     @property
     def client_info(self) -> dict[str, Any]:
@@ -175,6 +207,7 @@ class Session:
             self._cancel(message.params.get("requestId"))
         elif message.method == "notifications/initialized":
             self.initialized = True
+            self._changed()
 
     async def ask(self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any]) -> Any:
         """Ask the client; raises ClientCallError."""
@@ -185,10 +218,12 @@ class Session:
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and uri not in self._subscriptions:
             raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {MAX_SUBSCRIPTIONS} resources")
         self._subscriptions.add(uri)
+        self._changed()
 
     def unsubscribe(self, uri: str) -> None:
         """Not any more; never subscribed is fine."""
         self._subscriptions.discard(uri)
+        self._changed()
 
     def heard(self, change: Change) -> None:
         """A change somewhere on the server: pass it on if it concerns this client."""
@@ -196,6 +231,51 @@ class Session:
             return
         method, params = change_message(change)
         self._say(encode_notification(method, params or None), Kind.LATEST, change)
+
+    def tell_missed(self) -> None:
+        """After a restore, once: what changed while nobody listened cannot be known, so it counts as changed."""
+        if self._missed:
+            self._missed = False
+            self.heard_gap()
+
+    def heard_gap(self) -> None:
+        """Changes may have been missed: each declared list may be another, and each resource the client subscribed to."""
+        for kind in LIST_KINDS:
+            if self._service.offers(kind):
+                self.heard(ListChanged(kind))
+        for uri in self._subscriptions:
+            self.heard(ResourceUpdated(uri))
+
+    def snapshot(self) -> Snapshot:
+        """What a directory records of it."""
+        return Snapshot(
+            id=self.id,
+            epoch=self.streams.epoch,
+            owner=self.principal.digest,
+            version=self.protocol_version,
+            client=self.client,
+            initialized=self.initialized,
+            log_level=self._log_level,
+            subscriptions=tuple(self._subscriptions),
+        )
+
+    def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
+        """The stream of a call that ended with an earlier life of this session, and the prefix of its event ids.
+
+        It says so, and ends: its client must not wait for an answer that nobody will give.
+        """
+        log = self.streams.new(1)
+        fault = ProtocolError(
+            INTERNAL_ERROR, "The node that ran this request is gone; it may or may not have been done"
+        )
+        log.finish(encode_error(request_id, fault), 200)
+        return log, self.streams.make_resumable(log, request_id)
+
+    async def calls_done(self) -> None:
+        """Wait until no request is in flight."""
+        while self._calls:
+            self._last_call_ended = trio.Event()
+            await self._last_call_ended.wait()
 
     def hold(self) -> None:
         """Somebody reads a stream: not idle."""
@@ -247,6 +327,10 @@ class Session:
 
     # The rest is its own business.
 
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
     def _check_room(self, requests: list[Request]) -> None:
         if self._nursery is None or self.closed_because is not None:
             raise SessionClosed(self.closed_because or "not open yet")
@@ -280,6 +364,8 @@ class Session:
             await respond(call)
         finally:
             del self._calls[call.request_id]
+            if not self._calls:
+                self._last_call_ended.set()
             self.touch()
             self._nap_no_longer_than(self.streams.next_look)
 

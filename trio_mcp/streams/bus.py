@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import trio
 
-__all__ = ["Bus", "Change", "ListChanged", "ListKind", "LocalBus", "ResourceUpdated"]
+__all__ = ["LIST_KINDS", "Bus", "Change", "ListChanged", "ListKind", "LocalBus", "ResourceUpdated"]
 
 ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
+LIST_KINDS: tuple[ListKind, ...] = get_args(ListKind)
 
 MAX_PENDING = 10_000
 """Distinct changes that wait for the pump; only updates of distinct URIs can ever fill it."""
@@ -60,12 +61,21 @@ class LocalBus:
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
-        self._pending: dict[Change, None] = {}
+        self._pending: dict[Change, bool] = {}
         self._wake = trio.Event()
+        self.forward: Listener | None = None
+        """Where other nodes are: told of what is published here, not of what was heard from them. Must not block."""
 
     def publish(self, change: Change) -> None:
         """Never blocks; equal changes that wait become one, and past the bound the oldest is forgotten."""
-        self._pending[change] = None
+        self._add(change, forward=True)
+
+    def hear(self, change: Change) -> None:
+        """A change on another node: for the listeners here only."""
+        self._add(change, forward=self._pending.get(change, False))
+
+    def _add(self, change: Change, *, forward: bool) -> None:
+        self._pending[change] = forward
         if len(self._pending) > MAX_PENDING:
             del self._pending[next(iter(self._pending))]
         self._wake.set()
@@ -83,7 +93,9 @@ class LocalBus:
             self._wake = trio.Event()
             while self._pending:
                 change = next(iter(self._pending))
-                del self._pending[change]
+                forward = self._pending.pop(change)
+                if forward and self.forward is not None:
+                    self.forward(change)
                 await self._deliver(change)
 
     async def _deliver(self, change: Change) -> None:

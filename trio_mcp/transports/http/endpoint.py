@@ -13,6 +13,7 @@ from trio_mcp.observability.logs import event
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
 from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
+from trio_mcp.transports.http.elsewhere import Elsewhere
 from trio_mcp.transports.http.gate import Gate, accepts, is_json
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
@@ -40,6 +41,12 @@ class Endpoint:
         self.legacy = legacy
         self._modern = modern
         self._max_body = max_body
+        self._elsewhere: Elsewhere | None = None
+
+    def join(self, elsewhere: Elsewhere) -> None:
+        """From now on this node is one of several."""
+        self._elsewhere = elsewhere
+        self.legacy.elsewhere = elsewhere
 
     async def handle(self, exchange: HttpExchange) -> None:
         """Answer one exchange; raises OSError when the client is gone."""
@@ -113,13 +120,18 @@ class Endpoint:
     ) -> None:
         match route(message, version_header=exchange.header(_VERSION), session_id=exchange.header(_SESSION)):
             case Modern(message=single):
-                await self._modern.post(exchange, single, who, headers)
+                if not await self._passed_on(exchange):
+                    await self._modern.post(exchange, single, who, headers)
             case Opening(request=request):
-                await self.legacy.open(exchange, request, who, headers)
+                if not await self._passed_on(exchange):
+                    await self.legacy.open(exchange, request, who, headers)
             case InSession(session_id=session_id, message=content):
                 await self.legacy.post(exchange, session_id, content, who, headers)
             case Sessionless():
                 raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
+
+    async def _passed_on(self, exchange: HttpExchange) -> bool:
+        return self._elsewhere is not None and await self._elsewhere.pass_on(exchange)
 
 
 def _allow(methods: bytes) -> HeaderList:

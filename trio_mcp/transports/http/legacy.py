@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, TypeAlias
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.service import Service
+from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (
+    INTERNAL_ERROR,
     INVALID_REQUEST,
     SESSION_NOT_FOUND,
     InvalidEventId,
@@ -28,14 +31,14 @@ from trio_mcp.protocol.jsonrpc import (
     Reply,
     Request,
     RequestId,
-    encode_error,
     encode_result,
 )
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
-from trio_mcp.sessions.streams import EventId
+from trio_mcp.sessions.streams import STANDALONE, EventId
 from trio_mcp.streams.event_log import Budget, EventLog, Overflow
+from trio_mcp.transports.http.elsewhere import Elsewhere, Misdirected, Unavailable
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
 from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.hold_back import HoldBack
@@ -43,6 +46,8 @@ from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_json
 
 __all__ = ["LegacyFront"]
+
+logger = logging.getLogger("trio_mcp.http")
 
 RETRY_AFTER_SECONDS = 5
 """For an `initialize` we have no room for; no SDK's client honours it, but balancers and people do."""
@@ -54,7 +59,12 @@ _REASONS = {
     "crashed": "a task of it failed",
     "overflow": "its client left too many messages unread",
     "shutdown": "the server restarted",
+    "node_gone": "its node is gone",
+    "elsewhere": "another node has it now",
 }
+
+_Absent: TypeAlias = SessionNotFound | SessionClosed | Misdirected | Unavailable | TooManySessions
+_ABSENT = (SessionNotFound, SessionClosed, Misdirected, Unavailable, TooManySessions)
 
 
 class LegacyFront:
@@ -70,6 +80,8 @@ class LegacyFront:
         self._json_response = json_response
         self.refuse_sessions = False
         """Draining: `initialize` gets a 503."""
+        self.elsewhere: Elsewhere | None = None
+        """The other nodes, where there are any."""
 
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
@@ -82,9 +94,7 @@ class LegacyFront:
                 raise TooManySessions("This node is shutting down")
             session = await self._hub.open(offer, who)
         except TooManySessions as fault:
-            retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
-            body = encode_error(request.id, ProtocolError(INVALID_REQUEST, str(fault)))
-            return await send_json(exchange.send, 503, body, [retry, *headers])
+            return await self._send_full(exchange, fault, headers, request.id)
         body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
         await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
 
@@ -94,7 +104,9 @@ class LegacyFront:
         """A message, or on 2025-03-26 a batch, of a session."""
         request_id = message.id if isinstance(message, Request) else None
         try:
-            session = await self._find(exchange, session_id, who)
+            session = await self._find(exchange, session_id, who, headers)
+            if session is None:
+                return
             if isinstance(message, Request):
                 log = session.accept([message], streams=self._streams(exchange), headers=exchange.headers)
                 await self._deliver(exchange, session, log, message.id, headers)
@@ -103,8 +115,8 @@ class LegacyFront:
             else:
                 session.take(message)
                 await send_empty(exchange.send, 202, headers)
-        except (SessionNotFound, SessionClosed) as fault:
-            await self._send_not_found(exchange, fault, headers, request_id)
+        except _ABSENT as fault:
+            await self._send_absent(exchange, fault, headers, request_id)
         except TooManyRequests as fault:
             await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], request_id)
 
@@ -113,9 +125,11 @@ class LegacyFront:
         if not accepts(exchange).sse:
             raise HttpRefusal(406, "Accept must allow text/event-stream")
         try:
-            session = await self._find(exchange, session_id, who)
-        except SessionNotFound as fault:
-            return await self._send_not_found(exchange, fault, headers)
+            session = await self._find(exchange, session_id, who, headers)
+        except _ABSENT as fault:
+            return await self._send_absent(exchange, fault, headers)
+        if session is None:
+            return
         last = exchange.header(b"last-event-id")
         try:
             log, prefix, after = _resume(session, last)
@@ -129,18 +143,31 @@ class LegacyFront:
     async def delete(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
         """The client is done: 204, and 404 from then on."""
         try:
-            session = await self._find(exchange, session_id, who)
-        except SessionNotFound as fault:
-            return await self._send_not_found(exchange, fault, headers)
+            session = await self._find(exchange, session_id, who, headers)
+        except _ABSENT as fault:
+            return await self._send_absent(exchange, fault, headers)
+        if session is None:
+            return
         session.close("deleted")
         await send_empty(exchange.send, 204, headers)
 
-    async def _find(self, exchange: HttpExchange, session_id: str, who: Principal) -> Session:
+    async def _find(
+        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
+    ) -> Session | None:
+        """The session; None when another node has answered the exchange."""
         version = exchange.headers.get(b"mcp-protocol-version")
         if version is not None and version.strip().decode("latin-1") not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
-        return self._hub.get(session_id, who) or await self._hub.find(session_id, who)
+        elsewhere = self.elsewhere
+        if elsewhere is not None and elsewhere.overslept:
+            await elsewhere.catch_up()
+        session = self._hub.get(session_id, who)
+        if session is not None:
+            return session
+        if elsewhere is None:
+            return await self._hub.find(session_id, who)
+        return await elsewhere.find(exchange, session_id, who, headers)
 
     def _streams(self, exchange: HttpExchange) -> bool:
         return accepts(exchange).sse and not self._json_response
@@ -207,15 +234,37 @@ class LegacyFront:
         log.finish(body, 200)
         await EventStream(exchange, log.open_reader(), StreamHead(), self._pace, headers).run()
 
-    async def _send_not_found(
-        self,
-        exchange: HttpExchange,
-        fault: SessionNotFound | SessionClosed,
-        headers: HeaderList,
-        id: RequestId | None = None,
+    async def _send_absent(
+        self, exchange: HttpExchange, fault: _Absent, headers: HeaderList, id: RequestId | None = None
     ) -> None:
-        reason = fault.reason
-        self._service.metrics.misroute(reason, "404")
+        match fault:
+            case SessionNotFound() | SessionClosed():
+                await self._send_not_found(exchange, fault.reason, headers, id)
+            case TooManySessions():
+                await self._send_full(exchange, fault, headers, id)
+            case Unavailable():
+                self._miss(exchange, fault.reason, "503")
+                data = {"reason": fault.reason}
+                error = ProtocolError(INTERNAL_ERROR, str(fault), data)
+                await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *headers], id)
+            case Misdirected():
+                await send_json(exchange.send, 421, fault.body, fault.headers)
+
+    def _miss(self, exchange: HttpExchange, reason: str, outcome: str) -> None:
+        self._service.metrics.misroute(reason, outcome)
+        session = session_label(exchange.header(b"mcp-session-id") or "")
+        event(logger, logging.INFO, "session missed", session=session, reason=reason, outcome=outcome)
+
+    async def _send_full(
+        self, exchange: HttpExchange, fault: TooManySessions, headers: HeaderList, id: RequestId | None
+    ) -> None:
+        retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
+        await send_error(exchange.send, 503, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *headers], id)
+
+    async def _send_not_found(
+        self, exchange: HttpExchange, reason: str, headers: HeaderList, id: RequestId | None
+    ) -> None:
+        self._miss(exchange, reason, "404")
         why = _REASONS.get(reason, reason)
         message = f"Session not found: {why}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
@@ -224,8 +273,13 @@ class LegacyFront:
 
 
 def _resume(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
-    if last is None:
+    """The log to read, the prefix of its event ids, and the event to go on behind; raises InvalidEventId."""
+    place = None if last is None else EventId.parse(last)
+    if place is None or (place.stream == STANDALONE and place.epoch < session.streams.epoch):
+        session.tell_missed()
         return session.streams.standalone, session.streams.standalone_prefix, None
-    place = EventId.parse(last)
+    if place.epoch < session.streams.epoch and place.request_id is not None:
+        log, prefix = session.lost_call(place.request_id)
+        return log, prefix, None
     log, prefix = session.streams.find(place)
     return log, prefix, min(place.n, log.last)

@@ -30,7 +30,7 @@ class ClientLeft(Exception):
 class HttpExchange:
     """One request and the way to answer it."""
 
-    __slots__ = ("completing", "headers", "left", "method", "path", "receive", "scope", "send")
+    __slots__ = ("completing", "content", "headers", "left", "method", "path", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -39,6 +39,8 @@ class HttpExchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.content = b""
+        """The body, once it was read."""
         self.completing = False
         """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
         self.left = False
@@ -74,7 +76,8 @@ class HttpExchange:
             size += len(chunks[-1])
         if size > limit:
             raise BodyTooLarge
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return self.content
 
     def _chunk(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

@@ -24,6 +24,7 @@ for name, where in {
     "inspect": "trio_mcp.cli.look:inspect",
     "list": "trio_mcp.cli.look:list_",
     "call": "trio_mcp.cli.look:call",
+    "export": "trio_mcp.cli.export.command:export",
     "config": "trio_mcp.cli.config:config",
     "version": "trio_mcp.cli.version:version",
 }.items():

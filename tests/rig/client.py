@@ -1,0 +1,241 @@
+"""A legacy MCP client that does only what it is told: with a cookie jar or without, over kept or fresh connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+from tests.rig.events import Events
+from tests.rig.wire import Broken, Response, Wire
+
+__all__ = ["LEGACY", "Answer", "Client", "ListenEnd"]
+
+LEGACY = "2025-11-25"
+_ACCEPT = "application/json, text/event-stream"
+_RETRY = 1.0
+"""Before a stream is asked for again, unless its server says otherwise."""
+_RESUMES = 10
+"""How often one call's stream is asked for again."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a request met: `message` is the JSON-RPC response, `status` 0 when there was none."""
+
+    status: int = 0
+    message: dict[str, Any] = field(default_factory=dict)
+    relay: str = ""
+    resumed: int = 0
+    broken: str = ""
+    """Why there is no response."""
+    set_cookies: list[str] = field(default_factory=list)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The result; {} for an error."""
+        found: dict[str, Any] = self.message.get("result", {})
+        return found
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The structured content of a tool's result: our tools tell the node there."""
+        found: dict[str, Any] = self.result.get("structuredContent", {})
+        return found
+
+    @property
+    def error(self) -> str:
+        """Why it is not what was asked for; "" when it is."""
+        if self.broken:
+            return self.broken
+        if fault := self.message.get("error"):
+            return f"{self.status} {fault.get('code')} {fault.get('message')}"
+        if self.result.get("isError"):
+            return f"{self.status} {self.result['content']}"
+        return "" if self.status in (200, 202, 204) else f"{self.status} without a JSON-RPC response"
+
+    @property
+    def reason(self) -> str:
+        """`data.reason` of an error: node_gone, deleted …"""
+        data = self.message.get("error", {}).get("data")
+        return str(data.get("reason", "")) if isinstance(data, dict) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenEnd:
+    """How a GET stream went: its status, whether it ended cleanly, and the seconds to wait before the next."""
+
+    status: int
+    clean: bool
+    retry: float
+
+
+class Client:
+    """One session at a time. Requests come one after the other; a GET stream has a connection of its own."""
+
+    def __init__(self, url: str, *, cookies: bool = True, fresh: bool = False) -> None:
+        self.url = url
+        self.session = ""
+        self.last_event_id: str | None = None
+        self.heard: list[dict[str, Any]] = []
+        """Every message that came on a stream and was no response."""
+        self.jar: dict[str, str] = {}
+        self._path = urlsplit(url).path
+        self._keeps_cookies = cookies
+        self._fresh = fresh
+        self._wire: Wire | None = None
+        self._ids = 0
+
+    @property
+    def node(self) -> str:
+        """The node that opened the session."""
+        return self.session.rpartition(".")[0]
+
+    async def initialize(self, name: str = "rig") -> Answer:
+        """Open a session, forgetting the one before; on success `session` is set."""
+        self.session, self.last_event_id = "", None
+        params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": name, "version": "1"}}
+        answer = await self.post(self._message("initialize", params))
+        if not answer.error:
+            await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        return answer
+
+    async def tool(self, tool: str, **arguments: Any) -> Answer:
+        """Call a tool."""
+        return await self.request("tools/call", {"name": tool, "arguments": arguments})
+
+    async def request(self, method: str, params: Mapping[str, Any] | None = None) -> Answer:
+        """Send a request of the session and wait for its response."""
+        return await self.post(self._message(method, params or {}))
+
+    async def delete(self) -> Answer:
+        """End the session."""
+        return await self._answered("DELETE", {}, b"", None)
+
+    async def post(self, message: Mapping[str, Any]) -> Answer:
+        """Send a message; a response that comes on a stream is read there, also when the stream was cut."""
+        headers = {"content-type": "application/json", "accept": _ACCEPT}
+        return await self._answered("POST", headers, json.dumps(message).encode(), message.get("id"))
+
+    async def listen(self, opened: Callable[[Response], object] = lambda _: None) -> ListenEnd:
+        """Hold the GET stream until it ends, from `last_event_id` on; what comes is in `heard`."""
+        wire = await Wire.open(self.url)
+        events = Events()
+        try:
+            headers = {"accept": "text/event-stream"}
+            if self.last_event_id is not None:
+                headers["last-event-id"] = self.last_event_id
+            await wire.request("GET", self._path, self._headers(headers))
+            head = await wire.head()
+            self._keep_cookies(head)
+            opened(head)
+            if head.status != 200:
+                return ListenEnd(head.status, True, _RETRY)
+            await _read(wire, events, self.heard.append)
+        except Broken:
+            return ListenEnd(200, False, events.retry or _RETRY)
+        finally:
+            self.last_event_id = events.last_id or self.last_event_id
+            wire.close()
+        return ListenEnd(200, True, events.retry or _RETRY)
+
+    def close(self) -> None:
+        """Close the kept connection; the session stays."""
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    async def _answered(self, method: str, headers: dict[str, str], content: bytes, id: Any) -> Answer:
+        answer = Answer()
+        try:
+            wire = await self._connected()
+            await wire.request(method, self._path, self._headers(headers), content)
+            head = await wire.head()
+            await self._take(wire, head, answer, id)
+        except (Broken, OSError) as error:
+            answer.broken = f"{answer.status} {type(error).__name__}: {error}"
+            self.close()
+        except trio.Cancelled:
+            self.close()  # in the middle of an exchange: of no more use
+            raise
+        if self._fresh:
+            self.close()
+        return answer
+
+    async def _take(self, wire: Wire, head: Response, answer: Answer, id: Any) -> None:
+        answer.status, answer.relay = head.status, head.header("trio-mcp-relay")
+        answer.set_cookies = head.cookies
+        self._keep_cookies(head)
+        if head.status == 200 and (session := head.header("mcp-session-id")):
+            self.session = session
+        if head.is_stream:
+            return await self._follow(wire, answer, id)
+        body = b""
+        while part := await wire.chunk():
+            body += part
+        if head.header("content-type").startswith("application/json"):
+            answer.message = json.loads(body)
+
+    async def _follow(self, wire: Wire, answer: Answer, id: Any) -> None:
+        """Read a call's stream to its response, resuming it by Last-Event-ID as the specification's clients do."""
+        events = Events()
+        while True:
+            try:
+                if await self._found(wire, events, answer, id):
+                    return
+            except Broken:
+                if events.last_id is None:
+                    raise
+            self.close()
+            if events.last_id is None or answer.resumed == _RESUMES:
+                raise Broken("the call's stream ended without its response")
+            await trio.sleep(events.retry or _RETRY)
+            answer.resumed += 1
+            wire = await self._connected()
+            headers = {"accept": "text/event-stream", "last-event-id": events.last_id}
+            await wire.request("GET", self._path, self._headers(headers))
+            head = await wire.head()
+            answer.status = head.status
+            if head.status != 200:
+                return await self._take(wire, head, answer, id)
+
+    async def _found(self, wire: Wire, events: Events, answer: Answer, id: Any) -> bool:
+        def take(message: dict[str, Any]) -> None:
+            if message.get("id") == id and "method" not in message:
+                answer.message = message
+            else:
+                self.heard.append(message)
+
+        await _read(wire, events, take)
+        return bool(answer.message)
+
+    async def _connected(self) -> Wire:
+        if self._wire is None or not self._wire.reusable:
+            self.close()
+            self._wire = await Wire.open(self.url)
+        return self._wire
+
+    def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
+        session = {"mcp-session-id": self.session, "mcp-protocol-version": LEGACY} if self.session else {}
+        cookie = {"cookie": "; ".join(f"{name}={value}" for name, value in self.jar.items())} if self.jar else {}
+        return {**given, **session, **cookie}
+
+    def _keep_cookies(self, head: Response) -> None:
+        if self._keeps_cookies:
+            self.jar |= dict(cookie.split(";", 1)[0].split("=", 1) for cookie in head.cookies)
+
+    def _message(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        self._ids += 1
+        return {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
+
+
+async def _read(wire: Wire, events: Events, take: Callable[[dict[str, Any]], object]) -> None:
+    """Hand on the messages of a stream until it ends; raises Broken when it does not end cleanly."""
+    while part := await wire.chunk():
+        for event in events.feed(part):
+            if (message := event.message) is not None:
+                take(message)

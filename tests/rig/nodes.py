@@ -1,0 +1,153 @@
+"""One node as an operator sees it: a process that can be killed, paused and started anew under the same name and port."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from tests.rig.ports import free_ports
+from tests.rig.waiting import until
+from tests.rig.wire import Broken, fetch
+from tests.serving.process import ServedProcess
+
+__all__ = ["SERVER", "Node"]
+
+SERVER = Path(__file__).parent / "server.py"
+
+
+@dataclass(slots=True)
+class Node:
+    """`trio-mcp serve`, as often as it is started; what all its processes logged."""
+
+    name: str
+    nursery: trio.Nursery
+    target: Path = SERVER
+    flags: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    admin_port: int = field(default_factory=lambda: free_ports(1)[0])
+    runs: list[ServedProcess] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where peers and Traefik reach it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> str:
+        """Its admin listener."""
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def run(self) -> ServedProcess:
+        """The latest process."""
+        return self.runs[-1]
+
+    @property
+    def process(self) -> trio.Process:
+        """The latest process, as Trio has it."""
+        return self.run.process
+
+    @property
+    def lines(self) -> list[str]:
+        """What all its processes logged, oldest first."""
+        return [line for run in self.runs for line in run.lines]
+
+    def events(self, text: str = "") -> list[dict[str, Any]]:
+        """Its JSON log lines that contain `text`."""
+        return [json.loads(line) for line in self.lines if text in line and line.startswith("{")]
+
+    async def start(self) -> None:
+        """Start it and wait until it is ready."""
+        await self.launch()
+        await self.ready()
+
+    async def launch(self) -> None:
+        """Start it and wait for nothing."""
+        command = [sys.executable, "-m", "trio_mcp", "serve", str(self.target), "--port", str(self.port)]
+        command += ["--admin-bind", f"127.0.0.1:{self.admin_port}", "--advertise-url", self.url]
+        process = await trio.lowlevel.open_process(
+            [*command, "--log-format", "json", *self.flags],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TRIO_MCP_NODE_ID": self.name, **self.environment},
+        )
+        self.runs.append(ServedProcess(process))
+        self.nursery.start_soon(self.run.read)
+
+    async def ready(self) -> None:
+        """Wait until `/readyz` says so; raises AssertionError with its log when it ended instead."""
+
+        async def asked() -> bool:
+            assert self.process.poll() is None, f"{self.name} ended:\n{self.run.log}"
+            return await self.probe("/readyz") == 200
+
+        await until(asked, f"{self.name} is ready", patience=30)
+
+    async def probe(self, path: str) -> int:
+        """The status of `/livez` or `/readyz`; 0 when nobody answers within 2 s."""
+        with trio.move_on_after(2):
+            try:
+                return (await fetch(self.url + path)).status
+            except (OSError, Broken):
+                return 0
+        return 0
+
+    async def boot(self) -> str:
+        """Which start of it answers."""
+        return str((await fetch(f"{self.url}/livez")).json()["boot"])
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return bool(self.runs) and self.process.poll() is None
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash or the kernel's memory killer would."""
+        if self.alive:
+            self.process.kill()
+        await self.process.wait()
+
+    async def terminate(self) -> int:
+        """SIGTERM, as a deploy would, and wait for its end; the exit status."""
+        self.process.terminate()
+        return await self.process.wait()
+
+    async def restart(self) -> None:
+        """SIGTERM, wait, start anew under the same name and port, wait until it is ready."""
+        if self.alive:
+            await self.terminate()
+        await self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: it holds its sockets and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    async def metrics(self) -> dict[str, float]:
+        """Its metrics, `name{labels}` → value."""
+        text = (await fetch(f"{self.admin}/metrics")).body.decode()
+        found = re.findall(r"^([a-zA-Z_:][^ ]*(?:\{.*\})?) ([-+.\deNaInf]+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    async def metric(self, name: str) -> float:
+        """The sum of a metric over its labels; 0 when it was never counted."""
+        return sum(value for key, value in (await self.metrics()).items() if key.partition("{")[0] == name)
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """The sessions that live on it, by its admin listener."""
+        found: list[dict[str, Any]] = (await fetch(f"{self.admin}/sessions")).json()
+        return found

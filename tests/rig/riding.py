@@ -1,0 +1,117 @@
+"""Three official clients that ride along with a load, each a process of its own, and what they saw."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from tools.node import PACKAGES, environment, node, package_file
+
+__all__ = ["RIDERS", "Failure", "Rider", "command", "riding"]
+
+SCRIPTS = Path(__file__).parent / "riders"
+RIDERS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+"""Longer than a call may take: a rider ends when its last call has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call, or a connection, that failed; `at` is the wall clock's."""
+
+    at: float
+    error: str
+
+
+@dataclass(slots=True)
+class Rider:
+    """What one client saw; complete when the ride has ended."""
+
+    name: str
+    process: trio.Process
+    connects: int = 0
+    calls: int = 0
+    heard: int = 0
+    slowest: float = 0.0
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+    said: str = ""
+    riding: trio.Event = field(default_factory=trio.Event)
+
+    def take(self, seen: Mapping[str, Any]) -> None:
+        """Fill in what it said at the end."""
+        self.connects, self.calls, self.heard = seen["connects"], seen["calls"], seen["heard"]
+        self.slowest, self.nodes = seen["slowest"], seen["nodes"]
+        self.failures = [Failure(**failure) for failure in seen["failures"]]
+
+    async def read(self) -> None:
+        """Read what it says, until it ends."""
+        assert self.process.stdout is not None
+        async for chunk in self.process.stdout:
+            self.said += chunk.decode()
+            if "riding\n" in self.said:
+                self.riding.set()
+        self.riding.set()
+        lines = self.said.strip().splitlines()
+        assert lines, f"{self.name} ended without a word"
+        if lines[-1].startswith("{"):
+            self.take(json.loads(lines[-1]))
+
+
+def command(script: Path) -> list[str]:
+    """What runs a client's script; raises MissingNode. Node looks for packages beside a script, so it runs from there."""
+    if script.suffix == ".py":
+        return [sys.executable, str(script)]
+    package_file("@modelcontextprotocol/client/package.json")
+    for each in script.parent.glob("*.mjs"):
+        shutil.copy(each, PACKAGES / each.name)
+    return [str(node()), str(PACKAGES / script.name)]
+
+
+@asynccontextmanager
+async def riding(url: str, riders: Sequence[tuple[str, str]] = RIDERS) -> AsyncIterator[list[Rider]]:
+    """Clients at work for the length of the block; after it, what they saw."""
+    async with trio.open_nursery() as nursery:
+        found = [Rider(f"{script} {mode}", await _started(script, mode, url)) for script, mode in riders]
+        try:
+            for rider in found:
+                nursery.start_soon(rider.read)
+            with trio.fail_after(START_SECONDS):
+                for rider in found:
+                    await rider.riding.wait()
+            yield found
+            await _stop(found)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                for rider in found:
+                    rider.process.kill()
+                    await rider.process.wait()
+
+
+async def _started(script: str, mode: str, url: str) -> trio.Process:
+    return await trio.lowlevel.open_process(
+        [*command(SCRIPTS / script), url, mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Traefik's certificate is its own; Node would warn of it.
+        env={**environment(), "NODE_TLS_REJECT_UNAUTHORIZED": "0", "NODE_NO_WARNINGS": "1"},
+    )
+
+
+async def _stop(riders: Sequence[Rider]) -> None:
+    with trio.fail_after(STOP_SECONDS):
+        for rider in riders:
+            assert rider.process.stdin is not None
+            await rider.process.stdin.aclose()
+        for rider in riders:
+            assert await rider.process.wait() == 0, f"{rider.name} crashed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from trio_mcp.dispatch.params import MAX_KEPT_URI, object_param
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
 from trio_mcp.protocol.jsonrpc import encode_notification
-from trio_mcp.streams.bus import Change, ListChanged, ListKind, ResourceUpdated, subscribed
+from trio_mcp.streams.bus import Change, ListChanged, ListKind, Missed, ResourceUpdated, subscribed
 from trio_mcp.streams.event_log import Kind
 
 __all__ = ["MAX_SUBSCRIPTIONS", "change_message", "listen"]
@@ -34,13 +35,17 @@ class _Filter:
     lists: dict[str, ListKind]
     uris: list[str]
 
-    def passes(self, change: Change) -> bool:
+    def passed(self, change: Change) -> Iterable[ListChanged | ResourceUpdated]:
+        """What this subscription is to be told of a change."""
         match change:
             case ListChanged(kind):
-                return kind in self.lists.values()
+                return [change] if kind in self.lists.values() else []
             case ResourceUpdated(uri):
                 # "The uri may be a sub-resource of the one that was subscribed to."
-                return any(uri == known or uri.startswith(known.rstrip("/") + "/") for known in self.uris)
+                wanted = any(uri == known or uri.startswith(known.rstrip("/") + "/") for known in self.uris)
+                return [change] if wanted else []
+            case Missed():
+                return [*map(ListChanged, self.lists.values()), *map(ResourceUpdated, self.uris)]
 
     def acknowledged(self) -> dict[str, Any]:
         honoured: dict[str, Any] = dict.fromkeys(self.lists, True)
@@ -85,10 +90,9 @@ def _read_filter(call: Call) -> _Filter:
 
 
 def _pass_on(call: Call, wanted: _Filter, change: Change) -> None:
-    if not wanted.passes(change):
-        return
-    method, params = change_message(change)
-    _tell(call, method, params, key=change)
+    for told in wanted.passed(change):
+        method, params = change_message(told)
+        _tell(call, method, params, key=told)
 
 
 def _tell(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
@@ -96,7 +100,7 @@ def _tell(call: Call, method: str, params: dict[str, Any], key: Change | None = 
     call.emit(encode_notification(method, stamped), Kind.VITAL if key is None else Kind.LATEST, key)
 
 
-def change_message(change: Change) -> tuple[str, dict[str, Any]]:
+def change_message(change: ListChanged | ResourceUpdated) -> tuple[str, dict[str, Any]]:
     """The notification's method and params."""
     match change:
         case ListChanged(kind):

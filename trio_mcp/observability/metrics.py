@@ -5,7 +5,9 @@ Nothing is labelled by session, user or URI, and a tool only by its registered n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
@@ -21,6 +23,9 @@ StreamKind = Literal["get", "post", "listen"]
 
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 """Seconds; what the OpenTelemetry convention for MCP asks for."""
+
+DIRECTORY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+"""Seconds; a round trip on one network takes less than one millisecond."""
 
 MAX_OPERATIONS = 5000
 """Label sets kept for operations. Beyond it the method reads `other`: a client can invent methods without end."""
@@ -62,11 +67,26 @@ class Metrics:
         self._lag = self._gauge("trio_mcp_loop_lag_seconds", "How late the event loop runs a task that is due.")
         self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
         self._draining = self._gauge("trio_mcp_draining", "1 from the stop signal on.")
+        self._open_cluster_metrics()
         build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
         build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
 
-    def _histogram(self, name: str, text: str, labels: Sequence[str]) -> OneThreadHistogram:
-        histogram = OneThreadHistogram(name, text, labels, BUCKETS)
+    def _open_cluster_metrics(self) -> None:
+        self._relays = self._counter("trio_mcp_relays_total", "Requests relayed to another node.", ("outcome",))
+        self._restores = self._counter("trio_mcp_restores_total", "Sessions taken over from a node.", ("outcome",))
+        self._hops = self._counter("trio_mcp_hops_refused_total", "Hop headers that did not verify.")
+        self._directory = self._histogram(
+            "trio_mcp_directory_duration_seconds", "How long Redis took, thread hop and all.", (), DIRECTORY_BUCKETS
+        )
+        self._directory_errors = self._counter("trio_mcp_directory_errors_total", "Commands Redis failed.", ("kind",))
+        self._owed = self._gauge("trio_mcp_owed_writes", "Records to delete that Redis has not heard of.")
+        self._forgotten = self._counter("trio_mcp_owed_writes_forgotten_total", "Those given up: their TTL is left.")
+        self._bus_errors = self._counter("trio_mcp_bus_errors_total", "Changes peers could not be told, or told badly.")
+
+    def _histogram(
+        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS
+    ) -> OneThreadHistogram:
+        histogram = OneThreadHistogram(name, text, labels, buckets)
         self.registry.register(histogram)
         return histogram
 
@@ -125,6 +145,37 @@ class Metrics:
     def count_threads_with(self, threads_in_use: Callable[[], float]) -> None:
         """Asked at each scrape; must be callable from any thread."""
         self._threads.set_function(threads_in_use)
+
+    def relayed(self, outcome: str) -> None:
+        self._relays.labels(outcome).inc()
+
+    def restored(self, outcome: str) -> None:
+        self._restores.labels(outcome).inc()
+
+    def hop_refused(self) -> None:
+        self._hops.inc()
+
+    @contextmanager
+    def directory_timed(self) -> Iterator[None]:
+        """Time one round trip to Redis, whatever comes of it."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self._directory.labels().observe(perf_counter() - began)
+
+    def directory_failed(self, kind: Literal["down", "refused"]) -> None:
+        self._directory_errors.labels(kind).inc()
+
+    def count_owed_with(self, owed: Callable[[], float]) -> None:
+        """Asked at each scrape."""
+        self._owed.set_function(owed)
+
+    def owed_forgotten(self) -> None:
+        self._forgotten.inc()
+
+    def bus_failed(self) -> None:
+        self._bus_errors.inc()
 
     def render(self) -> tuple[bytes, str]:
         """The page a scrape gets, and its content type."""

@@ -1,7 +1,10 @@
 """Stopping without breaking a promise: new work goes elsewhere, streams end cleanly and not all at once, calls finish.
 
-stop signal ─▶ not ready · no new sessions ─▶ listen streams end, evenly spaced, each with its result
-                                           ─▶ in the last two seconds session streams end, each with a `retry:`
+stop signal ─▶ not ready; for the delay all else as before
+            ─▶ no new sessions here · listen streams end, evenly spaced, each with its result
+               ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs
+               └─ else in the last two seconds session streams end, each with a `retry:`
+last two    ─▶ with peers: not alive for balancers either, so that they look elsewhere before the port closes
 window over ─▶ what still runs is cancelled and answered with an error ─▶ sessions close
 nothing left at any point ─▶ done at once
 """
@@ -10,20 +13,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_mcp.dispatch.call import Ending
 from trio_mcp.observability.logs import event
+from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.probes import State
+
+if TYPE_CHECKING:
+    from trio_mcp.cluster.cluster import Cluster
 
 __all__ = ["FAREWELL_SECONDS", "drain", "farewell"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
 LAST_CALL_SECONDS = 2.0
-"""When session streams end: late, because their clients come straight back and there is nowhere else to go."""
+"""The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
+
+LEAVING_SECONDS = 2.0
+"""How long a node with peers says that it is not alive, and serves: a balancer that looks every second has noticed then."""
 
 FAREWELL_SECONDS = 0.5
 """For the answers of cancelled calls to reach their clients."""
@@ -32,24 +43,43 @@ LOOK_SECONDS = 0.1
 """A call whose client has left tells nobody when it ends: it is looked for, while the node drains and only then."""
 
 
-async def drain(app: HttpApp, window: float) -> None:
-    """Let the app empty itself: returns when no exchange is open and no call runs, or after `window` seconds."""
+async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
+    """Let the app empty itself: returns when nothing is left, or `window` seconds after the `delay`."""
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.state = State.DRAINING
-    app.endpoint.legacy.refuse_sessions = True
     app.service.metrics.set_draining(True)
-    with trio.move_on_after(window):
-        async with trio.open_nursery() as nursery:
-            last_call = min(LAST_CALL_SECONDS, window / 2)
-            nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, window - last_call)
-            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), window - last_call, last_call * 0.8)
-            await _nothing_left(app)
-            nursery.cancel_scope.cancel("nothing left to drain")
+    if cluster is not None:
+        cluster.stop_claiming()
+    await trio.sleep(delay)
+    app.endpoint.legacy.refuse_sessions = True
+    if cluster is not None:
+        cluster.hand_over()
+    leaving = 0.0 if cluster is None else min(LEAVING_SECONDS, window / 2)
+    with trio.move_on_after(window - leaving):
+        await _empty(app, window, cluster)
+    if cluster is not None:
+        app.state = State.LEAVING
+        event(logger, logging.INFO, "leaving", seconds=leaving, sessions=len(app.hub))
+        await trio.sleep(leaving)
 
 
-async def _nothing_left(app: HttpApp) -> None:
+async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
+    last_call = min(LAST_CALL_SECONDS, window / 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, window - last_call)
+        if cluster is not None and cluster.restores:
+            nursery.start_soon(_leave_evenly, app, cluster, window - last_call)
+        else:
+            start = window - last_call - (0.0 if cluster is None else last_call)
+            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), start, last_call * 0.8)
+        await _nothing_left(app, sessions_count=cluster is not None)
+        nursery.cancel_scope.cancel("nothing left to drain")
+
+
+async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
+    """Alone, a session that nobody uses now need not be waited for: there is no better place for it to be."""
     await app.quiet()
-    while app.open_exchanges or app.service.in_flight:  # noqa: ASYNC110
+    while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
         await trio.sleep(LOOK_SECONDS)
 
 
@@ -59,6 +89,20 @@ async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: fl
     for end in enders:
         end()
         await trio.sleep(spread / len(enders))
+
+
+async def _leave_evenly(app: HttpApp, cluster: Cluster, spread: float) -> None:
+    sessions = app.hub.sessions
+    async with trio.open_nursery() as nursery:
+        for session in sessions:
+            nursery.start_soon(_leave, cluster, session)
+            await trio.sleep(spread / len(sessions))
+
+
+async def _leave(cluster: Cluster, session: Session) -> None:
+    await session.calls_done()
+    if cluster.restores:
+        await cluster.release(session)
 
 
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:

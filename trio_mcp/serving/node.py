@@ -5,22 +5,27 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.admin import AdminApp
+from trio_mcp.serving.advertise import advertised_url
 from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.fronts import Front, open_front
 from trio_mcp.serving.listening import listen, no_socket_files
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.vitals import watch_vitals
-from trio_mcp.serving.wiring import build_app
+from trio_mcp.serving.wiring import build_app, build_cluster
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import serve as serve_asgi
+
+if TYPE_CHECKING:
+    from trio_mcp.cluster.cluster import Cluster
 
 __all__ = ["serve"]
 
@@ -31,6 +36,9 @@ INTERACTIVE_WINDOW = 1.0
 
 LAST_RESORT_SECONDS = FAREWELL_SECONDS + 0.3
 """From the end of the drain window to the end of the process, whatever refuses to stop."""
+
+GOODBYE_SECONDS = 1.2
+"""More than that with peers: Redis hears what it is owed, and the thread that listens to it ends."""
 
 
 async def serve(
@@ -45,16 +53,17 @@ async def serve(
     `announce` is called with the URLs once they answer. Raises CannotListen, in a group.
     """
     app = build_app(server, settings)
+    cluster = build_cluster(app, settings)
     binds = [*settings.binds, settings.admin_bind or ""]
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         no_socket_files(binds),
         ExitStack() as last_resort,
     ):
-        node = _Node(app, settings, last_resort, interactive=interactive)
+        node = _Node(app, cluster, settings, last_resort, interactive=interactive)
         async with trio.open_nursery() as whole:
             whole.start_soon(node.heed, signals, whole.cancel_scope)
-            async with app.running(), trio.open_nursery() as nursery:
+            async with _joined(cluster), app.running(), trio.open_nursery() as nursery:
                 try:
                     front = await node.open(nursery)
                     if announce is not None:
@@ -73,9 +82,12 @@ async def serve(
 class _Node:
     """Why it stops, when it has to be over, and the code it exits with."""
 
-    def __init__(self, app: HttpApp, settings: Settings, last_resort: ExitStack, *, interactive: bool) -> None:
+    def __init__(
+        self, app: HttpApp, cluster: Cluster | None, settings: Settings, last_resort: ExitStack, *, interactive: bool
+    ) -> None:
         self.code = 0
         self._app = app
+        self._cluster = cluster
         self._settings = settings
         self._last_resort = last_resort
         self._interactive = interactive
@@ -106,8 +118,15 @@ class _Node:
         if self._settings.admin_bind is not None:
             listeners = await listen([self._settings.admin_bind])
             await nursery.start(serve_asgi, AdminApp(self._app, self._asked_to_drain), listeners)
+        if self._cluster is not None:
+            nursery.start_soon(self._join, self._cluster, front.urls)
         self._ready = True
         return front
+
+    async def _join(self, cluster: Cluster, urls: list[str]) -> None:
+        await cluster.join(await advertised_url(self._settings, urls))
+        await cluster.impostor.wait()
+        self._asked_to_drain.set()
 
     async def until_drained(self) -> None:
         """Wait for a reason to stop, then drain.
@@ -115,9 +134,10 @@ class _Node:
         What is left of the window when nothing is left to drain belongs to the cleanup of the user's lifespan.
         """
         await self._asked_to_drain.wait()
-        ends_at = trio.current_time() + self._window()
+        delay = 0.0 if self._interrupted else self._settings.drain_delay_seconds
+        ends_at = trio.current_time() + delay + self._window()
         with self._draining:
-            await drain(self._app, self._window())
+            await drain(self._app, self._window(), delay=delay, cluster=self._cluster)
         self._end_within(max(0, ends_at - trio.current_time()))
 
     def fail(self, error: BaseException) -> None:
@@ -132,14 +152,27 @@ class _Node:
 
     def _window(self) -> float:
         window = self._settings.drain_timeout
-        interrupted = self._first_signal == signal.SIGINT and self._interactive
-        return min(INTERACTIVE_WINDOW, window) if interrupted else window
+        return min(INTERACTIVE_WINDOW, window) if self._interrupted else window
+
+    @property
+    def _interrupted(self) -> bool:
+        """Whether somebody at a terminal waits for their prompt."""
+        return self._first_signal == signal.SIGINT and self._interactive
 
     def _end_within(self, seconds: float) -> None:
         self._stopping = True
-        self._last_resort.enter_context(
-            no_longer_than(seconds + LAST_RESORT_SECONDS, self.code, lambda: _still_running(self._app))
-        )
+        grace = LAST_RESORT_SECONDS + (GOODBYE_SECONDS if self._cluster is not None else 0.0)
+        self._last_resort.enter_context(no_longer_than(seconds + grace, self.code, lambda: _still_running(self._app)))
+
+
+@asynccontextmanager
+async def _joined(cluster: Cluster | None) -> AsyncIterator[None]:
+    """The cluster's tasks outlive the sessions: their ends are to be recorded."""
+    if cluster is None:
+        yield
+    else:
+        async with cluster.running():
+            yield
 
 
 def _still_running(app: HttpApp) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trio_mcp.dispatch.service import Options
 from trio_mcp.observability.logs import event
@@ -16,7 +16,10 @@ from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES
 
-__all__ = ["build_app", "options_of"]
+__all__ = ["build_app", "build_cluster", "options_of"]
+
+if TYPE_CHECKING:
+    from trio_mcp.cluster.cluster import Cluster
 
 logger = logging.getLogger("trio_mcp.serving")
 
@@ -51,6 +54,22 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
             retry=settings.retry_interval,
         ),
     )
+
+
+def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
+    """What joins the node with its peers; None without Redis. Raises InvalidRedisUrl."""
+    if settings.redis_url is None:
+        return None
+    from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+
+    options = ClusterOptions(
+        redis_url=settings.redis_url.get_secret_value(),
+        secrets=settings.keys,
+        prefix=settings.redis_prefix,
+        peer_url=settings.peer_url,
+        restore=settings.restore,
+    )
+    return Cluster(app, options)
 
 
 def options_of(server: MCPServer, settings: Settings) -> Options:

@@ -116,7 +116,12 @@ class Hub:
     def get(self, session_id: str, principal: Principal) -> Session | None:
         """The live session, if it is this principal's."""
         session = self._sessions.get(session_id)
-        if session is None or session.closed_because is not None or session.leaving or session.principal != principal:
+        if (
+            session is None
+            or session.closed_because is not None
+            or session.leaving is not None
+            or session.principal != principal
+        ):
             return None
         return session
 

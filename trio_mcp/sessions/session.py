@@ -8,6 +8,7 @@ close(reason) ────────┴──▶ calls answered with an error 
 from __future__ import annotations
 
 import contextvars
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVarTuple
@@ -35,7 +36,7 @@ from trio_mcp.sessions.outbox import SessionOutbox
 from trio_mcp.sessions.questions import PendingQuestions
 from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.sessions.streams import SessionStreams
-from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, ResourceUpdated
+from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, Missed, ResourceUpdated
 from trio_mcp.streams.event_log import EventLog, Kind
 
 __all__ = ["Session", "TooManyRequests"]
@@ -69,8 +70,8 @@ class Session:
         self.client = client
         self.protocol_version = version
         self.initialized = False
-        self.leaving = False
-        """Another node is about to take it up: nothing new begins here."""
+        self.leaving: trio.Event | None = None
+        """Set when another node may take it up; while there is one, nothing new begins here."""
         self.closed_because: str | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
@@ -83,6 +84,7 @@ class Session:
         self._log_level = "info"
         self._missed = epoch > 0
         self._subscriptions: set[str] = set()
+        self._created = int(time.time())
         self._holds = 0
         self._last_call_ended = trio.Event()
         self._last_used = trio.current_time()
@@ -93,6 +95,7 @@ class Session:
         session = cls(snapshot.id, service, principal, snapshot.client, snapshot.version, epoch=snapshot.epoch)
         session.initialized = snapshot.initialized
         session._log_level = snapshot.log_level
+        session._created = snapshot.created
         session._subscriptions.update(snapshot.subscriptions)
         return session
 
@@ -227,6 +230,8 @@ class Session:
 
     def heard(self, change: Change) -> None:
         """A change somewhere on the server: pass it on if it concerns this client."""
+        if isinstance(change, Missed):
+            return self._heard_gap()
         if isinstance(change, ResourceUpdated) and not self._subscribed(change.uri):
             return
         method, params = change_message(change)
@@ -236,15 +241,7 @@ class Session:
         """After a restore, once: what changed while nobody listened cannot be known, so it counts as changed."""
         if self._missed:
             self._missed = False
-            self.heard_gap()
-
-    def heard_gap(self) -> None:
-        """Changes may have been missed: each declared list may be another, and each resource the client subscribed to."""
-        for kind in LIST_KINDS:
-            if self._service.offers(kind):
-                self.heard(ListChanged(kind))
-        for uri in self._subscriptions:
-            self.heard(ResourceUpdated(uri))
+            self.heard(Missed())
 
     def snapshot(self) -> Snapshot:
         """What a directory records of it."""
@@ -256,8 +253,15 @@ class Session:
             client=self.client,
             initialized=self.initialized,
             log_level=self._log_level,
+            created=self._created,
             subscriptions=tuple(self._subscriptions),
         )
+
+    def part(self) -> None:
+        """It goes on elsewhere: its readers are told when to come back, and then it is closed."""
+        for log in self.streams.all():
+            log.close_reader()
+        self.close("released")
 
     def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
         """The stream of a call that ended with an earlier life of this session, and the prefix of its event ids.
@@ -373,6 +377,13 @@ class Session:
         call = self._calls.get(request_id) if is_request_id(request_id) else None
         if call is not None:
             call.cancel(Ending.CANCELLED)
+
+    def _heard_gap(self) -> None:
+        for kind in LIST_KINDS:
+            if self._service.offers(kind):
+                self.heard(ListChanged(kind))
+        for uri in self._subscriptions:
+            self.heard(ResourceUpdated(uri))
 
     def _subscribed(self, uri: str) -> bool:
         # "The uri may be a sub-resource of the one that was subscribed to."

@@ -23,4 +23,6 @@ class Snapshot:
     client: Client
     initialized: bool = False
     log_level: str = "info"
+    created: int = 0
+    """Seconds on the wall clock."""
     subscriptions: tuple[str, ...] = ()

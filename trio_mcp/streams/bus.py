@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 import trio
 
-__all__ = ["LIST_KINDS", "Bus", "Change", "ListChanged", "ListKind", "LocalBus", "ResourceUpdated"]
+__all__ = ["LIST_KINDS", "Bus", "Change", "ListChanged", "ListKind", "LocalBus", "Missed", "ResourceUpdated"]
 
 ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
 LIST_KINDS: tuple[ListKind, ...] = get_args(ListKind)
@@ -39,7 +39,12 @@ class ResourceUpdated:
         self.uri.encode()
 
 
-Change: TypeAlias = ListChanged | ResourceUpdated
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Changes on other nodes may not have been heard of: whatever somebody listens to counts as changed, once."""
+
+
+Change: TypeAlias = ListChanged | ResourceUpdated | Missed
 Listener: TypeAlias = Callable[[Change], None]
 
 

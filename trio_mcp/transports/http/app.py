@@ -96,7 +96,7 @@ class HttpApp:
     @property
     def is_running(self) -> bool:
         """Whether `running` is entered."""
-        return self.state in (State.READY, State.DRAINING)
+        return self.state in (State.READY, State.DRAINING, State.LEAVING)
 
     @property
     def open_exchanges(self) -> int:

@@ -19,6 +19,7 @@ class State(Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
+    LEAVING = "leaving"
     STOPPED = "stopped"
 
 
@@ -32,9 +33,12 @@ class Probes:
         self._boot = boot
 
     async def answer(self, path: str, send: Send) -> None:
-        """Alive while the event loop turns, also while draining; ready only when new work is welcome."""
+        """Alive while the event loop turns, also while draining; ready only when new work is welcome.
+
+        A node that leaves its peers is not alive for the last seconds: balancers are to look elsewhere before its port closes.
+        """
         state = self._state()
-        ready = state is State.READY
-        status = 200 if path != "/readyz" or ready else 503
+        well = state is State.READY if path == "/readyz" else state is not State.LEAVING
+        status = 200 if well else 503
         body: dict[str, Any] = {"status": state.value, "boot": self._boot}
         await send_json(send, status, encode(body), [(b"cache-control", b"no-store")])

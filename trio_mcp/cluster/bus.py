@@ -1,0 +1,168 @@
+"""Changes told to the other nodes, and heard from them, through Redis pub/sub.
+
+local bus ──forward──▶ outgoing ──▶ one PUBLISH for what waits ──▶ Redis ──▶ the others' listener threads ──▶ their buses
+
+Each message carries its sender's boot and a number: a number that is left out is a message that was lost, and then
+everything counts as changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
+from trio_mcp.cluster.record import Keys, read
+from trio_mcp.cluster.redis import RedisDown, RedisLink
+from trio_mcp.observability.logs import event
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, LocalBus, Missed, ResourceUpdated
+
+__all__ = ["ClusterBus", "end_message"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+MAX_SENDERS = 1_000
+
+
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What travels: changes in order, or a session to end."""
+
+    boot: str
+    n: int = 0
+    changes: list[tuple[str, str]] = []
+    """`("list", "tools")` and `("uri", "weather://oslo")`, in order."""
+    end: str = ""
+    """A session id, from `trio-mcp sessions end`."""
+
+
+def end_message(session_id: str) -> bytes:
+    """What asks a session's node to end it."""
+    return msgspec.json.encode(_Message("", end=session_id))
+
+
+class ClusterBus:
+    """Connects the local bus with its peers'. `end` is called with the id of a session to end."""
+
+    def __init__(
+        self,
+        local: LocalBus,
+        link: RedisLink,
+        directory: RedisDirectory,
+        keys: Keys,
+        boot: str,
+        metrics: Metrics,
+        *,
+        end: Callable[[str], None],
+    ) -> None:
+        self._local = local
+        self._link = link
+        self._directory = directory
+        self._keys = keys
+        self._boot = boot
+        self._metrics = metrics
+        self._end = end
+        self._outgoing: dict[Change, None] = {}
+        self._wake = trio.Event()
+        self._sent = 0
+        self._heard: dict[str, int] = {}
+        self._joined_before = False
+
+    def open(self) -> None:
+        """From now on the others hear of what changes here: the node is ready."""
+        self._local.forward = self._forward
+
+    def close(self) -> None:
+        """The node stops."""
+        self._local.forward = None
+
+    async def listen(self) -> None:
+        """Hear the others, until cancelled."""
+        await self._link.listen(self._keys.bus, hear=self._hear, joined=self._joined)
+
+    async def send(self) -> None:
+        """Tell the others, until cancelled. What cannot be told is lost, and its number with it: the others will notice."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._outgoing:
+                await self._send_waiting()
+
+    async def _send_waiting(self) -> None:
+        changes, self._outgoing = list(self._outgoing), {}
+        self._sent += 1
+        message = _Message(
+            self._boot,
+            self._sent,
+            [_told(change) for change in changes],
+        )
+        try:
+            await self._directory.run([("PUBLISH", self._keys.bus, msgspec.json.encode(message))])
+        except RedisDown:
+            self._metrics.bus_failed()
+            await trio.sleep(RETRY_SECONDS)
+
+    def _forward(self, change: Change) -> None:
+        self._outgoing[change] = None
+        if len(self._outgoing) > MAX_PENDING:
+            del self._outgoing[next(iter(self._outgoing))]
+        self._wake.set()
+
+    def _hear(self, data: bytes) -> None:
+        message = read(data, _Message)
+        if message is None:
+            return self._metrics.bus_failed()
+        if message.boot == self._boot:
+            return
+        if message.end:
+            return self._end(message.end)
+        last = self._heard.get(message.boot)
+        if last is not None and message.n <= last:
+            return
+        if last is not None and message.n != last + 1:
+            self._gap("a message was lost")
+        self._remember(message)
+        for kind, name in message.changes:
+            change = _heard(kind, name)
+            if change is not None:
+                self._local.hear(change)
+
+    def _remember(self, message: _Message) -> None:
+        self._heard.pop(message.boot, None)
+        self._heard[message.boot] = message.n
+        if len(self._heard) > MAX_SENDERS:
+            del self._heard[next(iter(self._heard))]
+
+    def _joined(self) -> None:
+        if self._joined_before:
+            # What was said while the subscription was broken, nobody says again.
+            self._heard.clear()
+            self._gap("the subscription was broken")
+        self._joined_before = True
+
+    def _gap(self, why: str) -> None:
+        event(logger, logging.WARNING, "changes may have been missed", why=why)
+        self._local.hear(Missed())
+
+
+def _told(change: Change) -> tuple[str, str]:
+    match change:
+        case ListChanged(kind):
+            return "list", kind
+        case ResourceUpdated(uri):
+            return "uri", uri
+        case Missed():
+            return "missed", ""
+
+
+def _heard(kind: str, name: str) -> Change | None:
+    """None for what a later release may say and we do not know."""
+    if kind == "uri":
+        return ResourceUpdated(name)
+    known = [each for each in LIST_KINDS if kind == "list" and each == name]
+    if known:
+        return ListChanged(known[0])
+    return Missed() if kind == "missed" else None

@@ -1,0 +1,243 @@
+"""One node among several: what runs beside its sessions, and how it joins and leaves.
+
+cluster ─┬─ writer        records and tombstones
+         ├─ heartbeat     our card, the peers' cards; Redis back? records checked
+         ├─ bus           sender · listener thread
+         └─ relay         connections to peers
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.bus import ClusterBus
+from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.elsewhere import Elsewhere
+from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.peers import BEAT_SECONDS, Peers
+from trio_mcp.cluster.record import Identity, Keys, NodeCard
+from trio_mcp.cluster.redis import RedisDown, RedisLink
+from trio_mcp.cluster.relay import Relay
+from trio_mcp.cluster.restoring import Restorer
+from trio_mcp.observability.logs import event
+from trio_mcp.sessions.session import Session
+from trio_mcp.streams.bus import LocalBus
+from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.probes import State
+from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.responses import HeaderList
+
+__all__ = ["Cluster", "ClusterOptions"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+OVERSLEPT_SECONDS = 2 * BEAT_SECONDS
+"""A node that did not even try to beat for so long may have been given up, and its sessions taken over."""
+
+CATCH_UP_SECONDS = 1.0
+FLUSH_SECONDS = 0.5
+"""For what is owed when the node stops; the rest expires."""
+
+REDATE_SECONDS = 24 * 3600.0
+"""Records of living sessions are dated anew this often: far below their TTL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """What all nodes share, and what this one is called."""
+
+    redis_url: str
+    secrets: Sequence[bytes]
+    prefix: str = "mcp"
+    peer_url: str | None = None
+    restore: bool = False
+
+
+class Cluster:
+    """Joins an app's sessions, streams and bus with those of its peers."""
+
+    def __init__(self, app: HttpApp, options: ClusterOptions) -> None:
+        self.options = options
+        self._app = app
+        self._me = Identity(app.hub.options.node_id, app.boot)
+        metrics = app.service.metrics
+        keys = Keys(options.prefix)
+        link = RedisLink(options.redis_url)
+        self._link = link
+        self.directory = RedisDirectory(link, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
+        self._peers = Peers(
+            self.directory, keys, self._me, card=self._card, impostor=self._meet_impostor, refreshed=self._refreshed
+        )
+        hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
+        self._relay = Relay(hops, node=self._me.node)
+        self._elsewhere = Elsewhere(
+            app.hub,
+            self.directory,
+            self._peers,
+            self._relay,
+            hops,
+            Restorer(app.hub, self.directory, keys, self._me, metrics),
+            self._me,
+            metrics,
+            restore=options.restore,
+            peer_url=options.peer_url,
+        )
+        bus = app.service.bus
+        assert isinstance(bus, LocalBus)
+        self._bus = ClusterBus(bus, link, self.directory, keys, self._me.boot, metrics, end=self._end)
+        self._redate_at = trio.current_time() + REDATE_SECONDS
+        self._catching_up: trio.Event | None = None
+        self._candidate = ""
+        self.impostor = trio.Event()
+        """Set when a later process has our node id: this one has to go."""
+        app.hub.directory = self.directory
+        app.endpoint.join(self)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Own the cluster's tasks for the length of the block; at its end what is owed is written and our card taken down."""
+        async with self._relay.running(), trio.open_nursery() as nursery:
+            nursery.start_soon(self.directory.write)
+            await self._peers.beat()
+            nursery.start_soon(self._peers.beat_on)
+            nursery.start_soon(self._bus.listen)
+            nursery.start_soon(self._bus.send)
+            try:
+                yield
+            finally:
+                self._bus.close()
+                await self._say_goodbye()
+                nursery.cancel_scope.cancel("the node leaves the cluster")
+                self._link.close()
+
+    async def join(self, url: str) -> None:
+        """The node serves: show it to the others, at `url` once it has been reached there."""
+        self._candidate = url
+        self._bus.open()
+        if url:
+            await self._publish_url()
+        self._peers.beat_now()
+
+    @property
+    def restores(self) -> bool:
+        """Whether a peer can take up sessions of this node now."""
+        return self.options.restore and bool(self._peers.ready(""))
+
+    # The front's port.
+
+    @property
+    def overslept(self) -> bool:
+        """Whether the last attempt to beat is too long ago."""
+        return trio.current_time() - self._peers.attempted > OVERSLEPT_SECONDS
+
+    async def catch_up(self) -> None:
+        """Check the records of all sessions, `CATCH_UP_SECONDS` at most; whoever comes while it goes on waits for the same."""
+        if self._catching_up is not None:
+            return await self._catching_up.wait()
+        self._catching_up = trio.Event()
+        event(logger, logging.WARNING, "overslept", seconds=trio.current_time() - self._peers.attempted)
+        try:
+            with trio.move_on_after(CATCH_UP_SECONDS):
+                await self._check()
+        finally:
+            self._peers.beat_now()
+            self._peers.attempted = trio.current_time()
+            self._catching_up.set()
+            self._catching_up = None
+
+    async def find(
+        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
+    ) -> Session | None:
+        """The session, taken over from another node; None when the exchange has been answered."""
+        return await self._elsewhere.find(exchange, session_id, who, headers)
+
+    async def pass_on(self, exchange: HttpExchange) -> bool:
+        """While this node stops: have a peer answer what belongs to no session."""
+        return self._elsewhere.handing_over and await self._elsewhere.pass_on(exchange)
+
+    # Leaving, in the order of a drain.
+
+    def stop_claiming(self) -> None:
+        """First phase: this node takes up no session, and its peers hear that it stops."""
+        self._elsewhere.stopping = True
+        self._peers.beat_now()
+
+    def hand_over(self) -> None:
+        """Second phase: what belongs to no session is a peer's, where one is ready."""
+        self._elsewhere.handing_over = True
+
+    async def release(self, session: Session) -> bool:
+        """Let another node have the session; False, and all is as before, when Redis cannot be told."""
+        session.leaving = leaving = trio.Event()
+        try:
+            if not await self.directory.release(session.snapshot()):
+                session.leaving = None
+                return False
+            session.part()
+            return True
+        finally:
+            leaving.set()
+
+    # What the parts call.
+
+    def _card(self) -> NodeCard:
+        state = "ready" if self._app.state is State.READY and self._me.url else self._app.state.value
+        return NodeCard(self._me.boot, self._me.url, state, len(self._app.hub), self._me.started)
+
+    async def _refreshed(self, fallen: bool) -> None:
+        """Redis answered a beat."""
+        if self._candidate and not self._me.url:
+            await self._publish_url()
+        due = trio.current_time() >= self._redate_at
+        if fallen or due or self.directory.behind:
+            self._redate_at = trio.current_time() + REDATE_SECONDS
+            await self._check()
+
+    async def _check(self) -> None:
+        try:
+            await self.directory.check(
+                session.snapshot() for session in self._app.hub.sessions if session.closed_because is None
+            )
+        except RedisDown:
+            event(logger, logging.WARNING, "records unchecked", why="redis is away; checked when it is back")
+
+    async def _publish_url(self) -> None:
+        seen = await self._relay.probe(self._candidate)
+        if seen == self._me.boot:
+            self._me.url = self._candidate
+            self._peers.beat_now()
+            self.directory.behind = True
+        else:
+            event(logger, logging.WARNING, "not reached at its own URL", url=self._candidate, flag="--advertise-url")
+
+    def _lost(self, session_id: str, reason: str) -> None:
+        session = self._app.hub.local(session_id)
+        if session is not None:
+            session.close(reason)
+
+    def _end(self, session_id: str) -> None:
+        session = self._app.hub.local(session_id)
+        if session is not None:
+            session.close("deleted")
+
+    def _meet_impostor(self) -> None:
+        if not self.impostor.is_set():
+            event(
+                logger,
+                logging.ERROR,
+                "another process has this node's id",
+                advice="give every node a --node-id of its own",
+            )
+            self.impostor.set()
+
+    async def _say_goodbye(self) -> None:
+        with trio.move_on_after(FLUSH_SECONDS, shield=True):
+            await self.directory.flushed()
+            with suppress(RedisDown):
+                await self._peers.leave()

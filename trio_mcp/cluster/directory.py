@@ -1,0 +1,292 @@
+"""The sessions of this node as Redis knows them: written in groups, owed while Redis is away, made right when it is back.
+
+opened ─┐                       ┌─ 250 ms at most ─▶ `initialize` goes on
+changed ─┼▶ pending ─▶ writer ──┤ one pipeline per thread hop
+closed ──┘      ▲               └─ Redis away: drops stay owed, the rest is checked anew when it is back
+                └──────────────────┘
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster import scripts
+from trio_mcp.cluster.record import Identity, Keys, Record, Stone, read, read_record
+from trio_mcp.cluster.redis import Command, CommandRefused, RedisDown, RedisLink
+from trio_mcp.observability.logs import event, session_label
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.sessions.directory import MemoryDirectory
+from trio_mcp.sessions.snapshot import Snapshot
+
+__all__ = ["RedisDirectory"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+OPENING_SECONDS = 0.25
+"""How long `initialize` waits for its record: others can relay to a session from its first request on."""
+
+READ_SECONDS = 0.25
+RETRY_SECONDS = 1.0
+MAX_OWED = 10_000
+"""Records to delete that Redis has not heard of: past it the oldest is left to its TTL, and counted."""
+
+_BATCH = 500
+_KEPT_REASONS = frozenset({"moved", "released"})
+"""Ends of a session's life here, not of the session: its record is another's by now."""
+
+
+@dataclass(slots=True)
+class _Write:
+    """A record to write; `compare` once somebody else may know the session."""
+
+    record: Record
+    compare: bool
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drop:
+    """A record to delete if it is ours, and the tombstone to put in its place."""
+
+    boot: str
+    epoch: int
+    stone: Stone
+
+
+class RedisDirectory:
+    """Implements the sessions' `Directory`. Redis being away costs no local session anything."""
+
+    def __init__(
+        self,
+        link: RedisLink,
+        keys: Keys,
+        me: Identity,
+        metrics: Metrics,
+        *,
+        restorable: bool,
+        lost: Callable[[str, str], None],
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._me = me
+        self._metrics = metrics
+        self._restorable = restorable
+        self._lost = lost
+        """Called with a session's id and the reason when its record turns out to be another's."""
+        self.memory = MemoryDirectory()
+        self.down = False
+        """The last command failed: nobody waits for Redis until one succeeds."""
+        self.behind = False
+        """Records may be missing or wrong: all are to be checked."""
+        self.returned: Callable[[], None] = lambda: None
+        """Called when Redis is back."""
+        self._writes: dict[str, _Write] = {}
+        self._drops: OrderedDict[str, _Drop] = OrderedDict()
+        self._wake = trio.Event()
+        self._idle = trio.Event()
+        metrics.count_owed_with(lambda: len(self._drops))
+
+    # The port.
+
+    async def opened(self, session: Snapshot) -> None:
+        """Waits for the record, `OPENING_SECONDS` at most, and not at all while Redis is away."""
+        self.memory.forget(session.id)
+        write = self._write(session, compare=False)
+        if write is not None:
+            with trio.move_on_after(OPENING_SECONDS):
+                await write.done.wait()
+
+    def changed(self, session: Snapshot) -> None:
+        """Only a restore would want to know."""
+        if self._restorable:
+            known = self._writes.get(session.id)
+            self._write(session, compare=known is None or known.compare)
+
+    def closed(self, session: Snapshot, reason: str) -> None:
+        """Owed until Redis has heard of it."""
+        self._writes.pop(session.id, None)
+        if reason in _KEPT_REASONS:
+            return
+        if reason == "shutdown" and self._restorable:
+            self._write(session, compare=True, released=True)
+            return
+        self.memory.closed(session, reason)
+        said = "node_gone" if reason == "shutdown" else reason
+        self._owe(session.id, _Drop(self._me.boot, session.epoch, Stone(said, session.owner)))
+
+    async def why_gone(self, session_id: str, principal: Principal) -> str:
+        """Asks Redis when nothing is remembered here; `unknown` when it cannot be asked."""
+        reason = await self.memory.why_gone(session_id, principal)
+        if reason != "unknown":
+            return reason
+        try:
+            record, stone = await self.look_up(session_id)
+        except RedisDown:
+            return "unknown"
+        if record is not None:
+            return "elsewhere" if record.principal in (None, principal.digest) else "unknown"
+        return stone.reason if stone is not None and stone.principal == principal.digest else "unknown"
+
+    # For the rest of the cluster.
+
+    async def look_up(self, session_id: str) -> tuple[Record | None, Stone | None]:
+        """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`."""
+        with trio.move_on_after(READ_SECONDS):
+            raw, stone = await self.run(
+                [("GET", self._keys.session(session_id)), ("GET", self._keys.closed(session_id))]
+            )
+            record = read_record(raw)
+            if record is None and isinstance(raw, bytes):
+                event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
+            return record, read(stone, Stone)
+        raise RedisDown(f"Redis did not answer within {READ_SECONDS:g} s")
+
+    async def run(self, commands: list[Command]) -> list[Any]:
+        """As the link's `run`, measured. Raises RedisDown."""
+        with self._metrics.directory_timed():
+            try:
+                replies = await self._link.run(commands)
+            except RedisDown as fault:
+                self._went(fault)
+                raise
+        for reply in replies:
+            if isinstance(reply, CommandRefused):
+                event(logger, logging.ERROR, "redis refused a command", why=str(reply))
+                self._metrics.directory_failed("refused")
+        self._came_back()
+        return replies
+
+    async def remove(self, session_id: str, record: Record) -> None:
+        """A client's DELETE of a session whose node cannot do it: whoever's it is. Raises RedisDown."""
+        stone = msgspec.json.encode(Stone("deleted", record.principal or ""))
+        await self.run([("DEL", self._keys.session(session_id)), scripts.tombstone(self._keys, session_id, stone)])
+
+    def bury(self, session_id: str, record: Record) -> None:
+        """A session that ended with its node: leave a tombstone in its record's place."""
+        self._owe(session_id, _Drop(record.boot, record.epoch, Stone("node_gone", record.principal or "")))
+
+    async def release(self, session: Snapshot) -> bool:
+        """Let another node have the session; False when Redis was not told. Raises nothing."""
+        self._writes.pop(session.id, None)
+        record = Record.of(session, self._me, restorable=True, released=True)
+        try:
+            await self.run([self._own(session.id, record)])
+        except RedisDown:
+            return False
+        return True
+
+    async def check(self, sessions: Iterable[Snapshot]) -> None:
+        """Compare every session of ours with its record: write what is missing, give up what is another's. Raises RedisDown."""
+        self.behind = False
+        every = list(sessions)
+        try:
+            for start in range(0, len(every), _BATCH):
+                await self._check(every[start : start + _BATCH])
+        except RedisDown:
+            self.behind = True
+            raise
+
+    async def write(self) -> None:
+        """The writer, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            self._idle = trio.Event()
+            while self._writes or self._drops:
+                await self._write_some()
+            self._idle.set()
+
+    async def flushed(self) -> None:
+        """Wait until nothing is owed."""
+        while self._writes or self._drops:
+            await self._idle.wait()
+
+    # The rest is its own business.
+
+    def _write(self, session: Snapshot, *, compare: bool, released: bool = False) -> _Write | None:
+        if self.down:
+            self.behind = True
+            return None
+        record = Record.of(session, self._me, restorable=self._restorable, released=released)
+        write = self._writes[session.id] = _Write(record, compare)
+        self._wake.set()
+        return write
+
+    def _owe(self, session_id: str, drop: _Drop) -> None:
+        self._drops[session_id] = drop
+        if len(self._drops) > MAX_OWED:
+            self._drops.popitem(last=False)
+            self._metrics.owed_forgotten()
+        self._wake.set()
+
+    async def _write_some(self) -> None:
+        writes = {key: self._writes.pop(key) for key in list(self._writes)[:_BATCH]}
+        drops = {key: self._drops[key] for key in list(self._drops)[: _BATCH - len(writes)]}
+        commands = [self._command(key, write) for key, write in writes.items()]
+        commands += [scripts.drop(self._keys, key, drop.boot, drop.epoch) for key, drop in drops.items()]
+        try:
+            replies = await self.run(commands)
+            await self._settle_drops(drops, replies[len(writes) :])
+        except RedisDown:
+            self.behind = self.behind or bool(writes)
+            await trio.sleep(RETRY_SECONDS)
+            return
+        for (key, write), reply in zip(writes.items(), replies, strict=False):
+            write.done.set()
+            if isinstance(reply, CommandRefused):
+                self.behind = True
+            elif isinstance(reply, bytes) and write.compare:
+                self._lost(key, "moved")
+
+    async def _settle_drops(self, drops: dict[str, _Drop], replies: list[Any]) -> None:
+        """Tombstones for what was ours; what was another's is none of our business any more."""
+        ours = [key for key, reply in zip(drops, replies, strict=True) if reply == 1]
+        if ours:
+            await self.run([scripts.tombstone(self._keys, key, msgspec.json.encode(drops[key].stone)) for key in ours])
+        for (key, drop), reply in zip(drops.items(), replies, strict=True):
+            if self._drops.get(key) is drop and not isinstance(reply, CommandRefused):
+                del self._drops[key]
+
+    async def _check(self, sessions: list[Snapshot]) -> None:
+        commands: list[Command] = [("EXISTS", self._keys.closed(session.id)) for session in sessions]
+        buried = await self.run(commands)
+        alive = [session for session, stone in zip(sessions, buried, strict=True) if stone != 1]
+        for session in sessions:
+            if session not in alive:
+                self._lost(session.id, "moved")
+        records = [Record.of(session, self._me, restorable=self._restorable) for session in alive]
+        replies = await self.run(
+            [self._own(session.id, record) for session, record in zip(alive, records, strict=True)]
+        )
+        for session, reply in zip(alive, replies, strict=True):
+            if isinstance(reply, bytes):
+                self._lost(session.id, "moved")
+
+    def _command(self, session_id: str, write: _Write) -> Command:
+        if write.compare:
+            return self._own(session_id, write.record)
+        return scripts.open_record(self._keys, session_id, msgspec.json.encode(write.record))
+
+    def _own(self, session_id: str, record: Record) -> Command:
+        return scripts.own(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(record))
+
+    def _went(self, fault: RedisDown) -> None:
+        self._metrics.directory_failed("down")
+        if not self.down:
+            self.down = True
+            event(logger, logging.WARNING, "redis is away", why=str(fault), redis=self._link.shown)
+
+    def _came_back(self) -> None:
+        if self.down:
+            self.down = False
+            self._wake.set()
+            self.returned()
+            event(logger, logging.INFO, "redis is back", owed=len(self._drops), redis=self._link.shown)

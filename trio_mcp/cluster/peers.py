@@ -1,0 +1,165 @@
+"""The heartbeat: this node's card in Redis, and the other nodes' cards, read by the same pipeline.
+
+The event loop itself beats, so that a node that is deaf looks dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.cluster import scripts
+from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
+from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
+from trio_mcp.cluster.redis import Command, RedisDown
+
+__all__ = ["Peers"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+BEAT_SECONDS = 5.0
+CARD_SECONDS = 15
+"""Two beats may be lost before a node looks dead."""
+
+FORGET_SECONDS = 24 * 3600.0
+"""A node nobody saw for a day is not asked for any more."""
+
+
+class Peers:
+    """Who else there is. `card` makes what this node says of itself; `impostor` is called when a later process has our id."""
+
+    def __init__(
+        self,
+        directory: RedisDirectory,
+        keys: Keys,
+        me: Identity,
+        *,
+        card: Callable[[], NodeCard],
+        impostor: Callable[[], None],
+        refreshed: Callable[[bool], Awaitable[None]],
+    ) -> None:
+        self._directory = directory
+        self._keys = keys
+        self._me = me
+        self._card = card
+        self._impostor = impostor
+        self._refreshed = refreshed
+        """Awaited after each beat that Redis answered: whether our card had fallen."""
+        self._cards: dict[str, NodeCard] = {}
+        self._urls: dict[str, str] = {}
+        self._names: list[str] = []
+        self._standing_since: float | None = None
+        self._now = trio.Event()
+        directory.returned = self.beat_now
+        self.attempted = trio.current_time()
+        """When the last beat was begun (trio clock), whatever came of it."""
+
+    async def beat_on(self) -> None:
+        """Until cancelled."""
+        while True:
+            wait = RETRY_SECONDS if self._directory.down else BEAT_SECONDS
+            with trio.move_on_after(wait):
+                await self._now.wait()
+            self._now = trio.Event()
+            await self.beat()
+
+    def beat_now(self) -> None:
+        """Something of the card has changed: tell the others."""
+        self._now.set()
+
+    async def beat(self) -> None:
+        """One beat; never raises for a Redis that is away."""
+        self.attempted = trio.current_time()
+        try:
+            mine, fallen = await self._exchange()
+        except RedisDown:
+            self._standing_since = None
+            return
+        if not mine:
+            return self._impostor()
+        if fallen or self._standing_since is None:
+            self._standing_since = trio.current_time()
+        await self._refreshed(fallen)
+
+    async def leave(self) -> None:
+        """Take our card down: this node is gone, and need not be looked for."""
+        await self._directory.run(
+            [scripts.leave(self._keys, self._me.node, self._me.boot), ("ZREM", self._keys.nodes, self._me.node)]
+        )
+
+    def url(self, node: str) -> str | None:
+        """Where a node was last seen."""
+        return self._urls.get(node)
+
+    def boot(self, node: str) -> str | None:
+        """The process that runs under that name now; None when its card has fallen."""
+        card = self._cards.get(node)
+        return None if card is None else card.boot
+
+    @property
+    def all(self) -> dict[str, NodeCard]:
+        """The other nodes whose cards stand."""
+        return dict(self._cards)
+
+    def ready(self, session_id: str) -> list[Owner]:
+        """Peers that take new work, in an order of each session's own (rendezvous hashing): all nodes agree on it."""
+        found = [
+            Owner(node, card.boot, -1, card.url)
+            for node, card in self._cards.items()
+            if card.state == "ready" and card.url
+        ]
+        return sorted(found, key=lambda peer: hashlib.blake2b(f"{peer.node}\0{session_id}".encode()).digest())
+
+    @property
+    def stood_for(self) -> float:
+        """Seconds that our own card has stood without a gap: when everybody's is missing, nobody is dead."""
+        return 0.0 if self._standing_since is None else trio.current_time() - self._standing_since
+
+    async def _exchange(self) -> tuple[bool, bool]:
+        """Whether our id is ours, and whether our card had fallen."""
+        now = time.time()
+        card = msgspec.json.encode(self._card())
+        commands: list[Command] = [
+            scripts.beat(self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS),
+            ("ZADD", self._keys.nodes, now, self._me.node),
+            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", now - FORGET_SECONDS),
+            ("ZRANGE", self._keys.nodes, 0, -1),
+        ]
+        known = self._names
+        standing, _, _, names, *cards = await self._directory.run(
+            commands + [("GET", self._keys.node(name)) for name in known]
+        )
+        if isinstance(standing, bytes):
+            return False, False
+        self._take(known, cards)
+        self._names = self._others(names)
+        if set(self._names) - set(known):
+            await self._meet([name for name in self._names if name not in known])
+        return True, standing == 0
+
+    async def _meet(self, names: list[str]) -> None:
+        cards = await self._directory.run([("GET", self._keys.node(name)) for name in names])
+        self._add(names, cards)
+
+    def _others(self, names: Any) -> list[str]:
+        texts = [name.decode("ascii", "replace") for name in names] if isinstance(names, list) else []
+        return [name for name in texts if name != self._me.node]
+
+    def _take(self, names: list[str], cards: list[Any]) -> None:
+        self._cards.clear()
+        self._add(names, cards)
+
+    def _add(self, names: list[str], cards: list[Any]) -> None:
+        for name, raw in zip(names, cards, strict=True):
+            card = read(raw, NodeCard)
+            if card is not None:
+                self._cards[name] = card
+                self._urls[name] = card.url or self._urls.get(name, "")
+        self._urls = {name: url for name, url in self._urls.items() if name in {*self._names, *names}}

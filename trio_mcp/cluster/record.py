@@ -1,0 +1,182 @@
+"""What Redis holds, and under which keys: session records, tombstones, node cards. Never transport state."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from trio_mcp.cluster.owner import Owner
+from trio_mcp.dispatch.call import Client
+from trio_mcp.sessions.snapshot import Snapshot
+
+__all__ = [
+    "SESSION_SECONDS",
+    "TOMBSTONE_SECONDS",
+    "Identity",
+    "Keys",
+    "NodeCard",
+    "Record",
+    "Stone",
+    "read",
+    "read_record",
+]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+VERSION = 1
+SESSION_SECONDS = 30 * 24 * 3600
+TOMBSTONE_SECONDS = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of keys; all of a cluster start with its prefix."""
+
+    prefix: str
+
+    def session(self, session_id: str) -> str:
+        return f"{self.prefix}:session:{session_id}"
+
+    def closed(self, session_id: str) -> str:
+        return f"{self.prefix}:closed:{session_id}"
+
+    def node(self, node: str) -> str:
+        return f"{self.prefix}:node:{node}"
+
+    @property
+    def nodes(self) -> str:
+        """A sorted set of node names, by when each was last seen: nobody has to scan for them."""
+        return f"{self.prefix}:nodes"
+
+    @property
+    def bus(self) -> str:
+        """The pub/sub channel."""
+        return f"{self.prefix}:bus"
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this process is: `boot` is another for every process, `url` is empty until peers can reach it."""
+
+    node: str
+    boot: str
+    url: str = ""
+    started: int = field(default_factory=lambda: int(time.time() * 1000))
+    """Milliseconds on the wall clock all nodes share: of two processes with one id the later has it."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """`mcp:session:{id}`: whose it is, where it lives, and what a restore starts from."""
+
+    v: int
+    node: str
+    boot: str
+    epoch: int
+    url: str = ""
+    principal: str | None = None
+    """Digest; None in a record of a version we do not know."""
+    version: str = ""
+    info: dict[str, Any] = {}
+    capabilities: dict[str, Any] = {}
+    initialized: bool = False
+    log_level: str = "info"
+    subscriptions: tuple[str, ...] = ()
+    restorable: bool = False
+    released: bool = False
+    """Its node let go of it: whoever is asked for it may claim it."""
+    created: int = 0
+    """Seconds on the wall clock."""
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.node, self.boot, self.epoch, self.url)
+
+    @property
+    def readable(self) -> bool:
+        """Whether we know all there is in it; otherwise only where the session is."""
+        return self.v == VERSION
+
+    def snapshot(self, session_id: str) -> Snapshot:
+        """What the next life of the session starts from."""
+        return Snapshot(
+            id=session_id,
+            epoch=self.epoch + 1,
+            owner=self.principal or "",
+            version=self.version,
+            client=Client(self.info, self.capabilities),
+            initialized=self.initialized,
+            log_level=self.log_level,
+            subscriptions=self.subscriptions,
+        )
+
+    @classmethod
+    def of(cls, session: Snapshot, me: Identity, *, restorable: bool, released: bool = False) -> Record:
+        """A session of ours, as it is now."""
+        return cls(
+            v=VERSION,
+            node=me.node,
+            boot=me.boot,
+            epoch=session.epoch,
+            url=me.url,
+            principal=session.owner,
+            version=session.version,
+            info=session.client.info,
+            capabilities=session.client.capabilities,
+            initialized=session.initialized,
+            log_level=session.log_level,
+            subscriptions=session.subscriptions,
+            restorable=restorable,
+            released=released,
+            created=session.created,
+        )
+
+
+class Stone(msgspec.Struct, frozen=True):
+    """`mcp:closed:{id}`: why a session ended, and the digest of whose it was."""
+
+    reason: str
+    principal: str
+
+
+class NodeCard(msgspec.Struct, frozen=True):
+    """`mcp:node:{node}`: a node as it says it is, every few seconds."""
+
+    boot: str
+    url: str
+    state: str
+    sessions: int
+    started: int
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """What every version of a record has."""
+
+    v: int
+    node: str
+    boot: str
+    epoch: int
+    url: str = ""
+
+
+def read_record(raw: bytes | None) -> Record | None:
+    """None for what is no record; of one written by another release, where the session is and nothing else."""
+    record = read(raw, Record)
+    if record is not None and record.readable:
+        return record
+    place = read(raw, _Place)
+    return (
+        None if place is None else Record(v=place.v, node=place.node, boot=place.boot, epoch=place.epoch, url=place.url)
+    )
+
+
+def read(raw: Any, kind: type[T]) -> T | None:
+    """A value of Redis as ours; None when it is missing or not ours."""
+    if not isinstance(raw, bytes):
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError:
+        return None

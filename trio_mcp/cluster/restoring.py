@@ -1,0 +1,88 @@
+"""Going on with a session whose node is gone: one claim wins, and the first request waits until the session is there."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster import scripts
+from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.record import Identity, Keys, Record, read_record
+from trio_mcp.cluster.redis import CommandRefused, RedisDown
+from trio_mcp.observability.logs import event, session_label
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
+from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.session import Session
+
+__all__ = ["Restorer"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+
+class Restorer:
+    """Claims records and opens sessions from them. Requests for the same session wait for one claim."""
+
+    def __init__(self, hub: Hub, directory: RedisDirectory, keys: Keys, me: Identity, metrics: Metrics) -> None:
+        self._hub = hub
+        self._directory = directory
+        self._keys = keys
+        self._me = me
+        self._metrics = metrics
+        self._under_way: dict[str, trio.Event] = {}
+
+    async def take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
+        """The session, here; None when another node was faster, or another request is: look again.
+
+        Raises SessionNotFound when it failed to start, TooManySessions, and RedisDown.
+        """
+        other = self._under_way.get(session_id)
+        if other is not None:
+            await other.wait()
+            return self._hub.get(session_id, who)
+        self._under_way[session_id] = trio.Event()
+        try:
+            return await self._take_up(session_id, record, who)
+        finally:
+            self._under_way.pop(session_id).set()
+
+    async def _take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
+        if self._hub.full:
+            raise TooManySessions("This node has no room for the session")
+        snapshot = record.snapshot(session_id)
+        if record.boot == self._me.boot and not record.released:
+            # Claimed by us before, and we never heard that we got it.
+            snapshot = msgspec.structs.replace(record, epoch=record.epoch - 1).snapshot(session_id)
+        elif not await self._claim(session_id, record):
+            self._metrics.restored("lost")
+            return None
+        try:
+            session = await self._hub.restore(snapshot, who)
+        except SessionClosed as fault:
+            self._directory.closed(snapshot, fault.reason)
+            self._metrics.restored("failed")
+            raise SessionNotFound(fault.reason) from None
+        self._metrics.restored("restored")
+        event(
+            logger,
+            logging.INFO,
+            "session taken over",
+            session=session.short_id,
+            origin=record.node,
+            epoch=snapshot.epoch,
+        )
+        return session
+
+    async def _claim(self, session_id: str, record: Record) -> bool:
+        mine = Record.of(record.snapshot(session_id), self._me, restorable=True)
+        command = scripts.claim(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(mine))
+        (reply,) = await self._directory.run([command])
+        if isinstance(reply, CommandRefused):
+            raise RedisDown(str(reply))
+        winner = read_record(reply)
+        if winner is not None:
+            event(logger, logging.INFO, "claim lost", session=session_label(session_id), winner=winner.node)
+        return bool(reply == 1)

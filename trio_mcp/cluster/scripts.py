@@ -1,0 +1,99 @@
+"""The writes that compare: each is one Lua script on one key, so that of two nodes that want the same thing one gets it.
+
+Whose a record is: the `boot` and `epoch` in it. A value that is no record is nobody's.
+"""
+
+from __future__ import annotations
+
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys
+from trio_mcp.cluster.redis import Command
+
+__all__ = ["beat", "claim", "drop", "leave", "open_record", "own", "tombstone"]
+
+_READ = """
+local raw = redis.call('GET', KEYS[1])
+local known, held = false, nil
+if raw then
+  known, held = pcall(cjson.decode, raw)
+  known = known and type(held) == 'table' and type(held.boot) == 'string'
+end
+"""
+
+_OWN = (
+    _READ
+    + """
+if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return raw end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+return 1
+"""
+)
+
+_CLAIM = (
+    _READ
+    + """
+if not known or held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2]) then return raw or 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+return 1
+"""
+)
+
+_DROP = (
+    _READ
+    + """
+if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
+redis.call('DEL', KEYS[1])
+return 1
+"""
+)
+
+_BEAT = (
+    _READ
+    + """
+if known and held.boot ~= ARGV[1] and tonumber(held.started) and held.started > tonumber(ARGV[2]) then return raw end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+return (known and held.boot == ARGV[1]) and 1 or 0
+"""
+)
+
+_LEAVE = (
+    _READ
+    + """
+if known and held.boot == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+)
+
+
+def open_record(keys: Keys, session_id: str, record: bytes) -> Command:
+    """The one write of a session's opening: nobody else can know its id yet."""
+    return ("SET", keys.session(session_id), record, "EX", SESSION_SECONDS)
+
+
+def own(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
+    """Write our record unless it is another's: 1, or the other's record."""
+    return ("EVAL", _OWN, 1, keys.session(session_id), boot, epoch, record, SESSION_SECONDS)
+
+
+def claim(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
+    """Take over the record that is `boot`'s of `epoch`: 1, or what is there instead, 0 for nothing."""
+    return ("EVAL", _CLAIM, 1, keys.session(session_id), boot, epoch, record, SESSION_SECONDS)
+
+
+def drop(keys: Keys, session_id: str, boot: str, epoch: int) -> Command:
+    """Delete the record unless it is another's: 1 when it is gone, 0 when it is another's."""
+    return ("EVAL", _DROP, 1, keys.session(session_id), boot, epoch)
+
+
+def tombstone(keys: Keys, session_id: str, stone: bytes) -> Command:
+    """Say why a session ended, for an hour."""
+    return ("SET", keys.closed(session_id), stone, "EX", TOMBSTONE_SECONDS)
+
+
+def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int) -> Command:
+    """Show our card: 1 when it stood, 0 when it had to be put up anew, or the card of a later process with our id."""
+    return ("EVAL", _BEAT, 1, keys.node(node), boot, started, card, seconds)
+
+
+def leave(keys: Keys, node: str, boot: str) -> Command:
+    """Take our card down."""
+    return ("EVAL", _LEAVE, 1, keys.node(node), boot)

@@ -1,0 +1,136 @@
+"""A whole cluster on loopback: Redis, nodes with names, Traefik in front; every part can be stopped and started."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from tests.rig.load import runs
+from tests.rig.nodes import SERVER, Node
+from tests.rig.redis import RedisServer, redis_server
+from tests.rig.routing import Variant, shipped
+from tests.rig.traefik import Traefik, traefik
+from tests.rig.waiting import until
+
+__all__ = ["Cluster", "cluster"]
+
+STOP_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The parts. Nodes are called node1, node2, node3."""
+
+    folder: Path
+    redis: RedisServer
+    secret: str
+    nodes: list[Node] = field(default_factory=list)
+    balancers: list[Traefik] = field(default_factory=list)
+    """One for each variant of routing that was asked for."""
+
+    @property
+    def traefik(self) -> Traefik:
+        """The first balancer: the shipped configuration, unless another was asked for."""
+        return self.balancers[0]
+
+    @property
+    def url(self) -> str:
+        """What MCP clients are given: TLS, with Traefik's own certificate."""
+        return self.traefik.mcp_url
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Each node's URL by its name."""
+        return {node.name: node.url for node in self.nodes}
+
+    @property
+    def runs_file(self) -> Path:
+        """What `count_runs` writes to."""
+        return self.folder / "runs"
+
+    def runs(self) -> Mapping[str, int]:
+        """How often each call of `count_runs` ran, on whichever node."""
+        return runs(self.runs_file)
+
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def others(self, name: str) -> list[Node]:
+        """All but that one."""
+        return [node for node in self.nodes if node.name != name]
+
+    async def metric(self, name: str) -> float:
+        """A metric's sum over labels and nodes."""
+        return sum([await node.metric(name) for node in self.nodes if node.alive])
+
+    def logged(self, text: str) -> list[str]:
+        """Log lines of all nodes that contain `text`."""
+        return [line for node in self.nodes for line in node.lines if text in line]
+
+    async def together(self) -> None:
+        """Wait until every node has put itself into Redis."""
+
+        async def asked() -> bool:
+            found = [await self.redis.ask("EXISTS", f"mcp:node:{node.name}") for node in self.nodes]
+            return all(found)
+
+        await until(asked, "every node is known to Redis")
+
+
+@asynccontextmanager
+async def cluster(
+    nodes: int = 3,
+    *,
+    restore: bool = False,
+    flags: Sequence[str] = (),
+    server: Path = SERVER,
+    environment: Mapping[str, str] | None = None,
+    routing: Sequence[Variant] = (shipped,),
+    appendonly: bool = False,
+) -> AsyncIterator[Cluster]:
+    """Redis, that many nodes, and a Traefik for each way of routing, for the length of the block; nothing survives it."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rig-")))
+        redis = await stack.enter_async_context(redis_server(folder, appendonly=appendonly))
+        found = Cluster(folder, redis, secrets.token_urlsafe(32))
+        await stack.enter_async_context(
+            _running(found, nodes, ("--restore", *flags) if restore else flags, server, environment)
+        )
+        for number, variant in enumerate(routing):
+            at = folder / f"traefik{number}"
+            found.balancers.append(await stack.enter_async_context(traefik(at, variant(found.urls))))
+        await found.together()
+        yield found
+
+
+@asynccontextmanager
+async def _running(
+    found: Cluster, count: int, flags: Sequence[str], server: Path, environment: Mapping[str, str] | None
+) -> AsyncIterator[None]:
+    shared = {
+        "TRIO_MCP_SECRET": found.secret,
+        "TRIO_MCP_REDIS_URL": found.redis.url,
+        "RIG_RUNS": str(found.runs_file),
+        **(environment or {}),
+    }
+    async with trio.open_nursery() as nursery:
+        names = [f"node{number}" for number in range(1, count + 1)]
+        found.nodes += [Node(name, nursery, server, flags, shared) for name in names]
+        try:
+            async with trio.open_nursery() as starting:
+                for node in found.nodes:
+                    starting.start_soon(node.start)
+            yield
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_SECONDS):
+                async with trio.open_nursery() as stopping:
+                    for node in found.nodes:
+                        stopping.start_soon(node.stop)
+            nursery.cancel_scope.cancel("the nodes are gone")

@@ -1,0 +1,91 @@
+"""TCP connections to peers, by URL."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import trio
+
+__all__ = ["connect", "host_of"]
+
+USER_TIMEOUT_MS = 30_000
+"""A peer that vanished acknowledges nothing: what was sent to it fails then, not after a quarter of an hour."""
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
+
+
+async def connect(url: str, seconds: float) -> socket.socket:
+    """A non-blocking socket connected to `http://host:port` within `seconds`.
+
+    Raises ConnectionRefusedError when nobody listens at any address of the host, else OSError.
+    """
+    host, port = _address(url)
+    with trio.move_on_after(seconds):
+        return await _connect_to_any(host, port)
+    raise TimeoutError(f"{url} did not take the connection within {seconds:g} s")
+
+
+def host_of(url: str) -> bytes:
+    """What a Host header says of a URL that `connect` took."""
+    return urlsplit(url).netloc.encode()
+
+
+def _address(url: str) -> tuple[str, int]:
+    # A URL may come from a peer or from Redis; nothing in there may fail us in another way than a dead peer does.
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and _HOST.fullmatch(host) and parts.username is None:
+            return host, 80 if parts.port is None else parts.port
+    raise OSError(errno.EINVAL, "a peer's URL has the form http://host:port", url)
+
+
+async def _connect_to_any(host: str, port: int) -> socket.socket:
+    """Raises the first error that says something might listen there after all."""
+    errors: list[OSError] = []
+    for family, kind, protocol, _, address in await _resolve(host, port):
+        try:
+            return await _connect(socket.socket(family, kind, protocol), address)
+        except OSError as error:
+            errors.append(error)
+    errors.sort(key=lambda error: isinstance(error, ConnectionRefusedError))
+    raise errors[0]
+
+
+async def _resolve(host: str, port: int) -> list[Any]:
+    try:
+        return await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(errno.EINVAL, "not a host name", host) from None
+
+
+async def _connect(connecting: socket.socket, address: Any) -> socket.socket:
+    """Owns the socket until it returns it."""
+    try:
+        connecting.setblocking(False)
+        error = connecting.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(connecting)
+            error = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, os.strerror(error))
+        _settle(connecting)
+    except BaseException:
+        trio.lowlevel.notify_closing(connecting)
+        connecting.close()
+        raise
+    return connecting
+
+
+def _settle(connected: socket.socket) -> None:
+    # To a free local port the kernel may connect a socket with itself.
+    if connected.getsockname() == connected.getpeername():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

@@ -1,0 +1,65 @@
+"""The signed header of a request that one node relays to another: it shows where it comes from, and that it took its hop.
+
+    Trio-Mcp-Hop: node.boot.ms.hmac
+
+The signature covers method, target and session as well, so that a header seen on one request is worth nothing on another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from trio_mcp.transports.http.request import Scope
+
+__all__ = ["HOP", "Hops", "request_target"]
+
+HOP = b"trio-mcp-hop"
+
+VALID_MS = 30_000
+"""Longer than clocks of one cluster differ and requests wait in kernels; short enough that a stolen header soon is nothing."""
+_SIGNATURE_CHARACTERS = 32
+_VALUE = re.compile(rb"([A-Za-z0-9-]{1,63})\.[A-Za-z0-9-]{0,64}\.([0-9]{1,15})")
+
+
+class Hops:
+    """Signs with the first secret, verifies with any; all nodes share them."""
+
+    def __init__(self, secrets: Sequence[bytes], *, node: str, boot: str) -> None:
+        if not secrets:
+            raise ValueError("a hop cannot be signed without a secret")
+        self._keys = [hashlib.blake2b(each, digest_size=32, person=b"trio-mcp hop").digest() for each in secrets]
+        self._origin = f"{node}.{boot}.".encode()
+
+    def sign(self, method: str, path: bytes, session_id: str) -> bytes:
+        """The header's value for a request that leaves now; `path` with its query, `session_id` empty without one."""
+        origin = b"%b%d" % (self._origin, time.time() * 1000)
+        return b"%b.%b" % (origin, _signature(self._keys[0], origin, method, path, session_id))
+
+    def verify(self, value: bytes, method: str, path: bytes, session_id: str) -> str | None:
+        """The node it comes from; None for what none of us signed for this request within the last 30 s."""
+        origin, _, signature = value.rpartition(b".")
+        found = _VALUE.fullmatch(origin)
+        if found is None or abs(time.time() * 1000 - int(found[2])) > VALID_MS:
+            return None
+        for key in self._keys:
+            if hmac.compare_digest(_signature(key, origin, method, path, session_id), signature):
+                return found[1].decode()
+        return None
+
+
+def request_target(scope: Scope) -> bytes:
+    """The path of a request as it came, with its query."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    query: bytes = scope.get("query_string", b"")
+    return b"%b?%b" % (raw, query) if query else raw
+
+
+def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
+    # None of the parts can hold a line feed: a request's head could not carry it.
+    signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())
+    return hmac.digest(key, signed, "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()

@@ -1,0 +1,55 @@
+"""How the relaying of a request can end; what to do next is for whoever asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from trio_mcp.cluster.owner import Owner
+
+__all__ = ["Broken", "Misdirected", "Outcome", "OwnerLost", "Refused", "Relayed", "Unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """The response went to the client, or as much of it as the client stayed for."""
+
+    status: int
+    """499 when the client left before it had all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nobody listens at the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No connection, or no answer while a probe had none either. In the second case the request may have run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misdirected:
+    """The peer does not have the session."""
+
+    node: str
+    boot: str
+    """Which peer says so."""
+    owner: Owner | None
+    """Who has it, as far as the peer knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The request went out, a byte of it at least, and no response came back: it may or may not have run."""
+
+
+Outcome: TypeAlias = Relayed | Refused | Unreachable | Misdirected | Broken
+
+
+class OwnerLost(Exception):
+    """No more will come from the owner; `outcome` is what that means for a response that has not begun."""
+
+    def __init__(self, outcome: Broken | Unreachable, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome

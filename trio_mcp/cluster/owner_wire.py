@@ -1,0 +1,72 @@
+"""The owner's end of a relayed request: what it does not take or say in time, and how one learns that it never will."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.cluster.connections import Connection
+from trio_mcp.cluster.outcomes import Broken, OwnerLost, Unreachable
+
+__all__ = ["OwnerWire", "Patience"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a party may be silent, or take nothing; in seconds."""
+
+    head: float
+    """Then the owner is asked whether it lives. Most answer sooner; but the slow call of a client that takes only JSON
+    has no early head."""
+    body: float
+    """The same within a response."""
+    write: float
+    """Who takes no byte for so long has lost its connection."""
+
+
+class OwnerWire:
+    """Sends and receives on `connection`, as long as the owner shows itself alive; `alive` asks it on another one."""
+
+    __slots__ = ("_alive", "_connection", "_patience", "sent_all", "silence")
+
+    def __init__(self, connection: Connection, patience: Patience, alive: Callable[[], Awaitable[bool]]) -> None:
+        self._connection = connection
+        self._patience = patience
+        self._alive = alive
+        self.silence = patience.head
+        """How long to listen before asking."""
+        self.sent_all = True
+        """The owner did not hang up before it had the request."""
+
+    async def send(self, data: memoryview) -> None:
+        """Hand over everything; raises OwnerLost. Returns early when the owner hung up: its answer may be here already."""
+        try:
+            while data:
+                with trio.move_on_after(self._patience.write) as deadline:
+                    await self._watched(self._connection.writable)
+                if deadline.cancelled_caught:
+                    raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write:g} s")
+                data = data[self._connection.send_now(data) :]
+        except OSError:
+            self.sent_all = False
+
+    async def receive(self) -> bytes:
+        """Wait for bytes, empty at the owner's end; raises OwnerLost when it is silent too long and does not live."""
+        while True:
+            await self._watched(self._connection.readable)
+            try:
+                data = self._connection.receive_now()
+            except OSError as error:
+                raise OwnerLost(Broken(), f"receiving failed: {error}") from None
+            if data is not None:
+                return data
+
+    async def _watched(self, ready: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            with trio.move_on_after(self.silence):
+                return await ready()
+            # What came while we asked says more than the answer.
+            if not await self._alive() and self._connection.is_quiet():
+                raise OwnerLost(Unreachable(), f"the owner was silent for {self.silence:g} s and a probe of it failed")

@@ -1,0 +1,127 @@
+"""One request's way to its owner and the response's way back, on one connection.
+
+request ──▶ owner ──▶ head ─┬─ 421 of a peer ────────────▶ Misdirected
+                            ├─ a body that is short ─────▶ client, as a whole
+                            └─ any other ────────────────▶ client, piece by piece as it comes
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.cluster.answer import HELD_BACK_BYTES, AnswerHead
+from trio_mcp.cluster.familiar import FamiliarHeads
+from trio_mcp.cluster.forwarding import Fields
+from trio_mcp.cluster.misdirection import read_misdirection
+from trio_mcp.cluster.outcomes import Misdirected, Outcome, OwnerLost, Relayed
+from trio_mcp.cluster.owner_wire import OwnerWire, Patience
+from trio_mcp.cluster.reply import Reply
+from trio_mcp.observability.logs import event
+from trio_mcp.transports.http.request import HttpExchange
+
+__all__ = ["Cut", "Passage"]
+
+MISDIRECTION_BYTES = 64 * 1024
+"""More of a 421's body is not read; it is worth a few hundred."""
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A response had begun and cannot be completed."""
+
+    reason: str
+
+
+class Passage:
+    """Owns nothing: wire and exchange are its caller's."""
+
+    __slots__ = ("_exchange", "_familiar", "_patience", "_relayed_by", "_wire", "usable")
+
+    def __init__(
+        self,
+        exchange: HttpExchange,
+        wire: OwnerWire,
+        patience: Patience,
+        familiar: FamiliarHeads,
+        relayed_by: tuple[bytes, bytes],
+    ) -> None:
+        """`relayed_by` is the header that tells the client."""
+        self._exchange = exchange
+        self._wire = wire
+        self._patience = patience
+        self._familiar = familiar
+        self._relayed_by = relayed_by
+        self.usable = False
+        """The connection may serve another request."""
+
+    async def run(self, rest: memoryview) -> Outcome | Cut:
+        """Send what of the request is not out yet, and pass the response on. Raises what the exchange's `send` raises."""
+        try:
+            if rest:
+                await self._wire.send(rest)
+            data = await self._wire.receive()
+            whole = self._familiar.read(data)
+            if whole is None:
+                return await self._read(data)
+        except OwnerLost as lost:
+            return lost.outcome
+        self.usable = self._wire.sent_all
+        await self._begin(whole.status, whole.fields)
+        await self._write(whole.body, more=False)
+        return Relayed(whole.status)
+
+    async def _read(self, data: bytes) -> Outcome | Cut:
+        reply = Reply(self._exchange.method, self._wire.receive, data)
+        head = await reply.head()
+        if head.misdirected is not None:
+            return await self._misdirected(reply, head.misdirected)
+        body, ended = reply.here()
+        if reply.leaves_connection_usable:
+            self._familiar.learn(data, head)
+        elif head.is_short and not ended:
+            # Joined with what is here below.
+            body, ended = body + await reply.whole(HELD_BACK_BYTES), True
+        return await self._pass_on(reply, head, body, ended)
+
+    async def _misdirected(self, reply: Reply, process: bytes) -> Misdirected:
+        body = await reply.whole(MISDIRECTION_BYTES)
+        self._settle(reply)
+        return read_misdirection(process, body)
+
+    async def _pass_on(self, reply: Reply, head: AnswerHead, body: bytes, ended: bool) -> Relayed | Cut:
+        await self._begin(head.status, head.fields)
+        self._wire.silence = self._patience.body
+        try:
+            while not ended:
+                await self._write(body, more=True)
+                body, ended = await reply.more()
+        except OwnerLost as lost:
+            event(logger, logging.INFO, "owner lost within its response", status=head.status, reason=str(lost))
+            if not head.is_event_stream:
+                return Cut(str(lost))
+            # A stream that ends is resumed. One that breaks is, by some clients, but once.
+            body = b""
+        self._settle(reply)
+        await self._write(body, more=False)
+        return Relayed(head.status)
+
+    def _settle(self, reply: Reply) -> None:
+        self.usable = self._wire.sent_all and reply.leaves_connection_usable
+
+    async def _begin(self, status: int, fields: Fields) -> None:
+        head = {"type": "http.response.start", "status": status, "headers": [*fields, self._relayed_by]}
+        await self._exchange.send(head)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        message = {"type": "http.response.body", "body": data, "more_body": more}
+        self._exchange.completing = not more
+        if self._exchange.writes_have_deadlines:
+            await self._exchange.send(message)
+        else:
+            with trio.fail_after(self._patience.write):
+                await self._exchange.send(message)

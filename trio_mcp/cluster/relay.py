@@ -1,0 +1,127 @@
+"""Passing a request on to the node that owns its session, and the response back: one hop, and nothing is sent twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from trio_mcp.cluster.connections import Connection, Connections
+from trio_mcp.cluster.familiar import FamiliarHeads
+from trio_mcp.cluster.forwarding import request_bytes
+from trio_mcp.cluster.hop import Hops, request_target
+from trio_mcp.cluster.livez import ask_livez
+from trio_mcp.cluster.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unreachable
+from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_wire import OwnerWire, Patience
+from trio_mcp.cluster.passage import Cut, Passage
+from trio_mcp.transports.http.request import HttpExchange
+
+__all__ = ["Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unreachable"]
+
+RELAYED_BY = b"trio-mcp-relay"
+CLIENT_LEFT = 499
+PROBE_SECONDS = 1.0
+SILENCE_SECONDS = 35.0
+"""Streams say something every 15 s: twice that, and a little for the way."""
+
+
+class Relay:
+    """Relays from `node`; times in seconds."""
+
+    def __init__(
+        self,
+        hops: Hops,
+        *,
+        node: str,
+        connect_timeout: float = 1.0,
+        head_timeout: float = 5.0,
+        idle_timeout: float = 30.0,
+        max_idle: int = 32,
+        write_timeout: float = 20.0,
+    ) -> None:
+        self._hops = hops
+        self._node = node
+        self._connections = Connections(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
+        self._patience = Patience(head=head_timeout, body=SILENCE_SECONDS, write=write_timeout)
+        self._familiar = FamiliarHeads()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connections are kept between requests as long as this is entered."""
+        try:
+            yield
+        finally:
+            self._connections.close()
+
+    async def send(self, exchange: HttpExchange, content: bytes, session_id: str, to: Owner) -> Outcome:
+        """Have `to` answer the exchange; `content` is the request's whole body. What it answers is passed on as it comes.
+
+        Raises trio.BrokenResourceError when the response had begun and cannot be completed.
+        """
+        target = request_target(exchange.scope)
+        hop = self._hops.sign(exchange.method, target, session_id)
+        request = request_bytes(exchange, target, content, hop)
+        outcome = await self._while_client_stays(exchange, request, to)
+        if isinstance(outcome, Cut):
+            raise trio.BrokenResourceError(f"the response of {to.node} ended early: {outcome.reason}")
+        return outcome
+
+    async def probe(self, url: str) -> str | Refused | Unreachable:
+        """The boot of the process at `url`; takes a second at most."""
+        return await ask_livez(url, PROBE_SECONDS)
+
+    async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
+        outcome: Outcome | Cut = Relayed(CLIENT_LEFT)
+        with trio.CancelScope() as scope:
+            if exchange.tell_when_client_leaves(scope.cancel):
+                return await self._relay(exchange, request, to)
+            async with exchange.cancelled_when_client_leaves():
+                outcome = await self._relay(exchange, request, to)
+        return outcome
+
+    async def _relay(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
+        try:
+            connection, sent = self._sent_on_kept(request, to.url) or await self._sent_on_new(request, to.url)
+        except ConnectionRefusedError:
+            return Refused()
+        except OSError:
+            return Unreachable()
+        wire = OwnerWire(connection, self._patience, partial(self._is_alive, to))
+        passage = Passage(exchange, wire, self._patience, self._familiar, self._relayed_by(to))
+        try:
+            return await passage.run(memoryview(request)[sent:])
+        except (OSError, trio.TooSlowError):
+            return Relayed(CLIENT_LEFT)
+        finally:
+            if passage.usable:
+                self._connections.keep(connection)
+            else:
+                connection.close()
+
+    def _sent_on_kept(self, request: bytes, url: str) -> tuple[Connection, int] | None:
+        """A connection and how much of `request` it took; one that fails before it took a byte counts for nothing."""
+        while (connection := self._connections.kept(url)) is not None:
+            try:
+                return connection, connection.send_now(request)
+            except OSError:
+                connection.close()
+        return None
+
+    async def _sent_on_new(self, request: bytes, url: str) -> tuple[Connection, int]:
+        connection = await self._connections.open(url)
+        try:
+            return connection, connection.send_now(request)
+        except OSError:
+            connection.close()
+            raise
+
+    async def _is_alive(self, owner: Owner) -> bool:
+        """Whether that very process answers."""
+        boot = await self.probe(owner.url)
+        return isinstance(boot, str) and boot == (owner.boot or boot)
+
+    def _relayed_by(self, owner: Owner) -> tuple[bytes, bytes]:
+        return (RELAYED_BY, f"{self._node} to {owner.node}".encode())

@@ -91,7 +91,8 @@ class RedisDirectory:
         self._writes: dict[str, _Write] = {}
         self._drops: OrderedDict[str, _Drop] = OrderedDict()
         self._wake = trio.Event()
-        self._idle = trio.Event()
+        self._writing = False
+        self._round_over = trio.Event()
         metrics.count_owed_with(lambda: len(self._drops))
 
     # The port.
@@ -199,15 +200,17 @@ class RedisDirectory:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            self._idle = trio.Event()
             while self._writes or self._drops:
+                self._writing = True
                 await self._write_some()
-            self._idle.set()
+                self._writing = False
+                self._round_over.set()
+                self._round_over = trio.Event()
 
     async def flushed(self) -> None:
         """Wait until nothing is owed."""
-        while self._writes or self._drops:
-            await self._idle.wait()
+        while self._writes or self._drops or self._writing:
+            await self._round_over.wait()
 
     # The rest is its own business.
 

@@ -1,0 +1,89 @@
+"""A directory over a real Redis, and sessions to put into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from tests.rig.redis import RedisServer, redis_server
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.record import Identity, Keys
+from trio_mcp.cluster.redis import RedisLink
+from trio_mcp.dispatch.call import Client
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.sessions.snapshot import Snapshot
+
+__all__ = ["ANN", "BOB", "KEYS", "Desk", "desk", "snapshot"]
+
+ANN, BOB = Principal("ann"), Principal("bob")
+KEYS = Keys("mcp")
+
+
+def snapshot(session_id: str = "node1.abc", epoch: int = 0, **changes: Any) -> Snapshot:
+    """A session of Ann's."""
+    client = Client({"name": "test"}, {"roots": {}})
+    return Snapshot(
+        id=session_id, epoch=epoch, owner=ANN.digest, version="2025-11-25", client=client, created=1, **changes
+    )
+
+
+@dataclass
+class Desk:
+    """One node's directory, and what it gave up."""
+
+    redis: RedisServer
+    link: RedisLink
+    me: Identity
+    directory: RedisDirectory
+    metrics: Metrics
+    lost: list[tuple[str, str]] = field(default_factory=list)
+
+    async def is_down(self) -> bool:
+        """Whether the directory believes that Redis is away."""
+        return self.directory.down
+
+    async def record(self, session_id: str = "node1.abc") -> Any:
+        """What Redis has of a session."""
+        raw = await self.redis.ask("GET", KEYS.session(session_id))
+        return None if raw is None else msgspec.json.decode(raw)
+
+    async def stone(self, session_id: str = "node1.abc") -> Any:
+        """The tombstone."""
+        raw = await self.redis.ask("GET", KEYS.closed(session_id))
+        return None if raw is None else msgspec.json.decode(raw)
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path, *, node: str = "node1", boot: str = "b1", restorable: bool = True, redis: RedisServer | None = None
+) -> AsyncIterator[Desk]:
+    """A directory with its writer running, over its own Redis or a given one."""
+    if redis is None:
+        async with (
+            redis_server(folder) as server,
+            desk(folder, node=node, boot=boot, restorable=restorable, redis=server) as made,
+        ):
+            yield made
+        return
+    lost: list[tuple[str, str]] = []
+    link, me, metrics = RedisLink(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
+    directory = RedisDirectory(
+        link,
+        KEYS,
+        me,
+        metrics,
+        restorable=restorable,
+        lost=lambda session_id, reason: lost.append((session_id, reason)),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(directory.write)
+        yield Desk(redis, link, me, directory, metrics, lost)
+        nursery.cancel_scope.cancel()
+    link.close()

@@ -1,0 +1,223 @@
+"""What a node writes of its sessions into a real Redis, what it owes while Redis is away, and what it gives up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from tests.cluster.parts import ANN, BOB, KEYS, Desk, desk, snapshot
+from tests.rig.waiting import until
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS
+from trio_mcp.cluster.redis import RedisDown
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+async def flushed(made: Desk) -> None:
+    with trio.fail_after(10):
+        await made.directory.flushed()
+
+
+async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restore_needs_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot(subscriptions=("a://b",), log_level="error"))
+        assert await made.record() == {
+            "v": 1,
+            "node": "node1",
+            "boot": "b1",
+            "epoch": 0,
+            "url": "http://node1:8000",
+            "principal": ANN.digest,
+            "version": "2025-11-25",
+            "info": {"name": "test"},
+            "capabilities": {"roots": {}},
+            "initialized": False,
+            "log_level": "error",
+            "subscriptions": ["a://b"],
+            "restorable": True,
+            "released": False,
+            "created": 1,
+        }
+        assert SESSION_SECONDS - 5 < await made.redis.ask("TTL", KEYS.session("node1.abc")) <= SESSION_SECONDS
+
+
+async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        made.directory.closed(snapshot(), "expired")
+        await flushed(made)
+        assert await made.record() is None
+        assert await made.stone() == {"reason": "expired", "principal": ANN.digest}
+        assert TOMBSTONE_SECONDS - 5 < await made.redis.ask("TTL", KEYS.closed("node1.abc")) <= TOMBSTONE_SECONDS
+
+
+@pytest.mark.parametrize("reason", ["moved", "released"])
+async def test_a_session_that_goes_on_elsewhere_leaves_its_record_alone(tmp_path: Path, reason: str) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        made.directory.closed(snapshot(), reason)
+        await flushed(made)
+        assert (await made.record())["node"] == "node1"
+        assert await made.stone() is None
+
+
+async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_and_our_copy_is_given_up(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await mine.directory.opened(snapshot())
+        await other.directory.opened(snapshot(epoch=1))
+        mine.directory.changed(snapshot(log_level="debug"))
+        await flushed(mine)
+        assert mine.lost == [("node1.abc", "moved")]
+        mine.directory.closed(snapshot(), "expired")
+        await flushed(mine)
+        assert (await mine.record())["boot"] == "b2"
+        assert await mine.stone() is None
+
+
+async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot(epoch=2))
+        made.directory.closed(snapshot(epoch=1), "expired")
+        await flushed(made)
+        assert (await made.record())["epoch"] == 2
+
+
+async def test_while_redis_is_away_an_opening_waits_a_quarter_second_at_most_and_then_not_at_all(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as made:
+        made.redis.pause()
+        began = trio.current_time()
+        await made.directory.opened(snapshot())
+        assert 0.2 < trio.current_time() - began < 0.75
+        await until(made.is_down, "Redis counts as away")
+        began = trio.current_time()
+        await made.directory.opened(snapshot("node1.def"))
+        assert trio.current_time() - began < 0.1
+        assert made.directory.behind
+        made.redis.resume()
+
+
+async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        await made.redis.stop()
+        made.directory.closed(snapshot(), "deleted")
+        await until(made.is_down, "Redis counts as away")
+        assert b"trio_mcp_owed_writes 1.0" in made.metrics.render()[0]
+        await made.redis.start()
+        await flushed(made)
+        assert await made.stone() == {"reason": "deleted", "principal": ANN.digest}
+        assert b"trio_mcp_owed_writes 0.0" in made.metrics.render()[0]
+
+
+async def test_a_check_writes_what_an_emptied_redis_has_lost_and_gives_up_what_is_anothers_or_buried(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await other.directory.opened(snapshot("node1.taken", epoch=1))
+        await other.directory.opened(snapshot("node1.ended", epoch=1))
+        other.directory.closed(snapshot("node1.ended", epoch=1), "deleted")
+        await flushed(other)
+        await mine.directory.check([snapshot("node1.missing"), snapshot("node1.taken"), snapshot("node1.ended")])
+        assert (await mine.record("node1.missing"))["boot"] == "b1"
+        assert (await mine.record("node1.taken"))["boot"] == "b2"
+        assert await mine.record("node1.ended") is None
+        assert sorted(mine.lost) == [("node1.ended", "moved"), ("node1.taken", "moved")]
+
+
+async def test_a_value_that_is_no_record_is_nobodys_and_replaced(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        for garbage in ("", "not json", "[]", '{"boot": 3}', '"text"', "null"):
+            await made.redis.ask("SET", KEYS.session("node1.abc"), garbage)
+            assert await made.directory.look_up("node1.abc") == (None, None)
+            await made.directory.check([snapshot()])
+            assert (await made.record())["boot"] == "b1"
+            assert made.lost == []
+
+
+async def test_a_value_of_another_type_fails_that_command_and_no_other(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.redis.ask("LPUSH", KEYS.session("node1.bad"), "x")
+        await made.directory.check([snapshot("node1.bad"), snapshot("node1.good")])
+        assert (await made.record("node1.good"))["boot"] == "b1"
+        assert made.lost == []
+
+
+async def test_a_record_of_another_release_says_where_the_session_is_and_nothing_else(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        later = {"v": 2, "node": "node9", "boot": "b9", "epoch": 4, "url": "http://node9:8000", "principal": ["new"]}
+        await made.redis.ask("SET", KEYS.session("node1.abc"), msgspec.json.encode(later).decode())
+        record, _ = await made.directory.look_up("node1.abc")
+        assert record is not None
+        assert (record.node, record.url, record.principal, record.readable, record.restorable) == (
+            "node9",
+            "http://node9:8000",
+            None,
+            False,
+            False,
+        )
+        await made.directory.check([snapshot()])
+        assert made.lost == [("node1.abc", "moved")]
+        assert (await made.record())["v"] == 2
+
+
+async def test_only_the_principal_of_a_session_hears_why_it_is_gone(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made, desk(tmp_path, node="node2", boot="b2", redis=made.redis) as other:
+        await made.directory.opened(snapshot("node1.live"))
+        await made.directory.opened(snapshot("node1.dead"))
+        made.directory.closed(snapshot("node1.dead"), "crashed")
+        await flushed(made)
+        assert await other.directory.why_gone("node1.live", ANN) == "elsewhere"
+        assert await other.directory.why_gone("node1.live", BOB) == "unknown"
+        assert await other.directory.why_gone("node1.dead", ANN) == "crashed"
+        assert await other.directory.why_gone("node1.dead", BOB) == "unknown"
+        assert await made.directory.why_gone("node1.dead", ANN) == "crashed"
+
+
+async def test_a_frozen_redis_is_asked_for_a_quarter_second(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        made.redis.pause()
+        began = trio.current_time()
+        with pytest.raises(RedisDown):
+            await made.directory.look_up("node1.abc")
+        assert trio.current_time() - began < 0.75
+        made.redis.resume()
+
+
+async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_rest(tmp_path: Path) -> None:
+    async with (
+        desk(tmp_path) as made,
+        desk(tmp_path, node="node2", boot="b2", restorable=False, redis=made.redis) as plain,
+    ):
+        await made.directory.opened(snapshot())
+        made.directory.closed(snapshot(), "shutdown")
+        await plain.directory.opened(snapshot("node2.abc"))
+        plain.directory.closed(snapshot("node2.abc"), "shutdown")
+        await flushed(made)
+        await flushed(plain)
+        assert (await made.record())["released"] is True
+        assert await made.stone() is None
+        assert await made.record("node2.abc") is None
+        assert await made.stone("node2.abc") == {"reason": "node_gone", "principal": ANN.digest}
+
+
+async def test_many_sessions_opened_at_once_share_their_round_trips(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(made.directory.opened, snapshot(f"node1.{number}"))
+        trips = [
+            line
+            for line in made.metrics.render()[0].decode().splitlines()
+            if "directory_duration_seconds_count" in line
+        ]
+        assert float(trips[0].split()[-1]) < 20
+        assert len(await made.redis.ask("KEYS", "mcp:session:*")) == 200

@@ -8,7 +8,7 @@ from trio_mcp.cli.export.template import render, template
 
 __all__ = ["kubernetes_files", "kubernetes_stream"]
 
-_BASE = ("namespace", "redis", "deployment", "services", "routes", "pdb", "hpa", "networkpolicy")
+_BASE = ("namespace", "redis", "deployment", "service", "routes", "pdb", "hpa", "networkpolicy")
 """In the order they are applied in."""
 _FILES = (
     "base/kustomization.yaml",

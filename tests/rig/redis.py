@@ -58,8 +58,7 @@ class RedisServer:
         if process is None:
             return
         process.kill()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
-            await process.wait()
+        await process.wait()
 
     def pause(self) -> None:
         """Freeze it: connections stand, nothing is answered."""
@@ -211,7 +210,8 @@ async def _running(server: RedisServer) -> AsyncIterator[RedisServer]:
         await server.start()
         yield server
     finally:
-        await server.stop()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
+            await server.stop()
 
 
 def _command() -> list[str]:

@@ -114,6 +114,8 @@ def _address(text: str, default_port: int) -> tuple[str, int]:
         host, _, port = text.partition(":")
     if not host:
         raise InvalidRedisUrl(f"the Redis URL names no host; {_ENCODING}")
+    if not _is_name(host):
+        raise InvalidRedisUrl(f"the Redis URL names a host that cannot be; {_ENCODING}")
     if not port:
         return host, default_port
     if not (_is_number(port) and 0 < int(port) < 65536):
@@ -138,6 +140,14 @@ def _db(text: str) -> int:
     if text and not _is_number(text):
         raise InvalidRedisUrl(f"the database in the Redis URL is not a number; {_ENCODING}")
     return int(text or 0)
+
+
+def _is_name(host: str) -> bool:
+    """Whether it can be looked up at all."""
+    try:
+        return bool(host.encode("idna")) and not any(each.isspace() for each in host)
+    except UnicodeError:
+        return False
 
 
 def _is_number(text: str) -> bool:

@@ -9,7 +9,7 @@ cluster ─┬─ writer        records and tombstones
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -57,6 +57,8 @@ class ClusterOptions:
     prefix: str = "mcp"
     peer_url: str | None = None
     restore: bool = False
+    keep_alive: float = 15.0
+    """Seconds between the comments on a quiet stream: a peer whose stream is quiet for longer is gone."""
 
 
 class Cluster:
@@ -75,7 +77,7 @@ class Cluster:
             self.directory, keys, self._me, card=self._card, impostor=self._meet_impostor, refreshed=self._refreshed
         )
         hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
-        self._relay = Relay(hops, node=self._me.node)
+        self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
         self._elsewhere = Elsewhere(
             app.hub,
             self.directory,
@@ -125,9 +127,13 @@ class Cluster:
         self._peers.beat_now()
 
     @property
-    def restores(self) -> bool:
-        """Whether a peer can take up sessions of this node now."""
-        return self.options.restore and bool(self._peers.ready(""))
+    def has_ready_peer(self) -> bool:
+        """Whether there is somebody to send clients to."""
+        return bool(self._peers.ready(""))
+
+    def relayed_stream_enders(self) -> list[Callable[[], None]]:
+        """What ends the streams that this node relays, each at once and cleanly: their clients come back by another way."""
+        return self._relay.stream_enders()
 
     # The front's port.
 

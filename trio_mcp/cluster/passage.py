@@ -16,13 +16,19 @@ from trio_mcp.cluster.answer import HELD_BACK_BYTES, AnswerHead
 from trio_mcp.cluster.familiar import FamiliarHeads
 from trio_mcp.cluster.forwarding import Fields
 from trio_mcp.cluster.misdirection import read_misdirection
+from trio_mcp.cluster.open_streams import OpenStreams
 from trio_mcp.cluster.outcomes import Misdirected, Outcome, OwnerLost, Relayed
 from trio_mcp.cluster.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.reply import Reply
 from trio_mcp.observability.logs import event
+from trio_mcp.protocol.sse import retry
+from trio_mcp.transports.http.event_stream import jittered
 from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = ["Cut", "Passage"]
+
+COME_BACK_MS = 1_000
+"""When the client of a stream that this node must end may ask again, give or take a quarter."""
 
 MISDIRECTION_BYTES = 64 * 1024
 """More of a 421's body is not read; it is worth a few hundred."""
@@ -40,7 +46,7 @@ class Cut:
 class Passage:
     """Owns nothing: wire and exchange are its caller's."""
 
-    __slots__ = ("_exchange", "_familiar", "_patience", "_relayed_by", "_wire", "usable")
+    __slots__ = ("_exchange", "_familiar", "_patience", "_relayed_by", "_streams", "_wire", "usable")
 
     def __init__(
         self,
@@ -49,13 +55,15 @@ class Passage:
         patience: Patience,
         familiar: FamiliarHeads,
         relayed_by: tuple[bytes, bytes],
+        streams: OpenStreams,
     ) -> None:
-        """`relayed_by` is the header that tells the client."""
+        """`relayed_by` is the header that tells the client; event streams are listed among `streams`."""
         self._exchange = exchange
         self._wire = wire
         self._patience = patience
         self._familiar = familiar
         self._relayed_by = relayed_by
+        self._streams = streams
         self.usable = False
         """The connection may serve another request."""
 
@@ -97,9 +105,12 @@ class Passage:
         await self._begin(head.status, head.fields)
         self._wire.silence = self._patience.body
         try:
-            while not ended:
-                await self._write(body, more=True)
-                body, ended = await reply.more()
+            if head.is_event_stream:
+                body = await self._pass_events_on(reply, body, ended)
+            else:
+                while not ended:
+                    await self._write(body, more=True)
+                    body, ended = await reply.more()
         except OwnerLost as lost:
             event(logger, logging.INFO, "owner lost within its response", status=head.status, reason=str(lost))
             if not head.is_event_stream:
@@ -109,6 +120,19 @@ class Passage:
         self._settle(reply)
         await self._write(body, more=False)
         return Relayed(head.status)
+
+    async def _pass_events_on(self, reply: Reply, body: bytes, ended: bool) -> bytes:
+        """Until the owner ends the stream, or this node is to; what is left to write last."""
+        with self._streams.open() as stream:
+            while not ended:
+                await self._write(body, more=True)
+                between_events = body.endswith(b"\n\n")
+                found = await stream.wait(reply.more)
+                if found is None:
+                    # Within an event nothing can be said; what is cut there was not heard, and is replayed.
+                    return retry(jittered(COME_BACK_MS)) if between_events else b""
+                body, ended = found
+        return body
 
     def _settle(self, reply: Reply) -> None:
         self.usable = self._wire.sent_all and reply.leaves_connection_usable

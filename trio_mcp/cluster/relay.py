@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -13,6 +13,7 @@ from trio_mcp.cluster.familiar import FamiliarHeads
 from trio_mcp.cluster.forwarding import request_bytes
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.livez import ask_livez
+from trio_mcp.cluster.open_streams import OpenStreams
 from trio_mcp.cluster.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unreachable
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owner_wire import OwnerWire, Patience
@@ -41,12 +42,14 @@ class Relay:
         idle_timeout: float = 30.0,
         max_idle: int = 32,
         write_timeout: float = 20.0,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
         self._hops = hops
         self._node = node
         self._connections = Connections(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
-        self._patience = Patience(head=head_timeout, body=SILENCE_SECONDS, write=write_timeout)
+        self._patience = Patience(head=head_timeout, body=silence, write=write_timeout)
         self._familiar = FamiliarHeads()
+        self._streams = OpenStreams()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -73,6 +76,10 @@ class Relay:
         """The boot of the process at `url`; takes a second at most."""
         return await ask_livez(url, PROBE_SECONDS)
 
+    def stream_enders(self) -> list[Callable[[], None]]:
+        """What ends each event stream that is relayed now, cleanly: its client comes back for the rest."""
+        return self._streams.enders()
+
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
         outcome: Outcome | Cut = Relayed(CLIENT_LEFT)
         with trio.CancelScope() as scope:
@@ -90,7 +97,7 @@ class Relay:
         except OSError:
             return Unreachable()
         wire = OwnerWire(connection, self._patience, partial(self._is_alive, to))
-        passage = Passage(exchange, wire, self._patience, self._familiar, self._relayed_by(to))
+        passage = Passage(exchange, wire, self._patience, self._familiar, self._relayed_by(to), self._streams)
         try:
             return await passage.run(memoryview(request)[sent:])
         except (OSError, trio.TooSlowError):

@@ -2,11 +2,11 @@
 
 stop signal ─▶ not ready; for the delay all else as before
             ─▶ no new sessions here · listen streams end, evenly spaced, each with its result
+               with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
                ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs
                └─ else in the last two seconds session streams end, each with a `retry:`
-last two    ─▶ with peers: not alive for balancers either, so that they look elsewhere before the port closes
 window over ─▶ what still runs is cancelled and answered with an error ─▶ sessions close
-nothing left at any point ─▶ done at once
+nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LAST_CALL_SECONDS = 2.0
 """The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
 
 LEAVING_SECONDS = 2.0
-"""How long a node with peers says that it is not alive, and serves: a balancer that looks every second has noticed then."""
+"""How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
 
 FAREWELL_SECONDS = 0.5
 """For the answers of cancelled calls to reach their clients."""
@@ -52,26 +52,28 @@ async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Clu
         cluster.stop_claiming()
     await trio.sleep(delay)
     app.endpoint.legacy.refuse_sessions = True
+    noticed = trio.current_time()
     if cluster is not None:
         cluster.hand_over()
-    leaving = 0.0 if cluster is None else min(LEAVING_SECONDS, window / 2)
-    with trio.move_on_after(window - leaving):
+        if cluster.has_ready_peer:
+            app.state = State.LEAVING
+            noticed += LEAVING_SECONDS
+    with trio.move_on_after(window):
         await _empty(app, window, cluster)
-    if cluster is not None:
-        app.state = State.LEAVING
-        event(logger, logging.INFO, "leaving", seconds=leaving, sessions=len(app.hub))
-        await trio.sleep(leaving)
+        await trio.sleep_until(noticed)
 
 
 async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
     last_call = min(LAST_CALL_SECONDS, window / 2)
+    spread = window - last_call
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, window - last_call)
-        if cluster is not None and cluster.restores:
-            nursery.start_soon(_leave_evenly, app, cluster, window - last_call)
+        nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, spread)
+        if cluster is not None:
+            nursery.start_soon(_end_evenly, cluster.relayed_stream_enders, 0.0, spread)
+        if cluster is not None and cluster.options.restore:
+            nursery.start_soon(_leave_evenly, app, cluster, spread)
         else:
-            start = window - last_call - (0.0 if cluster is None else last_call)
-            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), start, last_call * 0.8)
+            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_call * 0.8)
         await _nothing_left(app, sessions_count=cluster is not None)
         nursery.cancel_scope.cancel("nothing left to drain")
 
@@ -101,7 +103,7 @@ async def _leave_evenly(app: HttpApp, cluster: Cluster, spread: float) -> None:
 
 async def _leave(cluster: Cluster, session: Session) -> None:
     await session.calls_done()
-    if cluster.restores:
+    if cluster.has_ready_peer:
         await cluster.release(session)
 
 
@@ -114,10 +116,10 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
     return [reader.close for reader in standalone if reader is not None and not reader.closed]
 
 
-async def farewell(app: HttpApp) -> None:
+async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
     """Cancel and answer what still runs, end what is open; waits `FAREWELL_SECONDS` at most for clients to hear of it."""
-    for ended in list(app.service.listeners.values()):
-        ended.set()
+    for end in [*_listen_enders(app), *([] if cluster is None else cluster.relayed_stream_enders())]:
+        end()
     for call in list(app.service.in_flight):
         if call not in app.service.listeners:
             event(logger, logging.WARNING, "call cut short", method=call.method, request_id=call.request_id)

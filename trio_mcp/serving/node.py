@@ -69,7 +69,7 @@ async def serve(
                     if announce is not None:
                         announce(front.urls)
                     await node.until_drained()
-                    await farewell(app)
+                    await farewell(app, cluster)
                     await front.stop()
                 except BaseException as error:
                     node.fail(error)

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     FilePath,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -24,7 +25,7 @@ from pydantic.fields import FieldInfo
 from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.serving.quantities import Duration, PositiveDuration, Size
 
-__all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "sources"]
+__all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]
 
 NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 """The command that makes a key good enough for `secret`."""
@@ -243,6 +244,17 @@ def load(**flags: Any) -> Settings:
         return Settings(**flags)
     except ValidationError as error:
         raise SettingsError(_faults(error, sources(**flags))) from error
+
+
+def load_one(name: str, flag: Any = None) -> Any:
+    """One setting from where a node reads it, whatever the others say: for a command that is no node. Raises SettingsError."""
+    info = Settings.model_fields[name]
+    value = _merged(layers({name: flag}, os.environ, NAMES)).get(name, info.default)
+    try:
+        return TypeAdapter(Annotated[(info.annotation, *info.metadata)]).validate_python(value)
+    except ValidationError as error:
+        faults = [_fault((name,), fault["type"], fault["msg"], sources(**{name: flag})) for fault in error.errors()]
+        raise SettingsError("\n".join(faults)) from error
 
 
 def _faults(error: ValidationError, origins: Mapping[str, str]) -> str:

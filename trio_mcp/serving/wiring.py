@@ -68,6 +68,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         prefix=settings.redis_prefix,
         peer_url=settings.peer_url,
         restore=settings.restore,
+        keep_alive=settings.keepalive,
     )
     return Cluster(app, options)
 

@@ -66,9 +66,9 @@ class Cluster:
         """All but that one."""
         return [node for node in self.nodes if node.name != name]
 
-    async def metric(self, name: str) -> float:
-        """A metric's sum over labels and nodes."""
-        return sum([await node.metric(name) for node in self.nodes if node.alive])
+    async def metric(self, name: str, **labels: str) -> float:
+        """A metric's sum over the nodes that run, and over its labels but those given."""
+        return sum([await node.metric(name, **labels) for node in self.nodes if node.alive])
 
     def logged(self, text: str) -> list[str]:
         """Log lines of all nodes that contain `text`."""

@@ -157,9 +157,15 @@ class Node:
         found = re.findall(r"^([a-zA-Z_:][^ ]*(?:\{.*\})?) ([-+.\deNaInf]+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 
-    async def metric(self, name: str) -> float:
-        """The sum of a metric over its labels; 0 when it was never counted."""
-        return sum(value for key, value in (await self.metrics()).items() if key.partition("{")[0] == name)
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over its labels but those given; 0 when it was never counted."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        found = await self.metrics()
+        return sum(
+            value
+            for key, value in found.items()
+            if key.partition("{")[0] == name and all(label in key for label in wanted)
+        )
 
     async def sessions(self) -> list[dict[str, Any]]:
         """The sessions that live on it, by its admin listener."""

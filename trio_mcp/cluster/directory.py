@@ -26,7 +26,7 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.directory import MemoryDirectory
 from trio_mcp.sessions.snapshot import Snapshot
 
-__all__ = ["RedisDirectory"]
+__all__ = ["RETRY_SECONDS", "RedisDirectory", "told"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -41,6 +41,11 @@ MAX_OWED = 10_000
 _BATCH = 500
 _KEPT_REASONS = frozenset({"moved", "released"})
 """Ends of a session's life here, not of the session: its record is another's by now."""
+
+
+def told(reason: str) -> str:
+    """A reason as clients hear it: that this node stops is, seen from its peers, that it is gone."""
+    return "node_gone" if reason == "shutdown" else reason
 
 
 @dataclass(slots=True)
@@ -119,8 +124,8 @@ class RedisDirectory:
         if reason == "shutdown" and self._restorable:
             self._write(session, compare=True, released=True)
             return
-        self.memory.closed(session, reason)
-        said = "node_gone" if reason == "shutdown" else reason
+        said = told(reason)
+        self.memory.closed(session, said)
         self._owe(session.id, _Drop(self._me.boot, session.epoch, Stone(said, session.owner)))
 
     async def why_gone(self, session_id: str, principal: Principal) -> str:

@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.directory import RedisDirectory, told
 from trio_mcp.cluster.hop import HOP, Hops, request_target
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owners import Owners
@@ -143,8 +143,8 @@ class Elsewhere:
         if session.leaving is not None:
             with trio.move_on_after(LEAVING_SECONDS):
                 await session.leaving.wait()
-        elif session.closed_because not in (None, "moved", "released"):
-            raise SessionNotFound(session.closed_because)
+        elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
+            raise SessionNotFound(told(session.closed_because))
 
     async def _met_before(self, exchange: HttpExchange, session_id: str, headers: HeaderList) -> bool:
         owner = self._owners.get(session_id)

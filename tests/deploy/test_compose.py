@@ -1,7 +1,7 @@
 """compose.yaml as data: what docker would be told, and whether the nodes would take it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -162,12 +162,22 @@ def test_a_node_is_healthy_when_it_is_ready(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("path", ["compose.yaml", "compose.dev.yaml", "traefik/dynamic/mcp.yaml"])
 def test_no_key_stands_twice_in_a_mapping(path: str) -> None:
-    """PyYAML takes the last of them without a word."""
-    _NoDuplicates((DEPLOY / path).read_text()).get_single_data()
-
-
-class _NoDuplicates(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
+    """The parser takes the last of them without a word."""
+    mappings = [
+        node for node in _nodes(yaml.compose((DEPLOY / path).read_text())) if isinstance(node, yaml.MappingNode)
+    ]
+    assert mappings
+    for mapping in mappings:
+        keys = [key.value for key, _ in mapping.value]
         assert len(keys) == len(set(keys)), keys
-        return dict(super().construct_mapping(node, deep))
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
+    match node:
+        case yaml.MappingNode():
+            for _, value in node.value:
+                yield from _nodes(value)
+        case yaml.SequenceNode():
+            for value in node.value:
+                yield from _nodes(value)

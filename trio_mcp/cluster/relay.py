@@ -81,13 +81,16 @@ class Relay:
         return self._streams.enders()
 
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
-        outcome: Outcome | Cut = Relayed(CLIENT_LEFT)
         with trio.CancelScope() as scope:
             if exchange.tell_when_client_leaves(scope.cancel):
                 return await self._relay(exchange, request, to)
+            outcome: Outcome | Cut | None = None
             async with exchange.cancelled_when_client_leaves():
                 outcome = await self._relay(exchange, request, to)
-        return outcome
+            if outcome is not None:
+                return outcome
+        exchange.left = True
+        return Relayed(CLIENT_LEFT)
 
     async def _relay(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
         try:

@@ -43,11 +43,11 @@ class Reply:
     async def whole(self, limit: int) -> bytes:
         """Wait for the whole body; one over `limit` bytes is not read."""
         body, ended = self.here()
-        while not ended:
-            if len(body) > limit:
-                raise OwnerLost(Broken(), f"a body over {limit} bytes where none was expected")
+        while not ended and len(body) <= limit:
             more, ended = await self.more()
             body += more
+        if len(body) > limit:
+            raise OwnerLost(Broken(), f"a body over {limit} bytes where none was expected")
         return body
 
     @property

@@ -83,7 +83,8 @@ class Balancer:
 
     def access_log(self) -> list[dict[str, Any]]:
         """Its lines, one for each request that has ended."""
-        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        whole, _, _unfinished = self.log.read_text().rpartition("\n")
+        lines = (line for line in whole.splitlines() if line.startswith("{"))
         return [line for line in map(json.loads, lines) if "RouterName" in line]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -149,11 +150,10 @@ async def test_a_session_id_is_no_credential_in_the_access_log_and_a_relay_can_b
     async with lab(tmp_path) as here:
         await here.traefik.get("/mcp", mcp_session_id="node1.secret", authorization="Bearer secret")
 
-        async def logged() -> bool:
-            return "RouterName" in here.traefik.log.read_text()
+        async def logged() -> list[dict[str, Any]]:
+            return here.traefik.access_log()
 
-        await until(logged, "a line in the access log")
-        (line,) = here.traefik.access_log()
+        (line,) = await until(logged, "a line in the access log")
         assert line["RouterName"] == "mcp@file"
         assert line["ServiceURL"].startswith("http://127.0.0.1:")
         assert line["request_Mcp-Session-Id"] == "REDACTED"

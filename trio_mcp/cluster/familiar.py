@@ -60,7 +60,7 @@ class FamiliarHeads:
         if end is None or len(data) - end.end() != int(end[2]) or head.status in _NO_BODY:
             return
         form = data[: end.start()]
-        # A second date or length, or anything that changes how long a body is, is for h11 to judge each time.
+        # A second date or length, what else changes how long a body is, and what peers tell each other, is for h11 to read each time.
         if not form.startswith(b"HTTP/1.1 ") or _FRAMING.search(form):
             return
         if len(self._forms) >= MOST_FORMS:

@@ -102,9 +102,7 @@ async def test_redis_that_stops_breaks_the_run_in_flight(server: RedisServer, li
 
 async def test_redis_that_came_back_is_used_again_without_a_failure_between(server: RedisServer) -> None:
     link = RedisLink(server.url)
-    async with trio.open_nursery() as nursery:  # a pool with several connections
-        for _ in range(8):
-            nursery.start_soon(link.run, [("DEBUG", "SLEEP", "0.01")])
+    await _use_four_connections(server, link)
     await server.stop()
     await server.start()
     for _ in range(8):
@@ -232,10 +230,8 @@ async def test_nothing_is_leaked_by_whatever_happens(server: RedisServer) -> Non
 
 async def test_what_broke_one_connection_closes_the_idle_others(server: RedisServer) -> None:
     before = descriptors()
-    link = RedisLink(server.url, command_timeout=0.2)
-    async with trio.open_nursery() as nursery:
-        for _ in range(4):
-            nursery.start_soon(link.run, [("BLPOP", "something", 0.1)])
+    link = RedisLink(server.url)
+    await _use_four_connections(server, link)
     assert descriptors() == before + 4
     server.pause()
     with pytest.raises(RedisDown):
@@ -248,7 +244,7 @@ async def test_what_is_in_use_when_the_link_closes_closes_after_its_commands(ser
     link = RedisLink(server.url)
 
     async def close_when_blocked() -> None:
-        await _is_blocked(server)
+        await _are_blocked(server, 1)
         link.close()
         await server.ask("LPUSH", "something", "x")
 
@@ -264,13 +260,21 @@ async def _run_and_give_up(link: RedisLink) -> None:
         await link.run([("PING",)])
 
 
-async def _is_blocked(server: RedisServer) -> None:
-    async def asked() -> bool:
-        return b"blocked_clients:1" in await server.ask("INFO", "clients")
+async def _use_four_connections(server: RedisServer, link: RedisLink) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(link.run, [("BLPOP", "something", 0)])
+        await _are_blocked(server, 4)
+        await server.ask("LPUSH", "something", "1", "2", "3", "4")
 
-    await until(asked, "somebody is blocked", pause=0.01)
+
+async def _are_blocked(server: RedisServer, count: int) -> None:
+    async def asked() -> bool:
+        return b"blocked_clients:%d\r" % count in await server.ask("INFO", "clients")
+
+    await until(asked, f"{count} are blocked", pause=0.01)
 
 
 async def _stop_when_blocked(server: RedisServer) -> None:
-    await _is_blocked(server)
+    await _are_blocked(server, 1)
     await server.stop()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from tests.rig.left_over import descriptors, no_thread_is_within, threads_within
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster import redis, redis_connection
-from trio_mcp.cluster.redis import RedisLink
+from trio_mcp.cluster.redis import RedisDown, RedisLink
 from trio_mcp.cluster.redis_connection import RedisConnection, RedisRoute
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -130,8 +131,10 @@ async def test_when_redis_comes_back_the_listener_joins_anew_and_says_so_once_an
         await ear.joined_times(2)
         await link.run([("PUBLISH", "news", "back")])
         await ear.heard_many(1)
+        await server.stop()
+        await _is_logged("redis channel lost", caplog, times=2)
     said = [record.getMessage() for record in caplog.records]
-    assert said == ["redis channel joined", "redis channel lost", "redis channel joined"]
+    assert said == ["redis channel joined", "redis channel lost"] * 2
 
 
 async def test_a_listener_that_starts_before_redis_joins_when_it_is_there(server: RedisServer, link: RedisLink) -> None:
@@ -209,6 +212,24 @@ async def test_a_listener_ends_as_soon_when_redis_freezes_before_it_joined(serve
     await _no_thread_listens(patience=0.5)
 
 
+async def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_end(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = threading.Event()
+
+    def slow(*_: object) -> NoReturn:
+        resolved.wait(10)
+        raise RedisDown("no such host")
+
+    monkeypatch.setattr(RedisRoute, "connect", slow)
+    async with _listening(link, _Ear()) as scope:
+        await until(_is_listening, "the listener is busy", pause=0.01)
+        scope.cancel("now")
+    assert await _is_listening(), "it returned although its thread still waits"
+    resolved.set()
+    await _no_thread_listens()
+
+
 async def test_listeners_that_come_and_go_leave_nothing_behind(server: RedisServer, link: RedisLink) -> None:
     before = descriptors()
     for _ in range(3):
@@ -248,8 +269,8 @@ async def _more_than(attempts: list[RedisRoute], count: int) -> bool:
     return len(attempts) > count
 
 
-async def _is_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
+async def _is_logged(text: str, caplog: pytest.LogCaptureFixture, times: int = 1) -> None:
     async def asked() -> bool:
-        return any(record.getMessage() == text for record in caplog.records)
+        return sum(record.getMessage() == text for record in caplog.records) == times
 
     await until(asked, text)

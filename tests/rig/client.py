@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import trio
@@ -13,7 +13,7 @@ import trio
 from tests.rig.events import Events
 from tests.rig.wire import Broken, Response, Wire
 
-__all__ = ["LEGACY", "Answer", "Client", "ListenEnd"]
+__all__ = ["LEGACY", "Answer", "Client", "ListenEnd", "NewClient", "OpenClient"]
 
 LEGACY = "2025-11-25"
 _ACCEPT = "application/json, text/event-stream"
@@ -231,6 +231,12 @@ class Client:
     def _message(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         self._ids += 1
         return {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
+
+
+NewClient: TypeAlias = Callable[..., Client]
+"""Makes a client of a URL; a fixture of that type closes it after the test."""
+OpenClient: TypeAlias = Callable[..., Awaitable[Client]]
+"""The same, and its session is open."""
 
 
 async def _read(wire: Wire, events: Events, take: Callable[[dict[str, Any]], object]) -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from trio_mcp.cli import wire
-from trio_mcp.cli.wire import Cut, HttpWire, WireError
+from trio_mcp.cli.wire import Cut, HttpWire, Untrusted, WireError
 
 pytestmark = pytest.mark.sockets
 
@@ -174,5 +174,32 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
 
     context = certificate(tmp_path / "server.pem")
     async with serving(ignore_the_alert, context) as address:
-        with pytest.raises(WireError, match=r"cannot reach https:.*: TLS: self.signed certificate"):
+        with pytest.raises(Untrusted, match=r"cannot reach https:.*: TLS: self.signed certificate"):
             await fetch(f"https://{address}/")
+
+
+async def test_any_certificate_is_taken_where_that_was_asked_for(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    async with serving(saying(answer), certificate(tmp_path / "server.pem")) as address:
+        assert (await fetch(f"https://{address}/", insecure=True))[2] == b"hi"
+
+
+async def test_cookies_are_kept_apart() -> None:
+    answer = b"HTTP/1.1 204 No Content\r\nSet-Cookie: a=1; Path=/\r\nX: y\r\nset-cookie: b=2, 3\r\n\r\n"
+    async with serving(saying(answer)) as address, HttpWire(f"http://{address}/").exchange("GET", []) as exchange:
+        assert (await exchange.head()).cookies == ("a=1; Path=/", "b=2, 3")
+
+
+async def test_a_unix_socket_is_spoken_to_and_named_in_errors(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with pytest.raises(WireError, match=f"cannot reach unix:{path}: no such file or directory"):
+        await fetch("http://localhost/", socket=path)
+    with trio.socket.socket(trio.socket.AF_UNIX) as listening:
+        await listening.bind(path)
+        listening.listen(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                trio.serve_listeners, saying(b"HTTP/1.1 204 No\r\n\r\n"), [trio.SocketListener(listening)]
+            )
+            assert (await fetch("http://localhost/", socket=path))[0] == 204
+            nursery.cancel_scope.cancel()

@@ -7,7 +7,7 @@ import pytest
 from trio_mcp.serving import settings
 from trio_mcp.serving.explain import describe, explain, strangers
 from trio_mcp.serving.quantities import duration_text, parse_duration, parse_size, size_text
-from trio_mcp.serving.settings import Settings, SettingsError, load
+from trio_mcp.serving.settings import Settings, SettingsError, load, load_one
 
 KEY = "k" * 32
 
@@ -209,3 +209,18 @@ def test_a_description_shows_the_default_whatever_the_environment_says(monkeypat
     monkeypatch.setenv("PORT", "9000")
     row = next(row for row in describe() if row.name == "port")
     assert (row.value, row.default, row.source) == ("8000", "8000", "default")
+
+
+def test_one_setting_is_read_as_a_node_reads_it_whatever_the_others_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert load_one("redis_url") is None
+    monkeypatch.setenv("TRIO_MCP_PORT", "no port")
+    (tmp_path / "url").write_text("redis://a\n")
+    monkeypatch.setenv("TRIO_MCP_REDIS_URL_FILE", str(tmp_path / "url"))
+    assert load_one("redis_url").get_secret_value() == "redis://a"
+    assert load_one("redis_url", "redis://b").get_secret_value() == "redis://b"
+    assert load_one("redis_prefix") == "mcp"
+    with pytest.raises(SettingsError, match=r"^redis_prefix \(flag --redis-prefix\): "):
+        load_one("redis_prefix", "a b")

@@ -24,6 +24,8 @@ for name, where in {
     "inspect": "trio_mcp.cli.look:inspect",
     "list": "trio_mcp.cli.look:list_",
     "call": "trio_mcp.cli.look:call",
+    "sessions": "trio_mcp.cli.sessions:sessions",
+    "drain": "trio_mcp.cli.drain:drain",
     "export": "trio_mcp.cli.export.command:export",
     "config": "trio_mcp.cli.config:config",
     "version": "trio_mcp.cli.version:version",

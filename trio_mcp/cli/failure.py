@@ -13,7 +13,12 @@ __all__ = ["told"]
 
 FAILED, USAGE, AUTHORIZATION, INTERRUPTED = 1, 2, 3, 130
 
-_CODES = {"UsageError": USAGE, "SettingsError": USAGE, "AuthorizationRequired": AUTHORIZATION}
+_CODES = {
+    "UsageError": USAGE,
+    "SettingsError": USAGE,
+    "InvalidRedisUrl": USAGE,
+    "AuthorizationRequired": AUTHORIZATION,
+}
 """By name: the modules that define them are only imported by the commands that use them."""
 
 
@@ -50,6 +55,8 @@ def _next_step(cause: McpError) -> str:
     status = getattr(cause, "status", None)
     if type(cause).__name__ == "AuthorizationRequired":
         return ". Send a token with --header 'Authorization: Bearer …'"
+    if type(cause).__name__ == "Untrusted":
+        return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
     if status == 404 and type(cause).__name__ == "HttpRefused":
         return ". Is the path right? An MCP endpoint is usually at /mcp"
     if status is not None and status >= 500:

@@ -16,7 +16,7 @@ import trio
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Wire", "WireError"]
+__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError"]
 
 Headers = Sequence[tuple[str, str]]
 
@@ -32,12 +32,18 @@ class Cut(WireError):
     """The connection broke off in the middle of an answer."""
 
 
+class Untrusted(WireError):
+    """The server's certificate is vouched for by nobody we know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The head of a response; header names are lower case."""
 
     status: int
     headers: dict[str, str]
+    cookies: tuple[str, ...] = ()
+    """Every `Set-Cookie`, which cannot be joined into one as others can."""
 
 
 class Exchange(Protocol):
@@ -58,12 +64,17 @@ class Wire(Protocol):
 
 
 class HttpWire:
-    """A connection of its own for each exchange: no state to go stale, as a first-time client would."""
+    """A connection of its own for each exchange: no state to go stale, as a first-time client would.
 
-    def __init__(self, url: str, headers: Headers = ()) -> None:
-        self.url = url
+    `socket` is the path of a Unix socket to connect to instead; `insecure` takes any certificate.
+    """
+
+    def __init__(self, url: str, headers: Headers = (), *, socket: str = "", insecure: bool = False) -> None:
+        self.url = f"unix:{socket}" if socket else url
         self._parts = _checked(url)
         self._headers = headers
+        self._socket = socket
+        self._insecure = insecure
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
@@ -88,22 +99,30 @@ class HttpWire:
             raise WireError(f"this is no HTTP request: {error}") from error
 
     async def _connect(self) -> trio.abc.Stream:
-        host = self._parts.hostname or ""
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                if self._parts.scheme == "https":
-                    return await _open_tls(host, self._parts.port or 443)
-                return await trio.open_tcp_stream(host, self._parts.port or 80)
+                return await self._open()
         except trio.TooSlowError as error:
             raise WireError(f"cannot reach {self.url}: no connection within {CONNECT_SECONDS:g} s") from error
         except (OSError, trio.BrokenResourceError) as error:
-            raise WireError(f"cannot reach {self.url}: {_reason(error)}") from error
+            untrusted = isinstance(next(leaves(error.__cause__ or error)), ssl.SSLCertVerificationError)
+            raise (Untrusted if untrusted else WireError)(f"cannot reach {self.url}: {_reason(error)}") from error
+
+    async def _open(self) -> trio.abc.Stream:
+        if self._socket:
+            return await trio.open_unix_socket(self._socket)
+        host = self._parts.hostname or ""
+        if self._parts.scheme == "https":
+            return await _open_tls(host, self._parts.port or 443, insecure=self._insecure)
+        return await trio.open_tcp_stream(host, self._parts.port or 80)
 
 
-async def _open_tls(host: str, port: int) -> trio.abc.Stream:
-    stream = await trio.open_ssl_over_tcp_stream(
-        host, port, https_compatible=True, ssl_context=ssl.create_default_context()
-    )
+async def _open_tls(host: str, port: int, *, insecure: bool) -> trio.abc.Stream:
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    stream = await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True, ssl_context=context)
     try:
         await stream.do_handshake()
     except BaseException:
@@ -155,7 +174,8 @@ class _HttpExchange:
             event = await self._next()
         if not isinstance(event, h11.Response):
             raise WireError(f"{self._url} closed the connection without an answer")
-        return Head(event.status_code, {name.decode(): value.decode("latin-1") for name, value in event.headers})
+        fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+        return Head(event.status_code, dict(fields), tuple(value for name, value in fields if name == "set-cookie"))
 
     async def receive(self) -> bytes:
         event = await self._next()

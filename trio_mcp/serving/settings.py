@@ -250,8 +250,9 @@ def load_one(name: str, flag: Any = None) -> Any:
     """One setting from where a node reads it, whatever the others say: for a command that is no node. Raises SettingsError."""
     info = Settings.model_fields[name]
     value = _merged(layers({name: flag}, os.environ, NAMES)).get(name, info.default)
+    kind: Any = Annotated[(info.annotation, info)]
     try:
-        return TypeAdapter(Annotated[(info.annotation, *info.metadata)]).validate_python(value)
+        return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         faults = [_fault((name,), fault["type"], fault["msg"], sources(**{name: flag})) for fault in error.errors()]
         raise SettingsError("\n".join(faults)) from error

@@ -1,0 +1,87 @@
+"""`trio-mcp drain`: a real node, asked to stop through its admin listener and followed to its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.rig.client import Client
+from tests.rig.ports import free_ports
+from tests.serving.process import ServedProcess, served
+from trio_mcp.cli import execute
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+Printed = pytest.CaptureFixture[str]
+
+
+async def run(*words: str) -> int:
+    """The command in a thread of its own: it brings its own Trio."""
+    with trio.fail_after(30):
+        return await trio.to_thread.run_sync(execute, words)
+
+
+@asynccontextmanager
+async def node(admin: str) -> AsyncIterator[ServedProcess]:
+    async with served("--admin-bind", admin, "--drain-timeout", "3s") as process:
+        yield process
+
+
+async def test_a_node_drains_and_is_followed_until_it_is_gone(capsys: Printed) -> None:
+    admin = f"127.0.0.1:{free_ports(1)[0]}"
+    async with node(admin) as process:
+        client = Client(f"http://127.0.0.1:{process.port}/mcp", fresh=True)
+        assert not (await client.initialize()).error
+        listening = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.listen, lambda _: listening.set())
+            await listening.wait()
+            assert await run("drain", admin) == 0
+        with trio.fail_after(5):
+            assert await process.process.wait() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "draining, 1 session"
+    assert lines[-1].startswith(f"{admin} is gone, after ")
+
+
+async def test_a_unix_socket_named_by_the_environment_is_asked(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin = f"unix:{tmp_path}/admin.sock"
+    async with node(admin) as process:
+        monkeypatch.setenv("TRIO_MCP_ADMIN_BIND", admin)
+        assert await run("drain", "--no-wait") == 0
+        with trio.fail_after(10):
+            assert await process.process.wait() == 0
+    assert capsys.readouterr().out == f"{admin} drains\n"
+
+
+async def test_a_listener_that_is_not_the_admins_is_not_taken_for_it(capsys: Printed) -> None:
+    admin = f"127.0.0.1:{free_ports(1)[0]}"
+    async with node(admin) as process:
+        assert await run("drain", f"127.0.0.1:{process.port}") == 1
+        assert "is no admin listener of trio-mcp" in capsys.readouterr().err
+        assert process.process.poll() is None
+
+
+async def test_nobody_there_is_told(tmp_path: Path, capsys: Printed) -> None:
+    for admin in (f"127.0.0.1:{free_ports(1)[0]}", f"unix:{tmp_path}/nobody"):
+        assert await run("drain", admin) == 1
+        assert capsys.readouterr().err.startswith("trio-mcp: cannot reach ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "which node? Name its admin listener"),
+        (["nonsense"], "'nonsense' is no admin listener"),
+        (["--admin-bind", "fd://3"], "name the address behind it"),
+    ],
+)
+async def test_a_node_that_is_not_named_rightly_is_exit_code_2(capsys: Printed, words: list[str], says: str) -> None:
+    assert await run("drain", *words) == 2
+    assert says in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""`sessions`: who is where, from Redis; `sessions end ID`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, TypeAlias
+
+import trio
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from trio_mcp.cli.arguments import UsageError
+from trio_mcp.cli.show import print_json, print_rows
+from trio_mcp.cli.whereabouts import Whereabouts, labels
+from trio_mcp.cluster.ending import PATIENCE, Outcome, end_session
+from trio_mcp.cluster.roster import Roster, SessionLine, roster
+from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving.settings import load_one
+
+__all__ = ["sessions"]
+
+LIMIT = 1000
+"""More rows than that nobody reads."""
+
+CANDIDATES = 10
+"""How many sessions an ambiguous id lists."""
+
+RedisUrl: TypeAlias = Annotated[str | None, Parameter("--redis-url", help="As the nodes have it; TRIO_MCP_REDIS_URL.")]
+RedisPrefix: TypeAlias = Annotated[
+    str | None, Parameter("--redis-prefix", help="As the nodes have it; TRIO_MCP_REDIS_PREFIX.")
+]
+
+sessions = App("sessions", help="Show which node has which session, from Redis; `end` one of them.")
+
+
+@sessions.default
+def show(
+    *,
+    redis_url: RedisUrl = None,
+    redis_prefix: RedisPrefix = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = LIMIT,
+    as_json: Annotated[
+        bool, Parameter("--json", negative=(), show_default=False, help="One JSON document on stdout.")
+    ] = False,
+) -> int:
+    """Show which node has which session, from Redis.
+
+    Ids are shown short: a whole one is a credential.
+
+    Parameters
+    ----------
+    limit
+        Show so many sessions at most.
+    """
+    found = trio.run(_look, *_where(redis_url, redis_prefix), limit)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        _print(found)
+    return 0
+
+
+@sessions.command
+def end(
+    id: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    redis_url: RedisUrl = None,
+    redis_prefix: RedisPrefix = None,
+) -> int:
+    """End a session, on whichever node it is.
+
+    Parameters
+    ----------
+    id
+        As `trio-mcp sessions` shows it, `node1.` in front where two begin alike; or the whole id.
+    """
+    return trio.run(_end, *_where(redis_url, redis_prefix), id)
+
+
+def _where(url: str | None, prefix: str | None) -> tuple[str, str]:
+    found = load_one("redis_url", url)
+    if found is None:
+        raise UsageError("which Redis? Give --redis-url or TRIO_MCP_REDIS_URL, as the nodes have it")
+    return found.get_secret_value(), load_one("redis_prefix", prefix)
+
+
+async def _look(url: str, prefix: str, limit: int) -> Whereabouts:
+    async with roster(url, prefix) as redis:
+        return Whereabouts(await redis.nodes(), await redis.sessions(limit), time.time())
+
+
+async def _end(url: str, prefix: str, name: str) -> int:
+    async with roster(url, prefix) as redis:
+        session = await _the_one(redis, name)
+        label, node = labels([session])[0], "its node" if session.record is None else session.record.node
+        match await end_session(redis, session.id):
+            case Outcome.ENDED:
+                print(f"{label} on {node} has ended")
+            case Outcome.REMOVED:
+                print(f"{label}: {node} is gone, and its record with it now")
+            case Outcome.UNANSWERED:
+                raise McpError(
+                    f"{node} has not ended {label} within {PATIENCE:g} s: it does not answer, or a handler holds up the "
+                    "session's end. Look at its /livez and its log, and try again"
+                )
+    return 0
+
+
+async def _the_one(redis: Roster, name: str) -> SessionLine:
+    found = await redis.named(name, CANDIDATES)
+    match found.sessions:
+        case [one]:
+            return one
+        case []:
+            raise McpError(f"no session here is called {name}. `trio-mcp sessions` lists them")
+        case several:
+            candidates = "".join(f"\n  {label}" for label in sorted(labels(several, with_node=True)))
+            more = "" if found.complete else "\n  … and more"
+            raise UsageError(f"{name} can be any of these; say which:{candidates}{more}")
+
+
+def _print(found: Whereabouts) -> None:
+    _table("Nodes", found.nodes, found.node_rows())
+    _table("Sessions", found.sessions, found.session_rows())
+    if not found.complete:
+        print(f"There are more than {len(found.sessions)}: --limit")
+
+
+def _table(title: str, entries: list[Any], rows: list[tuple[str, ...]]) -> None:
+    print(f"{title} ({len(entries)})")
+    if entries:
+        print_rows(rows[1:], head=rows[0], indent=2)

@@ -1,0 +1,117 @@
+"""Nodes and sessions as `trio-mcp sessions` tells them: by short ids and ages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trio_mcp.cluster.roster import Found, NodeLine, SessionLine
+
+__all__ = ["Whereabouts", "labels"]
+
+SHORT = 8
+"""As in logs."""
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+Told = dict[str, Any]
+
+
+class Whereabouts:
+    """All of it at the moment `now`, in seconds on the wall clock."""
+
+    def __init__(self, nodes: Sequence[NodeLine], found: Found, now: float) -> None:
+        cards = {node.name: node.card for node in nodes}
+        self.nodes = [_node(node, now) for node in nodes]
+        self.complete = found.complete
+        order = sorted(found.sessions, key=lambda line: ("" if line.record is None else line.record.node, line.id))
+        self.sessions = [
+            {
+                "session": label,
+                **_session(line, line.is_with(cards.get(line.record.node)) if line.record else False, now),
+            }
+            for line, label in zip(order, labels(order), strict=True)
+        ]
+
+    def as_json(self) -> Told:
+        """One document."""
+        return {"nodes": self.nodes, "sessions": self.sessions, "complete": self.complete}
+
+    def node_rows(self) -> list[tuple[str, ...]]:
+        """Head first."""
+        return [("node", "state", "sessions", "up", "boot", "url"), *map(_node_row, self.nodes)]
+
+    def session_rows(self) -> list[tuple[str, ...]]:
+        """Head first."""
+        return [("session", "node", "state", "age", "version", "client"), *map(_session_row, self.sessions)]
+
+
+def labels(lines: Sequence[SessionLine], *, with_node: bool = False) -> list[str]:
+    """The ids, short, and longer only where that tells them apart."""
+    length = SHORT
+    longest = max((len(line.id) for line in lines), default=0)
+    while len(short := [_label(line, length, with_node) for line in lines]) != len(set(short)) and length < longest:
+        length += 1
+    return short
+
+
+def _label(line: SessionLine, length: int, with_node: bool) -> str:
+    node, _, rest = line.id.rpartition(".")
+    return f"{node}.{rest[:length]}" if with_node and node else rest[:length]
+
+
+def _node(line: NodeLine, now: float) -> Told:
+    seen = {"node": line.name, "seen_seconds_ago": max(0, round(now - line.seen))}
+    card = line.card
+    if card is None:
+        return {**seen, "state": "gone", "sessions": 0, "up_seconds": None, "boot": None, "url": None}
+    up = max(0, round(now - card.started / 1000))
+    return {
+        **seen,
+        "state": card.state,
+        "sessions": card.sessions,
+        "up_seconds": up,
+        "boot": card.boot,
+        "url": card.url,
+    }
+
+
+def _session(line: SessionLine, is_with_its_node: bool, now: float) -> Told:
+    record = line.record
+    if record is None:
+        return {"node": None, "state": "no record", "restorable": False, "restored": 0, **_who(None, "", None)}
+    age = max(0, round(now - record.created)) if record.created else None
+    return {
+        "node": record.node,
+        "state": "released" if record.released else "open" if is_with_its_node else "node gone",
+        "restorable": record.restorable,
+        "restored": record.epoch,
+        **_who(record.info, record.version, age),
+    }
+
+
+def _who(info: dict[str, Any] | None, version: str, age: int | None) -> Told:
+    info = info or {}
+    return {"client": info.get("name"), "client_version": info.get("version"), "version": version, "age_seconds": age}
+
+
+def _node_row(node: Told) -> tuple[str, ...]:
+    if node["state"] == "gone":
+        return (node["node"], f"gone, seen {_ago(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
+    url = node["url"] or "(not reached at its own URL)"
+    return (node["node"], node["state"], str(node["sessions"]), _ago(node["up_seconds"]), node["boot"], url)
+
+
+def _session_row(session: Told) -> tuple[str, ...]:
+    client = " ".join(str(part) for part in (session["client"], session["client_version"]) if part)
+    state = session["state"] + (", restorable" if session["restorable"] else "")
+    age = _ago(session["age_seconds"])
+    return (session["session"], session["node"] or "-", state, age, session["version"] or "-", client or "-")
+
+
+def _ago(seconds: int | None) -> str:
+    """In its largest unit: an operator wants minutes or days, not both."""
+    if seconds is None:
+        return "-"
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}"

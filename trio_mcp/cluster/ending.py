@@ -1,0 +1,59 @@
+"""A session ended from outside: its node is asked to, and where there is no such node its record is removed."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+import trio
+
+from trio_mcp.cluster import scripts
+from trio_mcp.cluster.bus import end_message
+from trio_mcp.cluster.record import Record, Stone
+from trio_mcp.cluster.roster import Roster
+
+__all__ = ["Outcome", "end_session"]
+
+PATIENCE = 3.0
+"""A node that is well needs milliseconds, and up to a second where its handlers clean up."""
+
+LOOK_SECONDS = 0.05
+
+
+class Outcome(Enum):
+    """What became of it."""
+
+    ENDED = "its node ended it, or it was gone by itself"
+    REMOVED = "no node had it; its record is removed"
+    UNANSWERED = "its node stands in Redis, and has not ended it"
+
+
+async def end_session(roster: Roster, session_id: str) -> Outcome:
+    """Ask whoever has it, wait `PATIENCE` at most; raises RosterUnavailable."""
+    await roster.ask([("PUBLISH", roster.keys.bus, end_message(session_id))])
+    with trio.move_on_after(PATIENCE):
+        while await roster.session(session_id) is not None:  # noqa: ASYNC110  another process' doing
+            await trio.sleep(LOOK_SECONDS)
+        return Outcome.ENDED
+    return await _bury(roster, session_id)
+
+
+async def _bury(roster: Roster, session_id: str) -> Outcome:
+    """The tombstone also makes a node give up its copy that was deaf, not dead."""
+    line = await roster.session(session_id)
+    if line is None:
+        return Outcome.ENDED
+    if line.record is None or await _is_somewhere(roster, line.record):
+        return Outcome.UNANSWERED
+    stone = msgspec.json.encode(Stone("deleted", line.record.principal or ""))
+    (removed,) = await roster.ask([scripts.drop(roster.keys, session_id, line.record.boot, line.record.epoch)])
+    if removed != 1:
+        return Outcome.UNANSWERED
+    await roster.ask([scripts.tombstone(roster.keys, session_id, stone)])
+    return Outcome.REMOVED
+
+
+async def _is_somewhere(roster: Roster, record: Record) -> bool:
+    """Whether the process that has it says that it runs."""
+    card = await roster.card(record.node)
+    return not record.released and card is not None and card.boot == record.boot

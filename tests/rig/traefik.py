@@ -106,6 +106,11 @@ class Traefik:
         return f"{self.url}/mcp"
 
     @property
+    def api(self) -> str:
+        """Its own entry point: `/api/…`, `/ping`."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
     def process(self) -> trio.Process:
         """The latest process."""
         return self.runs[-1].process
@@ -166,12 +171,12 @@ class Traefik:
         return [Routed(json.loads(line)) for line in self._access.read_text().splitlines()]
 
     async def _ask(self, path: str) -> Any:
-        return (await fetch(f"http://127.0.0.1:{self.api_port}{path}")).json()
+        return (await fetch(f"{self.api}{path}")).json()
 
     async def _answers(self) -> bool:
         assert self.process.poll() is None, f"Traefik ended:\n{self.runs[-1].log}"
         try:
-            return (await fetch(f"http://127.0.0.1:{self.api_port}/ping")).status == 200
+            return (await fetch(f"{self.api}/ping")).status == 200
         except (OSError, Broken):
             return False
 

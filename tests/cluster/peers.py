@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import trio
 
@@ -50,11 +50,12 @@ async def serving(app: ASGIApp, limits: Limits | None = None) -> AsyncIterator[s
 
 @asynccontextmanager
 async def raw_peer(handle: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
-    """`handle` has every connection, which is closed when it returns; the URL."""
+    """`handle` has every connection, which is closed when it returns or its peer breaks it; the URL."""
 
     async def closing(stream: trio.SocketStream) -> None:
         async with stream:
-            await handle(stream)
+            with suppress(trio.BrokenResourceError):
+                await handle(stream)
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -76,6 +77,31 @@ async def test_ipv6_addresses_stand_in_brackets() -> None:
 async def test_where_nobody_listens_the_connection_is_refused() -> None:
     with pytest.raises(ConnectionRefusedError):
         await connect(free_url(), 5)
+
+
+async def test_of_several_addresses_the_one_that_did_not_refuse_tells_how_it_went(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A peer is gone only when nobody listens at any of its addresses."""
+
+    def addresses(*urls: str) -> None:
+        async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+            ports = [int(url.rpartition(":")[2]) for url in urls]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
+
+        monkeypatch.setattr(trio.socket, "getaddrinfo", resolve)
+
+    async with greeting() as url:
+        addresses(free_url(), url)
+        (await connect("http://peer:1", 5)).close()
+    addresses(free_url(), "http://127.0.0.1:0", free_url())
+    monkeypatch.setattr(socket.socket, "connect_ex", _unroutable_for_port_0)
+    with pytest.raises(OSError, match="No route"):
+        await connect("http://peer:1", 5)
+
+
+def _unroutable_for_port_0(self: socket.socket, to: tuple[str, int]) -> int:
+    return errno.EHOSTUNREACH if to[1] == 0 else errno.ECONNREFUSED
 
 
 async def test_a_peer_that_takes_no_connection_is_given_up_after_the_timeout() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +13,16 @@ from benchmarks.machine import LOAD_CORE, cpu_seconds, pinned, resident
 from benchmarks.wire import LEGACY, MODERN, Connection, initialize
 from tools.served import Served
 
-__all__ = ["FIGURES", "Figures", "Options", "WrongAnswer"]
+__all__ = [
+    "FIGURES",
+    "Figures",
+    "Options",
+    "SessionsOpened",
+    "WrongAnswer",
+    "calls_per_second",
+    "open_session",
+    "open_sessions",
+]
 
 SCRIPT = Path(__file__).resolve().parent / "tools_call.lua"
 CONNECTIONS = 32
@@ -35,39 +45,43 @@ class Options:
     stream_seconds: int
 
 
+@dataclass(frozen=True, slots=True)
+class SessionsOpened:
+    """How many, how fast, and the seconds the middle one of the rounds took."""
+
+    count: int
+    rate: float
+    median: float
+
+
 class WrongAnswer(RuntimeError):
     """A server that does not add is not worth timing."""
 
 
 def _legacy(server: Served, options: Options) -> Figures:
-    return {"legacy calls/s": _calls(server, options, "add", _session(server))}
+    return {"legacy calls/s": calls_per_second(server, options.seconds, "add", open_session(server))}
 
 
 def _modern(server: Served, options: Options) -> Figures:
-    return {"modern calls/s": _calls(server, options, "add", None)}
+    return {"modern calls/s": calls_per_second(server, options.seconds, "add", None)}
 
 
 def _sse(server: Served, options: Options) -> Figures:
     """The tool notifies before it answers: a stream of two events."""
-    return {"SSE calls/s": _calls(server, options, "add_with_progress", _session(server))}
+    return {"SSE calls/s": calls_per_second(server, options.seconds, "add_with_progress", open_session(server))}
 
 
 def _threads(server: Served, options: Options) -> Figures:
-    return {"sync calls/s": _calls(server, options, "add_in_thread", _session(server))}
+    return {"sync calls/s": calls_per_second(server, options.seconds, "add_in_thread", open_session(server))}
 
 
 def _sessions(server: Served, options: Options) -> Figures:
     """Sessions opened per second, and what one costs while nobody uses it."""
-    openers = [Connection(server.port) for _ in range(OPENERS)]
-    _open_rounds(openers, 20)  # what the first sessions load stays out of the figure
-    before, start = resident(server.process.pid), time.perf_counter()
-    rounds = options.sessions // OPENERS
-    _open_rounds(openers, rounds)
-    took, after = time.perf_counter() - start, resident(server.process.pid)
-    for opener in openers:
-        opener.close()
-    opened = rounds * OPENERS
-    return {"new sessions/s": opened / took, "KB per idle session": (after - before) / opened / 1000}
+    open_sessions(server, OPENERS, 20 * OPENERS)  # what the first sessions load stays out of the figure
+    before = resident(server.process.pid)
+    opened = open_sessions(server, OPENERS, options.sessions)
+    after = resident(server.process.pid)
+    return {"new sessions/s": opened.rate, "KB per idle session": (after - before) / opened.count / 1000}
 
 
 def _streams(server: Served, options: Options) -> Figures:
@@ -96,10 +110,13 @@ FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
 }
 
 
-def _calls(server: Served, options: Options, tool: str, session: str | None) -> float:
-    """tools/call per second, after a warm-up; raises `WrongAnswer`."""
-    _wrk(server, WARM_UP_SECONDS, tool, session)
-    return _wrk(server, options.seconds, tool, session)
+def calls_per_second(
+    server: Served, seconds: int, tool: str, session: str | None, *, warm_up: int = WARM_UP_SECONDS
+) -> float:
+    """tools/call per second, after a warm-up of that many seconds; raises `WrongAnswer`."""
+    if warm_up:
+        _wrk(server, warm_up, tool, session)
+    return _wrk(server, seconds, tool, session)
 
 
 def _wrk(server: Served, seconds: int, tool: str, session: str | None) -> float:
@@ -116,7 +133,7 @@ def _wrk(server: Served, seconds: int, tool: str, session: str | None) -> float:
     return float(rate[1])
 
 
-def _session(server: Served) -> str:
+def open_session(server: Served) -> str:
     """A session that has been told the client is ready, and that adds; raises `WrongAnswer`."""
     connection = Connection(server.port)
     session = connection.post(initialize()).session
@@ -130,13 +147,21 @@ def _session(server: Served) -> str:
     return session
 
 
-def _open_rounds(openers: list[Connection], rounds: int) -> None:
-    message = initialize()
-    for _ in range(rounds):
+def open_sessions(server: Served, at_once: int, count: int) -> SessionsOpened:
+    """Open sessions over `at_once` connections, each of which asks again when all have their answers."""
+    openers = [Connection(server.port) for _ in range(at_once)]
+    message, took = initialize(), []
+    for _ in range(count // at_once):
+        started = time.perf_counter()
         for opener in openers:
             opener.send(message)
         for opener in openers:
             opener.read()
+        took.append(time.perf_counter() - started)
+    for opener in openers:
+        opener.close()
+    opened = len(took) * at_once
+    return SessionsOpened(opened, opened / sum(took), statistics.median(took))
 
 
 def _open_stream(port: int) -> Connection:

@@ -9,9 +9,9 @@ closed ──┘      ▲               └─ Redis away: drops stay owed, the 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -54,7 +54,6 @@ class _Write:
 
     record: Record
     compare: bool
-    done: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,9 @@ class RedisDirectory:
         self._writes: dict[str, _Write] = {}
         self._drops: OrderedDict[str, _Drop] = OrderedDict()
         self._wake = trio.Event()
+        self._group: trio.Event | None = None
+        self._groups: deque[tuple[float, trio.Event]] = deque()
+        self._grouped = trio.Event()
         self._writing = False
         self._round_over = trio.Event()
         metrics.count_owed_with(lambda: len(self._drops))
@@ -105,10 +107,8 @@ class RedisDirectory:
     async def opened(self, session: Snapshot) -> None:
         """Waits for the record, `OPENING_SECONDS` at most, and not at all while Redis is away."""
         self.memory.forget(session.id)
-        write = self._write(session, compare=False)
-        if write is not None:
-            with trio.move_on_after(OPENING_SECONDS):
-                await write.done.wait()
+        if self._write(session, compare=False):
+            await self._in_group()
 
     def changed(self, session: Snapshot) -> None:
         """Only a restore would want to know."""
@@ -202,15 +202,13 @@ class RedisDirectory:
 
     async def write(self) -> None:
         """The writer, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            while self._writes or self._drops:
-                self._writing = True
-                await self._write_some()
-                self._writing = False
-                self._round_over.set()
-                self._round_over = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._let_go)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._writes or self._drops:
+                    await self._write_round()
 
     async def flushed(self) -> None:
         """Wait until nothing is owed."""
@@ -219,14 +217,35 @@ class RedisDirectory:
 
     # The rest is its own business.
 
-    def _write(self, session: Snapshot, *, compare: bool, released: bool = False) -> _Write | None:
+    async def _in_group(self) -> None:
+        """Wait with all whose records will go by the same pipeline. One clock for all: a timer each would cost more."""
+        if self._group is None:
+            self._group = trio.Event()
+            self._groups.append((trio.current_time() + OPENING_SECONDS, self._group))
+            self._grouped.set()
+        await self._group.wait()
+
+    async def _let_go(self) -> None:
+        """The clock: whoever waited long enough goes on without their record."""
+        while True:
+            await self._grouped.wait()
+            self._grouped = trio.Event()
+            while self._groups:
+                deadline, group = self._groups[0]
+                if not group.is_set():
+                    await trio.sleep_until(deadline)
+                    group.set()
+                self._groups.popleft()
+
+    def _write(self, session: Snapshot, *, compare: bool, released: bool = False) -> bool:
+        """Whether the record is on its way; while Redis is away all are checked when it is back instead."""
         if self.down:
             self.behind = True
-            return None
+            return False
         record = Record.of(session, self._me, restorable=self._restorable, released=released)
-        write = self._writes[session.id] = _Write(record, compare)
+        self._writes[session.id] = _Write(record, compare)
         self._wake.set()
-        return write
+        return True
 
     def _owe(self, session_id: str, drop: _Drop) -> None:
         self._drops[session_id] = drop
@@ -235,9 +254,23 @@ class RedisDirectory:
             self._metrics.owed_forgotten()
         self._wake.set()
 
+    async def _write_round(self) -> None:
+        group, self._group = self._group, None
+        self._writing = True
+        try:
+            await self._write_some()
+        finally:
+            self._writing = False
+            if group is not None:
+                group.set()
+        self._round_over.set()
+        self._round_over = trio.Event()
+        if self.down:
+            await trio.sleep(RETRY_SECONDS)
+
     async def _write_some(self) -> None:
-        writes = {key: self._writes.pop(key) for key in list(self._writes)[:_BATCH]}
-        drops = {key: self._drops[key] for key in list(self._drops)[: _BATCH - len(writes)]}
+        writes, self._writes = self._writes, {}
+        drops = {key: self._drops[key] for key in list(self._drops)[:_BATCH]}
         commands = [self._command(key, write) for key, write in writes.items()]
         commands += [scripts.drop(self._keys, key, drop.boot, drop.epoch) for key, drop in drops.items()]
         try:
@@ -245,10 +278,8 @@ class RedisDirectory:
             await self._settle_drops(drops, replies[len(writes) :])
         except RedisDown:
             self.behind = self.behind or bool(writes)
-            await trio.sleep(RETRY_SECONDS)
             return
         for (key, write), reply in zip(writes.items(), replies, strict=False):
-            write.done.set()
             if isinstance(reply, CommandRefused):
                 self.behind = True
             elif isinstance(reply, bytes) and write.compare:

@@ -62,7 +62,7 @@ class Hub:
         self._nursery: trio.Nursery | None = None
 
     def __len__(self) -> int:
-        return len(self._sessions) + sum(each not in self._sessions for each in self._opening)
+        return len(self._sessions) + len(self._opening)
 
     @property
     def sessions(self) -> list[Session]:
@@ -184,6 +184,7 @@ class Hub:
 
     def _admit(self, session: Session, news: str) -> None:
         self._sessions[session.id] = session
+        self._opening.discard(session.id)
         session.on_change = lambda: self.directory.changed(session.snapshot())
         self._service.metrics.session_opened(session.protocol_version)
         name = str(session.client_info.get("name", ""))[:64]

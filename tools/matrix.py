@@ -20,7 +20,7 @@ from tests.rig.traefik import MissingTraefik, Routed, Traefik, binary
 from tests.rig.waiting import until
 from tools.report import table, today, write
 
-__all__ = ["CLIENTS", "CONNECTIONS", "Cell", "Client", "Matrix", "Relays", "measure"]
+__all__ = ["CLIENTS", "CONNECTIONS", "Cell", "Client", "Matrix", "Relays", "document", "measure", "read"]
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "rig" / "connections"
 CONNECTIONS = 30
@@ -114,12 +114,12 @@ async def _cell(client: Client, routing: str, balancer: Traefik, connections: in
             check=False,
             env=client_environment(),
         )
-        return _read(client, routing, connections, done)
+        return read(client, routing, connections, done)
     ending = f"the client did not end within {CLIENT_SECONDS} s"
     return Cell(client, routing, 0, connections, [ending], ending, ending)
 
 
-def _read(client: Client, routing: str, connections: int, done: subprocess.CompletedProcess[bytes]) -> Cell:
+def read(client: Client, routing: str, connections: int, done: subprocess.CompletedProcess[bytes]) -> Cell:
     """What a client said; one that crashed says how it ended."""
     lines = done.stdout.decode().strip().splitlines()
     try:
@@ -149,7 +149,8 @@ def _relays(parts: Cluster, routing: str, balancer: Traefik) -> Relays:
     return Relays(routing, len(named), due, [request for request in named if request.relay])
 
 
-def _document(matrix: Matrix) -> str:
+def document(matrix: Matrix) -> str:
+    """`docs/matrix.md`."""
     return (
         "# Routing matrix\n\n"
         f"`make matrix` on {today()}: three nodes on loopback, a real Traefik and a real Redis, TLS. Each client opens {CONNECTIONS}\n"
@@ -211,7 +212,7 @@ def main() -> int:
         if not cell.complete:
             print(f"{cell.client.id}, {cell.routing}: {cell.faults[:3]} {cell.notification} {cell.elicitation}")
     if given.write:
-        write(given.write, _document(matrix))
+        write(given.write, document(matrix))
     return int(not all(cell.complete for cell in matrix.cells))
 
 

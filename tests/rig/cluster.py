@@ -31,6 +31,7 @@ class Cluster:
     redis: RedisServer
     secret: str
     nodes: list[Node] = field(default_factory=list)
+    twins: list[Node] = field(default_factory=list)
     balancers: list[Traefik] = field(default_factory=list)
     """One for each variant of routing that was asked for."""
 
@@ -65,6 +66,12 @@ class Cluster:
     def others(self, name: str) -> list[Node]:
         """All but that one."""
         return [node for node in self.nodes if node.name != name]
+
+    def twin(self, name: str) -> Node:
+        """A second process under the same node id, on ports of its own; not started yet."""
+        first = self.node(name)
+        self.twins.append(Node(name, first.nursery, first.target, first.flags, first.environment))
+        return self.twins[-1]
 
     async def metric(self, name: str, **labels: str) -> float:
         """A metric's sum over the nodes that run, and over its labels but those given."""
@@ -131,6 +138,6 @@ async def _running(
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + STOP_SECONDS):
                 async with trio.open_nursery() as stopping:
-                    for node in found.nodes:
+                    for node in [*found.nodes, *found.twins]:
                         stopping.start_soon(node.stop)
             nursery.cancel_scope.cancel("the nodes are gone")

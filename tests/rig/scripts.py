@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from tools.clients import PYTHON_1_30
@@ -21,8 +23,15 @@ def command(script: Path) -> list[str]:
     beside = PACKAGES / script.parent.name
     beside.mkdir(exist_ok=True)
     for each in script.parent.glob("*.mjs"):
-        shutil.copy(each, beside / each.name)
+        _copy(each, beside)
     return [str(node()), str(beside / script.name)]
+
+
+def _copy(file: Path, folder: Path) -> None:
+    """At once: a client that another test starts now must not read half of it."""
+    with tempfile.TemporaryDirectory(dir=folder) as draft:
+        shutil.copy(file, draft)
+        os.replace(Path(draft) / file.name, folder / file.name)
 
 
 def client_environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.cluster.peers import (
     BOOT,
@@ -337,6 +338,20 @@ async def test_a_slow_answer_is_waited_for_as_long_as_the_owner_shows_itself_ali
     assert owner.connections == 4
 
 
+async def test_an_answer_that_comes_while_the_owner_is_asked_counts_for_more_than_its_silence_there() -> None:
+    asked: list[trio.SocketStream] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        if (await read_request(stream)).startswith(b"GET /livez"):
+            return await asked[0].send_all(ok(b"late"))
+        asked.append(stream)
+        await trio.sleep_forever()
+
+    async with raw_peer(handle) as url, relaying_to(url, head_timeout=0.02) as (front, own):
+        assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"late"
+    assert front.outcomes == [Relayed(200)]
+
+
 @pytest.mark.parametrize(
     "probed",
     [
@@ -492,7 +507,11 @@ async def test_a_stream_that_is_silent_too_long_ends_unless_its_owner_lives() ->
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n")
         await trio.sleep_forever()
 
-    async with raw_peer(handle) as url, relaying_to(url, silence=0.02) as (front, own), client_of(own) as client:
+    async with (
+        raw_peer(handle) as url,
+        relaying_to(url, silence=0.02, head_timeout=PATIENCE * 3) as (front, own),
+        client_of(own) as client,
+    ):
         await client.say(request("GET", "/", b"", CLOSING))
         await client.until(b": hello\n\n")
         for _ in range(2):
@@ -568,14 +587,19 @@ async def test_one_that_ends_after_it_took_the_request_is_broken_off_and_nothing
     assert len(got) == 2
 
 
-async def test_a_connection_whose_end_was_announced_is_not_kept() -> None:
+@pytest.mark.parametrize(
+    "said",
+    [ok(b"answer", "Connection: close"), ok(b"answer") + b"HTTP/1.1 408 Request Timeout\r\n\r\n"],
+    ids=["end announced", "something follows"],
+)
+async def test_a_connection_that_cannot_serve_another_request_is_not_kept(said: bytes) -> None:
     connections = 0
 
     async def handle(stream: trio.SocketStream) -> None:
         nonlocal connections
         connections += 1
         while await read_request(stream):
-            await stream.send_all(ok(b"answer", "Connection: close"))
+            await stream.send_all(said)
 
     async with raw_peer(handle) as url, relaying_to(url) as (front, own):
         for _ in range(2):
@@ -773,6 +797,10 @@ class ForeignServer:
         if self.stalled and message["type"] == "http.response.body":
             await trio.sleep_forever()
         self.sent.append(message)
+        if not message.get("more_body", True):
+            # The end of a response is told like the client's leaving.
+            self.leave.set()
+            await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_on_another_server_a_response_passes_as_well() -> None:

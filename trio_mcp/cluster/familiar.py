@@ -61,7 +61,7 @@ class FamiliarHeads:
             return
         form = data[: end.start()]
         # A second date or length, what else changes how long a body is, and what peers tell each other, is for h11 to read each time.
-        if not form.startswith(b"HTTP/1.1 ") or _FRAMING.search(form):
+        if _FRAMING.search(form):
             return
         if len(self._forms) >= MOST_FORMS:
             self._forms.clear()

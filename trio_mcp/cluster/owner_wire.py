@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -29,7 +30,7 @@ class Patience:
 class OwnerWire:
     """Sends and receives on `connection`, as long as the owner shows itself alive; `alive` asks it on another one."""
 
-    __slots__ = ("_alive", "_connection", "_patience", "sent_all", "silence")
+    __slots__ = ("_alive", "_connection", "_patience", "silence")
 
     def __init__(self, connection: Connection, patience: Patience, alive: Callable[[], Awaitable[bool]]) -> None:
         self._connection = connection
@@ -37,20 +38,17 @@ class OwnerWire:
         self._alive = alive
         self.silence = patience.head
         """How long to listen before asking."""
-        self.sent_all = True
-        """The owner did not hang up before it had the request."""
 
     async def send(self, data: memoryview) -> None:
-        """Hand over everything; raises OwnerLost. Returns early when the owner hung up: its answer may be here already."""
-        try:
+        """Hand over everything; raises OwnerLost."""
+        # An owner that hung up may have answered before, and what it said is here: 413, say.
+        with suppress(OSError):
             while data:
                 with trio.move_on_after(self._patience.write) as deadline:
                     await self._watched(self._connection.writable)
                 if deadline.cancelled_caught:
                     raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write:g} s")
                 data = data[self._connection.send_now(data) :]
-        except OSError:
-            self.sent_all = False
 
     async def receive(self) -> bytes:
         """Wait for bytes, empty at the owner's end; raises OwnerLost when it is silent too long and does not live."""

@@ -78,7 +78,7 @@ class Passage:
                 return await self._read(data)
         except OwnerLost as lost:
             return lost.outcome
-        self.usable = self._wire.sent_all
+        self.usable = True
         # Answers that leave in a row, when all who were ready have had their turn, cost the kernel a third less.
         await trio.lowlevel.checkpoint()
         await self._begin(whole.status, whole.fields)
@@ -137,7 +137,7 @@ class Passage:
         return body
 
     def _settle(self, reply: Reply) -> None:
-        self.usable = self._wire.sent_all and reply.leaves_connection_usable
+        self.usable = reply.leaves_connection_usable
 
     async def _begin(self, status: int, fields: Fields) -> None:
         head = {"type": "http.response.start", "status": status, "headers": [*fields, self._relayed_by]}

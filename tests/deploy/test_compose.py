@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.deploy.shipped import DEPLOY, ROOT, parsed, routing
+from tests.rig.routing import shipped
 from trio_mcp.serving.explain import strangers
 from trio_mcp.serving.settings import Settings, load
 
@@ -139,6 +140,14 @@ def test_what_is_mounted_is_there_and_the_dev_variant_takes_its_place() -> None:
     folder = parsed("traefik/traefik.yaml")["providers"]["file"]["directory"]
     assert folder in mounts.values()
     assert "/etc/traefik/traefik.yaml" in mounts.values(), "where Traefik looks for it"
+
+
+def test_the_tests_behind_traefik_load_this_dynamic_file_with_other_urls_and_nothing_else_changed() -> None:
+    ours = (DEPLOY / "traefik/dynamic/mcp.yaml").read_text()
+    assert shipped({node: f"http://{node}:8000" for node in NODES}) == ours
+    theirs = shipped({node: f"http://127.0.0.1:{port}" for port, node in enumerate(NODES, 9001)})
+    changed = [lines for lines in zip(ours.splitlines(), theirs.splitlines(), strict=True) if lines[0] != lines[1]]
+    assert [our.strip() for our, _ in changed] == [f'- url: "http://{node}:8000"' for node in NODES]
 
 
 def test_the_image_is_traefik_as_the_tests_run_it() -> None:

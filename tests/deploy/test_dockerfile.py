@@ -117,6 +117,11 @@ class TestBuilt:
         python = image.here("/opt/trio-mcp/bin/python")
         subprocess.run([python, "-c", script], env=environ, cwd=image.cwd, check=True)
 
+    def test_what_is_installed_exports_what_lies_here(self, image: Image) -> None:
+        command = [image.here("/opt/trio-mcp/bin/trio-mcp"), "export", "compose"]
+        exported = subprocess.run(command, env=image.environ(), cwd=image.cwd, capture_output=True, check=True)
+        assert exported.stdout == (DEPLOY / "compose.yaml").read_bytes()
+
     def test_it_holds_the_package_and_neither_sources_nor_tests(self, image: Image) -> None:
         assert sorted(path.name for path in image.root.iterdir()) == ["app", "opt", "usr"]
         assert [path.name for path in (image.root / "app").iterdir()] == ["server.py"]

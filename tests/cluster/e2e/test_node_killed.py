@@ -1,0 +1,95 @@
+"""A node is killed under load: what its clients see, with restore and without."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import trio
+
+from tests.rig.cluster import cluster
+from tests.rig.load import Call, Load, load
+from tests.rig.riding import riding
+from tests.rig.waiting import until
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+HEALTH_INTERVAL = 1.0
+"""As our dynamic configuration has it."""
+NODE_GONE_WITHIN = 2.0
+SLACK = 3
+"""Bounds in seconds are asserted at three times what is promised: the machine may be busy."""
+CLIENTS = 50
+
+
+def _victims(crowd: Load) -> list[int]:
+    """The clients whose sessions the first node opened."""
+    return [number for number, client in enumerate(crowd.clients) if client.node == "node1"]
+
+
+async def _answered_again(crowd: Load, victims: list[int], since: float) -> None:
+    async def asked() -> bool:
+        return {call.client for call in crowd.since(since) if not call.error} >= set(victims)
+
+    await until(asked, f"each client of the dead node is answered; {crowd.summary()}", patience=30)
+
+
+def _after_death_by_balancer(call: Call, died: float) -> bool:
+    """The balancer has not looked yet: the dead node is where the cookie leads."""
+    return call.cookies and call.status == 502 and call.started - died <= HEALTH_INTERVAL * SLACK
+
+
+async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_runs_twice() -> None:
+    async with cluster(restore=True) as standing:
+        async with riding(standing.url) as riders, load(standing.url, clients=CLIENTS, pause=0.4) as crowd:
+            await crowd.settled()
+            victims = _victims(crowd)
+            assert len(victims) >= 10
+            killed, killed_at = trio.current_time(), time.time()
+            await standing.node("node1").kill()
+            died = trio.current_time()
+            await _answered_again(crowd, victims, died + HEALTH_INTERVAL * SLACK)
+            await crowd.settled()
+        unexplained = [
+            call
+            for call in crowd.failed
+            if not (call.started <= died and call.ended >= killed) and not _after_death_by_balancer(call, died)
+        ]
+        assert unexplained == [], crowd.summary()
+        assert crowd.reopened == []
+        later = [call for call in crowd.since(died + HEALTH_INTERVAL * SLACK) if call.client in victims]
+        assert {call.node for call in later if not call.error} == {"node2", "node3"}
+        ran = standing.runs()
+        assert {name for name, count in ran.items() if count > 1} == set()
+        assert {call.name for call in crowd.calls if not call.error} <= ran.keys()
+        restored = await standing.metric("trio_mcp_restores_total", outcome="restored")
+        assert restored >= len(victims)
+    for rider in riders:
+        assert rider.connects == 1, rider
+        assert rider.calls > 10, rider
+        assert all(0 <= failure.at - killed_at <= HEALTH_INTERVAL * SLACK for failure in rider.failures), rider
+
+
+async def test_without_restore_the_next_call_is_the_404_of_a_live_node_and_a_client_that_opens_anew_works() -> None:
+    async with cluster(restore=False) as standing:
+        async with load(standing.url, clients=CLIENTS, pause=0.4) as crowd:
+            await crowd.settled()
+            victims = _victims(crowd)
+            assert len(victims) >= 10
+            killed = trio.current_time()
+            await standing.node("node1").kill()
+            died = trio.current_time()
+            await _answered_again(crowd, victims, died + HEALTH_INTERVAL * SLACK)
+            await crowd.settled()
+        lost = [call for call in crowd.failed if call.reason == "node_gone"]
+        assert sorted(call.client for call in lost) == victims
+        assert {call.status for call in lost} == {404}
+        assert all(call.ended - died <= NODE_GONE_WITHIN * SLACK for call in lost)
+        others = [call for call in crowd.failed if call not in lost]
+        unexplained = [
+            call
+            for call in others
+            if not (call.started <= died and call.ended >= killed) and not _after_death_by_balancer(call, died)
+        ]
+        assert unexplained == [], crowd.summary()
+        assert sorted(opening.client for opening in crowd.reopened if not opening.error) == victims

@@ -59,7 +59,7 @@ async def raw_peer(handle: Callable[[trio.SocketStream], Awaitable[None]]) -> As
 
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, closing, listeners)
+        await nursery.start(trio.serve_listeners, closing, listeners)
         yield url_of(listeners[0])
         nursery.cancel_scope.cancel("the test is over")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -88,7 +90,9 @@ class Client:
         self._keeps_cookies = cookies
         self._fresh = fresh
         self._wire: Wire | None = None
-        self._ids = 0
+        self._ids = count(1)
+        self._name = secrets.token_hex(4)
+        """In its request ids: several clients may speak for one session at the same time."""
 
     @property
     def node(self) -> str:
@@ -229,8 +233,7 @@ class Client:
             self.jar |= dict(cookie.split(";", 1)[0].split("=", 1) for cookie in head.cookies)
 
     def _message(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        self._ids += 1
-        return {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
+        return {"jsonrpc": "2.0", "id": f"{self._name}-{next(self._ids)}", "method": method, "params": params}
 
 
 NewClient: TypeAlias = Callable[..., Client]

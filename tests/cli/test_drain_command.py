@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from tests.rig.client import Client
 from tests.rig.ports import free_ports
 from tests.serving.process import ServedProcess, served
 from trio_mcp.cli import execute
+from trio_mcp.cli.admin import Admin, AdminState
+from trio_mcp.cli.drain import follow
+from trio_mcp.cli.wire import WireError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -58,6 +62,31 @@ async def test_a_unix_socket_named_by_the_environment_is_asked(
         with trio.fail_after(10):
             assert await process.process.wait() == 0
     assert capsys.readouterr().out == f"{admin} drains\n"
+
+
+class Scripted(Admin):
+    """Says what it was told to say, None for a connection that breaks."""
+
+    def __init__(self, *states: AdminState | None) -> None:
+        super().__init__("127.0.0.1:1")
+        self.states = list(states)
+
+    async def state(self) -> AdminState:
+        await trio.lowlevel.checkpoint()
+        said = self.states.pop(0)
+        if said is None:
+            raise WireError("it broke off")
+        return said
+
+
+async def test_the_process_that_follows_a_drained_one_is_not_taken_for_it(
+    capsys: Printed, autojump_clock: MockClock
+) -> None:
+    before, after = AdminState("b1", "draining", 3), AdminState("b2", "ready", 0)
+    admin = Scripted(before, None, before, AdminState("b1", "draining", 1), after, after)
+    await follow(admin, before)
+    assert admin.states == [after]
+    assert capsys.readouterr().out.splitlines() == ["draining, 3 sessions", "draining, 1 session"]
 
 
 async def test_a_listener_that_is_not_the_admins_is_not_taken_for_it(capsys: Printed) -> None:

@@ -96,9 +96,9 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
 
 
 async def test_only_the_prefix_asked_for_is_shown_however_it_is_spelt(redis: RedisServer, capsys: Printed) -> None:
-    await put(redis, "node1.aaaaaaaa", record(), prefix="m*p")
+    await put(redis, "node1.aaaaaaaa", record(), prefix="m[c]p")
     await put(redis, "node1.bbbbbbbb", record(), prefix="mcp")
-    assert [each["session"] for each in (await shown(capsys, "--redis-prefix", "m*p"))["sessions"]] == ["aaaaaaaa"]
+    assert [each["session"] for each in (await shown(capsys, "--redis-prefix", "m[c]p"))["sessions"]] == ["aaaaaaaa"]
 
 
 async def test_no_more_sessions_are_shown_than_asked_for_and_the_rest_is_told(

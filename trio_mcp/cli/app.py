@@ -24,6 +24,7 @@ for name, where in {
     "inspect": "trio_mcp.cli.look:inspect",
     "list": "trio_mcp.cli.look:list_",
     "call": "trio_mcp.cli.look:call",
+    "check": "trio_mcp.cli.check.command:check",
     "sessions": "trio_mcp.cli.sessions:sessions",
     "drain": "trio_mcp.cli.drain:drain",
     "export": "trio_mcp.cli.export.command:export",

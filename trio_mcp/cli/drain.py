@@ -12,7 +12,7 @@ from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.wire import WireError
 from trio_mcp.serving.settings import load_one
 
-__all__ = ["drain"]
+__all__ = ["drain", "follow"]
 
 LOOK_SECONDS = 0.2
 MISSED_LOOKS = 2
@@ -48,12 +48,12 @@ async def _drain(admin: Admin, wait: bool) -> int:
         print(f"{admin.name} drains")
         return 0
     started = trio.current_time()
-    await _follow(admin, before)
+    await follow(admin, before)
     print(f"{admin.name} is gone, after {trio.current_time() - started:.0f} s")
     return 0
 
 
-async def _follow(admin: Admin, before: AdminState) -> None:
+async def follow(admin: Admin, before: AdminState) -> None:
     """Tell each change, until nobody answers there or another process does."""
     told: AdminState | None = None
     missed = 0

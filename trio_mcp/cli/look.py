@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from trio_mcp.cli.arguments import UsageError, parse_arguments
 from trio_mcp.cli.client import SILENCE_SECONDS, Client, connect
+from trio_mcp.cli.options import Extra, Insecure, Json, parse_headers
 from trio_mcp.cli.show import print_catalog, print_json, print_notification, print_result, print_server
 from trio_mcp.cli.wire import HttpWire, Wire
 from trio_mcp.observability.logs import configure
@@ -28,14 +29,9 @@ _CATALOG = {
 }
 """What a server can list: the key of its page, the capability that announces it, the method."""
 
-Json = Annotated[bool, Parameter("--json", negative=(), show_default=False, help="One JSON document on stdout.")]
 LegacyOnly = Annotated[
     bool,
     Parameter("--legacy", negative=(), show_default=False, help="Open a session (2025-11-25), do not try 2026-07-28."),
-]
-Extra = Annotated[
-    tuple[str, ...],
-    Parameter("--header", alias="-H", negative=(), show_default=False, help="`Name: value` sent with each request."),
 ]
 Silence = Annotated[float, Parameter("--timeout", help="Give up after this many seconds without a byte.")]
 
@@ -47,6 +43,7 @@ def inspect(
     as_json: Json = False,
     legacy: LegacyOnly = False,
     headers: Extra = (),
+    insecure: Insecure = False,
     timeout: Silence = SILENCE_SECONDS,
 ) -> int:
     """Show who a server is and everything it offers, with the parameters of its tools.
@@ -67,7 +64,7 @@ def inspect(
             print_catalog(catalog, parameters=True)
         return 0
 
-    return _with_client(look, target, legacy, headers, timeout)
+    return _with_client(look, target, legacy, headers, timeout, insecure=insecure)
 
 
 def list_(
@@ -77,6 +74,7 @@ def list_(
     as_json: Json = False,
     legacy: LegacyOnly = False,
     headers: Extra = (),
+    insecure: Insecure = False,
     timeout: Silence = SILENCE_SECONDS,
 ) -> int:
     """List a server's tools, resources and prompts.
@@ -95,7 +93,7 @@ def list_(
             print_catalog(catalog)
         return 0
 
-    return _with_client(look, target, legacy, headers, timeout)
+    return _with_client(look, target, legacy, headers, timeout, insecure=insecure)
 
 
 def call(
@@ -106,6 +104,7 @@ def call(
     as_json: Json = False,
     legacy: LegacyOnly = False,
     headers: Extra = (),
+    insecure: Insecure = False,
     timeout: Silence = SILENCE_SECONDS,
 ) -> int:
     """Call a tool; progress and log messages go to stderr, the result to stdout.
@@ -130,7 +129,7 @@ def call(
             print_result(result)
         return 1 if result.get("isError") else 0
 
-    return _with_client(use, target, legacy, headers, timeout)
+    return _with_client(use, target, legacy, headers, timeout, insecure=insecure)
 
 
 async def _catalog(client: Client) -> dict[str, list[dict[str, Any]]]:
@@ -149,10 +148,16 @@ async def _find(client: Client, name: str) -> dict[str, Any]:
 
 
 def _with_client(
-    use: Callable[[Client], Awaitable[T]], target: str, legacy: bool, headers: tuple[str, ...], timeout: float
+    use: Callable[[Client], Awaitable[T]],
+    target: str,
+    legacy: bool,
+    headers: tuple[str, ...],
+    timeout: float,
+    *,
+    insecure: bool,
 ) -> T:
     async def main() -> T:
-        async with _wire(target, headers) as wire:
+        async with _wire(target, headers, insecure) as wire:
             async with connect(wire, legacy=legacy, notify=print_notification, silence=timeout) as client:
                 return await use(client)
 
@@ -160,10 +165,10 @@ def _with_client(
 
 
 @asynccontextmanager
-async def _wire(target: str, headers: tuple[str, ...]) -> AsyncIterator[Wire]:
-    sent = [_header(each) for each in headers]
+async def _wire(target: str, headers: tuple[str, ...], insecure: bool) -> AsyncIterator[Wire]:
+    sent = parse_headers(headers)
     if "://" in target:
-        yield HttpWire(target, sent)
+        yield HttpWire(target, sent, insecure=insecure)
         return
     # Late: a URL needs neither a server nor its settings.
     from trio_mcp.cli.in_memory import running
@@ -172,10 +177,3 @@ async def _wire(target: str, headers: tuple[str, ...]) -> AsyncIterator[Wire]:
     configure(logging.WARNING, "text")
     async with running(load_target(target).http_app(path="/mcp"), "/mcp", sent) as wire:
         yield wire
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise UsageError(f"expected a header such as 'Authorization: Bearer …', got {text!r}")
-    return name.strip(), value.strip()

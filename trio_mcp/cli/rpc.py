@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from trio_mcp.cli.event_stream import EventReader
 from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, Wire, WireError
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
 
-__all__ = ["AuthorizationRequired", "Channel", "HttpRefused", "Notify", "Refused"]
+__all__ = ["Answer", "AuthorizationRequired", "Channel", "HttpRefused", "Notify", "Refused"]
 
 _T = TypeVar("_T")
 
@@ -84,32 +84,32 @@ class Channel:
         return result
 
     @asynccontextmanager
-    async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[_Answer]:
+    async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Answer]:
         """A bare HTTP request, its head answered."""
         async with self._wire.exchange(method, headers, body) as exchange:
-            yield _Answer(await self._patiently(exchange.head), exchange)
+            yield Answer(await self._patiently(exchange.head), exchange)
 
     async def tell(self, message: dict[str, Any]) -> None:
         """Send a notification or an answer, which nobody answers."""
         headers = [*_POST_HEADERS, *self.dialect.headers("", {}, {})]
         async with self.exchange("POST", headers, _encode(message)) as answer:
             if answer.head.status >= 400:
-                raise await self._refusal(answer)
+                raise await self.refusal(answer)
 
-    async def _reply(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
+    async def _reply(self, answer: Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
         """The response to a request, or None when a stream ended without it."""
         kind = answer.head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream" and answer.head.status == 200:
             return await self._streamed(answer, request_id, reader)
         if kind != "application/json" or answer.head.status == 401:
-            raise await self._refusal(answer)
+            raise await self.refusal(answer)
         body = await self._body(answer)
         message = _decode(body)
         if _is_response(message):
             return dict(message)
         raise _refused(answer.head, body)
 
-    async def _streamed(self, answer: _Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
+    async def _streamed(self, answer: Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
         try:
             while data := await self._patiently(answer.exchange.receive):
                 for event in reader.feed(data):
@@ -150,11 +150,11 @@ class Channel:
                 return reply
         raise WireError("the stream ended without an answer")
 
-    async def _refusal(self, answer: _Answer) -> McpError:
+    async def refusal(self, answer: Answer) -> McpError:
         """What a response that carries no answer says."""
         return _refused(answer.head, await self._body(answer))
 
-    async def _body(self, answer: _Answer) -> bytes:
+    async def _body(self, answer: Answer) -> bytes:
         body = b""
         while data := await self._patiently(answer.exchange.receive):
             body += data
@@ -169,7 +169,9 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """A response whose head has come."""
+
     head: Head
     exchange: Exchange
 
@@ -188,6 +190,10 @@ def _refused(head: Head, body: bytes) -> McpError:
     challenge = head.headers.get("www-authenticate")
     if head.status == 401 or (head.status == 403 and challenge):
         return AuthorizationRequired(f"the server answered {head.status}: {challenge or text or 'unauthorized'}")
+    with suppress(ValueError):
+        message = json.loads(body)
+        if _is_response(message) and "error" in message:
+            return Refused(head.status, message["error"])
     return HttpRefused(head.status, f"it is at {head.headers['location']}" if "location" in head.headers else text)
 
 

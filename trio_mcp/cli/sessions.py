@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from trio_mcp.cli.arguments import UsageError
+from trio_mcp.cli.options import Json
 from trio_mcp.cli.show import print_json, print_rows
 from trio_mcp.cli.whereabouts import Whereabouts, labels
 from trio_mcp.cluster.ending import PATIENCE, Outcome, end_session
@@ -39,9 +40,7 @@ def show(
     redis_url: RedisUrl = None,
     redis_prefix: RedisPrefix = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=100_000))] = LIMIT,
-    as_json: Annotated[
-        bool, Parameter("--json", negative=(), show_default=False, help="One JSON document on stdout.")
-    ] = False,
+    as_json: Json = False,
 ) -> int:
     """Show which node has which session, from Redis.
 

@@ -1,0 +1,66 @@
+"""Why a request does not reach its session, and what to do about it: by status, and by the reason a node gives."""
+
+from __future__ import annotations
+
+from trio_mcp.cli.check.evidence import Asked
+
+__all__ = ["explained"]
+
+Explanation = tuple[str, str]
+"""What it means, and the next step."""
+
+_BY_REASON: dict[str, Explanation] = {
+    "unknown": (
+        "a node that does not have the session was asked, and did not find the one that has it",
+        "Give all nodes the same --redis-url, --redis-prefix and TRIO_MCP_SECRET, or, without Redis, let the balancer "
+        "route by Mcp-Session-Id. `trio-mcp sessions` shows who is in the same cluster",
+    ),
+    "node_gone": (
+        "the session's node ended while the check ran",
+        "Did a node restart? Then check again. With --restore another node takes its sessions up",
+    ),
+    "directory_unavailable": (
+        "Redis does not answer the nodes",
+        "Look for `redis is away` in their logs. With --peer-url nodes find each other without it",
+    ),
+    "unreachable": (
+        "one node cannot reach another",
+        "`trio-mcp sessions` shows each node's URL: can the others connect to it? See --advertise-url, and network policies",
+    ),
+    "moving": ("the session moved between nodes", "Check again; see `claim lost` in the nodes' logs if it stays so"),
+    "deleted": ("somebody else ended the session", "Check again"),
+    "expired": ("the session was ended as unused within the check", "Raise --session-idle-timeout"),
+    "crashed": ("a task of the session failed", "See `session crashed` in its node's log"),
+}
+
+_BY_STATUS: dict[int, Explanation] = {
+    0: ("no answer came, or it broke off", "Is a node down, or does a proxy end requests early?"),
+    400: (
+        "what reached the node was not what was sent",
+        "Proxies must keep Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method and Mcp-Name",
+    ),
+    403: ("it was refused", "See --allowed-origins, and what stands before the nodes"),
+    404: (
+        "no node said so: the balancer did, and clients take it for the end of their session",
+        "Is its router for the endpoint enabled, and the path right? A route of last resort that answers 503 keeps "
+        "clients' sessions (`trio-mcp export traefik` has one)",
+    ),
+    421: ("the node does not serve this Host", "Name it in the nodes' --allowed-hosts"),
+    429: ("somebody limits how often requests may come", "Exempt the endpoint, or check with fewer --connections"),
+    502: (
+        "the balancer could not reach the node it had chosen",
+        "Is a node down? Its health check must look at /livez, every second or so",
+    ),
+    503: (
+        "there is no node for it",
+        "Is any node ready, and does the balancer's health check know? See /readyz of each, and --max-sessions",
+    ),
+    504: ("the node did not answer the balancer in time", "Raise the balancer's timeouts: a slow tool answers late"),
+}
+
+
+def explained(asked: Asked) -> Explanation:
+    """Of a request that missed."""
+    if asked.status in (404, 503) and asked.reason in _BY_REASON:
+        return _BY_REASON[asked.reason]
+    return _BY_STATUS.get(asked.status, ("the server stumbled", "See the nodes' logs"))

@@ -138,7 +138,7 @@ async def test_a_session_that_no_node_has_is_removed_for_good(redis: RedisServer
     assert "node1 is gone, and its record with it now" in capsys.readouterr().out
     assert await redis.ask("GET", "mcp:session:node1.-bcdefghij") is None
     stone = json.loads(await redis.ask("GET", "mcp:closed:node1.-bcdefghij"))
-    assert stone == {"reason": "deleted", "principal": "p"}
+    assert stone == {"reason": "deleted", "principal": "p", "boot": "b1", "epoch": 0}
 
 
 async def test_a_node_that_does_not_end_its_session_is_told_and_keeps_it(redis: RedisServer, capsys: Printed) -> None:

@@ -52,7 +52,7 @@ async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_p
         made.directory.closed(snapshot(), "expired")
         await flushed(made)
         assert await made.record() is None
-        assert await made.stone() == {"reason": "expired", "principal": ANN.digest}
+        assert await made.stone() == {"reason": "expired", "principal": ANN.digest, "boot": "b1", "epoch": 0}
         assert TOMBSTONE_SECONDS - 5 < await made.redis.ask("TTL", KEYS.closed("node1.abc")) <= TOMBSTONE_SECONDS
 
 
@@ -78,7 +78,9 @@ async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_an
         mine.directory.closed(snapshot(), "expired")
         await flushed(mine)
         assert (await mine.record())["boot"] == "b2"
-        assert await mine.stone() is None
+        assert await other.directory.why_gone("node1.abc", ANN) == "elsewhere"
+        await other.directory.check([snapshot(epoch=1)])
+        assert other.lost == [], "the tombstone is for the life before"
 
 
 async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path
         assert b"trio_mcp_owed_writes 1.0" in made.metrics.render()[0]
         await made.redis.start()
         await flushed(made)
-        assert await made.stone() == {"reason": "deleted", "principal": ANN.digest}
+        assert await made.stone() == {"reason": "deleted", "principal": ANN.digest, "boot": "b1", "epoch": 0}
         assert b"trio_mcp_owed_writes 0.0" in made.metrics.render()[0]
 
 
@@ -123,9 +125,10 @@ async def test_a_check_writes_what_an_emptied_redis_has_lost_and_gives_up_what_i
 ) -> None:
     async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
         await other.directory.opened(snapshot("node1.taken", epoch=1))
-        await other.directory.opened(snapshot("node1.ended", epoch=1))
-        other.directory.closed(snapshot("node1.ended", epoch=1), "deleted")
-        await flushed(other)
+        await mine.directory.opened(snapshot("node1.ended"))
+        record, _ = await other.directory.look_up("node1.ended")
+        assert record is not None
+        await other.directory.remove("node1.ended", record)
         await mine.directory.check([snapshot("node1.missing"), snapshot("node1.taken"), snapshot("node1.ended")])
         assert (await mine.record("node1.missing"))["boot"] == "b1"
         assert (await mine.record("node1.taken"))["boot"] == "b2"
@@ -206,7 +209,12 @@ async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_r
         assert (await made.record())["released"] is True
         assert await made.stone() is None
         assert await made.record("node2.abc") is None
-        assert await made.stone("node2.abc") == {"reason": "node_gone", "principal": ANN.digest}
+        assert await made.stone("node2.abc") == {
+            "reason": "node_gone",
+            "principal": ANN.digest,
+            "boot": "b2",
+            "epoch": 0,
+        }
 
 
 async def test_many_sessions_opened_at_once_share_their_round_trips(tmp_path: Path) -> None:

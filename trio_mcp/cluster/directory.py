@@ -56,15 +56,6 @@ class _Write:
     compare: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Drop:
-    """A record to delete if it is ours, and the tombstone to put in its place."""
-
-    boot: str
-    epoch: int
-    stone: Stone
-
-
 class RedisDirectory:
     """Implements the sessions' `Directory`. Redis being away costs no local session anything."""
 
@@ -93,12 +84,14 @@ class RedisDirectory:
         self.returned: Callable[[], None] = lambda: None
         """Called when Redis is back."""
         self._writes: dict[str, _Write] = {}
-        self._drops: OrderedDict[str, _Drop] = OrderedDict()
+        self._drops: OrderedDict[str, Stone] = OrderedDict()
         self._wake = trio.Event()
         self._group: trio.Event | None = None
         self._groups: deque[tuple[float, trio.Event]] = deque()
         self._grouped = trio.Event()
         self._writing = False
+        self._refused = False
+        """The last round left something that Redis would not delete."""
         self._round_over = trio.Event()
         metrics.count_owed_with(lambda: len(self._drops))
 
@@ -126,7 +119,7 @@ class RedisDirectory:
             return
         said = told(reason)
         self.memory.closed(session, said)
-        self._owe(session.id, _Drop(self._me.boot, session.epoch, Stone(said, session.owner)))
+        self._owe(session.id, Stone(said, session.owner, self._me.boot, session.epoch))
 
     async def why_gone(self, session_id: str, principal: Principal) -> str:
         """Asks Redis when nothing is remembered here; `unknown` when it cannot be asked."""
@@ -172,33 +165,37 @@ class RedisDirectory:
 
     async def remove(self, session_id: str, record: Record) -> None:
         """A client's DELETE of a session whose node cannot do it: whoever's it is. Raises RedisDown."""
-        stone = msgspec.json.encode(Stone("deleted", record.principal or ""))
-        await self.run([("DEL", self._keys.session(session_id)), scripts.tombstone(self._keys, session_id, stone)])
+        stone = msgspec.json.encode(Stone.of(record, "deleted"))
+        await self.run([scripts.tombstone(self._keys, session_id, stone), ("DEL", self._keys.session(session_id))])
 
     def bury(self, session_id: str, record: Record) -> None:
         """A session that ended with its node: leave a tombstone in its record's place."""
-        self._owe(session_id, _Drop(record.boot, record.epoch, Stone("node_gone", record.principal or "")))
+        self._owe(session_id, Stone.of(record, "node_gone"))
 
     async def release(self, session: Snapshot) -> bool:
-        """Let another node have the session; False when Redis was not told. Raises nothing."""
+        """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
         self._writes.pop(session.id, None)
         record = Record.of(session, self._me, restorable=True, released=True)
         try:
-            await self.run([self._own(session.id, record)])
+            (reply,) = await self.run([self._own(session.id, record)])
         except RedisDown:
+            # It may have heard of it all the same; then the record is to be made right again.
+            self.behind = True
             return False
-        return True
+        return not isinstance(reply, CommandRefused)
 
     async def check(self, sessions: Iterable[Snapshot]) -> None:
         """Compare every session of ours with its record: write what is missing, give up what is another's. Raises RedisDown."""
         self.behind = False
         every = list(sessions)
+        checked = False
         try:
             for start in range(0, len(every), _BATCH):
                 await self._check(every[start : start + _BATCH])
-        except RedisDown:
-            self.behind = True
-            raise
+            checked = True
+        finally:
+            # Also when it took too long and was cancelled.
+            self.behind = self.behind or not checked
 
     async def write(self) -> None:
         """The writer, until cancelled."""
@@ -208,6 +205,7 @@ class RedisDirectory:
                 await self._wake.wait()
                 self._wake = trio.Event()
                 while self._writes or self._drops:
+                    self._wake = trio.Event()
                     await self._write_round()
 
     async def flushed(self) -> None:
@@ -247,8 +245,8 @@ class RedisDirectory:
         self._wake.set()
         return True
 
-    def _owe(self, session_id: str, drop: _Drop) -> None:
-        self._drops[session_id] = drop
+    def _owe(self, session_id: str, stone: Stone) -> None:
+        self._drops[session_id] = stone
         if len(self._drops) > MAX_OWED:
             self._drops.popitem(last=False)
             self._metrics.owed_forgotten()
@@ -267,37 +265,42 @@ class RedisDirectory:
         self._round_over = trio.Event()
         if self.down:
             await trio.sleep(RETRY_SECONDS)
+        elif self._refused:
+            # What it refuses now it would refuse at once again; only what is new cannot wait.
+            with trio.move_on_after(RETRY_SECONDS):
+                await self._wake.wait()
 
     async def _write_some(self) -> None:
         writes, self._writes = self._writes, {}
         drops = {key: self._drops[key] for key in list(self._drops)[:_BATCH]}
         commands = [self._command(key, write) for key, write in writes.items()]
-        commands += [scripts.drop(self._keys, key, drop.boot, drop.epoch) for key, drop in drops.items()]
+        # The tombstone first: whoever asks in between finds the record, and never neither of them.
+        commands += [scripts.tombstone(self._keys, key, msgspec.json.encode(stone)) for key, stone in drops.items()]
+        commands += [scripts.drop(self._keys, key, stone.boot, stone.epoch) for key, stone in drops.items()]
         try:
             replies = await self.run(commands)
-            await self._settle_drops(drops, replies[len(writes) :])
         except RedisDown:
             self.behind = self.behind or bool(writes)
             return
+        self._settle_drops(drops, replies[len(writes) :])
         for (key, write), reply in zip(writes.items(), replies, strict=False):
             if isinstance(reply, CommandRefused):
                 self.behind = True
             elif isinstance(reply, bytes) and write.compare:
                 self._lost(key, "moved")
 
-    async def _settle_drops(self, drops: dict[str, _Drop], replies: list[Any]) -> None:
-        """Tombstones for what was ours; what was another's is none of our business any more."""
-        ours = [key for key, reply in zip(drops, replies, strict=True) if reply == 1]
-        if ours:
-            await self.run([scripts.tombstone(self._keys, key, msgspec.json.encode(drops[key].stone)) for key in ours])
-        for (key, drop), reply in zip(drops.items(), replies, strict=True):
-            if self._drops.get(key) is drop and not isinstance(reply, CommandRefused):
+    def _settle_drops(self, drops: dict[str, Stone], replies: list[Any]) -> None:
+        """What Redis has heard is not owed any more; what was another's was none of our business."""
+        told, dropped = replies[: len(drops)], replies[len(drops) :]
+        for (key, stone), *both in zip(drops.items(), told, dropped, strict=True):
+            if self._drops.get(key) is stone and not any(map(_may_be_taken_later, both)):
                 del self._drops[key]
+        self._refused = any(map(_may_be_taken_later, replies))
 
     async def _check(self, sessions: list[Snapshot]) -> None:
-        commands: list[Command] = [("EXISTS", self._keys.closed(session.id)) for session in sessions]
-        buried = await self.run(commands)
-        alive = [session for session, stone in zip(sessions, buried, strict=True) if stone != 1]
+        commands: list[Command] = [("GET", self._keys.closed(session.id)) for session in sessions]
+        stones = [read(raw, Stone) for raw in await self.run(commands)]
+        alive = [session for session, stone in zip(sessions, stones, strict=True) if not self._ends(stone, session)]
         for session in sessions:
             if session not in alive:
                 self._lost(session.id, "moved")
@@ -308,6 +311,10 @@ class RedisDirectory:
         for session, reply in zip(alive, replies, strict=True):
             if isinstance(reply, bytes):
                 self._lost(session.id, "moved")
+
+    def _ends(self, stone: Stone | None, session: Snapshot) -> bool:
+        """Whether a tombstone is for this very life of the session, not for one before."""
+        return stone is not None and (stone.boot, stone.epoch) == (self._me.boot, session.epoch)
 
     def _command(self, session_id: str, write: _Write) -> Command:
         if write.compare:
@@ -329,3 +336,8 @@ class RedisDirectory:
             self._wake.set()
             self.returned()
             event(logger, logging.INFO, "redis is back", owed=len(self._drops), redis=self._link.shown)
+
+
+def _may_be_taken_later(reply: Any) -> bool:
+    """Redis refused, and not because the key holds something that is not ours."""
+    return isinstance(reply, CommandRefused) and reply.code != "WRONGTYPE"

@@ -45,12 +45,14 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
         return Outcome.ENDED
     if line.record is None or await _is_somewhere(roster, line.record):
         return Outcome.UNANSWERED
-    stone = msgspec.json.encode(Stone("deleted", line.record.principal or ""))
-    (removed,) = await roster.ask([scripts.drop(roster.keys, session_id, line.record.boot, line.record.epoch)])
-    if removed != 1:
-        return Outcome.UNANSWERED
-    await roster.ask([scripts.tombstone(roster.keys, session_id, stone)])
-    return Outcome.REMOVED
+    stone = msgspec.json.encode(Stone.of(line.record, "deleted"))
+    _, removed = await roster.ask(
+        [
+            scripts.tombstone(roster.keys, session_id, stone),
+            scripts.drop(roster.keys, session_id, line.record.boot, line.record.epoch),
+        ]
+    )
+    return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 
 async def _is_somewhere(roster: Roster, record: Record) -> bool:

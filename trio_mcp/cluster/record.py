@@ -10,6 +10,8 @@ import msgspec
 
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.dispatch.call import Client
+from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.versions import LEGACY_VERSIONS
 from trio_mcp.sessions.snapshot import Snapshot
 
 __all__ = [
@@ -97,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def readable(self) -> bool:
         """Whether we know all there is in it; otherwise only where the session is."""
-        return self.v == VERSION
+        return self.v == VERSION and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
 
     def snapshot(self, session_id: str) -> Snapshot:
         """What the next life of the session starts from."""
@@ -109,6 +111,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             client=Client(self.info, self.capabilities),
             initialized=self.initialized,
             log_level=self.log_level,
+            created=self.created,
             subscriptions=self.subscriptions,
         )
 
@@ -135,10 +138,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stone(msgspec.Struct, frozen=True):
-    """`mcp:closed:{id}`: why a session ended, and the digest of whose it was."""
+    """`mcp:closed:{id}`: why a session ended, the digest of whose it was, and which of its lives that was."""
 
     reason: str
     principal: str
+    boot: str
+    epoch: int
+
+    @classmethod
+    def of(cls, record: Record, reason: str) -> Stone:
+        """The end of a recorded session."""
+        return cls(reason, record.principal or "", record.boot, record.epoch)
 
 
 class NodeCard(msgspec.Struct, frozen=True):
@@ -178,5 +188,5 @@ def read(raw: Any, kind: type[T]) -> T | None:
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

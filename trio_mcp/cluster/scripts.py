@@ -1,6 +1,6 @@
 """The writes that compare: each is one Lua script on one key, so that of two nodes that want the same thing one gets it.
 
-Whose a record is: the `boot` and `epoch` in it. A value that is no record is nobody's.
+Whose a record is: the `boot` and `epoch` in it; whose a card is, the `boot`. A value that is neither is nobody's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ if raw then
 end
 """
 
-_OWN = (
+_READ_RECORD = (
     _READ
+    + """
+known = known and type(held.node) == 'string' and type(held.epoch) == 'number' and type(held.v) == 'number'
+"""
+)
+
+_OWN = (
+    _READ_RECORD
     + """
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return raw end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
@@ -29,7 +36,7 @@ return 1
 )
 
 _CLAIM = (
-    _READ
+    _READ_RECORD
     + """
 if not known or held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2]) then return raw or 0 end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
@@ -38,7 +45,7 @@ return 1
 )
 
 _DROP = (
-    _READ
+    _READ_RECORD
     + """
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
 redis.call('DEL', KEYS[1])
@@ -49,7 +56,8 @@ return 1
 _BEAT = (
     _READ
     + """
-if known and held.boot ~= ARGV[1] and tonumber(held.started) and held.started > tonumber(ARGV[2]) then return raw end
+known = known and type(held.started) == 'number'
+if known and held.boot ~= ARGV[1] and held.started > tonumber(ARGV[2]) then return raw end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return (known and held.boot == ARGV[1]) and 1 or 0
 """
@@ -58,8 +66,8 @@ return (known and held.boot == ARGV[1]) and 1 or 0
 _LEAVE = (
     _READ
     + """
-if known and held.boot == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return 1
+if known and held.boot == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
 """
 )
 
@@ -95,5 +103,5 @@ def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: i
 
 
 def leave(keys: Keys, node: str, boot: str) -> Command:
-    """Take our card down."""
+    """Take our card down: 1 when it was ours."""
     return ("EVAL", _LEAVE, 1, keys.node(node), boot)

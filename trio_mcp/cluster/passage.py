@@ -40,6 +40,7 @@ logger = logging.getLogger("trio_mcp.cluster")
 class Cut:
     """A response had begun and cannot be completed."""
 
+    status: int
     reason: str
 
 
@@ -116,7 +117,7 @@ class Passage:
         except OwnerLost as lost:
             event(logger, logging.INFO, "owner lost within its response", status=head.status, reason=str(lost))
             if not head.is_event_stream:
-                return Cut(str(lost))
+                return Cut(head.status, str(lost))
             # A stream that ends is resumed. One that breaks is, by some clients, but once.
             body = b""
         self._settle(reply)

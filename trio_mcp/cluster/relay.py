@@ -14,13 +14,13 @@ from trio_mcp.cluster.forwarding import request_bytes
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.livez import ask_livez
 from trio_mcp.cluster.open_streams import OpenStreams
-from trio_mcp.cluster.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unreachable
+from trio_mcp.cluster.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.passage import Cut, Passage
 from trio_mcp.transports.http.request import HttpExchange
 
-__all__ = ["Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unreachable"]
+__all__ = ["Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unanswered", "Unreachable"]
 
 RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
@@ -62,13 +62,15 @@ class Relay:
     async def send(self, exchange: HttpExchange, content: bytes, session_id: str, to: Owner) -> Outcome:
         """Have `to` answer the exchange; `content` is the request's whole body. What it answers is passed on as it comes.
 
-        Raises trio.BrokenResourceError when the response had begun and cannot be completed.
+        A response that has begun and cannot be completed is cut off; on servers other than ours by trio.BrokenResourceError.
         """
         target = request_target(exchange.scope)
         hop = self._hops.sign(exchange.method, target, session_id)
         request = request_bytes(exchange, target, content, hop)
         outcome = await self._while_client_stays(exchange, request, to)
         if isinstance(outcome, Cut):
+            if exchange.abort():
+                return Relayed(outcome.status)
             raise trio.BrokenResourceError(f"the response of {to.node} ended early: {outcome.reason}")
         return outcome
 

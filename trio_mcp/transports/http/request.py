@@ -111,6 +111,14 @@ class HttpExchange:
         if not self.completing:
             callback()
 
+    def abort(self) -> bool:
+        """Give up a response that has begun; False where that takes an exception, and the server's complaint about it."""
+        extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
+        if extension is None:
+            return False
+        extension["abort"]()
+        return True
+
     @property
     def writes_have_deadlines(self) -> bool:
         """Whether `send` gives up on a client that makes no progress, as our own listener's does."""

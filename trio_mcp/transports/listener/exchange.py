@@ -21,7 +21,7 @@ from trio_mcp.transports.listener.wire import Wire
 __all__ = ["DISCONNECT_EXTENSION", "Exchange"]
 
 DISCONNECT_EXTENSION = "trio_mcp.disconnect"
-"""`scope["extensions"][this]["register"](callback)`: a disconnect without a task that waits for it."""
+"""`scope["extensions"][this]`: `register(callback)`, a disconnect without a task that waits for it; `abort()`, ours."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
@@ -102,8 +102,12 @@ class Exchange:
             "raw_path": raw_path,
             "query_string": query,
             "headers": head.headers.copy(),
-            "extensions": {DISCONNECT_EXTENSION: {"register": self.register}},
+            "extensions": {DISCONNECT_EXTENSION: {"register": self.register, "abort": self.abort}},
         }
+
+    def abort(self) -> None:
+        """The app cannot complete the response it has begun, and has said why: the connection goes, and nothing more is said."""
+        self.torn = True
 
     def register(self, callback: Callable[[], None]) -> None:
         """Call `callback` once when the peer disconnects; now, if it has. It must not block or raise."""

@@ -20,7 +20,7 @@ from trio_mcp.cluster.bus import ClusterBus
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.peers import BEAT_SECONDS, Peers
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Keys, NodeCard
 from trio_mcp.cluster.redis import RedisDown, RedisLink
 from trio_mcp.cluster.relay import Relay
@@ -36,9 +36,6 @@ from trio_mcp.transports.http.responses import HeaderList
 __all__ = ["Cluster", "ClusterOptions"]
 
 logger = logging.getLogger("trio_mcp.cluster")
-
-OVERSLEPT_SECONDS = 2 * BEAT_SECONDS
-"""A node that did not even try to beat for so long may have been given up, and its sessions taken over."""
 
 CATCH_UP_SECONDS = 1.0
 FLUSH_SECONDS = 0.5
@@ -74,7 +71,13 @@ class Cluster:
         self._link = link
         self.directory = RedisDirectory(link, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
         self._peers = Peers(
-            self.directory, keys, self._me, card=self._card, impostor=self._meet_impostor, refreshed=self._refreshed
+            self.directory,
+            keys,
+            self._me,
+            card=self._card,
+            impostor=self._meet_impostor,
+            refreshed=self._refreshed,
+            overslept=self.catch_up,
         )
         hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
         self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
@@ -140,7 +143,7 @@ class Cluster:
     @property
     def overslept(self) -> bool:
         """Whether the last attempt to beat is too long ago."""
-        return trio.current_time() - self._peers.attempted > OVERSLEPT_SECONDS
+        return self._peers.is_late
 
     async def catch_up(self) -> None:
         """Check the records of all sessions, `CATCH_UP_SECONDS` at most; whoever comes while it goes on waits for the same."""

@@ -13,6 +13,7 @@ request ─▶ owner known ──────────────relay──
 from __future__ import annotations
 
 import logging
+import re
 
 import msgspec
 import trio
@@ -25,7 +26,7 @@ from trio_mcp.cluster.owners import Owners
 from trio_mcp.cluster.peers import CARD_SECONDS, Peers
 from trio_mcp.cluster.record import Identity, Record
 from trio_mcp.cluster.redis import RedisDown
-from trio_mcp.cluster.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unreachable
+from trio_mcp.cluster.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -49,6 +50,8 @@ LEAVING_SECONDS = 1.5
 """For a session that leaves this node to be let go of; Redis takes a second at most."""
 
 _SESSION = b"mcp-session-id"
+_ID = re.compile(r"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9_-]{1,128}")
+"""`node.random`, as the hub makes them."""
 
 
 class Elsewhere:
@@ -95,7 +98,7 @@ class Elsewhere:
             outcome = await self._send(exchange, session_id, peer)
             if isinstance(outcome, Relayed):
                 return True
-            if isinstance(outcome, Broken):
+            if isinstance(outcome, Broken | Unanswered):
                 await _say_broken(exchange, [])
                 return True
         return False
@@ -109,7 +112,12 @@ class Elsewhere:
 
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
-        await self._let_go(session_id, who)
+        if not _ID.fullmatch(session_id):
+            # None of ours, whatever is in it: nobody need be asked.
+            raise SessionNotFound("unknown")
+        stays = await self._let_go(session_id, who)
+        if stays is not None:
+            return stays
         hop = self._hop(exchange, session_id)
         if hop is None and await self._met_before(exchange, session_id, headers):
             return None
@@ -133,11 +141,14 @@ class Elsewhere:
                 return found if isinstance(found, Session) else None
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
 
-    async def _let_go(self, session_id: str, who: Principal) -> None:
-        """What this node itself can say of a session it had a moment ago, or has for somebody else."""
+    async def _let_go(self, session_id: str, who: Principal) -> Session | None:
+        """What this node itself can say of a session it had a moment ago, or has for somebody else.
+
+        The session when it was to leave, and could not.
+        """
         session = self._hub.local(session_id)
         if session is None:
-            return
+            return None
         if session.principal != who:
             raise SessionNotFound("unknown")
         if session.leaving is not None:
@@ -145,6 +156,7 @@ class Elsewhere:
                 await session.leaving.wait()
         elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
             raise SessionNotFound(told(session.closed_because))
+        return self._hub.get(session_id, who)
 
     async def _met_before(self, exchange: HttpExchange, session_id: str, headers: HeaderList) -> bool:
         owner = self._owners.get(session_id)
@@ -180,7 +192,11 @@ class Elsewhere:
         raise port.Unavailable("unreachable", "The node that has this session does not answer; try again")
 
     async def _mine(self, session_id: str, record: Record, who: Principal) -> Session | object:
-        """The record says that it is here. It ended a moment ago, or we claimed it and never heard that we got it."""
+        """The record says that it is here. If not, it ended a moment ago, or we claimed it and never heard that we got it."""
+        here = self._hub.get(session_id, who)
+        if here is not None:
+            # Another request took it up while this one looked.
+            return here
         reason = await self._directory.memory.why_gone(session_id, who)
         if reason != "unknown" or not record.restorable or record.epoch == 0:
             raise SessionNotFound(reason)
@@ -207,7 +223,7 @@ class Elsewhere:
         hop: str | None,
     ) -> Session | object | None:
         self._owners.forget(session_id)
-        if exchange.method == "DELETE":
+        if exchange.method == "DELETE" and record.readable:
             await self._directory.remove(session_id, record)
             await send_empty(exchange.send, 204, headers)
             return None
@@ -266,8 +282,8 @@ class Elsewhere:
 
     def _home(self, session_id: str) -> Owner | None:
         """The node in the id, where it was last seen; None for our own and for one nobody knows."""
-        node, dot, _ = session_id.rpartition(".")
-        if not dot or node == self._me.node or not _is_node(node):
+        node = session_id.partition(".")[0]
+        if node == self._me.node:
             return None
         url = self._peers.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
         return Owner(node, self._peers.boot(node) or "", -1, url) if url else None
@@ -280,23 +296,37 @@ class Elsewhere:
             return Unreachable()
         outcome = await self._send(exchange, session_id, owner)
         match outcome:
-            case Relayed():
+            case Relayed(status) if status != 404:
                 self._owners.remember(session_id, owner)
                 return None
+        self._owners.forget(session_id)
+        match outcome:
+            case Relayed():
+                return None
             case Broken():
-                self._owners.forget(session_id)
                 await _say_broken(exchange, headers)
                 return None
-        self._owners.forget(session_id)
+            case Unanswered():
+                # It may run yet: nobody else may be asked to run it as well.
+                raise port.Unavailable("unreachable", "The node that has this session does not answer; try again")
         return outcome
 
     async def _send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
-        outcome = await self._relay.send(exchange, exchange.content, session_id, to)
+        outcome = await self._doubt(to) or await self._relay.send(exchange, exchange.content, session_id, to)
         name = type(outcome).__name__.lower()
         self._metrics.relayed(name)
         if not isinstance(outcome, Relayed):
             event(logger, logging.INFO, "not relayed", session=session_label(session_id), to=to.node, outcome=name)
         return outcome
+
+    async def _doubt(self, owner: Owner) -> Outcome | None:
+        """Why `owner` is not sent anything. Where no card vouches for an address, a stranger may have it by now."""
+        if self._peers.vouch_for(owner):
+            return None
+        seen = await self._relay.probe(owner.url)
+        if not isinstance(seen, str):
+            return seen
+        return None if seen == (owner.boot or seen) else Misdirected(owner.node, seen, None)
 
     def _hop(self, exchange: HttpExchange, session_id: str) -> str | None:
         """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""
@@ -323,10 +353,6 @@ LOOK_AGAIN_SECONDS = 0.05
 
 def _session_id(exchange: HttpExchange) -> str:
     return exchange.header(_SESSION) or ""
-
-
-def _is_node(text: str) -> bool:
-    return len(text) <= 63 and text.replace("-", "").isalnum() and text.isascii()
 
 
 def _no_directory() -> port.Unavailable:

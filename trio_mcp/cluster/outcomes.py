@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from trio_mcp.cluster.owner import Owner
 
-__all__ = ["Broken", "Misdirected", "Outcome", "OwnerLost", "Refused", "Relayed", "Unreachable"]
+__all__ = ["Broken", "Misdirected", "Outcome", "OwnerLost", "Refused", "Relayed", "Unanswered", "Unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No connection, or no answer while a probe had none either. In the second case the request may have run."""
+    """No connection came about, and nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The request went out, no response began, and the peer does not show that it lives: it may run yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,12 @@ class Broken:
     """The request went out, a byte of it at least, and no response came back: it may or may not have run."""
 
 
-Outcome: TypeAlias = Relayed | Refused | Unreachable | Misdirected | Broken
+Outcome: TypeAlias = Relayed | Refused | Unreachable | Unanswered | Misdirected | Broken
 
 
 class OwnerLost(Exception):
     """No more will come from the owner; `outcome` is what that means for a response that has not begun."""
 
-    def __init__(self, outcome: Broken | Unreachable, reason: str) -> None:
+    def __init__(self, outcome: Broken | Unanswered, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_mcp.cluster.connections import Connection
-from trio_mcp.cluster.outcomes import Broken, OwnerLost, Unreachable
+from trio_mcp.cluster.outcomes import Broken, OwnerLost, Unanswered
 
 __all__ = ["OwnerWire", "Patience"]
 
@@ -67,4 +67,4 @@ class OwnerWire:
                 return await ready()
             # What came while we asked says more than the answer.
             if not await self._alive() and self._connection.is_quiet():
-                raise OwnerLost(Unreachable(), f"the owner was silent for {self.silence:g} s and a probe of it failed")
+                raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")

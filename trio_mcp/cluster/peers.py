@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -18,18 +19,31 @@ from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
-from trio_mcp.cluster.redis import Command, RedisDown
+from trio_mcp.cluster.redis import Command, CommandRefused, RedisDown
 
 __all__ = ["Peers"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
 BEAT_SECONDS = 5.0
+LATE_SECONDS = 2 * BEAT_SECONDS
 CARD_SECONDS = 15
 """Two beats may be lost before a node looks dead."""
 
+MAX_NODES = 1_000
+"""Last seen, first read: pods that come and go leave their names for a day."""
+
 FORGET_SECONDS = 24 * 3600.0
 """A node nobody saw for a day is not asked for any more."""
+
+
+class _Card(Enum):
+    """What our own card was found to be, when it was shown again."""
+
+    FALLEN = 0
+    STANDING = 1
+    ANOTHERS = 2
+    REFUSED = 3
 
 
 class Peers:
@@ -44,6 +58,7 @@ class Peers:
         card: Callable[[], NodeCard],
         impostor: Callable[[], None],
         refreshed: Callable[[bool], Awaitable[None]],
+        overslept: Callable[[], Awaitable[None]],
     ) -> None:
         self._directory = directory
         self._keys = keys
@@ -52,6 +67,8 @@ class Peers:
         self._impostor = impostor
         self._refreshed = refreshed
         """Awaited after each beat that Redis answered: whether our card had fallen."""
+        self._overslept = overslept
+        """Awaited before a beat that comes far too late."""
         self._cards: dict[str, NodeCard] = {}
         self._urls: dict[str, str] = {}
         self._names: list[str] = []
@@ -59,7 +76,7 @@ class Peers:
         self._now = trio.Event()
         directory.returned = self.beat_now
         self.attempted = trio.current_time()
-        """When the last beat was begun (trio clock), whatever came of it."""
+        """When the last beat was begun (trio clock), whatever came of it; a node that catches up on its sleep sets it when done."""
 
     async def beat_on(self) -> None:
         """Until cancelled."""
@@ -68,7 +85,15 @@ class Peers:
             with trio.move_on_after(wait):
                 await self._now.wait()
             self._now = trio.Event()
+            if self.is_late:
+                # Before it counts as awake: no request may meet what another node has taken over meanwhile.
+                await self._overslept()
             await self.beat()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nobody even tried to beat for so long that this node may have been given up, and its sessions taken over."""
+        return trio.current_time() - self.attempted > LATE_SECONDS
 
     def beat_now(self) -> None:
         """Something of the card has changed: tell the others."""
@@ -78,21 +103,23 @@ class Peers:
         """One beat; never raises for a Redis that is away."""
         self.attempted = trio.current_time()
         try:
-            mine, fallen = await self._exchange()
+            card = await self._exchange()
         except RedisDown:
             self._standing_since = None
             return
-        if not mine:
+        if card is _Card.ANOTHERS:
             return self._impostor()
-        if fallen or self._standing_since is None:
+        if card is _Card.REFUSED:
+            self._standing_since = None
+        elif card is _Card.FALLEN or self._standing_since is None:
             self._standing_since = trio.current_time()
-        await self._refreshed(fallen)
+        await self._refreshed(card is _Card.FALLEN)
 
     async def leave(self) -> None:
-        """Take our card down: this node is gone, and need not be looked for."""
-        await self._directory.run(
-            [scripts.leave(self._keys, self._me.node, self._me.boot), ("ZREM", self._keys.nodes, self._me.node)]
-        )
+        """Take our card down: this node is gone, and need not be looked for. A later process of our name stays."""
+        (ours,) = await self._directory.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
+        if ours == 1:
+            await self._directory.run([("ZREM", self._keys.nodes, self._me.node)])
 
     def url(self, node: str) -> str | None:
         """Where a node was last seen."""
@@ -102,6 +129,11 @@ class Peers:
         """The process that runs under that name now; None when its card has fallen."""
         card = self._cards.get(node)
         return None if card is None else card.boot
+
+    def vouch_for(self, owner: Owner) -> bool:
+        """Whether the card of that very process stands, and says the same address."""
+        card = self._cards.get(owner.node)
+        return card is not None and (card.boot, card.url) == (owner.boot, owner.url)
 
     @property
     def all(self) -> dict[str, NodeCard]:
@@ -122,27 +154,27 @@ class Peers:
         """Seconds that our own card has stood without a gap: when everybody's is missing, nobody is dead."""
         return 0.0 if self._standing_since is None else trio.current_time() - self._standing_since
 
-    async def _exchange(self) -> tuple[bool, bool]:
-        """Whether our id is ours, and whether our card had fallen."""
+    async def _exchange(self) -> _Card:
+        """Show ours, see the others'."""
         now = time.time()
         card = msgspec.json.encode(self._card())
         commands: list[Command] = [
             scripts.beat(self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS),
             ("ZADD", self._keys.nodes, now, self._me.node),
             ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", now - FORGET_SECONDS),
-            ("ZRANGE", self._keys.nodes, 0, -1),
+            ("ZREVRANGE", self._keys.nodes, 0, MAX_NODES - 1),
         ]
         known = self._names
         standing, _, _, names, *cards = await self._directory.run(
             commands + [("GET", self._keys.node(name)) for name in known]
         )
         if isinstance(standing, bytes):
-            return False, False
+            return _Card.ANOTHERS
         self._take(known, cards)
         self._names = self._others(names)
         if set(self._names) - set(known):
             await self._meet([name for name in self._names if name not in known])
-        return True, standing == 0
+        return _Card.REFUSED if isinstance(standing, CommandRefused) else _Card(standing)
 
     async def _meet(self, names: list[str]) -> None:
         cards = await self._directory.run([("GET", self._keys.node(name)) for name in names])

@@ -84,7 +84,7 @@ class ClusterBus:
         await self._link.listen(self._keys.bus, hear=self._hear, joined=self._joined)
 
     async def send(self) -> None:
-        """Tell the others, until cancelled. What cannot be told is lost, and its number with it: the others will notice."""
+        """Tell the others, until cancelled. What cannot be told is told again: who heard it before knows it by its number."""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -99,16 +99,25 @@ class ClusterBus:
             self._sent,
             [_told(change) for change in changes],
         )
-        try:
-            await self._directory.run([("PUBLISH", self._keys.bus, msgspec.json.encode(message))])
-        except RedisDown:
-            self._metrics.bus_failed()
+        while not await self._publish(msgspec.json.encode(message)):  # noqa: ASYNC110
             await trio.sleep(RETRY_SECONDS)
+
+    async def _publish(self, message: bytes) -> bool:
+        try:
+            (reply,) = await self._directory.run([("PUBLISH", self._keys.bus, message)])
+        except RedisDown:
+            reply = None
+        if isinstance(reply, int):
+            return True
+        self._metrics.bus_failed()
+        return False
 
     def _forward(self, change: Change) -> None:
         self._outgoing[change] = None
         if len(self._outgoing) > MAX_PENDING:
             del self._outgoing[next(iter(self._outgoing))]
+            # Its number is left out, and the others will notice.
+            self._sent += 1
         self._wake.set()
 
     def _hear(self, data: bytes) -> None:

@@ -28,6 +28,9 @@ logger = logging.getLogger("trio_mcp.sessions")
 
 SessionHook = Callable[[Session], Awaitable[object]]
 
+RESTORE_SECONDS = 30.0
+"""For `@mcp.on_restore`: requests wait for it, and so would a node that stops."""
+
 _RANDOM_BYTES = 18
 """144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
 
@@ -178,8 +181,9 @@ class Hub:
         self._admit(session, "session opened")
 
     async def _restored(self, session: Session) -> None:
-        for hook in self._restore_hooks:
-            await hook(session)
+        with trio.fail_after(RESTORE_SECONDS):
+            for hook in self._restore_hooks:
+                await hook(session)
         self._admit(session, "session restored")
 
     def _admit(self, session: Session, news: str) -> None:

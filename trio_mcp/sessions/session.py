@@ -332,7 +332,8 @@ class Session:
     # The rest is its own business.
 
     def _changed(self) -> None:
-        if self.on_change is not None:
+        # Who leaves says nothing more: it would be taken for one that stays.
+        if self.on_change is not None and self.leaving is None and self.closed_because is None:
             self.on_change()
 
     def _check_room(self, requests: list[Request]) -> None:

@@ -1,0 +1,283 @@
+"""A cluster within one test: whole nodes on ports of loopback, over one real Redis; each may die, be deaf, or lose Redis.
+
+client ──in memory──▶ node1 ──our relay, real sockets──▶ node2 on our listener
+                        └──cable──▶ redis-server
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from tests.cluster.cable import Cable, cable
+from tests.cluster.parts import KEYS
+from tests.oracle import Oracle
+from tests.rig.redis import RedisServer, redis_server
+from tests.transports.http.harness import SessionClient, Wire
+from trio_mcp import Context, MCPServer
+from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.peers import Peers
+from trio_mcp.sessions.session import Session
+from trio_mcp.testing.asgi import asgi_client
+from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.request import Receive, Scope, Send
+from trio_mcp.transports.listener import serve
+
+__all__ = ["SECRET", "Deeds", "Node", "Town", "at", "demo", "hops_of", "stranger", "town"]
+
+SECRET = b"of all nodes"
+PATIENCE = 60.0
+"""Nothing here waits so long unless it is broken."""
+
+
+def hops_of(node: str, secret: bytes = SECRET) -> Hops:
+    """What signs for a node."""
+    return Hops([secret], node=node, boot="0123456789abcdef")
+
+
+@dataclass
+class Deeds:
+    """What happened on one node, in order."""
+
+    ran: list[str] = field(default_factory=list)
+    news: list[str] = field(default_factory=list)
+    working: trio.Event = field(default_factory=trio.Event)
+    go: trio.Event = field(default_factory=trio.Event)
+
+
+def demo(name: str, deeds: Deeds) -> MCPServer:
+    """`where` tells the node; `work` waits until the test says `go`; `ask` asks the client."""
+    mcp = MCPServer("demo")
+
+    @mcp.tool
+    async def where() -> str:
+        deeds.ran.append("where")
+        return name
+
+    @mcp.tool
+    async def work() -> str:
+        deeds.ran.append("work")
+        deeds.working.set()
+        await deeds.go.wait()
+        return name
+
+    @mcp.tool
+    async def ask(ctx: Context) -> str:
+        deeds.working.set()
+        answer = await ctx.elicit("Well?", {"type": "object", "properties": {}})
+        return str(answer.action)
+
+    @mcp.resource("demo://{city}")
+    async def weather(city: str) -> str:
+        return city
+
+    @mcp.on_session
+    async def begun(session: Session) -> None:
+        deeds.news.append("restored session" if session.restored else "session")
+
+    @mcp.on_restore
+    async def restored(session: Session) -> None:
+        deeds.news.append("on_restore")
+
+    return mcp
+
+
+class Node:
+    """One of them."""
+
+    def __init__(
+        self,
+        name: str,
+        line: Cable,
+        build: Callable[[str, Deeds], MCPServer],
+        app: dict[str, Any],
+        options: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self.cable = line
+        self.deeds = Deeds()
+        self.url = ""
+        self.deaf = False
+        """It takes connections, and answers nothing."""
+        self.heard: list[Scope] = []
+        """What came through its listener to the endpoint."""
+        self.server = build(name, self.deeds)
+        self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
+        self.cluster = Cluster(self.app, ClusterOptions(redis_url=line.url, secrets=[SECRET], **options))
+        self.wire: Wire
+        self._listening = trio.CancelScope()
+        self._silent = trio.Event()
+        self._whole = trio.CancelScope()
+        self.ended = trio.Event()
+
+    @property
+    def boot(self) -> str:
+        return self.app.boot
+
+    @property
+    def peers(self) -> Peers:
+        return self.cluster._peers
+
+    def metric(self, line: str) -> float:
+        """The value behind `name{labels}`, 0 when there is none."""
+        found = [each for each in self.app.service.metrics.render()[0].decode().splitlines() if each.startswith(line)]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    @property
+    def relayed(self) -> float:
+        """Requests that another node answered."""
+        return self.metric('trio_mcp_relays_total{outcome="relayed"}')
+
+    async def run(self, port: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """Until the town ends, or it dies."""
+        with self._whole:
+            async with (
+                self.cluster.running(),
+                self.app.running(),
+                asgi_client(self.app) as client,
+                trio.open_nursery() as nursery,
+            ):
+                self.wire = Wire(self.app, client)
+                await nursery.start(self._listen, port)
+                await self.cluster.join(self.url)
+                task_status.started()
+                await trio.sleep_forever()
+        self.ended.set()
+
+    async def _listen(self, port: int, *, task_status: trio.TaskStatus[None]) -> None:
+        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        task_status.started()
+        with self._listening:
+            await serve(self._heard, listeners)
+        self._silent.set()
+
+    async def _heard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/mcp"):
+            self.heard.append(scope)
+        if self.deaf:
+            await trio.sleep_forever()
+        await self.app(scope, receive, send)
+
+    async def die(self) -> None:
+        """As by SIGKILL: nobody is told, its port refuses, what was open breaks."""
+        self.cable.cut()
+        self._listening.cancel()
+        await self._silent.wait()
+        self._whole.cancel()
+
+    async def beat(self) -> None:
+        """One heartbeat, now."""
+        await self.peers.beat()
+
+    async def flushed(self) -> None:
+        """Redis has heard of everything it is owed."""
+        await self.cluster.directory.flushed()
+
+
+class Town:
+    """The nodes and what they share."""
+
+    def __init__(
+        self, redis: RedisServer, nodes: Sequence[Node], scope: trio.CancelScope, nursery: trio.Nursery
+    ) -> None:
+        self.redis = redis
+        self.nodes = list(nodes)
+        self.limit = scope
+        self._nursery = nursery
+
+    def __getitem__(self, number: int) -> Node:
+        """The first is 1, as their names are."""
+        return self.nodes[number - 1]
+
+    async def meet(self) -> None:
+        """Every node that lives beats, and then again to have heard of all others."""
+        for _ in range(2):
+            for node in self.nodes:
+                if not node.ended.is_set():
+                    await node.beat()
+
+    async def start(self, node: Node, port: int = 0) -> None:
+        """Another one; on the port of one that died, if need be."""
+        self.nodes.append(node)
+        await self._nursery.start(node.run, port)
+        await self.meet()
+
+    async def record(self, session_id: str) -> Any:
+        """What Redis has of a session."""
+        raw = await self.redis.ask("GET", KEYS.session(session_id))
+        return None if raw is None else msgspec.json.decode(raw)
+
+    async def change_record(self, session_id: str, **changes: Any) -> None:
+        """Write other values into it."""
+        found = {**await self.record(session_id), **changes}
+        await self.redis.ask("SET", KEYS.session(session_id), msgspec.json.encode(found).decode())
+
+    async def stone(self, session_id: str) -> Any:
+        """The tombstone."""
+        raw = await self.redis.ask("GET", KEYS.closed(session_id))
+        return None if raw is None else msgspec.json.decode(raw)
+
+    async def change_card(self, name: str, **changes: Any) -> None:
+        """What a node says of itself is another now, for whoever looks next."""
+        raw = await self.redis.ask("GET", KEYS.node(name))
+        found = {**({} if raw is None else msgspec.json.decode(raw)), **changes}
+        await self.redis.ask("SET", KEYS.node(name), msgspec.json.encode(found).decode())
+
+    async def drop_card(self, name: str) -> None:
+        """A node's card falls, and the others see it."""
+        await self.redis.ask("DEL", KEYS.node(name))
+        for node in self.nodes:
+            if node.name != name and not node.ended.is_set():
+                await node.beat()
+
+
+@asynccontextmanager
+async def town(
+    folder: Path,
+    count: int = 2,
+    *,
+    build: Callable[[str, Deeds], MCPServer] = demo,
+    app: dict[str, Any] | None = None,
+    **options: Any,
+) -> AsyncIterator[Town]:
+    """`count` nodes that know each other; `app` is for `http_app`, `options` for ClusterOptions."""
+    async with redis_server(folder) as redis, cables(redis.port, count) as lines, trio.open_nursery() as nursery:
+        names = [f"node{number}" for number in range(1, count + 1)]
+        nodes = [Node(name, line, build, app or {}, options) for name, line in zip(names, lines, strict=True)]
+        with trio.fail_after(PATIENCE) as limit:
+            for node in nodes:
+                await nursery.start(node.run, 0)
+            made = Town(redis, nodes, limit, nursery)
+            await made.meet()
+            yield made
+        nursery.cancel_scope.cancel("the test is over")
+
+
+@asynccontextmanager
+async def cables(port: int, count: int) -> AsyncIterator[list[Cable]]:
+    """Several."""
+    if not count:
+        yield []
+        return
+    async with cable(port) as first, cables(port, count - 1) as others:
+        yield [first, *others]
+
+
+def at(node: Node, client: SessionClient) -> SessionClient:
+    """The same client, whose balancer picks another node."""
+    found = SessionClient(node.wire, client.version, client.id, client.oracle, {})
+    found.headers, found.ids = client.headers, client.ids
+    return found
+
+
+def stranger(node: Node, session_id: str) -> SessionClient:
+    """Whoever says that id there."""
+    return SessionClient(node.wire, "2025-11-25", session_id, Oracle("2025-11-25"), {})

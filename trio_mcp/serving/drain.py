@@ -33,7 +33,7 @@ logger = logging.getLogger("trio_mcp.serving")
 LAST_CALL_SECONDS = 2.0
 """The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
 
-LEAVING_SECONDS = 2.0
+LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
 
 FAREWELL_SECONDS = 0.5

@@ -77,7 +77,7 @@ def test_the_numbers_of_the_margins_are_those_of_the_files_and_of_the_code() -> 
     assert _row("`stop_grace_period` of a node") == [45, 2, DRAIN]
     assert _row("`stop_grace_period` of Traefik") == [45, 35]
     assert _row("`TRIO_MCP_DRAIN_DELAY`") == [CLUSTER_DRAIN_DELAY, 1.5]
-    assert _row("the node's last 2 s") == [LEAVING_SECONDS, 1.5]
+    assert _row("the node's last 3 s") == [LEAVING_SECONDS, 1.5]
     assert _row("`TRIO_MCP_CONNECTION_IDLE_TIMEOUT`") == [DEFAULT["connection_idle_timeout"], 60]
     assert _row("`idleTimeout` of Traefik") == [180, DEFAULT["keepalive"]]
     assert _row("`readTimeout` of Traefik") == [60, DEFAULT["body_timeout"]]

@@ -59,8 +59,10 @@ def anchors(page: Path) -> set[str]:
 
 def known_flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Every flag that any command's help shows."""
-    for command in ("serve", "run", "list", "call", "inspect", "config"):
-        execute([command, "--help"])
+    for command in app:
+        if not command.startswith("-"):
+            execute([command, "--help"])
+    execute(["sessions", "end", "--help"])
     execute(["--help"])
     return set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
 
@@ -84,6 +86,11 @@ def test_every_command_a_page_names_exists(page: Path) -> None:
     assert commands <= {name for name in app if not name.startswith("-")}
     targets = set(re.findall(r"^(\w[\w-]*):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, re.MULTILINE)) <= targets
+
+
+def test_the_readme_lists_every_command_and_no_other() -> None:
+    section = README.read_text().split("\n## Commands\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `trio-mcp ([a-z]+)", section, re.MULTILINE) == [n for n in app if not n.startswith("-")]
 
 
 @pytest.mark.parametrize("page", BY_HAND, ids=lambda page: page.name)

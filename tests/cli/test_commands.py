@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trio_mcp.cli import execute, flags
+from trio_mcp.cli.app import app
 from trio_mcp.cli.config import markdown
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 from trio_mcp.serving.explain import describe
@@ -22,11 +23,13 @@ def test_version_names_the_package_and_every_protocol_version(capsys: Printed) -
     assert all(version in out for version in SERVED_VERSIONS)
 
 
-def test_help_lists_every_command(capsys: Printed) -> None:
-    assert execute(["--help"]) == 0
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command_and_what_it_does(capsys: Printed, argv: list[str]) -> None:
+    assert execute(argv) == 0
     out = capsys.readouterr().out
-    for command in ("serve", "run", "demo", "inspect", "list", "call", "config", "version"):
-        assert re.search(rf"\b{command}\b", out)
+    for command in app:
+        if not command.startswith("-"):
+            assert re.search(rf"│ {command} +[A-Z]\w+ ", out), command
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,13 @@ def main() -> None:
 
 def execute(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
-    from trio_mcp.cli.app import app
+    from trio_mcp.cli.app import app, import_commands
     from trio_mcp.cli.failure import told
 
     words = [word for word in argv if word != "--traceback"]
     try:
+        if words in ([], ["--help"], ["-h"]):
+            import_commands()
         return int(app(words, result_action="return_value") or 0)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1

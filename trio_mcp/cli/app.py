@@ -6,7 +6,7 @@ from cyclopts import App
 
 from trio_mcp.observability.build import version
 
-__all__ = ["app"]
+__all__ = ["app", "import_commands"]
 
 app = App(
     "trio-mcp",
@@ -32,3 +32,10 @@ for name, where in {
     "version": "trio_mcp.cli.version:version",
 }.items():
     app.command(where, name=name)
+
+
+def import_commands() -> None:
+    """All of them: a list of commands tells what each does, and only they know."""
+    for name in app:
+        if not name.startswith("-"):
+            app[name]

@@ -16,13 +16,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.http.harness import Exchange, SessionClient, Wire, serving
 from tools.readme import README
-from trio_mcp import Context, MCPServer, Options, Session
+from trio_mcp import Context, MCPServer, Options, Principal, Session
 from trio_mcp.cli import execute
+from trio_mcp.cluster.elsewhere import no_directory, unreachable
+from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.serving import exit as last_resort
 from trio_mcp.serving.drain import drain, farewell
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.wiring import build_app
 from trio_mcp.testing import asgi_client, connect
+from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.responses import HeaderList
 
 HEADINGS = re.findall(r"^### `+ ?(.+?) ?`+$", README.read_text().partition("\n## Troubleshooting")[2], re.MULTILINE)
 QUICKSTART = str(README.parent / "examples" / "quickstart.py")
@@ -126,6 +130,35 @@ async def when_there_is_no_room(said: Said) -> None:
         said.append(await complaint(session.tool("forever")))
 
 
+class Lost:
+    """A cluster in which every session is lost. A double: what it says is the real one's."""
+
+    overslept = False
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault = fault
+
+    async def catch_up(self) -> None:
+        raise NotImplementedError
+
+    async def pass_on(self, exchange: HttpExchange) -> bool:
+        return False
+
+    async def find(
+        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
+    ) -> Session | None:
+        raise self.fault
+
+
+@scenario
+async def when_the_node_of_a_session_is_gone_or_silent(said: Said) -> None:
+    for fault in (SessionNotFound("node_gone"), no_directory(), unreachable()):
+        async with serving(server()) as wire:
+            wire.app.endpoint.join(Lost(fault))
+            headers: dict[str, str | None] = {"mcp-session-id": "node.elsewhere"}
+            said.append(await complaint(wire.post({"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers)))
+
+
 @scenario
 async def with_a_body_that_is_too_large(said: Said) -> None:
     async with serving(server(), max_body=10) as wire:
@@ -187,6 +220,7 @@ COMMANDS: list[tuple[list[str], dict[str, str]]] = [
     (["serve", QUICKSTART, "--workers", "4"], {}),
     (["serve", QUICKSTART, "--certfile", QUICKSTART], {}),
     (["serve", QUICKSTART, "--server", "hypercorn"], {}),
+    (["serve", QUICKSTART, "--redis-url", "redis://localhost"], {}),
 ]
 
 
@@ -219,7 +253,7 @@ def test_the_readme_helps_with_each_message_once() -> None:
     assert len(set(HEADINGS)) == len(HEADINGS)
 
 
-IN_MEMORY = [heading for heading in HEADINGS if not re.match("cannot|--|certfile|TRIO", heading)]
+IN_MEMORY = [heading for heading in HEADINGS if not re.match("cannot|--|certfile|TRIO|redis_url", heading)]
 
 
 async def test_every_quoted_message_of_a_running_server_is_one_it_says(

@@ -127,6 +127,9 @@ class Elsewhere:
             except RedisDown:
                 await self._without_directory(exchange, session_id, who, headers, hop)
                 return None
+            if record is None and stone is None and self._peers.refilling:
+                await self._without_directory(exchange, session_id, who, headers, hop)
+                return None
             if record is None:
                 reason = "unknown" if stone is None or stone.principal != who.digest else stone.reason
                 await self._without_record(exchange, session_id, who, headers, hop, reason)
@@ -267,7 +270,7 @@ class Elsewhere:
         if remembered != "unknown":
             raise SessionNotFound(remembered)
         if hop is not None:
-            raise self._misdirected(None)
+            raise self._misdirected(self._owners.get(session_id))
         owner = self._home(session_id)
         outcome: Outcome | None = None
         if owner is not None:

@@ -45,7 +45,7 @@ def end_message(session_id: str) -> bytes:
 
 
 class ClusterBus:
-    """Connects the local bus with its peers'. `end` is called with the id of a session to end."""
+    """Connects the local bus with its peers'. `end` is called with the id of a session to end, `rejoined` after a gap."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class ClusterBus:
         metrics: Metrics,
         *,
         end: Callable[[str], None],
+        rejoined: Callable[[], None],
     ) -> None:
         self._local = local
         self._link = link
@@ -65,6 +66,7 @@ class ClusterBus:
         self._boot = boot
         self._metrics = metrics
         self._end = end
+        self._rejoined = rejoined
         self._outgoing: dict[Change, None] = {}
         self._wake = trio.Event()
         self._sent = 0
@@ -150,6 +152,7 @@ class ClusterBus:
             # What was said while the subscription was broken, nobody says again.
             self._heard.clear()
             self._gap("the subscription was broken")
+            self._rejoined()
         self._joined_before = True
 
     def _gap(self, why: str) -> None:

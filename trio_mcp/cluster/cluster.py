@@ -95,7 +95,9 @@ class Cluster:
         )
         bus = app.service.bus
         assert isinstance(bus, LocalBus)
-        self._bus = ClusterBus(bus, link, self.directory, keys, self._me.boot, metrics, end=self._end)
+        self._bus = ClusterBus(
+            bus, link, self.directory, keys, self._me.boot, metrics, end=self._end, rejoined=self._rejoined
+        )
         self._redate_at = trio.current_time() + REDATE_SECONDS
         self._catching_up: trio.Event | None = None
         self._candidate = ""
@@ -229,6 +231,11 @@ class Cluster:
         session = self._app.hub.local(session_id)
         if session is not None:
             session.close(reason)
+
+    def _rejoined(self) -> None:
+        """Redis was away, if but for a moment: it may be another by now, or have lost what it heard last."""
+        self.directory.behind = True
+        self._peers.beat_now()
 
     def _end(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)

@@ -81,6 +81,8 @@ class RedisDirectory:
         """The last command failed: nobody waits for Redis until one succeeds."""
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
+        self.has_card = False
+        """Our node's card has been put up: a Redis that is without it has lost more than that."""
         self.returned: Callable[[], None] = lambda: None
         """Called when Redis is back."""
         self._writes: dict[str, _Write] = {}
@@ -139,9 +141,15 @@ class RedisDirectory:
     async def look_up(self, session_id: str) -> tuple[Record | None, Stone | None]:
         """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`."""
         with trio.move_on_after(READ_SECONDS):
-            raw, stone = await self.run(
-                [("GET", self._keys.session(session_id)), ("GET", self._keys.closed(session_id))]
+            raw, stone, card = await self.run(
+                [
+                    ("GET", self._keys.session(session_id)),
+                    ("GET", self._keys.closed(session_id)),
+                    ("EXISTS", self._keys.node(self._me.node)),
+                ]
             )
+            if raw is None and stone is None and card == 0 and self.has_card:
+                raise RedisDown("Redis has lost what it knew")
             record = read_record(raw)
             if record is None and isinstance(raw, bytes):
                 event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
@@ -333,6 +341,7 @@ class RedisDirectory:
     def _came_back(self) -> None:
         if self.down:
             self.down = False
+            self.behind = True
             self._wake.set()
             self.returned()
             event(logger, logging.INFO, "redis is back", owed=len(self._drops), redis=self._link.shown)

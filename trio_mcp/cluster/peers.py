@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -32,6 +33,9 @@ CARD_SECONDS = 15
 
 MAX_NODES = 1_000
 """Last seen, first read: pods that come and go leave their names for a day."""
+
+REFILL_SECONDS = BEAT_SECONDS + 1.0
+"""Who did not notice at once that Redis lost what it knew has noticed by the next beat."""
 
 FORGET_SECONDS = 24 * 3600.0
 """A node nobody saw for a day is not asked for any more."""
@@ -73,6 +77,7 @@ class Peers:
         self._urls: dict[str, str] = {}
         self._names: list[str] = []
         self._standing_since: float | None = None
+        self._refilled_at = -math.inf
         self._now = trio.Event()
         directory.returned = self.beat_now
         self.attempted = trio.current_time()
@@ -108,15 +113,21 @@ class Peers:
             self._standing_since = None
             return
         if card is _Card.ANOTHERS:
-            return self._impostor()
+            self._impostor()
+            # It takes our sessions for a dead process', and may have some by now.
+            return await self._refreshed(True)
         if card is _Card.REFUSED:
             self._standing_since = None
         elif card is _Card.FALLEN or self._standing_since is None:
             self._standing_since = trio.current_time()
+        if card is _Card.FALLEN and self._directory.has_card:
+            self._refilled_at = trio.current_time() + REFILL_SECONDS
+        self._directory.has_card = card is not _Card.REFUSED
         await self._refreshed(card is _Card.FALLEN)
 
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. A later process of our name stays."""
+        self._directory.has_card = False
         (ours,) = await self._directory.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
         if ours == 1:
             await self._directory.run([("ZREM", self._keys.nodes, self._me.node)])
@@ -153,6 +164,11 @@ class Peers:
     def stood_for(self) -> float:
         """Seconds that our own card has stood without a gap: when everybody's is missing, nobody is dead."""
         return 0.0 if self._standing_since is None else trio.current_time() - self._standing_since
+
+    @property
+    def refilling(self) -> bool:
+        """Whether our card was missing a moment ago: what others wrote may be lost too, and not yet written anew."""
+        return trio.current_time() < self._refilled_at
 
     async def _exchange(self) -> _Card:
         """Show ours, see the others'."""
@@ -193,5 +209,8 @@ class Peers:
             card = read(raw, NodeCard)
             if card is not None:
                 self._cards[name] = card
-                self._urls[name] = card.url or self._urls.get(name, "")
-        self._urls = {name: url for name, url in self._urls.items() if name in {*self._names, *names}}
+                seen_at = self._urls.pop(name, "")
+                self._urls[name] = card.url or seen_at
+        # Not by what Redis lists now: that may have been emptied, and the node be alive.
+        for name in list(self._urls)[:-MAX_NODES]:
+            del self._urls[name]

@@ -106,6 +106,8 @@ class Node:
         self.url = ""
         self.deaf = False
         """It takes connections, and answers nothing."""
+        self.joins = True
+        """It shows itself to the others once it serves."""
         self.heard: list[Scope] = []
         """What came through its listener to the endpoint."""
         self.server = build(name, self.deeds)
@@ -146,7 +148,8 @@ class Node:
             ):
                 self.wire = Wire(self.app, client)
                 await nursery.start(self._listen, port)
-                await self.cluster.join(self.url)
+                if self.joins:
+                    await self.cluster.join(self.url)
                 task_status.started()
                 await trio.sleep_forever()
         self.ended.set()

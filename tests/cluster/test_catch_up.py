@@ -1,0 +1,110 @@
+"""A node that stood still: what may live elsewhere by now is looked up before anything of it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.cluster.leaping import LeapingClock
+from tests.cluster.nodes import Town, town
+from tests.cluster.test_elsewhere import reason_of, said_by
+from tests.rig.waiting import until
+from tests.transports.http.harness import SessionClient
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    return LeapingClock()
+
+
+async def taken_over(nodes: Town, client: SessionClient) -> None:
+    """While the first node slept, the second claimed its session."""
+    await nodes.change_record(client.id, node="node2", boot=nodes[2].boot, url=nodes[2].url, epoch=1)
+
+
+@pytest.mark.parametrize("first", ["request", "heartbeat"])
+async def test_a_session_that_was_taken_over_meanwhile_is_not_served_from_its_old_node(
+    tmp_path: Path, clock: LeapingClock, first: str
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await taken_over(nodes, client)
+        clock.leap(20)
+        if first == "heartbeat":
+            await wait_all_tasks_blocked()
+        exchanges = [client.tool("where") for _ in range(3)]
+        assert [await said_by(each) for each in exchanges] == ["node2"] * 3
+        assert nodes[1].deeds.ran == []
+        assert (await nodes.record(client.id))["node"] == "node2"
+        assert await nodes.stone(client.id) is None
+
+
+async def test_calls_and_streams_of_a_session_that_was_taken_over_end(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        stream, call = client.listen(), client.tool("work")
+        await nodes[1].deeds.working.wait()
+        await taken_over(nodes, client)
+        clock.leap(20)
+        assert await stream.messages() == []
+        assert "closed" in (await call.error())["message"]
+
+
+async def test_a_session_that_nobody_took_stays(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        session = nodes[1].app.hub.local(client.id)
+        clock.leap(20)
+        assert await said_by(client.tool("where")) == "node1"
+        assert nodes[1].app.hub.local(client.id) is session
+
+
+async def test_a_node_that_only_lost_redis_serves_on_and_gives_up_what_is_anothers_when_it_is_back(
+    tmp_path: Path, clock: LeapingClock
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        nodes[1].cable.cut()
+        clock.leap(20)
+        assert await said_by(client.tool("where")) == "node1"
+        await taken_over(nodes, client)
+        nodes[1].cable.mend()
+
+        async def given_up() -> bool:
+            return nodes[1].app.hub.local(client.id) is None
+
+        await until(given_up, "the old copy is closed")
+        assert await said_by(client.tool("where")) == "node2"
+
+
+async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await taken_over(nodes, client)
+        nodes.redis.pause()
+        clock.leap(11)
+        began = trio.current_time()
+        assert await said_by(client.tool("where")) == "node1"
+        assert trio.current_time() - began < 3
+        nodes.redis.resume()
+
+        async def given_up() -> bool:
+            return nodes[1].app.hub.local(client.id) is None
+
+        await until(given_up, "the old copy is closed")
+
+
+async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        record, _ = await nodes[2].cluster.directory.look_up(client.id)
+        assert record is not None
+        await nodes[2].cluster.directory.remove(client.id, record)
+        clock.leap(20)
+        assert await reason_of(client.tool("where")) == "deleted"
+        assert await nodes.record(client.id) is None

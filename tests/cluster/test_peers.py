@@ -1,0 +1,186 @@
+"""The heartbeat: what nodes know of each other, and what a node may conclude from a card that is missing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cluster.leaping import LeapingClock
+from tests.cluster.nodes import Node, Town, demo, town
+from tests.cluster.parts import KEYS
+from trio_mcp.cluster.record import NodeCard
+from trio_mcp.transports.http.probes import State
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    return LeapingClock()
+
+
+def names(node: Node, session_id: str = "") -> list[str]:
+    """The ready peers, in their order."""
+    return [peer.node for peer in node.peers.ready(session_id)]
+
+
+async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_fares(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        await nodes[1].wire.open()
+        await nodes.meet()
+        card = nodes[2].peers.all["node1"]
+        assert isinstance(card, NodeCard)
+        assert (card.boot, card.url, card.state, card.sessions) == (nodes[1].boot, nodes[1].url, "ready", 1)
+        assert (nodes[2].peers.boot("node1"), nodes[2].peers.url("node1")) == (nodes[1].boot, nodes[1].url)
+        assert list(nodes[1].peers.all) == ["node2"]
+
+
+async def test_a_card_falls_fifteen_seconds_after_its_nodes_last_word(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        assert 10 < await nodes.redis.ask("TTL", KEYS.node("node1")) <= 15
+
+
+async def test_only_who_takes_new_work_is_a_ready_peer(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as nodes:
+        assert set(names(nodes[1])) == {"node2", "node3"}
+        nodes[3].app.state = State.DRAINING
+        await nodes.meet()
+        assert names(nodes[1]) == ["node2"]
+        assert nodes[1].peers.boot("node3") == nodes[3].boot
+
+
+async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with town(tmp_path) as nodes:
+        other = Node("node3", nodes[1].cable, demo, {}, {})
+        other.joins = False
+        await nodes.start(other)
+        with caplog.at_level(logging.WARNING, "trio_mcp.cluster"):
+            await other.cluster.join(nodes[1].url)
+        assert "not reached at its own URL" in caplog.messages
+        await nodes.meet()
+        assert nodes[1].peers.all["node3"].url == ""
+        assert names(nodes[1]) == ["node2"]
+
+
+async def test_an_address_that_works_only_later_is_shown_then(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        other = Node("node3", nodes[1].cable, demo, {}, {})
+        other.joins = False
+        await nodes.start(other)
+        other.deaf = True
+        await other.cluster.join(other.url)
+        await nodes.meet()
+        assert "node3" not in names(nodes[1])
+        other.deaf = False
+        await other.beat()
+        await nodes.meet()
+        assert "node3" in names(nodes[1])
+
+
+async def test_all_nodes_agree_on_the_order_of_peers_for_a_session_and_sessions_differ_in_it(tmp_path: Path) -> None:
+    async with town(tmp_path, 3) as nodes:
+        firsts = set()
+        for number in range(40):
+            before = [names(node, f"node1.{number}")[0] for node in nodes.nodes]
+            # Each sees two of the three: in one order of all, one comes before both others, and one before one.
+            assert sorted(before.count(node.name) for node in nodes.nodes) == [0, 1, 2]
+            firsts.add(max(before, key=before.count))
+        assert firsts == {"node1", "node2", "node3"}
+
+
+async def reborn(nodes: Town) -> Node:
+    """A later process with the name of the first node."""
+    other = Node("node1", nodes[2].cable, demo, {}, {})
+    other.cluster._me.started = nodes[1].cluster._me.started + 1
+    await nodes.start(other)
+    return other
+
+
+async def test_the_earlier_of_two_processes_with_one_name_has_to_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with town(tmp_path) as nodes:
+        later = await reborn(nodes)
+        assert nodes[1].cluster.impostor.is_set()
+        assert not later.cluster.impostor.is_set()
+        assert caplog.messages.count("another process has this node's id") == 1
+        assert nodes[2].peers.boot("node1") == later.boot
+
+
+async def test_the_earlier_of_two_takes_down_nothing_of_the_later(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        later = await reborn(nodes)
+        await nodes[1].peers.leave()
+        await nodes.meet()
+        assert nodes[2].peers.boot("node1") == later.boot
+        assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is not None
+
+
+async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        await nodes[1].peers.leave()
+        await nodes[2].beat()
+        assert nodes[2].peers.all == {}
+        assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is None
+
+
+async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path) as nodes:
+        for _ in range(2):
+            clock.leap(8)
+            await nodes.meet()
+        assert 16 < nodes[1].peers.stood_for < 18
+
+
+@pytest.mark.parametrize("how", ["emptied", "away", "refusing"])
+async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
+    tmp_path: Path, clock: LeapingClock, how: str
+) -> None:
+    async with town(tmp_path) as nodes:
+        clock.leap(8)
+        await nodes.meet()
+        assert nodes[1].peers.stood_for > 8
+        if how == "emptied":
+            await nodes.redis.ask("FLUSHALL")
+        elif how == "away":
+            nodes[1].cable.cut()
+        else:
+            await nodes.redis.ask("DEL", KEYS.node("node1"))
+            await nodes.redis.ask("LPUSH", KEYS.node("node1"), "not a card")
+        await nodes[1].beat()
+        assert nodes[1].peers.stood_for < 8
+
+
+async def test_a_node_nobody_saw_for_a_day_is_forgotten(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        long_ago = str(time.time() - 25 * 3600)
+        await nodes.redis.ask("ZADD", KEYS.nodes, long_ago, "node8")
+        await nodes[1].beat()
+        assert await nodes.redis.ask("ZRANGE", KEYS.nodes, "0", "-1") == [b"node2", b"node1"]
+
+
+async def test_a_node_whose_card_fell_is_still_looked_for_where_it_was(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        nodes[1].cable.cut()
+        await nodes.drop_card("node1")
+        assert nodes[2].peers.boot("node1") is None
+        assert nodes[2].peers.url("node1") == nodes[1].url
+
+
+async def test_a_beat_that_came_too_late_is_no_sign_of_life_before_records_are_checked(
+    tmp_path: Path, clock: LeapingClock
+) -> None:
+    async with town(tmp_path) as nodes:
+        clock.leap(11)
+        assert nodes[1].cluster.overslept
+        await trio.testing.wait_all_tasks_blocked()
+        before = nodes[1].peers.attempted
+        await nodes[1].cluster.catch_up()
+        assert nodes[1].peers.attempted > before
+        assert not nodes[1].cluster.overslept

@@ -39,7 +39,7 @@ from trio_mcp.transports.http.gate import accepts
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error
 
-__all__ = ["Elsewhere"]
+__all__ = ["Elsewhere", "no_directory", "unreachable"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -139,7 +139,7 @@ class Elsewhere:
             try:
                 found = await self._by_record(exchange, session_id, record, who, headers, hop)
             except RedisDown:
-                raise _no_directory() from None
+                raise no_directory() from None
             if found is not _LOOK_AGAIN:
                 return found if isinstance(found, Session) else None
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
@@ -192,7 +192,7 @@ class Elsewhere:
                 return _LOOK_AGAIN
             case _ if await self._is_gone(record, outcome):
                 return await self._gone(exchange, session_id, record, who, headers, hop)
-        raise port.Unavailable("unreachable", "The node that has this session does not answer; try again")
+        raise unreachable()
 
     async def _mine(self, session_id: str, record: Record, who: Principal) -> Session | object:
         """The record says that it is here. If not, it ended a moment ago, or we claimed it and never heard that we got it."""
@@ -279,7 +279,7 @@ class Elsewhere:
                 outcome = await self._answered(exchange, session_id, outcome.owner, headers)
             if outcome is None:
                 return
-        raise _no_directory()
+        raise no_directory()
 
     # Parts of these.
 
@@ -311,7 +311,7 @@ class Elsewhere:
                 return None
             case Unanswered():
                 # It may run yet: nobody else may be asked to run it as well.
-                raise port.Unavailable("unreachable", "The node that has this session does not answer; try again")
+                raise unreachable()
         return outcome
 
     async def _send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
@@ -358,7 +358,13 @@ def _session_id(exchange: HttpExchange) -> str:
     return exchange.header(_SESSION) or ""
 
 
-def _no_directory() -> port.Unavailable:
+def unreachable() -> port.Unavailable:
+    """503: its node may live, and says nothing."""
+    return port.Unavailable("unreachable", "The node that has this session does not answer; try again")
+
+
+def no_directory() -> port.Unavailable:
+    """503: Redis is away, and nobody else knew."""
     return port.Unavailable("directory_unavailable", "Where this session is cannot be told now; try again")
 
 

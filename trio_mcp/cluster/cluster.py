@@ -213,7 +213,9 @@ class Cluster:
     async def _check(self) -> None:
         try:
             await self.directory.check(
-                session.snapshot() for session in self._app.hub.sessions if session.closed_because is None
+                session.snapshot()
+                for session in self._app.hub.sessions
+                if session.closed_because is None and session.leaving is None
             )
         except RedisDown:
             event(logger, logging.WARNING, "records unchecked", why="redis is away; checked when it is back")

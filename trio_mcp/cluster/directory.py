@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -92,6 +93,8 @@ class RedisDirectory:
         self._groups: deque[tuple[float, trio.Event]] = deque()
         self._grouped = trio.Event()
         self._writing = False
+        self._order = trio.Lock()
+        """Held while records of ours are on their way: of two on two connections the earlier may land last."""
         self._refused = False
         """The last round left something that Redis would not delete."""
         self._round_over = trio.Event()
@@ -184,6 +187,10 @@ class RedisDirectory:
         """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
         self._writes.pop(session.id, None)
         record = Record.of(session, self._me, restorable=True, released=True)
+        async with self._order:
+            pass
+        if self.down:
+            return False
         try:
             (reply,) = await self.run([self._own(session.id, record)])
         except RedisDown:
@@ -193,14 +200,19 @@ class RedisDirectory:
         return not isinstance(reply, CommandRefused)
 
     async def check(self, sessions: Iterable[Snapshot]) -> None:
-        """Compare every session of ours with its record: write what is missing, give up what is another's. Raises RedisDown."""
+        """Compare every session of ours with its record: write what is missing, give up what is another's.
+
+        Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises RedisDown.
+        """
         self.behind = False
-        every = list(sessions)
+        those = iter(sessions)
         checked = False
         try:
-            for start in range(0, len(every), _BATCH):
-                await self._check(every[start : start + _BATCH])
-            checked = True
+            while not checked:
+                async with self._order:
+                    batch = list(islice(those, _BATCH))
+                    await self._check(batch)
+                checked = len(batch) < _BATCH
         finally:
             # Also when it took too long and was cancelled.
             self.behind = self.behind or not checked
@@ -264,7 +276,8 @@ class RedisDirectory:
         group, self._group = self._group, None
         self._writing = True
         try:
-            await self._write_some()
+            async with self._order:
+                await self._write_some()
         finally:
             self._writing = False
             if group is not None:
@@ -306,6 +319,8 @@ class RedisDirectory:
         self._refused = any(map(_may_be_taken_later, replies))
 
     async def _check(self, sessions: list[Snapshot]) -> None:
+        if not sessions:
+            return
         commands: list[Command] = [("GET", self._keys.closed(session.id)) for session in sessions]
         stones = [read(raw, Stone) for raw in await self.run(commands)]
         alive = [session for session, stone in zip(sessions, stones, strict=True) if not self._ends(stone, session)]

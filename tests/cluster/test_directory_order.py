@@ -1,0 +1,94 @@
+"""Two pipelines of one node on two connections: what was said last is what Redis holds in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.cluster.parts import KEYS, Desk, desk, snapshot
+from trio_mcp.cluster.redis import Command, RedisLink
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+class LateLink(RedisLink):
+    """The next pipeline about a record arrives late; all others at once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.late = False
+        self.held = trio.Event()
+        self.go = trio.Event()
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        if self.late and any(KEYS.session("") in str(word) for command in commands for word in command):
+            self.late = False
+            self.held.set()
+            await self.go.wait()
+        return await super().run(commands)
+
+
+def made_late(made: Desk) -> LateLink:
+    """From here on the next pipeline with a record is held."""
+    link = LateLink(made.redis.url)
+    made.directory._link = link
+    link.late = True
+    return link
+
+
+async def test_a_change_that_is_under_way_does_not_take_a_release_back(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        link = made_late(made)
+        made.directory.changed(snapshot(log_level="error"))
+        await link.held.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.directory.release, snapshot(log_level="error"))
+            await wait_all_tasks_blocked()
+            await trio.sleep(0.05)  # for a release that would not wait: its thread is no task
+            link.go.set()
+        assert (await made.record())["released"] is True
+        link.close()
+
+
+async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_session_that_ended(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        link = made_late(made)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.directory.check, [snapshot()])
+            await link.held.wait()
+            made.directory.closed(snapshot(), "expired")
+            await wait_all_tasks_blocked()
+            await trio.sleep(0.05)  # as above, for the writer
+            link.go.set()
+        with trio.fail_after(10):
+            await made.directory.flushed()
+        assert await made.record() is None
+        assert (await made.stone())["reason"] == "expired"
+        link.close()
+
+
+async def test_a_session_that_ends_while_others_are_checked_is_checked_no_more(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        open_ones = {"node1.a", "node1.b"}
+
+        def living() -> Any:
+            for number in range(600):
+                yield snapshot(f"node1.x{number}")
+            yield from (snapshot(each) for each in sorted(open_ones))
+
+        link = made_late(made)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(made.directory.check, living())
+            await link.held.wait()
+            open_ones.remove("node1.b")
+            link.go.set()
+        assert await made.record("node1.a") is not None
+        assert await made.record("node1.b") is None
+        link.close()

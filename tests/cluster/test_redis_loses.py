@@ -1,0 +1,121 @@
+"""A Redis that has lost what it knew, all of it or the last of it: nobody is told to be gone, and all is written anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.leaping import LeapingClock
+from tests.cluster.nodes import Node, Town, at, demo, stranger, town
+from tests.cluster.parts import KEYS
+from tests.rig.waiting import until
+from tests.transports.http.harness import Exchange, SessionClient
+from trio_mcp.cluster.peers import REFILL_SECONDS
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+@pytest.fixture
+def clock() -> LeapingClock:
+    return LeapingClock()
+
+
+async def node_of(exchange: Exchange) -> str:
+    """Where `where` ran."""
+    return str((await exchange.result())["content"][0]["text"])
+
+
+async def refusal(exchange: Exchange) -> tuple[int, str]:
+    """Status and reason."""
+    status = await exchange.head()
+    return status, str((await exchange.error())["data"]["reason"])
+
+
+async def moved(nodes: Town) -> SessionClient:
+    """A session of node1 that lives on node3 now."""
+    client = await nodes[1].wire.open()
+    session = nodes[1].app.hub.local(client.id)
+    assert session is not None
+    assert await nodes[1].cluster.release(session)
+    assert await node_of(at(nodes[3], client).tool("where")) == "node3"
+    return client
+
+
+async def lose_all(nodes: Town, *silent: Node) -> None:
+    """Redis starts empty; some nodes do not reach it."""
+    for node in silent:
+        node.cable.cut()
+    await nodes.redis.stop()
+    await nodes.redis.start(empty=True)
+
+
+async def test_a_peer_that_an_emptied_redis_does_not_list_is_still_reached(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        client = await nodes[1].wire.open()
+        await lose_all(nodes, nodes[1])
+        await nodes[2].beat()
+        await nodes[2].beat()
+        assert nodes[2].peers.all == {}
+        assert await node_of(at(nodes[2], client).tool("where")) == "node1"
+
+
+async def test_while_redis_is_filled_anew_no_session_is_said_to_be_unknown(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await moved(nodes)
+        await lose_all(nodes, nodes[1], nodes[3])
+        asked = at(nodes[2], client)
+        # First it sees that its own card is missing, then it has put that up, and the others may yet follow.
+        assert await refusal(asked.tool("where")) == (503, "directory_unavailable")
+        await nodes[2].beat()
+        assert await refusal(asked.tool("where")) == (503, "directory_unavailable")
+        assert await refusal(stranger(nodes[2], "node9.abc").tool("where")) == (503, "directory_unavailable")
+        clock.leap(REFILL_SECONDS)
+        assert await refusal(stranger(nodes[2], "node9.abc").tool("where")) == (404, "unknown")
+
+
+async def test_a_node_that_starts_says_at_once_what_is_unknown(tmp_path: Path) -> None:
+    async with town(tmp_path, 1) as nodes:
+        assert await refusal(stranger(nodes[1], "node9.abc").tool("where")) == (404, "unknown")
+
+
+async def test_without_redis_a_peer_says_where_it_met_a_session_that_moved(tmp_path: Path) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await moved(nodes)
+        assert await node_of(at(nodes[1], client).tool("where")) == "node3"
+        nodes[1].cable.cut()
+        nodes[2].cable.cut()
+        exchange = at(nodes[2], client).tool("where")
+        assert await node_of(exchange) == "node3"
+        assert exchange.headers["trio-mcp-relay"] == "node2 to node3"
+
+
+async def test_records_are_checked_when_the_connection_was_lost_also_when_our_card_still_stands(tmp_path: Path) -> None:
+    async with town(tmp_path, 1, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].flushed()
+        record = await nodes.record(client.id)
+        await nodes.redis.ask("DEL", KEYS.session(client.id))
+        await nodes.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+
+        async def found() -> bool:
+            return bool(await nodes.record(client.id) == record)
+
+        await until(found, "the record is written anew")
+
+
+async def test_a_process_whose_name_another_has_gives_up_what_that_took_over(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        other = Node("node1", nodes[2].cable, demo, {}, {"restore": True})
+        await nodes.start(other)
+        assert await node_of(at(other, client).tool("where")) == "node1"
+        await nodes[1].beat()
+        assert nodes[1].cluster.impostor.is_set()
+
+        async def gone() -> bool:
+            return nodes[1].app.hub.local(client.id) is None
+
+        await until(gone, "its copy is closed")
+        record = await nodes.record(client.id)
+        assert (record["boot"], record["epoch"]) == (other.boot, 1)

@@ -285,7 +285,7 @@ GARBAGE = {
     "other members": "return redis.call('SET', KEYS[1], '{\"a\":1}')",
     "a boot alone": 'return redis.call(\'SET\', KEYS[1], \'{"boot":"b9","started":"1"}\')',
     "a boot of another type": 'return redis.call(\'SET\', KEYS[1], \'{"boot":1,"node":[],"epoch":"0","v":1}\')',
-    "deep": "return redis.call('SET', KEYS[1], '{\\"zz\\":' .. string.rep('[', 9000) .. string.rep(']', 9000) .. '}')",
+    "deep": "return redis.call('SET', KEYS[1], '{\"zz\":' .. string.rep('[', 9000) .. string.rep(']', 9000) .. '}')",
     "another type": "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'x')",
     "a set": "redis.call('DEL', KEYS[1]) return redis.call('SADD', KEYS[1], 'x')",
 }

@@ -137,6 +137,13 @@ async def test_a_url_that_makes_no_sense_or_names_nobody_fails_like_a_dead_peer(
     assert not isinstance(failure.value, ConnectionRefusedError)
 
 
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "017700000001", "127.1", "0x7f.0.1", "0"])
+async def test_an_address_in_disguise_is_not_called(host: str) -> None:
+    async with greeting() as url:
+        with pytest.raises(OSError, match="has the form"):
+            await connect(url.replace("127.0.0.1", host), 5)
+
+
 async def test_a_socket_connected_with_itself_counts_as_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the kernel does when it happens to choose the port asked for as the socket's own.
     with socket.socket() as probe:

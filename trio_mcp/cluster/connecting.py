@@ -17,6 +17,8 @@ __all__ = ["connect", "host_of"]
 USER_TIMEOUT_MS = 30_000
 """A peer that vanished acknowledges nothing: what was sent to it fails then, not after a quarter of an hour."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
+_SHORT_ADDRESS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,2}")
+"""Resolvers take 2130706433 for 127.0.0.1. With a peer URL made of a session id it would be up to a client whom we call."""
 
 
 async def connect(url: str, seconds: float) -> socket.socket:
@@ -40,7 +42,8 @@ def _address(url: str) -> tuple[str, int]:
     with suppress(ValueError):
         parts = urlsplit(url)
         host = parts.hostname or ""
-        if parts.scheme == "http" and _HOST.fullmatch(host) and parts.username is None:
+        named = _HOST.fullmatch(host) and not _SHORT_ADDRESS.fullmatch(host)
+        if parts.scheme == "http" and named and parts.username is None:
             return host, 80 if parts.port is None else parts.port
     raise OSError(errno.EINVAL, "a peer's URL has the form http://host:port", url)
 

@@ -151,6 +151,27 @@ async def test_headers_that_would_end_early_are_never_sent() -> None:
         await Relay(HOPS, node="node1").send(exchange, b"", SESSION, owner_at(free_url()))
 
 
+async def test_a_target_that_would_end_early_stays_within_its_line() -> None:
+    """HTTP/2 carries the target in a field of its own; some servers let anything pass in there."""
+    told = b"/mcp HTTP/1.1\r\nhost: b\r\n\r\nDELETE /"
+    scope = {"method": "POST", "path": "/mcp", "raw_path": told, "query_string": b"a b", "headers": [(b"host", b"a")]}
+    said: list[bytes] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        said.append(await read_request(stream))
+        await stream.send_all(ok(b""))
+
+    relay = Relay(HOPS, node="node1")
+    async with raw_peer(handle) as url, relay.running():
+        exchange = HttpExchange(scope, _never, _swallow)
+        assert await relay.send(exchange, b"", SESSION, owner_at(url)) == Relayed(200)
+    lines = said[0].split(b"\r\n")
+    target = b"/mcp%20HTTP/1.1%0D%0Ahost:%20b%0D%0A%0D%0ADELETE%20/?a%20b"
+    assert lines[:2] == [b"POST " + target + b" HTTP/1.1", b"host: a"]
+    hop = lines[2].removeprefix(HOP + b": ")
+    assert Hops([b"secret"], node="node2", boot="x").verify(hop, "POST", target, SESSION) == "node1"
+
+
 # How responses come
 
 
@@ -227,11 +248,12 @@ async def test_answers_that_differ_in_date_and_length_alone_are_told_apart(monke
     [
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + ok(b"done"),
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ndo\r\n2;x=y\r\nne\r\n0\r\nTrailer: a\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\ndone",
         b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\ndone",
         b"HTTP/1.1 200\r\nCONTENT-LENGTH:4\r\n\r\ndone",
     ],
-    ids=["informational", "chunked", "http/1.0", "until the close", "sparse"],
+    ids=["informational", "chunked", "chunked, with a length", "http/1.0", "until the close", "sparse"],
 )
 @pytest.mark.parametrize("piece", [1, 1_000], ids=["byte by byte", "at once"])
 async def test_a_response_may_be_framed_and_cut_into_packets_as_http_allows(said: bytes, piece: int) -> None:

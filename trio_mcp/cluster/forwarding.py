@@ -46,7 +46,10 @@ def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: by
 
 def response_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
     """The headers of the owner's response as they go to the client; lower-case names."""
-    return _end_to_end(list(fields), _HOP_BY_HOP)
+    taken = list(fields)
+    # Beside Transfer-Encoding a Content-Length tells nothing, and would be believed once that is off (RFC 9112 §6.3).
+    chunked = any(name == b"transfer-encoding" for name, _ in taken)
+    return _end_to_end(taken, _HOP_BY_HOP | {b"content-length"} if chunked else _HOP_BY_HOP)
 
 
 def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> Fields:

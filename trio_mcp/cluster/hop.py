@@ -23,6 +23,7 @@ HOP = b"trio-mcp-hop"
 VALID_MS = 30_000
 """Longer than clocks of one cluster differ and requests wait in kernels; short enough that a stolen header soon is nothing."""
 _SIGNATURE_CHARACTERS = 32
+_NOT_IN_TARGETS = re.compile(rb"[^!-~]")
 _VALUE = re.compile(rb"([A-Za-z0-9-]{1,63})\.[A-Za-z0-9-]{0,64}\.([0-9]{1,15})")
 
 
@@ -53,13 +54,15 @@ class Hops:
 
 
 def request_target(scope: Scope) -> bytes:
-    """The path of a request as it came, with its query."""
+    """The path of a request as it came, with its query; fit for a request line."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     query: bytes = scope.get("query_string", b"")
-    return b"%b?%b" % (raw, query) if query else raw
+    target = b"%b?%b" % (raw, query) if query else raw
+    # HTTP/2 carries it in a field of its own, and servers pass spaces on, or worse.
+    return _NOT_IN_TARGETS.sub(lambda found: b"%%%02X" % ord(found[0]), target)
 
 
 def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
-    # None of the parts can hold a line feed: a request's head could not carry it.
+    # None of the parts can hold a line feed: a header could not carry it, and of the target `request_target` sees to it.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())
     return hmac.digest(key, signed, "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()

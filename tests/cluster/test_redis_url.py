@@ -86,6 +86,7 @@ def test_logs_show_the_url_without_user_password_and_options(url: str, shown: st
         ("redis://user:se?secret@host", "percent-encode"),
         ("redis://:9?secret@host", "percent-encode"),
         ("redis://user:9?secret=1@host", "percent-encode"),
+        ("redis://user:9?db=1&secret@host", "percent-encode"),
         ("redis://u:se@cret?secret@host", "percent-encode"),
         ("redis://:se@cret/secret@host", "percent-encode"),
         ("unix://:secret@/secret@/run/redis.sock", "percent-encode"),

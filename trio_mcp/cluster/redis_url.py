@@ -155,7 +155,7 @@ def _is_number(text: str) -> bool:
 
 
 def _options(query: str) -> dict[str, str]:
-    options = dict(parse_qsl(query))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     if query and (not options or not options.keys() <= set(OPTIONS)):
         # Which one it is stays unsaid: with a '?' in the password it would be a part of that.
         raise InvalidRedisUrl(f"an option in the Redis URL is none of {', '.join(OPTIONS)}; {_ENCODING}")

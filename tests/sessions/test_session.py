@@ -459,3 +459,16 @@ async def test_a_session_logs_from_its_level_up() -> None:
         ]
         with pytest.raises(ValueError, match="not 'loud'"):
             await session.log("loud", "x")
+
+
+async def test_an_answer_that_is_not_read_yet_outlasts_the_session_that_leaves() -> None:
+    async with open_hub(MCPServer("x")) as hub:
+        session = await hub.open(OFFER, ANN)
+        log = session.accept([Request(1, "ping", {})], streams=True)
+        session.streams.make_resumable(log, 1)
+        reader = log.open_reader()
+        await session.calls_done()
+        session.part()
+        (answer,) = await reader.batch()
+        assert b'"result"' in answer.data
+        assert reader.ends_with(answer)

@@ -260,7 +260,9 @@ class Session:
     def part(self) -> None:
         """It goes on elsewhere: its readers are told when to come back, and then it is closed."""
         for log in self.streams.all():
-            log.close_reader()
+            # One that has ended needs no more than its reader's time, and its answer is nowhere else.
+            if not log.ended:
+                log.close_reader()
         self.close("released")
 
     def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:

@@ -36,6 +36,9 @@ LAST_CALL_SECONDS = 2.0
 LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
 
+AGAIN_SECONDS = 1.0
+"""Between two attempts to let a session leave."""
+
 FAREWELL_SECONDS = 0.5
 """For the answers of cancelled calls to reach their clients."""
 
@@ -102,9 +105,12 @@ async def _leave_evenly(app: HttpApp, cluster: Cluster, spread: float) -> None:
 
 
 async def _leave(cluster: Cluster, session: Session) -> None:
-    await session.calls_done()
-    if cluster.has_ready_peer:
-        await cluster.release(session)
+    """As soon as no call runs and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
+    while session.closed_because is None:
+        await session.calls_done()
+        if cluster.has_ready_peer and await cluster.release(session):
+            return
+        await trio.sleep(AGAIN_SECONDS)
 
 
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:

@@ -1,0 +1,250 @@
+"""How a node of several empties itself, phase by phase: its peers are played, so that time can be made up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.transports.http.harness import Wire, serving
+from trio_mcp import MCPServer
+from trio_mcp.cluster.cluster import Cluster
+from trio_mcp.serving.drain import LEAVING_SECONDS, drain, farewell
+from trio_mcp.sessions.session import Session
+from trio_mcp.transports.http.app import HttpApp
+
+NextEvent: TypeAlias = Callable[[], Awaitable[dict[str, str] | None]]
+
+
+@dataclass
+class _Options:
+    restore: bool
+
+
+@dataclass
+class Peers:
+    """Plays the cluster, and notes when it was told what."""
+
+    restore: bool = True
+    has_ready_peer: bool = True
+    takes: bool = True
+    """Redis hears of a session that is let go."""
+    streams: int = 0
+    told: list[tuple[float, str]] = field(default_factory=list)
+    began: float = 0.0
+
+    @property
+    def options(self) -> _Options:
+        return _Options(self.restore)
+
+    def note(self, what: str) -> None:
+        self.told.append((round(trio.current_time() - self.began, 1), what))
+
+    def stop_claiming(self) -> None:
+        self.began = trio.current_time()
+        self.note("claims nothing")
+
+    def hand_over(self) -> None:
+        self.note("hands over")
+
+    def relayed_stream_enders(self) -> list[Callable[[], None]]:
+        return [lambda: self.note("relayed stream ends") for _ in range(self.streams)]
+
+    async def release(self, session: Session) -> bool:
+        self.note("session leaves" if self.takes else "session stays")
+        if self.takes:
+            session.part()
+        return self.takes
+
+    def times(self, what: str) -> list[float]:
+        return [at for at, each in self.told if each == what]
+
+
+def worker(go: trio.Event) -> MCPServer:
+    mcp = MCPServer("x")
+
+    @mcp.tool
+    async def work() -> None:
+        await go.wait()
+
+    return mcp
+
+
+@asynccontextmanager
+async def draining(
+    app: HttpApp, peers: Peers, window: float = 22.0, delay: float = 0.0
+) -> AsyncIterator[Callable[[], float]]:
+    """While the node drains; what is yielded tells when it was done, -1 until then."""
+    done = [-1.0]
+
+    async def run() -> None:
+        await drain(app, window, delay=delay, cluster=cast("Cluster", peers))
+        done[0] = round(trio.current_time() - peers.began, 1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield lambda: done[0]
+        nursery.cancel_scope.cancel("the test is over")
+
+
+async def probe(wire: Wire, path: str) -> int:
+    exchange = wire.start("GET", path=path)
+    return await exchange.head()
+
+
+async def test_for_the_delay_a_node_is_not_ready_and_serves_all_as_before(autojump_clock: MockClock) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers, delay=3.0):
+        assert (await probe(wire, "/readyz"), await probe(wire, "/livez")) == (503, 200)
+        client = await wire.open()
+        await trio.sleep(2.9)
+        assert await client.start("ping").result() == {}
+        assert peers.told == [(0.0, "claims nothing")]
+        await trio.sleep(0.2)
+        assert peers.told[1] == (3.0, "hands over")
+        assert await wire.initialize().head() == 503
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_a_node_is_unwell_only_when_there_is_a_peer_to_go_to(autojump_clock: MockClock, ready: bool) -> None:
+    peers = Peers(has_ready_peer=ready)
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers, delay=3.0):
+        await wire.open()
+        await trio.sleep(2.9)
+        assert await probe(wire, "/livez") == 200
+        await trio.sleep(0.2)
+        assert await probe(wire, "/livez") == (503 if ready else 200)
+        assert await probe(wire, "/readyz") == 503
+
+
+async def test_sessions_leave_evenly_over_the_window_less_two_seconds(autojump_clock: MockClock) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire:
+        for _ in range(10):
+            await wire.open()
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(30)
+            assert peers.times("session leaves") == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+            assert 18 <= done() < 19
+
+
+async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_clock: MockClock) -> None:
+    peers, go = Peers(), trio.Event()
+    async with serving(worker(go)) as wire:
+        client = await wire.open()
+        call = client.tool("work")
+        await trio.sleep(0.1)
+        async with draining(wire.app, peers):
+            await trio.sleep(9)
+            assert peers.times("session leaves") == []
+            go.set()
+            assert (await call.result())["isError"] is False
+            await trio.sleep(0.1)
+            assert peers.times("session leaves") == [9.0]
+
+
+async def test_the_streams_of_a_session_that_leaves_say_when_to_come_back(autojump_clock: MockClock) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire:
+        stream = (await wire.open()).listen()
+        await stream.event()
+        async with draining(wire.app, peers):
+            retries = [fields["retry"] for fields in await rest(stream.raw.event) if "retry" in fields]
+            assert len(retries) == 1
+
+
+async def rest(event: NextEvent) -> list[dict[str, str]]:
+    found = []
+    while (fields := await event()) is not None:
+        found.append(fields)
+    return found
+
+
+async def test_a_session_nobody_can_take_waits_for_somebody_who_can(autojump_clock: MockClock) -> None:
+    peers = Peers(has_ready_peer=False)
+    async with serving(MCPServer("x")) as wire:
+        await wire.open()
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(5.5)
+            assert peers.times("session leaves") == []
+            peers.has_ready_peer = True
+            await trio.sleep(1)
+            assert peers.times("session leaves") == [6.0]
+            assert 6 <= done() < 7
+
+
+async def test_a_session_redis_is_not_told_of_stays_and_is_tried_again(autojump_clock: MockClock) -> None:
+    peers = Peers(takes=False)
+    async with serving(MCPServer("x")) as wire:
+        client = await wire.open()
+        async with draining(wire.app, peers):
+            await trio.sleep(2.5)
+            assert peers.times("session stays") == [0, 1, 2]
+            assert await client.start("ping").result() == {}
+            peers.takes = True
+            await trio.sleep(1)
+            assert peers.times("session leaves") == [3.0]
+
+
+async def test_a_window_that_is_over_is_over_whatever_is_left(autojump_clock: MockClock) -> None:
+    peers, go = Peers(has_ready_peer=False), trio.Event()
+    async with serving(worker(go)) as wire:
+        client = await wire.open()
+        call = client.tool("work")
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(23)
+            assert done() == 22.0
+            await farewell(wire.app, cast("Cluster", peers))
+            assert "shutting down" in (await call.error())["message"]
+
+
+async def test_streams_that_are_relayed_end_evenly_and_the_last_in_the_farewell(autojump_clock: MockClock) -> None:
+    peers = Peers(streams=10)
+    async with serving(MCPServer("x")) as wire:
+        await wire.open()
+        peers.has_ready_peer = False
+        async with draining(wire.app, peers):
+            await trio.sleep(23)
+        assert peers.times("relayed stream ends") == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
+        await farewell(wire.app, cast("Cluster", peers))
+        assert len(peers.times("relayed stream ends")) == 20
+
+
+async def test_without_restore_streams_of_sessions_end_in_the_last_two_seconds(autojump_clock: MockClock) -> None:
+    peers = Peers(restore=False)
+    async with serving(MCPServer("x")) as wire:
+        ended: list[float] = []
+        streams = [(await wire.open()).listen() for _ in range(4)]
+        for stream in streams:
+            await stream.head()
+
+        async def watch(stream: NextEvent) -> None:
+            await rest(stream)
+            ended.append(trio.current_time() - peers.began)
+
+        async with draining(wire.app, peers), trio.open_nursery() as nursery:
+            for stream in streams:
+                nursery.start_soon(watch, stream.raw.event)
+        assert all(20 <= at < 22 for at in ended)
+        assert max(ended) - min(ended) > 1
+        assert peers.times("session leaves") == []
+
+
+async def test_a_node_with_nothing_left_stays_until_balancers_have_noticed(autojump_clock: MockClock) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
+        await trio.sleep(10)
+        assert done() == LEAVING_SECONDS
+
+
+async def test_a_node_alone_with_nothing_left_is_done_at_once(autojump_clock: MockClock) -> None:
+    peers = Peers(has_ready_peer=False)
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
+        await trio.sleep(1)
+        assert done() == 0.0

@@ -66,6 +66,17 @@ async def test_a_connection_reaches_the_peer_by_address_and_by_name() -> None:
                 connection.close()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system's kernel cannot be told")
+async def test_of_a_peer_that_is_silent_the_kernel_asks_before_it_gives_the_connection_up() -> None:
+    async with greeting() as url:
+        with await connect(url, 5) as connected:
+            assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            given_up_after = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+            asked_after = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            asked_again_after = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+    assert asked_after + asked_again_after < given_up_after <= 30
+
+
 async def test_ipv6_addresses_stand_in_brackets() -> None:
     with socket.socket(socket.AF_INET6) as listening:
         listening.bind(("::1", 0))

@@ -14,8 +14,16 @@ import trio
 
 __all__ = ["connect", "host_of"]
 
-USER_TIMEOUT_MS = 30_000
-"""A peer that vanished acknowledges nothing: what was sent to it fails then, not after a quarter of an hour."""
+_OF_CONNECTIONS = (
+    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+    # A peer that vanished acknowledges nothing: what was sent to it fails after so many ms, not after a quarter of an hour.
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
+    # Who only listens sends nothing. Its peer may live and the connection not, dropped by something between: the kernels ask.
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+)
+"""Level, option, value; not every system has all of them."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
 _SHORT_ADDRESS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,2}")
 """Resolvers take 2130706433 for 127.0.0.1. With a peer URL made of a session id it would be up to a client whom we call."""
@@ -89,6 +97,6 @@ def _settle(connected: socket.socket) -> None:
     # To a free local port the kernel may connect a socket with itself.
     if connected.getsockname() == connected.getpeername():
         raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    for level, option, value in _OF_CONNECTIONS:
+        if hasattr(socket, option):
+            connected.setsockopt(level, getattr(socket, option), value)

@@ -119,7 +119,8 @@ class Cluster:
                 yield
             finally:
                 self._bus.close()
-                await self._say_goodbye()
+                with trio.move_on_after(FLUSH_SECONDS, shield=True):
+                    await self._say_goodbye()
                 nursery.cancel_scope.cancel("the node leaves the cluster")
                 self._link.close()
 
@@ -255,7 +256,6 @@ class Cluster:
             self.impostor.set()
 
     async def _say_goodbye(self) -> None:
-        with trio.move_on_after(FLUSH_SECONDS, shield=True):
-            await self.directory.flushed()
-            with suppress(RedisDown):
-                await self._peers.leave()
+        await self.directory.flushed()
+        with suppress(RedisDown):
+            await self._peers.leave()

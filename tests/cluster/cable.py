@@ -56,6 +56,6 @@ async def cable(port: int) -> AsyncIterator[Cable]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         made.url = f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}/0"
-        nursery.start_soon(trio.serve_listeners, made.carry, listeners)
+        await nursery.start(trio.serve_listeners, made.carry, listeners)
         yield made
         nursery.cancel_scope.cancel("the test is over")

@@ -1,0 +1,197 @@
+"""Redis stopped, emptied, brought back and frozen under load: nobody who has a session notices, and all is on record again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+
+import pytest
+import trio
+
+from tests.rig.client import Answer, Client
+from tests.rig.cluster import Cluster, cluster
+from tests.rig.nodes import Node
+from tests.rig.outages import CLIENTS, KINDS, Story, observe
+from tests.rig.records import record_of, wrong_records
+from tests.rig.visitor import Asked
+from tests.rig.waiting import until
+from tests.rig.wire import Response, fetch
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+SLOWER = 3 * 0.3
+"""Seconds that Redis may add to an `initialize`."""
+RIGHT_AFTER = 3 * 5.0
+HANGS = 3 * 3.0
+"""A node that is there and says nothing is waited for for six seconds; all else takes one at most."""
+
+AWAY = [kind for kind in KINDS if kind != "restarted empty at once"]
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return trio.run(observe)
+
+
+def test_no_call_of_the_crowd_fails_or_runs_twice_and_nobody_opens_a_second_session(story: Story) -> None:
+    assert len(story.crowd.openings) == CLIENTS, story.crowd.summary()
+    assert not story.crowd.failed, story.crowd.summary()
+    assert set(story.runs.values()) == {1}
+
+
+def test_no_stream_of_the_crowd_ends(story: Story) -> None:
+    assert len(story.crowd.streams) == CLIENTS
+
+
+def test_the_official_clients_see_nothing_of_it(story: Story) -> None:
+    assert [(rider.connects, rider.failures) for rider in story.riders] == [(1, [])] * 3
+    assert all(rider.calls > 100 for rider in story.riders)
+
+
+def test_all_nodes_stay_alive_and_ready(story: Story) -> None:
+    assert Counter(status for *_, status in story.probes).keys() == {200}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sessions_open_while_redis_is_away_and_wait_for_it_but_a_moment(story: Story, kind: str) -> None:
+    usual = median(asked.seconds for asked in story.usual if asked.what == "opening")
+    openings = story.outages[kind].of("opening")
+    assert _answers(openings) == {(200, "")}
+    assert max(asked.seconds for asked in openings) < usual + SLOWER
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_is_reached_through_its_own_node_and_through_any_other_that_knows_it(story: Story, kind: str) -> None:
+    outage = story.outages[kind]
+    assert _answers(outage.of("own")) == {(200, "")}
+    assert _answers(outage.of("another's")) == {(200, "")}
+    assert all(asked.relay for asked in outage.of("another's"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_moved_is_never_told_to_be_gone(story: Story, kind: str) -> None:
+    answers = _answers(story.outages[kind].of("moved"))
+    assert (200, "") in answers
+    assert answers <= {(200, ""), (503, "directory_unavailable")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_session_that_its_client_ends_is_ended_everywhere(story: Story, kind: str) -> None:
+    outage = story.outages[kind]
+    assert _answers(outage.of("deleting")) == {(204, "")}
+    assert _answers(outage.of("deleted")) == {(404, "deleted")}
+
+
+@pytest.mark.parametrize("kind", AWAY)
+def test_of_a_session_on_a_node_nobody_knows_is_said_that_this_cannot_be_told_now(story: Story, kind: str) -> None:
+    assert _answers(story.outages[kind].of("nobody's", away=True)) == {(503, "directory_unavailable")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_request_hangs(story: Story, kind: str) -> None:
+    assert max(asked.seconds for asked in story.outages[kind].asked) < HANGS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_soon_after_its_return_redis_has_every_session_as_it_is(story: Story, kind: str) -> None:
+    outage = story.outages[kind]
+    assert outage.right_after < RIGHT_AFTER, outage.wrong
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_session_is_taken_over_from_a_node_that_lives(story: Story, kind: str) -> None:
+    assert story.outages[kind].restored == 0
+
+
+def test_no_thread_is_left_over(story: Story) -> None:
+    assert {node: after for node, (before, after) in story.threads.items() if after > before} == {}
+
+
+def _answers(asked: list[Asked]) -> set[tuple[int, str]]:
+    assert asked
+    return {(each.status, each.reason) for each in asked}
+
+
+async def test_nodes_start_without_redis_and_find_each_other_by_name_or_when_it_comes() -> None:
+    async with cluster(2, restore=True, appendonly=True) as whole:
+        node1, node2 = whole.nodes
+        usual = await _seconds_to_start(node1)
+        doomed = await _opened(node2)
+        named = _another(whole, "localhost")
+        late = _another(whole, "late", "--peer-url", f"http://{{node}}:{named.port}")
+
+        await whole.redis.stop()
+        assert await _seconds_to_start(named) < usual + 3 * 1.0
+        await whole.redis.start()
+        whole.redis.pause()
+        assert await _seconds_to_start(late) < usual + 3 * 2.0
+        theirs, his = await _opened(named), await _opened(late)
+
+        # What `--peer-url` names is reached, what nobody has heard of is not, nor who is dead or says nothing.
+        answer = await _where(late, theirs)
+        assert (answer.told["node"], answer.relay) == ("localhost", "late to localhost")
+        assert _said(await _asked(node1, his)) == (503, "directory_unavailable", "1")
+        await node2.kill()
+        assert _said(await _asked(node1, doomed)) == (503, "directory_unavailable", "1")
+        named.pause()
+        assert _said(await _asked(late, theirs)) == (503, "directory_unavailable", "1")
+        named.resume()
+
+        whole.redis.resume()
+        await _all_on_record(whole, doomed)
+        assert (await _where(node1, theirs)).relay == "node1 to localhost"
+        assert (await _where(node1, his)).relay == "node1 to late"
+        assert (await _where(node1, doomed)).told["restored"]
+        assert (await record_of(whole, doomed))["epoch"] == 1
+
+
+def _another(whole: Cluster, name: str, *flags: str) -> Node:
+    """A node that Traefik does not know; the cluster ends it."""
+    model = whole.nodes[0]
+    node = Node(name, model.nursery, flags=[*model.flags, *flags], environment=model.environment)
+    whole.nodes.append(node)
+    return node
+
+
+async def _seconds_to_start(node: Node) -> float:
+    began = trio.current_time()
+    if node.alive:
+        await node.kill()
+    await node.start()
+    return trio.current_time() - began
+
+
+async def _opened(node: Node) -> str:
+    client = Client(f"{node.url}/mcp", fresh=True)
+    began = trio.current_time()
+    assert not (await client.initialize()).error
+    assert trio.current_time() - began < SLOWER
+    return client.session
+
+
+async def _where(node: Node, session: str) -> Answer:
+    client = Client(f"{node.url}/mcp", fresh=True)
+    client.session = session
+    with trio.fail_after(HANGS):
+        return await client.tool("where")
+
+
+async def _asked(node: Node, session: str) -> Response:
+    """A ping, as it looks on the wire."""
+    headers = {"mcp-session-id": session, "accept": "application/json, text/event-stream"}
+    ping = b'{"jsonrpc":"2.0","id":"ping","method":"ping"}'
+    with trio.fail_after(HANGS):
+        return await fetch(f"{node.url}/mcp", "POST", {**headers, "content-type": "application/json"}, ping)
+
+
+def _said(response: Response) -> tuple[int, str, str]:
+    return response.status, response.json()["error"]["data"]["reason"], response.header("retry-after")
+
+
+async def _all_on_record(whole: Cluster, doomed: str) -> None:
+    """All but the one that died with its node."""
+
+    async def asked() -> bool:
+        return all(doomed.rpartition(".")[2][:8] in fault for fault in await wrong_records(whole))
+
+    await until(asked, "every session is on record", patience=RIGHT_AFTER)

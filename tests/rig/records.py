@@ -1,0 +1,58 @@
+"""What Redis says of the sessions, held against what the nodes themselves say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tests.rig.cluster import Cluster
+from tests.rig.nodes import Node
+
+__all__ = ["record_of", "stone_of", "wrong_records"]
+
+
+async def record_of(whole: Cluster, session: str) -> dict[str, Any]:
+    """The session's record; {} without one."""
+    return _read(await whole.redis.ask("GET", f"mcp:session:{session}"))
+
+
+async def stone_of(whole: Cluster, session: str) -> dict[str, Any]:
+    """The session's tombstone; {} without one."""
+    return _read(await whole.redis.ask("GET", f"mcp:closed:{session}"))
+
+
+async def wrong_records(whole: Cluster, deleted: Iterable[str] = ()) -> list[str]:
+    """Cards, records and tombstones that are missing, or not as things are; `deleted` are sessions that clients ended."""
+    nodes = [node for node in whole.nodes if node.alive]
+    wrong = [fault for node in nodes for fault in await _wrong_card(whole, node)]
+    living = {(node.name, await node.boot(), each["session"]) for node in nodes for each in await node.sessions()}
+    recorded = await _recorded(whole)
+    wrong += [f"session {short} of {name} has no record" for name, _, short in sorted(living - recorded)]
+    wrong += [f"a record says that {short} is on {name}" for name, _, short in sorted(recorded - living)]
+    for session in deleted:
+        if (await stone_of(whole, session)).get("reason") != "deleted":
+            wrong.append(f"{session} was deleted and has no tombstone")
+    return wrong
+
+
+async def _wrong_card(whole: Cluster, node: Node) -> list[str]:
+    card = _read(await whole.redis.ask("GET", f"mcp:node:{node.name}"))
+    right = card.get("boot") == await node.boot() and card.get("url") == node.url
+    return [] if right else [f"the card of {node.name} is {card}"]
+
+
+async def _recorded(whole: Cluster) -> set[tuple[str, str, str]]:
+    """Node, boot and short id of each."""
+    keys = [key.decode() for key in await whole.redis.ask("KEYS", "mcp:session:*")]
+    found = set()
+    for key, raw in zip(keys, await whole.redis.ask("MGET", *keys) if keys else [], strict=True):
+        record = _read(raw)
+        if record:  # it may have been deleted in between
+            found.add((record["node"], record["boot"], key.rpartition(".")[2][:8]))
+    return found
+
+
+def _read(raw: bytes | None) -> dict[str, Any]:
+    found: dict[str, Any] = {} if raw is None else json.loads(raw)
+    return found

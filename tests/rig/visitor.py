@@ -1,0 +1,112 @@
+"""Somebody who visits every node over and over with each sort of request that another node, or Redis, may have a part in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import cycle
+
+import trio
+
+from tests.rig.client import Answer, Client
+from tests.rig.cluster import Cluster
+from tests.rig.nodes import Node
+
+__all__ = ["Asked", "Visitor", "sessions_that_moved"]
+
+PATIENCE = 20.0
+PAUSE = 0.4
+NOBODYS = "ghost.AAAAAAAAAAAAAAAAAAAAAAAA"
+"""The id of a session on a node that nobody ever met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to one node, and what came of it."""
+
+    what: str
+    """opening · own · another's · moved · deleting · deleted · nobody's"""
+    away: bool
+    """While Redis was."""
+    seconds: float
+    status: int
+    reason: str
+    relay: str
+
+
+@dataclass(slots=True)
+class Visitor:
+    """`moved` are sessions whose ids name a node that they are no longer on."""
+
+    whole: Cluster
+    moved: Iterable[str]
+    deleted: list[str] = field(default_factory=list)
+    """The sessions it has ended."""
+    _rounds: int = 0
+
+    def __post_init__(self) -> None:
+        self.moved = cycle(self.moved)
+
+    async def make_rounds(self, seen: list[Asked], seconds: float, *, away: bool) -> None:
+        """For so long, and one round at least; all nodes are visited at once."""
+        over = trio.current_time() + seconds
+        nodes = self.whole.nodes
+        while True:
+            self._rounds += 1
+            async with trio.open_nursery() as nursery:
+                for node, following in zip(nodes, [*nodes[1:], nodes[0]], strict=True):
+                    nursery.start_soon(self._visit, _Notes(seen, away), node, following)
+            if trio.current_time() > over:
+                return
+            await trio.sleep(PAUSE)
+
+    async def _visit(self, notes: _Notes, node: Node, following: Node) -> None:
+        session = await notes.take("opening", node, Client.initialize)
+        if session:
+            await notes.take("own", node, _where, session)
+            await notes.take("another's", following, _where, session)
+        if session and self._rounds % 2:
+            await notes.take("deleting", following, Client.delete, session)
+            self.deleted.append(session)
+            await notes.take("deleted", node, _where, session)
+            await notes.take("deleted", following, _where, session)
+        await notes.take("moved", node, _where, next(iter(self.moved)))
+        await notes.take("nobody's", node, _where, NOBODYS)
+
+
+@dataclass(slots=True)
+class _Notes:
+    seen: list[Asked]
+    away: bool
+
+    async def take(self, what: str, node: Node, do: Callable[[Client], Awaitable[Answer]], session: str = "") -> str:
+        """Do it at that node and note what came of it; the session, if there is one."""
+        client = Client(f"{node.url}/mcp", fresh=True)
+        client.session = session
+        began = trio.current_time()
+        answer = Answer()
+        with trio.move_on_after(PATIENCE):
+            answer = await do(client)
+        seconds = trio.current_time() - began
+        # A JSON-RPC error with status 200 is no success.
+        status = answer.status if not (answer.status == 200 and answer.error) else 0
+        self.seen.append(Asked(what, self.away, seconds, status, answer.reason, answer.relay))
+        return client.session
+
+
+async def _where(client: Client) -> Answer:
+    return await client.tool("where")
+
+
+async def sessions_that_moved(whole: Cluster, count: int) -> list[str]:
+    """Sessions of node3 that now live on node1, because node3 died once and is back."""
+    node1, node3 = whole.node("node1"), whole.node("node3")
+    moved = [Client(f"{node3.url}/mcp", fresh=True) for _ in range(count)]
+    for client in moved:
+        assert not (await client.initialize()).error
+    await node3.kill()
+    await node3.start()
+    for client in moved:
+        client.url = f"{node1.url}/mcp"
+        assert (await client.tool("where")).told["restored"]
+    return [client.session for client in moved]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -20,19 +19,6 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 LINK = "trio_mcp/cluster/redis"
 IN_TIME = 3.0
 """More than the 1.5 s a link takes at most: this machine is busy."""
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with redis_server(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def link(server: RedisServer) -> AsyncIterator[RedisLink]:
-    link = RedisLink(server.url)
-    yield link
-    link.close()
 
 
 async def test_the_replies_come_in_the_order_of_the_commands(link: RedisLink) -> None:

@@ -71,19 +71,6 @@ async def _listening(link: RedisLink, ear: _Ear) -> AsyncIterator[trio.CancelSco
         nursery.cancel_scope.cancel("heard enough")
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    async with redis_server(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def link(server: RedisServer) -> AsyncIterator[RedisLink]:
-    link = RedisLink(server.url)
-    yield link
-    link.close()
-
-
 async def test_messages_come_in_order_and_whole(link: RedisLink) -> None:
     ear = _Ear()
     sent = [b"%d" % n + b"\x00\xff\r\n" * (n % 50) for n in range(500)] + [b"x" * 1_000_000, b""]

@@ -10,13 +10,16 @@ from urllib.parse import urlsplit
 from trio_mcp.cli.check.cookies import Cookie
 from trio_mcp.protocol.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 
-__all__ = ["CROWDS", "STREAM", "Asked", "Crowd", "Evidence", "Probe", "count"]
+__all__ = ["CROWDS", "STREAM", "STREAM_PATIENCE", "Asked", "Crowd", "Evidence", "Probe", "count"]
 
 Crowd: TypeAlias = Literal["without cookies", "with cookies", "2026-07-28"]
 """The kinds of client: those with sessions that keep no cookies, those that do, and those without sessions."""
 
 CROWDS: tuple[Crowd, ...] = ("without cookies", "with cookies", "2026-07-28")
 STREAM = "GET"
+
+STREAM_PATIENCE = 3.0
+"""A stream's first bytes leave the node at once; its next come after 4.5 s at the earliest, and would flush a buffer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trio_mcp.cli.check.cookie_findings import cookie_findings
-from trio_mcp.cli.check.evidence import Evidence, count
+from trio_mcp.cli.check.evidence import STREAM_PATIENCE, Evidence, count
 from trio_mcp.cli.check.finding import Finding, Level
 from trio_mcp.cli.check.misses import explained
 
@@ -89,7 +89,7 @@ def _streams(evidence: Evidence) -> Iterator[Finding]:
     if held:
         yield Finding(
             Level.CHANGE,
-            f"{held} of {len(evidence.streams)} streams had no byte within 3 s: something holds them back",
+            f"{held} of {len(evidence.streams)} streams had no byte within {STREAM_PATIENCE:g} s: something holds them back",
             "Take `buffering` (Traefik) or `proxy_buffering` (nginx) off the endpoint, and compression of text/event-stream",
         )
     elif times:

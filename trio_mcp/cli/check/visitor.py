@@ -10,17 +10,14 @@ from typing import Any
 import trio
 
 from trio_mcp.cli.check.cookies import Cookie, Jar
-from trio_mcp.cli.check.evidence import STREAM, Asked, Crowd
+from trio_mcp.cli.check.evidence import STREAM, STREAM_PATIENCE, Asked, Crowd
 from trio_mcp.cli.dialect import CLIENT_INFO, Legacy
 from trio_mcp.cli.rpc import Answer, Channel, HttpRefused, Refused
 from trio_mcp.cli.wire import Exchange, Head, Headers, Wire, WireError
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.versions import LATEST_LEGACY
 
-__all__ = ["STREAM_PATIENCE", "Visitor"]
-
-STREAM_PATIENCE = 3.0
-"""A stream's first bytes leave the node at once; its next come after 4.5 s at the earliest, and would flush a buffer."""
+__all__ = ["Visitor"]
 
 _NO_ANSWER = Head(0, {})
 

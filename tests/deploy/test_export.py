@@ -103,6 +103,19 @@ def test_a_file_that_somebody_has_edited_is_overwritten_only_by_force(capsys: Pr
     assert (tmp_path / "traefik.yaml").read_text() != "mine"
 
 
+def test_a_file_that_is_no_text_has_been_edited_too(capsys: Printed, tmp_path: Path) -> None:
+    (tmp_path / "traefik.yaml").write_bytes(b"\xff")
+    assert execute(["export", "traefik", "--output", str(tmp_path)]) == 1
+    assert "holds files that differ: traefik.yaml" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_is_told_without_a_traceback(capsys: Printed, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert execute(["export", "traefik", "--output", str(tmp_path / "file")]) == 1
+    err = capsys.readouterr().err
+    assert err == f"trio-mcp: cannot write {tmp_path}/file: File exists\n"
+
+
 def test_a_template_repeats_leaves_out_and_fills_in() -> None:
     text = "a\n%% each node\n%% if loud\n@name@!\n%% end\n%% if not loud\n@name@ @x@\n%% end\n%% end\nz\n"
     nodes = [{"name": "one"}, {"name": "two"}]

@@ -51,8 +51,11 @@ def export(
     files = _files(kind, nodes, header_routes)
     if output is None:
         print(_printed(kind, files), end="")
-    else:
+        return 0
+    try:
         _write(files, output, overwrite=force)
+    except OSError as fault:
+        raise McpError(f"cannot write {fault.filename}: {fault.strerror}") from fault
     return 0
 
 
@@ -89,4 +92,4 @@ def _write(files: dict[str, str], folder: Path, *, overwrite: bool) -> None:
 
 
 def _differs(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text(encoding="utf-8") != text
+    return path.exists() and path.read_bytes() != text.encode()

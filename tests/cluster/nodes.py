@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from tests.cluster.cable import Cable, cable
+from tests.cluster.leaping import LeapingClock
 from tests.cluster.parts import KEYS
 from tests.oracle import Oracle
 from tests.rig.redis import RedisServer, redis_server
@@ -206,6 +207,13 @@ class Town:
             for node in self.nodes:
                 if not node.ended.is_set():
                     await node.beat()
+
+    async def leap(self, clock: LeapingClock, seconds: float) -> None:
+        """Time passes for all nodes, but not for Redis: at a moment when nobody waits for its answer."""
+        while any(node.cluster._link._threads.borrowed_tokens for node in self.nodes):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        clock.leap(seconds)
+        self.limit.deadline += seconds
 
     async def start(self, node: Node, port: int = 0) -> None:
         """Another one; on the port of one that died, if need be."""

@@ -34,7 +34,7 @@ async def test_a_session_that_was_taken_over_meanwhile_is_not_served_from_its_ol
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await taken_over(nodes, client)
-        clock.leap(20)
+        await nodes.leap(clock, 20)
         if first == "heartbeat":
             await wait_all_tasks_blocked()
         exchanges = [client.tool("where") for _ in range(3)]
@@ -50,7 +50,7 @@ async def test_calls_and_streams_of_a_session_that_was_taken_over_end(tmp_path: 
         stream, call = client.listen(), client.tool("work")
         await nodes[1].deeds.working.wait()
         await taken_over(nodes, client)
-        clock.leap(20)
+        await nodes.leap(clock, 20)
         assert await stream.messages() == []
         assert "closed" in (await call.error())["message"]
 
@@ -59,7 +59,7 @@ async def test_a_session_that_nobody_took_stays(tmp_path: Path, clock: LeapingCl
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
-        clock.leap(20)
+        await nodes.leap(clock, 20)
         assert await said_by(client.tool("where")) == "node1"
         assert nodes[1].app.hub.local(client.id) is session
 
@@ -70,7 +70,7 @@ async def test_a_node_that_only_lost_redis_serves_on_and_gives_up_what_is_anothe
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         nodes[1].cable.cut()
-        clock.leap(20)
+        await nodes.leap(clock, 20)
         assert await said_by(client.tool("where")) == "node1"
         await taken_over(nodes, client)
         nodes[1].cable.mend()
@@ -105,6 +105,6 @@ async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: Lea
         record, _ = await nodes[2].cluster.directory.look_up(client.id)
         assert record is not None
         await nodes[2].cluster.directory.remove(client.id, record)
-        clock.leap(20)
+        await nodes.leap(clock, 20)
         assert await reason_of(client.tool("where")) == "deleted"
         assert await nodes.record(client.id) is None

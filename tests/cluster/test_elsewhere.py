@@ -46,8 +46,7 @@ async def lookups(node: Node) -> float:
 async def stand(nodes: Town, clock: LeapingClock) -> None:
     """All cards have stood for sixteen seconds, as far as their nodes know."""
     for _ in range(2):
-        clock.leap(8)
-        nodes.limit.deadline += 8
+        await nodes.leap(clock, 8)
         await nodes.meet()
 
 
@@ -241,7 +240,7 @@ async def test_a_request_that_went_out_and_found_no_answer_is_sent_to_nobody_els
         await until(lambda: heard(nodes[1]), "the request has come")
         nodes[1].cable.cut()
         await nodes.drop_card("node1")
-        clock.leap(5)
+        await nodes.leap(clock, 5)
         assert await reason_of(exchange, 503) == "unreachable"
         assert nodes[2].deeds.ran == []
         assert (await nodes.record(client.id))["node"] == "node1"
@@ -385,8 +384,7 @@ async def test_a_hook_that_hangs_ends_the_session_and_not_the_patience_of_all(
         await nodes[1].die()
         exchanges = [at(nodes[2], client).tool("where") for _ in range(2)]
         await hangs.wait()
-        clock.leap(30)
-        nodes.limit.deadline += 30
+        await nodes.leap(clock, 30)
         for exchange in exchanges:
             assert await reason_of(exchange) == "crashed"
 
@@ -697,6 +695,6 @@ async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
         deaf.deaf = True
         exchange = nodes[2].wire.modern().tool("where")
         await until(lambda: heard(deaf), "the request has come")
-        clock.leap(5)
+        await nodes.leap(clock, 5)
         assert "may or may not" in (await exchange.error())["message"]
         assert all(node.deeds.ran == [] for node in nodes.nodes)

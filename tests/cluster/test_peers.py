@@ -133,7 +133,7 @@ async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
 async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingClock) -> None:
     async with town(tmp_path) as nodes:
         for _ in range(2):
-            clock.leap(8)
+            await nodes.leap(clock, 8)
             await nodes.meet()
         assert 16 < nodes[1].peers.stood_for < 18
 
@@ -143,7 +143,7 @@ async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
     tmp_path: Path, clock: LeapingClock, how: str
 ) -> None:
     async with town(tmp_path) as nodes:
-        clock.leap(8)
+        await nodes.leap(clock, 8)
         await nodes.meet()
         assert nodes[1].peers.stood_for > 8
         if how == "emptied":
@@ -177,7 +177,7 @@ async def test_a_beat_that_came_too_late_is_no_sign_of_life_before_records_are_c
     tmp_path: Path, clock: LeapingClock
 ) -> None:
     async with town(tmp_path) as nodes:
-        clock.leap(11)
+        await nodes.leap(clock, 11)
         assert nodes[1].cluster.overslept
         await trio.testing.wait_all_tasks_blocked()
         before = nodes[1].peers.attempted

@@ -19,6 +19,7 @@ Printed = pytest.CaptureFixture[str]
         (HttpRefused(404, ""), 1, "trio-mcp: the server answered 404. Is the path right? An MCP endpoint is usually at /mcp\n"),
         (HttpRefused(503, "x"), 1, "trio-mcp: the server answered 503: x. It may not know 2026-07-28: try --legacy\n"),
         (ExceptionGroup("g", [ExceptionGroup("h", [WireError("a")]), UsageError("b")]), 2, "trio-mcp: a\ntrio-mcp: b\n"),
+        (WireError("it said \x1b[31m\u009b and\nthat"), 1, "trio-mcp: it said \\x1b[31m\\x9b and\nthat\n"),
         (KeyboardInterrupt(), 130, ""),
         (BaseExceptionGroup("g", [KeyboardInterrupt()]), 130, ""),
     ],

@@ -84,9 +84,10 @@ async def test_a_host_header_of_ones_own_replaces_ours() -> None:
     assert b"public.example" in heard[0]
 
 
-async def test_a_header_that_is_none_is_refused_before_anything_is_sent() -> None:
+@pytest.mark.parametrize("header", [("a b", "c"), ("mcp-session-id", "n\u00f6de.abc")])
+async def test_a_header_that_is_none_is_refused_before_anything_is_sent(header: tuple[str, str]) -> None:
     with pytest.raises(WireError, match="this is no HTTP request"):
-        await fetch("http://127.0.0.1:1/", headers=[("a b", "c")])
+        await fetch("http://127.0.0.1:1/", headers=[header])
 
 
 async def test_an_answer_that_breaks_off_is_cut_not_ended() -> None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from trio_mcp.cli.admin import Admin, AdminState
 from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.wire import WireError
+from trio_mcp.observability.logs import printable
 from trio_mcp.serving.settings import load_one
 
 __all__ = ["drain", "follow"]
@@ -66,6 +67,6 @@ async def follow(admin: Admin, before: AdminState) -> None:
             if state.boot != before.boot:
                 return
             if state != told:
-                print(state.words, flush=True)
+                print(printable(state.words), flush=True)
             missed, told = 0, state
         await trio.sleep(LOOK_SECONDS)

@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from trio_mcp.observability.logs import leaf_lines, leaves
+from trio_mcp.observability.logs import leaf_lines, leaves, printable
 from trio_mcp.protocol.errors import McpError
 
 __all__ = ["told"]
@@ -31,7 +31,7 @@ def told(error: BaseException, *, tree: bool = False) -> int:
         return _reader_gone()
     expected = all(_words(cause) for cause in causes)
     for cause, line in zip(causes, leaf_lines(error), strict=True):
-        print(f"trio-mcp: {_words(cause) or line}", file=sys.stderr)
+        print(printable(f"trio-mcp: {_words(cause) or line}", keep="\n"), file=sys.stderr)
     if tree or not expected:
         traceback.print_exception(error)
     return max(_CODES.get(type(cause).__name__, FAILED) for cause in causes)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trio_mcp.observability.logs import printable
+
 __all__ = [
     "print_catalog",
     "print_json",
@@ -37,7 +39,7 @@ def print_rows(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), inden
     for number, name in enumerate(head or rows[0]):
         table.add_column(name if head else "", style="cyan" if number == 0 else None, overflow="fold")
     for row in rows:
-        table.add_row(Text(" " * indent + _plain(row[0])), *(Text(_plain(cell)) for cell in row[1:]))
+        table.add_row(Text(" " * indent + printable(row[0])), *(Text(printable(cell)) for cell in row[1:]))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPE_WIDTH)
@@ -57,11 +59,11 @@ def print_catalog(catalog: dict[str, list[dict[str, Any]]], *, parameters: bool 
 def print_server(info: dict[str, Any], instructions: str | None, versions: Sequence[str]) -> None:
     """Who the server is."""
     title = f" - {info['title']}" if info.get("title") else ""
-    print(_plain(f"{info.get('name', '(unnamed)')} {info.get('version', '')}{title}"))
-    print(f"  speaks  MCP {_plain(', '.join(versions))}")
+    print(printable(f"{info.get('name', '(unnamed)')} {info.get('version', '')}{title}"))
+    print(f"  speaks  MCP {printable(', '.join(versions))}")
     for name, text in (("about", info.get("description")), ("says", instructions), ("web", info.get("websiteUrl"))):
         if text:
-            print(f"  {name:<7} {_plain(' '.join(str(text).split()))}")
+            print(f"  {name:<7} {printable(' '.join(str(text).split()))}")
 
 
 def print_notification(method: str, params: dict[str, Any]) -> None:
@@ -75,7 +77,7 @@ def print_notification(method: str, params: dict[str, Any]) -> None:
             line = f"{params.get('level', 'info')}  {data if isinstance(data, str) else json.dumps(data)}"
         case _:
             return
-    print(_plain(line.rstrip()), file=sys.stderr, flush=True)
+    print(printable(line.rstrip()), file=sys.stderr, flush=True)
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -91,14 +93,14 @@ def print_result(result: dict[str, Any]) -> None:
 def _block(block: dict[str, Any]) -> str:
     match block.get("type"):
         case "text":
-            return _plain(str(block.get("text", "")), keep="\n\t")
+            return printable(str(block.get("text", "")), keep="\n\t")
         case "image" | "audio" as kind:
-            return f"[{kind} {_plain(str(block.get('mimeType')))}, {len(block.get('data', '')) * 3 // 4} bytes]"
+            return f"[{kind} {printable(str(block.get('mimeType')))}, {len(block.get('data', '')) * 3 // 4} bytes]"
         case "resource":
             resource = block.get("resource", {})
-            return _plain(str(resource.get("text") or f"[resource {resource.get('uri')}]"), keep="\n\t")
+            return printable(str(resource.get("text") or f"[resource {resource.get('uri')}]"), keep="\n\t")
         case "resource_link":
-            return f"[resource {_plain(str(block.get('uri')))}]"
+            return f"[resource {printable(str(block.get('uri')))}]"
         case _:
             return json.dumps(block, ensure_ascii=False)
 
@@ -129,8 +131,3 @@ def _type(declared: dict[str, Any]) -> str:
 def _first_line(entry: dict[str, Any]) -> str:
     text = entry.get("description") or entry.get("title") or ""
     return str(text).strip().partition("\n")[0]
-
-
-def _plain(text: str, keep: str = "") -> str:
-    """Control characters shown, not obeyed: a server does not drive our terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)

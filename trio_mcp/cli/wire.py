@@ -95,7 +95,7 @@ class HttpWire:
             sent.append(("Content-Length", str(len(body))))
         try:
             return h11.Request(method=method, target=target, headers=sent)
-        except h11.LocalProtocolError as error:
+        except (h11.LocalProtocolError, UnicodeEncodeError) as error:
             raise WireError(f"this is no HTTP request: {error}") from error
 
     async def _connect(self) -> trio.abc.Stream:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-__all__ = ["LogFormat", "configure", "event", "leaf_lines", "leaves", "session_label"]
+__all__ = ["LogFormat", "configure", "event", "leaf_lines", "leaves", "printable", "session_label"]
 
 LogFormat = Literal["auto", "text", "json"]
 
@@ -107,13 +107,13 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")[:23]
-        parts = [f"{when} {self._level(record.levelname)} {_one_line(record.getMessage())}"]
+        parts = [f"{when} {self._level(record.levelname)} {printable(record.getMessage())}"]
         parts += [f"{key}={_value(value)}" for key, value in _fields(record).items()]
         text = f"{parts[0]}  {' '.join(parts[1:])}".rstrip()
         error = _error(record)
         if error is None:
             return text
-        trace = (_one_line(line) for line in _traceback(error).split("\n"))
+        trace = (printable(line) for line in _traceback(error).split("\n"))
         return "\n".join([text, *(f"  {line}" for line in leaf_lines(error)), *trace])
 
     def _level(self, name: str) -> str:
@@ -121,9 +121,9 @@ class _TextFormatter(logging.Formatter):
         return f"\x1b[{_COLORS.get(name, '0')}m{padded}\x1b[0m" if self._color else padded
 
 
-def _one_line(text: str) -> str:
-    """Control characters escaped: a client's words must not forge a line or drive the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Control characters escaped but those to `keep`: a stranger's words must not forge a line or drive the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def _value(value: Any) -> str:
@@ -151,7 +151,7 @@ def leaf_lines(error: BaseException) -> list[str]:
 
 
 def _leaf_line(leaf: BaseException) -> str:
-    name = _one_line("".join(traceback.format_exception_only(leaf)).strip().partition("\n")[0])
+    name = printable("".join(traceback.format_exception_only(leaf)).strip().partition("\n")[0])
     frames = traceback.extract_tb(leaf.__traceback__)
     if not frames:
         return name

@@ -9,6 +9,7 @@ from typing import Any
 from trio_mcp.cli.check.evidence import CROWDS, Crowd, Evidence, count
 from trio_mcp.cli.check.finding import Finding, Level
 from trio_mcp.cli.show import print_rows
+from trio_mcp.observability.logs import printable
 
 __all__ = ["as_json", "is_green", "print_report"]
 
@@ -27,7 +28,7 @@ def as_json(evidence: Evidence, found: Sequence[Finding]) -> dict[str, Any]:
 def print_report(evidence: Evidence, found: Sequence[Finding]) -> None:
     """What was seen, then what it means."""
     opened = ", ".join(f"{name} ({number})" for name, number in evidence.nodes.items())
-    print(f"{evidence.url}\nnodes, and the sessions opened there: {opened or 'none'}\n")
+    print(f"{evidence.url}\nnodes, and the sessions opened there: {printable(opened) or 'none'}\n")
     print_rows([_row(evidence, crowd) for crowd in CROWDS], head=("clients", "requests", "direct", "relayed", "missed"))
     print()
     print_rows([row for finding in found for row in _rows(finding)])

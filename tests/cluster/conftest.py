@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.redis import RedisServer, redis_server
-from trio_mcp.cluster.redis import RedisLink
+from trio_mcp.cluster.redis.link import RedisLink
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.rig.redis import RedisServer, redis_server
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.record import Identity, Keys
-from trio_mcp.cluster.redis import RedisLink
+from trio_mcp.cluster.redis.link import RedisLink
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.snapshot import Snapshot

@@ -11,7 +11,7 @@ import trio
 from tests.cluster.parts import ANN, BOB, KEYS, Desk, desk, snapshot
 from tests.rig.waiting import until
 from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS
-from trio_mcp.cluster.redis import RedisDown
+from trio_mcp.cluster.redis.link import RedisDown
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

@@ -11,7 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.cluster.parts import KEYS, Desk, desk, snapshot
-from trio_mcp.cluster.redis import Command, RedisLink
+from trio_mcp.cluster.redis.link import Command, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

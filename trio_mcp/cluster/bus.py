@@ -16,7 +16,7 @@ import trio
 
 from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
 from trio_mcp.cluster.record import Keys, read
-from trio_mcp.cluster.redis import RedisDown, RedisLink
+from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, LocalBus, Missed, ResourceUpdated

@@ -22,8 +22,8 @@ from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Keys, NodeCard
-from trio_mcp.cluster.redis import RedisDown, RedisLink
-from trio_mcp.cluster.relay import Relay
+from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.session import Session

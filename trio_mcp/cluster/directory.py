@@ -21,7 +21,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.record import Identity, Keys, Record, Stone, read, read_record
-from trio_mcp.cluster.redis import Command, CommandRefused, RedisDown, RedisLink
+from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.directory import MemoryDirectory

@@ -25,8 +25,8 @@ from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owners import Owners
 from trio_mcp.cluster.peers import CARD_SECONDS, Peers
 from trio_mcp.cluster.record import Identity, Record
-from trio_mcp.cluster.redis import RedisDown
-from trio_mcp.cluster.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.redis.link import RedisDown
+from trio_mcp.cluster.relay.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics

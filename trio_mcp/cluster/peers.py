@@ -20,7 +20,7 @@ from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
-from trio_mcp.cluster.redis import Command, CommandRefused, RedisDown
+from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 
 __all__ = ["Peers"]
 

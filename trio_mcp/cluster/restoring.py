@@ -11,7 +11,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.record import Identity, Keys, Record, read_record
-from trio_mcp.cluster.redis import CommandRefused, RedisDown
+from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions

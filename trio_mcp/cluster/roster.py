@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trio_mcp.cluster.record import Keys, NodeCard, Record, read, read_record
-from trio_mcp.cluster.redis import Command, CommandRefused, RedisDown, RedisLink
+from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink
 from trio_mcp.protocol.errors import McpError
 
 __all__ = ["Found", "NodeLine", "Roster", "RosterUnavailable", "SessionLine", "roster"]

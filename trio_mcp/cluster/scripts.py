@@ -6,7 +6,7 @@ Whose a record is: the `boot` and `epoch` in it; whose a card is, the `boot`. A 
 from __future__ import annotations
 
 from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys
-from trio_mcp.cluster.redis import Command
+from trio_mcp.cluster.redis.link import Command
 
 __all__ = ["beat", "claim", "drop", "leave", "open_record", "own", "tombstone"]
 

@@ -32,10 +32,10 @@ from tests.cluster.peers import (
     serving,
 )
 from tests.transports.listener.harness import Answer, answers, echo, read_body, reply
-from trio_mcp.cluster.answer import Answer as AnswerByH11
 from trio_mcp.cluster.hop import HOP, Hops
 from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.answer import Answer as AnswerByH11
+from trio_mcp.cluster.relay.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
@@ -232,7 +232,7 @@ async def test_answers_that_differ_in_date_and_length_alone_are_told_apart(monke
         read_by_h11[method] += 1
         return AnswerByH11(method)
 
-    monkeypatch.setattr("trio_mcp.cluster.reply.Answer", counted)
+    monkeypatch.setattr("trio_mcp.cluster.relay.reply.Answer", counted)
     async with serving(echo) as url, relaying_to(url) as (_, own), client_of(own) as client:
         for size in (0, 5, 500, 5, 5_000, 0, 70_000, 1):
             await client.say(request("POST", "/", b"x" * size))
@@ -572,7 +572,7 @@ async def test_a_kept_connection_that_the_owner_has_closed_is_replaced() -> None
 
 
 async def test_one_that_fails_before_it_took_a_byte_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.connections.Connection.is_quiet", lambda _: True)
+    monkeypatch.setattr("trio_mcp.cluster.relay.connections.Connection.is_quiet", lambda _: True)
     reset = trio.Event()
     got = 0
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import h11
 
-from trio_mcp.cluster.forwarding import Fields, response_fields
-from trio_mcp.cluster.outcomes import Broken, OwnerLost
+from trio_mcp.cluster.relay.forwarding import Fields, response_fields
+from trio_mcp.cluster.relay.outcomes import Broken, OwnerLost
 
 __all__ = ["HELD_BACK_BYTES", "Answer", "AnswerHead"]
 

@@ -8,16 +8,16 @@ from functools import partial
 
 import trio
 
-from trio_mcp.cluster.connections import Connection, Connections
-from trio_mcp.cluster.familiar import FamiliarHeads
-from trio_mcp.cluster.forwarding import request_bytes
 from trio_mcp.cluster.hop import Hops, request_target
-from trio_mcp.cluster.livez import ask_livez
-from trio_mcp.cluster.open_streams import OpenStreams
-from trio_mcp.cluster.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.owner_wire import OwnerWire, Patience
-from trio_mcp.cluster.passage import Cut, Passage
+from trio_mcp.cluster.relay.connections import Connection, Connections
+from trio_mcp.cluster.relay.familiar import FamiliarHeads
+from trio_mcp.cluster.relay.forwarding import request_bytes
+from trio_mcp.cluster.relay.livez import ask_livez
+from trio_mcp.cluster.relay.open_streams import OpenStreams
+from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
+from trio_mcp.cluster.relay.passage import Cut, Passage
 from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = ["Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unanswered", "Unreachable"]

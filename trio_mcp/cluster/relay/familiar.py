@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from trio_mcp.cluster.answer import AnswerHead
-from trio_mcp.cluster.forwarding import Fields
+from trio_mcp.cluster.relay.answer import AnswerHead
+from trio_mcp.cluster.relay.forwarding import Fields
 
 __all__ = ["FamiliarHeads", "WholeAnswer"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import DataError, ReadOnlyError, RedisError, ResponseError
 
-from trio_mcp.cluster.redis_url import RedisUrl
+from trio_mcp.cluster.redis.url import RedisUrl
 
 __all__ = ["Command", "CommandRefused", "RedisConnection", "RedisDown", "RedisRoute", "Subscription"]
 

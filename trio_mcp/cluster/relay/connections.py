@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import trio
 
-from trio_mcp.cluster.connecting import connect
+from trio_mcp.cluster.relay.connecting import connect
 
 __all__ = ["Connection", "Connections"]
 

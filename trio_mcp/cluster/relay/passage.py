@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.cluster.answer import HELD_BACK_BYTES, AnswerHead
-from trio_mcp.cluster.familiar import FamiliarHeads
-from trio_mcp.cluster.forwarding import Fields
-from trio_mcp.cluster.misdirection import read_misdirection
-from trio_mcp.cluster.open_streams import OpenStreams
-from trio_mcp.cluster.outcomes import Misdirected, Outcome, OwnerLost, Relayed
-from trio_mcp.cluster.owner_wire import OwnerWire, Patience
-from trio_mcp.cluster.reply import Reply
+from trio_mcp.cluster.relay.answer import HELD_BACK_BYTES, AnswerHead
+from trio_mcp.cluster.relay.familiar import FamiliarHeads
+from trio_mcp.cluster.relay.forwarding import Fields
+from trio_mcp.cluster.relay.misdirection import read_misdirection
+from trio_mcp.cluster.relay.open_streams import OpenStreams
+from trio_mcp.cluster.relay.outcomes import Misdirected, Outcome, OwnerLost, Relayed
+from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
+from trio_mcp.cluster.relay.reply import Reply
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.sse import retry
 from trio_mcp.transports.http.event_stream import jittered

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import trio
 
-from trio_mcp.cluster.redis_connection import Command, CommandRefused, RedisConnection, RedisDown, RedisRoute
-from trio_mcp.cluster.redis_url import InvalidRedisUrl, parse
+from trio_mcp.cluster.redis.connection import Command, CommandRefused, RedisConnection, RedisDown, RedisRoute
+from trio_mcp.cluster.redis.url import InvalidRedisUrl, parse
 from trio_mcp.observability.logs import event
 
 __all__ = ["Command", "CommandRefused", "InvalidRedisUrl", "RedisDown", "RedisLink"]
@@ -26,7 +26,7 @@ POLL = 0.25
 STEP = 0.4
 """A step of the listener's connecting cannot be interrupted; its thread must end within 0.5 s all the same."""
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("trio_mcp.cluster")
 
 
 class RedisLink:

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from tests.rig.ports import free_ports
 from tests.rig.redis import RedisServer, redis_sentinel, redis_server
 from tests.rig.waiting import until
-from trio_mcp.cluster.redis import RedisDown, RedisLink
+from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

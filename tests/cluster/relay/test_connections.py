@@ -13,8 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from tests.cluster.peers import PATIENCE, black_hole, free_url, raw_peer
-from trio_mcp.cluster.connecting import connect
-from trio_mcp.cluster.connections import Connection, Connections
+from trio_mcp.cluster.relay.connecting import connect
+from trio_mcp.cluster.relay.connections import Connection, Connections
 
 pytestmark = pytest.mark.sockets
 

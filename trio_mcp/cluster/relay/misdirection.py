@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from trio_mcp.cluster.outcomes import Misdirected
 from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.relay.outcomes import Misdirected
 
 __all__ = ["read_misdirection"]
 

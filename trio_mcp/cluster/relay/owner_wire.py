@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.cluster.connections import Connection
-from trio_mcp.cluster.outcomes import Broken, OwnerLost, Unanswered
+from trio_mcp.cluster.relay.connections import Connection
+from trio_mcp.cluster.relay.outcomes import Broken, OwnerLost, Unanswered
 
 __all__ = ["OwnerWire", "Patience"]
 

@@ -12,7 +12,7 @@ import trio
 from tests.rig.left_over import descriptors, no_thread_is_within, threads_within
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import until
-from trio_mcp.cluster.redis import CommandRefused, RedisDown, RedisLink
+from trio_mcp.cluster.redis.link import CommandRefused, RedisDown, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from trio_mcp.cluster.answer import Answer, AnswerHead
-from trio_mcp.cluster.outcomes import Broken, OwnerLost
+from trio_mcp.cluster.relay.answer import Answer, AnswerHead
+from trio_mcp.cluster.relay.outcomes import Broken, OwnerLost
 
 __all__ = ["Reply"]
 

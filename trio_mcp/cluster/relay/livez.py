@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from trio_mcp.cluster.connecting import connect, host_of
-from trio_mcp.cluster.connections import Connection
-from trio_mcp.cluster.outcomes import OwnerLost, Refused, Unreachable
-from trio_mcp.cluster.reply import Reply
+from trio_mcp.cluster.relay.connecting import connect, host_of
+from trio_mcp.cluster.relay.connections import Connection
+from trio_mcp.cluster.relay.outcomes import OwnerLost, Refused, Unreachable
+from trio_mcp.cluster.relay.reply import Reply
 
 __all__ = ["ask_livez"]
 

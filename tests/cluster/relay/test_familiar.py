@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_mcp.cluster.answer import Answer
-from trio_mcp.cluster.familiar import MOST_FORMS, FamiliarHeads
-from trio_mcp.cluster.outcomes import OwnerLost
+from trio_mcp.cluster.relay.answer import Answer
+from trio_mcp.cluster.relay.familiar import MOST_FORMS, FamiliarHeads
+from trio_mcp.cluster.relay.outcomes import OwnerLost
 
 DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
 

@@ -18,8 +18,8 @@ from tests.rig.left_over import descriptors, no_thread_is_within, threads_within
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster import redis, redis_connection
-from trio_mcp.cluster.redis import RedisDown, RedisLink
-from trio_mcp.cluster.redis_connection import RedisConnection, RedisRoute
+from trio_mcp.cluster.redis.connection import RedisConnection, RedisRoute
+from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_mcp.cluster.redis_url import InvalidRedisUrl, parse
+from trio_mcp.cluster.redis.url import InvalidRedisUrl, parse
 
 
 @pytest.mark.parametrize(

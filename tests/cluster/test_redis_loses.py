@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, demo, stranger, town
+from tests.cluster.nodes import Node, Town, at, stranger, town
 from tests.cluster.parts import KEYS
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
@@ -102,20 +102,3 @@ async def test_records_are_checked_when_the_connection_was_lost_also_when_our_ca
             return bool(await nodes.record(client.id) == record)
 
         await until(found, "the record is written anew")
-
-
-async def test_a_process_whose_name_another_has_gives_up_what_that_took_over(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
-        client = await nodes[1].wire.open()
-        other = Node("node1", nodes[2].cable, demo, {}, {"restore": True})
-        await nodes.start(other)
-        assert await node_of(at(other, client).tool("where")) == "node1"
-        await nodes[1].beat()
-        assert nodes[1].cluster.impostor.is_set()
-
-        async def gone() -> bool:
-            return nodes[1].app.hub.local(client.id) is None
-
-        await until(gone, "its copy is closed")
-        record = await nodes.record(client.id)
-        assert (record["boot"], record["epoch"]) == (other.boot, 1)

@@ -157,6 +157,8 @@ class Elsewhere:
         if session.leaving is not None:
             with trio.move_on_after(LEAVING_SECONDS):
                 await session.leaving.wait()
+        elif session.closed_because == "shutdown" and self._restore:
+            raise _not_released_yet()
         elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
             raise SessionNotFound(told(session.closed_because))
         return self._hub.get(session_id, who)
@@ -201,6 +203,8 @@ class Elsewhere:
             # Another request took it up while this one looked.
             return here
         reason = await self._directory.memory.why_gone(session_id, who)
+        if reason == "unknown" and record.restorable and self.stopping:
+            raise _not_released_yet()
         if reason != "unknown" or not record.restorable or record.epoch == 0:
             raise SessionNotFound(reason)
         return await self._restorer.take_up(session_id, record, who) or _LOOK_AGAIN
@@ -366,6 +370,11 @@ def unreachable() -> port.Unavailable:
 def no_directory() -> port.Unavailable:
     """503: Redis is away, and nobody else knew."""
     return port.Unavailable("directory_unavailable", "Where this session is cannot be told now; try again")
+
+
+def _not_released_yet() -> port.Unavailable:
+    """This node is at its end and the session about to be anybody's: to call it lost would make its client open another."""
+    return port.Unavailable("moving", "The node of this session stops; try again")
 
 
 async def _say_broken(exchange: HttpExchange, headers: HeaderList) -> None:

@@ -184,13 +184,16 @@ class Peers:
         standing, _, _, names, *cards = await self._directory.run(
             commands + [("GET", self._keys.node(name)) for name in known]
         )
-        if isinstance(standing, bytes):
-            return _Card.ANOTHERS
         self._take(known, cards)
         self._names = self._others(names)
         if set(self._names) - set(known):
             await self._meet([name for name in self._names if name not in known])
-        return _Card.REFUSED if isinstance(standing, CommandRefused) else _Card(standing)
+        match standing:
+            case bytes():
+                return _Card.ANOTHERS
+            case CommandRefused():
+                return _Card.REFUSED
+        return _Card(standing)
 
     async def _meet(self, names: list[str]) -> None:
         cards = await self._directory.run([("GET", self._keys.node(name)) for name in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -96,8 +97,14 @@ async def read_request(stream: trio.SocketStream) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def livez(boot: str = BOOT) -> bytes:
-    body = b'{"status":"ready","boot":"%b"}' % boot.encode()
+def livez(asked: bytes, boot: str = BOOT, secret: bytes = b"secret") -> bytes:
+    """What a node with that boot and secret says, `asked` being the request."""
+    challenge = re.search(rb"trio-mcp-challenge: (\S+)", asked)
+    host = re.search(rb"host: (\S+)", asked)
+    assert challenge is not None, asked
+    assert host is not None, asked
+    proof = Hops([secret], node="node2", boot=boot).prove(challenge[1], f"http://{host[1].decode()}")
+    body = b'{"status":"ready","boot":"%b","proof":"%b"}' % (boot.encode(), proof.encode())
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 

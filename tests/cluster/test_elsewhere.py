@@ -230,7 +230,7 @@ async def test_a_node_with_a_fallen_card_that_answers_its_probe_is_there(tmp_pat
 async def test_a_request_that_went_out_and_found_no_answer_is_sent_to_nobody_else(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
@@ -571,6 +571,7 @@ async def test_a_peer_nobody_has_seen_is_looked_for_where_all_peers_are(tmp_path
         other = Node("node2", nodes[1].cable, build, {}, {"peer_url": f"http://{{node}}:{port}"})
         # This one's name is an address as well.
         nodes[1].app.hub.options = type(nodes[1].app.hub.options)(node_id="localhost")
+        await nodes[1].cluster.join(f"http://localhost:{port}")
         nodes[1].cable.cut()
         await nodes.start(other)
         client = await nodes[1].wire.open()
@@ -687,7 +688,7 @@ async def test_what_belongs_to_no_session_is_a_peers_once_a_node_hands_over(tmp_
 async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
     async with town(tmp_path, 3) as nodes:
         nodes[2].cluster.hand_over()
         first, _ = nodes[2].peers.ready("")

@@ -103,3 +103,15 @@ def test_the_target_is_the_path_as_it_came_with_its_query() -> None:
     scope = {"raw_path": b"/a%20b", "path": "/a b", "query_string": b"x=%20"}
     assert request_target(scope) == b"/a%20b?x=%20"
     assert request_target({"path": "/a b", "query_string": b""}) == b"/a%20b"
+
+
+def test_who_knows_the_secret_proves_its_boot_at_its_address_and_nobody_else() -> None:
+    boot, url = "0123456789abcdef", "http://node-1:8000"
+    proof = HOPS.prove(b"challenge", url)
+    assert HOPS.proves(proof, b"challenge", boot, url)
+    assert Hops([b"new", b"the secret"], node="n", boot="b").proves(proof, b"challenge", boot, url)
+    assert not HOPS.proves(proof, b"another challenge", boot, url)
+    assert not HOPS.proves(proof, b"challenge", "fedcba9876543210", url)
+    assert not HOPS.proves(proof, b"challenge", boot, "http://stranger:8000")
+    assert not Hops([b"another"], node="n", boot="b").proves(proof, b"challenge", boot, url)
+    assert not HOPS.proves("\u00e9", b"challenge", boot, url)

@@ -206,6 +206,23 @@ async def test_an_id_that_names_a_host_makes_no_node_send_it_anything_of_a_clien
     assert b"secret" not in came[0]
 
 
+async def test_a_host_that_says_it_is_a_node_and_cannot_prove_it_is_sent_nothing_of_a_client(tmp_path: Path) -> None:
+    came: list[bytes] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        came.append(await read_request(stream))
+        await stream.send_all(ok(b'{"status":"ready","boot":"0123456789abcdef","proof":"0123"}'))
+
+    async with raw_peer(handle) as url:
+        port = url.rpartition(":")[2]
+        async with town(tmp_path, peer_url=f"http://{{node}}:{port}") as nodes:
+            who = stranger(nodes[2], "localhost.abc")
+            assert await reason_of(who.tool("where", headers={"authorization": "Bearer secret"})) == "unknown"
+    assert came
+    assert {each.split(b"\r\n")[0] for each in came} == {b"GET /livez HTTP/1.1"}
+    assert not any(b"Bearer" in each for each in came)
+
+
 # Records.
 
 
@@ -261,6 +278,7 @@ async def test_an_address_that_is_somebody_elses_by_now_is_sent_nothing_of_the_c
 async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
+        await nodes[1].beat()  # what it owes of the record is written before
         await nodes.change_record(client.id, url=url)
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 
@@ -268,6 +286,7 @@ async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(t
 async def test_redis_itself_is_no_node(tmp_path: Path) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
+        await nodes[1].beat()
         await nodes.change_record(client.id, url=f"http://127.0.0.1:{nodes.redis.port}")
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 

@@ -103,6 +103,7 @@ class Cluster:
         self._candidate = ""
         self.impostor = trio.Event()
         """Set when a later process has our node id: this one has to go."""
+        app.probes.prove = lambda challenge: hops.prove(challenge, self._candidate)
         app.hub.directory = self.directory
         app.endpoint.join(self)
 

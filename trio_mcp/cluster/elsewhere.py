@@ -26,7 +26,17 @@ from trio_mcp.cluster.owners import Owners
 from trio_mcp.cluster.peers import CARD_SECONDS, Peers
 from trio_mcp.cluster.record import Identity, Record
 from trio_mcp.cluster.redis.link import RedisDown
-from trio_mcp.cluster.relay.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.relay import (
+    STRANGER,
+    Broken,
+    Misdirected,
+    Outcome,
+    Refused,
+    Relay,
+    Relayed,
+    Unanswered,
+    Unreachable,
+)
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -214,11 +224,11 @@ class Elsewhere:
         match seen:
             case Refused():
                 return True
-            case str(boot) | Misdirected(boot=boot):
+            case str(boot) | Misdirected(boot=boot) if boot != STRANGER:
                 return boot != record.boot
             case _:
                 fallen = self._peers.boot(record.node) is None and self._peers.stood_for >= CARD_SECONDS
-                return fallen and not isinstance(await self._relay.probe(record.url), str)
+                return fallen and await self._relay.probe(record.url) != record.boot
 
     async def _gone(
         self,
@@ -327,13 +337,13 @@ class Elsewhere:
         return outcome
 
     async def _doubt(self, owner: Owner) -> Outcome | None:
-        """Why `owner` is not sent anything. Where no card vouches for an address, a stranger may have it by now."""
+        """Why `owner` is not sent anything. Where no card vouches for an address, it has to show that it is one of us."""
         if self._peers.vouch_for(owner):
             return None
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):
             return seen
-        return None if seen == (owner.boot or seen) else Misdirected(owner.node, seen, None)
+        return None if seen != STRANGER and seen == (owner.boot or seen) else Misdirected(owner.node, seen, None)
 
     def _hop(self, exchange: HttpExchange, session_id: str) -> str | None:
         """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""

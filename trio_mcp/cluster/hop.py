@@ -1,8 +1,11 @@
-"""The signed header of a request that one node relays to another: it shows where it comes from, and that it took its hop.
+"""How nodes know each other, by the secret they share.
+
+The signed header of a request that one node relays to another shows where it comes from, and that it took its hop.
 
     Trio-Mcp-Hop: node.boot.ms.hmac
 
 The signature covers method, target and session as well, so that a header seen on one request is worth nothing on another.
+And who answers a challenge is no stranger that has a dead node's address by now.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ class Hops:
             raise ValueError("a hop cannot be signed without a secret")
         self._keys = [hashlib.blake2b(each, digest_size=32, person=b"trio-mcp hop").digest() for each in secrets]
         self._origin = f"{node}.{boot}.".encode()
+        self._boot = boot
 
     def sign(self, method: str, path: bytes, session_id: str) -> bytes:
         """The header's value for a request that leaves now; `path` with its query, `session_id` empty without one."""
@@ -52,6 +56,15 @@ class Hops:
                 return found[1].decode()
         return None
 
+    def prove(self, challenge: bytes, url: str) -> str:
+        """What only a node of this cluster can answer, with our boot and at our URL: passed on from elsewhere it is worth nothing."""
+        return _proof(self._keys[0], challenge, self._boot, url)
+
+    def proves(self, proof: str, challenge: bytes, boot: str, url: str) -> bool:
+        """Whether that was the answer of a node with that boot, at that URL."""
+        given = proof.encode()
+        return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
+
 
 def request_target(scope: Scope) -> bytes:
     """The path of a request as it came, with its query; fit for a request line."""
@@ -66,3 +79,7 @@ def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: 
     # None of the parts can hold a line feed: a header could not carry it, and of the target `request_target` sees to it.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())
     return hmac.digest(key, signed, "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()
+
+
+def _proof(key: bytes, challenge: bytes, boot: str, url: str) -> str:
+    return hmac.digest(key, b"livez\n%b\n%b\n%b" % (challenge, boot.encode(), url.encode()), "sha256").hex()

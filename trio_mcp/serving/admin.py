@@ -30,7 +30,7 @@ class AdminApp:
             case "GET" | "HEAD", "/metrics":
                 await self._metrics(send)
             case "GET" | "HEAD", path if path in Probes.paths:
-                await self._probes.answer(path, send)
+                await self._probes.answer(scope, path, send)
             case "GET" | "HEAD", "/sessions":
                 await send_json(send, 200, encode(self._sessions()), [])
             case "POST", "/drain":

@@ -17,13 +17,14 @@ import trio
 from tests.rig.left_over import descriptors, no_thread_is_within, threads_within
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
-from trio_mcp.cluster import redis, redis_connection
+from trio_mcp.cluster.redis import connection as redis_connection
+from trio_mcp.cluster.redis import link as redis_link
 from trio_mcp.cluster.redis.connection import RedisConnection, RedisRoute
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
-LINK = "trio_mcp/cluster/redis.py"
+LINK = "trio_mcp/cluster/redis/link.py"
 LISTENER = ("_connect_in_steps", "_pass_on")
 
 
@@ -106,7 +107,7 @@ async def test_when_redis_comes_back_the_listener_joins_anew_and_says_so_once_an
     server: RedisServer, link: RedisLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = _attempts(monkeypatch)
-    monkeypatch.setattr(redis, "RETRY_AFTER", 0.05)
+    monkeypatch.setattr(redis_link, "RETRY_AFTER", 0.05)
     caplog.set_level(logging.INFO, "trio_mcp")
     ear = _Ear()
     async with _listening(link, ear):

@@ -96,11 +96,11 @@ async def test_of_several_addresses_the_one_that_did_not_refuse_tells_how_it_wen
     """A peer is gone only when nobody listens at any of its addresses."""
 
     def addresses(*urls: str) -> None:
-        async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
             ports = [int(url.rpartition(":")[2]) for url in urls]
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in ports]
 
-        monkeypatch.setattr(trio.socket, "getaddrinfo", resolve)
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
     async with greeting() as url:
         addresses(free_url(), url)

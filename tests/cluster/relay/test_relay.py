@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,7 +37,17 @@ from tests.transports.listener.harness import Answer, answers, echo, read_body, 
 from trio_mcp.cluster.hop import HOP, Hops
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.relay.answer import Answer as AnswerByH11
-from trio_mcp.cluster.relay.relay import Broken, Misdirected, Outcome, Refused, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.relay import (
+    STRANGER,
+    Broken,
+    Misdirected,
+    Outcome,
+    Refused,
+    Relay,
+    Relayed,
+    Unanswered,
+    Unreachable,
+)
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
@@ -316,7 +328,7 @@ async def test_a_url_that_makes_no_sense_is_unreachable() -> None:
 class Silent:
     """An owner that answers its first request when `go` is set; and `/livez` as `probed` says."""
 
-    def __init__(self, probed: bytes | None, probes: int = 1) -> None:
+    def __init__(self, probed: Callable[[bytes], bytes] | bytes | None, probes: int = 1) -> None:
         self.probed = probed
         self.go = trio.Event()
         self.probes = probes
@@ -325,8 +337,9 @@ class Silent:
 
     async def __call__(self, stream: trio.SocketStream) -> None:
         self.connections += 1
-        if (await read_request(stream)).startswith(b"GET /livez"):
-            await self._livez(stream)
+        asked = await read_request(stream)
+        if asked.startswith(b"GET /livez"):
+            await self._livez(stream, asked)
         else:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
@@ -335,12 +348,12 @@ class Silent:
                     await stream.send_all(ok(b"late"))
                     nursery.cancel_scope.cancel()
 
-    async def _livez(self, stream: trio.SocketStream) -> None:
+    async def _livez(self, stream: trio.SocketStream, asked: bytes) -> None:
         self.probes -= 1
         if self.probed is None:
             await trio.sleep_forever()
         elif self.probed:
-            await stream.send_all(self.probed)
+            await stream.send_all(self.probed(asked) if callable(self.probed) else self.probed)
         if not self.probes:
             self.go.set()
 
@@ -352,7 +365,7 @@ class Silent:
 
 @pytest.mark.parametrize("boot", [BOOT, ""], ids=["boot known", "boot unknown"])
 async def test_a_slow_answer_is_waited_for_as_long_as_the_owner_shows_itself_alive(boot: str) -> None:
-    owner = Silent(livez(), probes=3)
+    owner = Silent(livez, probes=3)
     async with raw_peer(owner) as url, relaying_to(url, boot=boot, head_timeout=0.02) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"late"
     assert front.outcomes == [Relayed(200)]
@@ -376,7 +389,9 @@ async def test_an_answer_that_comes_while_the_owner_is_asked_counts_for_more_tha
 @pytest.mark.parametrize(
     "probed",
     [
-        livez("0000"),
+        partial(livez, boot="0000"),
+        partial(livez, secret=b"another"),
+        ok(f'{{"boot":"{BOOT}"}}'.encode()),
         b"",
         b"nonsense",
         ok(b"{}"),
@@ -385,12 +400,23 @@ async def test_an_answer_that_comes_while_the_owner_is_asked_counts_for_more_tha
         ok(b'{"boot":"' + b"x" * 100_000 + b'"}'),
         None,
     ],
-    ids=["another process", "closed", "nonsense", "no boot", "no object", "no JSON", "too long", "frozen"],
+    ids=[
+        "another process",
+        "another secret",
+        "no proof",
+        "closed",
+        "nonsense",
+        "no boot",
+        "no object",
+        "no JSON",
+        "too long",
+        "frozen",
+    ],
 )
 async def test_an_owner_that_neither_answers_nor_shows_itself_alive_leaves_the_request_unanswered(
-    probed: bytes | None, monkeypatch: pytest.MonkeyPatch
+    probed: Callable[[bytes], bytes] | bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.PROBE_SECONDS", 0.1 if probed is None else PATIENCE)
+    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1 if probed is None else PATIENCE)
     owner = Silent(probed, probes=-1)
     async with raw_peer(owner) as url, relaying_to(url, head_timeout=0.02) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"Unanswered"
@@ -402,7 +428,7 @@ async def test_an_owner_that_neither_answers_nor_shows_itself_alive_leaves_the_r
 async def test_an_owner_frozen_with_half_of_a_large_request_leaves_it_unanswered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.05)
 
     async def handle(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()
@@ -414,9 +440,9 @@ async def test_an_owner_frozen_with_half_of_a_large_request_leaves_it_unanswered
 
 async def test_an_owner_that_lives_but_does_not_take_the_request_has_broken_off() -> None:
     async def handle(stream: trio.SocketStream) -> None:
-        start = bytes(await stream.receive_some(12))
+        start = bytes(await stream.receive_some())
         if start.startswith(b"GET /livez"):
-            return await stream.send_all(livez())
+            return await stream.send_all(livez(start))
         await trio.sleep_forever()
 
     limits = Limits(body_bytes=1 << 25)
@@ -519,6 +545,22 @@ async def test_any_other_response_whose_owner_dies_is_cut_off_for_the_client_too
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR], "nobody here is at fault"
 
 
+@pytest.mark.parametrize("drop", [b"HTTP/1.1 102 Processing\r\n\r\n", b"x-drop: 1\r\n"], ids=["1xx", "headers"])
+async def test_a_head_that_drips_for_ever_is_no_response(drop: bytes) -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        if (await read_request(stream)).startswith(b"GET /livez"):
+            raise AssertionError("an owner that says something need not be asked")
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 102 Processing\r\n" if drop.startswith(b"x") else drop)
+            while True:
+                await stream.send_all(drop)
+                await trio.sleep(0.02)
+
+    async with raw_peer(handle) as url, relaying_to(url, head_timeout=0.2) as (front, own):
+        assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"Broken"
+    assert front.outcomes == [Broken()]
+
+
 async def test_a_stream_that_is_silent_too_long_ends_unless_its_owner_lives() -> None:
     """A host that vanished sends no end: nothing but the silence tells of it."""
     alive = True
@@ -526,9 +568,10 @@ async def test_a_stream_that_is_silent_too_long_ends_unless_its_owner_lives() ->
 
     async def handle(stream: trio.SocketStream) -> None:
         nonlocal probed
-        if (await read_request(stream)).startswith(b"GET /livez"):
+        asked = await read_request(stream)
+        if asked.startswith(b"GET /livez"):
             probed.set()
-            return await stream.send_all(livez() if alive else b"")
+            return await stream.send_all(livez(asked) if alive else b"")
         await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n")
         await trio.sleep_forever()
 
@@ -875,13 +918,19 @@ async def test_on_another_server_a_response_cut_short_raises_as_it_does_on_ours(
 # Probes
 
 
-async def test_a_probe_tells_the_boot_or_that_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_tells_the_boot_of_who_knows_the_secret_or_that_nobody_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     probe = Relay(HOPS, node="node1").probe
-    async with raw_peer(Silent(livez("abc"))) as url:
+    async with raw_peer(Silent(partial(livez, boot="abc"))) as url:
         assert await probe(url) == "abc"
+    async with raw_peer(Silent(partial(livez, secret=b"another"))) as url:
+        assert await probe(url) == STRANGER
+    async with raw_peer(Silent(ok(b'{"boot":"abc","proof":"\\u00e9"}'))) as url:
+        assert await probe(url) == STRANGER
     assert await probe(free_url()) == Refused()
     assert await probe("nonsense") == Unreachable()
-    monkeypatch.setattr("trio_mcp.cluster.relay.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.05)
     with black_hole() as url:
         assert await probe(url) == Unreachable()
 

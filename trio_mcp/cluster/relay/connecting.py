@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,8 +26,21 @@ _OF_CONNECTIONS = (
 )
 """Level, option, value; not every system has all of them."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
+MAX_LOOKUPS = 16
 _SHORT_ADDRESS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,2}")
 """Resolvers take 2130706433 for 127.0.0.1. With a peer URL made of a session id it would be up to a client whom we call."""
+
+
+_limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("lookups")
+
+
+def _lookups() -> trio.CapacityLimiter:
+    """Names of peers, and nothing else, wait for a slow resolver."""
+    try:
+        return _limiter.get()
+    except LookupError:
+        _limiter.set(trio.CapacityLimiter(MAX_LOOKUPS))
+        return _limiter.get()
 
 
 async def connect(url: str, seconds: float) -> socket.socket:
@@ -69,8 +83,15 @@ async def _connect_to_any(host: str, port: int) -> socket.socket:
 
 
 async def _resolve(host: str, port: int) -> list[Any]:
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        return await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError:
+        pass
+    else:
+        return look_up()  # an address: nobody is asked
+    try:
+        return await trio.to_thread.run_sync(look_up, limiter=_lookups(), abandon_on_cancel=True)
     except UnicodeError:
         raise OSError(errno.EINVAL, "not a host name", host) from None
 

@@ -19,6 +19,8 @@ _HOP_BY_HOP = frozenset(
     {_CONNECTION, b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 """RFC 9110 §7.6.1; and Trailer, for we drop those."""
+_NEVER_DROPPED = {b"host"}
+"""Without it there is no request, whatever its sender says of it."""
 _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 """The body is here already, as a whole: its expectation was met, its framing is ours."""
 
@@ -55,5 +57,5 @@ def response_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
 def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> Fields:
     for name, value in fields:
         if name == _CONNECTION:
-            dropped |= {option.strip(b" \t") for option in value.lower().split(b",")}
+            dropped |= {option.strip(b" \t") for option in value.lower().split(b",")} - _NEVER_DROPPED
     return [field for field in fields if field[0] not in dropped and not field[0].startswith(_OURS)]

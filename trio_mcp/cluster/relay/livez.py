@@ -9,18 +9,23 @@ from trio_mcp.cluster.relay.connecting import connect, host_of
 from trio_mcp.cluster.relay.connections import Connection
 from trio_mcp.cluster.relay.outcomes import OwnerLost, Refused, Unreachable
 from trio_mcp.cluster.relay.reply import Reply
+from trio_mcp.transports.http.probes import CHALLENGE
 
-__all__ = ["ask_livez"]
+__all__ = ["Livez", "ask_livez"]
 
 ANSWER_BYTES = 64 * 1024
 
 
-class _Livez(msgspec.Struct):
+class Livez(msgspec.Struct, frozen=True):
+    """What `/livez` says."""
+
     boot: str
+    proof: str = ""
+    """The answer to the challenge."""
 
 
-async def ask_livez(url: str, seconds: float) -> str | Refused | Unreachable:
-    """The boot that `/livez` shows, on a connection of its own; Unreachable when there is none to read after `seconds`."""
+async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refused | Unreachable:
+    """On a connection of its own; Unreachable when there is no answer to read after `seconds`."""
     with trio.move_on_after(seconds):
         try:
             connection = Connection(await connect(url, seconds), url)
@@ -29,7 +34,7 @@ async def ask_livez(url: str, seconds: float) -> str | Refused | Unreachable:
         except OSError:
             return Unreachable()
         try:
-            return await _ask(connection)
+            return await _ask(connection, challenge)
         except (OSError, OwnerLost, msgspec.DecodeError, UnicodeDecodeError):
             return Unreachable()
         finally:
@@ -37,8 +42,9 @@ async def ask_livez(url: str, seconds: float) -> str | Refused | Unreachable:
     return Unreachable()
 
 
-async def _ask(connection: Connection) -> str:
-    connection.send_now(b"GET /livez HTTP/1.1\r\nhost: %b\r\nconnection: close\r\n\r\n" % host_of(connection.url))
+async def _ask(connection: Connection, challenge: bytes) -> Livez:
+    head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\nconnection: close\r\n\r\n"
+    connection.send_now(head % (host_of(connection.url), CHALLENGE, challenge))
     reply = Reply("GET", connection.receive)
     await reply.head()
-    return msgspec.json.decode(await reply.whole(ANSWER_BYTES), type=_Livez).boot
+    return msgspec.json.decode(await reply.whole(ANSWER_BYTES), type=Livez)

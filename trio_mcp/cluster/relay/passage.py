@@ -17,7 +17,7 @@ from trio_mcp.cluster.relay.familiar import FamiliarHeads
 from trio_mcp.cluster.relay.forwarding import Fields
 from trio_mcp.cluster.relay.misdirection import read_misdirection
 from trio_mcp.cluster.relay.open_streams import OpenStreams
-from trio_mcp.cluster.relay.outcomes import Misdirected, Outcome, OwnerLost, Relayed
+from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, OwnerLost, Relayed
 from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.relay.reply import Reply
 from trio_mcp.observability.logs import event
@@ -88,7 +88,7 @@ class Passage:
 
     async def _read(self, data: bytes) -> Outcome | Cut:
         reply = Reply(self._exchange.method, self._wire.receive, data)
-        head = await reply.head()
+        head = await self._rest_of_head(reply)
         if head.misdirected is not None:
             return await self._misdirected(reply, head.misdirected)
         body, ended = reply.here()
@@ -98,6 +98,12 @@ class Passage:
             # Joined with what is here below.
             body, ended = body + await reply.whole(HELD_BACK_BYTES), True
         return await self._pass_on(reply, head, body, ended)
+
+    async def _rest_of_head(self, reply: Reply) -> AnswerHead:
+        """What has begun is soon complete, whatever comes before it and however slowly."""
+        with trio.move_on_after(self._patience.head):
+            return await reply.head()
+        raise OwnerLost(Broken(), f"the head of the response took more than {self._patience.head:g} s")
 
     async def _misdirected(self, reply: Reply, process: bytes) -> Misdirected:
         body = await reply.whole(MISDIRECTION_BYTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,18 +14,21 @@ from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.relay.connections import Connection, Connections
 from trio_mcp.cluster.relay.familiar import FamiliarHeads
 from trio_mcp.cluster.relay.forwarding import request_bytes
-from trio_mcp.cluster.relay.livez import ask_livez
+from trio_mcp.cluster.relay.livez import Livez, ask_livez
 from trio_mcp.cluster.relay.open_streams import OpenStreams
 from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.relay.passage import Cut, Passage
 from trio_mcp.transports.http.request import HttpExchange
 
-__all__ = ["Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unanswered", "Unreachable"]
+__all__ = ["STRANGER", "Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unanswered", "Unreachable"]
 
 RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
+STRANGER = ""
+"""The boot of somebody who does not know our secret, whatever they say it is."""
+
 SILENCE_SECONDS = 35.0
 """Streams say something every 15 s: twice that, and a little for the way."""
 
@@ -75,8 +79,12 @@ class Relay:
         return outcome
 
     async def probe(self, url: str) -> str | Refused | Unreachable:
-        """The boot of the process at `url`; takes a second at most."""
-        return await ask_livez(url, PROBE_SECONDS)
+        """The boot of the node at `url`, empty for a stranger that is none of ours; takes a second at most."""
+        challenge = secrets.token_hex(16).encode()
+        seen = await ask_livez(url, PROBE_SECONDS, challenge)
+        if not isinstance(seen, Livez):
+            return seen
+        return seen.boot if self._hops.proves(seen.proof, challenge, seen.boot, url) else STRANGER
 
     def stream_enders(self) -> list[Callable[[], None]]:
         """What ends each event stream that is relayed now, cleanly: its client comes back for the rest."""
@@ -133,7 +141,7 @@ class Relay:
     async def _is_alive(self, owner: Owner) -> bool:
         """Whether that very process answers."""
         boot = await self.probe(owner.url)
-        return isinstance(boot, str) and boot == (owner.boot or boot)
+        return isinstance(boot, str) and boot != STRANGER and boot == (owner.boot or boot)
 
     def _relayed_by(self, owner: Owner) -> tuple[bytes, bytes]:
         return (RELAYED_BY, f"{self._node} to {owner.node}".encode())

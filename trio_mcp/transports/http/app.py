@@ -60,7 +60,7 @@ class HttpApp:
         self._paths = {path.rstrip("/") or "/", path.rstrip("/") + "/"}
         self._custom = CustomPaths(routes)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
-        self._probes = Probes(lambda: self.state, boot=self.boot)
+        self.probes = Probes(lambda: self.state, boot=self.boot)
         self._open = 0
         self._all_closed = trio.Event()
 
@@ -114,7 +114,7 @@ class HttpApp:
         if path in self._paths:
             await self._mcp(HttpExchange(scope, receive, send))
         elif path in Probes.paths and path not in self._custom:
-            await self._probes.answer(path, send)
+            await self.probes.answer(scope, path, send)
         else:
             await self._beside(path, scope, receive, send)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 from trio_mcp.protocol.jsonrpc import encode
-from trio_mcp.transports.http.request import Send
+from trio_mcp.transports.http.request import Scope, Send
 from trio_mcp.transports.http.responses import send_json
 
-__all__ = ["Probes", "State"]
+__all__ = ["CHALLENGE", "Probes", "State"]
+
+
+CHALLENGE = b"trio-mcp-challenge"
+CHALLENGE_BYTES = re.compile(rb"[0-9a-f]{32}")
 
 
 class State(Enum):
@@ -31,8 +36,10 @@ class Probes:
     def __init__(self, state: Callable[[], State], *, boot: str) -> None:
         self._state = state
         self._boot = boot
+        self.prove: Callable[[bytes], str] | None = None
+        """Answers a peer that wants to know whether we are one."""
 
-    async def answer(self, path: str, send: Send) -> None:
+    async def answer(self, scope: Scope, path: str, send: Send) -> None:
         """Alive while the event loop turns, also while draining; ready only when new work is welcome.
 
         A node that leaves its peers is not alive for the last seconds: balancers are to look elsewhere before its port closes.
@@ -41,4 +48,7 @@ class Probes:
         well = state is State.READY if path == "/readyz" else state is not State.LEAVING
         status = 200 if well else 503
         body: dict[str, Any] = {"status": state.value, "boot": self._boot}
+        challenge = next((value for name, value in scope["headers"] if name == CHALLENGE), b"")
+        if self.prove is not None and CHALLENGE_BYTES.fullmatch(challenge):
+            body["proof"] = self.prove(challenge)
         await send_json(send, status, encode(body), [(b"cache-control", b"no-store")])

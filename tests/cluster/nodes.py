@@ -183,7 +183,7 @@ class Node:
 
     async def flushed(self) -> None:
         """Redis has heard of everything it is owed."""
-        await self.cluster.directory.flushed()
+        await self.cluster.directory.ledger.flushed()
 
 
 class Town:

@@ -16,6 +16,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.record import Identity, Keys
 from trio_mcp.cluster.redis.link import RedisLink
+from trio_mcp.cluster.store import Store
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.snapshot import Snapshot
@@ -40,14 +41,15 @@ class Desk:
 
     redis: RedisServer
     link: RedisLink
+    store: Store
     me: Identity
     directory: RedisDirectory
     metrics: Metrics
-    lost: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     async def is_down(self) -> bool:
         """Whether the directory believes that Redis is away."""
-        return self.directory.down
+        return self.store.down
 
     async def record(self, session_id: str = "node1.abc") -> Any:
         """What Redis has of a session."""
@@ -72,18 +74,12 @@ async def desk(
         ):
             yield made
         return
-    lost: list[tuple[str, str]] = []
+    lost: list[str] = []
     link, me, metrics = RedisLink(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
-    directory = RedisDirectory(
-        link,
-        KEYS,
-        me,
-        metrics,
-        restorable=restorable,
-        lost=lambda session_id, reason: lost.append((session_id, reason)),
-    )
+    store = Store(link, metrics)
+    directory = RedisDirectory(store, KEYS, me, metrics, restorable=restorable, lost=lost.append)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(directory.write)
-        yield Desk(redis, link, me, directory, metrics, lost)
+        nursery.start_soon(directory.ledger.write)
+        yield Desk(redis, link, store, me, directory, metrics, lost)
         nursery.cancel_scope.cancel()
     link.close()

@@ -36,7 +36,7 @@ class LateLink(RedisLink):
 def made_late(made: Desk) -> LateLink:
     """From here on the next pipeline with a record is held."""
     link = LateLink(made.redis.url)
-    made.directory._link = link
+    made.store._link = link
     link.late = True
     return link
 
@@ -68,7 +68,7 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
             await trio.sleep(0.05)  # as above, for the writer
             link.go.set()
         with trio.fail_after(10):
-            await made.directory.flushed()
+            await made.directory.ledger.flushed()
         assert await made.record() is None
         assert (await made.stone())["reason"] == "expired"
         link.close()

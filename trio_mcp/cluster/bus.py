@@ -14,9 +14,9 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
 from trio_mcp.cluster.record import Keys, read
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, LocalBus, Missed, ResourceUpdated
@@ -51,7 +51,7 @@ class ClusterBus:
         self,
         local: LocalBus,
         link: RedisLink,
-        directory: RedisDirectory,
+        store: Store,
         keys: Keys,
         boot: str,
         metrics: Metrics,
@@ -61,7 +61,7 @@ class ClusterBus:
     ) -> None:
         self._local = local
         self._link = link
-        self._directory = directory
+        self._store = store
         self._keys = keys
         self._boot = boot
         self._metrics = metrics
@@ -106,7 +106,7 @@ class ClusterBus:
 
     async def _publish(self, message: bytes) -> bool:
         try:
-            (reply,) = await self._directory.run([("PUBLISH", self._keys.bus, message)])
+            (reply,) = await self._store.run([("PUBLISH", self._keys.bus, message)])
         except RedisDown:
             reply = None
         if isinstance(reply, int):

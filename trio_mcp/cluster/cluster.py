@@ -25,6 +25,7 @@ from trio_mcp.cluster.record import Identity, Keys, NodeCard
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restoring import Restorer
+from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import LocalBus
@@ -69,8 +70,10 @@ class Cluster:
         keys = Keys(options.prefix)
         link = RedisLink(options.redis_url)
         self._link = link
-        self.directory = RedisDirectory(link, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
+        store = Store(link, metrics)
+        self.directory = RedisDirectory(store, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
         self._peers = Peers(
+            store,
             self.directory,
             keys,
             self._me,
@@ -87,7 +90,7 @@ class Cluster:
             self._peers,
             self._relay,
             hops,
-            Restorer(app.hub, self.directory, keys, self._me, metrics),
+            Restorer(app.hub, store, self.directory, keys, self._me, metrics),
             self._me,
             metrics,
             restore=options.restore,
@@ -95,9 +98,7 @@ class Cluster:
         )
         bus = app.service.bus
         assert isinstance(bus, LocalBus)
-        self._bus = ClusterBus(
-            bus, link, self.directory, keys, self._me.boot, metrics, end=self._end, rejoined=self._rejoined
-        )
+        self._bus = ClusterBus(bus, link, store, keys, self._me.boot, metrics, end=self._end, rejoined=self._rejoined)
         self._redate_at = trio.current_time() + REDATE_SECONDS
         self._catching_up: trio.Event | None = None
         self._candidate = ""
@@ -111,7 +112,7 @@ class Cluster:
     async def running(self) -> AsyncIterator[None]:
         """Own the cluster's tasks for the length of the block; at its end what is owed is written and our card taken down."""
         async with self._relay.running(), trio.open_nursery() as nursery:
-            nursery.start_soon(self.directory.write)
+            nursery.start_soon(self.directory.ledger.write)
             await self._peers.beat()
             nursery.start_soon(self._peers.beat_on)
             nursery.start_soon(self._bus.listen)
@@ -227,18 +228,18 @@ class Cluster:
         if seen == self._me.boot:
             self._me.url = self._candidate
             self._peers.beat_now()
-            self.directory.behind = True
+            self.directory.fall_behind()
         else:
             event(logger, logging.WARNING, "not reached at its own URL", url=self._candidate, flag="--advertise-url")
 
-    def _lost(self, session_id: str, reason: str) -> None:
+    def _lost(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)
         if session is not None:
-            session.close(reason)
+            session.close("moved")
 
     def _rejoined(self) -> None:
         """Redis was away, if but for a moment: it may be another by now, or have lost what it heard last."""
-        self.directory.behind = True
+        self.directory.fall_behind()
         self._peers.beat_now()
 
     def _end(self, session_id: str) -> None:
@@ -257,6 +258,6 @@ class Cluster:
             self.impostor.set()
 
     async def _say_goodbye(self) -> None:
-        await self.directory.flushed()
+        await self.directory.ledger.flushed()
         with suppress(RedisDown):
             await self._peers.leave()

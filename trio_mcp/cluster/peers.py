@@ -17,10 +17,11 @@ import msgspec
 import trio
 
 from trio_mcp.cluster import scripts
-from trio_mcp.cluster.directory import RETRY_SECONDS, RedisDirectory
+from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
+from trio_mcp.cluster.store import RETRY_SECONDS, Store
 
 __all__ = ["Peers"]
 
@@ -55,6 +56,7 @@ class Peers:
 
     def __init__(
         self,
+        store: Store,
         directory: RedisDirectory,
         keys: Keys,
         me: Identity,
@@ -64,6 +66,7 @@ class Peers:
         refreshed: Callable[[bool], Awaitable[None]],
         overslept: Callable[[], Awaitable[None]],
     ) -> None:
+        self._store = store
         self._directory = directory
         self._keys = keys
         self._me = me
@@ -79,14 +82,14 @@ class Peers:
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
         self._now = trio.Event()
-        directory.returned = self.beat_now
+        store.on_return(self.beat_now)
         self.attempted = trio.current_time()
         """When the last beat was begun (trio clock), whatever came of it; a node that catches up on its sleep sets it when done."""
 
     async def beat_on(self) -> None:
         """Until cancelled."""
         while True:
-            wait = RETRY_SECONDS if self._directory.down else BEAT_SECONDS
+            wait = RETRY_SECONDS if self._store.down else BEAT_SECONDS
             with trio.move_on_after(wait):
                 await self._now.wait()
             self._now = trio.Event()
@@ -128,9 +131,9 @@ class Peers:
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. A later process of our name stays."""
         self._directory.has_card = False
-        (ours,) = await self._directory.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
+        (ours,) = await self._store.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
         if ours == 1:
-            await self._directory.run([("ZREM", self._keys.nodes, self._me.node)])
+            await self._store.run([("ZREM", self._keys.nodes, self._me.node)])
 
     def url(self, node: str) -> str | None:
         """Where a node was last seen."""
@@ -181,7 +184,7 @@ class Peers:
             ("ZREVRANGE", self._keys.nodes, 0, MAX_NODES - 1),
         ]
         known = self._names
-        standing, _, _, names, *cards = await self._directory.run(
+        standing, _, _, names, *cards = await self._store.run(
             commands + [("GET", self._keys.node(name)) for name in known]
         )
         self._take(known, cards)
@@ -196,7 +199,7 @@ class Peers:
         return _Card(standing)
 
     async def _meet(self, names: list[str]) -> None:
-        cards = await self._directory.run([("GET", self._keys.node(name)) for name in names])
+        cards = await self._store.run([("GET", self._keys.node(name)) for name in names])
         self._add(names, cards)
 
     def _others(self, names: Any) -> list[str]:

@@ -12,6 +12,7 @@ from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.record import Identity, Keys, Record, read_record
 from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
+from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
@@ -26,8 +27,11 @@ logger = logging.getLogger("trio_mcp.cluster")
 class Restorer:
     """Claims records and opens sessions from them. Requests for the same session wait for one claim."""
 
-    def __init__(self, hub: Hub, directory: RedisDirectory, keys: Keys, me: Identity, metrics: Metrics) -> None:
+    def __init__(
+        self, hub: Hub, store: Store, directory: RedisDirectory, keys: Keys, me: Identity, metrics: Metrics
+    ) -> None:
         self._hub = hub
+        self._store = store
         self._directory = directory
         self._keys = keys
         self._me = me
@@ -79,7 +83,7 @@ class Restorer:
     async def _claim(self, session_id: str, record: Record) -> bool:
         mine = Record.of(record.snapshot(session_id), self._me, restorable=True)
         command = scripts.claim(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(mine))
-        (reply,) = await self._directory.run([command])
+        (reply,) = await self._store.run([command])
         if isinstance(reply, CommandRefused):
             raise RedisDown(str(reply))
         winner = read_record(reply)

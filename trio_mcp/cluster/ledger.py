@@ -1,0 +1,181 @@
+"""What Redis is still to hear of this node's sessions: records to write, and ends that are owed until it has heard of them.
+
+put ─┐                       ┌─ whoever waits goes on, after 250 ms in any case
+     ├▶ pending ─▶ writer ───┤  one pipeline for all that waits
+owe ─┘      ▲                └─ Redis away: ends stay owed; records are checked anew when it is back
+            └────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.cluster import scripts
+from trio_mcp.cluster.record import Keys, Record, Stone
+from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
+from trio_mcp.cluster.store import RETRY_SECONDS, Store
+from trio_mcp.observability.metrics import Metrics
+
+__all__ = ["Ledger"]
+
+GROUP_SECONDS = 0.25
+"""How long one waits for a record: others can relay to a session from its first request on."""
+
+MAX_OWED = 10_000
+"""Ends that Redis has not heard of: past it the oldest record is left to its TTL, and counted."""
+
+_DROPS_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class _Write:
+    """A record to write; `compare` once somebody else may know the session."""
+
+    record: Record
+    compare: bool
+
+
+class Ledger:
+    """`lost` is called with the id of a session whose record is another's, `failed` when records may not have been written."""
+
+    def __init__(
+        self, store: Store, keys: Keys, metrics: Metrics, *, lost: Callable[[str], None], failed: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._metrics = metrics
+        self._lost = lost
+        self._failed = failed
+        self.order = trio.Lock()
+        """Held while records of ours are on their way: of two on two connections the earlier may land last."""
+        self._writes: dict[str, _Write] = {}
+        self._owed: OrderedDict[str, Stone] = OrderedDict()
+        self._wake = trio.Event()
+        self._group: trio.Event | None = None
+        self._groups: deque[tuple[float, trio.Event]] = deque()
+        self._grouped = trio.Event()
+        self._writing = False
+        self._refused = False
+        """The last round left something that Redis would not take."""
+        self._round_over = trio.Event()
+        store.on_return(lambda: self._wake.set())
+        metrics.count_owed_with(lambda: len(self._owed))
+
+    def put(self, session_id: str, record: Record, *, opens: bool) -> None:
+        """Write the record, in place of one that still waits. Until a session's first record is out, nobody else knows it."""
+        waiting = self._writes.get(session_id)
+        unknown = opens or (waiting is not None and not waiting.compare)
+        self._writes[session_id] = _Write(record, compare=not unknown)
+        self._wake.set()
+
+    def withdraw(self, session_id: str) -> None:
+        """Forget a record that still waits."""
+        self._writes.pop(session_id, None)
+
+    def owe(self, session_id: str, stone: Stone) -> None:
+        """Delete the record, if it is of the life that the tombstone is for, and put the tombstone in its place."""
+        self._owed[session_id] = stone
+        if len(self._owed) > MAX_OWED:
+            self._owed.popitem(last=False)
+            self._metrics.owed_forgotten()
+        self._wake.set()
+
+    async def written(self) -> None:
+        """Wait with all whose records go by the same pipeline. One clock for all: a timer each would cost more."""
+        if self._group is None:
+            self._group = trio.Event()
+            self._groups.append((trio.current_time() + GROUP_SECONDS, self._group))
+            self._grouped.set()
+        await self._group.wait()
+
+    async def flushed(self) -> None:
+        """Wait until nothing is owed."""
+        while self._writes or self._owed or self._writing:
+            await self._round_over.wait()
+
+    async def write(self) -> None:
+        """The writer, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._let_go)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._writes or self._owed:
+                    self._wake = trio.Event()
+                    await self._round()
+
+    async def _let_go(self) -> None:
+        """The clock: whoever waited long enough goes on without their record."""
+        while True:
+            await self._grouped.wait()
+            self._grouped = trio.Event()
+            while self._groups:
+                deadline, group = self._groups[0]
+                if not group.is_set():
+                    await trio.sleep_until(deadline)
+                    group.set()
+                self._groups.popleft()
+
+    async def _round(self) -> None:
+        group, self._group = self._group, None
+        self._writing = True
+        try:
+            async with self.order:
+                await self._write_some()
+        finally:
+            self._writing = False
+            if group is not None:
+                group.set()
+        self._round_over.set()
+        self._round_over = trio.Event()
+        if self._store.down:
+            await trio.sleep(RETRY_SECONDS)
+        elif self._refused:
+            # What it refuses now it would refuse at once again; only what is new cannot wait.
+            with trio.move_on_after(RETRY_SECONDS):
+                await self._wake.wait()
+
+    async def _write_some(self) -> None:
+        writes, self._writes = self._writes, {}
+        owed = {key: self._owed[key] for key in list(self._owed)[:_DROPS_AT_ONCE]}
+        commands = [self._command(key, write) for key, write in writes.items()]
+        # The tombstone first: whoever asks in between finds the record, and never neither of them.
+        commands += [scripts.tombstone(self._keys, key, msgspec.json.encode(stone)) for key, stone in owed.items()]
+        commands += [scripts.drop(self._keys, key, stone.boot, stone.epoch) for key, stone in owed.items()]
+        try:
+            replies = await self._store.run(commands)
+        except RedisDown:
+            if writes:
+                self._failed()
+            return
+        self._settle(owed, replies[len(writes) :])
+        for (key, write), reply in zip(writes.items(), replies, strict=False):
+            if isinstance(reply, CommandRefused):
+                self._failed()
+            elif isinstance(reply, bytes) and write.compare:
+                self._lost(key)
+
+    def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
+        """What Redis has heard is not owed any more; what was another's was none of our business."""
+        buried, dropped = replies[: len(owed)], replies[len(owed) :]
+        for (key, stone), *both in zip(owed.items(), buried, dropped, strict=True):
+            if self._owed.get(key) is stone and not any(map(_may_be_taken_later, both)):
+                del self._owed[key]
+        self._refused = any(map(_may_be_taken_later, replies))
+
+    def _command(self, session_id: str, write: _Write) -> Command:
+        record = msgspec.json.encode(write.record)
+        if write.compare:
+            return scripts.own(self._keys, session_id, write.record.boot, write.record.epoch, record)
+        return scripts.open_record(self._keys, session_id, record)
+
+
+def _may_be_taken_later(reply: Any) -> bool:
+    """Redis refused, and not because the key holds something that is not ours."""
+    return isinstance(reply, CommandRefused) and reply.code != "WRONGTYPE"

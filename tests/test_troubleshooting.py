@@ -18,7 +18,8 @@ from tests.transports.http.harness import Exchange, SessionClient, Wire, serving
 from tools.readme import README
 from trio_mcp import Context, MCPServer, Options, Principal, Session
 from trio_mcp.cli import execute
-from trio_mcp.cluster.elsewhere import no_directory, unreachable
+from trio_mcp.cluster.elsewhere import no_directory
+from trio_mcp.cluster.referring import unreachable
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.serving import exit as last_resort
 from trio_mcp.serving.drain import drain, farewell

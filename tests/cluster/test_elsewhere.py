@@ -116,7 +116,7 @@ async def test_an_owner_that_says_404_is_not_remembered(tmp_path: Path) -> None:
     async with town(tmp_path) as nodes:
         for number in range(3):
             assert await reason_of(stranger(nodes[2], f"node1.{number}").tool("where")) == "unknown"
-        assert not nodes[2].cluster._elsewhere._owners._known
+        assert not nodes[2].cluster._elsewhere._referrer.met._known
 
 
 async def test_a_session_whose_record_is_still_owed_is_found_by_the_node_in_its_id(tmp_path: Path) -> None:

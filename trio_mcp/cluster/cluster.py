@@ -23,6 +23,7 @@ from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Keys, NodeCard
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.referring import Referrer
 from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.cluster.store import Store
@@ -89,12 +90,11 @@ class Cluster:
             self.directory,
             self._peers,
             self._relay,
-            hops,
+            Referrer(self._relay, self._peers, hops, metrics, own_node=self._me.node, peer_url=options.peer_url),
             Restorer(app.hub, store, self.directory, keys, self._me, metrics),
             self._me,
             metrics,
             restore=options.restore,
-            peer_url=options.peer_url,
         )
         bus = app.service.bus
         assert isinstance(bus, LocalBus)

@@ -1,0 +1,133 @@
+"""Having another node answer a request: which one, whether it is who we think, and what became of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.hop import HOP, Hops, request_target
+from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owners import Owners
+from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.relay.relay import STRANGER, Broken, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.observability.logs import event, session_label
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.errors import INTERNAL_ERROR, ProtocolError
+from trio_mcp.protocol.jsonrpc import InvalidMessage, Request, decode
+from trio_mcp.transports.http.elsewhere import Unavailable
+from trio_mcp.transports.http.gate import accepts
+from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_error
+
+__all__ = ["Referrer", "Search", "say_broken", "unreachable"]
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A request whose session is not here; `headers` are the gate's, for answers of our own."""
+
+    exchange: HttpExchange
+    session_id: str
+    who: Principal
+    headers: HeaderList
+    hop: str | None
+    """The peer that relayed it to us: it is relayed no further."""
+
+
+class Referrer:
+    """Relays requests, and remembers who answered."""
+
+    def __init__(
+        self, relay: Relay, peers: Peers, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
+    ) -> None:
+        self._relay = relay
+        self._peers = peers
+        self._hops = hops
+        self._metrics = metrics
+        self._own_node = own_node
+        self._peer_url = peer_url
+        self.met = Owners()
+        """Where sessions were that are not here."""
+
+    def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
+        """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""
+        value = exchange.headers.get(HOP)
+        if value is None:
+            return None
+        node = self._hops.verify(value, exchange.method, request_target(exchange.scope), session_id)
+        if node is None:
+            self._metrics.hop_refused()
+            event(logger, logging.WARNING, "hop header refused", session=session_label(session_id))
+        return node
+
+    def home(self, session_id: str) -> Owner | None:
+        """The node in the id, where it was last seen; None for our own and for one nobody knows."""
+        node = session_id.partition(".")[0]
+        if node == self._own_node:
+            return None
+        url = self._peers.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
+        return Owner(node, self._peers.boot(node) or "", -1, url) if url else None
+
+    async def answered_where_met(self, search: Search) -> bool:
+        """Whether the node where the session was before has answered."""
+        owner = self.met.get(search.session_id)
+        return owner is not None and await self.answered(search, owner) is None
+
+    async def answered(self, search: Search, owner: Owner) -> Outcome | None:
+        """None when the exchange is over; else why the owner did not answer it. Raises Unavailable."""
+        if not owner.url:
+            return Unreachable()
+        outcome = await self.send(search.exchange, search.session_id, owner)
+        if isinstance(outcome, Relayed) and outcome.status != 404:
+            self.met.remember(search.session_id, owner)
+            return None
+        self.met.forget(search.session_id)
+        match outcome:
+            case Relayed():
+                return None
+            case Broken():
+                await say_broken(search.exchange, search.headers)
+                return None
+            case Unanswered():
+                # It may run yet: nobody else may be asked to run it as well.
+                raise unreachable()
+        return outcome
+
+    async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
+        """Relay it to `to`, if that is who we think."""
+        outcome = await self._doubt(to) or await self._relay.send(exchange, exchange.content, session_id, to)
+        name = type(outcome).__name__.lower()
+        self._metrics.relayed(name)
+        if not isinstance(outcome, Relayed):
+            event(logger, logging.INFO, "not relayed", session=session_label(session_id), to=to.node, outcome=name)
+        return outcome
+
+    async def _doubt(self, owner: Owner) -> Outcome | None:
+        """Why `owner` is not sent anything. Where no card vouches for an address, it has to show that it is one of us."""
+        if self._peers.vouch_for(owner):
+            return None
+        seen = await self._relay.probe(owner.url)
+        if not isinstance(seen, str):
+            return seen
+        return None if seen != STRANGER and seen == (owner.boot or seen) else Misdirected(owner.node, seen, None)
+
+
+def unreachable() -> Unavailable:
+    """503: its node may live, and says nothing."""
+    return Unavailable("unreachable", "The node that has this session does not answer; try again")
+
+
+async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:
+    """The owner died with the request: in band where that can be, for an HTTP error would end Python clients' sessions."""
+    message = "The node that ran this request is gone; it may or may not have been done"
+    try:
+        content = decode(exchange.content) if exchange.content else None
+    except InvalidMessage:
+        content = None
+    if isinstance(content, Request) and accepts(exchange).json:
+        fault = ProtocolError(INTERNAL_ERROR, message)
+        return await send_error(exchange.send, 200, fault, headers, content.id)
+    raise HttpRefusal(502, message)

@@ -40,12 +40,14 @@ class Node:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = field(default_factory=lambda: free_ports(1)[0])
     admin_port: int = field(default_factory=lambda: free_ports(1)[0])
+    host: str = "127.0.0.1"
+    """As its peers are to call it."""
     runs: list[ServedProcess] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """Where peers and Traefik reach it."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def admin(self) -> str:
@@ -79,7 +81,12 @@ class Node:
     async def launch(self) -> None:
         """Start it and wait for nothing."""
         command = [sys.executable, "-m", "trio_mcp", "serve", str(self.target), "--port", str(self.port)]
-        command += ["--admin-bind", f"127.0.0.1:{self.admin_port}", "--advertise-url", self.url]
+        command += [
+            "--admin-bind",
+            f"127.0.0.1:{self.admin_port}",
+            "--advertise-url",
+            f"http://{self.host}:{self.port}",
+        ]
         process = await trio.lowlevel.open_process(
             [*command, "--log-format", "json", *self.flags],
             stdin=subprocess.DEVNULL,

@@ -128,7 +128,11 @@ class Wire:
         try:
             await tls.do_handshake()
         except trio.BrokenResourceError as error:
+            socket.socket.close()
             raise Broken("while shaking hands") from error
+        except trio.Cancelled:
+            socket.socket.close()
+            raise
         return Wire(tls, f"{host}:{port}")
 
 

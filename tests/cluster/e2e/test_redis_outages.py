@@ -118,6 +118,7 @@ async def test_nodes_start_without_redis_and_find_each_other_by_name_or_when_it_
         usual = await _seconds_to_start(node1)
         doomed = await _opened(node2)
         named = _another(whole, "localhost")
+        named.host = "localhost"
         late = _another(whole, "late", "--peer-url", f"http://{{node}}:{named.port}")
 
         await whole.redis.stop()

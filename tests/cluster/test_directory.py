@@ -229,3 +229,20 @@ async def test_many_sessions_opened_at_once_share_their_round_trips(tmp_path: Pa
         ]
         assert float(trips[0].split()[-1]) < 20
         assert len(await made.redis.ask("KEYS", "mcp:session:*")) == 200
+
+
+async def test_nobody_whose_record_is_written_waits_for_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.ledger.GROUP_SECONDS", 3600.0)
+    async with desk(tmp_path) as made:
+
+        async def opening(client: int) -> None:
+            for number in range(20):
+                await made.directory.opened(snapshot(f"node1.{client}-{number}"))
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for client in range(32):
+                    nursery.start_soon(opening, client)
+        assert len(await made.redis.ask("KEYS", "mcp:session:*")) == 640

@@ -123,15 +123,12 @@ class Ledger:
                 self._groups.popleft()
 
     async def _round(self) -> None:
-        group, self._group = self._group, None
         self._writing = True
         try:
             async with self.order:
                 await self._write_some()
         finally:
             self._writing = False
-            if group is not None:
-                group.set()
         self._round_over.set()
         self._round_over = trio.Event()
         if self._store.down:
@@ -142,24 +139,31 @@ class Ledger:
                 await self._wake.wait()
 
     async def _write_some(self) -> None:
+        # In one step: who joins a group later has a record that goes later.
+        group, self._group = self._group, None
         writes, self._writes = self._writes, {}
         owed = {key: self._owed[key] for key in list(self._owed)[:_DROPS_AT_ONCE]}
-        commands = [self._command(key, write) for key, write in writes.items()]
-        # The tombstone first: whoever asks in between finds the record, and never neither of them.
-        commands += [scripts.tombstone(self._keys, key, msgspec.json.encode(stone)) for key, stone in owed.items()]
-        commands += [scripts.drop(self._keys, key, stone.boot, stone.epoch) for key, stone in owed.items()]
         try:
-            replies = await self._store.run(commands)
+            replies = await self._store.run(self._commands(writes, owed))
         except RedisDown:
             if writes:
                 self._failed()
             return
+        finally:
+            if group is not None:
+                group.set()
         self._settle(owed, replies[len(writes) :])
         for (key, write), reply in zip(writes.items(), replies, strict=False):
             if isinstance(reply, CommandRefused):
                 self._failed()
             elif isinstance(reply, bytes) and write.compare:
                 self._lost(key)
+
+    def _commands(self, writes: dict[str, _Write], owed: dict[str, Stone]) -> list[Command]:
+        commands = [self._command(key, write) for key, write in writes.items()]
+        # The tombstone first: whoever asks in between finds the record, and never neither of them.
+        commands += [scripts.tombstone(self._keys, key, msgspec.json.encode(stone)) for key, stone in owed.items()]
+        return commands + [scripts.drop(self._keys, key, stone.boot, stone.epoch) for key, stone in owed.items()]
 
     def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""

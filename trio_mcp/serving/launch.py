@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from functools import partial
@@ -23,17 +24,28 @@ __all__ = ["Transport", "launch"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
+GC_THRESHOLDS = (20_000, 20, 20)
+"""A generation is looked through after so many allocations, or so many looks at the one before; Python's: 700, 10, 10."""
+
 Transport: TypeAlias = Literal["stdio", "http"]
 
 
 def launch(server: MCPServer, transport: Transport, settings: Settings) -> int:
     """Serve until stopped; the exit code. Raises McpError when the server cannot be served as asked."""
     _start_logs(settings)
+    _collect_seldom()
     if transport == "stdio":
         from trio_mcp.serving.stdio import run_stdio
 
         return trio.run(run_stdio, server, settings)
     return _over_http(server, settings)
+
+
+def _collect_seldom() -> None:
+    """A request leaves no cycles behind, and a session lives long: looking for garbage among them cost a third of opening one."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _over_http(server: MCPServer, settings: Settings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,11 +11,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import trio
 
-from tests.rig.client import NewClient
+from tests.rig.client import Client, NewClient
 from tests.rig.waiting import until
 from tests.rig.wire import fetch
 
@@ -80,3 +82,48 @@ async def test_it_says_where_everything_is_starts_nodes_again_and_ends_with_all_
         for each in (url, f"{admin}/livez"):
             with pytest.raises(OSError, match="connect"):
                 await fetch(each)
+
+
+async def test_an_engineer_checks_it_kills_a_node_and_sees_its_sessions_go_on_elsewhere(new_client: NewClient) -> None:
+    async with _making() as made:
+        await made.says("(Ctrl.C stops everything)")
+        url, redis = await made.says(r"MCP +(\S+)"), await made.says(r"Redis +(\S+)")
+        checked = await _command("check", url, "--insecure")
+        assert checked.rstrip().endswith("green")
+
+        client = new_client(url)
+        await until(partial(_opened_on, client, "node3"), "a session on node3")
+        before = await _sessions(redis)
+        assert before[_short(client.session)] == "node3"
+
+        os.kill(int(await made.says(r"kill -9 (\d+)")), signal.SIGKILL)
+        await made.says("(node3 ended with -9)")
+        await until(partial(_answered, client), "the session goes on")
+        after = await _sessions(redis)
+        assert after[_short(client.session)] in ("node1", "node2")
+        assert (await _command("check", url, "--insecure")).rstrip().endswith("green")
+
+
+async def _command(*words: str) -> str:
+    """What `trio-mcp` prints; it has to end well."""
+    done = await trio.run_process([sys.executable, "-m", "trio_mcp", *words], capture_stdout=True)
+    return done.stdout.decode()
+
+
+async def _sessions(redis: str) -> dict[str, str]:
+    """Which node has which session, by its short id."""
+    found = json.loads(await _command("sessions", "--redis-url", redis, "--json"))
+    return {each["session"].rpartition(".")[2]: each["node"] for each in found["sessions"]}
+
+
+def _short(session: str) -> str:
+    return session.rpartition(".")[2][:8]
+
+
+async def _opened_on(client: Client, node: str) -> bool:
+    client.jar.clear()
+    return (await client.initialize()).status == 200 and client.node == node
+
+
+async def _answered(client: Client) -> bool:
+    return not (await client.tool("where")).error

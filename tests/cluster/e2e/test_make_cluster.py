@@ -54,9 +54,11 @@ async def _making() -> AsyncIterator[Made]:
         try:
             yield made
         finally:
-            made.process.kill()
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            # It ends its parts; by SIGKILL they would stay, and hold the pipe.
+            made.process.send_signal(signal.SIGINT)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
                 await made.process.wait()
+            nursery.cancel_scope.cancel("it has ended")
 
 
 async def test_it_says_where_everything_is_starts_nodes_again_and_ends_with_all_its_parts(

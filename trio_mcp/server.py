@@ -192,7 +192,8 @@ class MCPServer:
     def on_restore(self, fn: Callable[[Session], Awaitable[object]]) -> Callable[[Session], Awaitable[object]]:
         """Await `fn(session)` when a session goes on here after its node was lost, before its first request is handled.
 
-        `@mcp.on_session` functions start after it. What it raises ends the session, reason `crashed`.
+        `@mcp.on_session` functions start after it. What it raises, or 30 s for all of them together, ends the session, reason
+        `crashed`.
         """
         self._restore_hooks.append(fn)
         return fn

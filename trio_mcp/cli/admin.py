@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.wire import HttpWire
+from trio_mcp.cli.wire import HttpWire, fetch
 from trio_mcp.protocol.errors import McpError
 
 __all__ = ["Admin", "AdminState"]
@@ -65,10 +65,7 @@ class Admin:
         wire = HttpWire(f"{self._base}{path}", socket=self._socket)
         try:
             with trio.fail_after(SILENCE_SECONDS):
-                async with wire.exchange(method, []) as exchange:
-                    head, body = await exchange.head(), b""
-                    while data := await exchange.receive():
-                        body += data
+                head, body = await fetch(wire, method)
         except trio.TooSlowError:
             raise McpError(f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s") from None
         if head.status not in statuses:

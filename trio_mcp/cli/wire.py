@@ -16,7 +16,7 @@ import trio
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError"]
+__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError", "fetch"]
 
 Headers = Sequence[tuple[str, str]]
 
@@ -61,6 +61,15 @@ class Wire(Protocol):
 
     def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AbstractAsyncContextManager[Exchange]:
         """Leaving the block gives the answer up. Raises WireError when nobody is there."""
+
+
+async def fetch(wire: Wire, method: str) -> tuple[Head, bytes]:
+    """The whole answer to a request without a body or headers of ours; raises WireError. Deadlines are the caller's."""
+    async with wire.exchange(method, []) as exchange:
+        head, body = await exchange.head(), bytearray()
+        while data := await exchange.receive():
+            body += data
+        return head, bytes(body)
 
 
 class HttpWire:

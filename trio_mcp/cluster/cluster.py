@@ -173,7 +173,7 @@ class Cluster:
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """While this node stops: have a peer answer what belongs to no session."""
-        return self._elsewhere.handing_over and await self._elsewhere.pass_on(exchange)
+        return await self._elsewhere.pass_on(exchange)
 
     # Leaving, in the order of a drain.
 

@@ -103,7 +103,7 @@ class RedisDirectory:
             return "unknown"
         if record is not None:
             return "elsewhere" if record.principal in (None, principal.digest) else "unknown"
-        return stone.reason if stone is not None and stone.principal == principal.digest else "unknown"
+        return "unknown" if stone is None else stone.said_to(principal.digest)
 
     # For the rest of the cluster.
 

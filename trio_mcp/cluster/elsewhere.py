@@ -94,8 +94,10 @@ class Elsewhere:
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """Have a ready peer answer; False when this node should."""
+        if not self.handing_over:
+            return False
         session_id = _session_id(exchange)
-        if not self.handing_over or self._referrer.origin(exchange, session_id) is not None:
+        if self._referrer.origin(exchange, session_id) is not None:
             return False
         for peer in self._peers.ready(session_id):
             outcome = await self._referrer.send(exchange, session_id, peer)
@@ -134,8 +136,7 @@ class Elsewhere:
                 await self._without_directory(search)
                 return None
             if record is None:
-                reason = "unknown" if stone is None or stone.principal != who.digest else stone.reason
-                await self._without_record(search, reason)
+                await self._without_record(search, "unknown" if stone is None else stone.said_to(who.digest))
                 return None
             if record.principal is not None and record.principal != who.digest:
                 raise SessionNotFound("unknown")

@@ -10,7 +10,7 @@ import trio
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus import end_message
 from trio_mcp.cluster.record import Record, Stone
-from trio_mcp.cluster.roster import Roster
+from trio_mcp.cluster.roster import Roster, SessionLine
 
 __all__ = ["Outcome", "end_session"]
 
@@ -43,7 +43,7 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
     line = await roster.session(session_id)
     if line is None:
         return Outcome.ENDED
-    if line.record is None or await _is_somewhere(roster, line.record):
+    if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
     stone = msgspec.json.encode(Stone.of(line.record, "deleted"))
     _, removed = await roster.ask(
@@ -55,7 +55,6 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 
-async def _is_somewhere(roster: Roster, record: Record) -> bool:
+async def _is_somewhere(roster: Roster, line: SessionLine, record: Record) -> bool:
     """Whether the process that has it says that it runs."""
-    card = await roster.card(record.node)
-    return not record.released and card is not None and card.boot == record.boot
+    return not record.released and line.is_with(await roster.card(record.node))

@@ -150,6 +150,10 @@ class Stone(msgspec.Struct, frozen=True):
         """The end of a recorded session."""
         return cls(reason, record.principal or "", record.boot, record.epoch)
 
+    def said_to(self, principal: str) -> str:
+        """The reason; to another than its principal (a digest) `unknown`, as for an id that never was."""
+        return self.reason if self.principal == principal else "unknown"
+
 
 class NodeCard(msgspec.Struct, frozen=True):
     """`mcp:node:{node}`: a node as it says it is, every few seconds."""

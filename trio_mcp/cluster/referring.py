@@ -13,7 +13,7 @@ from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.relay.relay import STRANGER, Broken, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
-from trio_mcp.protocol.errors import INTERNAL_ERROR, ProtocolError
+from trio_mcp.protocol.errors import LostCall
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Request, decode
 from trio_mcp.transports.http.elsewhere import Unavailable
 from trio_mcp.transports.http.gate import accepts
@@ -122,12 +122,11 @@ def unreachable() -> Unavailable:
 
 async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:
     """The owner died with the request: in band where that can be, for an HTTP error would end Python clients' sessions."""
-    message = "The node that ran this request is gone; it may or may not have been done"
+    lost = LostCall()
     try:
         content = decode(exchange.content) if exchange.content else None
     except InvalidMessage:
         content = None
     if isinstance(content, Request) and accepts(exchange).json:
-        fault = ProtocolError(INTERNAL_ERROR, message)
-        return await send_error(exchange.send, 200, fault, headers, content.id)
-    raise HttpRefusal(502, message)
+        return await send_error(exchange.send, 200, lost, headers, content.id)
+    raise HttpRefusal(502, lost.message)

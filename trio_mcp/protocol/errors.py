@@ -2,6 +2,7 @@
 
 McpError                      everything this package raises on purpose
 ├─ ProtocolError              carries the JSON-RPC code and data
+│  ├─ LostCall                the node that ran the request is gone
 │  ├─ LocalProtocolError      our side asked for something MCP forbids (a bug)
 │  └─ RemoteProtocolError     the peer did
 │     ├─ InvalidParams
@@ -62,6 +63,13 @@ class ProtocolError(McpError):
         self.code = code
         self.message = message
         self.data = data
+
+
+class LostCall(ProtocolError):
+    """What the client of a request hears whose node is gone: nobody repeats it, for it may have been done."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERNAL_ERROR, "The node that ran this request is gone; it may or may not have been done")
 
 
 class LocalProtocolError(ProtocolError):

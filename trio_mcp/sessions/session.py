@@ -20,7 +20,7 @@ from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
 from trio_mcp.dispatch.service import Service
-from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError, RemoteProtocolError, SessionClosed
+from trio_mcp.protocol.errors import INVALID_REQUEST, LostCall, RemoteProtocolError, SessionClosed
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Notification,
@@ -271,10 +271,7 @@ class Session:
         It says so, and ends: its client must not wait for an answer that nobody will give.
         """
         log = self.streams.new(1)
-        fault = ProtocolError(
-            INTERNAL_ERROR, "The node that ran this request is gone; it may or may not have been done"
-        )
-        log.finish(encode_error(request_id, fault), 200)
+        log.finish(encode_error(request_id, LostCall()), 200)
         return log, self.streams.make_resumable(log, request_id)
 
     async def calls_done(self) -> None:

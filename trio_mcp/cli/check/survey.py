@@ -11,7 +11,7 @@ import trio
 from trio_mcp.cli.check.cookies import Jar
 from trio_mcp.cli.check.evidence import CROWDS, Crowd, Evidence, Probe, count
 from trio_mcp.cli.check.visitor import Visitor
-from trio_mcp.cli.wire import Head, Wire, WireError
+from trio_mcp.cli.wire import Wire, WireError, fetch
 
 __all__ = ["survey"]
 
@@ -53,18 +53,10 @@ async def _visit(evidence: Evidence, crowd: Crowd, wire: Wire, silence: float) -
 async def _probe(path: str, wire: Wire, silence: float) -> Probe:
     try:
         with trio.fail_after(silence):
-            head, body = await _get(wire)
+            head, body = await fetch(wire, "GET")
     except (WireError, trio.TooSlowError):
         return Probe(path, 0, "", sets_cookie=False)
     return Probe(path, head.status, _boot(body), sets_cookie=bool(head.cookies))
-
-
-async def _get(wire: Wire) -> tuple[Head, bytes]:
-    async with wire.exchange("GET", []) as exchange:
-        head, body = await exchange.head(), b""
-        while data := await exchange.receive():
-            body += data
-        return head, body
 
 
 def _boot(body: bytes) -> str:

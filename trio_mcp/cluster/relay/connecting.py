@@ -26,10 +26,11 @@ _OF_CONNECTIONS = (
 )
 """Level, option, value; not every system has all of them."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
-MAX_LOOKUPS = 16
 _SHORT_ADDRESS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,2}")
 """Resolvers take 2130706433 for 127.0.0.1. With a peer URL made of a session id it would be up to a client whom we call."""
 
+MAX_LOOKUPS = 16
+"""Threads that wait for a resolver at once: one that is given up keeps its place until the resolver answers."""
 
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("lookups")
 

@@ -177,6 +177,11 @@ class Node:
         await self._silent.wait()
         self._whole.cancel()
 
+    async def cut_off(self) -> None:
+        """It loses Redis, which has heard all of it until then: what a test writes there, it will not put right."""
+        await self.flushed()
+        self.cable.cut()
+
     async def beat(self) -> None:
         """One heartbeat, now."""
         await self.peers.beat()

@@ -196,6 +196,7 @@ async def test_a_deaf_node_whose_card_stands_is_not_gone(tmp_path: Path, clock: 
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
+        await nodes[1].cut_off()
         with black_hole() as url:
             await nodes.change_record(client.id, url=url)
             exchange = at(nodes[2], client).tool("where")

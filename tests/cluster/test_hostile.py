@@ -269,7 +269,7 @@ async def test_an_address_that_is_somebody_elses_by_now_is_sent_nothing_of_the_c
 async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
-        await nodes[1].beat()  # what it owes of the record is written before
+        await nodes[1].cut_off()
         await nodes.change_record(client.id, url=url)
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 
@@ -277,7 +277,7 @@ async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(t
 async def test_redis_itself_is_no_node(tmp_path: Path) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
-        await nodes[1].beat()
+        await nodes[1].cut_off()
         await nodes.change_record(client.id, url=f"http://127.0.0.1:{nodes.redis.port}")
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 

@@ -5,12 +5,13 @@ import re
 import pytest
 
 from tests.deploy.shipped import OVERLAYS, ROOT, container, one, parsed, routing, seconds
-from trio_mcp.serving.drain import LEAVING_SECONDS
+from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS
 from trio_mcp.serving.node import GOODBYE_SECONDS, LAST_RESORT_SECONDS
 from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY, Settings
 
 DEFAULT = {name: info.default for name, info in Settings.model_fields.items()}
-DRAIN = CLUSTER_DRAIN_DELAY + DEFAULT["drain_timeout"] + LAST_RESORT_SECONDS + GOODBYE_SECONDS
+LAST_WORDS = LAST_BREATH_SECONDS + LAST_RESORT_SECONDS + GOODBYE_SECONDS
+DRAIN = CLUSTER_DRAIN_DELAY + DEFAULT["drain_timeout"] + LAST_WORDS
 """From SIGTERM to the end of the process, at most."""
 MARGIN = 5.0
 """For starting the stop, a slow disk, a machine under load."""

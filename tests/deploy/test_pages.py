@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, ROOT, container, one, parsed, routing
-from tests.deploy.test_margins import DEFAULT, DRAIN
+from tests.deploy.test_margins import DEFAULT, DRAIN, LAST_WORDS
 from tests.test_readme import anchors, metric_names
 from trio_mcp.cli import execute
 from trio_mcp.serving.drain import LEAVING_SECONDS
@@ -74,7 +74,7 @@ def _row(start: str) -> list[float]:
 def test_the_numbers_of_the_margins_are_those_of_the_files_and_of_the_code() -> None:
     nodes, traefik = (parsed("compose.yaml")["services"][name] for name in ("node1", "traefik"))
     assert nodes["stop_grace_period"] == traefik["stop_grace_period"] == "45s"
-    assert _row("`stop_grace_period` of a node") == [45, 2, DRAIN]
+    assert _row("`stop_grace_period` of a node") == [45, LAST_WORDS, DRAIN]
     assert _row("`stop_grace_period` of Traefik") == [45, 35]
     assert _row("`TRIO_MCP_DRAIN_DELAY`") == [CLUSTER_DRAIN_DELAY, 1.5]
     assert _row("the node's last 3 s") == [LEAVING_SECONDS, 1.5]

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from tests.transports.http.harness import Wire, serving
 from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
-from trio_mcp.serving.drain import LEAVING_SECONDS, drain, farewell
+from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 
@@ -202,6 +202,35 @@ async def test_a_window_that_is_over_is_over_whatever_is_left(autojump_clock: Mo
             assert done() == 22.0
             await farewell(wire.app, cast("Cluster", peers))
             assert "shutting down" in (await call.error())["message"]
+
+
+async def test_a_call_that_began_as_the_window_ended_is_answered_and_the_next_finds_no_session(
+    autojump_clock: MockClock,
+) -> None:
+    peers, go = Peers(restore=False), trio.Event()
+    async with serving(worker(go)) as wire:
+        busy, idle = await wire.open(), await wire.open()
+        async with draining(wire.app, peers, window=22.0) as done:
+            await trio.sleep(21.9)
+            call = busy.tool("work")
+            await trio.sleep(0.2)
+            assert await idle.tool("work").head() == 404
+            go.set()
+            await call.result()
+            assert await busy.tool("work").head() == 404
+            await trio.sleep(0.1)
+            assert done() < 22.0 + LAST_BREATH_SECONDS
+
+
+async def test_a_call_that_began_as_the_window_ended_has_half_a_second(autojump_clock: MockClock) -> None:
+    peers = Peers(restore=False)
+    async with serving(worker(trio.Event())) as wire:
+        client = await wire.open()
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(21.9)
+            client.tool("work")
+            await trio.sleep(2)
+            assert 22.3 < done() <= 22.0 + LAST_BREATH_SECONDS
 
 
 async def test_streams_that_are_relayed_end_evenly_and_the_last_in_the_farewell(autojump_clock: MockClock) -> None:

@@ -96,6 +96,8 @@ class Call:
     """The threshold of a modern request; a legacy one asks its session."""
     headers: Any = None
     """The HTTP request's headers, for handlers that look at them."""
+    started: float = field(default_factory=trio.current_time)
+    """When it began (trio clock)."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ending: Ending | None = None
     finished: bool = False

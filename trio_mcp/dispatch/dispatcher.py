@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
+
+import trio
 
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.methods import HANDLERS
@@ -42,7 +43,6 @@ access = logging.getLogger("trio_mcp.access")
 
 async def respond(call: Call) -> None:
     """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
-    started = time.perf_counter()
     call.service.in_flight.add(call)
     reply: tuple[bytes | None, int] | None = None
     error: str | None = None
@@ -57,7 +57,7 @@ async def respond(call: Call) -> None:
             reply, error = _last_words(call)
         call.finished = True
         call.service.in_flight.discard(call)
-        _measure(call, error, time.perf_counter() - started)
+        _measure(call, error, trio.current_time() - call.started)
         call.outbox.finish(*reply)
 
 

@@ -5,7 +5,7 @@ stop signal ─▶ not ready; for the delay all else as before
                with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
                ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs
                └─ else in the last two seconds session streams end, each with a `retry:`
-window over ─▶ what still runs is cancelled and answered with an error ─▶ sessions close
+window over ─▶ sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
 nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
 """
 
@@ -33,6 +33,9 @@ logger = logging.getLogger("trio_mcp.serving")
 LAST_CALL_SECONDS = 2.0
 """The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
 
+LAST_BREATH_SECONDS = 0.5
+"""So long every call may take: the session was still there when the client sent the one that began as the window ended."""
+
 LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
 
@@ -47,7 +50,7 @@ LOOK_SECONDS = 0.1
 
 
 async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
-    """Let the app empty itself: returns when nothing is left, or `window` seconds after the `delay`."""
+    """Let the app empty itself: returns when nothing is left, or `window` and `LAST_BREATH_SECONDS` after the `delay`."""
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.state = State.DRAINING
     app.service.metrics.set_draining(True)
@@ -64,6 +67,8 @@ async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Clu
     with trio.move_on_after(window):
         await _empty(app, window, cluster)
         await trio.sleep_until(noticed)
+    with trio.move_on_after(LAST_BREATH_SECONDS):
+        await _breathe_out(app)
 
 
 async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
@@ -86,6 +91,28 @@ async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
     await app.quiet()
     while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
         await trio.sleep(LOOK_SECONDS)
+
+
+async def _breathe_out(app: HttpApp) -> None:
+    """Sessions close, each when no call of it runs; returns when no call runs that has only just begun."""
+    async with trio.open_nursery() as nursery:
+        for session in app.hub.sessions:
+            nursery.start_soon(_close_when_silent, session)
+        while _just_begun(app):  # noqa: ASYNC110
+            await trio.sleep(LOOK_SECONDS)
+        nursery.cancel_scope.cancel("what still runs has had its time")
+
+
+def _just_begun(app: HttpApp) -> bool:
+    now = trio.current_time()
+    return any(
+        now - call.started < LAST_BREATH_SECONDS for call in app.service.in_flight if call not in app.service.listeners
+    )
+
+
+async def _close_when_silent(session: Session) -> None:
+    await session.calls_done()
+    session.close("shutdown")
 
 
 async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: float, spread: float) -> None:

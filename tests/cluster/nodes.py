@@ -113,7 +113,7 @@ class Node:
         """What came through its listener to the endpoint."""
         self.server = build(name, self.deeds)
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
-        self.cluster = Cluster(self.app, ClusterOptions(redis_url=line.url, secrets=[SECRET], **options))
+        self.cluster = Cluster(self.app, ClusterOptions(**{"redis_url": line.url, "secrets": [SECRET], **options}))
         self.wire: Wire
         self._listening = trio.CancelScope()
         self._silent = trio.Event()

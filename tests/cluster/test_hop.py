@@ -115,3 +115,14 @@ def test_who_knows_the_secret_proves_its_boot_at_its_address_and_nobody_else() -
     assert not HOPS.proves(proof, b"challenge", boot, "http://stranger:8000")
     assert not Hops([b"another"], node="n", boot="b").proves(proof, b"challenge", boot, url)
     assert not HOPS.proves("\u00e9", b"challenge", boot, url)
+
+
+def test_a_key_is_known_by_its_name_to_who_has_it() -> None:
+    old, both, new = (Hops(ring, node="n", boot="b") for ring in ([b"old"], [b"new", b"old"], [b"new"]))
+    assert both.key == new.key != old.key
+    assert both.knows(old.key)
+    assert both.knows(new.key)
+    assert not old.knows(new.key)
+    assert not new.knows(old.key)
+    assert old.knows(""), "an older release does not say"
+    assert b"old".hex() not in old.key

@@ -68,6 +68,28 @@ async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
         assert names(nodes[1]) == ["node2"]
 
 
+async def test_a_peer_with_another_secret_is_named_once_in_the_log_of_each(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with town(tmp_path) as nodes:
+        with caplog.at_level(logging.ERROR, "trio_mcp.cluster"):
+            await nodes.start(Node("node3", nodes[1].cable, demo, {}, {"secrets": [b"another"]}))
+            await nodes.meet()
+            await nodes.meet()
+    said = [
+        record.__dict__["mcp_fields"]["peer"] for record in caplog.records if "a key that is not here" in record.message
+    ]
+    assert sorted(said) == ["node1", "node2", "node3", "node3"]
+
+
+async def test_a_key_that_only_verifies_as_yet_is_no_mistake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with town(tmp_path, secrets=[b"old", b"new"]) as nodes:
+        with caplog.at_level(logging.ERROR, "trio_mcp.cluster"):
+            await nodes.start(Node("node3", nodes[1].cable, demo, {}, {"secrets": [b"new", b"old"]}))
+            await nodes.meet()
+    assert not caplog.records
+
+
 async def test_an_address_that_works_only_later_is_shown_then(tmp_path: Path) -> None:
     async with town(tmp_path) as nodes:
         other = Node("node3", nodes[1].cable, demo, {}, {})

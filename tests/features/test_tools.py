@@ -448,7 +448,7 @@ def test_an_output_schema_by_hand_is_kept_to() -> None:
 def test_lone_surrogates_become_question_marks_in_text() -> None:
     assert text(Tool.of(Greeter()).result("a\udc80", NEW)) == "a?"
     assert text(Tool.of(anything, input_schema={"type": "object"}).result("a\udc80", NEW)) == "a?"
-    assert text(error_result("a\udc80", NEW)) == "a?"
+    assert text(error_result("a\udc80")) == "a?"
 
 
 LINK = ResourceLink("a:b", "b")
@@ -543,7 +543,7 @@ def test_a_whole_result_that_reports_an_error_owes_nothing() -> None:
 
 @pytest.mark.parametrize("version", SERVED_VERSIONS)
 def test_an_error_is_a_result_that_says_so(version: str) -> None:
-    result = error_result("no", version)
+    result = error_result("no")
     assert result == {"content": [{"type": "text", "text": "no"}], "isError": True}
     accept("tools/call", version, result)
 

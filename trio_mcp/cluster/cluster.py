@@ -69,6 +69,7 @@ class Cluster:
         self._me = Identity(app.hub.options.node_id, app.boot)
         metrics = app.service.metrics
         keys = Keys(options.prefix)
+        self._hops = hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
         link = RedisLink(options.redis_url)
         self._link = link
         store = Store(link, metrics)
@@ -79,11 +80,11 @@ class Cluster:
             keys,
             self._me,
             card=self._card,
+            knows=hops.knows,
             impostor=self._meet_impostor,
             refreshed=self._refreshed,
             overslept=self.catch_up,
         )
-        hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
         self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
         self._elsewhere = Elsewhere(
             app.hub,
@@ -202,7 +203,7 @@ class Cluster:
 
     def _card(self) -> NodeCard:
         state = "ready" if self._app.state is State.READY and self._me.url else self._app.state.value
-        return NodeCard(self._me.boot, self._me.url, state, len(self._app.hub), self._me.started)
+        return NodeCard(self._me.boot, self._me.url, state, len(self._app.hub), self._me.started, self._hops.key)
 
     async def _refreshed(self, fallen: bool) -> None:
         """Redis answered a beat."""

@@ -37,8 +37,18 @@ class Hops:
         if not secrets:
             raise ValueError("a hop cannot be signed without a secret")
         self._keys = [hashlib.blake2b(each, digest_size=32, person=b"trio-mcp hop").digest() for each in secrets]
+        self._names = [hashlib.blake2b(each, digest_size=4, person=b"trio-mcp name").hexdigest() for each in self._keys]
         self._origin = f"{node}.{boot}.".encode()
         self._boot = boot
+
+    @property
+    def key(self) -> str:
+        """The name of the key that signs: eight hex digits that tell nothing of it."""
+        return self._names[0]
+
+    def knows(self, key: str) -> bool:
+        """Whether what a node signs with the key of that name verifies here; not told (""), it may."""
+        return key in ("", *self._names)
 
     def sign(self, method: str, path: bytes, session_id: str) -> bytes:
         """The header's value for a request that leaves now; `path` with its query, `session_id` empty without one."""

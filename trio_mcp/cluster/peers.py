@@ -22,6 +22,7 @@ from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
+from trio_mcp.observability.logs import event
 
 __all__ = ["Peers"]
 
@@ -62,6 +63,7 @@ class Peers:
         me: Identity,
         *,
         card: Callable[[], NodeCard],
+        knows: Callable[[str], bool],
         impostor: Callable[[], None],
         refreshed: Callable[[bool], Awaitable[None]],
         overslept: Callable[[], Awaitable[None]],
@@ -71,6 +73,10 @@ class Peers:
         self._keys = keys
         self._me = me
         self._card = card
+        self._knows = knows
+        """Whether a key of that name is one of ours."""
+        self._strangers: set[tuple[str, str]] = set()
+        """Nodes and boots whose key is not, and has been said not to be."""
         self._impostor = impostor
         self._refreshed = refreshed
         """Awaited after each beat that Redis answered: whether our card had fallen."""
@@ -198,6 +204,20 @@ class Peers:
                 return _Card.REFUSED
         return _Card(standing)
 
+    def _check_key(self, name: str, card: NodeCard) -> None:
+        """What nodes with different secrets break is seldom and elsewhere: say it at once, where the mistake is."""
+        if self._knows(card.key) or (name, card.boot) in self._strangers:
+            return
+        self._strangers.add((name, card.boot))
+        event(
+            logger,
+            logging.ERROR,
+            "a peer signs with a key that is not here",
+            peer=name,
+            key=card.key,
+            advice="give all nodes the same TRIO_MCP_SECRET",
+        )
+
     async def _meet(self, names: list[str]) -> None:
         cards = await self._store.run([("GET", self._keys.node(name)) for name in names])
         self._add(names, cards)
@@ -209,12 +229,14 @@ class Peers:
     def _take(self, names: list[str], cards: list[Any]) -> None:
         self._cards.clear()
         self._add(names, cards)
+        self._strangers &= {(name, card.boot) for name, card in self._cards.items()}
 
     def _add(self, names: list[str], cards: list[Any]) -> None:
         for name, raw in zip(names, cards, strict=True):
             card = read(raw, NodeCard)
             if card is not None:
                 self._cards[name] = card
+                self._check_key(name, card)
                 seen_at = self._urls.pop(name, "")
                 self._urls[name] = card.url or seen_at
         # Not by what Redis lists now: that may have been emptied, and the node be alive.

@@ -163,6 +163,8 @@ class NodeCard(msgspec.Struct, frozen=True):
     state: str
     sessions: int
     started: int
+    key: str = ""
+    """Names the key it signs with, and tells nothing of it."""
 
 
 class _Place(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ async def call_tool(call: Call) -> dict[str, Any]:
         # "Input validation errors" became tool execution errors with SEP-1303, so that models can correct themselves.
         if call.version < V2025_11_25:
             raise
-        return error_result(str(fault), call.version)
+        return error_result(str(fault))
 
 
 async def _run(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _failure(call: Call, tool: Tool, fault: Exception) -> dict[str, Any]:
         reference = secrets.token_hex(4)
         event(logger, logging.ERROR, "tool failed", tool=tool.name, ref=reference, error=fault)
         words = f"Error executing tool {tool.name} (ref {reference})"
-    return error_result(words, call.version)
+    return error_result(words)
 
 
 def _spoken(call: Call, fault: Exception) -> str | None:

@@ -139,7 +139,7 @@ class Tool:
         return result
 
 
-def error_result(text: str, version: str) -> dict[str, Any]:
+def error_result(text: str) -> dict[str, Any]:
     """A result that tells the model what went wrong (`isError`)."""
     return {"content": [text_block(text)], "isError": True}
 

@@ -96,6 +96,19 @@ async def test_an_answer_that_breaks_off_is_cut_not_ended() -> None:
             await fetch(f"http://{address}/")
 
 
+async def test_an_answer_without_an_end_is_read_so_far_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(stream: trio.abc.Stream) -> None:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(bytes(65536))
+
+    monkeypatch.setattr(wire, "MAX_BODY", 1 << 20)
+    async with serving(endless) as address:
+        with pytest.raises(WireError, match="longer than 1 MiB"):
+            await wire.fetch(HttpWire(f"http://{address}/"), "GET")
+
+
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
 async def test_a_server_that_gives_no_http_answer_is_named(answer: bytes) -> None:
     async with serving(saying(answer)) as address:

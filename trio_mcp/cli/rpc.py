@@ -7,13 +7,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
 
 from trio_mcp.cli.dialect import Dialect, Legacy, Modern
 from trio_mcp.cli.event_stream import EventReader
-from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, Wire, WireError
+from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, Wire, WireError, whole
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
 
 __all__ = ["Answer", "AuthorizationRequired", "Channel", "HttpRefused", "Notify", "Refused"]
@@ -155,10 +156,7 @@ class Channel:
         return _refused(answer.head, await self._body(answer))
 
     async def _body(self, answer: Answer) -> bytes:
-        body = b""
-        while data := await self._patiently(answer.exchange.receive):
-            body += data
-        return body
+        return await whole(partial(self._patiently, answer.exchange.receive))
 
     async def _patiently(self, receive: Callable[[], Awaitable[_T]]) -> _T:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,12 +16,16 @@ import trio
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError", "fetch"]
+__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError", "fetch", "whole"]
 
 Headers = Sequence[tuple[str, str]]
 
 CONNECT_SECONDS = 10.0
 """Long enough for a slow TLS handshake far away, short enough to tell a person that nobody answers."""
+
+
+MAX_BODY = 64 * 1024 * 1024
+"""Sixteen times what our own servers say in one answer; a body without an end is cut off here."""
 
 
 class WireError(McpError):
@@ -66,10 +70,17 @@ class Wire(Protocol):
 async def fetch(wire: Wire, method: str) -> tuple[Head, bytes]:
     """The whole answer to a request without a body or headers of ours; raises WireError. Deadlines are the caller's."""
     async with wire.exchange(method, []) as exchange:
-        head, body = await exchange.head(), bytearray()
-        while data := await exchange.receive():
-            body += data
-        return head, bytes(body)
+        return await exchange.head(), await whole(exchange.receive)
+
+
+async def whole(receive: Callable[[], Awaitable[bytes]]) -> bytes:
+    """A body to its end; raises WireError when it is longer than `MAX_BODY`, and what `receive` raises."""
+    body = bytearray()
+    while data := await receive():
+        body += data
+        if len(body) > MAX_BODY:
+            raise WireError(f"the answer is longer than {MAX_BODY >> 20} MiB")
+    return bytes(body)
 
 
 class HttpWire:

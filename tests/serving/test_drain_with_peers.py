@@ -9,12 +9,12 @@ from typing import TypeAlias, cast
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.transports.http.harness import Wire, serving
+from tests.transports.http.harness import SessionClient, Wire, serving
 from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
-from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
+from trio_mcp.serving.drain import FETCH_SECONDS, LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 
@@ -145,8 +145,43 @@ async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_cl
             assert peers.times("session leaves") == []
             go.set()
             assert (await call.result())["isError"] is False
-            await trio.sleep(0.1)
-            assert peers.times("session leaves") == [9.0]
+            await trio.sleep(0.3)
+            (left,) = peers.times("session leaves")
+            assert 9 <= left < 9.2
+
+
+async def cut_off_before_the_answer(wire: Wire, go: trio.Event) -> tuple[SessionClient, str]:
+    """A client that lost the connection of its call, and the last event id it saw; the answer waits for it."""
+    client = await wire.open()
+    call = client.tool("work")
+    first = await call.event()
+    assert first is not None
+    call.disconnect()
+    go.set()
+    await wait_all_tasks_blocked()
+    return client, first["id"]
+
+
+async def test_a_session_leaves_when_its_answers_are_fetched(autojump_clock: MockClock) -> None:
+    peers, go = Peers(), trio.Event()
+    async with serving(worker(go)) as wire:
+        client, seen = await cut_off_before_the_answer(wire, go)
+        async with draining(wire.app, peers):
+            await trio.sleep(2)
+            assert peers.times("session leaves") == []
+            assert (await client.listen(seen).result())["isError"] is False
+            await trio.sleep(0.3)
+            (left,) = peers.times("session leaves")
+            assert left < 2.2
+
+
+async def test_an_answer_that_nobody_fetches_keeps_its_session_four_seconds(autojump_clock: MockClock) -> None:
+    peers, go = Peers(), trio.Event()
+    async with serving(worker(go)) as wire:
+        await cut_off_before_the_answer(wire, go)
+        async with draining(wire.app, peers):
+            await trio.sleep(10)
+            assert peers.times("session leaves") == [FETCH_SECONDS]
 
 
 async def test_the_streams_of_a_session_that_leaves_say_when_to_come_back(autojump_clock: MockClock) -> None:

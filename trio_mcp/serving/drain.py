@@ -3,7 +3,7 @@
 stop signal ─▶ not ready; for the delay all else as before
             ─▶ no new sessions here · listen streams end, evenly spaced, each with its result
                with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
-               ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs
+               ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs and its answers are fetched
                └─ else in the last two seconds session streams end, each with a `retry:`
 window over ─▶ sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
 nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
@@ -38,6 +38,9 @@ LAST_BREATH_SECONDS = 0.5
 
 LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
+
+FETCH_SECONDS = 4.0
+"""Four times what a client that was cut off waits before it comes for its answer: no other node has it."""
 
 AGAIN_SECONDS = 1.0
 """Between two attempts to let a session leave."""
@@ -134,10 +137,18 @@ async def _leave_evenly(app: HttpApp, cluster: Cluster, spread: float) -> None:
 async def _leave(cluster: Cluster, session: Session) -> None:
     """As soon as no call runs and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
     while session.closed_because is None:
-        await session.calls_done()
+        await _at_rest(session)
         if cluster.has_ready_peer and await cluster.release(session):
             return
         await trio.sleep(AGAIN_SECONDS)
+
+
+async def _at_rest(session: Session) -> None:
+    await session.calls_done()
+    with trio.move_on_after(FETCH_SECONDS):
+        while session.streams.unread_answers:  # noqa: ASYNC110
+            await trio.sleep(LOOK_SECONDS)
+    await session.calls_done()
 
 
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:

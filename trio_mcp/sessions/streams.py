@@ -134,6 +134,11 @@ class SessionStreams:
         yield self.standalone
         yield from list(self._resumable.values())
 
+    @property
+    def unread_answers(self) -> bool:
+        """Whether a POST's answer waits for a client that was cut off, and may come for it with its last event id."""
+        return any(log.ended and log.unread for log in self._resumable.values())
+
     def _log(self, expected: int | None = None, *, batched: bool = False) -> EventLog:
         return EventLog(
             self.budget,

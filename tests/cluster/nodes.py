@@ -7,7 +7,7 @@ client ──in memory──▶ node1 ──our relay, real sockets──▶ nod
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ import trio
 
 from tests.cluster.cable import Cable, cable
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.parts import KEYS
+from tests.cluster.parts import KEYS, waiting_long
 from tests.oracle import Oracle
 from tests.rig.redis import RedisServer, redis_server
-from tests.transports.http.harness import SessionClient, Wire
+from tests.transports.http.harness import LEGACY, Headers, SessionClient, Wire
 from trio_mcp import Context, MCPServer
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.redis.link import Command
 from trio_mcp.sessions.session import Session
-from trio_mcp.testing.asgi import asgi_client
+from trio_mcp.testing.asgi import AsgiClient, asgi_client
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.listener import serve
@@ -114,7 +115,14 @@ class Node:
         self.server = build(name, self.deeds)
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
         self.cluster = Cluster(self.app, ClusterOptions(**{"redis_url": line.url, "secrets": [SECRET], **options}))
-        self.wire: Wire
+        self.wire: RecordedWire
+        self.asked: list[Command] = []
+        """What it said to Redis, but for its heartbeat: that beats whenever it likes."""
+        self.beating = trio.Lock()
+        """Held while it beats: its heart beats on its own as well, but never twice at once."""
+        self._run, self._beat = self.cluster._link.run, self.peers.beat
+        self.cluster._link.run = self._noted  # type: ignore[method-assign]
+        self.peers.beat = self.beat  # type: ignore[method-assign]
         self._listening = trio.CancelScope()
         self._silent = trio.Event()
         self._whole = trio.CancelScope()
@@ -147,7 +155,7 @@ class Node:
                 asgi_client(self.app) as client,
                 trio.open_nursery() as nursery,
             ):
-                self.wire = Wire(self.app, client)
+                self.wire = RecordedWire(self, client)
                 await nursery.start(self._listen, port)
                 if self.joins:
                     await self.cluster.join(self.url)
@@ -184,11 +192,36 @@ class Node:
 
     async def beat(self) -> None:
         """One heartbeat, now."""
-        await self.peers.beat()
+        async with self.beating:
+            await self._beat()
+
+    async def _noted(self, commands: Sequence[Command]) -> list[Any]:
+        self.asked += [words for words in commands if not any(map(_is_of_nodes, words))]
+        return await self._run(commands)
 
     async def flushed(self) -> None:
         """Redis has heard of everything it is owed."""
         await self.cluster.directory.ledger.flushed()
+
+
+def _is_of_nodes(word: object) -> bool:
+    return isinstance(word, str) and (word == KEYS.nodes or word.startswith(KEYS.node("")))
+
+
+class RecordedWire(Wire):
+    """The HTTP side of a node, whose sessions are on record once they are open."""
+
+    def __init__(self, node: Node, client: AsgiClient) -> None:
+        super().__init__(node.app, client)
+        self._node = node
+
+    async def open(
+        self, version: str = LEGACY, capabilities: dict[str, Any] | None = None, headers: Headers | None = None
+    ) -> SessionClient:
+        """A session that is ready. Its node itself waits for the record, but not for the changes of it that follow."""
+        client = await super().open(version, capabilities, headers)
+        await self._node.flushed()
+        return client
 
 
 class Town:
@@ -262,12 +295,25 @@ async def town(
     *,
     build: Callable[[str, Deeds], MCPServer] = demo,
     app: dict[str, Any] | None = None,
+    in_haste: bool = False,
     **options: Any,
 ) -> AsyncIterator[Town]:
-    """`count` nodes that know each other; `app` is for `http_app`, `options` for ClusterOptions."""
+    """`count` nodes that know each other; `app` is for `http_app`, `options` for ClusterOptions.
+
+    In haste they wait for Redis no longer than nodes do.
+    """
+    with nullcontext() if in_haste else waiting_long():
+        async with _town(folder, count, build, app or {}, options) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _town(
+    folder: Path, count: int, build: Callable[[str, Deeds], MCPServer], app: dict[str, Any], options: dict[str, Any]
+) -> AsyncIterator[Town]:
     async with redis_server(folder) as redis, cables(redis.port, count) as lines, trio.open_nursery() as nursery:
         names = [f"node{number}" for number in range(1, count + 1)]
-        nodes = [Node(name, line, build, app or {}, options) for name, line in zip(names, lines, strict=True)]
+        nodes = [Node(name, line, build, app, options) for name, line in zip(names, lines, strict=True)]
         with trio.fail_after(PATIENCE) as limit:
             for node in nodes:
                 await nursery.start(node.run, 0)

@@ -83,7 +83,7 @@ async def test_a_node_that_only_lost_redis_serves_on_and_gives_up_what_is_anothe
 
 
 async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with town(tmp_path, restore=True, in_haste=True) as nodes:
         client = await nodes[1].wire.open()
         await taken_over(nodes, client)
         nodes.redis.pause()

@@ -77,8 +77,9 @@ async def test_the_earlier_of_two_processes_with_one_name_hears_who_is_ready_to_
     tmp_path: Path,
 ) -> None:
     async with town(tmp_path) as nodes:
-        await nodes.change_card("node2", state="starting")
-        await nodes[1].beat()
+        async with nodes[2].beating:  # or it would say what is so
+            await nodes.change_card("node2", state="starting")
+            await nodes[1].beat()
         assert not nodes[1].cluster.has_ready_peer
         await _another_node1(nodes)
         await nodes[2].beat()

@@ -70,7 +70,7 @@ async def test_while_redis_is_filled_anew_no_session_is_said_to_be_unknown(tmp_p
         await nodes[2].beat()
         assert await refusal(asked.tool("where")) == (503, "directory_unavailable")
         assert await refusal(stranger(nodes[2], "node9.abc").tool("where")) == (503, "directory_unavailable")
-        clock.leap(REFILL_SECONDS)
+        await nodes.leap(clock, REFILL_SECONDS)
         assert await refusal(stranger(nodes[2], "node9.abc").tool("where")) == (404, "unknown")
 
 

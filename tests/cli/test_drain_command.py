@@ -45,7 +45,7 @@ async def test_a_node_drains_and_is_followed_until_it_is_gone(capsys: Printed) -
             nursery.start_soon(client.listen, lambda _: listening.set())
             await listening.wait()
             assert await run("drain", admin) == 0
-        with trio.fail_after(5):
+        with trio.fail_after(10):
             assert await process.process.wait() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "draining, 1 session"

@@ -97,7 +97,7 @@ async def test_the_demo_says_how_to_use_it_is_used_and_stops_on_ctrl_c() -> None
         assert "greeting://{name}" in (await output("list", url[1]))[1]
         assert (await output("list", url[1] + "/nope"))[0] == 1
         process.send_signal(signal.SIGINT)
-        assert await ended(process, within=3) == 0
+        assert await ended(process, within=3 * 3) == 0
         assert "Traceback" not in await lines.rest()
 
 

@@ -14,6 +14,7 @@ import trio
 
 from tests.rig.client import Client
 from tests.rig.cluster import cluster
+from tests.rig.records import on_record
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import until
 from trio_mcp.cli import execute
@@ -191,6 +192,7 @@ async def test_a_cluster_shows_who_is_where_and_ends_a_session_by_its_short_id(
         clients = [Client(f"{node.url}/mcp", fresh=True) for node in found.nodes for _ in range(2)]
         for number, client in enumerate(clients):
             assert not (await client.initialize(f"client{number}")).error
+        await on_record(found, *(client.session for client in clients))
         told = await shown(capsys)
         assert {(each["client"], each["node"], each["state"]) for each in told["sessions"]} == {
             (f"client{number}", client.node, "open") for number, client in enumerate(clients)

@@ -4,7 +4,7 @@ import mcp_types as types
 import pytest
 import trio
 from mcp import Client
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples import background, everything, quickstart
 from trio_mcp.testing import connect
@@ -77,6 +77,8 @@ async def test_the_first_tool_of_everything_needs_no_arguments(mode: str) -> Non
 async def test_everything_counts_the_calls_of_slow_that_were_cancelled() -> None:
     async with connect(everything.mcp) as client:
         before = int(await say(client, "cancelled_count"))
-        with trio.move_on_after(0.05):
-            await client.call_tool("slow", {"seconds": 30})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call_tool, "slow", {"seconds": 3600})
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel("no patience left")
         assert int(await say(client, "cancelled_count")) == before + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -82,11 +83,12 @@ class Cluster:
         return [line for node in self.nodes for line in node.lines if text in line]
 
     async def together(self) -> None:
-        """Wait until every node has put itself into Redis."""
+        """Wait until every node has said in Redis where it is, and that it is ready."""
 
         async def asked() -> bool:
-            found = [await self.redis.ask("EXISTS", f"mcp:node:{node.name}") for node in self.nodes]
-            return all(found)
+            raw = [await self.redis.ask("GET", f"mcp:node:{node.name}") for node in self.nodes]
+            cards = [json.loads(each or b"{}") for each in raw]
+            return all(card.get("url") and card["state"] == "ready" for card in cards)
 
         await until(asked, "every node is known to Redis")
 

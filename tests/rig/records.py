@@ -8,13 +8,28 @@ from typing import Any
 
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
+from tests.rig.waiting import until
 
-__all__ = ["record_of", "stone_of", "wrong_records"]
+__all__ = ["on_record", "record_of", "stone_of", "wrong_records"]
 
 
 async def record_of(whole: Cluster, session: str) -> dict[str, Any]:
     """The session's record; {} without one."""
     return _read(await whole.redis.ask("GET", f"mcp:session:{session}"))
+
+
+async def on_record(whole: Cluster, *sessions: str, initialized: bool = False) -> None:
+    """Wait until Redis has these sessions: a node waits for that only a moment, and for the changes that follow not at all.
+
+    `initialized`, which only a node that restores writes, is the last change that a client's opening makes.
+    """
+    for session in sessions:
+
+        async def asked(session: str = session) -> bool:
+            record = await record_of(whole, session)
+            return bool(record.get("initialized") if initialized else record)
+
+        await until(asked, f"{session} is on record")
 
 
 async def stone_of(whole: Cluster, session: str) -> dict[str, Any]:

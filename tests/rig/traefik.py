@@ -165,10 +165,11 @@ class Traefik:
         await until(asked, "every router is enabled, every server up")
 
     def requests(self) -> list[Routed]:
-        """The access log so far."""
+        """The access log so far, but for a line that is being written."""
         if not self._access.exists():
             return []
-        return [Routed(json.loads(line)) for line in self._access.read_text().splitlines()]
+        whole, _, _unfinished = self._access.read_text().rpartition("\n")
+        return [Routed(json.loads(line)) for line in whole.splitlines()]
 
     async def _ask(self, path: str) -> Any:
         return (await fetch(f"{self.api}{path}")).json()

@@ -11,8 +11,10 @@ import trio
 from tests.rig.client import Answer, Client
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
+from tests.rig.records import on_record
+from tests.rig.waiting import until
 
-__all__ = ["Asked", "Visitor", "sessions_that_moved"]
+__all__ = ["Asked", "Visitor", "patiently", "sessions_that_moved"]
 
 PATIENCE = 20.0
 PAUSE = 0.4
@@ -104,9 +106,23 @@ async def sessions_that_moved(whole: Cluster, count: int) -> list[str]:
     moved = [Client(f"{node3.url}/mcp", fresh=True) for _ in range(count)]
     for client in moved:
         assert not (await client.initialize()).error
+    await on_record(whole, *(client.session for client in moved), initialized=True)
     await node3.kill()
     await node3.start()
     for client in moved:
         client.url = f"{node1.url}/mcp"
-        assert (await client.tool("where")).told["restored"]
+        answer = await patiently(client)
+        assert answer.told["restored"], answer
     return [client.session for client in moved]
+
+
+async def patiently(client: Client) -> Answer:
+    """Where its session is; asked again as long as the answer is to come back, as it is when Redis is slow."""
+
+    async def asked() -> Answer | None:
+        answer = await _where(client)
+        return None if answer.status == 503 else answer
+
+    found = await until(asked, "an answer other than 503")
+    assert found is not None
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 HERE = Path(__file__).parent
+LAST_WORDS_SECONDS = 10.0
 
 
 class ServedProcess:
@@ -21,6 +22,8 @@ class ServedProcess:
         self.process = process
         self.lines: list[str] = []
         self.port = 0
+        self.silent = trio.Event()
+        """Set when its log is whole: the process ends before all it said has been read."""
         self._listening = trio.Event()
         self._said = trio.Event()
 
@@ -39,6 +42,7 @@ class ServedProcess:
             for line in lines:
                 self._take(line.decode(errors="replace"))
         self._listening.set()
+        self.silent.set()
 
     def _take(self, line: str) -> None:
         self.lines.append(line)
@@ -90,4 +94,6 @@ async def served(*flags: str, target: Path = HERE / "stubborn.py") -> AsyncItera
                 process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+                with trio.move_on_after(LAST_WORDS_SECONDS):
+                    await node.silent.wait()
             nursery.cancel_scope.cancel("the test is over")

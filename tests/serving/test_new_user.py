@@ -89,7 +89,7 @@ async def test_serve_call_and_ctrl_c_with_a_stream_open() -> None:
                 await peer.listen(await open_session(int(port)))
                 assert await peer.head() == 200
                 await terminal.type(CTRL_C)
-                with trio.fail_after(2):
+                with trio.fail_after(3 * 2):
                     await peer.rest()
                     assert await process.wait() == 0
             await terminal.rest()

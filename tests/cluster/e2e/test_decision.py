@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import trio
 
+from tests.cluster.parts import waiting_long
 from tests.rig.client import Answer, Client, NewClient, OpenClient
 from tests.rig.cluster import Cluster, cluster
+from tests.rig.records import on_record, record_of, stone_of
 from tests.rig.routing import shipped
 from tests.rig.traefik import Traefik, traefik
+from tests.rig.visitor import patiently
 from tests.rig.waiting import until
 from tests.rig.wire import fetch
 from trio_mcp import ANONYMOUS, MCPServer
@@ -143,6 +146,7 @@ async def _disabled(balancer: Traefik, names: set[str]) -> bool:
 
 async def test_a_session_is_one_key_with_a_ttl_of_thirty_days(open_client: OpenClient, standing: Cluster) -> None:
     client = await open_client(standing.url)
+    await on_record(standing, client.session)
     ttl = await standing.redis.ask("TTL", f"mcp:session:{client.session}")
     assert THIRTY_DAYS - 60 < ttl <= THIRTY_DAYS
 
@@ -152,7 +156,8 @@ async def test_its_value_says_whose_it_is_and_where_and_holds_no_transport_state
 ) -> None:
     client = await open_client(standing.url)
     await client.tool("where")
-    record = json.loads(await standing.redis.ask("GET", f"mcp:session:{client.session}"))
+    await on_record(standing, client.session)
+    record = await record_of(standing, client.session)
     node = standing.node(client.node)
     assert DIGEST.match(record.pop("principal"))
     assert record.pop("created") > 0
@@ -175,6 +180,7 @@ async def test_its_value_says_whose_it_is_and_where_and_holds_no_transport_state
 
 async def test_a_thousand_local_calls_ask_redis_nothing(open_client: OpenClient, standing: Cluster) -> None:
     clients = [await open_client(standing.url) for _ in range(4)]
+    await on_record(standing, *(client.session for client in clients))
     async with standing.redis.monitor() as monitor:
         async with trio.open_nursery() as nursery:
             for client in clients:
@@ -194,6 +200,7 @@ async def test_a_session_costs_redis_one_write_and_no_read(open_client: OpenClie
     async with standing.redis.monitor() as monitor:
         client = await open_client(standing.url)
         await client.tool("where")
+        await monitor.says(client.session)
         await standing.redis.ask("PING", "seen")
         await monitor.says("seen")
     commands = [line.split('"')[1] for line in monitor.lines if client.session in line]
@@ -207,16 +214,18 @@ async def test_has_session_is_false_for_one_of_another_node_and_the_log_tells_it
     open_client: OpenClient, standing: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await open_client(standing.url)
+    await on_record(standing, client.session)
     settings = load(node_id="observer", redis_url=standing.redis.url, secret=standing.secret)
     app = build_app(MCPServer("observer"), settings)
     observer = build_cluster(app, settings)
     assert observer is not None
-    async with observer.running(), app.running():
-        with caplog.at_level(logging.WARNING):
-            assert await app.hub.has_session(f"{client.node}.nobody-knows-it", ANONYMOUS) is False
-            assert "session is elsewhere" not in caplog.text
-            assert await app.hub.has_session(client.session, ANONYMOUS) is False
-            assert "session is elsewhere" in caplog.text
+    with waiting_long():
+        async with observer.running(), app.running():
+            with caplog.at_level(logging.WARNING):
+                assert await app.hub.has_session(f"{client.node}.nobody-knows-it", ANONYMOUS) is False
+                assert "session is elsewhere" not in caplog.text
+                assert await app.hub.has_session(client.session, ANONYMOUS) is False
+                assert "session is elsewhere" in caplog.text
 
 
 # The end of a session.
@@ -228,19 +237,19 @@ async def _told_by_all(cluster: Cluster, session: str) -> set[tuple[int, str]]:
     for node in cluster.nodes:
         client = Client(f"{node.url}/mcp")
         client.session = session
-        answers.append(await client.tool("where"))
+        answers.append(await patiently(client))
         client.close()
     return {(answer.status, answer.reason) for answer in answers}
 
 
 async def _buried(cluster: Cluster, session: str) -> dict[str, Any]:
-    """The tombstone, once it is there; its record must be gone then."""
+    """The tombstone, once it has taken the record's place."""
 
-    async def asked() -> bytes:
-        return bytes(await cluster.redis.ask("GET", f"mcp:closed:{session}") or b"")
+    async def asked() -> dict[str, Any]:
+        recorded = await record_of(cluster, session)
+        return {} if recorded else await stone_of(cluster, session)
 
-    stone: dict[str, Any] = json.loads(await until(asked, "the session has a tombstone"))
-    assert await cluster.redis.ask("EXISTS", f"mcp:session:{session}") == 0
+    stone = await until(asked, "the session has a tombstone and no record")
     assert 0 < await cluster.redis.ask("TTL", f"mcp:closed:{session}") <= AN_HOUR
     return stone
 

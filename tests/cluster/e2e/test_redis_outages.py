@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from statistics import median
 
 import pytest
@@ -12,8 +13,8 @@ from tests.rig.client import Answer, Client
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.nodes import Node
 from tests.rig.outages import CLIENTS, KINDS, Story, observe
-from tests.rig.records import record_of, wrong_records
-from tests.rig.visitor import Asked
+from tests.rig.records import on_record, record_of, wrong_records
+from tests.rig.visitor import Asked, patiently
 from tests.rig.waiting import until
 from tests.rig.wire import Response, fetch
 
@@ -117,6 +118,7 @@ async def test_nodes_start_without_redis_and_find_each_other_by_name_or_when_it_
         node1, node2 = whole.nodes
         usual = await _seconds_to_start(node1)
         doomed = await _opened(node2)
+        await on_record(whole, doomed, initialized=True)
         named = _another(whole, "localhost")
         named.host = "localhost"
         late = _another(whole, "late", "--peer-url", f"http://{{node}}:{named.port}")
@@ -140,9 +142,9 @@ async def test_nodes_start_without_redis_and_find_each_other_by_name_or_when_it_
 
         whole.redis.resume()
         await _all_on_record(whole, doomed)
-        assert (await _where(node1, theirs)).relay == "node1 to localhost"
-        assert (await _where(node1, his)).relay == "node1 to late"
-        assert (await _where(node1, doomed)).told["restored"]
+        assert (await _where(node1, theirs, patiently)).relay == "node1 to localhost"
+        assert (await _where(node1, his, patiently)).relay == "node1 to late"
+        assert (await _where(node1, doomed, patiently)).told["restored"]
         assert (await record_of(whole, doomed))["epoch"] == 1
 
 
@@ -170,11 +172,15 @@ async def _opened(node: Node) -> str:
     return client.session
 
 
-async def _where(node: Node, session: str) -> Answer:
+async def _once(client: Client) -> Answer:
+    return await client.tool("where")
+
+
+async def _where(node: Node, session: str, ask: Callable[[Client], Awaitable[Answer]] = _once) -> Answer:
     client = Client(f"{node.url}/mcp", fresh=True)
     client.session = session
     with trio.fail_after(HANGS):
-        return await client.tool("where")
+        return await ask(client)
 
 
 async def _asked(node: Node, session: str) -> Response:

@@ -12,8 +12,9 @@ from tests.rig.client import Answer, Client, ListenEnd, OpenClient
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import load
 from tests.rig.nodes import Node
-from tests.rig.records import record_of, stone_of, wrong_records
+from tests.rig.records import on_record, record_of, stone_of, wrong_records
 from tests.rig.riding import riding
+from tests.rig.visitor import patiently
 from tests.rig.waiting import until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -31,7 +32,7 @@ async def test_a_node_that_slept_while_others_took_over_serves_nothing_stale_and
 ) -> None:
     async with cluster(restore=True, flags=("--session-idle-timeout", f"{IDLE_SECONDS}s")) as whole:
         sleeper, *others = whole.nodes
-        taken, idle, kept = [await _opened(sleeper, count, open_client) for count in (SESSIONS, 2, 2)]
+        taken, idle, kept = [await _opened(whole, sleeper, count, open_client) for count in (SESSIONS, 2, 2)]
         async with trio.open_nursery() as nursery:
             ends: dict[str, ListenEnd] = {}
             for client in [*taken, *kept]:
@@ -47,6 +48,9 @@ async def test_a_node_that_slept_while_others_took_over_serves_nothing_stale_and
                 for client in taken:
                     stale.start_soon(_count_run, client, answers)
                 await trio.sleep_until(wakes_at)
+                for client in [*taken, *idle]:
+                    # Where they are now they are as idle as here, and shall not end before all has been looked at.
+                    assert not (await patiently(_at(others[0], client))).error
                 sleeper.resume()
 
             # Each was answered, by whom the session belongs to, and nowhere else did it run.
@@ -57,7 +61,7 @@ async def test_a_node_that_slept_while_others_took_over_serves_nothing_stale_and
             assert {name: whole.runs()[name] for name in answers} == dict.fromkeys(answers, 1)
 
             await until(partial(_only, sleeper, kept), "the sleeper has let go of what is another's")
-            assert {client.session: ends[client.session] for client in taken}
+            await until(partial(_have_ended, taken, ends), "the streams of what was taken over have ended")
             assert all(ends[client.session].clean for client in taken)
             for session, owner in owners.items():
                 assert await record_of(whole, session) == owner
@@ -76,7 +80,7 @@ async def test_nodes_that_take_up_a_session_at_once_agree_on_one_of_them_and_bot
 ) -> None:
     async with cluster(restore=True) as whole:
         node1, *others = whole.nodes
-        clients = await _opened(node1, 2 * SESSIONS, open_client)
+        clients = await _opened(whole, node1, 2 * SESSIONS, open_client)
         await node1.kill()
         await _taken_over_once(whole, others, clients)
         assert await whole.metric("trio_mcp_restores_total", outcome="restored") == 2 * SESSIONS
@@ -93,11 +97,11 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
 ) -> None:
     async with cluster(restore=True) as whole:
         node1 = whole.node("node1")
-        clients = await _opened(node1, 2 * SESSIONS, open_client)
+        clients = await _opened(whole, node1, 2 * SESSIONS, open_client)
         await node1.kill()
         await node1.start()
         await _taken_over_once(whole, whole.nodes, clients)
-        (fresh,) = await _opened(node1, 1, open_client)
+        (fresh,) = await _opened(whole, node1, 1, open_client)
         assert (await fresh.tool("where")).told["node"] == "node1"
         await until(partial(_all_right, whole), "all is on record")
         assert not whole.logged("another process has this node's id")
@@ -114,7 +118,7 @@ async def test_of_two_processes_with_one_id_the_earlier_says_so_and_leaves_witho
             earlier = whole.node("node2")
             later = Node("node2", earlier.nursery, flags=earlier.flags, environment=earlier.environment)
             whole.nodes.append(later)
-            stolen, *_ = await _opened(earlier, 1, open_client)
+            stolen, *_ = await _opened(whole, earlier, 1, open_client)
             await later.start()
             assert (await _at(later, stolen).tool("where")).told["process"] == later.process.pid
             with trio.fail_after(3 * 15):
@@ -130,13 +134,19 @@ async def test_of_two_processes_with_one_id_the_earlier_says_so_and_leaves_witho
     assert [(rider.connects, rider.failures) for rider in riders] == [(1, [])] * 3
 
 
-async def _opened(node: Node, count: int, open_client: OpenClient) -> list[Client]:
-    return [await open_client(f"{node.url}/mcp") for _ in range(count)]
+async def _opened(whole: Cluster, node: Node, count: int, open_client: OpenClient) -> list[Client]:
+    clients = [await open_client(f"{node.url}/mcp") for _ in range(count)]
+    await on_record(whole, *(client.session for client in clients), initialized=True)
+    return clients
 
 
 async def _listen(node: Node, client: Client, ends: dict[str, ListenEnd]) -> None:
     listener = _at(node, client)
     ends[client.session] = await listener.listen()
+
+
+async def _have_ended(clients: Sequence[Client], ends: dict[str, ListenEnd]) -> bool:
+    return all(client.session in ends for client in clients)
 
 
 async def _count_run(client: Client, answers: dict[str, Answer]) -> None:

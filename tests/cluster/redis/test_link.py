@@ -17,8 +17,8 @@ from trio_mcp.cluster.redis.link import CommandRefused, RedisDown, RedisLink
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 LINK = "trio_mcp/cluster/redis"
-IN_TIME = 3.0
-"""More than the 1.5 s a link takes at most: this machine is busy."""
+IN_TIME = 3 * 1.5
+"""Three times what a link takes at most: the machine may be busy."""
 
 
 async def test_the_replies_come_in_the_order_of_the_commands(link: RedisLink) -> None:
@@ -129,7 +129,7 @@ async def test_a_host_that_does_not_answer_is_down_in_time() -> None:
 
 
 async def test_a_reply_that_comes_late_is_never_taken_for_the_next_one(server: RedisServer) -> None:
-    link = RedisLink(server.url, command_timeout=0.2)
+    link = RedisLink(server.url)
     await link.run([("SET", "a", "right"), ("SET", "b", "wrong")])
     server.pause()
     with pytest.raises(RedisDown):
@@ -142,9 +142,10 @@ async def test_a_reply_that_comes_late_is_never_taken_for_the_next_one(server: R
 async def test_a_cancelled_run_returns_at_once_and_its_thread_ends(server: RedisServer, link: RedisLink) -> None:
     await link.run([("PING",)])
     server.pause()
-    with trio.move_on_after(0.1) as scope:
-        await link.run([("PING",)])
-    assert scope.cancelled_caught
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run, [("PING",)])
+        await until(_is_waiting, "its thread waits", pause=0.01)
+        nursery.cancel_scope.cancel("changed my mind")
     assert threads_within(LINK) == 1, "it returned although its thread still waits"
     await no_thread_is_within(LINK)
 
@@ -196,7 +197,7 @@ async def test_redis_that_wants_a_password_is_down_for_who_has_none(tmp_path: Pa
 
 async def test_nothing_is_leaked_by_whatever_happens(server: RedisServer) -> None:
     before = descriptors()
-    link = RedisLink(server.url, connect_timeout=0.2, command_timeout=0.2)
+    link = RedisLink(server.url)
     for _ in range(3):
         await link.run([("PING",)])
         server.pause()
@@ -222,6 +223,7 @@ async def test_what_broke_one_connection_closes_the_idle_others(server: RedisSer
     server.pause()
     with pytest.raises(RedisDown):
         await link.run([("PING",)])
+    await no_thread_is_within(LINK)
     assert descriptors() == before
 
 
@@ -239,6 +241,10 @@ async def test_what_is_in_use_when_the_link_closes_closes_after_its_commands(ser
         assert await link.run([("BLPOP", "something", 0)]) == [[b"something", b"x"]]
     await no_thread_is_within(LINK)
     assert descriptors() == before
+
+
+async def _is_waiting() -> bool:
+    return threads_within(LINK) == 1
 
 
 async def _run_and_give_up(link: RedisLink) -> None:

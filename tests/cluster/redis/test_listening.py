@@ -26,6 +26,9 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 LINK = "trio_mcp/cluster/redis/link.py"
 LISTENER = ("_connect_in_steps", "_pass_on")
+SOON = 3 * 0.5
+"""Three times what is promised: the machine may be busy. What would hold a listener up holds it up for longer."""
+FOR_EVER = 60.0
 
 
 @dataclass
@@ -170,14 +173,18 @@ async def test_a_user_who_may_not_subscribe_keeps_trying(tmp_path: Path, caplog:
             await ear.joined_times(1)
 
 
-async def test_a_listener_ends_within_half_a_second_of_its_cancellation(link: RedisLink) -> None:
+def test_what_cannot_be_interrupted_in_a_listener_takes_less_than_half_a_second() -> None:
+    assert max(redis_link.POLL, redis_link.STEP) < 0.5
+
+
+async def test_a_listener_ends_soon_after_its_cancellation(link: RedisLink) -> None:
     ear = _Ear()
     async with _listening(link, ear) as scope:
         await ear.joined_times(1)
         since = trio.current_time()
         scope.cancel("now")
     assert threads_within(LINK, *LISTENER) == 0
-    assert trio.current_time() - since < 0.5
+    assert trio.current_time() - since < SOON
 
 
 async def test_a_listener_ends_as_soon_when_redis_is_frozen(server: RedisServer, link: RedisLink) -> None:
@@ -188,16 +195,18 @@ async def test_a_listener_ends_as_soon_when_redis_is_frozen(server: RedisServer,
         since = trio.current_time()
         scope.cancel("now")
     assert threads_within(LINK, *LISTENER) == 0
-    assert trio.current_time() - since < 0.5
+    assert trio.current_time() - since < SOON
 
 
 @pytest.mark.parametrize("account", ["", ":secret@"], ids=["while subscribing", "while signing in"])
 async def test_a_listener_ends_as_soon_when_redis_freezes_before_it_joined(server: RedisServer, account: str) -> None:
     server.pause()
-    async with _listening(RedisLink(f"redis://{account}127.0.0.1:{server.port}"), _Ear()) as scope:
+    url = f"redis://{account}127.0.0.1:{server.port}"
+    link = RedisLink(url, connect_timeout=FOR_EVER, command_timeout=FOR_EVER)
+    async with _listening(link, _Ear()) as scope:
         await until(_is_listening, "the listener is busy", pause=0.01)
         scope.cancel("now")
-    await _no_thread_listens(patience=0.5)
+    await _no_thread_listens()
 
 
 async def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_end(

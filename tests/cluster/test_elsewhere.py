@@ -620,8 +620,9 @@ async def test_a_session_that_is_never_where_its_record_says_is_moving(tmp_path:
 
 async def plant(nodes: Town, client: SessionClient, url: str) -> None:
     """Let the record and the card of the first node say another address."""
-    await nodes.change_record(client.id, url=url)
-    nodes[1].cluster._me.url = url
+    async with nodes[1].beating:  # with its heartbeat it puts right what Redis says
+        nodes[1].cluster._me.url = url
+        await nodes.change_record(client.id, url=url)
     await nodes.meet()
 
 

@@ -74,6 +74,8 @@ class ListenEnd:
     status: int
     clean: bool
     retry: float
+    refusal: str = ""
+    """What was said instead of a stream."""
 
 
 class Client:
@@ -138,7 +140,7 @@ class Client:
             self._keep_cookies(head)
             opened(head)
             if head.status != 200:
-                return ListenEnd(head.status, True, _RETRY)
+                return ListenEnd(head.status, True, _RETRY, (await _whole(wire)).decode())
             await _read(wire, events, self.heard.append)
         except Broken:
             return ListenEnd(200, False, events.retry or _RETRY)
@@ -178,9 +180,7 @@ class Client:
             self.session = session
         if head.is_stream:
             return await self._follow(wire, answer, id)
-        body = b""
-        while part := await wire.chunk():
-            body += part
+        body = await _whole(wire)
         if head.header("content-type").startswith("application/json"):
             answer.message = json.loads(body)
 
@@ -240,6 +240,13 @@ NewClient: TypeAlias = Callable[..., Client]
 """Makes a client of a URL; a fixture of that type closes it after the test."""
 OpenClient: TypeAlias = Callable[..., Awaitable[Client]]
 """The same, and its session is open."""
+
+
+async def _whole(wire: Wire) -> bytes:
+    body = b""
+    while part := await wire.chunk():
+        body += part
+    return body
 
 
 async def _read(wire: Wire, events: Events, take: Callable[[dict[str, Any]], object]) -> None:

@@ -82,6 +82,7 @@ class Stream:
     status: int = 0
     ended: float | None = None
     clean: bool = True
+    refusal: str = ""
 
 
 @dataclass(slots=True)
@@ -202,6 +203,7 @@ class Load:
             except (OSError, Broken):
                 end = ListenEnd(0, False, 1.0)
             stream.status, stream.clean, stream.ended = end.status, end.clean, trio.current_time()
+            stream.refusal = end.refusal
             if stream.status == 404:
                 return
             await trio.sleep(end.retry)

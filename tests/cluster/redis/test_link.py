@@ -122,7 +122,7 @@ async def test_a_host_that_does_not_answer_is_down_in_time() -> None:
         full.listen(0)
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):  # the kernel answers nobody after this one
-            link = RedisLink(f"redis://127.0.0.1:{port}", connect_timeout=0.2, command_timeout=0.2)
+            link = RedisLink(f"redis://127.0.0.1:{port}", connect_timeout=0.2, command_timeout=IN_TIME)
             with trio.fail_after(IN_TIME), pytest.raises(RedisDown, match=r"(?i)timeout"):
                 await link.run([("PING",)])
             await no_thread_is_within(LINK)

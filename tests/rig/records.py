@@ -10,7 +10,7 @@ from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
 from tests.rig.waiting import until
 
-__all__ = ["on_record", "record_of", "stone_of", "wrong_records"]
+__all__ = ["all_on_record", "on_record", "record_of", "stone_of", "wrong_records"]
 
 
 async def record_of(whole: Cluster, session: str) -> dict[str, Any]:
@@ -30,6 +30,15 @@ async def on_record(whole: Cluster, *sessions: str, initialized: bool = False) -
             return bool(record.get("initialized") if initialized else record)
 
         await until(asked, f"{session} is on record")
+
+
+async def all_on_record(whole: Cluster) -> None:
+    """Wait until Redis has every session, as it is."""
+
+    async def asked() -> bool:
+        return not await wrong_records(whole)
+
+    await until(asked, "all is on record")
 
 
 async def stone_of(whole: Cluster, session: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import trio
 
 from tests.rig.cluster import cluster
 from tests.rig.load import Call, Load, load
+from tests.rig.records import all_on_record
 from tests.rig.riding import riding
 from tests.rig.waiting import until
 
@@ -43,6 +44,7 @@ async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_
     async with cluster(restore=True) as standing:
         async with riding(standing.url) as riders, load(standing.url, clients=CLIENTS, pause=0.4) as crowd:
             await crowd.settled()
+            await all_on_record(standing)
             victims = _victims(crowd)
             assert len(victims) >= 10
             killed, killed_at = trio.current_time(), time.time()
@@ -74,6 +76,7 @@ async def test_without_restore_the_next_call_is_the_404_of_a_live_node_and_a_cli
     async with cluster(restore=False) as standing:
         async with load(standing.url, clients=CLIENTS, pause=0.4) as crowd:
             await crowd.settled()
+            await all_on_record(standing)
             victims = _victims(crowd)
             assert len(victims) >= 10
             killed = trio.current_time()

@@ -12,7 +12,7 @@ from tests.rig.client import Answer, Client, ListenEnd, OpenClient
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import load
 from tests.rig.nodes import Node
-from tests.rig.records import on_record, record_of, stone_of, wrong_records
+from tests.rig.records import all_on_record, on_record, record_of, stone_of
 from tests.rig.riding import riding
 from tests.rig.visitor import patiently
 from tests.rig.waiting import until
@@ -103,7 +103,7 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
         await _taken_over_once(whole, whole.nodes, clients)
         (fresh,) = await _opened(whole, node1, 1, open_client)
         assert (await fresh.tool("where")).told["node"] == "node1"
-        await until(partial(_all_right, whole), "all is on record")
+        await all_on_record(whole)
         assert not whole.logged("another process has this node's id")
         assert all([await node.probe("/readyz") == 200 for node in whole.nodes])
 
@@ -128,7 +128,7 @@ async def test_of_two_processes_with_one_id_the_earlier_says_so_and_leaves_witho
             assert not later.events("another process has this node's id")
             assert (await record_of(whole, stolen.session))["boot"] == await later.boot()
             assert (await _at(later, stolen).tool("where")).told["process"] == later.process.pid
-            await until(partial(_all_right, whole), "all is on record")
+            await all_on_record(whole)
         assert not crowd.failed, crowd.summary()
         assert not crowd.reopened, crowd.summary()
     assert [(rider.connects, rider.failures) for rider in riders] == [(1, [])] * 3
@@ -194,10 +194,6 @@ async def _streams(node: Node, count: int) -> bool:
 async def _only(node: Node, clients: Sequence[Client]) -> bool:
     there = {each["session"] for each in await node.sessions()}
     return there == {client.session.rpartition(".")[2][:8] for client in clients}
-
-
-async def _all_right(whole: Cluster) -> bool:
-    return not await wrong_records(whole)
 
 
 def _runs(whole: Cluster) -> list[tuple[str, str]]:

@@ -274,10 +274,14 @@ class Town:
         raw = await self.redis.ask("GET", KEYS.closed(session_id))
         return None if raw is None else msgspec.json.decode(raw)
 
+    async def card(self, name: str) -> Any:
+        """What a node says of itself, as Redis has it."""
+        raw = await self.redis.ask("GET", KEYS.node(name))
+        return None if raw is None else msgspec.json.decode(raw)
+
     async def change_card(self, name: str, **changes: Any) -> None:
         """What a node says of itself is another now, for whoever looks next."""
-        raw = await self.redis.ask("GET", KEYS.node(name))
-        found = {**({} if raw is None else msgspec.json.decode(raw)), **changes}
+        found = {**(await self.card(name) or {}), **changes}
         await self.redis.ask("SET", KEYS.node(name), msgspec.json.encode(found).decode())
 
     async def drop_card(self, name: str) -> None:

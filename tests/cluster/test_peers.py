@@ -12,7 +12,6 @@ import trio
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import Node, Town, demo, town
 from tests.cluster.parts import KEYS
-from trio_mcp.cluster.record import NodeCard
 from trio_mcp.transports.http.probes import State
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -32,11 +31,10 @@ async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_f
     async with town(tmp_path) as nodes:
         await nodes[1].wire.open()
         await nodes.meet()
-        card = nodes[2].peers.all["node1"]
-        assert isinstance(card, NodeCard)
-        assert (card.boot, card.url, card.state, card.sessions) == (nodes[1].boot, nodes[1].url, "ready", 1)
+        card = await nodes.card("node1")
+        assert (card["boot"], card["url"], card["state"], card["sessions"]) == (nodes[1].boot, nodes[1].url, "ready", 1)
         assert (nodes[2].peers.boot("node1"), nodes[2].peers.url("node1")) == (nodes[1].boot, nodes[1].url)
-        assert list(nodes[1].peers.all) == ["node2"]
+        assert names(nodes[1]) == ["node2"]
 
 
 async def test_a_card_falls_fifteen_seconds_after_its_nodes_last_word(tmp_path: Path) -> None:
@@ -64,7 +62,8 @@ async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
             await other.cluster.join(nodes[1].url)
         assert "not reached at its own URL" in caplog.messages
         await nodes.meet()
-        assert nodes[1].peers.all["node3"].url == ""
+        assert nodes[1].peers.boot("node3") == other.boot
+        assert nodes[1].peers.url("node3") == ""
         assert names(nodes[1]) == ["node2"]
 
 
@@ -149,7 +148,7 @@ async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
         async with nodes[1].beating:  # its heart stops first
             await nodes[1].peers.leave()
             await nodes[2].beat()
-            assert nodes[2].peers.all == {}
+            assert nodes[2].peers.boot("node1") is None
             assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is None
 
 

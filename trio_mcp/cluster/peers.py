@@ -155,11 +155,6 @@ class Peers:
         card = self._cards.get(owner.node)
         return card is not None and (card.boot, card.url) == (owner.boot, owner.url)
 
-    @property
-    def all(self) -> dict[str, NodeCard]:
-        """The other nodes whose cards stand."""
-        return dict(self._cards)
-
     def ready(self, session_id: str) -> list[Owner]:
         """Peers that take new work, in an order of each session's own (rendezvous hashing): all nodes agree on it."""
         found = [

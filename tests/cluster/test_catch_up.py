@@ -13,6 +13,7 @@ from tests.cluster.nodes import Town, town
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
+from trio_mcp.cluster.moment import machine_time
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -42,6 +43,18 @@ async def test_a_session_that_was_taken_over_meanwhile_is_not_served_from_its_ol
         assert nodes[1].deeds.ran == []
         assert (await nodes.record(client.id))["node"] == "node2"
         assert await nodes.stone(client.id) is None
+
+
+async def test_a_machine_that_was_suspended_has_slept_though_no_clock_of_trio_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        async with nodes[1].beating, nodes[2].beating:
+            await taken_over(nodes, client)
+            monkeypatch.setattr("trio_mcp.cluster.moment.machine_time", lambda: machine_time() + 20)
+            assert await said_by(client.tool("where")) == "node2"
+        assert nodes[1].deeds.ran == []
 
 
 async def test_calls_and_streams_of_a_session_that_was_taken_over_end(tmp_path: Path, clock: LeapingClock) -> None:

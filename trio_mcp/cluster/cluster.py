@@ -20,6 +20,7 @@ from trio_mcp.cluster.bus import ClusterBus
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Keys, NodeCard
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
@@ -156,13 +157,13 @@ class Cluster:
         if self._catching_up is not None:
             return await self._catching_up.wait()
         self._catching_up = trio.Event()
-        event(logger, logging.WARNING, "overslept", seconds=trio.current_time() - self._peers.attempted)
+        event(logger, logging.WARNING, "overslept", seconds=self._peers.attempted.ago)
         try:
             with trio.move_on_after(CATCH_UP_SECONDS):
                 await self._check()
         finally:
             self._peers.beat_now()
-            self._peers.attempted = trio.current_time()
+            self._peers.attempted = Moment()
             self._catching_up.set()
             self._catching_up = None
 

@@ -18,6 +18,7 @@ import trio
 
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
@@ -89,8 +90,8 @@ class Peers:
         self._refilled_at = -math.inf
         self._now = trio.Event()
         store.on_return(self.beat_now)
-        self.attempted = trio.current_time()
-        """When the last beat was begun (trio clock), whatever came of it; a node that catches up on its sleep sets it when done."""
+        self.attempted = Moment()
+        """When the last beat was begun, whatever came of it; a node that catches up on its sleep sets it when done."""
 
     async def beat_on(self) -> None:
         """Until cancelled."""
@@ -107,7 +108,7 @@ class Peers:
     @property
     def is_late(self) -> bool:
         """Whether nobody even tried to beat for so long that this node may have been given up, and its sessions taken over."""
-        return trio.current_time() - self.attempted > LATE_SECONDS
+        return self.attempted.ago > LATE_SECONDS
 
     def beat_now(self) -> None:
         """Something of the card has changed: tell the others."""
@@ -115,7 +116,7 @@ class Peers:
 
     async def beat(self) -> None:
         """One beat; never raises for a Redis that is away."""
-        self.attempted = trio.current_time()
+        self.attempted = Moment()
         try:
             card = await self._exchange()
         except RedisDown:

@@ -92,6 +92,43 @@ async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path)
         assert (await made.record())["epoch"] == 2
 
 
+async def test_a_late_end_of_an_earlier_life_takes_no_tombstone_of_a_later_one(tmp_path: Path) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await other.directory.opened(snapshot(epoch=1))
+        other.directory.closed(snapshot(epoch=1), "deleted")
+        await flushed(other)
+        mine.directory.closed(snapshot(), "expired")
+        await flushed(mine)
+        assert await mine.stone() == {"reason": "deleted", "principal": ANN.digest, "boot": "b2", "epoch": 1}
+
+
+async def test_what_another_node_took_up_meanwhile_is_neither_removed_nor_buried(tmp_path: Path) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await mine.directory.opened(snapshot())
+        record, _ = await mine.directory.look_up("node1.abc")
+        assert record is not None
+        await other.directory.opened(snapshot(epoch=1))
+        assert not await mine.directory.remove("node1.abc", record)
+        assert (await mine.record())["boot"] == "b2"
+        assert await mine.stone() is None
+        record, _ = await mine.directory.look_up("node1.abc")
+        assert record is not None
+        assert await mine.directory.remove("node1.abc", record)
+        assert await mine.record() is None
+        assert (await mine.stone())["epoch"] == 1
+
+
+async def test_what_redis_will_not_remove_is_not_said_to_be_removed(tmp_path: Path) -> None:
+    async with desk(tmp_path) as made:
+        await made.directory.opened(snapshot())
+        record, _ = await made.directory.look_up("node1.abc")
+        assert record is not None
+        await made.redis.ask("DEL", KEYS.session("node1.abc"))
+        await made.redis.ask("LPUSH", KEYS.session("node1.abc"), "x")
+        with pytest.raises(RedisDown):
+            await made.directory.remove("node1.abc", record)
+
+
 async def test_while_redis_is_away_an_opening_waits_a_quarter_second_at_most_and_then_not_at_all(
     tmp_path: Path,
 ) -> None:

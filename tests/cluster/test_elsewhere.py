@@ -15,6 +15,7 @@ from tests.cluster.peers import black_hole, raw_peer, read_request
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
+from trio_mcp.cluster.record import Record
 from trio_mcp.sessions.session import Session
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -524,6 +525,30 @@ async def test_a_client_may_delete_the_session_of_a_dead_node(tmp_path: Path) ->
         assert await nodes.record(client.id) is None
         assert (await nodes.stone(client.id))["reason"] == "deleted"
         assert await reason_of(at(nodes[2], client).tool("where")) == "deleted"
+
+
+async def test_a_delete_reaches_the_node_that_took_the_session_up_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        directory = nodes[2].cluster.directory
+        remove = directory.remove
+
+        async def late(session_id: str, record: Record) -> bool:
+            assert await said_by(at(nodes[3], client).tool("where")) == "node3"
+            return await remove(session_id, record)
+
+        monkeypatch.setattr(directory, "remove", late)
+        exchange = at(nodes[2], client).delete()
+        assert await exchange.nothing() == 204
+        assert exchange.headers["trio-mcp-relay"] == "node2 to node3"
+        await until(lambda: gone(nodes[3], client), "the session has ended")
+        await nodes[3].flushed()
+        assert await nodes.record(client.id) is None
+        stone = await nodes.stone(client.id)
+        assert (stone["reason"], stone["boot"], stone["epoch"]) == ("deleted", nodes[3].boot, 1)
 
 
 # Redis is away.

@@ -125,12 +125,12 @@ class RedisDirectory:
             return record, read(stone, Stone)
         raise RedisDown(f"Redis did not answer within {READ_SECONDS:g} s")
 
-    async def remove(self, session_id: str, record: Record) -> None:
-        """A client's DELETE of a session whose node cannot do it: whoever's it is. Raises RedisDown."""
-        stone = msgspec.json.encode(Stone.of(record, "deleted"))
-        await self._store.run(
-            [scripts.tombstone(self._keys, session_id, stone), ("DEL", self._keys.session(session_id))]
-        )
+    async def remove(self, session_id: str, record: Record) -> bool:
+        """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""
+        (reply,) = await self._store.run([scripts.end(self._keys, session_id, Stone.of(record, "deleted"))])
+        if isinstance(reply, CommandRefused):
+            raise RedisDown(str(reply))
+        return bool(reply == 1)
 
     def bury(self, session_id: str, record: Record) -> None:
         """A session that ended with its node: leave a tombstone in its record's place."""

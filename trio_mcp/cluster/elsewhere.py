@@ -215,7 +215,8 @@ class Elsewhere:
     async def _gone(self, search: Search, record: Record) -> Session | object | None:
         self._referrer.met.forget(search.session_id)
         if search.exchange.method == "DELETE" and record.readable:
-            await self._directory.remove(search.session_id, record)
+            if not await self._directory.remove(search.session_id, record):
+                return _LOOK_AGAIN
             await send_empty(search.exchange.send, 204, search.headers)
             return None
         if not (self._restore and record.restorable and record.readable):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import Enum
 
-import msgspec
 import trio
 
 from trio_mcp.cluster import scripts
@@ -45,13 +44,7 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
         return Outcome.ENDED
     if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
-    stone = msgspec.json.encode(Stone.of(line.record, "deleted"))
-    _, removed = await roster.ask(
-        [
-            scripts.tombstone(roster.keys, session_id, stone),
-            scripts.drop(roster.keys, session_id, line.record.boot, line.record.epoch),
-        ]
-    )
+    (removed,) = await roster.ask([scripts.end(roster.keys, session_id, Stone.of(line.record, "deleted"))])
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 

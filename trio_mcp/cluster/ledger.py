@@ -30,7 +30,7 @@ GROUP_SECONDS = 0.25
 MAX_OWED = 10_000
 """Ends that Redis has not heard of: past it the oldest record is left to its TTL, and counted."""
 
-_DROPS_AT_ONCE = 500
+_ENDS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Ledger:
         self._writes.pop(session_id, None)
 
     def owe(self, session_id: str, stone: Stone) -> None:
-        """Delete the record, if it is of the life that the tombstone is for, and put the tombstone in its place."""
+        """Put the tombstone in the place of the record, if that is of the same life."""
         self._owed[session_id] = stone
         if len(self._owed) > MAX_OWED:
             self._owed.popitem(last=False)
@@ -142,7 +142,7 @@ class Ledger:
         # In one step: who joins a group later has a record that goes later.
         group, self._group = self._group, None
         writes, self._writes = self._writes, {}
-        owed = {key: self._owed[key] for key in list(self._owed)[:_DROPS_AT_ONCE]}
+        owed = {key: self._owed[key] for key in list(self._owed)[:_ENDS_AT_ONCE]}
         try:
             replies = await self._store.run(self._commands(writes, owed))
         except RedisDown:
@@ -161,15 +161,12 @@ class Ledger:
 
     def _commands(self, writes: dict[str, _Write], owed: dict[str, Stone]) -> list[Command]:
         commands = [self._command(key, write) for key, write in writes.items()]
-        # The tombstone first: whoever asks in between finds the record, and never neither of them.
-        commands += [scripts.tombstone(self._keys, key, msgspec.json.encode(stone)) for key, stone in owed.items()]
-        return commands + [scripts.drop(self._keys, key, stone.boot, stone.epoch) for key, stone in owed.items()]
+        return commands + [scripts.end(self._keys, key, stone) for key, stone in owed.items()]
 
     def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""
-        buried, dropped = replies[: len(owed)], replies[len(owed) :]
-        for (key, stone), *both in zip(owed.items(), buried, dropped, strict=True):
-            if self._owed.get(key) is stone and not any(map(_may_be_taken_later, both)):
+        for (key, stone), reply in zip(owed.items(), replies, strict=True):
+            if self._owed.get(key) is stone and not _may_be_taken_later(reply):
                 del self._owed[key]
         self._refused = any(map(_may_be_taken_later, replies))
 

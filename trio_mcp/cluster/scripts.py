@@ -1,14 +1,17 @@
-"""The writes that compare: each is one Lua script on one key, so that of two nodes that want the same thing one gets it.
+"""The writes that compare: each is one Lua script, so that of two nodes that want the same thing one gets it.
 
 Whose a record is: the `boot` and `epoch` in it; whose a card is, the `boot`. A value that is neither is nobody's.
+A tombstone of a later life stands: one with a higher `epoch`.
 """
 
 from __future__ import annotations
 
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys
+import msgspec
+
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Stone
 from trio_mcp.cluster.redis.link import Command
 
-__all__ = ["beat", "claim", "drop", "leave", "open_record", "own", "tombstone"]
+__all__ = ["beat", "claim", "end", "leave", "open_record", "own"]
 
 _READ = """
 local raw = redis.call('GET', KEYS[1])
@@ -25,6 +28,11 @@ _READ_RECORD = (
 known = known and type(held.node) == 'string' and type(held.epoch) == 'number' and type(held.v) == 'number'
 """
 )
+
+_READ_STONE = """
+local carved, stone = pcall(cjson.decode, redis.pcall('GET', KEYS[2]))
+carved = carved and type(stone) == 'table' and type(stone.boot) == 'string' and type(stone.epoch) == 'number'
+"""
 
 _OWN = (
     _READ_RECORD
@@ -44,11 +52,13 @@ return 1
 """
 )
 
-_DROP = (
+_END = (
     _READ_RECORD
+    + _READ_STONE
     + """
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
 redis.call('DEL', KEYS[1])
+if not carved or stone.epoch <= tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
 return 1
 """
 )
@@ -87,14 +97,19 @@ def claim(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> 
     return ("EVAL", _CLAIM, 1, keys.session(session_id), boot, epoch, record, SESSION_SECONDS)
 
 
-def drop(keys: Keys, session_id: str, boot: str, epoch: int) -> Command:
-    """Delete the record unless it is another's: 1 when it is gone, 0 when it is another's."""
-    return ("EVAL", _DROP, 1, keys.session(session_id), boot, epoch)
-
-
-def tombstone(keys: Keys, session_id: str, stone: bytes) -> Command:
-    """Say why a session ended, for an hour."""
-    return ("SET", keys.closed(session_id), stone, "EX", TOMBSTONE_SECONDS)
+def end(keys: Keys, session_id: str, stone: Stone) -> Command:
+    """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life."""
+    return (
+        "EVAL",
+        _END,
+        2,
+        keys.session(session_id),
+        keys.closed(session_id),
+        stone.boot,
+        stone.epoch,
+        msgspec.json.encode(stone),
+        TOMBSTONE_SECONDS,
+    )
 
 
 def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int) -> Command:

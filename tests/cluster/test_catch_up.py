@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Town, town
+from tests.cluster.nodes import Town, at, town
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
@@ -111,6 +111,28 @@ async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: 
             return nodes[1].app.hub.local(client.id) is None
 
         await until(given_up, "the old copy is closed")
+
+
+async def test_what_was_taken_up_and_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].cut_off()
+        await taken_over(nodes, client)
+        assert await said_by(at(nodes[2], client).tool("where")) == "node2"
+        assert await at(nodes[2], client).delete().nothing() == 204
+        await until(lambda: buried(nodes, client), "the session has ended there")
+        nodes[1].cable.mend()
+
+        async def given_up() -> bool:
+            return nodes[1].app.hub.local(client.id) is None
+
+        await until(given_up, "the old copy is closed")
+        assert await reason_of(at(nodes[3], client).tool("where")) == "deleted"
+        assert await nodes.record(client.id) is None
+
+
+async def buried(nodes: Town, client: SessionClient) -> bool:
+    return await nodes.stone(client.id) is not None
 
 
 async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:

@@ -173,6 +173,42 @@ async def test_a_check_writes_what_an_emptied_redis_has_lost_and_gives_up_what_i
         assert sorted(mine.lost) == ["node1.ended", "node1.taken"]
 
 
+async def ended_in_its_second_life(mine: Desk, other: Desk) -> None:
+    """Opened here, taken up and ended there."""
+    await mine.directory.opened(snapshot())
+    await other.directory.opened(snapshot(epoch=1))
+    other.directory.closed(snapshot(epoch=1), "deleted")
+    await flushed(other)
+    assert await mine.record() is None
+
+
+async def test_a_check_gives_up_what_was_taken_up_and_ended_elsewhere(tmp_path: Path) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await ended_in_its_second_life(mine, other)
+        await mine.directory.check([snapshot()])
+        assert mine.lost == ["node1.abc"]
+        assert await mine.record() is None
+
+
+async def test_a_change_of_what_was_taken_up_and_ended_elsewhere_does_not_bring_it_back(tmp_path: Path) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await ended_in_its_second_life(mine, other)
+        mine.directory.changed(snapshot(log_level="error"))
+        await flushed(mine)
+        assert mine.lost == ["node1.abc"]
+        assert await mine.record() is None
+
+
+async def test_the_tombstone_of_a_life_before_ends_no_later_one(tmp_path: Path) -> None:
+    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+        await mine.directory.opened(snapshot())
+        mine.directory.closed(snapshot(), "expired")
+        await flushed(mine)
+        await other.directory.check([snapshot(epoch=1)])
+        assert other.lost == []
+        assert (await mine.record())["epoch"] == 1
+
+
 async def test_a_value_that_is_no_record_is_nobodys_and_replaced(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         for garbage in ("", "not json", "[]", '{"boot": 3}', '"text"', "null"):

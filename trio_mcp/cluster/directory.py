@@ -54,7 +54,7 @@ class RedisDirectory:
         self._me = me
         self._restorable = restorable
         self._lost = lost
-        """Called with a session's id when its record turns out to be another's."""
+        """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
         self.ledger = Ledger(store, keys, metrics, lost=lost, failed=self.fall_behind)
         self.behind = False
@@ -153,7 +153,7 @@ class RedisDirectory:
         return not isinstance(reply, CommandRefused)
 
     async def check(self, sessions: Iterable[Snapshot]) -> None:
-        """Compare every session of ours with its record: write what is missing, give up what is another's.
+        """Compare every session of ours with its record: write what is missing, give up what is another's or has ended.
 
         Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises RedisDown.
         """
@@ -184,23 +184,13 @@ class RedisDirectory:
     async def _check(self, sessions: list[Snapshot]) -> None:
         if not sessions:
             return
-        commands: list[Command] = [("GET", self._keys.closed(session.id)) for session in sessions]
-        stones = [read(raw, Stone) for raw in await self._store.run(commands)]
-        alive = [session for session, stone in zip(sessions, stones, strict=True) if not self._ends(stone, session)]
-        for session in sessions:
-            if session not in alive:
-                self._lost(session.id)
-        records = [Record.of(session, self._me, restorable=self._restorable) for session in alive]
+        records = [Record.of(session, self._me, restorable=self._restorable) for session in sessions]
         replies = await self._store.run(
-            [self._own(session.id, record) for session, record in zip(alive, records, strict=True)]
+            [self._own(session.id, record) for session, record in zip(sessions, records, strict=True)]
         )
-        for session, reply in zip(alive, replies, strict=True):
+        for session, reply in zip(sessions, replies, strict=True):
             if isinstance(reply, bytes):
                 self._lost(session.id)
-
-    def _ends(self, stone: Stone | None, session: Snapshot) -> bool:
-        """Whether a tombstone is for this very life of the session, not for one before."""
-        return stone is not None and (stone.boot, stone.epoch) == (self._me.boot, session.epoch)
 
     def _own(self, session_id: str, record: Record) -> Command:
         return scripts.own(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(record))

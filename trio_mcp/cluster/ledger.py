@@ -42,7 +42,7 @@ class _Write:
 
 
 class Ledger:
-    """`lost` is called with the id of a session whose record is another's, `failed` when records may not have been written."""
+    """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written."""
 
     def __init__(
         self, store: Store, keys: Keys, metrics: Metrics, *, lost: Callable[[str], None], failed: Callable[[], None]

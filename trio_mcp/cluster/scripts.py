@@ -30,14 +30,18 @@ known = known and type(held.node) == 'string' and type(held.epoch) == 'number' a
 )
 
 _READ_STONE = """
-local carved, stone = pcall(cjson.decode, redis.pcall('GET', KEYS[2]))
-carved = carved and type(stone) == 'table' and type(stone.boot) == 'string' and type(stone.epoch) == 'number'
+local raw_stone = redis.pcall('GET', KEYS[2])
+local buried, stone = pcall(cjson.decode, raw_stone)
+buried = buried and type(stone) == 'table' and type(stone.boot) == 'string' and type(stone.epoch) == 'number'
 """
 
 _OWN = (
     _READ_RECORD
+    + _READ_STONE
     + """
-if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return raw end
+local epoch = tonumber(ARGV[2])
+if known and (held.boot ~= ARGV[1] or held.epoch ~= epoch) then return raw end
+if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return 1
 """
@@ -58,7 +62,7 @@ _END = (
     + """
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
 redis.call('DEL', KEYS[1])
-if not carved or stone.epoch <= tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
+if not buried or stone.epoch <= tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
 return 1
 """
 )
@@ -88,8 +92,9 @@ def open_record(keys: Keys, session_id: str, record: bytes) -> Command:
 
 
 def own(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
-    """Write our record unless it is another's: 1, or the other's record."""
-    return ("EVAL", _OWN, 1, keys.session(session_id), boot, epoch, record, SESSION_SECONDS)
+    """Write our record unless it is another's or the session has ended, in this life or a later one: 1, or what says so."""
+    where = keys.session(session_id), keys.closed(session_id)
+    return ("EVAL", _OWN, 2, *where, boot, epoch, record, SESSION_SECONDS)
 
 
 def claim(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
@@ -99,17 +104,8 @@ def claim(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> 
 
 def end(keys: Keys, session_id: str, stone: Stone) -> Command:
     """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life."""
-    return (
-        "EVAL",
-        _END,
-        2,
-        keys.session(session_id),
-        keys.closed(session_id),
-        stone.boot,
-        stone.epoch,
-        msgspec.json.encode(stone),
-        TOMBSTONE_SECONDS,
-    )
+    where = keys.session(session_id), keys.closed(session_id)
+    return ("EVAL", _END, 2, *where, stone.boot, stone.epoch, msgspec.json.encode(stone), TOMBSTONE_SECONDS)
 
 
 def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int) -> Command:

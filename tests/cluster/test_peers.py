@@ -10,8 +10,12 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, demo, town
+from tests.cluster.nodes import Node, Town, at, demo, town
 from tests.cluster.parts import KEYS
+from tests.cluster.peers import ok, read_request
+from tests.cluster.test_elsewhere import reason_of, said_by, stand
+from trio_mcp.cluster.peers import CARD_SECONDS
+from trio_mcp.cluster.relay.relay import Refused, Unreachable
 from trio_mcp.transports.http.probes import State
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -196,6 +200,94 @@ async def test_a_node_whose_card_fell_is_still_looked_for_where_it_was(tmp_path:
         await nodes.drop_card("node1")
         assert nodes[2].peers.boot("node1") is None
         assert nodes[2].peers.url("node1") == nodes[1].url
+
+
+# While Redis is away, a card is as good as the time when it was read.
+
+
+async def test_who_has_a_dead_nodes_address_by_now_is_sent_nothing_of_a_client_while_redis_is_away(
+    tmp_path: Path, clock: LeapingClock
+) -> None:
+    came: list[bytes] = []
+
+    async def handle(stream: trio.SocketStream) -> None:
+        async with stream:
+            came.append(await read_request(stream))
+            await stream.send_all(ok(b"Welcome"))
+
+    async with town(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
+        client = await nodes[1].wire.open(headers={"authorization": "Bearer secret"})
+        far = at(nodes[2], client)
+        assert await said_by(far.tool("where")) == "node1"
+        await nodes[2].cut_off()
+        await nodes[1].die()
+        port = int(nodes[1].url.rpartition(":")[2])
+        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, handle, listeners)
+        await nodes.leap(clock, CARD_SECONDS + 1)
+        assert await reason_of(far.tool("where"), 503) == "directory_unavailable"
+        assert {each.split(b"\r\n")[0] for each in came} == {b"GET /livez HTTP/1.1"}
+        assert not any(word in each for each in came for word in (b"secret", client.id.encode()))
+        nursery.cancel_scope.cancel("seen enough")
+
+
+async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_whether_it_is_one_of_us(
+    tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.peers.PROOF_SECONDS", 60.0)
+    async with town(tmp_path, restore=True) as nodes:
+        far = at(nodes[2], await nodes[1].wire.open())
+        await nodes[2].cut_off()
+        asked = probes(nodes[2], monkeypatch)
+        assert await said_by(far.tool("where")) == "node1"
+        assert asked == []
+        await nodes.leap(clock, CARD_SECONDS + 1)
+        for _ in range(3):
+            assert await said_by(far.tool("where")) == "node1"
+        assert asked == [nodes[1].url]
+        await nodes.leap(clock, 61)
+        assert await said_by(far.tool("where")) == "node1"
+        assert asked == [nodes[1].url] * 2
+
+
+async def test_a_peer_that_was_started_anew_is_relayed_to_while_redis_is_away(
+    tmp_path: Path, clock: LeapingClock
+) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        await nodes[2].cut_off()
+        await nodes[1].die()
+        await nodes[1].ended.wait()
+        again = Node("node1", nodes[3].cable, demo, {}, {"restore": True})
+        await nodes.start(again, int(nodes[1].url.rpartition(":")[2]))
+        client = await again.wire.open()
+        await nodes.leap(clock, CARD_SECONDS + 1)
+        exchange = at(nodes[2], client).tool("where")
+        assert await said_by(exchange) == "node1"
+        assert exchange.headers["trio-mcp-relay"] == "node2 to node1"
+
+
+async def test_nobody_is_taken_for_dead_because_redis_is_away(tmp_path: Path, clock: LeapingClock) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        await stand(nodes, clock)
+        await nodes[2].cut_off()
+        await nodes.leap(clock, 3600)
+        await nodes[2].beat()
+        assert nodes[2].peers.boot("node1") == nodes[1].boot
+        assert nodes[2].peers.stood_for == 0
+        assert names(nodes[2]) == ["node1"]
+
+
+def probes(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that a node asks for a proof."""
+    asked: list[str] = []
+    probe = node.cluster._relay.probe
+
+    async def noted(url: str) -> str | Refused | Unreachable:
+        asked.append(url)
+        return await probe(url)
+
+    monkeypatch.setattr(node.cluster._relay, "probe", noted)
+    return asked
 
 
 async def test_a_beat_that_came_too_late_is_no_sign_of_life_before_records_are_checked(

@@ -34,6 +34,9 @@ LATE_SECONDS = 2 * BEAT_SECONDS
 CARD_SECONDS = 15
 """Two beats may be lost before a node looks dead."""
 
+PROOF_SECONDS = BEAT_SECONDS
+"""An address that was proven is asked again as often as a card is read."""
+
 MAX_NODES = 1_000
 """Last seen, first read: pods that come and go leave their names for a day."""
 
@@ -84,6 +87,10 @@ class Peers:
         self._overslept = overslept
         """Awaited before a beat that comes far too late."""
         self._cards: dict[str, NodeCard] = {}
+        self._read: Moment | None = None
+        """When they were, the last time that Redis answered."""
+        self._proven: dict[str, tuple[str, Moment]] = {}
+        """By URL: the process that has shown that it is one of us, and when."""
         self._urls: dict[str, str] = {}
         self._names: list[str] = []
         self._standing_since: float | None = None
@@ -147,14 +154,32 @@ class Peers:
         return self._urls.get(node)
 
     def boot(self, node: str) -> str | None:
-        """The process that runs under that name now; None when its card has fallen."""
+        """The process that ran under that name when Redis was last heard; None when its card had fallen."""
         card = self._cards.get(node)
         return None if card is None else card.boot
 
+    def expected(self, node: str) -> str:
+        """The process that has to answer under that name; "" when it may have been started anew, and any of ours will do."""
+        card = self._cards.get(node)
+        return card.boot if card is not None and self._are_fresh else ""
+
     def vouch_for(self, owner: Owner) -> bool:
-        """Whether the card of that very process stands, and says the same address."""
+        """Whether that process was at that address a moment ago: its card says so, or it has proven it itself.
+
+        Cards that were not read anew for as long as one stands are no more than hearsay: the address may be a stranger's by now.
+        """
         card = self._cards.get(owner.node)
-        return card is not None and (card.boot, card.url) == (owner.boot, owner.url)
+        if card is not None and self._are_fresh and (card.boot, card.url) == (owner.boot, owner.url):
+            return True
+        boot, seen = self._proven.get(owner.url, ("", None))
+        return seen is not None and seen.ago < PROOF_SECONDS and boot == (owner.boot or boot)
+
+    def proved(self, url: str, boot: str) -> None:
+        """What is there has shown that it is one of us: while Redis is away, not every request need ask again."""
+        self._proven.pop(url, None)
+        self._proven[url] = (boot, Moment())
+        if len(self._proven) > MAX_NODES:
+            del self._proven[next(iter(self._proven))]
 
     def ready(self, session_id: str) -> list[Owner]:
         """Peers that take new work, in an order of each session's own (rendezvous hashing): all nodes agree on it."""
@@ -175,9 +200,14 @@ class Peers:
         """Whether our card was missing a moment ago: what others wrote may be lost too, and not yet written anew."""
         return trio.current_time() < self._refilled_at
 
+    @property
+    def _are_fresh(self) -> bool:
+        """Whether the cards we know still stood a moment ago."""
+        return self._read is not None and self._read.ago <= CARD_SECONDS
+
     async def _exchange(self) -> _Card:
         """Show ours, see the others'."""
-        now = time.time()
+        now, asked = time.time(), Moment()
         card = msgspec.json.encode(self._card())
         commands: list[Command] = [
             scripts.beat(self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS),
@@ -190,6 +220,7 @@ class Peers:
             commands + [("GET", self._keys.node(name)) for name in known]
         )
         self._take(known, cards)
+        self._read = asked
         self._names = self._others(names)
         if set(self._names) - set(known):
             await self._meet([name for name in self._names if name not in known])

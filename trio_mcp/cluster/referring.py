@@ -69,7 +69,7 @@ class Referrer:
         if node == self._own_node:
             return None
         url = self._peers.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
-        return Owner(node, self._peers.boot(node) or "", -1, url) if url else None
+        return Owner(node, self._peers.expected(node), -1, url) if url else None
 
     async def answered_where_met(self, search: Search) -> bool:
         """Whether the node where the session was before has answered."""
@@ -112,7 +112,10 @@ class Referrer:
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):
             return seen
-        return None if seen != STRANGER and seen == (owner.boot or seen) else Misdirected(owner.node, seen, None)
+        if seen == STRANGER or seen != (owner.boot or seen):
+            return Misdirected(owner.node, seen, None)
+        self._peers.proved(owner.url, seen)
+        return None
 
 
 def unreachable() -> Unavailable:

@@ -467,6 +467,28 @@ async def test_two_nodes_asked_at_once_restore_a_session_once(tmp_path: Path) ->
         assert (await nodes.record(client.id))["epoch"] == 1
 
 
+async def test_a_release_that_was_taken_back_is_not_claimed_by_who_saw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        session = nodes[1].app.hub.local(client.id)
+        assert session is not None
+        # Redis hears of it, and its reply is lost: the session stays.
+        assert await nodes[1].cluster.directory.release(session.snapshot())
+        directory = nodes[2].cluster.directory
+        look_up, stale = directory.look_up, [await directory.look_up(client.id)]
+        await nodes[1].cluster.directory.check([session.snapshot()])
+
+        async def stale_at_first(session_id: str) -> Any:
+            return stale.pop() if stale else await look_up(session_id)
+
+        monkeypatch.setattr(directory, "look_up", stale_at_first)
+        assert await said_by(at(nodes[2], client).tool("where")) == "node1"
+        assert nodes[2].metric('trio_mcp_restores_total{outcome="lost"}') == 1
+        assert (await nodes.record(client.id))["epoch"] == 0
+
+
 @pytest.mark.parametrize("asked", [2, 3])
 async def test_a_claim_whose_reply_was_lost_is_made_good_by_the_next_request(tmp_path: Path, asked: int) -> None:
     async with town(tmp_path, 3, restore=True) as nodes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Stone
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Record, Stone
 from trio_mcp.cluster.redis.link import Command
 
 __all__ = ["beat", "claim", "end", "leave", "open_record", "own"]
@@ -51,6 +51,7 @@ _CLAIM = (
     _READ_RECORD
     + """
 if not known or held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2]) then return raw or 0 end
+if ARGV[5] == '1' and held.released ~= true then return raw end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return 1
 """
@@ -97,9 +98,10 @@ def own(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Co
     return ("EVAL", _OWN, 2, *where, boot, epoch, record, SESSION_SECONDS)
 
 
-def claim(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
-    """Take over the record that is `boot`'s of `epoch`: 1, or what is there instead, 0 for nothing."""
-    return ("EVAL", _CLAIM, 1, keys.session(session_id), boot, epoch, record, SESSION_SECONDS)
+def claim(keys: Keys, session_id: str, seen: Record, record: bytes) -> Command:
+    """Take over the record that was seen: 1, or what is there instead, 0 for nothing. One seen released must still be."""
+    where, released = keys.session(session_id), int(seen.released)
+    return ("EVAL", _CLAIM, 1, where, seen.boot, seen.epoch, record, SESSION_SECONDS, released)
 
 
 def end(keys: Keys, session_id: str, stone: Stone) -> Command:

@@ -55,6 +55,9 @@ class Peers:
     def relayed_stream_enders(self) -> list[Callable[[], None]]:
         return [lambda: self.note("relayed stream ends") for _ in range(self.streams)]
 
+    def end_relays(self) -> None:
+        self.note("relays end")
+
     async def release(self, session: Session) -> bool:
         self.note("session leaves" if self.takes else "session stays")
         if self.takes:
@@ -148,6 +151,57 @@ async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_cl
             await trio.sleep(0.3)
             (left,) = peers.times("session leaves")
             assert 9 <= left < 9.2
+
+
+async def test_a_session_whose_calls_overlap_without_end_holds_the_next_one_back(autojump_clock: MockClock) -> None:
+    peers, ends = Peers(), [trio.Event() for _ in range(4)]
+    mcp = MCPServer("x")
+
+    @mcp.tool
+    async def work(number: int) -> None:
+        await ends[number].wait()
+
+    async with serving(mcp) as wire:
+        client = await wire.open()
+        first = client.tool("work", number=0)
+        await wait_all_tasks_blocked()
+        async with draining(wire.app, peers):
+            await trio.sleep(3)
+            second = client.tool("work", number=1)
+            await wait_all_tasks_blocked()
+            ends[0].set()
+            assert (await first.result())["isError"] is False
+            (session,) = wire.app.hub.sessions
+            await trio.sleep(2.5)
+            assert session.held_back is not None
+            assert await client.notify("notifications/x") == 202
+            assert peers.times("session leaves") == []
+            ends[1].set()
+            assert (await second.result())["isError"] is False
+            await trio.sleep(0.1)
+            (left,) = peers.times("session leaves")
+            assert 5.5 <= left <= 6
+
+
+async def test_calls_are_held_back_for_a_moment_longer_each_time_and_go_on_in_between(
+    autojump_clock: MockClock,
+) -> None:
+    peers, go = Peers(), trio.Event()
+    async with serving(worker(go)) as wire:
+        client = await wire.open()
+        client.tool("work")
+        await wait_all_tasks_blocked()
+        (session,) = wire.app.hub.sessions
+        held: list[int] = []
+        async with draining(wire.app, peers, window=40.0):
+            for second in range(28):
+                await trio.sleep(0.5)
+                if session.held_back is not None:
+                    held.append(second)
+                else:
+                    assert await client.start("ping").result() == {}
+                await trio.sleep(0.5)
+        assert held == [5, 12, 13, 20, 21, 22, 23]
 
 
 async def cut_off_before_the_answer(wire: Wire, go: trio.Event) -> tuple[SessionClient, str]:
@@ -268,7 +322,7 @@ async def test_a_call_that_began_as_the_window_ended_has_half_a_second(autojump_
             assert 22.3 < done() <= 22.0 + LAST_BREATH_SECONDS
 
 
-async def test_streams_that_are_relayed_end_evenly_and_the_last_in_the_farewell(autojump_clock: MockClock) -> None:
+async def test_streams_that_are_relayed_end_evenly_and_all_relays_in_the_farewell(autojump_clock: MockClock) -> None:
     peers = Peers(streams=10)
     async with serving(MCPServer("x")) as wire:
         await wire.open()
@@ -277,7 +331,8 @@ async def test_streams_that_are_relayed_end_evenly_and_the_last_in_the_farewell(
             await trio.sleep(23)
         assert peers.times("relayed stream ends") == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
         await farewell(wire.app, cast("Cluster", peers))
-        assert len(peers.times("relayed stream ends")) == 20
+        assert len(peers.times("relayed stream ends")) == 10
+        assert len(peers.times("relays end")) == 1
 
 
 async def test_without_restore_streams_of_sessions_end_in_the_last_two_seconds(autojump_clock: MockClock) -> None:

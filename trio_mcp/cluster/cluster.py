@@ -145,6 +145,10 @@ class Cluster:
         """What ends the streams that this node relays, each at once and cleanly: their clients come back by another way."""
         return self._relay.stream_enders()
 
+    def end_relays(self) -> None:
+        """End all that this node relays: who cannot come back for it is told that it is lost."""
+        self._relay.end_all()
+
     # The front's port.
 
     @property

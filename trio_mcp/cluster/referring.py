@@ -10,15 +10,15 @@ from trio_mcp.cluster.hop import HOP, Hops, request_target
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owners import Owners
 from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.relay.last_words import lost_answer
 from trio_mcp.cluster.relay.relay import STRANGER, Broken, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
-from trio_mcp.protocol.jsonrpc import InvalidMessage, Request, decode
 from trio_mcp.transports.http.elsewhere import Unavailable
 from trio_mcp.transports.http.gate import accepts
 from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_error
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_json
 
 __all__ = ["Referrer", "Search", "say_broken", "unreachable"]
 
@@ -88,12 +88,18 @@ class Referrer:
         match outcome:
             case Relayed():
                 return None
+            case Broken() if search.exchange.method != "POST":
+                # Asked once more it harms nobody, and its node may have let go of the session by then.
+                return outcome
             case Broken():
                 await say_broken(search.exchange, search.headers)
                 return None
             case Unanswered():
-                # It may run yet: nobody else may be asked to run it as well.
-                raise unreachable()
+                # It may run yet: neither may anybody else be asked to run it, nor its client to send it again.
+                if lost_answer(search.exchange.content) is None:
+                    raise unreachable()
+                await say_broken(search.exchange, search.headers)
+                return None
         return outcome
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
@@ -125,11 +131,7 @@ def unreachable() -> Unavailable:
 
 async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:
     """The owner died with the request: in band where that can be, for an HTTP error would end Python clients' sessions."""
-    lost = LostCall()
-    try:
-        content = decode(exchange.content) if exchange.content else None
-    except InvalidMessage:
-        content = None
-    if isinstance(content, Request) and accepts(exchange).json:
-        return await send_error(exchange.send, 200, lost, headers, content.id)
-    raise HttpRefusal(502, lost.message)
+    answer = lost_answer(exchange.content)
+    if answer is not None and accepts(exchange).json:
+        return await send_json(exchange.send, 200, answer, headers)
+    raise HttpRefusal(502, LostCall().message)

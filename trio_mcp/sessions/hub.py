@@ -116,13 +116,14 @@ class Hub:
             raise SessionNotFound(session.closed_because)
         return session
 
-    def get(self, session_id: str, principal: Principal) -> Session | None:
-        """The live session, if it is this principal's."""
+    def get(self, session_id: str, principal: Principal, *, begins: bool = True) -> Session | None:
+        """The live session, if it is this principal's; one that is held back only for what `begins` no call."""
         session = self._sessions.get(session_id)
         if (
             session is None
             or session.closed_because is not None
             or session.leaving is not None
+            or (begins and session.held_back is not None)
             or session.principal != principal
         ):
             return None
@@ -134,7 +135,7 @@ class Hub:
 
     async def has_session(self, session_id: str, principal: Principal) -> bool:
         """Whether the session lives here. One that lives on another node does not, and the log says so: a misroute."""
-        if self.get(session_id, principal) is not None:
+        if self.get(session_id, principal, begins=False) is not None:
             return True
         if await self.directory.why_gone(session_id, principal) == "elsewhere":
             event(logger, logging.WARNING, "session is elsewhere", session=session_label(session_id))

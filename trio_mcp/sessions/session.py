@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextvars
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVarTuple
 
@@ -72,6 +73,8 @@ class Session:
         self.initialized = False
         self.leaving: trio.Event | None = None
         """Set when another node may take it up; while there is one, nothing new begins here."""
+        self.held_back: trio.Event | None = None
+        """Set when calls may begin again, here or elsewhere; while there is one, they wait. All else goes on."""
         self.closed_because: str | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
@@ -273,6 +276,16 @@ class Session:
         log = self.streams.new(1)
         log.finish(encode_error(request_id, LostCall()), 200)
         return log, self.streams.make_resumable(log, request_id)
+
+    @contextmanager
+    def calls_held_back(self) -> Iterator[None]:
+        """For the length of the block no request of a client begins: those in flight come to an end."""
+        self.held_back = over = trio.Event()
+        try:
+            yield
+        finally:
+            self.held_back = None
+            over.set()
 
     async def calls_done(self) -> None:
         """Wait until no request is in flight."""

@@ -1,4 +1,4 @@
-"""The event streams a node relays now: each can be told to end, so that a node that stops leaves none to be cut off."""
+"""What a node relays now: each can be told to end, so that a node that stops leaves none to be cut off."""
 
 from __future__ import annotations
 
@@ -12,15 +12,30 @@ __all__ = ["OpenStreams", "RelayedStream"]
 
 T = TypeVar("T")
 
+_ID_FIELD = b"\nid:"
+
 
 class RelayedStream:
-    """One of them."""
+    """An event stream, and what its client has seen of it."""
 
-    __slots__ = ("_waiting", "told_to_end")
+    __slots__ = ("_tail", "_waiting", "between_events", "resumable", "told_to_end")
 
-    def __init__(self) -> None:
+    def __init__(self, *, resumable: bool) -> None:
         self.told_to_end = False
+        self.resumable = resumable
+        """Its client can come back for the rest: by an event id, or because nothing in particular is due."""
+        self.between_events = True
+        self._tail = b"\n"
         self._waiting: trio.CancelScope | None = None
+
+    def passed(self, body: bytes) -> None:
+        """The client was sent this piece of it."""
+        if not body:
+            return
+        # JSON holds no line feed: what looks like a field is one.
+        self.resumable = self.resumable or _ID_FIELD in self._tail + body
+        self.between_events = body.endswith(b"\n\n")
+        self._tail = (self._tail + body[-len(_ID_FIELD) :])[-len(_ID_FIELD) + 1 :]
 
     def end(self) -> None:
         """Wait for nothing more; what is being written is written."""
@@ -38,15 +53,26 @@ class RelayedStream:
 
 
 class OpenStreams:
-    """All of one node."""
+    """All of one node; and the requests that still wait for the head of their response."""
 
     def __init__(self) -> None:
         self._open: dict[RelayedStream, None] = {}
+        self._waiting: set[trio.CancelScope] = set()
+
+    async def response(self, receive: Callable[[], Awaitable[T]]) -> T | None:
+        """What `receive` returns, the first of a response; None when `end_all` comes first."""
+        with trio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                return await receive()
+            finally:
+                self._waiting.discard(scope)
+        return None
 
     @contextmanager
-    def open(self) -> Iterator[RelayedStream]:
-        """One more for the length of the block."""
-        stream = RelayedStream()
+    def open(self, *, resumable: bool) -> Iterator[RelayedStream]:
+        """One more stream for the length of the block."""
+        stream = RelayedStream(resumable=resumable)
         self._open[stream] = None
         try:
             yield stream
@@ -54,5 +80,12 @@ class OpenStreams:
             del self._open[stream]
 
     def enders(self) -> list[Callable[[], None]]:
-        """What ends each that is open now, oldest first."""
-        return [stream.end for stream in self._open]
+        """What ends each stream that can be resumed elsewhere, oldest first."""
+        return [stream.end for stream in self._open if stream.resumable]
+
+    def end_all(self) -> None:
+        """End every stream, and whatever waits for a response."""
+        for stream in list(self._open):
+            stream.end()
+        for scope in list(self._waiting):
+            scope.cancel("the node stops")

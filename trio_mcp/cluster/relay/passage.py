@@ -15,8 +15,9 @@ import trio
 from trio_mcp.cluster.relay.answer import HELD_BACK_BYTES, AnswerHead
 from trio_mcp.cluster.relay.familiar import FamiliarHeads
 from trio_mcp.cluster.relay.forwarding import Fields
+from trio_mcp.cluster.relay.last_words import last_event
 from trio_mcp.cluster.relay.misdirection import read_misdirection
-from trio_mcp.cluster.relay.open_streams import OpenStreams
+from trio_mcp.cluster.relay.open_streams import OpenStreams, RelayedStream
 from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, OwnerLost, Relayed
 from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.relay.reply import Reply
@@ -73,7 +74,9 @@ class Passage:
         try:
             if rest:
                 await self._wire.send(rest)
-            data = await self._wire.receive()
+            data = await self._streams.response(self._wire.receive)
+            if data is None:
+                return Broken()
             whole = self._familiar.read(data)
             if whole is None:
                 return await self._read(data)
@@ -122,26 +125,37 @@ class Passage:
                     body, ended = await reply.more()
         except OwnerLost as lost:
             event(logger, logging.INFO, "owner lost within its response", status=head.status, reason=str(lost))
-            if not head.is_event_stream:
-                return Cut(head.status, str(lost))
-            # A stream that ends is resumed. One that breaks is, by some clients, but once.
-            body = b""
+            return Cut(head.status, str(lost))
         self._settle(reply)
         await self._write(body, more=False)
         return Relayed(head.status)
 
     async def _pass_events_on(self, reply: Reply, body: bytes, ended: bool) -> bytes:
-        """Until the owner ends the stream, or this node is to; what is left to write last."""
-        with self._streams.open() as stream:
-            while not ended:
-                await self._write(body, more=True)
-                between_events = body.endswith(b"\n\n")
-                found = await stream.wait(reply.more)
-                if found is None:
-                    # Within an event nothing can be said; what is cut there was not heard, and is replayed.
-                    return retry(jittered(COME_BACK_MS)) if between_events else b""
-                body, ended = found
+        """Until the owner ends the stream, or this node is to; what is left to write last. Raises OwnerLost within an event."""
+        with self._streams.open(resumable=self._exchange.method == "GET") as stream:
+            try:
+                while not ended:
+                    await self._write(body, more=True)
+                    stream.passed(body)
+                    found = await stream.wait(reply.more)
+                    if found is None:
+                        return self._end(stream, OwnerLost(Broken(), "this node stops"))
+                    body, ended = found
+            except OwnerLost as lost:
+                # A stream that ends is resumed. One that breaks is, by some clients, but once.
+                words = self._end(stream, lost)
+                event(logger, logging.INFO, "owner lost within its response", status=200, reason=str(lost))
+                return words
         return body
+
+    def _end(self, stream: RelayedStream, why: OwnerLost) -> bytes:
+        """What a stream is ended with that its owner does not end; raises `why` where only a break is honest."""
+        if stream.resumable:
+            # Within an event nothing can be said; what is cut there was not heard, and is replayed.
+            return retry(jittered(COME_BACK_MS)) if stream.between_events else b""
+        if stream.between_events:
+            return last_event(self._exchange.content)
+        raise why
 
     def _settle(self, reply: Reply) -> None:
         self.usable = reply.leaves_connection_usable

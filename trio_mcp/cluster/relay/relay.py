@@ -87,8 +87,12 @@ class Relay:
         return seen.boot if self._hops.proves(seen.proof, challenge, seen.boot, url) else STRANGER
 
     def stream_enders(self) -> list[Callable[[], None]]:
-        """What ends each event stream that is relayed now, cleanly: its client comes back for the rest."""
+        """What ends each event stream that is relayed now and whose client can come back for the rest, cleanly."""
         return self._streams.enders()
+
+    def end_all(self) -> None:
+        """End whatever is relayed now; what cannot be resumed gets an answer that says so."""
+        self._streams.end_all()
 
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
         with trio.CancelScope() as scope:

@@ -86,7 +86,7 @@ class LegacyFront:
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
         offer = read_offer(request.params)
-        if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
+        if self._hub.get(exchange.header(b"mcp-session-id") or "", who, begins=False) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         try:
@@ -104,7 +104,8 @@ class LegacyFront:
         """A message, or on 2025-03-26 a batch, of a session."""
         request_id = message.id if isinstance(message, Request) else None
         try:
-            session = await self._find(exchange, session_id, who, headers)
+            begins = isinstance(message, Request | list)
+            session = await self._find(exchange, session_id, who, headers, begins=begins)
             if session is None:
                 return
             if isinstance(message, Request):
@@ -125,20 +126,11 @@ class LegacyFront:
         if not accepts(exchange).sse:
             raise HttpRefusal(406, "Accept must allow text/event-stream")
         try:
-            session = await self._find(exchange, session_id, who, headers)
+            session = await self._find(exchange, session_id, who, headers, begins=False)
+            if session is not None:
+                await self._resume(exchange, session, headers)
         except _ABSENT as fault:
-            return await self._send_absent(exchange, fault, headers)
-        if session is None:
-            return
-        last = exchange.header(b"last-event-id")
-        try:
-            log, prefix, after = _resume(session, last)
-        except InvalidEventId as fault:
-            raise HttpRefusal(400, str(fault)) from None
-        kind: StreamKind = "get" if log is session.streams.standalone else "post"
-        if last is not None:
-            self._service.metrics.stream_resumed()
-        await self._read(exchange, session, log, prefix, kind, headers, after)
+            await self._send_absent(exchange, fault, headers)
 
     async def delete(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
         """The client is done: 204, and 404 from then on."""
@@ -152,9 +144,9 @@ class LegacyFront:
         await send_empty(exchange.send, 204, headers)
 
     async def _find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
+        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList, *, begins: bool = True
     ) -> Session | None:
-        """The session; None when another node has answered the exchange."""
+        """The session; None when another node has answered the exchange. What `begins` no call need not wait for others."""
         version = exchange.headers.get(b"mcp-protocol-version")
         if version is not None and version.strip().decode("latin-1") not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
@@ -162,12 +154,23 @@ class LegacyFront:
         elsewhere = self.elsewhere
         if elsewhere is not None and elsewhere.overslept:
             await elsewhere.catch_up()
-        session = self._hub.get(session_id, who)
+        session = self._hub.get(session_id, who, begins=begins)
         if session is not None:
             return session
         if elsewhere is None:
             return await self._hub.find(session_id, who)
         return await elsewhere.find(exchange, session_id, who, headers)
+
+    async def _resume(self, exchange: HttpExchange, session: Session, headers: HeaderList) -> None:
+        last = exchange.header(b"last-event-id")
+        try:
+            log, prefix, after = _stream_after(session, last)
+        except InvalidEventId as fault:
+            raise HttpRefusal(400, str(fault)) from None
+        kind: StreamKind = "get" if log is session.streams.standalone else "post"
+        if last is not None:
+            self._service.metrics.stream_resumed()
+        await self._read(exchange, session, log, prefix, kind, headers, after)
 
     def _streams(self, exchange: HttpExchange) -> bool:
         return accepts(exchange).sse and not self._json_response
@@ -272,7 +275,7 @@ class LegacyFront:
         await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), headers, id)
 
 
-def _resume(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
+def _stream_after(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
     """The log to read, the prefix of its event ids, and the event to go on behind; raises InvalidEventId."""
     place = None if last is None else EventId.parse(last)
     if place is None or (place.stream == STANDALONE and place.epoch < session.streams.epoch):

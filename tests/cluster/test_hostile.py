@@ -232,7 +232,9 @@ async def test_a_record_of_a_later_release_tells_where_a_session_is_and_no_more(
         assert await nodes.stone(client.id) is None
 
 
-@pytest.mark.parametrize("changes", [{"version": "1999-01-01"}, {"version": ""}, {"log_level": "loud"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"version": "1999-01-01"}, {"version": ""}, {"log_level": "loud"}, {"principal": None}], ids=str
+)
 async def test_a_record_that_holds_what_we_do_not_know_is_not_restored(tmp_path: Path, changes: dict[str, Any]) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()

@@ -99,7 +99,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def readable(self) -> bool:
         """Whether we know all there is in it; otherwise only where the session is."""
-        return self.v == VERSION and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
+        whose = self.principal is not None
+        return self.v == VERSION and whose and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
 
     def snapshot(self, session_id: str) -> Snapshot:
         """What the next life of the session starts from."""

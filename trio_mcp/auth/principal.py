@@ -40,7 +40,7 @@ class HttpRequestView(Protocol):
         """The decoded path."""
 
     def header(self, name: bytes) -> str | None:
-        """The first header of that lower-case name, or None."""
+        """The value of the header of that lower-case name, of several the last; None without one."""
 
 
 Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None]]

@@ -14,7 +14,7 @@ from tests.rig.riding import riding
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
 DELAY = 3.0
-WINDOW = 8.0
+WINDOW = 12.0
 LISTENERS = 330
 """A hundred streams on each node, and a few more."""
 MOST_IN_A_TENTH = 0.2

@@ -14,7 +14,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.transports.http.harness import SessionClient, Wire, serving
 from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
-from trio_mcp.serving.drain import FETCH_SECONDS, LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
+from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
+from trio_mcp.serving.leaving import FETCH_SECONDS
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 

@@ -3,8 +3,7 @@
 stop signal ─▶ not ready; for the delay all else as before
             ─▶ no new sessions here · listen streams end, evenly spaced, each with its result
                with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
-               ├─ peers can restore: sessions leave, evenly spaced, each when no call of it runs and its answers are fetched;
-               │                     where calls overlap without end, new ones wait for a moment, and go with it
+               ├─ peers can restore: sessions leave, evenly spaced, each when it is at rest (`leaving`)
                └─ else in the last two seconds session streams end, each with a `retry:`
 window over ─▶ sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
 nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
@@ -20,6 +19,7 @@ import trio
 
 from trio_mcp.dispatch.call import Ending
 from trio_mcp.observability.logs import event
+from trio_mcp.serving.leaving import leave_evenly
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.probes import State
@@ -39,18 +39,6 @@ LAST_BREATH_SECONDS = 0.5
 
 LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
-
-FETCH_SECONDS = 4.0
-"""Four times what a client that was cut off waits before it comes for its answer: no other node has it."""
-
-REST_SECONDS = 5.0
-"""A session that comes to no rest by itself for so long holds its calls back."""
-
-HOLD_BACK_SECONDS = 1.0
-"""At first; twice as long each time, for the calls in flight may take longer."""
-
-AGAIN_SECONDS = 1.0
-"""Between two attempts to let a session leave."""
 
 FAREWELL_SECONDS = 0.5
 """For the answers of cancelled calls to reach their clients."""
@@ -89,7 +77,7 @@ async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
         if cluster is not None:
             nursery.start_soon(_end_evenly, cluster.relayed_stream_enders, 0.0, spread)
         if cluster is not None and cluster.options.restore:
-            nursery.start_soon(_leave_evenly, app, cluster, spread, trio.current_time() + window)
+            nursery.start_soon(leave_evenly, app.hub.sessions, cluster, spread, trio.current_time() + window)
         else:
             nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_call * 0.8)
         await _nothing_left(app, sessions_count=cluster is not None)
@@ -131,44 +119,6 @@ async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: fl
     for end in enders:
         end()
         await trio.sleep(spread / len(enders))
-
-
-async def _leave_evenly(app: HttpApp, cluster: Cluster, spread: float, until: float) -> None:
-    sessions = app.hub.sessions
-    async with trio.open_nursery() as nursery:
-        for session in sessions:
-            nursery.start_soon(_leave, cluster, session, until)
-            await trio.sleep(spread / len(sessions))
-
-
-async def _leave(cluster: Cluster, session: Session, until: float) -> None:
-    """As soon as no call runs and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
-    patience = HOLD_BACK_SECONDS
-    while session.closed_because is None:
-        with trio.move_on_after(min(REST_SECONDS, _left(until) / 4)):
-            await _come_to_rest(session)
-        if not cluster.has_ready_peer:
-            await trio.sleep(AGAIN_SECONDS)
-            continue
-        with session.calls_held_back():
-            with trio.move_on_after(min(patience, _left(until) / 2)):
-                await session.calls_done()
-            if not session.in_flight and await cluster.release(session):
-                return
-        patience *= 2
-        await trio.sleep(min(AGAIN_SECONDS, max(LOOK_SECONDS, _left(until) / 4)))
-
-
-def _left(until: float) -> float:
-    return max(0.0, until - trio.current_time())
-
-
-async def _come_to_rest(session: Session) -> None:
-    await session.calls_done()
-    with trio.move_on_after(FETCH_SECONDS):
-        while session.streams.unread_answers:  # noqa: ASYNC110
-            await trio.sleep(LOOK_SECONDS)
-    await session.calls_done()
 
 
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:

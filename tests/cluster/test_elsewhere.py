@@ -17,6 +17,7 @@ from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
 from trio_mcp.cluster.elsewhere import LOOKS
 from trio_mcp.cluster.record import Record
+from trio_mcp.cluster.redis.link import Command, RedisDown
 from trio_mcp.sessions.session import Session
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -514,6 +515,51 @@ async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> No
         await exchange.error()
         assert (await nodes.record(client.id))["epoch"] == 0
         assert await said_by(at(nodes[3], client).tool("where")) == "node3"
+
+
+async def test_a_node_that_fills_up_while_it_claims_has_kept_the_sessions_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
+        client, other = await nodes[1].wire.open(), await nodes[3].wire.open()
+        await nodes[1].die()
+        await nodes[3].die()
+        store = nodes[2].cluster.directory._store
+        run, claims, go = store.run, trio.Event(), trio.Event()
+
+        async def late(commands: list[Command]) -> Any:
+            if commands[0][0] == "EVAL" and KEYS.session(client.id) in commands[0]:
+                claims.set()
+                await go.wait()
+            return await run(commands)
+
+        monkeypatch.setattr(store, "run", late)
+        exchange = at(nodes[2], client).tool("where")
+        await claims.wait()
+        late_comer = at(nodes[2], other).tool("where")
+        assert await late_comer.head() == 503
+        assert (await nodes.record(other.id))["epoch"] == 0
+        go.set()
+        assert await said_by(exchange) == "node2"
+
+
+async def test_a_claim_that_failed_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with town(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        store = nodes[2].cluster.directory._store
+        run = store.run
+
+        async def fail(commands: list[Command]) -> Any:
+            if commands[0][0] == "EVAL" and KEYS.session(client.id) in commands[0]:
+                raise RedisDown("no answer")
+            return await run(commands)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "run", fail)
+            assert await reason_of(at(nodes[2], client).tool("where"), 503) == "directory_unavailable"
+        assert len(nodes[2].app.hub) == 0
+        assert await said_by(at(nodes[2], client).tool("where")) == "node2"
 
 
 # Nobody has it.

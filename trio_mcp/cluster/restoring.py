@@ -15,7 +15,7 @@ from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
-from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
+from trio_mcp.protocol.errors import SessionClosed, SessionNotFound
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
 
@@ -49,13 +49,13 @@ class Restorer:
             return self._hub.get(session_id, who)
         self._under_way[session_id] = trio.Event()
         try:
-            return await self._take_up(session_id, record, who)
+            # Before the claim: a node that has the record and no room for the session would keep it from all others.
+            with self._hub.room_for(session_id):
+                return await self._take_up(session_id, record, who)
         finally:
             self._under_way.pop(session_id).set()
 
     async def _take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
-        if self._hub.full:
-            raise TooManySessions("This node has no room for the session")
         snapshot = record.snapshot(session_id)
         if record.boot == self._me.boot and not record.released:
             # Claimed by us before, and we never heard that we got it.

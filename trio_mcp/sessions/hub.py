@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,6 +87,17 @@ class Hub:
         """Whether there is no room for another session."""
         return self._nursery is None or len(self) >= self.options.max_sessions
 
+    @contextmanager
+    def room_for(self, session_id: str) -> Iterator[None]:
+        """Keep a place for a session that is about to begin; one that has its place keeps it. Raises TooManySessions."""
+        if self.full and session_id not in self._opening:
+            raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
+        self._opening.add(session_id)
+        try:
+            yield
+        finally:
+            self._opening.discard(session_id)
+
     async def open(self, offer: Offer, principal: Principal, *, standalone: EventLog | None = None) -> Session:
         """Start a session for a client's offer; raises TooManySessions. `standalone` is its own stream, where one exists."""
         version = negotiate(offer.version)
@@ -150,13 +161,9 @@ class Hub:
         return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
     async def _start(self, session: Session, begin: Callable[[], Awaitable[None]]) -> None:
-        if self._nursery is None or self.full:
-            raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
-        self._opening.add(session.id)
-        try:
+        with self.room_for(session.id):
+            assert self._nursery is not None
             await self._nursery.start(self._supervise, session, begin)
-        finally:
-            self._opening.discard(session.id)
 
     async def _supervise(
         self, session: Session, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[Session]

@@ -122,7 +122,7 @@ class Node:
         """Held while it beats: its heart beats on its own as well, but never twice at once."""
         self._run, self._beat = self.cluster._link.run, self.peers.beat
         self.cluster._link.run = self._noted  # type: ignore[method-assign]
-        self.peers.beat = self.beat  # type: ignore[method-assign]
+        self.peers.beat = self._beat_alone  # type: ignore[method-assign]
         self._listening = trio.CancelScope()
         self._silent = trio.Event()
         self._whole = trio.CancelScope()
@@ -191,7 +191,13 @@ class Node:
         self.cable.cut()
 
     async def beat(self) -> None:
-        """One heartbeat, now."""
+        """One heartbeat, now, and the check of its records if one is due then."""
+        await self._beat_alone()
+        checks = self.cluster._checks
+        while (checks.due or checks.under_way) and not self.ended.is_set():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+    async def _beat_alone(self) -> None:
         async with self.beating:
             await self._beat()
 

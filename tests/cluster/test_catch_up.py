@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Town, at, town
+from tests.cluster.nodes import Node, Town, at, town
+from tests.cluster.parts import KEYS
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
 from trio_mcp.cluster.moment import machine_time
+from trio_mcp.sessions.snapshot import Snapshot
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -144,3 +147,68 @@ async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: Lea
         await nodes.leap(clock, 20)
         assert await reason_of(client.tool("where")) == "deleted"
         assert await nodes.record(client.id) is None
+
+
+# The check of all records goes on beside everything else.
+
+
+class SlowChecks:
+    """A node whose checks do not end before the test says so."""
+
+    def __init__(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.at_once = 0
+        self.go = trio.Event()
+        self._now = 0
+        self._check = node.cluster.directory.check
+        monkeypatch.setattr(node.cluster.directory, "check", self._slow)
+
+    async def _slow(self, sessions: Iterable[Snapshot]) -> None:
+        self.begun += 1
+        self._now += 1
+        self.at_once = max(self.at_once, self._now)
+        await self.go.wait()
+        await self._check(sessions)
+        self._now -= 1
+
+    async def are(self, begun: int) -> None:
+        async def have_begun() -> bool:
+            return self.begun == begun
+
+        await until(have_begun, f"{begun} checks have begun")
+
+
+async def test_a_heart_beats_on_while_records_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        checks = SlowChecks(nodes[1], monkeypatch)
+        nodes[1].cluster.directory.fall_behind()
+        await nodes[1].peers.beat()
+        await checks.are(1)
+        await nodes.redis.ask("DEL", KEYS.node("node1"))
+        await nodes[1].peers.beat()
+        assert (await nodes.card("node1"))["boot"] == nodes[1].boot
+        assert await said_by(client.tool("where")) == "node1"
+        checks.go.set()
+
+
+async def test_who_catches_up_waits_for_a_check_that_began_after_it_woke_and_of_two_only_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: LeapingClock
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        checks = SlowChecks(nodes[1], monkeypatch)
+        async with nodes[1].beating:
+            nodes[1].cluster._checks.want()
+            await checks.are(1)
+            await taken_over(nodes, client)
+            clock.leap(11)
+            exchange = client.tool("where")
+
+            async def waits() -> bool:
+                return nodes[1].cluster._checks.due
+
+            await until(waits, "a second check is due")
+            checks.go.set()
+            assert await said_by(exchange) == "node2"
+        assert (checks.begun, checks.at_once) == (2, 1)

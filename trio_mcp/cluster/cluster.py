@@ -1,7 +1,8 @@
 """One node among several: what runs beside its sessions, and how it joins and leaves.
 
 cluster ─┬─ writer        records and tombstones
-         ├─ heartbeat     our card, the peers' cards; Redis back? records checked
+         ├─ heartbeat     our card, the peers' cards
+         ├─ checks        all records, when Redis may not have them as they are
          ├─ bus           sender · listener thread
          └─ relay         connections to peers
 """
@@ -17,6 +18,7 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.bus import ClusterBus
+from trio_mcp.cluster.checks import Checks
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.hop import Hops
@@ -102,6 +104,7 @@ class Cluster:
         assert isinstance(bus, LocalBus)
         self._bus = ClusterBus(bus, link, store, keys, self._me.boot, metrics, end=self._end, rejoined=self._rejoined)
         self._redate_at = trio.current_time() + REDATE_SECONDS
+        self._checks = Checks(self._check)
         self._catching_up: trio.Event | None = None
         self._candidate = ""
         self.impostor = trio.Event()
@@ -115,6 +118,7 @@ class Cluster:
         """Own the cluster's tasks for the length of the block; at its end what is owed is written and our card taken down."""
         async with self._relay.running(), trio.open_nursery() as nursery:
             nursery.start_soon(self.directory.ledger.write)
+            nursery.start_soon(self._checks.work)
             await self._peers.beat()
             nursery.start_soon(self._peers.beat_on)
             nursery.start_soon(self._bus.listen)
@@ -157,14 +161,15 @@ class Cluster:
         return self._peers.is_late
 
     async def catch_up(self) -> None:
-        """Check the records of all sessions, `CATCH_UP_SECONDS` at most; whoever comes while it goes on waits for the same."""
+        """Wait until all records are checked, `CATCH_UP_SECONDS` at most; whoever comes meanwhile waits for the same."""
         if self._catching_up is not None:
             return await self._catching_up.wait()
         self._catching_up = trio.Event()
         event(logger, logging.WARNING, "overslept", seconds=self._peers.attempted.ago)
         try:
             with trio.move_on_after(CATCH_UP_SECONDS):
-                await self._check()
+                # One that was under way may have passed by what another node took over only then.
+                await self._checks.want().wait()
         finally:
             self._peers.beat_now()
             self._peers.attempted = Moment()
@@ -217,7 +222,7 @@ class Cluster:
         due = trio.current_time() >= self._redate_at
         if fallen or due or self.directory.behind:
             self._redate_at = trio.current_time() + REDATE_SECONDS
-            await self._check()
+            self._checks.want()
 
     async def _check(self) -> None:
         try:

@@ -74,6 +74,24 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
         link.close()
 
 
+async def test_large_records_are_checked_by_few_in_one_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk(tmp_path) as made:
+        uris = tuple(f"x://{number}/" + "u" * 8_000 for number in range(8))
+        run, sizes = made.store.run, []
+
+        async def measured(commands: list[Command]) -> Any:
+            sizes.append(sum(len(word) for words in commands for word in words if isinstance(word, bytes)))
+            return await run(commands)
+
+        monkeypatch.setattr(made.store, "run", measured)
+        await made.directory.check(snapshot(f"node1.x{number}", subscriptions=uris) for number in range(20))
+        assert max(sizes) < 600_000
+        assert sum(sizes) > 20 * 64_000
+        assert len(await made.redis.ask("KEYS", KEYS.session("*"))) == 20
+
+
 async def test_a_session_that_ends_while_others_are_checked_is_checked_no_more(tmp_path: Path) -> None:
     async with desk(tmp_path) as made:
         open_ones = {"node1.a", "node1.b"}

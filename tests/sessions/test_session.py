@@ -22,8 +22,8 @@ from trio_mcp.protocol.errors import (
     RemoteProtocolError,
     SessionClosed,
 )
-from trio_mcp.protocol.jsonrpc import InvalidMessage, Notification, Reply, Request, decode
-from trio_mcp.sessions.session import Session, TooManyRequests
+from trio_mcp.protocol.jsonrpc import InvalidMessage, Notification, Reply, Request, decode, encode
+from trio_mcp.sessions.session import MAX_SUBSCRIBED_BYTES, Session, TooManyRequests
 from trio_mcp.streams.event_log import EventLog, Kind
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
@@ -414,6 +414,19 @@ async def test_subscriptions_are_bounded_but_the_same_one_again_is_none() -> Non
         session.subscribe("x://0")
         with pytest.raises(ProtocolError, match="may subscribe to"):
             session.subscribe("x://one-more")
+
+
+async def test_the_bytes_of_all_subscriptions_together_are_bounded() -> None:
+    async with a_session() as session:
+        for n in range(15):
+            session.subscribe(f"x://{n:02}/" + "u" * 4_200)
+        with pytest.raises(ProtocolError, match=f"URIs of {MAX_SUBSCRIBED_BYTES} bytes together"):
+            session.subscribe("x://one-more/" + "u" * 4_200)
+        session.subscribe("x://00/" + "u" * 4_200)
+        with pytest.raises(ProtocolError, match="bytes together"):
+            session.subscribe("\0" * 1_000)
+        session.subscribe("x://short")
+        assert len(encode(session.snapshot().subscriptions)) <= MAX_SUBSCRIBED_BYTES
 
 
 async def test_changes_of_lists_are_told_on_the_sessions_own_stream() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 import trio
@@ -27,6 +26,7 @@ logger = logging.getLogger("trio_mcp.cluster")
 READ_SECONDS = 0.25
 
 _BATCH = 500
+_BATCH_BYTES = 512 * 1024
 _KEPT_REASONS = frozenset({"moved", "released"})
 """Ends of a session's life here, not of the session: its record is another's by now."""
 
@@ -163,9 +163,9 @@ class RedisDirectory:
         try:
             while not checked:
                 async with self.ledger.order:
-                    batch = list(islice(those, _BATCH))
+                    batch = self._batch(those)
                     await self._check(batch)
-                checked = len(batch) < _BATCH
+                checked = not batch
         finally:
             # Also when it took too long and was cancelled.
             self.behind = self.behind or not checked
@@ -181,16 +181,25 @@ class RedisDirectory:
         self.ledger.put(session.id, record, opens=opens)
         return True
 
-    async def _check(self, sessions: list[Snapshot]) -> None:
-        if not sessions:
+    def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, Command]:
+        """The writes for the next ones, by session id: as many as one pipeline may be long."""
+        batch: dict[str, Command] = {}
+        size = 0
+        for session in sessions:
+            record = msgspec.json.encode(Record.of(session, self._me, restorable=self._restorable))
+            batch[session.id] = scripts.own(self._keys, session.id, self._me.boot, session.epoch, record)
+            size += len(record)
+            if len(batch) == _BATCH or size >= _BATCH_BYTES:
+                break
+        return batch
+
+    async def _check(self, batch: dict[str, Command]) -> None:
+        if not batch:
             return
-        records = [Record.of(session, self._me, restorable=self._restorable) for session in sessions]
-        replies = await self._store.run(
-            [self._own(session.id, record) for session, record in zip(sessions, records, strict=True)]
-        )
-        for session, reply in zip(sessions, replies, strict=True):
+        replies = await self._store.run(list(batch.values()))
+        for session_id, reply in zip(batch, replies, strict=True):
             if isinstance(reply, bytes):
-                self._lost(session.id)
+                self._lost(session_id)
 
     def _own(self, session_id: str, record: Record) -> Command:
         return scripts.own(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(record))

@@ -28,6 +28,7 @@ from trio_mcp.protocol.jsonrpc import (
     Reply,
     Request,
     RequestId,
+    encode,
     encode_error,
     encode_notification,
     is_request_id,
@@ -40,9 +41,12 @@ from trio_mcp.sessions.streams import SessionStreams
 from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, Missed, ResourceUpdated
 from trio_mcp.streams.event_log import EventLog, Kind
 
-__all__ = ["Session", "TooManyRequests"]
+__all__ = ["MAX_SUBSCRIBED_BYTES", "Session", "TooManyRequests"]
 
 Ts = TypeVarTuple("Ts")
+
+MAX_SUBSCRIBED_BYTES = 64 * 1024
+"""As JSON: a directory records them, whenever one changes and whenever all records are checked."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -223,6 +227,9 @@ class Session:
         """From now on the client hears of updates of `uri`."""
         if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and uri not in self._subscriptions:
             raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {MAX_SUBSCRIPTIONS} resources")
+        if len(encode([*self._subscriptions, uri])) > MAX_SUBSCRIBED_BYTES and uri not in self._subscriptions:
+            limit = f"URIs of {MAX_SUBSCRIBED_BYTES} bytes together"
+            raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {limit}")
         self._subscriptions.add(uri)
         self._changed()
 

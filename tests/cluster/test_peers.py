@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -12,9 +13,9 @@ import trio
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import Node, Town, at, demo, town
 from tests.cluster.parts import KEYS
-from tests.cluster.peers import ok, read_request
+from tests.cluster.peers import free_url, ok, read_request
 from tests.cluster.test_elsewhere import reason_of, said_by, stand
-from trio_mcp.cluster.peers import CARD_SECONDS
+from trio_mcp.cluster.peers import CARD_SECONDS, OTHER_SECONDS
 from trio_mcp.cluster.relay.relay import Refused, Unreachable
 from trio_mcp.transports.http.probes import State
 
@@ -136,6 +137,47 @@ async def test_the_earlier_of_two_processes_with_one_name_has_to_go(
         assert not later.cluster.impostor.is_set()
         assert caplog.messages.count("another process has this node's id") == 1
         assert nodes[2].peers.boot("node1") == later.boot
+
+
+@pytest.mark.parametrize("where", ["nowhere", "here", "at a peer"])
+async def test_a_dead_process_whose_card_says_that_it_is_the_later_one_makes_nobody_go(
+    tmp_path: Path, where: str
+) -> None:
+    async with town(tmp_path) as nodes:
+        url = {"nowhere": free_url(), "here": nodes[1].url, "at a peer": nodes[2].url}[where]
+        async with nodes[1].beating:
+            await nodes.change_card("node1", url=url, **of_later(nodes, "0123456789abcdef"))
+        for _ in range(2):
+            await nodes[1].beat()
+        assert (await nodes.card("node1"))["boot"] == "0123456789abcdef"
+        await nodes.redis.ask("DEL", KEYS.node("node1"))
+        await nodes[1].beat()
+        assert (await nodes.card("node1"))["boot"] == nodes[1].boot
+        assert not nodes[1].cluster.impostor.is_set()
+
+
+async def test_a_later_process_that_cannot_be_reached_is_believed_when_its_card_does_not_fall(
+    tmp_path: Path, clock: LeapingClock
+) -> None:
+    async with town(tmp_path) as nodes:
+        impostor = nodes[1].cluster.impostor
+        async with nodes[1].beating:
+            await nodes.change_card("node1", url="", **of_later(nodes, "0123456789abcdef"))
+        await nodes[1].beat()
+        assert nodes[1].peers.stood_for == 0
+        async with nodes[1].beating:  # or it would see the next one too early
+            await nodes.change_card("node1", **of_later(nodes, "fedcba9876543210"))
+            await nodes.leap(clock, OTHER_SECONDS + 1)
+        await nodes[1].beat()
+        assert not impostor.is_set()
+        await nodes.leap(clock, OTHER_SECONDS + 1)
+        await nodes[1].beat()
+        assert impostor.is_set()
+
+
+def of_later(nodes: Town, boot: str) -> dict[str, Any]:
+    """What a card says of another process with the name of the first node, by its clock a later one."""
+    return {"boot": boot, "started": nodes[1].cluster._me.started + 3_600_000}
 
 
 async def test_the_earlier_of_two_takes_down_nothing_of_the_later(tmp_path: Path) -> None:

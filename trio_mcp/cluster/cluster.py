@@ -84,6 +84,7 @@ class Cluster:
             self._me,
             card=self._card,
             knows=hops.knows,
+            answers=self._answers,
             impostor=self._meet_impostor,
             refreshed=self._refreshed,
             overslept=self.catch_up,
@@ -108,7 +109,7 @@ class Cluster:
         self._catching_up: trio.Event | None = None
         self._candidate = ""
         self.impostor = trio.Event()
-        """Set when a later process has our node id: this one has to go."""
+        """Set when a later process has our node id, and lives: this one has to go."""
         app.probes.prove = lambda challenge: hops.prove(challenge, self._candidate)
         app.hub.directory = self.directory
         app.endpoint.join(self)
@@ -257,6 +258,11 @@ class Cluster:
         session = self._app.hub.local(session_id)
         if session is not None:
             session.close("deleted")
+
+    async def _answers(self, card: NodeCard) -> bool:
+        if not card.boot or not card.url:
+            return False
+        return await self._relay.probe(card.url) == card.boot
 
     def _meet_impostor(self) -> None:
         if not self.impostor.is_set():

@@ -24,6 +24,7 @@ from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
+from trio_mcp.transports.http.probes import State
 
 __all__ = ["Peers"]
 
@@ -33,6 +34,9 @@ BEAT_SECONDS = 5.0
 LATE_SECONDS = 2 * BEAT_SECONDS
 CARD_SECONDS = 15
 """Two beats may be lost before a node looks dead."""
+
+OTHER_SECONDS = CARD_SECONDS + BEAT_SECONDS
+"""A card that stands for so long has been put up anew meanwhile, however slowly Redis answers."""
 
 PROOF_SECONDS = BEAT_SECONDS
 """An address that was proven is asked again as often as a card is read."""
@@ -52,8 +56,11 @@ class _Card(Enum):
 
     FALLEN = 0
     STANDING = 1
-    ANOTHERS = 2
-    REFUSED = 3
+    REFUSED = 2
+
+
+_NOBODYS = NodeCard("", "", "", 0, 0)
+"""A card that cannot be read."""
 
 
 class Peers:
@@ -68,6 +75,7 @@ class Peers:
         *,
         card: Callable[[], NodeCard],
         knows: Callable[[str], bool],
+        answers: Callable[[NodeCard], Awaitable[bool]],
         impostor: Callable[[], None],
         refreshed: Callable[[bool], Awaitable[None]],
         overslept: Callable[[], Awaitable[None]],
@@ -81,6 +89,8 @@ class Peers:
         """Whether a key of that name is one of ours."""
         self._strangers: set[tuple[str, str]] = set()
         """Nodes and boots whose key is not, and has been said not to be."""
+        self._answers = answers
+        """Whether the process of a card is there now."""
         self._impostor = impostor
         self._refreshed = refreshed
         """Awaited after each beat that Redis answered: whether our card had fallen."""
@@ -93,6 +103,8 @@ class Peers:
         """By URL: the process that has shown that it is one of us, and when."""
         self._urls: dict[str, str] = {}
         self._names: list[str] = []
+        self._other: tuple[str, Moment] | None = None
+        """The process whose card stands in our place, and when it was first seen there."""
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
         self._now = trio.Event()
@@ -129,10 +141,12 @@ class Peers:
         except RedisDown:
             self._standing_since = None
             return
-        if card is _Card.ANOTHERS:
-            self._impostor()
+        if isinstance(card, NodeCard):
+            self._standing_since = None
+            await self._make_way(card)
             # It takes our sessions for a dead process', and may have some by now.
             return await self._refreshed(True)
+        self._other = None
         if card is _Card.REFUSED:
             self._standing_since = None
         elif card is _Card.FALLEN or self._standing_since is None:
@@ -162,6 +176,11 @@ class Peers:
         """The process that has to answer under that name; "" when it may have been started anew, and any of ours will do."""
         card = self._cards.get(node)
         return card.boot if card is not None and self._are_fresh else ""
+
+    def is_stopping(self, node: str) -> bool:
+        """Whether the node's card says that it drains: its sessions are about to be somebody else's."""
+        card = self._cards.get(node)
+        return card is not None and card.state in (State.DRAINING.value, State.LEAVING.value)
 
     def vouch_for(self, owner: Owner) -> bool:
         """Whether that process was at that address a moment ago: its card says so, or it has proven it itself.
@@ -205,8 +224,19 @@ class Peers:
         """Whether the cards we know still stood a moment ago."""
         return self._read is not None and self._read.ago <= CARD_SECONDS
 
-    async def _exchange(self) -> _Card:
-        """Show ours, see the others'."""
+    async def _make_way(self, card: NodeCard) -> None:
+        """Under our id stands the card of a process that says that it is the later one: if that lives, we have to go.
+
+        A dead one says so, too, when clocks were set back since it started; but its card is not put up anew, and falls.
+        """
+        if self._other is None or self._other[0] != card.boot:
+            self._other = (card.boot, Moment())
+        _, since = self._other
+        if since.ago > OTHER_SECONDS or await self._answers(card):
+            self._impostor()
+
+    async def _exchange(self) -> _Card | NodeCard:
+        """Show ours, see the others'; the card of another process when ours was not taken."""
         now, asked = time.time(), Moment()
         card = msgspec.json.encode(self._card())
         commands: list[Command] = [
@@ -226,7 +256,7 @@ class Peers:
             await self._meet([name for name in self._names if name not in known])
         match standing:
             case bytes():
-                return _Card.ANOTHERS
+                return read(standing, NodeCard) or _NOBODYS
             case CommandRefused():
                 return _Card.REFUSED
         return _Card(standing)

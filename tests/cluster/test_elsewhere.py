@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -681,6 +682,76 @@ async def test_a_node_without_redis_is_told_by_a_peer_with_it_where_the_session_
         exchange = at(nodes[2], client).tool("where")
         assert await said_by(exchange) == "node3"
         assert exchange.headers["trio-mcp-relay"] == "node2 to node3"
+
+
+# Redis is slow.
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on Redis never answers as quickly as nodes would have it."""
+    return lambda: monkeypatch.setattr("trio_mcp.cluster.directory.READ_SECONDS", 0)
+
+
+def asked_for(node: Node, client: SessionClient) -> int:
+    """How often it has asked Redis for the record."""
+    return node.asked.count(("GET", KEYS.session(client.id)))
+
+
+async def test_a_peer_that_is_known_is_asked_without_waiting_for_a_slow_redis(
+    tmp_path: Path, slow: Callable[[], None]
+) -> None:
+    async with town(tmp_path) as nodes:
+        client = await nodes[1].wire.open()
+        slow()
+        assert await said_by(at(nodes[2], client).tool("where")) == "node1"
+        assert asked_for(nodes[2], client) == 1
+
+
+async def test_what_only_a_slow_redis_knows_is_waited_for(tmp_path: Path, slow: Callable[[], None]) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        session = nodes[1].app.hub.local(client.id)
+        assert session is not None
+        nodes[1].cluster.stop_claiming()
+        slow()
+        assert await nodes[1].cluster.release(session)
+        assert await said_by(at(nodes[2], client).tool("where")) == "node2"
+        await nodes[1].die()
+        assert await said_by(at(nodes[3], client).tool("where")) == "node2"
+        assert await reason_of(stranger(nodes[3], "node1.neverwas").tool("where")) == "unknown"
+
+
+async def test_a_node_that_stops_hands_on_to_a_peer_that_waits_for_a_slow_redis(
+    tmp_path: Path, slow: Callable[[], None]
+) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        nodes[2].cluster.stop_claiming()
+        slow()
+        assert await said_by(at(nodes[2], client).tool("where")) == "node3"
+
+
+async def test_a_redis_that_is_known_to_be_away_is_not_waited_for_twice(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes.redis.stop()
+        await nodes[1].die()
+        assert await reason_of(at(nodes[2], client).tool("where"), 503) == "directory_unavailable"
+        assert asked_for(nodes[2], client) == 1
+
+
+async def test_a_frozen_redis_is_waited_for_a_second_or_two_and_then_known_to_be_away(tmp_path: Path) -> None:
+    async with town(tmp_path, in_haste=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        nodes.redis.pause()
+        began = trio.current_time()
+        assert await reason_of(at(nodes[2], client).tool("where"), 503) == "directory_unavailable"
+        assert trio.current_time() - began < 5
+        assert nodes[2].cluster.directory.away
+        nodes.redis.resume()
 
 
 # Between nodes.

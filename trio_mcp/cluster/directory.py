@@ -107,23 +107,32 @@ class RedisDirectory:
 
     # For the rest of the cluster.
 
+    @property
+    def away(self) -> bool:
+        """Whether Redis is known to be: nobody need wait for it."""
+        return self._store.down
+
     async def look_up(self, session_id: str) -> tuple[Record | None, Stone | None]:
-        """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`."""
+        """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`: somebody else may know."""
         with trio.move_on_after(READ_SECONDS):
-            raw, stone, card = await self._store.run(
-                [
-                    ("GET", self._keys.session(session_id)),
-                    ("GET", self._keys.closed(session_id)),
-                    ("EXISTS", self._keys.node(self._me.node)),
-                ]
-            )
-            if raw is None and stone is None and card == 0 and self.has_card:
-                raise RedisDown("Redis has lost what it knew")
-            record = read_record(raw)
-            if record is None and isinstance(raw, bytes):
-                event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
-            return record, read(stone, Stone)
+            return await self.look_up_patiently(session_id)
         raise RedisDown(f"Redis did not answer within {READ_SECONDS:g} s")
+
+    async def look_up_patiently(self, session_id: str) -> tuple[Record | None, Stone | None]:
+        """The same from a Redis that is slow: one that does not answer for a second is away."""
+        raw, stone, card = await self._store.run(
+            [
+                ("GET", self._keys.session(session_id)),
+                ("GET", self._keys.closed(session_id)),
+                ("EXISTS", self._keys.node(self._me.node)),
+            ]
+        )
+        if raw is None and stone is None and card == 0 and self.has_card:
+            raise RedisDown("Redis has lost what it knew")
+        record = read_record(raw)
+        if record is None and isinstance(raw, bytes):
+            event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
+        return record, read(stone, Stone)
 
     async def remove(self, session_id: str, record: Record) -> bool:
         """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""

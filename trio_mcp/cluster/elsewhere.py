@@ -7,13 +7,16 @@ request ─▶ owner known ──────────────relay──
         ├─ owner gone or record released ──▶ restored here · another's by now: look again · 404 node_gone
         ├─ owner unreachable ──────────────▶ 503, never a claim
         ├─ no record ──▶ the node in the id ──relay──▶ answered · 404 with the reason
-        └─ no Redis ───▶ the node in the id ──relay──▶ answered · 503, never 404
+        └─ no Redis ───▶ the node in the id ──relay──▶ answered
+                           └─ slow, not away: its record, waited for · 503, never 404
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import msgspec
 import trio
@@ -22,7 +25,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory, told
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.peers import CARD_SECONDS, Peers
-from trio_mcp.cluster.record import Identity, Record
+from trio_mcp.cluster.record import Identity, Record, Stone
 from trio_mcp.cluster.redis.link import RedisDown
 from trio_mcp.cluster.referring import Referrer, Search, say_broken, unreachable
 from trio_mcp.cluster.relay.relay import (
@@ -45,9 +48,11 @@ from trio_mcp.transports.http import elsewhere as port
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty
 
-__all__ = ["Elsewhere", "no_directory"]
+__all__ = ["Elsewhere"]
 
 logger = logging.getLogger("trio_mcp.cluster")
+
+LookUp: TypeAlias = Callable[[str], Awaitable[tuple[Record | None, Stone | None]]]
 
 LOOKS = 4
 """How often one request looks for its session: each further look means that it moved in between."""
@@ -127,14 +132,10 @@ class Elsewhere:
         if search.hop is None and await self._referrer.answered_where_met(search):
             return None
         for _ in range(LOOKS):
-            try:
-                record, stone = await self._directory.look_up(session_id)
-            except RedisDown:
-                await self._without_directory(search)
+            seen = await self._seen(search)
+            if seen is None:
                 return None
-            if record is None and stone is None and self._peers.refilling:
-                await self._without_directory(search)
-                return None
+            record, stone = seen
             if record is None:
                 await self._without_record(search, "unknown" if stone is None else stone.said_to(who.digest))
                 return None
@@ -143,7 +144,7 @@ class Elsewhere:
             try:
                 found = await self._by_record(search, record)
             except RedisDown:
-                raise no_directory() from None
+                raise _no_directory() from None
             if found is not _LOOK_AGAIN:
                 return found if isinstance(found, Session) else None
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
@@ -166,6 +167,26 @@ class Elsewhere:
         elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
             raise SessionNotFound(told(session.closed_because))
         return self._hub.get(session_id, who)
+
+    async def _seen(self, search: Search) -> tuple[Record | None, Stone | None] | None:
+        """What Redis has of the session, as soon as it says so; None when a peer that could do without has answered."""
+        seen = await self._told(self._directory.look_up, search)
+        if seen is None:
+            if await self._answered_without_directory(search):
+                return None
+            if not self._directory.away:
+                seen = await self._told(self._directory.look_up_patiently, search)
+        if seen is None:
+            raise _no_directory() if search.hop is None else self._misdirected(None)
+        return seen
+
+    async def _told(self, look_up: LookUp, search: Search) -> tuple[Record | None, Stone | None] | None:
+        """None when Redis cannot tell: it does not answer, or may not have been told all yet."""
+        try:
+            seen = await look_up(search.session_id)
+        except RedisDown:
+            return None
+        return None if seen == (None, None) and self._peers.refilling else seen
 
     async def _by_record(self, search: Search, record: Record) -> Session | object | None:
         if record.boot == self._me.boot and not record.released:
@@ -253,21 +274,23 @@ class Elsewhere:
             raise port.Unavailable("unreachable", "The node that may have this session does not answer; try again")
         raise SessionNotFound("unknown")
 
-    async def _without_directory(self, search: Search) -> None:
+    async def _answered_without_directory(self, search: Search) -> bool:
+        """Whether a peer has answered that has the session, or the one that it named."""
         remembered = await self._directory.memory.why_gone(search.session_id, search.who)
         if remembered != "unknown":
             raise SessionNotFound(remembered)
         if search.hop is not None:
-            raise self._misdirected(self._referrer.met.get(search.session_id))
+            met = self._referrer.met.get(search.session_id)
+            if met is not None:
+                raise self._misdirected(met)
+            return False
         owner = self._referrer.home(search.session_id)
-        outcome: Outcome | None = None
-        if owner is not None:
-            outcome = await self._referrer.answered(search, owner)
-            if isinstance(outcome, Misdirected) and outcome.owner is not None:
-                outcome = await self._referrer.answered(search, outcome.owner)
-            if outcome is None:
-                return
-        raise no_directory()
+        if owner is None:
+            return False
+        outcome = await self._referrer.answered(search, owner)
+        if isinstance(outcome, Misdirected) and outcome.owner is not None:
+            outcome = await self._referrer.answered(search, outcome.owner)
+        return outcome is None
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:
         marker = f"{self._me.node}.{self._me.boot}".encode()
@@ -293,7 +316,7 @@ def _session_id(exchange: HttpExchange) -> str:
     return exchange.header(_SESSION) or ""
 
 
-def no_directory() -> port.Unavailable:
+def _no_directory() -> port.Unavailable:
     """503: Redis is away, and nobody else knew."""
     return port.Unavailable("directory_unavailable", "Where this session is cannot be told now; try again")
 

@@ -292,6 +292,19 @@ async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_w
         assert asked == [nodes[1].url] * 2
 
 
+async def test_a_peer_whose_card_has_fallen_is_asked_before_each_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        far = at(nodes[2], await nodes[1].wire.open())
+        await nodes[1].cut_off()
+        await nodes.drop_card("node1")
+        asked = probes(nodes[2], monkeypatch)
+        for _ in range(2):
+            assert await said_by(far.tool("where")) == "node1"
+        assert asked == [nodes[1].url] * 2
+
+
 async def test_a_peer_that_was_started_anew_is_relayed_to_while_redis_is_away(
     tmp_path: Path, clock: LeapingClock
 ) -> None:

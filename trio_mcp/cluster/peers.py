@@ -183,13 +183,15 @@ class Peers:
         return card is not None and card.state in (State.DRAINING.value, State.LEAVING.value)
 
     def vouch_for(self, owner: Owner) -> bool:
-        """Whether that process was at that address a moment ago: its card says so, or it has proven it itself.
+        """Whether the card of that very process says the same address, and was read while it stood.
 
-        Cards that were not read anew for as long as one stands are no more than hearsay: the address may be a stranger's by now.
+        An older one is hearsay, for the address may be a stranger's by now: what it names has to have proven itself a moment ago.
         """
         card = self._cards.get(owner.node)
-        if card is not None and self._are_fresh and (card.boot, card.url) == (owner.boot, owner.url):
-            return True
+        if card is None or card.url != owner.url:
+            return False
+        if self._are_fresh:
+            return card.boot == owner.boot
         boot, seen = self._proven.get(owner.url, ("", None))
         return seen is not None and seen.ago < PROOF_SECONDS and boot == (owner.boot or boot)
 

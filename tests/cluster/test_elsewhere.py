@@ -20,6 +20,7 @@ from trio_mcp.cluster.elsewhere import LOOKS
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.redis.link import Command, RedisDown
 from trio_mcp.sessions.session import Session
+from trio_mcp.transports.http.probes import State
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -85,6 +86,23 @@ async def test_the_owner_of_a_session_once_met_is_remembered_and_redis_not_asked
         assert await said_by(far.tool("where")) == "node1"
         assert nodes[2].asked == []
         assert nodes[2].relayed == 2
+
+
+async def test_a_remembered_owner_that_drains_is_asked_only_for_what_is_still_its_own(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        clients = [await nodes[1].wire.open() for _ in range(2)]
+        far = [at(nodes[2], client) for client in clients]
+        for client in far:
+            assert await said_by(client.tool("where")) == "node1"
+        nodes[1].app.state = State.DRAINING
+        await nodes.meet()
+        session = nodes[1].app.hub.local(clients[0].id)
+        assert session is not None
+        assert await nodes[1].cluster.release(session)
+        nodes[1].heard.clear()
+        assert await said_by(far[0].tool("where")) == "node2"
+        assert nodes[1].heard == []
+        assert await said_by(far[1].tool("where")) == "node1"
 
 
 async def test_a_remembered_owner_that_has_the_session_no_longer_is_forgotten_and_the_record_asked(

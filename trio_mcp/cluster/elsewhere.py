@@ -284,7 +284,7 @@ class Elsewhere:
             if met is not None:
                 raise self._misdirected(met)
             return False
-        owner = self._referrer.home(search.session_id)
+        owner = self._referrer.met.get(search.session_id) or self._referrer.home(search.session_id)
         if owner is None:
             return False
         outcome = await self._referrer.answered(search, owner)

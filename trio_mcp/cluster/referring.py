@@ -72,9 +72,11 @@ class Referrer:
         return Owner(node, self._peers.expected(node), -1, url) if url else None
 
     async def answered_where_met(self, search: Search) -> bool:
-        """Whether the node where the session was before has answered."""
+        """Whether the node where the session was before has answered. One that drains is not asked: its record knows better."""
         owner = self.met.get(search.session_id)
-        return owner is not None and await self.answered(search, owner) is None
+        if owner is None or self._peers.is_stopping(owner.node):
+            return False
+        return await self.answered(search, owner) is None
 
     async def answered(self, search: Search, owner: Owner) -> Outcome | None:
         """None when the exchange is over; else why the owner did not answer it. Raises Unavailable."""

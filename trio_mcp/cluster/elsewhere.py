@@ -48,7 +48,7 @@ from trio_mcp.transports.http import elsewhere as port
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty
 
-__all__ = ["Elsewhere"]
+__all__ = ["Elsewhere", "no_directory"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -144,7 +144,7 @@ class Elsewhere:
             try:
                 found = await self._by_record(search, record)
             except RedisDown:
-                raise _no_directory() from None
+                raise no_directory() from None
             if found is not _LOOK_AGAIN:
                 return found if isinstance(found, Session) else None
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
@@ -177,7 +177,7 @@ class Elsewhere:
             if not self._directory.away:
                 seen = await self._told(self._directory.look_up_patiently, search)
         if seen is None:
-            raise _no_directory() if search.hop is None else self._misdirected(None)
+            raise no_directory() if search.hop is None else self._misdirected(None)
         return seen
 
     async def _told(self, look_up: LookUp, search: Search) -> tuple[Record | None, Stone | None] | None:
@@ -316,7 +316,7 @@ def _session_id(exchange: HttpExchange) -> str:
     return exchange.header(_SESSION) or ""
 
 
-def _no_directory() -> port.Unavailable:
+def no_directory() -> port.Unavailable:
     """503: Redis is away, and nobody else knew."""
     return port.Unavailable("directory_unavailable", "Where this session is cannot be told now; try again")
 

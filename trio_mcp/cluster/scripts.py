@@ -36,12 +36,18 @@ buried = buried and type(stone) == 'table' and type(stone.boot) == 'string' and 
 """
 
 _OWN = (
+    # While our record stands there is no tombstone of this life or a later one: `_END` puts it in the record's place.
     _READ_RECORD
-    + _READ_STONE
     + """
 local epoch = tonumber(ARGV[2])
-if known and (held.boot ~= ARGV[1] or held.epoch ~= epoch) then return raw end
-if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
+if known then
+  if held.boot ~= ARGV[1] or held.epoch ~= epoch then return raw end
+else
+"""
+    + _READ_STONE
+    + """
+  if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
+end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return 1
 """

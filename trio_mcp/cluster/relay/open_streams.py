@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -52,22 +52,18 @@ class RelayedStream:
         return None
 
 
+class _GivesUp(Protocol):
+    def give_up(self) -> None:
+        """Wait for it no longer."""
+
+
 class OpenStreams:
     """All of one node; and the requests that still wait for the head of their response."""
 
     def __init__(self) -> None:
+        self.waiting: set[_GivesUp] = set()
+        """The owners whose response has not begun."""
         self._open: dict[RelayedStream, None] = {}
-        self._waiting: set[trio.CancelScope] = set()
-
-    async def response(self, receive: Callable[[], Awaitable[T]]) -> T | None:
-        """What `receive` returns, the first of a response; None when `end_all` comes first."""
-        with trio.CancelScope() as scope:
-            self._waiting.add(scope)
-            try:
-                return await receive()
-            finally:
-                self._waiting.discard(scope)
-        return None
 
     @contextmanager
     def open(self, *, resumable: bool) -> Iterator[RelayedStream]:
@@ -87,5 +83,5 @@ class OpenStreams:
         """End every stream, and whatever waits for a response."""
         for stream in list(self._open):
             stream.end()
-        for scope in list(self._waiting):
-            scope.cancel("the node stops")
+        for owner in list(self.waiting):
+            owner.give_up()

@@ -30,12 +30,14 @@ class Patience:
 class OwnerWire:
     """Sends and receives on `connection`, as long as the owner shows itself alive; `alive` asks it on another one."""
 
-    __slots__ = ("_alive", "_connection", "_patience", "silence")
+    __slots__ = ("_alive", "_connection", "_given_up", "_listening", "_patience", "silence")
 
     def __init__(self, connection: Connection, patience: Patience, alive: Callable[[], Awaitable[bool]]) -> None:
         self._connection = connection
         self._patience = patience
         self._alive = alive
+        self._listening: trio.CancelScope | None = None
+        self._given_up = False
         self.silence = patience.head
         """How long to listen before asking."""
 
@@ -61,10 +63,18 @@ class OwnerWire:
             if data is not None:
                 return data
 
+    def give_up(self) -> None:
+        """This node stops: what has not come by now does not come any more."""
+        self._given_up = True
+        if self._listening is not None:
+            self._listening.cancel("the node stops")
+
     async def _watched(self, ready: Callable[[], Awaitable[None]]) -> None:
         while True:
-            with trio.move_on_after(self.silence):
+            with trio.move_on_after(self.silence) as self._listening:
                 return await ready()
+            if self._given_up:
+                raise OwnerLost(Broken(), "this node stops")
             # What came while we asked says more than the answer.
             if not await self._alive() and self._connection.is_quiet():
                 raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")

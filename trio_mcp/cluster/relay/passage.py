@@ -74,9 +74,11 @@ class Passage:
         try:
             if rest:
                 await self._wire.send(rest)
-            data = await self._streams.response(self._wire.receive)
-            if data is None:
-                return Broken()
+            self._streams.waiting.add(self._wire)
+            try:
+                data = await self._wire.receive()
+            finally:
+                self._streams.waiting.discard(self._wire)
             whole = self._familiar.read(data)
             if whole is None:
                 return await self._read(data)

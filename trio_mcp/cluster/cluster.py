@@ -146,6 +146,11 @@ class Cluster:
         """Whether there is somebody to send clients to."""
         return bool(self._peers.ready(""))
 
+    @property
+    def can_release(self) -> bool:
+        """Whether there is somebody to take sessions, and Redis to tell it by."""
+        return self.has_ready_peer and not self.directory.away
+
     def relayed_stream_enders(self) -> list[Callable[[], None]]:
         """What ends the streams that this node relays, each at once and cleanly: their clients come back by another way."""
         return self._relay.stream_enders()

@@ -176,7 +176,7 @@ class RedisDirectory:
                     await self._check(batch)
                 checked = not batch
         finally:
-            # Also when it took too long and was cancelled.
+            # Also when it was cancelled.
             self.behind = self.behind or not checked
 
     # The rest is its own business.

@@ -57,8 +57,8 @@ LookUp: TypeAlias = Callable[[str], Awaitable[tuple[Record | None, Stone | None]
 LOOKS = 4
 """How often one request looks for its session: each further look means that it moved in between."""
 
-LEAVING_SECONDS = 10.0
-"""For a session that is to leave: its calls in flight come to an end, or are given up waiting for, and Redis is told."""
+LEAVING_SECONDS = 1.5
+"""For a session that leaves this node to be let go of; Redis takes a second at most."""
 
 _SESSION = b"mcp-session-id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9_-]{1,128}")
@@ -159,9 +159,9 @@ class Elsewhere:
             return None
         if session.principal != who:
             raise SessionNotFound("unknown")
-        if session.held_back is not None or session.leaving is not None:
+        if session.leaving is not None:
             with trio.move_on_after(LEAVING_SECONDS):
-                await _settled(session)
+                await session.leaving.wait()
         elif session.closed_because == "shutdown" and self._restore:
             raise _not_released_yet()
         elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
@@ -198,18 +198,14 @@ class Elsewhere:
                 return await self._gone(search, record)
             raise self._misdirected(record.owner)
         outcome = await self._referrer.answered(search, record.owner)
-        match outcome:
-            case None:
-                return None
-            case Misdirected(boot=boot) if boot == record.boot:
-                # It says that it has not what its record says it has: the record is about to change.
-                await trio.sleep(LOOK_AGAIN_SECONDS)
-                return _LOOK_AGAIN
-            case Broken():
-                await trio.sleep(LOOK_AGAIN_SECONDS)
-                return _LOOK_AGAIN
-            case _ if await self._is_gone(record, outcome):
-                return await self._gone(search, record)
+        if outcome is None:
+            return None
+        if isinstance(outcome, Broken) or (isinstance(outcome, Misdirected) and outcome.boot == record.boot):
+            # It ends, or says that it has not what its record says it has: the record is about to change.
+            await trio.sleep(LOOK_AGAIN_SECONDS)
+            return _LOOK_AGAIN
+        if await self._is_gone(record, outcome):
+            return await self._gone(search, record)
         raise unreachable()
 
     async def _mine(self, search: Search, record: Record) -> Session | object:
@@ -302,14 +298,6 @@ _LOOK_AGAIN = object()
 """The session moved while we looked."""
 
 LOOK_AGAIN_SECONDS = 0.05
-
-
-async def _settled(session: Session) -> None:
-    """Wait until the session has left, or goes on here."""
-    while session.held_back is not None:
-        await session.held_back.wait()
-    if session.leaving is not None:
-        await session.leaving.wait()
 
 
 def _session_id(exchange: HttpExchange) -> str:

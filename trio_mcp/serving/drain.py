@@ -35,7 +35,7 @@ LAST_CALL_SECONDS = 2.0
 """The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
 
 LAST_BREATH_SECONDS = 0.5
-"""So long every call may take: the session was still there when the client sent the one that began as the window ended."""
+"""For a call that has only just begun when the window ends: its session was still there when its client sent it."""
 
 LEAVING_SECONDS = 3.0
 """How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""

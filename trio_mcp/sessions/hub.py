@@ -83,14 +83,14 @@ class Hub:
                 self._nursery.cancel_scope.cancel("the server stops")
 
     @property
-    def full(self) -> bool:
+    def _full(self) -> bool:
         """Whether there is no room for another session."""
         return self._nursery is None or len(self) >= self.options.max_sessions
 
     @contextmanager
     def room_for(self, session_id: str) -> Iterator[None]:
         """Keep a place for a session that is about to begin; one that has its place keeps it. Raises TooManySessions."""
-        if self.full and session_id not in self._opening:
+        if self._full and session_id not in self._opening:
             raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
         self._opening.add(session_id)
         try:
@@ -127,14 +127,13 @@ class Hub:
             raise SessionNotFound(session.closed_because)
         return session
 
-    def get(self, session_id: str, principal: Principal, *, begins: bool = True) -> Session | None:
-        """The live session, if it is this principal's; one that is held back only for what `begins` no call."""
+    def get(self, session_id: str, principal: Principal) -> Session | None:
+        """The live session, if it is this principal's."""
         session = self._sessions.get(session_id)
         if (
             session is None
             or session.closed_because is not None
             or session.leaving is not None
-            or (begins and session.held_back is not None)
             or session.principal != principal
         ):
             return None
@@ -146,7 +145,7 @@ class Hub:
 
     async def has_session(self, session_id: str, principal: Principal) -> bool:
         """Whether the session lives here. One that lives on another node does not, and the log says so: a misroute."""
-        if self.get(session_id, principal, begins=False) is not None:
+        if self.get(session_id, principal) is not None:
             return True
         if await self.directory.why_gone(session_id, principal) == "elsewhere":
             event(logger, logging.WARNING, "session is elsewhere", session=session_label(session_id))

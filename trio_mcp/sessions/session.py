@@ -8,6 +8,7 @@ close(reason) ────────┴──▶ calls answered with an error 
 from __future__ import annotations
 
 import contextvars
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,9 @@ __all__ = ["MAX_SUBSCRIBED_BYTES", "Session", "TooManyRequests"]
 
 Ts = TypeVarTuple("Ts")
 
+TURN_SECONDS = 10.0
+"""Longer than anybody holds requests back on purpose."""
+
 MAX_SUBSCRIBED_BYTES = 64 * 1024
 """As JSON: a directory records them, whenever one changes and whenever all records are checked."""
 
@@ -77,8 +81,6 @@ class Session:
         self.initialized = False
         self.leaving: trio.Event | None = None
         """Set when another node may take it up; while there is one, nothing new begins here."""
-        self.held_back: trio.Event | None = None
-        """Set when calls may begin again, here or elsewhere; while there is one, they wait. All else goes on."""
         self.closed_because: str | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
@@ -87,6 +89,9 @@ class Session:
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
         self._calls: dict[RequestId, Call] = {}
+        self._turn: trio.Event | None = None
+        """Set when calls may begin again, here or elsewhere; while there is one, they wait for it."""
+        self._waiting: dict[RequestId | None, trio.CancelScope] = {}
         self._questions = PendingQuestions(epoch)
         self._log_level = "info"
         self._missed = epoch > 0
@@ -286,13 +291,34 @@ class Session:
 
     @contextmanager
     def calls_held_back(self) -> Iterator[None]:
-        """For the length of the block no request of a client begins: those in flight come to an end."""
-        self.held_back = over = trio.Event()
+        """For the length of the block requests wait in `turn`, so that those in flight come to an end."""
+        self._turn = over = trio.Event()
         try:
             yield
         finally:
-            self.held_back = None
+            self._turn = None
             over.set()
+
+    async def turn(self, request_id: RequestId | None) -> bool:
+        """Wait while requests are held back, `TURN_SECONDS` at most; False when the client cancels this one meanwhile."""
+        with trio.move_on_after(TURN_SECONDS) as waiting:
+            self._waiting[request_id] = waiting
+            try:
+                while self._turn is not None:
+                    await self._turn.wait()
+            finally:
+                self._waiting.pop(request_id, None)
+        return not waiting.cancelled_caught or trio.current_time() >= waiting.deadline
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether requests are to wait for their `turn`."""
+        return self._turn is not None
+
+    @property
+    def oldest_call(self) -> float:
+        """When the oldest of the requests in flight began (trio clock); infinite when there is none."""
+        return min((call.started for call in self._calls.values()), default=math.inf)
 
     async def calls_done(self) -> None:
         """Wait until no request is in flight."""
@@ -394,9 +420,12 @@ class Session:
             self._nap_no_longer_than(self.streams.next_look)
 
     def _cancel(self, request_id: Any) -> None:
-        call = self._calls.get(request_id) if is_request_id(request_id) else None
-        if call is not None:
-            call.cancel(Ending.CANCELLED)
+        if not is_request_id(request_id):
+            return
+        if request_id in self._calls:
+            self._calls[request_id].cancel(Ending.CANCELLED)
+        elif request_id in self._waiting:
+            self._waiting[request_id].cancel("the client cancelled the request")
 
     def _heard_gap(self) -> None:
         for kind in LIST_KINDS:

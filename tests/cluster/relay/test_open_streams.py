@@ -18,16 +18,22 @@ BARE = COMMENT + event(b'{"jsonrpc":"2.0","method":"notifications/message","para
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 1000])
 @pytest.mark.parametrize(("said", "resumable"), [(PRIMED, True), (b"id:1\n\n", True), (BARE, False), (COMMENT, False)])
 def test_a_stream_can_be_resumed_once_an_event_id_was_passed_on(said: bytes, resumable: bool, size: int) -> None:
-    stream = RelayedStream(resumable=False)
+    stream = RelayedStream(resumable=False, heeds_ids=True)
     for start in range(0, len(said), size):
         stream.passed(said[start : start + size])
     assert stream.resumable == resumable
 
 
+def test_an_id_that_its_client_does_not_heed_makes_no_stream_resumable() -> None:
+    stream = RelayedStream(resumable=False, heeds_ids=False)
+    stream.passed(b"id: 0.1-i1.1\n" + BARE)
+    assert not stream.resumable
+
+
 def test_between_events_is_where_one_has_ended_and_none_begun() -> None:
-    stream = RelayedStream(resumable=True)
+    stream = RelayedStream(resumable=True, heeds_ids=True)
     assert stream.between_events
-    for said, between in [(b": \n\n", True), (b"data: 1", False), (b"", False), (b"2\n\n", True)]:
+    for said, between in [(b": \n\n", True), (b"data: 1", False), (b"", False), (b"2\n", False), (b"\n", True)]:
         stream.passed(said)
         assert stream.between_events == between
 

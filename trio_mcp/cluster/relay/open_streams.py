@@ -18,12 +18,13 @@ _ID_FIELD = b"\nid:"
 class RelayedStream:
     """An event stream, and what its client has seen of it."""
 
-    __slots__ = ("_tail", "_waiting", "between_events", "resumable", "told_to_end")
+    __slots__ = ("_heeds_ids", "_tail", "_waiting", "between_events", "resumable", "told_to_end")
 
-    def __init__(self, *, resumable: bool) -> None:
+    def __init__(self, *, resumable: bool, heeds_ids: bool) -> None:
         self.told_to_end = False
         self.resumable = resumable
         """Its client can come back for the rest: by an event id, or because nothing in particular is due."""
+        self._heeds_ids = heeds_ids
         self.between_events = True
         self._tail = b"\n"
         self._waiting: trio.CancelScope | None = None
@@ -32,10 +33,11 @@ class RelayedStream:
         """The client was sent this piece of it."""
         if not body:
             return
+        near = self._tail + body
         # JSON holds no line feed: what looks like a field is one.
-        self.resumable = self.resumable or _ID_FIELD in self._tail + body
-        self.between_events = body.endswith(b"\n\n")
-        self._tail = (self._tail + body[-len(_ID_FIELD) :])[-len(_ID_FIELD) + 1 :]
+        self.resumable = self.resumable or (self._heeds_ids and _ID_FIELD in near)
+        self.between_events = near.endswith(b"\n\n")
+        self._tail = near[-len(_ID_FIELD) + 1 :]
 
     def end(self) -> None:
         """Wait for nothing more; what is being written is written."""
@@ -66,9 +68,9 @@ class OpenStreams:
         self._open: dict[RelayedStream, None] = {}
 
     @contextmanager
-    def open(self, *, resumable: bool) -> Iterator[RelayedStream]:
-        """One more stream for the length of the block."""
-        stream = RelayedStream(resumable=resumable)
+    def open(self, *, resumable: bool, heeds_ids: bool) -> Iterator[RelayedStream]:
+        """One more stream for the length of the block; its client may come back by an event id if it `heeds_ids`."""
+        stream = RelayedStream(resumable=resumable, heeds_ids=heeds_ids)
         self._open[stream] = None
         try:
             yield stream

@@ -70,11 +70,10 @@ class OwnerWire:
             self._listening.cancel("the node stops")
 
     async def _watched(self, ready: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not self._given_up:
             with trio.move_on_after(self.silence) as self._listening:
                 return await ready()
-            if self._given_up:
-                raise OwnerLost(Broken(), "this node stops")
             # What came while we asked says more than the answer.
-            if not await self._alive() and self._connection.is_quiet():
+            if not self._given_up and not await self._alive() and self._connection.is_quiet():
                 raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")
+        raise OwnerLost(Broken(), "this node stops")

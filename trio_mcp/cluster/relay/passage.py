@@ -23,6 +23,7 @@ from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.relay.reply import Reply
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.sse import retry
+from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.transports.http.event_stream import jittered
 from trio_mcp.transports.http.request import HttpExchange
 
@@ -134,7 +135,9 @@ class Passage:
 
     async def _pass_events_on(self, reply: Reply, body: bytes, ended: bool) -> bytes:
         """Until the owner ends the stream, or this node is to; what is left to write last. Raises OwnerLost within an event."""
-        with self._streams.open(resumable=self._exchange.method == "GET") as stream:
+        # Clients up to 2025-06-18 are shown ids too, and resume nothing but their GET.
+        heeds_ids = (self._exchange.header(b"mcp-protocol-version") or "") >= V2025_11_25
+        with self._streams.open(resumable=self._exchange.method == "GET", heeds_ids=heeds_ids) as stream:
             try:
                 while not ended:
                     await self._write(body, more=True)

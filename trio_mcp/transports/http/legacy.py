@@ -6,6 +6,7 @@ import logging
 from typing import Any, TypeAlias
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event, session_label
@@ -13,6 +14,7 @@ from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
+    REQUEST_CANCELLED,
     SESSION_NOT_FOUND,
     InvalidEventId,
     ProtocolError,
@@ -86,7 +88,7 @@ class LegacyFront:
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
         offer = read_offer(request.params)
-        if self._hub.get(exchange.header(b"mcp-session-id") or "", who, begins=False) is not None:
+        if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         try:
@@ -104,8 +106,12 @@ class LegacyFront:
         """A message, or on 2025-03-26 a batch, of a session."""
         request_id = message.id if isinstance(message, Request) else None
         try:
-            begins = isinstance(message, Request | list)
-            session = await self._find(exchange, session_id, who, headers, begins=begins)
+            session = await self._find(exchange, session_id, who, headers)
+            if session is not None and session.holds_back and _begins(message):
+                if not await session.turn(request_id):
+                    cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
+                    return await send_error(exchange.send, 200, cancelled, headers, request_id)
+                session = await self._find(exchange, session_id, who, headers)
             if session is None:
                 return
             if isinstance(message, Request):
@@ -126,7 +132,7 @@ class LegacyFront:
         if not accepts(exchange).sse:
             raise HttpRefusal(406, "Accept must allow text/event-stream")
         try:
-            session = await self._find(exchange, session_id, who, headers, begins=False)
+            session = await self._find(exchange, session_id, who, headers)
             if session is not None:
                 await self._resume(exchange, session, headers)
         except _ABSENT as fault:
@@ -144,9 +150,9 @@ class LegacyFront:
         await send_empty(exchange.send, 204, headers)
 
     async def _find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList, *, begins: bool = True
+        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
     ) -> Session | None:
-        """The session; None when another node has answered the exchange. What `begins` no call need not wait for others."""
+        """The session; None when another node has answered the exchange."""
         version = exchange.headers.get(b"mcp-protocol-version")
         if version is not None and version.strip().decode("latin-1") not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
@@ -154,7 +160,7 @@ class LegacyFront:
         elsewhere = self.elsewhere
         if elsewhere is not None and elsewhere.overslept:
             await elsewhere.catch_up()
-        session = self._hub.get(session_id, who, begins=begins)
+        session = self._hub.get(session_id, who)
         if session is not None:
             return session
         if elsewhere is None:
@@ -273,6 +279,13 @@ class LegacyFront:
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
         status = http_status(SESSION_NOT_FOUND, modern=False)
         await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), headers, id)
+
+
+def _begins(message: Message | Batch) -> bool:
+    """Whether a call begins with it, or several."""
+    if isinstance(message, list):
+        return any(isinstance(element, Request) for element in message)
+    return isinstance(message, Request)
 
 
 def _stream_after(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:

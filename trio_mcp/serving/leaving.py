@@ -61,7 +61,7 @@ class _Leaving:
             with trio.move_on_after(min(REST_SECONDS, self._left / 4)):
                 await self._come_to_rest()
             # What has run for long will run on: others need not wait for it.
-            if self._cluster.can_release and self._session.oldest_call >= trio.current_time() - REST_SECONDS:
+            if self._cluster.can_release and self._session.oldest_call > trio.current_time() - REST_SECONDS:
                 if await self._go(min(patience, self._left / 2)):
                     return
                 patience = min(2 * patience, MOST_HELD_BACK_SECONDS)

@@ -158,6 +158,17 @@ async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_cl
             assert 9 <= left < 9.2
 
 
+def workers(ends: list[trio.Event]) -> MCPServer:
+    """`work` runs until the event of its number."""
+    mcp = MCPServer("x")
+
+    @mcp.tool
+    async def work(number: int) -> None:
+        await ends[number].wait()
+
+    return mcp
+
+
 async def holding_back(session: Session) -> None:
     """Wait until it holds its requests back."""
     with trio.fail_after(20):
@@ -166,14 +177,8 @@ async def holding_back(session: Session) -> None:
 
 
 async def test_a_session_whose_calls_overlap_without_end_holds_the_next_one_back(autojump_clock: MockClock) -> None:
-    peers, ends = Peers(), [trio.Event() for _ in range(4)]
-    mcp = MCPServer("x")
-
-    @mcp.tool
-    async def work(number: int) -> None:
-        await ends[number].wait()
-
-    async with serving(mcp) as wire:
+    peers, ends = Peers(), [trio.Event() for _ in range(2)]
+    async with serving(workers(ends)) as wire:
         client = await wire.open()
         first = client.tool("work", number=0)
         await wait_all_tasks_blocked()
@@ -234,13 +239,7 @@ async def test_an_answer_of_a_call_that_ended_while_others_were_held_back_can_be
     autojump_clock: MockClock,
 ) -> None:
     peers, ends = Peers(), [trio.Event() for _ in range(2)]
-    mcp = MCPServer("x")
-
-    @mcp.tool
-    async def work(number: int) -> None:
-        await ends[number].wait()
-
-    async with serving(mcp) as wire:
+    async with serving(workers(ends)) as wire:
         client = await wire.open()
         first = client.tool("work", number=0)
         await wait_all_tasks_blocked()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
-import msgspec
 import trio
 
 from trio_mcp.auth.principal import Principal
@@ -154,7 +153,7 @@ class RedisDirectory:
         if self._store.down:
             return False
         try:
-            (reply,) = await self._store.run([self._own(session.id, record)])
+            (reply,) = await self._store.run([scripts.own(self._keys, session.id, record)])
         except RedisDown:
             # It may have heard of it all the same; then the record is to be made right again.
             self.behind = True
@@ -195,9 +194,9 @@ class RedisDirectory:
         batch: dict[str, Command] = {}
         size = 0
         for session in sessions:
-            record = msgspec.json.encode(Record.of(session, self._me, restorable=self._restorable))
-            batch[session.id] = scripts.own(self._keys, session.id, self._me.boot, session.epoch, record)
-            size += len(record)
+            record = Record.of(session, self._me, restorable=self._restorable)
+            batch[session.id] = command = scripts.own(self._keys, session.id, record)
+            size += sum(len(word) for word in command if isinstance(word, bytes))
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 break
         return batch
@@ -209,6 +208,3 @@ class RedisDirectory:
         for session_id, reply in zip(batch, replies, strict=True):
             if isinstance(reply, bytes):
                 self._lost(session_id)
-
-    def _own(self, session_id: str, record: Record) -> Command:
-        return scripts.own(self._keys, session_id, record.boot, record.epoch, msgspec.json.encode(record))

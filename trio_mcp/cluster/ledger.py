@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import trio
 
 from trio_mcp.cluster import scripts
@@ -171,10 +170,8 @@ class Ledger:
         self._refused = any(map(_may_be_taken_later, replies))
 
     def _command(self, session_id: str, write: _Write) -> Command:
-        record = msgspec.json.encode(write.record)
-        if write.compare:
-            return scripts.own(self._keys, session_id, write.record.boot, write.record.epoch, record)
-        return scripts.open_record(self._keys, session_id, record)
+        write_record = scripts.own if write.compare else scripts.open_record
+        return write_record(self._keys, session_id, write.record)
 
 
 def _may_be_taken_later(reply: Any) -> bool:

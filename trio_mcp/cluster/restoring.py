@@ -82,7 +82,7 @@ class Restorer:
 
     async def _claim(self, session_id: str, record: Record) -> bool:
         mine = Record.of(record.snapshot(session_id), self._me, restorable=True)
-        command = scripts.claim(self._keys, session_id, record, msgspec.json.encode(mine))
+        command = scripts.claim(self._keys, session_id, record, mine)
         (reply,) = await self._store.run([command])
         if isinstance(reply, CommandRefused):
             raise RedisDown(str(reply))

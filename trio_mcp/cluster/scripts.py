@@ -93,21 +93,21 @@ return 0
 )
 
 
-def open_record(keys: Keys, session_id: str, record: bytes) -> Command:
+def open_record(keys: Keys, session_id: str, record: Record) -> Command:
     """The one write of a session's opening: nobody else can know its id yet."""
-    return ("SET", keys.session(session_id), record, "EX", SESSION_SECONDS)
+    return ("SET", keys.session(session_id), msgspec.json.encode(record), "EX", SESSION_SECONDS)
 
 
-def own(keys: Keys, session_id: str, boot: str, epoch: int, record: bytes) -> Command:
+def own(keys: Keys, session_id: str, record: Record) -> Command:
     """Write our record unless it is another's or the session has ended, in this life or a later one: 1, or what says so."""
     where = keys.session(session_id), keys.closed(session_id)
-    return ("EVAL", _OWN, 2, *where, boot, epoch, record, SESSION_SECONDS)
+    return ("EVAL", _OWN, 2, *where, record.boot, record.epoch, msgspec.json.encode(record), SESSION_SECONDS)
 
 
-def claim(keys: Keys, session_id: str, seen: Record, record: bytes) -> Command:
+def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:
     """Take over the record that was seen: 1, or what is there instead, 0 for nothing. One seen released must still be."""
     where, released = keys.session(session_id), int(seen.released)
-    return ("EVAL", _CLAIM, 1, where, seen.boot, seen.epoch, record, SESSION_SECONDS, released)
+    return ("EVAL", _CLAIM, 1, where, seen.boot, seen.epoch, msgspec.json.encode(record), SESSION_SECONDS, released)
 
 
 def end(keys: Keys, session_id: str, stone: Stone) -> Command:

@@ -230,11 +230,8 @@ class Session:
 
     def subscribe(self, uri: str) -> None:
         """From now on the client hears of updates of `uri`."""
-        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS and uri not in self._subscriptions:
-            raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {MAX_SUBSCRIPTIONS} resources")
-        if len(encode([*self._subscriptions, uri])) > MAX_SUBSCRIBED_BYTES and uri not in self._subscriptions:
-            limit = f"URIs of {MAX_SUBSCRIBED_BYTES} bytes together"
-            raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {limit}")
+        if uri not in self._subscriptions:
+            self._check_room_for(uri)
         self._subscriptions.add(uri)
         self._changed()
 
@@ -380,6 +377,15 @@ class Session:
         # Who leaves says nothing more: it would be taken for one that stays.
         if self.on_change is not None and self.leaving is None and self.closed_because is None:
             self.on_change()
+
+    def _check_room_for(self, uri: str) -> None:
+        limit = ""
+        if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+            limit = f"{MAX_SUBSCRIPTIONS} resources"
+        elif len(encode([*self._subscriptions, uri])) > MAX_SUBSCRIBED_BYTES:
+            limit = f"URIs of {MAX_SUBSCRIBED_BYTES} bytes together"
+        if limit:
+            raise RemoteProtocolError(INVALID_REQUEST, f"A session may subscribe to {limit}")
 
     def _check_room(self, requests: list[Request]) -> None:
         if self._nursery is None or self.closed_because is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
+
+from trio_mcp.cluster.relay.owner_wire import OwnerWire
 
 __all__ = ["OpenStreams", "RelayedStream"]
 
@@ -54,16 +56,11 @@ class RelayedStream:
         return None
 
 
-class _GivesUp(Protocol):
-    def give_up(self) -> None:
-        """Wait for it no longer."""
-
-
 class OpenStreams:
     """All of one node; and the requests that still wait for the head of their response."""
 
     def __init__(self) -> None:
-        self.waiting: set[_GivesUp] = set()
+        self.waiting: set[OwnerWire] = set()
         """The owners whose response has not begun."""
         self._open: dict[RelayedStream, None] = {}
 

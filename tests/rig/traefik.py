@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,11 @@ class Routed:
 class Traefik:
     """A running Traefik. `url` is its TLS entry point; its certificate is its own, so clients must not verify it."""
 
-    def __init__(self, folder: Path, nursery: trio.Nursery, static: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, nursery: trio.Nursery, static: Mapping[str, Any], under: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
+        self._under = under
         self.runs: list[ServedProcess] = []
         self._nursery = nursery
         self._dynamic = folder / "dynamic" / "mcp.yaml"
@@ -120,7 +124,7 @@ class Traefik:
         static = self.folder / "traefik.yaml"
         static.write_text(yaml.safe_dump(self._static))
         process = await trio.lowlevel.open_process(
-            [str(binary()), f"--configFile={static}"],
+            [*self._under, str(binary()), f"--configFile={static}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -134,6 +138,9 @@ class Traefik:
     async def stop(self) -> None:
         """SIGKILL: by SIGTERM it would wait a minute for streams."""
         if self.process.poll() is None:
+            # `strace` would leave what it runs behind.
+            for pid in _children(self.process.pid) if self._under else ():
+                os.kill(pid, signal.SIGKILL)
             self.process.kill()
         await self.process.wait()
 
@@ -182,6 +189,10 @@ class Traefik:
             return False
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def _on_loopback(static: Mapping[str, Any], ports: Mapping[str, int], folder: Path) -> dict[str, Any]:
     """The static configuration as shipped, but for where it listens, what it reads and what its log keeps."""
     found = json.loads(json.dumps(static))
@@ -218,11 +229,14 @@ def _up(service: Mapping[str, Any]) -> bool:
 
 
 @asynccontextmanager
-async def traefik(folder: Path, dynamic: str) -> AsyncIterator[Traefik]:
-    """Traefik with `dynamic` loaded, for the length of the block; it keeps its files in `folder`."""
+async def traefik(folder: Path, dynamic: str, *, under: Sequence[str] = ()) -> AsyncIterator[Traefik]:
+    """Traefik with `dynamic` loaded, for the length of the block; it keeps its files in `folder`.
+
+    `under` is a command that runs it, `strace` for example.
+    """
     (folder / "dynamic").mkdir(parents=True)
     async with trio.open_nursery() as nursery:
-        balancer = Traefik(folder, nursery, yaml.safe_load(traefik_static()))
+        balancer = Traefik(folder, nursery, yaml.safe_load(traefik_static()), under)
         balancer.load(dynamic)
         await balancer.start()
         try:

@@ -130,6 +130,11 @@ class Settings(BaseModel):
 
     json_response: bool = setting(False, "Streams", "Answer with JSON, never with a stream.")
     sse_after: Duration = setting(0.5, "Streams", "A silent handler's answer becomes a stream after this long.")
+    stream_delay: Duration = setting(
+        0.01,
+        "Streams",
+        "An answer is streamed no sooner than this after its request: Go proxies cut earlier ones; 0 is off.",
+    )
     keepalive: PositiveDuration = setting(15.0, "Streams", "A comment on each quiet stream this often.")
     retry_interval: int = setting(1000, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0)
     max_events: Count = setting(1000, "Streams", "Events kept for one stream.")

@@ -235,6 +235,13 @@ class EventLog:
             self._change = trio.Event()
         await self._change.wait()
 
+    async def ended_by(self, deadline: float) -> None:
+        """Wait until the log has ended, `deadline` (trio clock) at the latest."""
+        if not self.ended and deadline > trio.current_time():
+            with trio.move_on_at(deadline):
+                while not self.ended:
+                    await self.changed()
+
     def wake(self) -> None:
         """Let everybody who waits in `changed` look again."""
         if self._change is not None:

@@ -99,7 +99,7 @@ async def test_a_slow_answer_is_the_last_event_of_a_stream(autojump_clock: MockC
 async def test_whatever_is_said_before_the_answer_makes_it_a_stream_at_once(
     autojump_clock: MockClock, mcp: MCPServer
 ) -> None:
-    async with serving(mcp) as wire:
+    async with serving(mcp, pace=Pace(stream_delay=0)) as wire:
         session = await wire.open()
         started = trio.current_time()
         exchange = counting(session, 3)

@@ -127,7 +127,7 @@ class Delivery:
 
     async def _reply(self, answer: Answer) -> None:
         if may_be_json(self._exchange, answer):
-            return await send_answer(self._exchange.send, answer, self._headers)
+            return await send_answer(self._exchange, answer, self._pace, self._headers)
         log = EventLog(Budget(), expected=1)
         log.finish(answer.body, answer.status)
         await self._stream(log)

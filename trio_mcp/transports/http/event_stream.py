@@ -14,10 +14,13 @@ import trio
 
 from trio_mcp.protocol.sse import COMMENT, event, priming, retry
 from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
-from trio_mcp.transports.http.request import HttpExchange, Send
+from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty, send_json
 
 __all__ = ["EventStream", "Pace", "StreamHead", "send_answer", "whole_answer"]
+
+_LARGE_ANSWER_BYTES = 16 * 1024
+"""A JSON answer of this size may reach a proxy in several pieces, and meets the fault that `Pace.stream_delay` is for."""
 
 _CHUNK_BYTES = 64 * 1024
 """The write deadline is per chunk: a slow but living reader makes progress."""
@@ -35,6 +38,12 @@ class Pace:
 
     sse_after: float = 0.5
     """How long a reply may hold the head back in the hope of plain JSON."""
+    stream_delay: float = 0.01
+    """A streamed or large answer begins no sooner than this after the request's last byte, unless it is complete.
+
+    Go's HTTP/1 reverse proxy (Traefik, Caddy) breaks off an answer whose head arrives while it still finishes sending
+    the request (golang/go#40747). The origin cannot see that, so this makes it rare; `deploy/` has the remedy.
+    """
     keep_alive: float = 15.0
     """Below common proxy idle timeouts (30-60 s), so a quiet stream stays open."""
     write_timeout: float = 20.0
@@ -58,12 +67,14 @@ async def whole_answer(log: EventLog) -> Answer:
     return answer
 
 
-async def send_answer(send: Send, answer: Answer, headers: HeaderList) -> None:
+async def send_answer(exchange: HttpExchange, answer: Answer, pace: Pace, headers: HeaderList) -> None:
     """The reply as plain JSON; nothing to say is 202."""
+    if len(answer.body) > _LARGE_ANSWER_BYTES:
+        await trio.sleep_until(exchange.body_ended + pace.stream_delay)
     if answer.body:
-        await send_json(send, answer.status, answer.body, headers)
+        await send_json(exchange.send, answer.status, answer.body, headers)
     else:
-        await send_empty(send, 202, headers)
+        await send_empty(exchange.send, 202, headers)
 
 
 class EventStream:
@@ -96,6 +107,7 @@ class EventStream:
         await self._write(farewell, more=False)
 
     async def _open(self) -> None:
+        await self._reader.log.ended_by(self._exchange.body_ended + self._pace.stream_delay)
         start = {"type": "http.response.start", "status": 200, "headers": [*_HEAD, *self._headers]}
         await self._exchange.send(start)
         self._opening = _opening(self._reader, self._head, self._pace)

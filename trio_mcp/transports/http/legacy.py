@@ -203,10 +203,10 @@ class LegacyFront:
     ) -> None:
         answer = await self._hold_back.answer(log)
         if answer is not None and may_be_json(exchange, answer):
-            return await send_answer(exchange.send, answer, headers)
+            return await send_answer(exchange, answer, self._pace, headers)
         if not self._streams(exchange):
             async with exchange.cancelled_when_client_leaves():
-                await send_answer(exchange.send, await whole_answer(log), headers)
+                await send_answer(exchange, await whole_answer(log), self._pace, headers)
             return
         prefix = session.streams.make_resumable(log, id)
         await self._read(exchange, session, log, prefix, "post", headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -30,7 +31,7 @@ class ClientLeft(Exception):
 class HttpExchange:
     """One request and the way to answer it."""
 
-    __slots__ = ("completing", "content", "headers", "left", "method", "path", "receive", "scope", "send")
+    __slots__ = ("body_ended", "completing", "content", "headers", "left", "method", "path", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -41,6 +42,8 @@ class HttpExchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.content = b""
         """The body, once it was read."""
+        self.body_ended = -math.inf
+        """When its last byte had been read (trio clock)."""
         self.completing = False
         """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
         self.left = False
@@ -77,6 +80,7 @@ class HttpExchange:
         if size > limit:
             raise BodyTooLarge
         self.content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self.body_ended = trio.current_time()
         return self.content
 
     def _chunk(self, message: Message) -> bytes:

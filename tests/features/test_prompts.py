@@ -92,7 +92,7 @@ def test_an_array_is_given_as_json() -> None:
         ({}, "code: missing, but required"),
         ({"code": "x", "depth": "deep"}, 'depth: .*; got "deep"'),
         ({"code": 1}, "The argument code of a prompt is a string; got 1"),
-        ({"code": "x", "other": None}, "The argument other of a prompt is a string; got null"),
+        ({"code": None}, "The argument code of a prompt is a string; got null"),
     ],
 )
 def test_arguments_that_do_not_fit_are_invalid_params(arguments: Any, words: str) -> None:

@@ -40,5 +40,5 @@ def _find(call: Call, uri: str) -> tuple[Resource | ResourceTemplate, Signature,
     for template in registry.templates:
         variables = template.match(uri)
         if variables is not None:
-            return template, template.signature, template.signature.bind(dict(variables))
+            return template, template.signature, template.signature.bind(dict(variables), blank="")
     raise ResourceNotFoundError(uri)

@@ -68,13 +68,19 @@ class Prompt:
         )
         return gates.prompt(fields, version)
 
-    def bind(self, arguments: dict[str, str]) -> dict[str, Any]:
-        """Keyword arguments for the function, without its context; raises InvalidParams."""
+    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Keyword arguments for the function, without its context; raises InvalidParams.
+
+        An optional argument that is null is left out, and so is one that is empty where its type takes no empty text:
+        forms send every field they show.
+        """
+        required = self.signature.required
+        arguments = {name: value for name, value in arguments.items() if value is not None or name in required}
         for name, value in arguments.items():
             if not isinstance(value, str):
                 raise InvalidParams(f"The argument {name[:64]} of a prompt is a string; got {shown(value)}")
         try:
-            return self.signature.bind(arguments)
+            return self.signature.bind(arguments, blank="")
         except InvalidArguments as error:
             raise InvalidParams(str(error)) from None
 

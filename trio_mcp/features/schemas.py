@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from trio_mcp.features.complaints import list_complaints, shown
+from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.protocol.errors import InvalidArguments
 
 __all__ = ["PlainJsonSchema", "Validator", "inline_root"]
@@ -28,7 +30,7 @@ class Validator:
     "MUST NOT automatically dereference" a network `$ref`  2026-07-28 basic/index
     """
 
-    __slots__ = ("_validator",)
+    __slots__ = ("_optional", "_validator")
 
     def __init__(self, schema: dict[str, Any]) -> None:
         # Imported late: a server whose schemas all come from annotations starts 25 ms sooner.
@@ -39,19 +41,35 @@ class Validator:
         except ValueError as error:
             raise ValueError(f"not a usable JSON Schema: {str(error).partition(_DETAILS)[0]}") from None
         self._validator = validator
+        self._optional = frozenset(schema.get("properties", ())) - frozenset(schema.get("required", ()))
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with a JSON value, one line for each fault, or None."""
+        faults = self._faults(value)
+        return list_complaints(faults) if faults else None
+
+    def fit(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments if they fit, or as `mending` reads them; raises InvalidArguments."""
+        faults = first = self._faults(arguments)
+        for _ in range(ROUNDS):
+            mended = mend(arguments, (path for path, _ in faults), optional=self._optional, blank=None)
+            if not faults or mended is None:
+                break
+            arguments, faults = mended, self._faults(mended)
+        if faults:
+            raise InvalidArguments(f"Invalid arguments:\n{list_complaints(first)}")
+        return arguments
+
+    def _faults(self, value: Any) -> list[tuple[Sequence[Any], str]]:
         try:
             if self._validator.is_valid(value):
-                return None
+                return []
             # Listing all faults of a large value takes seconds, and it comes from a client: there the first must do.
-            few = _is_small(value)
-            faults = self._validator.iter_errors(value) if few else [self._first(value)]
-            return list_complaints((fault.instance_path, _sentence(fault)) for fault in faults)
+            faults = self._validator.iter_errors(value) if _is_small(value) else [self._first(value)]
+            return [(fault.instance_path, _sentence(fault)) for fault in faults]
         except (ValueError, RecursionError) as error:
             # Nested too deeply, a lone surrogate: nothing that JSON in UTF-8 can say.
-            return list_complaints([([], str(error))])
+            return [([], str(error))]
 
     def _first(self, value: Any) -> Any:
         import jsonschema_rs
@@ -61,12 +79,6 @@ class Validator:
         except jsonschema_rs.ValidationError as fault:
             return fault
         raise ValueError("does not fit the schema")
-
-    def check(self, arguments: dict[str, Any]) -> None:
-        """Raise InvalidArguments unless they fit."""
-        complaint = self.complaint(arguments)
-        if complaint:
-            raise InvalidArguments(f"Invalid arguments:\n{complaint}")
 
 
 _MASK = "the value"

@@ -9,12 +9,12 @@ from inspect import Parameter
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import msgspec
 import pydantic
 from pydantic.fields import FieldInfo
 
 from trio_mcp.features.callables import Unresolved, describe, is_async, parameters
 from trio_mcp.features.complaints import complain, too_many
+from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.features.schemas import PlainJsonSchema
 from trio_mcp.protocol.errors import InvalidArguments
 
@@ -62,28 +62,39 @@ class Signature:
         """Those without a default."""
         return frozenset(self.schema.get("required", ()))
 
-    def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments."""
+    def bind(self, arguments: dict[str, Any], *, blank: str | None = None) -> dict[str, Any]:
+        """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments.
+
+        What does not fit as it was sent is read as `mending` says; `blank` stands for "left out" as null does.
+        """
         try:
             bound: dict[str, Any] = self._validate(arguments).__dict__ if self._validate else {}
         except (pydantic.ValidationError, RecursionError) as error:
-            bound = self._second_try(arguments, error)
+            bound = self._mended(arguments, error, blank)
         if self._extra:
             known = self.schema["properties"]
             bound |= {name: value for name, value in arguments.items() if name not in known}
         return bound
 
-    def _second_try(self, arguments: Any, error: pydantic.ValidationError | RecursionError) -> dict[str, Any]:
-        """Models often send an array or object as a string of JSON: take it where nothing else fits."""
-        if isinstance(error, pydantic.ValidationError) and self._validate and not too_many(error):
-            decoded = _decode_strings(arguments, {fault["loc"][0] for fault in error.errors() if fault["loc"]})
-            if decoded:
-                try:
-                    result: dict[str, Any] = self._validate(arguments | decoded).__dict__
-                except (pydantic.ValidationError, RecursionError):
-                    pass  # The first complaint is about what the client really sent.
-                else:
-                    return result
+    def _mended(
+        self, arguments: dict[str, Any], error: pydantic.ValidationError | RecursionError, blank: str | None
+    ) -> dict[str, Any]:
+        fault, optional = error, frozenset(self.names) - self.required
+        for _ in range(ROUNDS):
+            if isinstance(fault, RecursionError) or too_many(fault) or self._validate is None:
+                break
+            paths = (it["loc"] for it in fault.errors(include_url=False, include_context=False))
+            mended = mend(arguments, paths, optional=optional, blank=blank)
+            if mended is None:
+                break
+            arguments = mended
+            try:
+                result: dict[str, Any] = self._validate(arguments).__dict__
+            except (pydantic.ValidationError, RecursionError) as again:
+                fault = again
+            else:
+                return result
+        # The complaint is about what the client really sent.
         raise InvalidArguments(f"Invalid arguments:\n{complain(error)}") from None
 
 
@@ -145,15 +156,3 @@ def _compile(
         raise ValueError(f"{describe(fn)}: {str(error).splitlines()[0]}") from error
     del schema["title"]
     return adapter.validator.validate_python, schema
-
-
-def _decode_strings(arguments: dict[str, Any], names: Iterable[Any]) -> dict[str, Any]:
-    decoded = {}
-    for name in names:
-        value = arguments.get(name)
-        if isinstance(value, str):
-            try:
-                decoded[name] = msgspec.json.decode(value)
-            except (ValueError, RecursionError):
-                continue
-    return decoded

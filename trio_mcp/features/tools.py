@@ -105,7 +105,7 @@ class Tool:
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, without its context; raises InvalidArguments."""
         if self._validator is not None:
-            self._validator.check(arguments)
+            arguments = self._validator.fit(arguments)
         return self.signature.bind(arguments)
 
     def result(self, value: Any, version: str) -> dict[str, Any]:

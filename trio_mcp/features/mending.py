@@ -1,0 +1,85 @@
+"""Arguments as clients really send them: null for what they leave out, JSON text where an array or object belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+__all__ = ["ROUNDS", "mend"]
+
+ROUNDS = 3
+"""How often arguments are mended: what was inside a JSON text may need it too."""
+
+Path = tuple[str | int, ...]
+
+
+def mend(
+    arguments: dict[str, Any], faults: Iterable[Sequence[Any]], *, optional: frozenset[str], blank: str | None
+) -> dict[str, Any] | None:
+    """A copy of `arguments` in which values that do not fit are read another way, or None if there is none.
+
+    - `faults`: where values do not fit, each a path of names and indexes; steps that are no part of the value (pydantic
+      names the members of a union) are passed over.
+    - `optional`: the arguments that may be left out. One of them that is null, or equals `blank`, is left out.
+    - Text that is JSON of anything but text becomes that value, at any depth.
+
+    The copy may not fit either: whoever calls checks it again, and keeps the first complaint if it does not.
+    """
+    changes: dict[Path, Any] = {}
+    for fault in faults:
+        path, value = _locate(arguments, fault)
+        if len(path) == 1 and path[0] in optional and (value is None or value == blank):
+            changes[path] = _LEFT_OUT
+        elif path and isinstance(value, str) and (parsed := _parse(value)) is not _NO_JSON:
+            changes[path] = parsed
+    return _changed(arguments, changes) if changes else None
+
+
+_LEFT_OUT: Any = object()
+_NO_JSON: Any = object()
+
+
+def _locate(arguments: dict[str, Any], fault: Sequence[Any]) -> tuple[Path, Any]:
+    path: list[str | int] = []
+    value: Any = arguments
+    for step in fault:
+        if _has(value, step):
+            value = value[step]
+            path.append(step)
+    return tuple(path), value
+
+
+def _has(value: Any, step: Any) -> bool:
+    if isinstance(value, dict):
+        return isinstance(step, str) and step in value
+    return isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        parsed = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return _NO_JSON
+    return _NO_JSON if isinstance(parsed, str) else parsed
+
+
+def _changed(arguments: dict[str, Any], changes: dict[Path, Any]) -> dict[str, Any]:
+    """Each container on the way to a change is copied once; the client's own message stays as it was."""
+    copies: dict[Path, Any] = {(): dict(arguments)}
+    # Shorter paths first: a change may replace what another one would be made in.
+    for path, new in sorted(changes.items(), key=lambda change: len(change[0])):
+        if any(path[:length] in changes for length in range(1, len(path))):
+            continue
+        for length in range(1, len(path)):
+            if path[:length] not in copies:
+                parent = copies[path[: length - 1]]
+                copies[path[:length]] = parent[path[length - 1]] = parent[path[length - 1]].copy()
+        parent = copies[path[:-1]]
+        if new is _LEFT_OUT:
+            del parent[path[-1]]
+        else:
+            parent[path[-1]] = new
+    result: dict[str, Any] = copies[()]
+    return result

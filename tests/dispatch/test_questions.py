@@ -421,6 +421,30 @@ async def test_a_state_belongs_to_the_principal_it_was_given_to(mcp: MCPServer) 
     assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
 
 
+async def test_a_state_belongs_to_the_client_it_was_given_to_whatever_its_token_claims(mcp: MCPServer) -> None:
+    made = desk(mcp)
+    made.principal = Principal("ann", client_id="c1", claims={"scope": "read"})
+    asked = await made.result("tools/call", call("greet"))
+    made.principal = Principal("ann", client_id="c2", claims={"scope": "read"})
+    await refused(made, call("greet", asked, q1=ACCEPTED))
+    made.principal = Principal("ann", client_id="c1", claims={"scope": "write"})
+    assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
+
+
+async def test_a_state_that_the_release_before_sealed_is_good_for_its_principal(
+    mcp: MCPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = desk(mcp)
+    made.principal = Principal("ann")
+    with monkeypatch.context() as before:
+        before.setattr(Principal, "digest", made.principal.known_as[-1])
+        asked = await made.result("tools/call", call("greet"))
+    assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
+    for other in (Principal("bob"), Principal("ann", client_id="c1")):
+        made.principal = other
+        await refused(made, call("greet", asked, q1=ACCEPTED))
+
+
 async def test_a_state_is_good_for_its_time_and_no_longer(mcp: MCPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Desk(mcp, MODERN, options=Options(request_state_ttl=60))
     made.capabilities = EVERYTHING

@@ -53,7 +53,9 @@ async def ask(session: Session, method: str, params: dict[str, Any] | None = Non
     """Send one request and wait for its reply; the result, or the error."""
     oracle = Oracle(session.protocol_version)
     oracle.asked(id, method)
-    *said, reply = await replies(session.accept([Request(id, method, params or {})], streams=True))
+    *said, reply = await replies(
+        session.accept([Request(id, method, params or {})], who=session.principal, streams=True)
+    )
     for message in said:
         oracle.heard(message)
     oracle.heard(reply)

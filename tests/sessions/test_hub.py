@@ -195,7 +195,7 @@ async def test_the_end_of_the_hub_ends_its_sessions_and_answers_their_calls() ->
         await trio.sleep_forever()
 
     async with a_session(mcp) as (_, session):
-        log = session.accept([call_of("sleep")], streams=True)
+        log = session.accept([call_of("sleep")], who=session.principal, streams=True)
         await trio.testing.wait_all_tasks_blocked()
     assert session.closed_because == "shutdown"
     (reply,) = await replies(log)
@@ -237,7 +237,7 @@ async def test_a_request_in_flight_holds_the_session(autojump_clock: trio.testin
         await trio.sleep(10 * IDLE)
 
     async with a_session(mcp, session_idle_timeout=IDLE) as (hub, session):
-        session.accept([call_of("long")], streams=True)
+        session.accept([call_of("long")], who=session.principal, streams=True)
         await trio.sleep(11 * IDLE - 1)
         assert hub.get(session.id, ANN) is session
         await trio.sleep(2)

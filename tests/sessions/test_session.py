@@ -120,7 +120,7 @@ async def test_what_is_not_open_yet_starts_nothing() -> None:
     with pytest.raises(SessionClosed, match="not open yet"):
         session.start_soon(trio.sleep_forever)
     with pytest.raises(SessionClosed, match="not open yet"):
-        session.accept([call("who")], streams=True)
+        session.accept([call("who")], who=session.principal, streams=True)
     assert repr(session) == "<Session x 2025-11-25 0 in flight>"
 
 
@@ -129,8 +129,8 @@ async def test_what_is_not_open_yet_starts_nothing() -> None:
 
 async def test_a_cancelled_request_is_answered_and_the_others_go_on() -> None:
     async with a_session() as session:
-        first = session.accept([call("sleep", 1)], streams=True)
-        second = session.accept([call("sleep", "1")], streams=True)
+        first = session.accept([call("sleep", 1)], who=session.principal, streams=True)
+        second = session.accept([call("sleep", "1")], who=session.principal, streams=True)
         await settled()
         session.take(Notification("notifications/cancelled", {"requestId": 1, "reason": "enough"}))
         assert error_of(await replies(first)) == {"code": -32800, "message": "Request cancelled"}
@@ -141,7 +141,7 @@ async def test_a_cancelled_request_is_answered_and_the_others_go_on() -> None:
 @pytest.mark.parametrize("named", [None, 2, "1", 1.0, True, [], {}])
 async def test_a_cancellation_of_nothing_in_flight_is_ignored(named: object) -> None:
     async with a_session() as session:
-        session.accept([call("sleep", 1)], streams=True)
+        session.accept([call("sleep", 1)], who=session.principal, streams=True)
         await settled()
         session.take(Notification("notifications/cancelled", {"requestId": named}))
         session.take(Notification("notifications/cancelled", {}))
@@ -151,11 +151,11 @@ async def test_a_cancellation_of_nothing_in_flight_is_ignored(named: object) -> 
 
 async def test_an_id_in_flight_is_not_taken_twice_and_is_free_again_afterwards() -> None:
     async with a_session() as session:
-        session.accept([call("sleep", 1)], streams=True)
+        session.accept([call("sleep", 1)], who=session.principal, streams=True)
         with pytest.raises(RemoteProtocolError, match="in flight already"):
-            session.accept([call("who", 1)], streams=True)
+            session.accept([call("who", 1)], who=session.principal, streams=True)
         with pytest.raises(RemoteProtocolError, match="in flight already"):
-            session.accept([call("who", 2), call("who", 2)], streams=True, batched=True)
+            session.accept([call("who", 2), call("who", 2)], who=session.principal, streams=True, batched=True)
         assert session.in_flight == 1
         await settled()
         session.take(Notification("notifications/cancelled", {"requestId": 1}))
@@ -165,18 +165,20 @@ async def test_an_id_in_flight_is_not_taken_twice_and_is_free_again_afterwards()
 
 async def test_requests_in_flight_are_bounded() -> None:
     async with a_session(options=Options(max_in_flight=2)) as session:
-        session.accept([call("sleep", 1)], streams=True)
+        session.accept([call("sleep", 1)], who=session.principal, streams=True)
         with pytest.raises(TooManyRequests, match="More than 2"):
-            session.accept([call("sleep", 2), call("sleep", 3)], streams=True, batched=True)
-        session.accept([call("sleep", 2)], streams=True)
+            session.accept([call("sleep", 2), call("sleep", 3)], who=session.principal, streams=True, batched=True)
+        session.accept([call("sleep", 2)], who=session.principal, streams=True)
         with pytest.raises(TooManyRequests):
-            session.accept([call("who", 3)], streams=True)
+            session.accept([call("who", 3)], who=session.principal, streams=True)
 
 
 async def test_a_batch_is_answered_on_one_stream_with_its_faults() -> None:
     async with a_session() as session:
         fault = InvalidMessage(-32600, "no message", "bad")
-        log = session.accept([call("who", 1), call("who", 2)], streams=True, batched=True, faults=[fault])
+        log = session.accept(
+            [call("who", 1), call("who", 2)], who=session.principal, streams=True, batched=True, faults=[fault]
+        )
         answers = await replies(log)
         assert {answer["id"] for answer in answers} == {1, 2, "bad"}
         assert log.ended
@@ -185,7 +187,7 @@ async def test_a_batch_is_answered_on_one_stream_with_its_faults() -> None:
 async def test_faults_alone_are_answered_at_once() -> None:
     async with a_session() as session:
         fault = InvalidMessage(-32600, "no message")
-        log = session.accept([], streams=True, batched=True, faults=[fault])
+        log = session.accept([], who=session.principal, streams=True, batched=True, faults=[fault])
         answer = log.answer()
         assert answer is not None
         assert answer.body.startswith(b"[")
@@ -193,14 +195,14 @@ async def test_faults_alone_are_answered_at_once() -> None:
 
 async def test_closing_answers_what_is_in_flight_on_its_own_stream_and_ends_every_stream() -> None:
     async with a_session() as session:
-        log = session.accept([call("sleep")], streams=True)
+        log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         session.close("deleted")
         await settled()
         assert error_of(await replies(log)) == {"code": -32603, "message": "The session was closed"}
         assert session.streams.standalone.ended
         with pytest.raises(SessionClosed, match="deleted"):
-            session.accept([call("who", 2)], streams=True)
+            session.accept([call("who", 2)], who=session.principal, streams=True)
 
 
 async def test_a_crash_answers_what_is_in_flight_too() -> None:
@@ -208,7 +210,7 @@ async def test_a_crash_answers_what_is_in_flight_too() -> None:
         raise ValueError("boom")
 
     async with a_session() as session:
-        log = session.accept([call("sleep")], streams=True)
+        log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         session.start_soon(crash)
         await settled()
@@ -219,7 +221,7 @@ async def test_a_crash_answers_what_is_in_flight_too() -> None:
 async def test_notifications_for_a_client_that_takes_only_json_go_to_its_own_stream() -> None:
     async with a_session() as session:
         listener = Listener(session)
-        log = session.accept([call("sleep")], streams=False)
+        log = session.accept([call("sleep")], who=session.principal, streams=False)
         await settled()
         assert [message["params"]["data"] for message in listener.heard()] == ["sleeping"]
         assert not log.streams
@@ -238,7 +240,7 @@ async def test_a_handshake_is_noted_and_an_unknown_notification_ignored() -> Non
 
 async def test_a_stream_that_overflows_closes_the_session() -> None:
     async with a_session() as session:
-        log = session.accept([call("sleep")], streams=True)
+        log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         log.max_events = 3
         outbox = next(iter(session._calls.values())).outbox
@@ -263,7 +265,7 @@ async def test_what_a_session_tells_never_overflows_its_own_stream() -> None:
 
 async def test_a_reply_that_overflows_closes_the_session() -> None:
     async with a_session() as session:
-        log = session.accept([call("sleep")], streams=True)
+        log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         log.max_events = 0
         session.take(Notification("notifications/cancelled", {"requestId": 1}))
@@ -280,8 +282,8 @@ async def test_closing_its_stream_for_polling_ends_the_reader_of_that_call_only(
         await trio.sleep_forever()
 
     async with a_session(mcp) as session:
-        log = session.accept([call("poll")], streams=True)
-        json_only = session.accept([call("poll", 2)], streams=False)
+        log = session.accept([call("poll")], who=session.principal, streams=True)
+        json_only = session.accept([call("poll", 2)], who=session.principal, streams=False)
         await settled()
         assert await log.open_reader().batch() == []
         assert not log.ended
@@ -300,7 +302,7 @@ async def asked(session: Session, log: EventLog) -> Request:
 
 async def test_a_question_goes_on_the_stream_of_its_request_and_its_answer_to_who_asked() -> None:
     async with a_session() as session:
-        logs = [session.accept([call("name", each)], streams=True) for each in (1, 2)]
+        logs = [session.accept([call("name", each)], who=session.principal, streams=True) for each in (1, 2)]
         first, second = [await asked(session, log) for log in logs]
         assert first.method == "elicitation/create"
         assert first.id != second.id
@@ -313,7 +315,7 @@ async def test_a_question_goes_on_the_stream_of_its_request_and_its_answer_to_wh
 @pytest.mark.parametrize("id", ["1", 99, "x"])
 async def test_an_answer_to_nothing_that_was_asked_is_ignored(id: Any) -> None:
     async with a_session() as session:
-        log = session.accept([call("name")], streams=True)
+        log = session.accept([call("name")], who=session.principal, streams=True)
         question = await asked(session, log)
         session.take(Reply(id, {"action": "cancel"}, None))
         await settled()
@@ -328,7 +330,7 @@ async def test_a_client_that_does_not_answer_in_time_is_told_and_the_handler_goe
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with a_session(options=Options(request_timeout=600)) as session:
-        log = session.accept([call("name")], streams=True)
+        log = session.accept([call("name")], who=session.principal, streams=True)
         messages = await replies(log)
         assert trio.current_time() == pytest.approx(600)
         question, cancelled, reply = messages
@@ -339,7 +341,7 @@ async def test_a_client_that_does_not_answer_in_time_is_told_and_the_handler_goe
 
 async def test_a_question_of_a_cancelled_request_is_withdrawn() -> None:
     async with a_session() as session:
-        log = session.accept([call("name", 1)], streams=True)
+        log = session.accept([call("name", 1)], who=session.principal, streams=True)
         question = await asked(session, log)
         session.take(Notification("notifications/cancelled", {"requestId": 1}))
         *_, cancelled, _ = await replies(log)
@@ -385,7 +387,7 @@ async def test_patience_is_counted_per_question(autojump_clock: trio.testing.Moc
 
 async def test_a_client_that_takes_only_json_cannot_be_asked() -> None:
     async with a_session() as session:
-        log = session.accept([call("name")], streams=False)
+        log = session.accept([call("name")], who=session.principal, streams=False)
         await settled()
         answer = log.answer()
         assert answer is not None
@@ -477,7 +479,7 @@ async def test_a_session_logs_from_its_level_up() -> None:
 async def test_an_answer_that_is_not_read_yet_outlasts_the_session_that_leaves() -> None:
     async with open_hub(MCPServer("x")) as hub:
         session = await hub.open(OFFER, ANN)
-        log = session.accept([Request(1, "ping", {})], streams=True)
+        log = session.accept([Request(1, "ping", {})], who=session.principal, streams=True)
         session.streams.make_resumable(log, 1)
         reader = log.open_reader()
         await session.calls_done()

@@ -143,7 +143,7 @@ async def test_a_stream_that_goes_on_is_kept_however_long(autojump_clock: trio.t
 async def test_a_session_forgets_its_streams_by_itself(autojump_clock: trio.testing.MockClock) -> None:
     async with open_hub(MCPServer("t"), session_idle_timeout=10 * KEEP_SECONDS) as hub:
         session = await hub.open(OFFER, ANN)
-        log = session.accept([Request(1, "ping", {})], streams=True)
+        log = session.accept([Request(1, "ping", {})], who=session.principal, streams=True)
         session.streams.make_resumable(log, 1)
         await trio.sleep(KEEP_SECONDS)
         assert len(list(session.streams.all())) == 2

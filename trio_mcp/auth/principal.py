@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["ANONYMOUS", "Authenticate", "HttpRequestView", "Principal"]
+__all__ = ["ANONYMOUS", "Authenticate", "CannotTell", "HttpRequestView", "Principal"]
+
+_DIGEST_VERSION = "02"
+"""In front of a digest. Records of form 1 hold 32 hex digits without it: see `Principal.known_as`."""
+_DIGEST_CHARACTERS = 32
+
+
+class CannotTell(Exception):
+    """Raised by an `authenticate` function that cannot judge a request now, because its authorization server does not
+    answer, say: the client gets 503 with `Retry-After` and keeps its credentials, where a 401 would make it drop them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A verified caller. Two principals are the same when issuer and subject are."""
+    """A verified caller. Two principals are the same when issuer, client and subject are; claims are not compared.
+
+    `subject` is the user (`sub` of a token), empty for a client that acts for nobody; `issuer` says who vouches for both;
+    `client_id` is the OAuth client or the application, empty where there is no such thing.
+    """
 
     subject: str
     issuer: str = ""
     claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    client_id: str = field(default="", kw_only=True)
+
+    @property
+    def identity(self) -> Principal:
+        """The same principal without claims: what may be kept beyond one request."""
+        return replace(self, claims={}) if self.claims else self
 
     @property
     def digest(self) -> str:
         """What a record or a sealed state holds in the principal's place."""
-        return hashlib.sha256(f"{self.issuer}\0{self.subject}".encode()).hexdigest()[:32]
+        # JSON keeps the three apart, whatever characters are in them.
+        triple = json.dumps([self.issuer, self.client_id, self.subject]).encode()
+        return _DIGEST_VERSION + hashlib.sha256(triple).hexdigest()[:_DIGEST_CHARACTERS]
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Every digest that can only be this principal's: today's, then that in records of form 1.
+
+        The old one covered issuer and subject with a NUL in between. It names no client, and two pairs with a NUL in them
+        share one digest: for such a principal it proves nothing.
+        """
+        if self.client_id or "\0" in self.issuer or "\0" in self.subject:
+            return (self.digest,)
+        old = hashlib.sha256(f"{self.issuer}\0{self.subject}".encode(errors="surrogatepass")).hexdigest()[
+            :_DIGEST_CHARACTERS
+        ]
+        return self.digest, old
 
 
 ANONYMOUS = Principal("")
@@ -44,4 +80,7 @@ class HttpRequestView(Protocol):
 
 
 Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None]]
-"""Asked on every request, never remembered for a connection or session; None becomes a 401."""
+"""Asked on every request, never remembered for a connection or session.
+
+None becomes a 401. `CannotTell`, `OSError` and a timeout become a 503, any other exception a 500.
+"""

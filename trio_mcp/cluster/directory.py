@@ -101,8 +101,8 @@ class RedisDirectory:
         except RedisDown:
             return "unknown"
         if record is not None:
-            return "elsewhere" if record.principal in (None, principal.digest) else "unknown"
-        return "unknown" if stone is None else stone.said_to(principal.digest)
+            return "elsewhere" if record.may_be_of(principal) else "unknown"
+        return "unknown" if stone is None else stone.said_to(principal)
 
     # For the rest of the cluster.
 

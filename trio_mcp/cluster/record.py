@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.severity import LEVELS
@@ -28,7 +29,9 @@ __all__ = [
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-VERSION = 1
+VERSION = 2
+"""The form of records we write. Form 1 differs by the digest in `principal`: see `Principal.known_as`."""
+_READABLE = (1, VERSION)
 SESSION_SECONDS = 30 * 24 * 3600
 TOMBSTONE_SECONDS = 3600
 
@@ -96,18 +99,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def owner(self) -> Owner:
         return Owner(self.node, self.boot, self.epoch, self.url)
 
+    def may_be_of(self, who: Principal) -> bool:
+        """False when it is another principal's; a record we cannot read may be anybody's, its node judges."""
+        return self.principal is None or self.principal in who.known_as
+
     @property
     def readable(self) -> bool:
         """Whether we know all there is in it; otherwise only where the session is."""
         whose = self.principal is not None
-        return self.v == VERSION and whose and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
+        return self.v in _READABLE and whose and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
 
-    def snapshot(self, session_id: str) -> Snapshot:
-        """What the next life of the session starts from."""
+    def snapshot(self, session_id: str, who: Principal) -> Snapshot:
+        """What the next life of the session starts from; `who` is its principal, whatever digest the record has."""
         return Snapshot(
             id=session_id,
             epoch=self.epoch + 1,
-            owner=self.principal or "",
+            owner=who.digest,
             version=self.version,
             client=Client(self.info, self.capabilities),
             initialized=self.initialized,
@@ -151,9 +158,9 @@ class Stone(msgspec.Struct, frozen=True):
         """The end of a recorded session."""
         return cls(reason, record.principal or "", record.boot, record.epoch)
 
-    def said_to(self, principal: str) -> str:
-        """The reason; to another than its principal (a digest) `unknown`, as for an id that never was."""
-        return self.reason if self.principal == principal else "unknown"
+    def said_to(self, who: Principal) -> str:
+        """The reason; to another than its principal `unknown`, as for an id that never was."""
+        return self.reason if self.principal in who.known_as else "unknown"
 
 
 class NodeCard(msgspec.Struct, frozen=True):

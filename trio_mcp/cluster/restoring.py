@@ -56,11 +56,11 @@ class Restorer:
             self._under_way.pop(session_id).set()
 
     async def _take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
-        snapshot = record.snapshot(session_id)
+        snapshot = record.snapshot(session_id, who)
         if record.boot == self._me.boot and not record.released:
             # Claimed by us before, and we never heard that we got it.
-            snapshot = msgspec.structs.replace(record, epoch=record.epoch - 1).snapshot(session_id)
-        elif not await self._claim(session_id, record):
+            snapshot = msgspec.structs.replace(record, epoch=record.epoch - 1).snapshot(session_id, who)
+        elif not await self._claim(session_id, record, who):
             self._metrics.restored("lost")
             return None
         try:
@@ -80,8 +80,8 @@ class Restorer:
         )
         return session
 
-    async def _claim(self, session_id: str, record: Record) -> bool:
-        mine = Record.of(record.snapshot(session_id), self._me, restorable=True)
+    async def _claim(self, session_id: str, record: Record, who: Principal) -> bool:
+        mine = Record.of(record.snapshot(session_id, who), self._me, restorable=True)
         command = scripts.claim(self._keys, session_id, record, mine)
         (reply,) = await self._store.run([command])
         if isinstance(reply, CommandRefused):

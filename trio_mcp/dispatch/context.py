@@ -53,7 +53,7 @@ class Context(HandlerContext):
 
     @property
     def principal(self) -> Principal:
-        """Who is asking; `ANONYMOUS` without authentication."""
+        """Who is asking, as this HTTP request proved it; `ANONYMOUS` without authentication and on stdio."""
         return self._call.principal
 
     @property

@@ -9,6 +9,7 @@ runs again from its start, and the answer is given back where it was asked. Answ
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import msgspec
@@ -59,7 +60,7 @@ def require(call: Call, capability: str, detail: str | None = None) -> None:
 
 def input_required(call: Call) -> dict[str, Any]:
     """InputRequiredResult with every question that was asked this round."""
-    sealed = call.service.keyring.seal(encode(_answers(call)), _seal_of(call))
+    sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call, call.principal.digest))
     return {"resultType": "input_required", "inputRequests": call.questions, "requestState": sealed}
 
 
@@ -105,15 +106,27 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
     if not isinstance(state, str):
         raise InvalidParams("params.requestState must be a string")
     try:
-        plain = call.service.keyring.open(state, _seal_of(call), max_age=call.service.options.request_state_ttl)
+        answers: dict[str, Any] = msgspec.json.decode(_opened(call, state))
     except BrokenSeal as fault:
         raise InvalidParams(f"params.requestState is not for this request: {fault}. Call again without it") from None
-    answers: dict[str, Any] = msgspec.json.decode(plain)
     return answers
 
 
-def _seal_of(call: Call) -> bytes:
-    return b"requestState " + hashlib.sha256(call.bound_to + call.principal.digest.encode()).digest()
+def _opened(call: Call, state: str) -> bytes:
+    digest, *old = call.principal.known_as
+    max_age = call.service.options.request_state_ttl
+    try:
+        return call.service.keyring.open(state, _bound_to(call, digest), max_age=max_age)
+    except BrokenSeal:
+        # While a cluster is upgraded, a node with the release before may have sealed it.
+        for each in old:
+            with suppress(BrokenSeal):
+                return call.service.keyring.open(state, _bound_to(call, each), max_age=max_age)
+        raise
+
+
+def _bound_to(call: Call, digest: str) -> bytes:
+    return b"requestState " + hashlib.sha256(call.bound_to + digest.encode()).digest()
 
 
 def begin_round(call: Call) -> None:

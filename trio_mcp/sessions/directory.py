@@ -65,7 +65,7 @@ class MemoryDirectory:
     async def why_gone(self, session_id: str, principal: Principal) -> str:
         """Another principal hears "unknown", as for an id that never was."""
         stone = self.tombstone(session_id)
-        return "unknown" if stone is None or stone.owner != principal.digest else stone.reason
+        return "unknown" if stone is None or stone.owner not in principal.known_as else stone.reason
 
     def tombstone(self, session_id: str) -> Tombstone | None:
         """What is remembered of a session that ended here."""

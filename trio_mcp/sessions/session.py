@@ -75,7 +75,8 @@ class Session:
         epoch: int = 0,
     ) -> None:
         self.id = id
-        self.principal = principal
+        self.principal = principal.identity
+        """Whose it is, without claims: those are of one request, and each brings its own."""
         self.client = client
         self.protocol_version = version
         self.initialized = False
@@ -191,6 +192,7 @@ class Session:
         self,
         requests: list[Request],
         *,
+        who: Principal,
         streams: bool,
         batched: bool = False,
         faults: Sequence[InvalidMessage] = (),
@@ -198,20 +200,20 @@ class Session:
     ) -> EventLog:
         """Start the requests of one POST in the session's nursery; the log their messages go to.
 
-        `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests, SessionClosed, and RemoteProtocolError for an id that is in flight already.
+        `who` is the principal of that POST: its claims may be others than those of `initialize`. `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests, SessionClosed, and RemoteProtocolError for an id that is in flight already.
         """
         self._check_room(requests)
         log = self.streams.new(len(requests) + len(faults), batched=batched)
         for fault in faults:
             log.finish(encode_error(fault.id, fault), 200)
         for request in requests:
-            self._start(request, SessionOutbox(self, log, streams=streams), headers)
+            self._start(request, who, SessionOutbox(self, log, streams=streams), headers)
         return log
 
     def start(self, request: Request, outbox: Outbox) -> None:
         """Start one request whose messages go where the transport says; raises as `accept` does."""
         self._check_room([request])
-        self._start(request, outbox, None)
+        self._start(request, self.principal, outbox, None)
 
     def take(self, message: Notification | Reply) -> None:
         """What wants no answer; a notification we do not know is ignored, as JSON-RPC has it."""
@@ -397,7 +399,7 @@ class Session:
         if len(set(ids)) < len(ids) or not self._calls.keys().isdisjoint(ids):
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
 
-    def _start(self, request: Request, outbox: Outbox, headers: Any) -> None:
+    def _start(self, request: Request, who: Principal, outbox: Outbox, headers: Any) -> None:
         assert self._nursery is not None
         call = Call(
             self._service,
@@ -405,7 +407,7 @@ class Session:
             request.method,
             request.params,
             self.protocol_version,
-            self.principal,
+            who,
             self.client,
             outbox,
             session=self,

@@ -115,10 +115,10 @@ class LegacyFront:
             if session is None:
                 return
             if isinstance(message, Request):
-                log = session.accept([message], streams=self._streams(exchange), headers=exchange.headers)
+                log = session.accept([message], who=who, streams=self._streams(exchange), headers=exchange.headers)
                 await self._deliver(exchange, session, log, message.id, headers)
             elif isinstance(message, list):
-                await self._batch(exchange, session, message, headers)
+                await self._batch(exchange, session, message, who, headers)
             else:
                 session.take(message)
                 await send_empty(exchange.send, 202, headers)
@@ -181,7 +181,9 @@ class LegacyFront:
     def _streams(self, exchange: HttpExchange) -> bool:
         return accepts(exchange).sse and not self._json_response
 
-    async def _batch(self, exchange: HttpExchange, session: Session, batch: Batch, headers: HeaderList) -> None:
+    async def _batch(
+        self, exchange: HttpExchange, session: Session, batch: Batch, who: Principal, headers: HeaderList
+    ) -> None:
         if session.protocol_version != V2025_03_26:
             raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a POST")
         requests = [element for element in batch if isinstance(element, Request)]
@@ -194,7 +196,7 @@ class LegacyFront:
         if not requests and not faults:
             return await send_empty(exchange.send, 202, headers)
         log = session.accept(
-            requests, streams=self._streams(exchange), batched=True, faults=faults, headers=exchange.headers
+            requests, who=who, streams=self._streams(exchange), batched=True, faults=faults, headers=exchange.headers
         )
         await self._deliver(exchange, session, log, None, headers)
 

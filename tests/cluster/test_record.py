@@ -1,0 +1,66 @@
+"""What records and tombstones of other releases mean here."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.record import VERSION, Identity, Record, Stone, read, read_record
+
+FORM_1 = (
+    b'{"v":1,"node":"node1","boot":"0123456789abcdef","epoch":0,"url":"http://127.0.0.1:8000",'
+    b'"principal":"1255dacaa637f70cb606763d3035c7ef","version":"2025-11-25","info":{"name":"test","version":"1"},'
+    b'"capabilities":{"roots":{}},"initialized":true,"log_level":"info","subscriptions":["demo://oslo"],'
+    b'"restorable":true,"released":false,"created":1764300000}'
+)
+"""As a node of the first form wrote it, for a session of Alice's."""
+STONE_OF_FORM_1 = (
+    b'{"reason":"expired","principal":"1255dacaa637f70cb606763d3035c7ef","boot":"0123456789abcdef","epoch":0}'
+)
+
+ALICE = Principal("alice", claims={"scope": "read"})
+OTHERS = [Principal("bob"), Principal("alice", "https://idp"), Principal("alice", client_id="c1"), Principal("")]
+
+
+def form_1() -> Record:
+    record = read_record(FORM_1)
+    assert record is not None
+    return record
+
+
+def test_a_record_of_form_1_is_read_whole() -> None:
+    record = form_1()
+    assert record.readable
+    snapshot = record.snapshot("node1.abc", ALICE)
+    assert (snapshot.epoch, snapshot.version, snapshot.subscriptions) == (1, "2025-11-25", ("demo://oslo",))
+
+
+def test_a_record_of_form_1_is_its_principals() -> None:
+    assert form_1().may_be_of(ALICE)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_record_of_form_1_is_nobody_elses(other: Principal) -> None:
+    assert not form_1().may_be_of(other)
+
+
+def test_why_a_session_of_form_1_ended_is_its_principals_business() -> None:
+    stone = read(STONE_OF_FORM_1, Stone)
+    assert stone is not None
+    assert stone.said_to(ALICE) == "expired"
+    assert {stone.said_to(other) for other in OTHERS} == {"unknown"}
+
+
+def test_what_we_write_is_of_a_form_that_older_nodes_do_not_compare() -> None:
+    """They relay to the node that a record of another form names, and that one judges."""
+    me = Identity("node1", "b1")
+    mine = Record.of(form_1().snapshot("node1.abc", ALICE), me, restorable=True)
+    assert (mine.v, mine.principal, VERSION) == (2, ALICE.digest, 2)
+
+
+def test_a_record_of_a_later_form_may_be_anybodys() -> None:
+    record = read_record(FORM_1.replace(b'"v":1', b'"v":3'))
+    assert record is not None
+    assert not record.readable
+    assert record.owner.node == "node1"
+    assert all(record.may_be_of(who) for who in [ALICE, *OTHERS])

@@ -7,6 +7,7 @@ CACHE := .cache
 HOST ?= 127.0.0.1
 PORT ?= 8000
 ARGS ?=
+WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-layers
@@ -32,8 +33,9 @@ demo: $(VENV)/.run
 cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 	$(BIN)/python -m tools.cluster $(ARGS)
 
+# More workers than cores: tests of several nodes wait more than they compute.
 test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not sockets and not processes and not slow" $(ARGS)

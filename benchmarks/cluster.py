@@ -20,8 +20,9 @@ from pathlib import Path
 from benchmarks.figures import SessionsOpened, WrongAnswer, calls_per_second, open_session, open_sessions
 from benchmarks.machine import LOAD_CORE, SERVER_CORE, MissingTool, check, cpu_seconds, describe, pinned
 from benchmarks.servers import OURS, QUIET
+from tests.rig.ports import free_ports
 from tools.report import between, table, today
-from tools.served import Served, ServerFailed, free_port, served
+from tools.served import Served, ServerFailed, served
 
 AT_ONCE = 32
 ONE_BY_ONE = 400
@@ -43,7 +44,7 @@ def redis() -> Iterator[str]:
     found = shutil.which("redis-server")
     if found is None:
         raise MissingTool("the cluster's figures need redis-server. Install it with: sudo apt-get install redis-server")
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         command = [found, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

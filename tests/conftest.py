@@ -3,8 +3,8 @@
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Generator, Iterator
+from typing import Any, NoReturn
 
 import pytest
 
@@ -25,6 +25,39 @@ def only_marked_tests_touch_the_system(request: pytest.FixtureRequest, monkeypat
             monkeypatch.setattr(socket.socket, method, _refusal("mark this test with `pytest.mark.sockets`"))
     if request.node.get_closest_marker("processes") is None:
         monkeypatch.setattr(subprocess.Popen, "__init__", _refusal("mark this test with `pytest.mark.processes`"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no worker is left with it when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Several workers of pytest-xdist share the tests as `tests.workers` says."""
+    from tests.workers import Scheduling  # here, for pytest may run without the plugin
+
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A lone surrogate in what a test logged cannot be sent by a worker of pytest-xdist: it is written as an escape."""
+    report = yield
+    return _sendable(report)
+
+
+def _sendable(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case dict():
+            return {key: _sendable(each) for key, each in value.items()}
+        case list() | tuple():
+            return type(value)(map(_sendable, value))
+        case _:
+            return value
 
 
 def _refusal(text: str) -> object:

@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EVERYTHING", "FRONTS", "Served", "ServerFailed", "free_port", "served"]
+from tests.rig.ports import free_ports
+
+__all__ = ["EVERYTHING", "FRONTS", "Served", "ServerFailed", "served"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EVERYTHING = (
@@ -47,17 +48,10 @@ class Served:
         return f"http://127.0.0.1:{self.port}/mcp"
 
 
-def free_port() -> int:
-    """A loopback port nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def served(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Start `command`, its `{port}` filled in, and stop it by SIGTERM at the end; raises `ServerFailed`."""
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [part.replace("{port}", str(port)) for part in command],

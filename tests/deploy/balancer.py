@@ -24,11 +24,11 @@ __all__ = ["Balancer", "Pod", "balancer"]
 
 
 class Balancer:
-    """A running Traefik; `url` is its entry point, `log` the file it writes to."""
+    """A running Traefik; `url` is its entry point, `own_url` its own, `file` its configuration, `log` what it writes to."""
 
     def __init__(self, folder: Path, provider: Mapping[str, Any], *, dev: bool) -> None:
         self.log = folder / "traefik.log"
-        self._file = folder / "traefik.yaml"
+        self.file = folder / "traefik.yaml"
         static = parsed("traefik/dev/traefik.yaml" if dev else "traefik/traefik.yaml")
         ports = dict(zip((*static["entryPoints"], "traefik"), free_ports(4), strict=False))
         static["entryPoints"]["traefik"] = {}
@@ -36,19 +36,20 @@ class Balancer:
             entry_point["address"] = f"127.0.0.1:{ports[name]}"
         # Throttled to two seconds, as it is by default, every change of a test would take that long.
         static["providers"] = {"providersThrottleDuration": "100ms", **provider}
-        self._file.write_text(yaml.safe_dump({**static, "api": {"insecure": True, "dashboard": False}}))
+        self.file.write_text(yaml.safe_dump({**static, "api": {"insecure": True, "dashboard": False}}))
         self.url = f"http://127.0.0.1:{ports['web']}" if dev else f"https://127.0.0.1:{ports['websecure']}"
         self.plain_url = f"http://127.0.0.1:{ports['web']}"
         self.internal_url = f"http://127.0.0.1:{ports['internal']}"
-        self._api = f"http://127.0.0.1:{ports['traefik']}/api/http"
+        self.own_url = f"http://127.0.0.1:{ports['traefik']}"
+        self._api = f"{self.own_url}/api/http"
 
     async def open(self) -> trio.Process:
         """Start it; raises MissingTraefik when it is not installed."""
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        command = [str(binary()), f"--configFile={self._file}"]
+        command = [str(binary()), f"--configFile={self.file}"]
         with self.log.open("wb") as log:
             return await trio.lowlevel.open_process(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._file.parent, env=clean
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.file.parent, env=clean
             )
 
     async def get(self, path: str, *, host: str = "", **headers: str) -> Response:

@@ -120,14 +120,18 @@ def _copy(stages: list[Image], context: Path, words: list[str]) -> None:
         context, words = source.root, words[1:]
     *sources, target = words
     into = image.root / target.lstrip("/") if target.startswith("/") else image.cwd / target
-    for each in sources:
-        path = context / each.lstrip("/")
+    for path in [path for each in sources for path in _found(context, each.lstrip("/"))]:
         if path.is_dir():
             shutil.copytree(path, into, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             place = into / path.name if target.endswith("/") else into
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
+
+
+def _found(context: Path, pattern: str) -> list[Path]:
+    """What a source names: a path, or all that fits a pattern, which may be nothing."""
+    return sorted(context.glob(pattern)) if "*" in pattern else [context / pattern]
 
 
 def _run(image: Image, line: str) -> None:

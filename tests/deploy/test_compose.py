@@ -16,7 +16,7 @@ from trio_mcp.serving.settings import Settings, load
 COMPOSE = parsed("compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
 NODES = [name for name in SERVICES if name.startswith("node")]
-SECRET = {"TRIO_MCP_SECRET": "s" * 43}
+SECRET = {"TRIO_MCP_SECRET": "s" * 43, "REDIS_PASSWORD": "p" * 43}
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::(-|\?)([^}]*))?\}")
 
@@ -56,7 +56,7 @@ def test_a_node_takes_the_settings_it_is_given(node: str, monkeypatch: pytest.Mo
     settings = settings_of(node, monkeypatch)
     assert settings.node_id == node
     assert settings.redis_url is not None
-    assert settings.redis_url.get_secret_value() == "redis://redis:6379/0"
+    assert settings.redis_url.get_secret_value() == f"redis://:{'p' * 43}@redis:6379/0"
     assert settings.binds == ("0.0.0.0:8000",)
     assert settings.restore is False
     assert settings.drain_delay_seconds > 0
@@ -82,13 +82,17 @@ def test_what_env_example_offers_reaches_the_nodes(monkeypatch: pytest.MonkeyPat
     assert offered == {found[0] for found in _VARIABLE.findall((DEPLOY / "compose.yaml").read_text())}
 
 
-def test_without_a_secret_nothing_starts_and_the_error_names_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Unset, match=r"^TRIO_MCP_SECRET .*\.env\.example"):
-        settings_of("node1", monkeypatch, TRIO_MCP_SECRET="")
+@pytest.mark.parametrize("name", SECRET)
+def test_without_a_secret_nothing_starts_and_the_error_names_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with pytest.raises(Unset, match=rf"^{name} .*\.env\.example"):
+        settings_of("node1", monkeypatch, **{name: ""})
 
 
-def test_env_example_keeps_no_secret() -> None:
-    assert "\nTRIO_MCP_SECRET=\n" in (DEPLOY / ".env.example").read_text()
+@pytest.mark.parametrize("name", SECRET)
+def test_env_example_keeps_no_secret(name: str) -> None:
+    assert f"\n{name}=\n" in (DEPLOY / ".env.example").read_text()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -111,8 +115,9 @@ def test_only_nodes_reach_redis_and_only_traefik_is_published() -> None:
 
 
 def test_redis_keeps_what_it_was_told_and_evicts_nothing() -> None:
-    command = SERVICES["redis"]["command"]
-    options = dict(zip(command[1::2], command[2::2], strict=True))
+    shell, _, _script, _zero, *command = SERVICES["redis"]["command"]
+    assert shell == "sh"
+    options = dict(zip(command[::2], command[1::2], strict=True))
     assert options["--appendonly"] == "yes"
     assert options["--maxmemory-policy"] == "noeviction"
     assert "redis-data:/data" in SERVICES["redis"]["volumes"]

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import yaml
 
 from tests.deploy.dockerfile import Image, build, instructions
 from tests.deploy.shipped import DEPLOY, ROOT, container, one, parsed
 from tests.rig.client import Client
 from tests.serving.process import ServedProcess
+from trio_mcp.cli import execute
 from trio_mcp.serving.settings import Settings
 
 TEXT = (DEPLOY / "Dockerfile").read_text()
@@ -118,7 +121,7 @@ class TestBuilt:
         subprocess.run([python, "-c", script], env=environ, cwd=image.cwd, check=True)
 
     def test_what_is_installed_exports_what_lies_here(self, image: Image) -> None:
-        command = [image.here("/opt/trio-mcp/bin/trio-mcp"), "export", "compose"]
+        command = [image.here("/opt/trio-mcp/bin/trio-mcp"), "export", "compose", "--checkout", ".."]
         exported = subprocess.run(command, env=image.environ(), cwd=image.cwd, capture_output=True, check=True)
         assert exported.stdout == (DEPLOY / "compose.yaml").read_bytes()
 
@@ -139,3 +142,35 @@ def _healthy(image: Image, port: int) -> bool:
     assert found is not None
     command = [found, *(text.replace(":8000/", f":{port}/") for text in arguments)]
     return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def test_what_export_writes_names_nothing_that_it_does_not_write(tmp_path: Path) -> None:
+    assert execute(["export", "compose", "--output", str(tmp_path)]) == 0
+    compose = yaml.safe_load((tmp_path / "compose.yaml").read_text())
+    image = compose["services"]["node1"]["build"]
+    assert (tmp_path / image["context"] / image["dockerfile"]).is_file()
+    copied = [rest for keyword, rest in instructions((tmp_path / "Dockerfile").read_text()) if keyword == "COPY"]
+    sources = {source for rest in copied if "--from" not in rest for source in rest.split()[:-1]}
+    assert {source for source in sources if "*" not in source} == {"requirements.txt", "server.py"}
+    assert all((tmp_path / source).is_file() for source in sources if "*" not in source)
+    everything, *kept = (tmp_path / "Dockerfile.dockerignore").read_text().split()
+    assert everything == "*"
+    assert set(kept) == {f"!{source}" for source in sources}, "neither .env nor anything else that lies there"
+    mounts = [mount.split(":")[0] for service in compose["services"].values() for mount in service.get("volumes", ())]
+    assert all((tmp_path / path).exists() for path in mounts if path.startswith("./"))
+
+
+@pytest.mark.sockets
+@pytest.mark.processes
+@pytest.mark.slow
+async def test_what_export_writes_builds_and_serves_outside_a_clone(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    assert execute(["export", "compose", "--output", str(folder)]) == 0
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    await trio.run_process(command)
+    image = build(folder / "Dockerfile", folder, tmp_path)
+    async with _container(image) as served:
+        client = Client(f"http://127.0.0.1:{served.port}/mcp")
+        assert not (await client.initialize()).error
+        assert (await client.tool("add", a=2, b=3)).told == {"result": 5}
+        client.close()

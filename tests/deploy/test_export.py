@@ -15,13 +15,13 @@ from trio_mcp.cli.export.template import render
 Printed = pytest.CaptureFixture[str]
 
 BY_HAND = {
-    DEPLOY: {"README.md", "Dockerfile", "Dockerfile.dockerignore", "server.py", ".env"},
+    DEPLOY: {"README.md", ".env"},
     K8S: {"README.md"},
 }
 """What export does not make."""
 
 
-@pytest.mark.parametrize(("folder", "made"), [(DEPLOY, compose_files(3)), (K8S, kubernetes_files(3))])
+@pytest.mark.parametrize(("folder", "made"), [(DEPLOY, compose_files(3, checkout="..")), (K8S, kubernetes_files(3))])
 def test_the_folders_hold_what_export_makes_for_three_nodes_byte_for_byte(folder: Path, made: dict[str, str]) -> None:
     there = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     kept = {name for name in there if "__pycache__" not in name} - BY_HAND[folder]
@@ -82,6 +82,7 @@ def test_header_routes_are_written_with_the_compose_files(tmp_path: Path) -> Non
         (["k8s", "--header-routes"], "pods come and go"),
         (["compose", "--header-routes"], "--output"),
         (["compose", "--nodes", "0"], "Must be >= 1"),
+        (["k8s", "--checkout", ".."], "only compose"),
         (["swarm"], "compose"),
     ],
 )

@@ -54,7 +54,7 @@ async def lab(folder: Path, *, header_routes: bool = False, dev: bool = False) -
         serving = {name: await pods[name].listen(nursery, port) for name, port in zip(NAMES, ports, strict=True)}
         try:
             # With TLS there is one more, which sends plain http there.
-            await traefik.loaded(4 + 3 * header_routes)
+            await traefik.loaded(5 + 3 * header_routes)
             yield Lab(traefik, folder / "dynamic/mcp.yaml", pods, serving)
         finally:
             nursery.cancel_scope.cancel("the test is over")

@@ -17,6 +17,8 @@ from trio_mcp.cli.export.nodes import urls_of
 
 MCP = "Path(`/mcp`) || PathPrefix(`/mcp/`)"
 NEVER_ANSWERED = "599"
+NOT_PUBLISHED = {"internal", "traefik"}
+"""Entry points of Traefik's own: in our file, in its chart."""
 COOKIE = {"name": "_mcp_backend", "path": "/mcp", "httpOnly": True, "secure": True, "sameSite": "strict"}
 
 
@@ -102,6 +104,7 @@ def test_no_strategy_but_wrr_which_honours_the_cookie_and_shuns_the_dead(tree: A
 @pytest.mark.parametrize("tree", EVERYTHING)
 def test_every_cookie_is_the_same_and_secure_exactly_where_the_entry_point_has_tls(tree: Any) -> None:
     entry_points = {name for names in _places(tree, "entryPoints") if isinstance(names, list) for name in names}
+    entry_points -= NOT_PUBLISHED
     assert len(entry_points) <= 1
     for cookie in _places(tree, "cookie"):
         assert cookie == {**COOKIE, "secure": entry_points == {"websecure"}}
@@ -118,7 +121,7 @@ def test_every_router_of_the_file_has_a_priority_and_the_order_is_the_one_meant(
     routers = routing(header_routes=header_routes)["routers"]
     ranked = sorted(routers, key=lambda name: -routers[name]["priority"])
     owners = ["mcp-node1", "mcp-node2", "mcp-node3"] if header_routes else []
-    assert ranked == [*owners, "mcp-new", "mcp", "mcp-unavailable", "app"]
+    assert ranked == [*owners, "mcp-new", "mcp", "mcp-unavailable", "app", "ping"]
     assert routers["mcp"]["rule"] == routers["mcp-unavailable"]["rule"] == MCP
 
 
@@ -157,7 +160,7 @@ def test_what_stands_in_for_a_dead_owner_is_not_sticky_and_no_retry_stands_aroun
         assert "healthCheck" in http["services"][failover["service"]]["loadBalancer"]
         assert "sticky" not in http["services"][failover["fallback"]]["loadBalancer"]
     for router in http["routers"].values():
-        assert ("middlewares" in router) == (router["service"] not in owners and router["service"] != "mcp-nobody")
+        assert ("middlewares" in router) == (router["service"] not in {*owners, "mcp-nobody", "ping@internal"})
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)

@@ -25,13 +25,14 @@ def export(
     *,
     nodes: Annotated[int, Parameter(validator=Number(gte=1, lte=99))] = 3,
     header_routes: Annotated[bool, Parameter(negative=())] = False,
+    checkout: str | None = None,
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Print the files that put nodes behind Traefik.
 
     `compose` prints compose.yaml, `k8s` the documents of the kustomize base, `traefik` the dynamic file. With
-    `--output` all files of the kind are written: Traefik's, those for plain http, the overlays.
+    `--output` all files of the kind are written: the image's, Traefik's, those for plain http, the overlays.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ def export(
         How many nodes; in Kubernetes at least so many.
     header_routes
         A route to each node by the session id, for fixed nodes: it saves the hop from one node to another.
+    checkout
+        For `compose` in the folder `deploy` of a checkout of trio-mcp: the way from there to it, to build the image from it.
     output
         A folder to write to, instead of printing.
     force
@@ -48,7 +51,9 @@ def export(
         raise UsageError("--header-routes needs nodes with fixed names, and pods come and go: the relay serves them")
     if header_routes and kind == "compose" and output is None:
         raise UsageError("--header-routes changes traefik/dynamic/mcp.yaml: write it with --output, or export traefik")
-    files = _files(kind, nodes, header_routes)
+    if checkout is not None and kind != "compose":
+        raise UsageError("--checkout says what an image is built from, which only compose does")
+    files = _files(kind, nodes, header_routes, checkout)
     if output is None:
         print(_printed(kind, files), end="")
         return 0
@@ -59,10 +64,10 @@ def export(
     return 0
 
 
-def _files(kind: Kind, nodes: int, header_routes: bool) -> dict[str, str]:
+def _files(kind: Kind, nodes: int, header_routes: bool, checkout: str | None) -> dict[str, str]:
     match kind:
         case "compose":
-            return compose_files(nodes, header_routes=header_routes)
+            return compose_files(nodes, header_routes=header_routes, checkout=checkout)
         case "k8s":
             return kubernetes_files(nodes)
         case "traefik":

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Unpack, cast, get_args
+
+import trio
 
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Authenticate
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.service import Options, Service
-from trio_mcp.features.registry import Registry
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.protocol.types import Icon, Implementation, ToolAnnotations
+from trio_mcp.protocol.types import Icon, Implementation
+from trio_mcp.registrar import Registrar
 from trio_mcp.sessions.hub import Hub, HubOptions
-from trio_mcp.sessions.session import Session
-from trio_mcp.streams.bus import ListChanged, LocalBus, ResourceUpdated
+from trio_mcp.spellings import (
+    RunDefaults,
+    Transport,
+    check_arguments,
+    check_authenticate,
+    lifespan_function,
+    run_settings,
+    transport_of,
+)
+from trio_mcp.streams.bus import ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
@@ -28,35 +38,38 @@ from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.request import ASGIApp
-from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler
 
 __all__ = ["MCPServer"]
 
-F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[["MCPServer"], AbstractAsyncContextManager[Any]]
 
 
-class MCPServer:
+class MCPServer(Registrar):
     """An MCP server: tools, resources and prompts, and the ways to serve them.
 
     `lifespan` is called with the server and gives an async context manager; what it yields is `ctx.lifespan_context`.
+    `settings` are what `run` is to use where it is not told otherwise (`host`, `port`, `log_level`, …): they stand above the
+    environment, as arguments of `run` do, and are nothing to `trio-mcp serve`. Raises TypeError for arguments that mean
+    nothing here, with what to write instead.
     """
 
     def __init__(
         self,
-        name: str,
+        name: str = "mcp-server",
+        instructions: str | None = None,
         *,
         version: str = "0.0.0",
         title: str | None = None,
         description: str | None = None,
-        instructions: str | None = None,
         website_url: str | None = None,
         icons: Sequence[Icon] | None = None,
         lifespan: Lifespan | None = None,
         authenticate: Authenticate | None = None,
         options: Options | None = None,
+        **settings: Unpack[RunDefaults],
     ) -> None:
-        self.registry = Registry()
+        super().__init__()
+        check_arguments(locals())
         self.identity = Implementation(
             name=name,
             version=version,
@@ -69,11 +82,8 @@ class MCPServer:
         self.options = options or Options()
         self.authenticate = authenticate
         """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
-        self._lifespan = lifespan or _no_lifespan
-        self._session_hooks: list[Callable[[Session], Awaitable[object]]] = []
-        self._restore_hooks: list[Callable[[Session], Awaitable[object]]] = []
-        self._routes: list[CustomRoute] = []
-        self._mounts: list[Mount] = []
+        self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
+        self._run_defaults = run_settings(settings)
         self._bus = LocalBus()
 
     @property
@@ -86,142 +96,22 @@ class MCPServer:
         """As given."""
         return self.identity.version
 
-    # What it offers.
-
-    @overload
-    def tool(self, fn: F, /) -> F: ...
-    @overload
-    def tool(
-        self,
-        name: str | None = None,
-        /,
-        *,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: ToolAnnotations | dict[str, Any] | None = None,
-        icons: Sequence[Icon] | None = None,
-        meta: dict[str, Any] | None = None,
-        input_schema: dict[str, Any] | None = None,
-        output_schema: dict[str, Any] | None = None,
-        structured_output: bool | None = None,
-    ) -> Callable[[F], F]: ...
-    def tool(self, fn: Any = None, /, **options: Any) -> Any:
-        """Register a function as a tool: `@mcp.tool`, or `@mcp.tool("name", title=…)`.
-
-        Its parameters become the input schema, its return annotation the output schema, its docstring the description;
-        a parameter annotated with `Context` is injected. Sync functions run in a worker thread. Raises ValueError for a
-        name, schema or signature that no client could call.
-        """
-        return _decorate(fn, lambda f, name: self.registry.add_tool(f, name=name, **options))
-
-    def resource(
-        self,
-        uri: str,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        mime_type: str | None = None,
-        size: int | None = None,
-        annotations: Any = None,
-        icons: Sequence[Icon] | None = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Callable[[F], F]:
-        """Register a function as the resource at `uri`; a URI with `{placeholders}` is a template (RFC 6570)."""
-
-        def register(fn: F) -> F:
-            self.registry.add_resource(
-                fn,
-                uri,
-                name=name,
-                title=title,
-                description=description,
-                mime_type=mime_type,
-                size=size,
-                annotations=annotations,
-                icons=icons,
-                meta=meta,
-            )
-            return fn
-
-        return register
-
-    @overload
-    def prompt(self, fn: F, /) -> F: ...
-    @overload
-    def prompt(
-        self,
-        name: str | None = None,
-        /,
-        *,
-        title: str | None = None,
-        description: str | None = None,
-        icons: Sequence[Icon] | None = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Callable[[F], F]: ...
-    def prompt(self, fn: Any = None, /, **options: Any) -> Any:
-        """Register a function as a prompt; it returns text or messages."""
-        return _decorate(fn, lambda f, name: self.registry.add_prompt(f, name=name, **options))
-
-    def completion(self, ref: str, argument: str) -> Callable[[F], F]:
-        """Register what completes `argument` of the prompt or resource template `ref`: `(value)` or `(value, arguments)`."""
-
-        def register(fn: F) -> F:
-            self.registry.completions.add(ref, argument, fn)
-            return fn
-
-        return register
-
-    def remove_tool(self, name: str) -> None:
-        """Take a tool away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_tool(name)
-
-    def remove_resource(self, uri: str) -> None:
-        """Take a resource or template away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_resource(uri)
-
-    def remove_prompt(self, name: str) -> None:
-        """Take a prompt away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_prompt(name)
-
-    def on_session(self, fn: Callable[[Session], Awaitable[object]]) -> Callable[[Session], Awaitable[object]]:
-        """Run `fn(session)` in the nursery of every session: it is cancelled with the session, and its crash ends it."""
-        self._session_hooks.append(fn)
-        return fn
-
-    def on_restore(self, fn: Callable[[Session], Awaitable[object]]) -> Callable[[Session], Awaitable[object]]:
-        """Await `fn(session)` when a session goes on here after its node was lost, before its first request is handled.
-
-        `@mcp.on_session` functions start after it. What it raises, or 30 s for all of them together, ends the session, reason
-        `crashed`.
-        """
-        self._restore_hooks.append(fn)
-        return fn
-
     # What it tells everybody; for what happens outside a request. From other threads: `trio.from_thread.run_sync`.
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell every client that subscribed to `uri` that its contents changed; never blocks."""
         self._bus.publish(ResourceUpdated(uri))
 
-    def notify_list_changed(self, kind: Literal["tools", "resources", "prompts"]) -> None:
-        """Tell every client that listens that a list changed; adding and removing does so by itself."""
+    def notify_list_changed(self, kind: ListKind) -> None:
+        """Tell every client that listens that a list changed; adding and removing does so by itself.
+
+        Raises ValueError for a list that there is none of.
+        """
+        if kind not in get_args(ListKind):
+            raise ValueError(f"there are the lists {', '.join(get_args(ListKind))}, and no {kind!r}")
         self._bus.publish(ListChanged(kind))
 
     # How it is served.
-
-    def custom_route(self, path: str, methods: Iterable[str] = ("GET",)) -> Callable[[RouteHandler], RouteHandler]:
-        """Serve a path of your own beside `/mcp`: `async (request) -> str | bytes | dict | (status, body) | ASGI response`."""
-
-        def register(handler: RouteHandler) -> RouteHandler:
-            self._routes.append(CustomRoute(path, frozenset(method.upper() for method in methods), handler))
-            return handler
-
-        return register
-
-    def mount(self, prefix: str, app: ASGIApp) -> None:
-        """Serve another ASGI app under a path prefix; its lifespan runs with ours."""
-        self._mounts.append(Mount(prefix.rstrip("/"), app))
 
     def http_app(
         self,
@@ -244,7 +134,27 @@ class MCPServer:
         `allowed_hosts=None` lets every Host pass: only behind something that checks it. `authenticate` stands in for the
         server's own. Durations in seconds.
         """
+        check_authenticate(authenticate)
         authenticate = authenticate or self.authenticate
+
+        def served(app: Any) -> ASGIApp:
+            """A mounted server with this one's settings; of Host this one has taken care."""
+            if not isinstance(app, MCPServer):
+                return cast("ASGIApp", app)
+            return app.http_app(
+                allowed_hosts=None,
+                allowed_origins=allowed_origins,
+                authenticate=app.authenticate or authenticate,
+                node_id=node_id,
+                session_idle_timeout=session_idle_timeout,
+                max_sessions=max_sessions,
+                max_body=max_body,
+                json_response=json_response,
+                secrets=secrets,
+                options=options,
+                pace=pace,
+            )
+
         service = self.service(options, secrets=secrets, private_lists=authenticate is not None)
         hub = self.hub(service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions)
         pace = pace or Pace()
@@ -263,7 +173,7 @@ class MCPServer:
             path=path,
             lifespan=self.lifespan,
             routes=self._routes,
-            mounts=self._mounts,
+            mounts=[replace(mount, app=served(mount.app)) for mount in self._mounts],
         )
 
     def service(
@@ -305,29 +215,49 @@ class MCPServer:
         """The user's lifespan, entered anew for each run."""
         return self._lifespan(self)
 
-    def run(self, transport: Literal["stdio", "http"] = "stdio", **settings: Any) -> None:
-        """Serve until stopped: on stdio, or on HTTP with `host=`, `port=` and any other setting by its name."""
+    def run(self, transport: Transport = "stdio", **settings: Any) -> None:
+        """Serve until stopped: on stdio, or on HTTP with `host=`, `port=` and any other setting by its name.
+
+        Raises ValueError for another transport, TypeError for an argument of another package that has no meaning here.
+        """
         from trio_mcp.serving.launch import launch
         from trio_mcp.serving.settings import load
 
+        transport = transport_of(transport)
+        given = self._run_defaults | run_settings(settings)
         try:
-            sys.exit(launch(self, transport, load(**settings)))
+            sys.exit(launch(self, transport, load(**given)))
         except McpError as fault:
             # Whoever started the script made a mistake they can mend: the words are enough, our frames are none of theirs.
             sys.exit(f"{self.name}: {fault}")
 
+    async def run_async(self, transport: Transport = "stdio", **settings: Any) -> int:
+        """`run` inside a `trio.run` of one's own: `trio.run(mcp.run_async)`. Logs and the process stay as they are.
 
-def _decorate(fn: Any, add: Callable[[Any, str | None], object]) -> Any:
-    """With parentheses or without; the only positional argument besides a function is a name."""
-    if callable(fn):
-        add(fn, None)
-        return fn
+        Returns the exit code. Raises McpError when the server cannot be served as asked, RuntimeError outside of Trio.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("run_async needs Trio: trio.run(mcp.run_async), or mcp.run() without a loop of your own")
+        from trio_mcp.serving.launch import serve_on
+        from trio_mcp.serving.settings import load
 
-    def register(function: F) -> F:
-        add(function, fn)
-        return function
+        transport = transport_of(transport)
+        given = self._run_defaults | run_settings(settings)
+        return await serve_on(self, transport, load(**given))
 
-    return register
+    async def run_stdio_async(self) -> int:
+        """`run_async("stdio")`."""
+        return await self.run_async("stdio")
+
+    async def run_streamable_http_async(self, **settings: Any) -> int:
+        """`run_async("http")`."""
+        return await self.run_async("http", **settings)
+
+    run_http_async = run_streamable_http_async
+
+    def streamable_http_app(self, **options: Any) -> HttpApp:
+        """`http_app`."""
+        return self.http_app(**options)
 
 
 def _lowered(names: Iterable[str] | None) -> frozenset[str] | None:

@@ -162,7 +162,7 @@ def test_annotations_are_ours_the_official_ones_or_a_mapping(annotations: Any) -
 
 def test_annotations_that_are_no_object_are_refused() -> None:
     with pytest.raises(ValueError, match="annotations of add"):
-        Tool.of(add, annotations="read-only")
+        Tool.of(add, annotations="read-only")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

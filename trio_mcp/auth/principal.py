@@ -75,8 +75,8 @@ class HttpRequestView(Protocol):
     def path(self) -> str:
         """The decoded path."""
 
-    def header(self, name: bytes) -> str | None:
-        """The value of the header of that lower-case name, of several the last; None without one."""
+    def header(self, name: str | bytes) -> str | None:
+        """The value of the header of that name (bytes: in lower case), of several the last; None without one."""
 
 
 Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None]]

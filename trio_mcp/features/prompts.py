@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
-from trio_mcp.features.callables import documentation, own_name
 from trio_mcp.features.complaints import shown
 from trio_mcp.features.content import block, is_block, json_text
 from trio_mcp.features.metadata import present, wire_list
+from trio_mcp.features.options import PromptOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol import gates
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
@@ -31,28 +31,23 @@ class Prompt:
     signature: Signature
 
     @classmethod
-    def of(
-        cls,
-        fn: Callable[..., Any],
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Prompt:
-        """From a function's name, docstring and parameters; raises ValueError for what clients could not use."""
-        name = own_name(fn) if name is None else name
+    def of(cls, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> Prompt:
+        """From a function's name, docstring and parameters.
+
+        Raises ValueError for what clients could not use, TypeError for an option that is none.
+        """
+        check_options("a prompt", options, PromptOptions)
+        name = own_name_of(fn, options)
         if not name or name == "<lambda>":
             raise ValueError("A prompt needs a name: give one with name=")
         signature = Signature(fn)
         return cls(
             name=name,
-            title=title,
-            description=documentation(fn) if description is None else description,
+            title=options.get("title"),
+            description=description_of(fn, options),
             arguments=_arguments(signature),
-            icons=wire_list(icons, f"icons of {name}"),
-            meta=meta,
+            icons=wire_list(options.get("icons"), f"icons of {name}"),
+            meta=options.get("meta"),
             signature=signature,
         )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, Unpack
 
 from trio_mcp.features.catalog import Catalog
 from trio_mcp.features.completions import Completions
+from trio_mcp.features.options import PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.resources import Resource, ResourceTemplate
 from trio_mcp.features.tools import Tool
@@ -29,83 +30,30 @@ class Registry:
         self.completions = Completions()
         self.on_change: list[Callable[[Kind], None]] = []
 
-    def add_tool(
-        self,
-        fn: Callable[..., Any],
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: Any = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-        input_schema: dict[str, Any] | None = None,
-        output_schema: dict[str, Any] | None = None,
-        structured_output: bool | None = None,
-    ) -> Tool:
+    def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
         """Offer a function as a tool; raises ValueError for what clients could not use, or a name that is taken."""
-        tool = Tool.of(
-            fn,
-            name=name,
-            title=title,
-            description=description,
-            annotations=annotations,
-            icons=icons,
-            meta=meta,
-            input_schema=input_schema,
-            output_schema=output_schema,
-            structured_output=structured_output,
-        )
+        tool = Tool.of(fn, **options)
         self.tools.add(tool.name, tool)
         self._announce("tools")
         return tool
 
     def add_resource(
-        self,
-        fn: Callable[..., Any],
-        uri: str,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        mime_type: str | None = None,
-        size: int | None = None,
-        annotations: Any = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
+        self, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]
     ) -> Resource | ResourceTemplate:
         """Offer what a function reads under `uri`, a template where it has {variables}; raises ValueError."""
-        common: dict[str, Any] = {
-            "name": name,
-            "title": title,
-            "description": description,
-            "mime_type": mime_type,
-            "annotations": annotations,
-            "icons": icons,
-            "meta": meta,
-        }
         resource: Resource | ResourceTemplate
         if is_template(uri):
-            resource = ResourceTemplate.of(fn, uri, **common)
+            resource = ResourceTemplate.of(fn, uri, **options)
             self.templates.add(uri, resource)
         else:
-            resource = Resource.of(fn, uri, size=size, **common)
+            resource = Resource.of(fn, uri, **options)
             self.resources.add(uri, resource)
         self._announce("resources")
         return resource
 
-    def add_prompt(
-        self,
-        fn: Callable[..., Any],
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Prompt:
+    def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> Prompt:
         """Offer a function as a prompt; raises ValueError."""
-        prompt = Prompt.of(fn, name=name, title=title, description=description, icons=icons, meta=meta)
+        prompt = Prompt.of(fn, **options)
         self.prompts.add(prompt.name, prompt)
         self._announce("prompts")
         return prompt

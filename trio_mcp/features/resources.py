@@ -6,12 +6,13 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
-from trio_mcp.features.callables import describe, documentation, own_name
+from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import json_text, jsonable
 from trio_mcp.features.metadata import present, wire_list, wire_object
+from trio_mcp.features.options import ResourceOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.uri_template import UriTemplate
 from trio_mcp.protocol import gates
@@ -43,36 +44,16 @@ class Resource:
     signature: Signature
 
     @classmethod
-    def of(
-        cls,
-        fn: Callable[..., Any],
-        uri: str,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        mime_type: str | None = None,
-        size: int | None = None,
-        annotations: Any = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-    ) -> Resource:
-        """From the function that reads it; `size` is in bytes. Raises ValueError when it takes required arguments."""
+    def of(cls, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> Resource:
+        """From the function that reads it.
+
+        Raises ValueError when it takes required arguments, TypeError for an option that is none.
+        """
+        check_options("a resource", options, ResourceOptions)
         signature = Signature(fn)
         if signature.required:
             raise ValueError(f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for")
-        return cls(
-            uri=_checked_uri(uri),
-            name=name or own_name(fn),
-            title=title,
-            description=documentation(fn) if description is None else description,
-            mime_type=mime_type,
-            size=size,
-            annotations=wire_object(annotations, f"annotations of {uri}"),
-            icons=wire_list(icons, f"icons of {uri}"),
-            meta=meta,
-            signature=signature,
-        )
+        return cls(uri=_checked_uri(uri), size=options.get("size"), **_common(fn, uri, signature, options))
 
     def definition(self, version: str) -> dict[str, Any]:
         """The resource on the wire, with the fields `version` knows."""
@@ -107,35 +88,19 @@ class ResourceTemplate:
     """The values a URI gives the variables, or None if it is of another kind."""
 
     @classmethod
-    def of(
-        cls,
-        fn: Callable[..., Any],
-        uri_template: str,
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        mime_type: str | None = None,
-        annotations: Any = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-    ) -> ResourceTemplate:
-        """From the function that reads it; raises ValueError unless variables and parameters agree."""
+    def of(cls, fn: Callable[..., Any], uri_template: str, **options: Unpack[ResourceOptions]) -> ResourceTemplate:
+        """From the function that reads it.
+
+        Raises ValueError unless variables and parameters agree, TypeError for an option that is none, or a size.
+        """
+        check_options("a resource template", options, ResourceOptions)
+        if options.get("size") is not None:
+            raise TypeError(f"{uri_template} is a template, and only one resource has a size=: leave it out")
         signature = Signature(fn)
         template = UriTemplate(_checked_uri(uri_template))
         _check_variables(fn, template, signature)
-        return cls(
-            uri_template=uri_template,
-            name=name or own_name(fn),
-            title=title,
-            description=documentation(fn) if description is None else description,
-            mime_type=mime_type,
-            annotations=wire_object(annotations, f"annotations of {uri_template}"),
-            icons=wire_list(icons, f"icons of {uri_template}"),
-            meta=meta,
-            signature=signature,
-            match=template.match,
-        )
+        common = _common(fn, uri_template, signature, options)
+        return cls(uri_template=uri_template, match=template.match, **common)
 
     def definition(self, version: str) -> dict[str, Any]:
         """The template on the wire, with the fields `version` knows."""
@@ -150,6 +115,20 @@ class ResourceTemplate:
             meta=self.meta,
         )
         return gates.resource_template(fields, version)
+
+
+def _common(fn: Callable[..., Any], uri: str, signature: Signature, options: ResourceOptions) -> dict[str, Any]:
+    """What resources and templates say alike."""
+    return {
+        "name": own_name_of(fn, options),
+        "title": options.get("title"),
+        "description": description_of(fn, options),
+        "mime_type": options.get("mime_type"),
+        "annotations": wire_object(options.get("annotations"), f"annotations of {uri}"),
+        "icons": wire_list(options.get("icons"), f"icons of {uri}"),
+        "meta": options.get("meta"),
+        "signature": signature,
+    }
 
 
 def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[str, Any]:

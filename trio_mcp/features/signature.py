@@ -128,7 +128,7 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
     where = f"parameter {parameter.name!r} of {describe(fn)}"
     if parameter.kind in _REFUSED:
         raise ValueError(f"{where} {_REFUSED[parameter.kind]}")
-    if parameter.name == "self" and hint is Parameter.empty:
+    if parameter.name in ("self", "cls") and hint is Parameter.empty:
         raise ValueError(f"{describe(fn)} is a method without its object: register the bound method")
     if isinstance(hint, Unresolved):
         raise ValueError(f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}")

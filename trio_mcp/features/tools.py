@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Unpack
 
-from trio_mcp.features.callables import documentation, own_name
 from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import blocks, json_text, text_block
 from trio_mcp.features.metadata import present, wire_list, wire_object
+from trio_mcp.features.options import ToolOptions, check_options, description_of, own_name_of
 from trio_mcp.features.outputs import Output, output_of, output_with
 from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
@@ -44,41 +44,30 @@ class Tool:
     _scalar: type | None = field(default=None, repr=False)
 
     @classmethod
-    def of(
-        cls,
-        fn: Callable[..., Any],
-        *,
-        name: str | None = None,
-        title: str | None = None,
-        description: str | None = None,
-        annotations: Any = None,
-        icons: Any = None,
-        meta: dict[str, Any] | None = None,
-        input_schema: dict[str, Any] | None = None,
-        output_schema: dict[str, Any] | None = None,
-        structured_output: bool | None = None,
-    ) -> Tool:
-        """From a function's name, docstring and annotations; raises ValueError for what clients could not use.
+    def of(cls, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
+        """From a function's name, docstring and annotations.
 
-        A schema given by hand is sent verbatim and checked before the annotations are. `structured_output=True`
-        insists on an output schema, False does without.
+        A schema given by hand is sent verbatim and checked before the annotations are. Raises ValueError for what
+        clients could not use, TypeError for an option that is none.
         """
-        name = _checked_name(own_name(fn) if name is None else name)
-        signature = Signature(fn, open_ended=input_schema is not None)
-        schema = signature.schema if input_schema is None else _object_schema(input_schema, name)
-        output = _output(fn, output_schema, structured_output)
+        check_options("a tool", options, ToolOptions)
+        name = _checked_name(own_name_of(fn, options))
+        by_hand = options.get("input_schema")
+        signature = Signature(fn, open_ended=by_hand is not None)
+        schema = signature.schema if by_hand is None else _object_schema(by_hand, name)
+        output = _output(fn, options.get("output_schema"), options.get("structured_output"))
         return cls(
             name=name,
-            title=title,
-            description=documentation(fn) if description is None else description,
+            title=options.get("title"),
+            description=description_of(fn, options),
             input_schema=schema,
             output_schema=output.schema if output else None,
-            annotations=wire_object(annotations, f"annotations of {name}"),
-            icons=wire_list(icons, f"icons of {name}"),
-            meta=meta,
+            annotations=wire_object(options.get("annotations"), f"annotations of {name}"),
+            icons=wire_list(options.get("icons"), f"icons of {name}"),
+            meta=options.get("meta"),
             signature=signature,
             param_headers=param_headers(schema),
-            _validator=None if input_schema is None else Validator(input_schema),
+            _validator=None if by_hand is None else Validator(by_hand),
             _output=output,
             _scalar=output.scalar if output else None,
         )

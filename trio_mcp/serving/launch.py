@@ -20,7 +20,7 @@ from trio_mcp.serving.settings import Settings
 if TYPE_CHECKING:
     from trio_mcp.server import MCPServer
 
-__all__ = ["Transport", "launch"]
+__all__ = ["Transport", "launch", "serve_on"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
@@ -34,11 +34,17 @@ def launch(server: MCPServer, transport: Transport, settings: Settings) -> int:
     """Serve until stopped; the exit code. Raises McpError when the server cannot be served as asked."""
     _start_logs(settings)
     _collect_seldom()
+    return trio.run(serve_on, server, transport, settings)
+
+
+async def serve_on(server: MCPServer, transport: Transport, settings: Settings) -> int:
+    """The same inside a `trio.run` that is there already, with its logs."""
+    # Late: one of the two is not needed.
     if transport == "stdio":
         from trio_mcp.serving.stdio import run_stdio
 
-        return trio.run(run_stdio, server, settings)
-    return _over_http(server, settings)
+        return await run_stdio(server, settings)
+    return await _over_http(server, settings)
 
 
 def _collect_seldom() -> None:
@@ -48,14 +54,14 @@ def _collect_seldom() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _over_http(server: MCPServer, settings: Settings) -> int:
+async def _over_http(server: MCPServer, settings: Settings) -> int:
     from trio_mcp.serving.node import serve
 
     if settings.server == "hypercorn" and find_spec("hypercorn") is None:
         raise McpError("--server hypercorn needs a package more: pip install 'trio-mcp[hypercorn]'")
     ready = partial(_announce, server, settings)
     try:
-        return trio.run(partial(serve, server, settings, announce=ready, interactive=sys.stderr.isatty()))
+        return await serve(server, settings, announce=ready, interactive=sys.stderr.isatty())
     except ExceptionGroup as group:
         (cause, *more) = leaves(group)
         if more or not isinstance(cause, McpError):

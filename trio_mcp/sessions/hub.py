@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
+from trio_mcp.features.callables import is_async
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer, negotiate, usable
@@ -26,7 +28,8 @@ __all__ = ["Hub", "HubOptions", "SessionHook"]
 
 logger = logging.getLogger("trio_mcp.sessions")
 
-SessionHook = Callable[[Session], Awaitable[object]]
+SessionHook = Callable[[Session], object]
+"""A sync one runs in a worker thread."""
 
 RESTORE_SECONDS = 30.0
 """For `@mcp.on_restore`: requests wait for it, and so would a node that stops."""
@@ -190,7 +193,7 @@ class Hub:
     async def _restored(self, session: Session) -> None:
         with trio.fail_after(RESTORE_SECONDS):
             for hook in self._restore_hooks:
-                await hook(session)
+                await self._call(hook, session)
         self._admit(session, "session restored")
 
     def _admit(self, session: Session, news: str) -> None:
@@ -201,7 +204,14 @@ class Hub:
         name = str(session.client_info.get("name", ""))[:64]
         event(logger, logging.INFO, news, session=session.short_id, client=name)
         for hook in self._hooks:
-            session.start_soon(hook, session)
+            session.start_soon(self._call, hook, session)
+
+    async def _call(self, hook: SessionHook, session: Session) -> None:
+        if is_async(hook):
+            await cast("Awaitable[object]", hook(session))
+        else:
+            # Abandoned when cancelled, as sync handlers are: a session's end must not wait for a thread.
+            await trio.to_thread.run_sync(hook, session, abandon_on_cancel=True, limiter=self._service.threads)
 
     def _forget(self, session: Session, seconds: float) -> None:
         reason = session.closed_because or "crashed"

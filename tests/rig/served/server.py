@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from trio_mcp import Context, MCPServer, Session
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.route_request import RouteRequest
 
 NODE = os.environ.get("TRIO_MCP_NODE_ID", "alone")
 RUNS = os.environ.get("RIG_RUNS", os.devnull)
@@ -105,13 +105,13 @@ async def from_node(node: str) -> str:
 
 
 @mcp.custom_route("/graphql", methods=("GET", "POST"))
-async def graphql(request: HttpExchange) -> dict[str, Any]:
+async def graphql(request: RouteRequest) -> dict[str, Any]:
     """Traffic that is not MCP."""
     return {"node": NODE, "process": os.getpid()}
 
 
 @mcp.custom_route("/announce", methods=("POST",))
-async def announce_from_outside(request: HttpExchange) -> dict[str, Any]:
+async def announce_from_outside(request: RouteRequest) -> dict[str, Any]:
     """What `announce` does, for who has no session: whichever node the balancer picks tells everybody."""
     mcp.notify_resource_updated(f"rig://from/{NODE}")
     mcp.notify_list_changed("tools")

@@ -15,7 +15,8 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.probes import State
-from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.request import Receive, Scope, Send
+from trio_mcp.transports.http.route_request import RouteRequest
 
 Wired = list[dict[str, Any]]
 
@@ -144,19 +145,19 @@ async def test_a_custom_route_answers_what_its_handler_returns() -> None:
     mcp = MCPServer("test")
 
     @mcp.custom_route("/text")
-    async def text(request: HttpExchange) -> str:
+    async def text(request: RouteRequest) -> str:
         return f"{request.method} {request.header(b'host')}"
 
     @mcp.custom_route("/json")
-    async def as_json(request: HttpExchange) -> tuple[int, dict[str, int]]:
+    async def as_json(request: RouteRequest) -> tuple[int, dict[str, int]]:
         return 201, {"a": 1}
 
     @mcp.custom_route("/nothing", methods=["post"])
-    async def nothing(request: HttpExchange) -> None:
+    async def nothing(request: RouteRequest) -> None:
         assert await request.body(100) == b""
 
     @mcp.custom_route("/gone")
-    async def gone(request: HttpExchange) -> tuple[int, None]:
+    async def gone(request: RouteRequest) -> tuple[int, None]:
         return 410, None
 
     async with serving(mcp) as wire:
@@ -173,11 +174,11 @@ async def test_two_routes_may_share_a_path_by_method() -> None:
     mcp = MCPServer("test")
 
     @mcp.custom_route("/note")
-    async def read(request: HttpExchange) -> str:
+    async def read(request: RouteRequest) -> str:
         return "read"
 
     @mcp.custom_route("/note", methods=["PUT", "POST"])
-    async def write(request: HttpExchange) -> str:
+    async def write(request: RouteRequest) -> str:
         return "written"
 
     async with serving(mcp) as wire:
@@ -200,7 +201,7 @@ async def test_a_mounted_app_sees_its_own_part_of_the_path() -> None:
     mcp.mount("/api", echo)
     async with serving(mcp) as wire:
         assert json.loads((await ask(wire, "/api/x"))[2]) == {"path": "/api/x", "root": "/api"}
-        assert json.loads((await ask(wire, "/api"))[2]) == {"path": "/api", "root": "/api"}
+        assert json.loads((await ask(wire, "/api"))[2]) == {"path": "/api/", "root": "/api"}
         assert (await ask(wire, "/apix"))[0] == 404
         assert await wire.initialize().head() == 200
 
@@ -210,7 +211,7 @@ async def test_custom_routes_and_mounted_apps_are_not_served_under_a_foreign_hos
     mcp.mount("/api", echo)
 
     @mcp.custom_route("/text")
-    async def text(request: HttpExchange) -> str:
+    async def text(request: RouteRequest) -> str:
         return "hello"
 
     async with serving(mcp) as wire:

@@ -20,7 +20,7 @@ from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
-from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount
+from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -57,8 +57,11 @@ class HttpApp:
         self.state = State.STARTING
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
-        self._paths = {path.rstrip("/") or "/", path.rstrip("/") + "/"}
-        self._custom = CustomPaths(routes)
+        self._paths = _both_spellings(path)
+        for where in (*(route.path for route in routes), *(mount.prefix for mount in mounts if mount.prefix)):
+            if where in self._paths:
+                raise ValueError(f"{where} is the path of the MCP endpoint, which answers there: choose another")
+        self._custom = CustomPaths(routes, service.threads)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
         self.probes = Probes(lambda: self.state, boot=self.boot)
         self._open = 0
@@ -147,8 +150,14 @@ class HttpApp:
                 self._all_closed.set()
 
 
+def _both_spellings(path: str) -> set[str]:
+    path = path_of(path, 'http_app(path="{}")').rstrip("/")
+    return {path or "/", path + "/"}
+
+
 def _local_path(scope: Scope) -> str:
     """The path below our mount point (ASGI: `path` includes `root_path`)."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root) else path
+    # A framework that mounts us may leave nothing of the path: that is our root.
+    return (path[len(root) :] if root and path.startswith(root) else path) or "/"

@@ -49,9 +49,9 @@ class HttpExchange:
         self.left = False
         """The client disconnected, as far as anybody looked."""
 
-    def header(self, name: bytes) -> str | None:
-        """The value of a header, lower-case name; of several the last. Bytes outside ASCII are kept as Latin-1."""
-        value = self.headers.get(name)
+    def header(self, name: str | bytes) -> str | None:
+        """The value of a header, of several the last; a name of bytes is in lower case. Bytes outside ASCII are kept as Latin-1."""
+        value = self.headers.get(name if isinstance(name, bytes) else name.lower().encode("latin-1", "replace"))
         return None if value is None else value.strip(b" \t").decode("latin-1")
 
     def header_list(self, name: bytes) -> list[str]:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
+import trio
+
+from trio_mcp.features.callables import is_async
 from trio_mcp.protocol.jsonrpc import encode
-from trio_mcp.transports.http.request import ASGIApp, HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.request import ASGIApp, BodyTooLarge, ClientLeft, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import send_empty, send_json
+from trio_mcp.transports.http.route_request import RouteRequest
 
-__all__ = ["CustomPaths", "CustomRoute", "Mount", "RouteHandler", "RouteResponse"]
+__all__ = ["CustomPaths", "CustomRoute", "Mount", "RouteHandler", "RouteResponse", "check_app", "path_of"]
 
 RouteAnswer: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | ASGIApp | None"
 RouteResponse: TypeAlias = "RouteAnswer | tuple[int, RouteAnswer]"
 """Text, bytes, JSON, any of them behind a status, None for no body (204), or an ASGI response such as Starlette's."""
 
-RouteHandler: TypeAlias = Callable[[HttpExchange], Awaitable[RouteResponse]]
+RouteHandler: TypeAlias = Callable[[RouteRequest], "Awaitable[RouteResponse] | RouteResponse"]
+
+_PATH = re.compile(r"/[^\s?#]*")
+_VARIABLE = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}")
+_MATCHES = {None: "[^/]+", "str": "[^/]+", "path": ".+"}
+"""What a `{name}`, and a `{name:kind}` as Starlette has them, stands for."""
+
+
+def path_of(path: Any, line: str) -> str:
+    """The path, if a request can have it. Raises TypeError, or ValueError with `line`, where `{}` is a path."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path is text, as in {line.format('/health')}, not {path!r:.80}")
+    if not _PATH.fullmatch(path):
+        raise ValueError(
+            f"{path!r} is no path of a request: write {line.format('/' + path.lstrip('/').partition('?')[0])}"
+        )
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +48,145 @@ class CustomRoute:
     path: str
     methods: frozenset[str]
     handler: RouteHandler
+    pattern: re.Pattern[str] | None = None
+    """What matches, where the path has variables."""
+
+    @staticmethod
+    def checked(path: Any, methods: Any) -> tuple[re.Pattern[str] | None, frozenset[str]]:
+        """The pattern of a path and the methods in upper case; raises TypeError or ValueError for what matches no request."""
+        pattern = _pattern(path_of(path, '@mcp.custom_route("{}")'))
+        names = [methods] if isinstance(methods, str) else list(methods) if isinstance(methods, Iterable) else [methods]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError(f'methods= is a list of HTTP methods, as in methods=["POST"], not {methods!r:.80}')
+        if not names or not all(name.isalpha() for name in names):
+            raise ValueError(f'methods= names at least one HTTP method, as in methods=["POST"], not {methods!r:.80}')
+        return pattern, frozenset(name.upper() for name in names)
+
+
+def _pattern(path: str) -> re.Pattern[str] | None:
+    names = [name for name, _ in _VARIABLE.findall(path)]
+    plain = _VARIABLE.sub("", path)
+    if "{" in plain or "}" in plain:
+        raise ValueError(
+            f"{path!r} has braces that name no parameter: write {{name}}, or {{name:path}} for what has slashes"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path!r} names a parameter twice")
+    if not names:
+        return None
+    expression, end = "", 0
+    for found in _VARIABLE.finditer(path):
+        name, kind = found.groups()
+        if kind not in _MATCHES:
+            raise ValueError(
+                f"{{{name}:{kind}}}: parameters of a path are text; write {{{name}}} and convert in the handler"
+            )
+        expression += f"{re.escape(path[end : found.start()])}(?P<{name}>{_MATCHES[kind]})"
+        end = found.end()
+    return re.compile(expression + re.escape(path[end:]))
 
 
 class CustomPaths:
-    """The routes by path and method."""
+    """The routes by path and method: those without variables first, then in the order they were registered."""
 
-    def __init__(self, routes: Iterable[CustomRoute]) -> None:
-        self._handlers: dict[str, dict[str, RouteHandler]] = {}
+    def __init__(self, routes: Iterable[CustomRoute], threads: trio.CapacityLimiter) -> None:
+        self._threads = threads
+        self._plain: dict[str, dict[str, RouteHandler]] = {}
+        self._patterns: dict[re.Pattern[str], dict[str, RouteHandler]] = {}
         for route in routes:
-            self._handlers.setdefault(route.path, {}).update(dict.fromkeys(route.methods, route.handler))
+            handler = self._in_thread(route.handler) if not is_async(route.handler) else route.handler
+            handlers = (
+                self._plain.setdefault(route.path, {})
+                if route.pattern is None
+                else self._patterns.setdefault(route.pattern, {})
+            )
+            handlers.update(dict.fromkeys(route.methods, handler))
 
     def __contains__(self, path: str) -> bool:
-        return path in self._handlers
+        return self._find(path) is not None
 
     async def answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the handler and turn what it returns into a response; 405 for methods nobody handles."""
+        """Run the handler and turn what it returns into a response; 405 for methods nobody handles, 413 for a large body."""
+        found = self._find(path)
+        assert found is not None, path
+        handlers, path_params = found
+        scope = {**scope, "path_params": path_params}
         exchange = HttpExchange(scope, receive, send)
-        handlers = self._handlers[path]
-        handler = handlers.get("GET" if exchange.method == "HEAD" else exchange.method)
+        handler = handlers.get(exchange.method) or handlers.get("GET" if exchange.method == "HEAD" else "")
         if handler is None:
             return await send_empty(send, 405, [(b"allow", ", ".join(sorted(handlers)).encode())])
-        await _respond(exchange, await handler(exchange))
+        try:
+            response = await cast("Awaitable[RouteResponse]", handler(RouteRequest(exchange, path_params)))
+        except BodyTooLarge:
+            return await send_json(send, 413, b'{"error":"the body is too large"}', [])
+        except ClientLeft:
+            return
+        await _respond(exchange, response)
+
+    def _find(self, path: str) -> tuple[dict[str, RouteHandler], Mapping[str, str]] | None:
+        if path in self._plain:
+            return self._plain[path], {}
+        for pattern, handlers in self._patterns.items():
+            found = pattern.fullmatch(path)
+            if found:
+                return handlers, found.groupdict()
+        return None
+
+    def _in_thread(self, handler: RouteHandler) -> RouteHandler:
+        """A sync handler that does not hold the loop. It reads a body with `trio.from_thread.run(request.body)`."""
+
+        async def run(request: RouteRequest) -> RouteResponse:
+            return cast(
+                "RouteResponse",
+                await trio.to_thread.run_sync(handler, request, abandon_on_cancel=True, limiter=self._threads),
+            )
+
+        return run
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """An ASGI app under a path prefix."""
+    """An ASGI app, or a server that becomes one, under a path prefix."""
 
     prefix: str
-    app: ASGIApp
+    """Without a slash at its end."""
+    app: Any
+
+    @classmethod
+    def of(cls, prefix: Any, app: Any) -> Mount:
+        """Raises ValueError for a prefix that is no path, TypeError for one that is no text."""
+        line = 'mcp.mount("{}", app)'
+        if not isinstance(prefix, str):
+            raise TypeError(f"a mount has a path first, as in {line.format('/site')}, not {prefix!r:.80}")
+        return cls(path_of(prefix or "/", line).rstrip("/"), app)
 
     def matches(self, path: str) -> bool:
         """Whether the path is the prefix or below it."""
         return path == self.prefix or path.startswith(self.prefix + "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, with the prefix moved to `root_path` (ASGI HTTP scope)."""
-        await self.app({**scope, "root_path": scope.get("root_path", "") + self.prefix}, receive, send)
+        """Hand on, with the prefix moved to `root_path` (ASGI HTTP scope).
+
+        The prefix alone becomes the app's `/`: frameworks answer an empty path with a redirect, which MCP clients do not follow.
+        """
+        scope = {**scope, "root_path": scope.get("root_path", "") + self.prefix}
+        if scope["path"] == scope["root_path"]:
+            scope["path"] += "/"
+            if scope.get("raw_path"):
+                scope["raw_path"] += b"/"
+        await self.app(scope, receive, send)
+
+
+def check_app(app: Any) -> None:
+    """Raise TypeError for what is no ASGI app."""
+    if inspect.isclass(app) or not callable(app):
+        raise TypeError(f"what is mounted is an ASGI app or an MCPServer, not {app!r:.80}")
+    try:
+        inspect.signature(app).bind({}, None, None)
+    except TypeError:
+        raise TypeError(f"{app!r:.80} is no ASGI app: those are called with (scope, receive, send)") from None
+    except ValueError:
+        return  # A builtin that does not tell its parameters.
 
 
 async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:

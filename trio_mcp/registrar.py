@@ -1,0 +1,218 @@
+"""Everything a developer registers on a server: what it offers, what runs in its sessions, its other HTTP paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
+
+from trio_mcp.features.functions import function_of, takes_one
+from trio_mcp.features.options import PromptOptions, ResourceOptions, ToolOptions
+from trio_mcp.features.registry import Registry
+from trio_mcp.sessions.session import Session
+from trio_mcp.transports.http.request import ASGIApp
+from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
+
+__all__ = ["Registrar", "SessionFunction"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+SessionFunction: TypeAlias = Callable[[Session], object]
+H = TypeVar("H", bound=SessionFunction)
+R = TypeVar("R", bound=RouteHandler)
+
+
+class Registrar:
+    """The decorators and calls of `MCPServer`.
+
+    Each takes what can work and raises TypeError or ValueError for the rest, with the line to write instead: nothing is
+    registered that fails only when a client comes.
+    """
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self._session_hooks: list[SessionFunction] = []
+        self._restore_hooks: list[SessionFunction] = []
+        self._routes: list[CustomRoute] = []
+        self._mounts: list[Mount] = []
+
+    # What it offers.
+
+    @overload
+    def tool(self, fn: F, /, **options: Unpack[ToolOptions]) -> F: ...
+    @overload
+    def tool(self, name_given: str | None = None, /, **options: Unpack[ToolOptions]) -> Callable[[F], F]: ...
+    def tool(self, given: Any = None, /, **options: Any) -> Any:
+        """Register a function as a tool: `@mcp.tool`, `@mcp.tool("name", title=…)`, `mcp.tool(fn, name=…)`.
+
+        Its parameters become the input schema, its return annotation the output schema, its docstring the description;
+        a parameter annotated with `Context` is injected. Sync functions run in a worker thread. The options are those
+        of `ToolOptions`. Raises ValueError for a name, schema or signature that no client could call, TypeError for
+        what is no function and for an option that is none.
+        """
+        return _decorate(self.add_tool, "tool", given, options)
+
+    def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
+        """`tool` as a plain call."""
+        self.registry.add_tool(function_of(fn, "mcp.tool(FN)"), **options)
+
+    def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
+        """Register a function as the resource at `uri`; a URI with `{placeholders}` is a template (RFC 6570).
+
+        The options are those of `ResourceOptions`. Raises ValueError for a URI that is none, or whose variables are not
+        the function's parameters, TypeError as `tool` does.
+        """
+        if not isinstance(uri, str):
+            raise TypeError(f'a resource has a URI, as in @mcp.resource("config://app"), not {uri!r:.80}')
+
+        def register(fn: F) -> F:
+            self.add_resource(fn, uri, **options)
+            return fn
+
+        return register
+
+    def add_resource(self, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> None:
+        """`resource` as a plain call."""
+        if isinstance(fn, str) or not isinstance(uri, str):
+            raise TypeError('a resource is added as mcp.add_resource(fn, "config://app")')
+        self.registry.add_resource(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options)
+
+    @overload
+    def prompt(self, fn: F, /, **options: Unpack[PromptOptions]) -> F: ...
+    @overload
+    def prompt(self, name_given: str | None = None, /, **options: Unpack[PromptOptions]) -> Callable[[F], F]: ...
+    def prompt(self, given: Any = None, /, **options: Any) -> Any:
+        """Register a function as a prompt; it returns text or messages. Forms, options and errors as for `tool`."""
+        return _decorate(self.add_prompt, "prompt", given, options)
+
+    def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> None:
+        """`prompt` as a plain call."""
+        self.registry.add_prompt(function_of(fn, "mcp.prompt(FN)"), **options)
+
+    def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
+        """Register what completes `argument` of `ref`, a prompt's name or a resource template's URI.
+
+        The function takes `(value)` or `(value, arguments)`. Raises TypeError without both, ValueError for another signature.
+        """
+        for given in (ref, argument):
+            if not isinstance(given, str) or not given:
+                raise TypeError(
+                    'a completion names a prompt or URI template and an argument of it: @mcp.completion("ref", "argument")'
+                )
+
+        def register(fn: F) -> F:
+            write = f'mcp.completion("{ref}", "{argument}")(FN)'
+            self.registry.completions.add(ref, argument, function_of(fn, write))
+            return fn
+
+        return register
+
+    def remove_tool(self, name: str) -> None:
+        """Take a tool away; clients that listen are told. Raises KeyError."""
+        self.registry.remove_tool(name)
+
+    def remove_resource(self, uri: str) -> None:
+        """Take a resource or template away; clients that listen are told. Raises KeyError."""
+        self.registry.remove_resource(uri)
+
+    def remove_prompt(self, name: str) -> None:
+        """Take a prompt away; clients that listen are told. Raises KeyError."""
+        self.registry.remove_prompt(name)
+
+    # What runs in its sessions.
+
+    @overload
+    def on_session(self, fn: H, /) -> H: ...
+    @overload
+    def on_session(self, fn: None = None, /) -> Callable[[H], H]: ...
+    def on_session(self, fn: Any = None, /) -> Any:
+        """Run `fn(session)` in the nursery of every session: it is cancelled with the session, and its crash ends it.
+
+        A sync function runs in a worker thread. Raises TypeError for what does not take one argument.
+        """
+        return _hook(self._session_hooks, "on_session", fn)
+
+    @overload
+    def on_restore(self, fn: H, /) -> H: ...
+    @overload
+    def on_restore(self, fn: None = None, /) -> Callable[[H], H]: ...
+    def on_restore(self, fn: Any = None, /) -> Any:
+        """Run `fn(session)` when a session goes on here after its node was lost, before its first request is handled.
+
+        `@mcp.on_session` functions start after it. What it raises, or 30 s for all of them together, ends the session, reason
+        `crashed`. A sync function runs in a worker thread. Raises TypeError for what does not take one argument.
+        """
+        return _hook(self._restore_hooks, "on_restore", fn)
+
+    # Its other HTTP paths.
+
+    def custom_route(self, path: str, methods: str | Iterable[str] = ("GET",)) -> Callable[[R], R]:
+        """Serve a path of your own beside `/mcp`: `fn(request) -> str | bytes | dict | (status, body) | ASGI response`.
+
+        `{name}` in the path is one segment, `{name:path}` the rest: `request.path_params["name"]`. Sync functions run in
+        a worker thread. Raises ValueError for a path that no request can have, or that is taken.
+        """
+        pattern, allowed = CustomRoute.checked(path, methods)
+
+        def register(handler: R) -> R:
+            fn = function_of(handler, f'mcp.custom_route("{path}")(FN)')
+            takes_one(fn, "the request")
+            route = CustomRoute(path, allowed, fn, pattern)
+            for other in self._routes:
+                if other.path == path and other.methods & allowed:
+                    raise ValueError(f"{path} has a handler for {', '.join(sorted(other.methods & allowed))} already")
+            self._routes.append(route)
+            return handler
+
+        return register
+
+    def mount(self, prefix: str, app: ASGIApp | Registrar | None = None) -> None:
+        """Serve another ASGI app, or another MCPServer, under a path prefix; its lifespan runs with ours.
+
+        The prefix is there with and without a slash at its end. A server's endpoint is `<prefix>/mcp`; it has the settings
+        of this one, and its own `authenticate`, or this one's where it has none. Raises ValueError for a prefix that is
+        taken or no path, TypeError for what is no app.
+        """
+        if isinstance(prefix, Registrar) or app is None:
+            raise TypeError('a mount has a path and an app: mcp.mount("/site", app)')
+        if isinstance(app, Registrar):
+            if app.reaches(self):
+                raise ValueError("a server cannot be mounted into itself")
+        else:
+            check_app(app)
+        mount = Mount.of(prefix, app)
+        if any(other.prefix == mount.prefix for other in self._mounts):
+            raise ValueError(f"something is mounted at {prefix} already")
+        self._mounts.append(mount)
+
+    def reaches(self, other: Registrar) -> bool:
+        """Whether this is the other server, or has it mounted somewhere below."""
+        below = [mount.app for mount in self._mounts]
+        return self is other or any(isinstance(app, Registrar) and app.reaches(other) for app in below)
+
+
+def _decorate(add: Callable[..., None], kind: str, given: Any, options: dict[str, Any]) -> Any:
+    """With parentheses or without; the only positional argument besides a function is a name."""
+    if given is not None and not isinstance(given, str):
+        add(given, **options)
+        return given
+    if given is not None:
+        if options.get("name") is not None:
+            raise TypeError(
+                f'the {kind} has two names, {given!r} and {options["name"]!r}: write @mcp.{kind}("{given}")'
+            )
+        options["name"] = given
+
+    def register(fn: F) -> F:
+        add(fn, **options)
+        return fn
+
+    return register
+
+
+def _hook(hooks: list[SessionFunction], kind: str, given: Any) -> Any:
+    def register(fn: H) -> H:
+        function = function_of(fn, f"mcp.{kind}(FN)")
+        takes_one(function, "the session")
+        hooks.append(function)
+        return fn
+
+    return register if given is None else register(given)

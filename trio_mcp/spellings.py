@@ -1,0 +1,149 @@
+"""What people write who come from other MCP packages: taken where it means something here, else refused with the line to write."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from difflib import get_close_matches
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from trio_mcp.dispatch.service import Options
+
+__all__ = [
+    "RunDefaults",
+    "Transport",
+    "check_arguments",
+    "check_authenticate",
+    "lifespan_function",
+    "run_settings",
+    "transport_of",
+]
+
+Transport: TypeAlias = Literal["stdio", "http", "streamable-http"]
+"""The last two are the same."""
+
+_TRANSPORTS: dict[str, Literal["stdio", "http"]] = {"stdio": "stdio", "http": "http", "streamable-http": "http"}
+
+
+def transport_of(given: Any) -> Literal["stdio", "http"]:
+    """The transport by its name or alias; raises ValueError for any other."""
+    if isinstance(given, str) and given in _TRANSPORTS:
+        return _TRANSPORTS[given]
+    if given == "sse":
+        raise ValueError('the transport "sse" (HTTP+SSE of 2024-11-05) is not served: write mcp.run("http")')
+    near = get_close_matches(str(given).lower().replace("_", "-"), _TRANSPORTS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "there are 'stdio' and 'http'"
+    raise ValueError(f"unknown transport {given!r}, {hint}")
+
+
+class RunDefaults(TypedDict, total=False):
+    """Settings that `MCPServer` takes for its `run`."""
+
+    host: str
+    port: int
+    log_level: str
+    debug: bool
+    """Log level DEBUG."""
+    json_response: bool
+    streamable_http_path: str
+    """`path=` of `run`."""
+
+
+_NOTHING = {
+    "dependencies": "list packages in pyproject.toml or requirements.txt, and leave it out",
+    "stateless_http": "leave it out: clients of 2026-07-28 have no session, and older ones need theirs",
+    "sse_path": "leave it out: HTTP+SSE is not served",
+    "message_path": "leave it out: HTTP+SSE is not served",
+    "mount_path": "leave it out, and see mcp.http_app() for mounting",
+    "transport_security": 'write mcp.run("http", allowed_hosts=[…], allowed_origins=[…])',
+    "auth": "write authenticate=, an async function (request) -> Principal | None",
+    "token_verifier": "write authenticate=, an async function (request) -> Principal | None",
+    "auth_server_provider": "write authenticate=, an async function (request) -> Principal | None",
+    "event_store": "leave it out: streams are resumable as they are",
+    "middleware": "wrap mcp.http_app(), which is an ASGI app",
+    "tags": "leave it out",
+    "tools": "register them: mcp.add_tool(fn)",
+    "resources": "register them: mcp.add_resource(fn, uri)",
+    "prompts": "register them: mcp.add_prompt(fn)",
+    "tool_serializer": "return the text from the tool",
+    "warn_on_duplicate_tools": "leave it out: a name that is taken is a ValueError",
+    "warn_on_duplicate_resources": "leave it out: a URI that is taken is a ValueError",
+    "warn_on_duplicate_prompts": "leave it out: a name that is taken is a ValueError",
+    "on_duplicate_tools": "leave it out: a name that is taken is a ValueError",
+    "on_duplicate_resources": "leave it out: a URI that is taken is a ValueError",
+    "on_duplicate_prompts": "leave it out: a name that is taken is a ValueError",
+    "show_banner": "leave it out: on stdio there is none, and logs in JSON have a line instead",
+}
+"""Arguments of other packages that have no meaning here, and what to write."""
+
+
+def run_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by our names. Raises TypeError for those of other packages that have no meaning here."""
+    settings: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _NOTHING:
+            raise TypeError(f"{name}= means nothing here: {_NOTHING[name]}")
+        if name == "debug":
+            if value:
+                settings.setdefault("log_level", "DEBUG")
+        elif name == "streamable_http_path":
+            settings["path"] = value
+        elif name == "log_level" and given.get("debug"):
+            settings["log_level"] = "DEBUG"
+        else:
+            settings[name] = value
+    return settings
+
+
+_TEXT = (str, "text")
+_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "name": _TEXT,
+    "instructions": _TEXT,
+    "version": _TEXT,
+    "title": _TEXT,
+    "description": _TEXT,
+    "website_url": _TEXT,
+    "icons": ((list, tuple), "a list of Icon"),
+    "options": (Options, "an Options(…)"),
+}
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Raise TypeError for an argument of `MCPServer` of the wrong type, or one it does not have."""
+    for name, (kind, words) in _ARGUMENTS.items():
+        value = given[name]
+        if not isinstance(value, kind) and (value is not None or name in ("name", "version")):
+            raise TypeError(f"{name}= of MCPServer is {words}, not {value!r:.80}")
+    check_authenticate(given["authenticate"])
+    known = RunDefaults.__annotations__
+    for name in given["settings"]:
+        if name not in known and name not in _NOTHING:
+            near = get_close_matches(name, (*_ARGUMENTS, "lifespan", "authenticate", *known), n=1)
+            hint = f"did you mean {near[0]}=?" if near else f'settings go to mcp.run("http", {name}=…)'
+            raise TypeError(f"MCPServer has no argument {name}=; {hint}")
+
+
+def check_authenticate(given: Any) -> None:
+    """Raise TypeError for what cannot be asked who is calling."""
+    if given is not None and not callable(given):
+        raise TypeError(f"authenticate= is an async function (request) -> Principal | None, not {given!r:.80}")
+
+
+def lifespan_function(given: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+    """The lifespan as it is called; an async generator function is decorated. Raises TypeError for what cannot be one."""
+    line = "@asynccontextmanager\nasync def lifespan(server): ...; yield ..."
+    if inspect.isasyncgenfunction(given):
+        return asynccontextmanager(given)
+    if not callable(given):
+        raise TypeError(f"lifespan= is a function that is called with the server, not {given!r:.80}. Write\n{line}")
+    if inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(given):
+        raise TypeError(f"{given.__name__} does not give an async context manager. Write\n{line}")
+    try:
+        inspect.signature(given).bind(object())
+    except TypeError as error:
+        raise TypeError(f"lifespan= is called with the server alone: {error}. Write\n{line}") from None
+    except ValueError:
+        pass  # A builtin that does not tell its parameters.
+    function: Callable[[Any], AbstractAsyncContextManager[Any]] = given
+    return function

@@ -1,0 +1,85 @@
+"""What the handler of a custom route is given: one HTTP request, read at its own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from trio_mcp.protocol.headers import Headers
+from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
+
+__all__ = ["MAX_BODY", "RouteRequest"]
+
+MAX_BODY = 4 * 1024 * 1024
+"""As much as the endpoint takes by default; a handler may ask for another bound."""
+
+
+class RouteRequest:
+    """A request to `@mcp.custom_route`; `scope`, `receive` and `send` are ASGI's, for what needs them."""
+
+    def __init__(self, exchange: HttpExchange, path_params: Mapping[str, str]) -> None:
+        self._exchange = exchange
+        self.path_params = path_params
+        """The values of the `{names}` in the route's path, decoded."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, upper case."""
+        return self._exchange.method
+
+    @property
+    def path(self) -> str:
+        """The decoded path."""
+        return self._exchange.path
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope, with `path_params` in it as Starlette has them."""
+        return self._exchange.scope
+
+    @property
+    def receive(self) -> Receive:
+        """ASGI's."""
+        return self._exchange.receive
+
+    @property
+    def send(self) -> Send:
+        """ASGI's."""
+        return self._exchange.send
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers, by name in any case, as text; of a repeated one the last."""
+        return Headers(self._exchange.headers)
+
+    @cached_property
+    def query_params(self) -> Mapping[str, str]:
+        """The values of the query string; of a repeated name the last."""
+        query: bytes = self._exchange.scope.get("query_string", b"")
+        return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+
+    def header(self, name: str | bytes) -> str | None:
+        """The value of a header; of several the last."""
+        return self._exchange.header(name)
+
+    def header_list(self, name: bytes) -> list[str]:
+        """Every value of a header, by its lower-case name."""
+        return self._exchange.header_list(name)
+
+    async def body(self, limit: int = MAX_BODY) -> bytes:
+        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends."""
+        if not self._exchange.content:
+            await self._exchange.body(limit)
+        return self._exchange.content
+
+    async def text(self, limit: int = MAX_BODY) -> str:
+        """The body as UTF-8; raises UnicodeDecodeError, and as `body` does."""
+        return (await self.body(limit)).decode()
+
+    async def json(self, limit: int = MAX_BODY) -> Any:
+        """The body as JSON; raises ValueError, and as `body` does."""
+        return msgspec.json.decode(await self.body(limit))

@@ -124,7 +124,7 @@ def test_a_generator_is_refused(form: str) -> None:
 @pytest.mark.parametrize("form", REGISTER)
 def test_a_method_without_its_object_is_refused(form: str) -> None:
     for fn in (lambda self, other, more: 1, lambda cls, other, more: 1):
-        fn.__name__ = "method"
+        fn.__name__, fn.__qualname__ = "method", "Bag.method"
         with pytest.raises((TypeError, ValueError), match=r"register the bound method|is called with"):
             REGISTER[form](MCPServer("t"), fn)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, time
+from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from trio_mcp.dispatch.elicitation import Elicited, Form
 from trio_mcp.dispatch.questions import InvalidAnswer
@@ -153,3 +155,89 @@ def test_content_that_does_not_fill_in_the_form_is_invalid_for_a_schema(content:
     form = Form({**with_fields(a={"type": "integer"}), "required": ["a"]})
     with pytest.raises(InvalidAnswer, match="not filled in"):
         form.read({"action": "accept", "content": content})
+
+
+class Colour(Enum):
+    """Not text."""
+
+    RED = 1
+    BLUE = 2
+
+
+class Part(BaseModel):
+    """One of several."""
+
+    a: int
+
+
+CHOICES = {"type": "string", "enum": ["s", "l"]}
+FIELDS: list[tuple[Any, dict[str, Any]]] = [
+    (list[Size], {"type": "array", "items": CHOICES}),
+    (list[Literal["s", "l"]], {"type": "array", "items": CHOICES}),
+    (set[Size], {"type": "array", "items": CHOICES, "uniqueItems": True}),
+    (list[Size] | None, {"type": "array", "items": CHOICES}),
+    (list[Size | None], {"type": "array", "items": CHOICES}),
+    (Size, {**CHOICES, "description": "Choices."}),
+    (Size | None, {**CHOICES, "description": "Choices."}),
+    (Literal["s"], {"type": "string", "enum": ["s"]}),
+    (Colour, {"type": "integer", "enum": [1, 2], "description": "Not text."}),
+    (Decimal, {"type": "number"}),
+    (Decimal | None, {"type": "number"}),
+    (Annotated[Decimal, Field(ge=0)], {"type": "number", "minimum": 0}),
+    (str | None, {"type": "string"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"), FIELDS, ids=lambda value: str(value) if not isinstance(value, dict) else ""
+)
+def test_a_field_is_one_that_every_client_can_show(kind: Any, schema: dict[str, Any]) -> None:
+    field = Form(create_model("F", x=(kind, ...))).schema["properties"]["x"]
+    assert {key: value for key, value in field.items() if key != "title"} == schema
+
+
+NO_FIELDS: list[tuple[Any, str]] = [
+    (int | str, "'x' is a union"),
+    (int | str | None, "'x' is a union"),
+    (Order | Part, "'x' is a union"),
+    (Order | None, "'x' is an object"),
+    (Order, "'x' is an object"),
+    (dict[str, int], "'x' is an object"),
+    (list[str], "'x' is a list of something else than choices"),
+    (list[Colour], "'x' is a list of something else than choices"),
+    (list[Order], "'x' is a list of something else than choices"),
+    (list[list[Size]], "'x' is a list of something else than choices"),
+    (Literal["a", 1], "'x' is a choice of something else than text"),
+    (Any, "'x' is none of them"),
+    (Callable[[], int], "is no form"),
+]
+
+
+@pytest.mark.parametrize(("kind", "words"), NO_FIELDS, ids=lambda value: str(value))
+def test_what_no_client_can_show_is_refused_with_the_name_of_its_field(kind: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        Form(create_model("F", x=(kind, ...)))
+
+
+@pytest.mark.parametrize("given", [int, list, None, "text", list[str], Order(name="ann")])
+def test_what_is_neither_a_model_nor_a_schema_is_no_form(given: Any) -> None:
+    with pytest.raises(TypeError, match="a form is a pydantic model or an object schema, not"):
+        Form(given)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"type": "string", "anyOf": [{"minLength": 1}]},
+        {"oneOf": [{"type": "object"}]},
+        {"oneOf": []},
+        {"enum": [1, 2]},
+        {"$ref": "#/$defs/X"},
+        {"type": "array", "items": {"enum": [1]}},
+        {"type": "array"},
+    ],
+)
+def test_a_schema_by_hand_is_held_to_the_same(field: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="'a' is"):
+        Form(with_fields(a=field))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
 
 from trio_mcp.dispatch.questions import InvalidAnswer
 from trio_mcp.protocol.errors import NoBackChannel
@@ -47,11 +49,11 @@ def read_action(result: dict[str, Any]) -> str:
 
 
 class Form:
-    """A flat object of primitive fields, from a pydantic model or a JSON Schema."""
+    """A flat object of primitive fields, from a pydantic model or a JSON Schema; raises TypeError for anything else."""
 
     def __init__(self, schema: type[BaseModel] | dict[str, Any]) -> None:
-        self._model = schema if isinstance(schema, type) else None
-        self.schema = _flatten(schema.model_json_schema()) if isinstance(schema, type) else schema
+        self._model = _model(schema)
+        self.schema: dict[str, Any] = _flatten(_written(self._model)) if self._model else cast(dict[str, Any], schema)
         _require_flat(self.schema)
 
     def for_version(self, version: str) -> dict[str, Any]:
@@ -111,6 +113,22 @@ def _flatten(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inline(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    field = _resolved(field, definitions)
+    if isinstance(field.get("items"), dict):
+        field["items"] = _resolved(field["items"], definitions)
+        # What an enum class says of itself is said of the list; of its items clients show nothing.
+        field["items"] = {key: value for key, value in field["items"].items() if key not in ("title", "description")}
+    if field.get("default", ...) is None:
+        del field["default"]
+    if "const" in field:
+        field["enum"] = [field.pop("const")]
+    if field.get("format") not in _FORMATS:
+        # Pydantic has more of them than clients know; the model checks the answer.
+        field.pop("format", None)
+    return field
+
+
+def _resolved(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     field = dict(field)
     for wrapper in ("allOf", "anyOf"):
         # `Optional[X]` is `anyOf: [X, null]`: a field the user may leave out.
@@ -120,12 +138,34 @@ def _inline(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
             field = {**options[0], **field}
     if "$ref" in field:
         field = {**definitions[field.pop("$ref").rsplit("/", 1)[1]], **field}
-    if field.get("default", ...) is None:
-        del field["default"]
-    if field.get("format") not in _FORMATS:
-        # Pydantic has more of them than clients know; the model checks the answer.
-        field.pop("format", None)
     return field
+
+
+class _FormSchema(GenerateJsonSchema):
+    def decimal_schema(self, schema: Any) -> dict[str, Any]:
+        """A number: pydantic would leave the choice between a number and text to the client."""
+        return self.float_schema(schema)
+
+
+def _written(model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        return model.model_json_schema(schema_generator=_FormSchema)
+    except PydanticInvalidForJsonSchema as error:
+        raise TypeError(f"{model.__name__} is no form: {error.message}") from None
+
+
+def _model(schema: Any) -> type[BaseModel] | None:
+    """The class, None for a schema."""
+    if isinstance(schema, dict):
+        return None
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema
+    kind = getattr(schema, "__name__", None) or repr(schema)
+    raise TypeError(
+        f"a form is a pydantic model or an object schema, not {kind}. Write class Form(BaseModel): value: {kind}"
+        if schema in (str, int, float, bool)
+        else f"a form is a pydantic model or an object schema, not {kind:.80}"
+    )
 
 
 def _require_flat(schema: dict[str, Any]) -> None:
@@ -133,10 +173,43 @@ def _require_flat(schema: dict[str, Any]) -> None:
     if schema.get("type") != "object" or not isinstance(properties, dict):
         raise TypeError("A form is an object schema with properties")
     for name, field in properties.items():
-        if not isinstance(field, dict) or not (field.get("type") in _PRIMITIVE or _is_choice(field)):
-            raise TypeError(f"A form has only text, number, boolean and choice fields; {name!r} is none of them")
+        if not isinstance(field, dict) or not _is_field(field):
+            raise TypeError(
+                f"A form has only text, number, boolean and choice fields; {name!r} is {_kind(field)}. "
+                "Ask for its parts in fields of their own, or with a question of their own"
+            )
 
 
-def _is_choice(field: dict[str, Any]) -> bool:
-    items = field.get("items", {}) if field.get("type") == "array" else field
-    return any(keyword in items for keyword in ("enum", "oneOf", "anyOf"))
+def _is_field(field: dict[str, Any]) -> bool:
+    """Whether it is a PrimitiveSchemaDefinition, which all clients know how to show."""
+    if field.get("type") == "array":
+        items = field.get("items")
+        return isinstance(items, dict) and items.get("type", "string") == "string" and _are_choices(items)
+    if field.get("type") in _PRIMITIVE:
+        return "anyOf" not in field and ("oneOf" not in field or _are_choices(field))
+    return "type" not in field and "anyOf" not in field and _are_choices(field)
+
+
+def _are_choices(field: dict[str, Any]) -> bool:
+    """`enum` of strings, or strings with titles: `oneOf`, in lists `anyOf`."""
+    titled = field.get("oneOf", field.get("anyOf"))
+    if titled is None:
+        choices = field.get("enum")
+    else:
+        choices = (
+            [isinstance(each, dict) and each.get("const") for each in titled] if isinstance(titled, list) else None
+        )
+    return isinstance(choices, list) and bool(choices) and all(isinstance(each, str) for each in choices)
+
+
+def _kind(field: Any) -> str:
+    match field:
+        case {"anyOf": _} | {"oneOf": _}:
+            return "a union"
+        case {"type": "array"}:
+            return "a list of something else than choices"
+        case {"type": "object"}:
+            return "an object"
+        case {"enum": _}:
+            return "a choice of something else than text"
+    return "none of them"

@@ -128,7 +128,7 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
     where = f"parameter {parameter.name!r} of {describe(fn)}"
     if parameter.kind in _REFUSED:
         raise ValueError(f"{where} {_REFUSED[parameter.kind]}")
-    if parameter.name in ("self", "cls") and hint is Parameter.empty:
+    if hint is Parameter.empty and (parameter.name == "self" or (parameter.name == "cls" and _in_class(fn))):
         raise ValueError(f"{describe(fn)} is a method without its object: register the bound method")
     if isinstance(hint, Unresolved):
         raise ValueError(f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}")
@@ -138,6 +138,12 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
     if default is Parameter.empty:
         return parameter.name, hint, pydantic.Field()
     return parameter.name, hint, default if isinstance(default, FieldInfo) else pydantic.Field(default=default)
+
+
+def _in_class(fn: Callable[..., Any]) -> bool:
+    """Whether it was defined in a class body: elsewhere `cls` is a name like any other."""
+    place = getattr(fn, "__qualname__", "").rpartition(".")[0]
+    return bool(place) and not place.endswith("<locals>")
 
 
 def _compile(

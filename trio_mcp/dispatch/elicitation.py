@@ -53,7 +53,7 @@ class Form:
 
     def __init__(self, schema: type[BaseModel] | dict[str, Any]) -> None:
         self._model = _model(schema)
-        self.schema: dict[str, Any] = _flatten(_written(self._model)) if self._model else cast(dict[str, Any], schema)
+        self.schema: dict[str, Any] = _flatten(_written(self._model)) if self._model else cast("dict[str, Any]", schema)
         _require_flat(self.schema)
 
     def for_version(self, version: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ __all__ = ["CLIENTS", "CONNECTIONS", "Cell", "Client", "Matrix", "Relays", "docu
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "rig" / "connections"
 CONNECTIONS = 30
-CLIENT_SECONDS = 180
+CLIENT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)

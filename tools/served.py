@@ -27,8 +27,8 @@ EVERYTHING = (
 )
 """Serves every fixture the conformance suite and the clients ask for."""
 FRONTS = {"own": EVERYTHING, "hypercorn": (*EVERYTHING, "--server", "hypercorn")}
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 """Longer than the default drain window, so that only a server that never stops is killed."""
 
 

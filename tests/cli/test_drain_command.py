@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from tests.rig.client import Client
 from tests.rig.ports import free_ports
+from tests.rig.waiting import PATIENCE
 from tests.serving.process import ServedProcess, served
 from trio_mcp.cli import execute
 from trio_mcp.cli.admin import Admin, AdminState
@@ -25,7 +26,7 @@ Printed = pytest.CaptureFixture[str]
 
 async def run(*words: str) -> int:
     """The command in a thread of its own: it brings its own Trio."""
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         return await trio.to_thread.run_sync(execute, words)
 
 
@@ -45,7 +46,7 @@ async def test_a_node_drains_and_is_followed_until_it_is_gone(capsys: Printed) -
             nursery.start_soon(client.listen, lambda _: listening.set())
             await listening.wait()
             assert await run("drain", admin) == 0
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await process.process.wait() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "draining, 1 session"
@@ -59,7 +60,7 @@ async def test_a_unix_socket_named_by_the_environment_is_asked(
     async with node(admin) as process:
         monkeypatch.setenv("TRIO_MCP_ADMIN_BIND", admin)
         assert await run("drain", "--no-wait") == 0
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             assert await process.process.wait() == 0
     assert capsys.readouterr().out == f"{admin} drains\n"
 

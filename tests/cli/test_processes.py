@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.rig.waiting import PATIENCE
+
 pytestmark = [pytest.mark.processes, pytest.mark.sockets]
 
 COMMAND = [sys.executable, "-m", "trio_mcp"]
@@ -35,7 +37,7 @@ async def started(*words: str) -> AsyncIterator[tuple[trio.Process, "Lines"]]:
     finally:
         if process.returncode is None:
             process.kill()
-        with trio.move_on_after(5, shield=True):
+        with trio.move_on_after(PATIENCE, shield=True):
             await process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
@@ -51,7 +53,7 @@ class Lines:
 
     async def until(self, pattern: str) -> list[str]:
         """Everything up to the first line that has `pattern`."""
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             return await self._until(pattern)
 
     async def _until(self, pattern: str) -> list[str]:
@@ -72,13 +74,13 @@ class Lines:
         return b"".join(parts).decode()
 
 
-async def ended(process: trio.Process, within: float = 20) -> int:
-    with trio.fail_after(within):
+async def ended(process: trio.Process) -> int:
+    with trio.fail_after(PATIENCE):
         return await process.wait()
 
 
 async def output(*words: str) -> tuple[int, str, str]:
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         done = await trio.run_process([*COMMAND, *words], capture_stdout=True, capture_stderr=True, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
@@ -97,7 +99,7 @@ async def test_the_demo_says_how_to_use_it_is_used_and_stops_on_ctrl_c() -> None
         assert "greeting://{name}" in (await output("list", url[1]))[1]
         assert (await output("list", url[1] + "/nope"))[0] == 1
         process.send_signal(signal.SIGINT)
-        assert await ended(process, within=3 * 3) == 0
+        assert await ended(process) == 0
         assert "Traceback" not in await lines.rest()
 
 
@@ -157,7 +159,7 @@ async def test_run_over_http_serves(shop: str) -> None:
 async def test_a_reader_that_left_is_no_error(shop: str) -> None:
     read, write = os.pipe()
     os.close(read)
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         done = await trio.run_process(
             [*COMMAND, "list", shop, "--json"], stdout=write, capture_stderr=True, check=False
         )

@@ -16,7 +16,7 @@ from tests.rig.client import Client
 from tests.rig.cluster import cluster
 from tests.rig.records import on_record
 from tests.rig.redis import RedisServer, redis_server
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cli import execute
 from trio_mcp.cli.whereabouts import labels
 from trio_mcp.cluster.record import NodeCard, Record
@@ -41,7 +41,7 @@ def no_other_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(*words: str) -> int:
     """The command in a thread of its own: it brings its own Trio."""
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         return await trio.to_thread.run_sync(execute, words)
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-COMMAND_SECONDS = 30
+COMMAND_SECONDS = 120
 
 
 class Inspector:

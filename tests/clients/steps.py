@@ -8,8 +8,8 @@ import anyio
 
 __all__ = ["Steps", "text_of"]
 
-STEP_SECONDS = 10.0
-CONVERSATION_SECONDS = 90.0
+STEP_SECONDS = 90.0
+CONVERSATION_SECONDS = 240.0
 
 
 class Steps:

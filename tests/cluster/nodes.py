@@ -35,7 +35,7 @@ from trio_mcp.transports.listener import serve
 __all__ = ["SECRET", "Deeds", "Node", "Town", "at", "demo", "hops_of", "stranger", "town"]
 
 SECRET = b"of all nodes"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Nothing here waits so long unless it is broken."""
 
 

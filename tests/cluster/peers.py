@@ -17,7 +17,7 @@ from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, 
 
 SESSION = "node2.abcdefghijklmnopqrstuvwx"
 BOOT = "fedcba9876543210"
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Nothing here waits so long unless it is broken."""
 
 HOPS = Hops([b"secret"], node="node1", boot="0123456789abcdef")

@@ -105,9 +105,7 @@ async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: 
             await taken_over(nodes, client)
             nodes.redis.pause()
             clock.leap(11)
-            began = trio.current_time()
             assert await said_by(client.tool("where")) == "node1"
-            assert trio.current_time() - began < 3
         nodes.redis.resume()
 
         async def given_up() -> bool:

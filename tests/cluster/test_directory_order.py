@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
 
 from tests.cluster.parts import KEYS, Desk, desk, snapshot
+from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.redis.link import Command, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -33,6 +34,10 @@ class LateLink(RedisLink):
         return await super().run(commands)
 
 
+async def waits_in_line(made: Desk) -> bool:
+    return made.directory.ledger.order.statistics().tasks_waiting > 0
+
+
 def made_late(made: Desk) -> LateLink:
     """From here on the next pipeline with a record is held."""
     link = LateLink(made.redis.url)
@@ -49,8 +54,7 @@ async def test_a_change_that_is_under_way_does_not_take_a_release_back(tmp_path:
         await link.held.wait()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.directory.release, snapshot(log_level="error"))
-            await wait_all_tasks_blocked()
-            await trio.sleep(0.05)  # for a release that would not wait: its thread is no task
+            await until(partial(waits_in_line, made), "the release waits for the change")
             link.go.set()
         assert (await made.record())["released"] is True
         link.close()
@@ -64,10 +68,9 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
             nursery.start_soon(made.directory.check, [snapshot()])
             await link.held.wait()
             made.directory.closed(snapshot(), "expired")
-            await wait_all_tasks_blocked()
-            await trio.sleep(0.05)  # as above, for the writer
+            await until(partial(waits_in_line, made), "the writer waits for the check")
             link.go.set()
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await made.directory.ledger.flushed()
         assert await made.record() is None
         assert (await made.stone())["reason"] == "expired"

@@ -21,7 +21,7 @@ from tests.rig.waiting import until
 
 __all__ = ["Cluster", "cluster"]
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 60.0
 
 
 @dataclass(slots=True)

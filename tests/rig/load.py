@@ -13,12 +13,12 @@ from typing import Any
 import trio
 
 from tests.rig.client import Answer, Client, ListenEnd
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from tests.rig.wire import Broken, Response
 
 __all__ = ["Call", "Load", "Opening", "Stream", "load", "runs"]
 
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = PATIENCE
 """A call that takes longer counts as failed: nothing may hang."""
 _REOPEN = 0.2
 """Seconds between two attempts to open a session."""
@@ -135,7 +135,7 @@ class Load:
             listening = len({stream.client for stream in self.open_streams}) if self.listens else len(self.clients)
             return listening == len(self.clients) and all(made[one] >= calls for one in range(len(self.clients)))
 
-        await until(asked, f"{calls} calls of each client; {self.summary()}", patience=60)
+        await until(asked, f"{calls} calls of each client; {self.summary()}")
 
     async def talk(self, number: int, client: Client) -> None:
         """One client's life: a session, a stream beside it, calls in a loop, and a new session when it lost the old."""

@@ -24,7 +24,7 @@ __all__ = ["SERVER", "Node"]
 
 SIGNAL_SECONDS = 0.3
 """For the first signal to be heeded: two that wait are one. A third would find the process without its handlers."""
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0
 SERVER = Path(__file__).parent / "served" / "server.py"
 """In a folder of its own: what lies beside it would stand in for libraries of the same name, such as `redis`."""
 
@@ -103,7 +103,7 @@ class Node:
             assert self.process.poll() is None, f"{self.name} ended:\n{self.run.log}"
             return await self.probe("/readyz") == 200
 
-        await until(asked, f"{self.name} is ready", patience=30)
+        await until(asked, f"{self.name} is ready")
 
     async def probe(self, path: str) -> int:
         """The status of `/livez` or `/readyz`; 0 when nobody answers within 2 s."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from tests.rig.records import wrong_records
 from tests.rig.redis import RedisServer
 from tests.rig.riding import Rider, riding
 from tests.rig.visitor import Asked, Visitor, sessions_that_moved
+from tests.rig.waiting import PATIENCE
 
 __all__ = ["CLIENTS", "KINDS", "Outage", "Story", "observe"]
 
@@ -25,7 +25,6 @@ MOVED = 48
 """Enough that each is asked for but once while it matters: a node that asked before knows where a session is."""
 AFTERWARDS = 6.0
 """Seconds for which the visits go on when Redis is back."""
-RIGHT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ class Outage:
     """What was seen from the moment Redis went until some time after its return."""
 
     asked: list[Asked] = field(default_factory=list)
-    right_after: float = math.inf
-    """Seconds from its return until Redis said of every session what is so."""
+    right: bool = False
+    """After its return Redis said of every session what is so."""
     wrong: list[str] = field(default_factory=list)
     """What was not right when last something was not."""
     restored: float = 0.0
@@ -128,12 +127,11 @@ async def _observe(visitor: Visitor, way: _Way) -> Outage:
 
 
 async def _records_are_right(visitor: Visitor, outage: Outage) -> None:
-    back = trio.current_time()
-    with trio.move_on_after(RIGHT_SECONDS):
+    with trio.move_on_after(PATIENCE):
         while wrong := await wrong_records(visitor.whole, visitor.deleted):
             outage.wrong = wrong
             await trio.sleep(0.1)
-        outage.right_after = trio.current_time() - back
+        outage.right = True
 
 
 @asynccontextmanager
@@ -153,7 +151,7 @@ async def _probed(whole: Cluster, seen: list[tuple[str, str, int]]) -> AsyncIter
 
 async def _threads(node: Node, before: int) -> int:
     """Idle worker threads end after ten seconds."""
-    with trio.move_on_after(20):
+    with trio.move_on_after(PATIENCE):
         while node.run.threads() > before:  # noqa: ASYNC110
             await trio.sleep(0.2)
     return node.run.threads()

@@ -14,12 +14,11 @@ from typing import Any
 import trio
 
 from tests.rig.ports import free_ports
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 
 __all__ = ["Monitor", "RedisServer", "redis_sentinel", "redis_server"]
 
 INSTALL = "sudo apt-get install redis-server"
-END_SECONDS = 5.0
 
 
 class RedisServer:
@@ -210,7 +209,7 @@ async def _running(server: RedisServer) -> AsyncIterator[RedisServer]:
         await server.start()
         yield server
     finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
             await server.stop()
 
 

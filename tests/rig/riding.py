@@ -13,14 +13,12 @@ from typing import Any
 import trio
 
 from tests.rig.scripts import client_environment, command
+from tests.rig.waiting import PATIENCE
 
 __all__ = ["RIDERS", "Failure", "Rider", "riding"]
 
 SCRIPTS = Path(__file__).parent / "riders"
 RIDERS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
-START_SECONDS = 60.0
-STOP_SECONDS = 60.0
-"""Longer than a call may take: a rider ends when its last call has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +72,13 @@ async def riding(url: str, riders: Sequence[tuple[str, str]] = RIDERS) -> AsyncI
         try:
             for rider in found:
                 nursery.start_soon(rider.read)
-            with trio.fail_after(START_SECONDS):
+            with trio.fail_after(PATIENCE):
                 for rider in found:
                     await rider.riding.wait()
             yield found
             await _stop(found)
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
                 for rider in found:
                     rider.process.kill()
                     await rider.process.wait()
@@ -96,7 +94,7 @@ async def _started(script: str, mode: str, url: str) -> trio.Process:
 
 
 async def _stop(riders: Sequence[Rider]) -> None:
-    with trio.fail_after(STOP_SECONDS):
+    with trio.fail_after(PATIENCE):
         for rider in riders:
             assert rider.process.stdin is not None
             await rider.process.stdin.aclose()

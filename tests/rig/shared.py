@@ -15,10 +15,9 @@ from typing import Any
 import trio
 
 from tests.rig.cluster import Cluster, cluster
+from tests.rig.waiting import PATIENCE
 
 __all__ = ["shared_cluster"]
-
-STOP_SECONDS = 30.0
 
 
 @contextmanager
@@ -35,7 +34,7 @@ def shared_cluster(**options: Any) -> Iterator[Cluster]:
             yield held.cluster
         finally:
             held.stop()
-            running.result(STOP_SECONDS)
+            running.result(PATIENCE)
 
 
 class _Held:

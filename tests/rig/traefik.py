@@ -17,7 +17,7 @@ import trio
 import yaml
 
 from tests.rig.ports import free_ports
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from tests.rig.wire import Broken, fetch
 from tests.serving.process import ServedProcess
 from trio_mcp.cli.export import traefik_static
@@ -243,6 +243,6 @@ async def traefik(folder: Path, dynamic: str, *, under: Sequence[str] = ()) -> A
             await balancer.settled(dynamic)
             yield balancer
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
                 await balancer.stop()
             nursery.cancel_scope.cancel("Traefik is gone")

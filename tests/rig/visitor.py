@@ -12,11 +12,10 @@ from tests.rig.client import Answer, Client
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
 from tests.rig.records import on_record
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 
 __all__ = ["Asked", "Visitor", "patiently", "sessions_that_moved"]
 
-PATIENCE = 20.0
 PAUSE = 0.4
 NOBODYS = "ghost.AAAAAAAAAAAAAAAAAAAAAAAA"
 """The id of a session on a node that nobody ever met."""
@@ -30,7 +29,7 @@ class Asked:
     """opening · own · another's · moved · deleting · deleted · nobody's"""
     away: bool
     """While Redis was."""
-    seconds: float
+    answered: bool
     status: int
     reason: str
     relay: str
@@ -85,14 +84,12 @@ class _Notes:
         """Do it at that node and note what came of it; the session, if there is one."""
         client = Client(f"{node.url}/mcp", fresh=True)
         client.session = session
-        began = trio.current_time()
         answer = Answer()
-        with trio.move_on_after(PATIENCE):
+        with trio.move_on_after(PATIENCE) as waiting:
             answer = await do(client)
-        seconds = trio.current_time() - began
         # A JSON-RPC error with status 200 is no success.
         status = answer.status if not (answer.status == 200 and answer.error) else 0
-        self.seen.append(Asked(what, self.away, seconds, status, answer.reason, answer.relay))
+        self.seen.append(Asked(what, self.away, not waiting.cancelled_caught, status, answer.reason, answer.relay))
         return client.session
 
 

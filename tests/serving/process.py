@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 HERE = Path(__file__).parent
-LAST_WORDS_SECONDS = 10.0
+LAST_WORDS_SECONDS = 60.0
 
 
 class ServedProcess:

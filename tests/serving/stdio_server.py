@@ -26,7 +26,7 @@ async def noisy() -> str:
 @mcp.tool
 async def hungry() -> str:
     """Start a program that reads its stdin, as ffmpeg and ssh do."""
-    done = subprocess.run(["cat"], capture_output=True, timeout=10, check=True)  # noqa: ASYNC221
+    done = subprocess.run(["cat"], capture_output=True, timeout=120, check=True)  # noqa: ASYNC221
     return done.stdout.decode()
 
 
@@ -41,13 +41,13 @@ async def nap(seconds: float) -> str:
 async def shielded() -> None:
     """Refuse to be cancelled."""
     with trio.CancelScope(shield=True):
-        await trio.sleep(60)
+        await trio.sleep(3600)
 
 
 @mcp.tool
 def blocking() -> None:
     """Hold a worker thread."""
-    time.sleep(60)
+    time.sleep(3600)
 
 
 if __name__ == "__main__":

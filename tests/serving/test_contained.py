@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 import trio
 
+from tests.rig.waiting import PATIENCE, until
 from tests.serving.peer import Peer, connect, open_session
 from tests.serving.process import ServedProcess, served
 
@@ -28,7 +29,7 @@ async def test_a_crashed_background_task_ends_its_session_with_one_traceback_and
         peer = await stack.enter_async_context(connect(node.port))
         await peer.tool(doomed, 1, "crash_later")
         await peer.answer()
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             await node.says("session closed")
         await peer.tool(doomed, 2, "quick")
         gone = await peer.answer()
@@ -51,7 +52,7 @@ async def test_a_crashed_handler_says_a_reference_to_the_client_and_its_text_to_
         assert result["isError"] is True
         assert "hunter2" not in text
         reference = text.rpartition("ref ")[2].rstrip(")")
-        with trio.fail_after(15):
+        with trio.fail_after(PATIENCE):
             await node.says("hunter2")
     assert reference in node.log
     assert node.log.count("Traceback (most recent call last)") == 1
@@ -72,10 +73,12 @@ async def test_sessions_that_are_dropped_leave_no_task_descriptor_thread_or_memo
                 before, after = after, await _two_batches(node)
         assert after["bytes"] - before["bytes"] < 1024 * 1024
         assert after["tasks"] <= before["tasks"]
-        with trio.fail_after(10):
-            # The last connections are gone when the server has noticed, not when we have closed them.
-            while node.descriptors() > descriptors or node.threads() > threads:  # noqa: ASYNC110
-                await trio.sleep(0.1)
+
+        async def asked() -> bool:
+            return node.descriptors() <= descriptors and node.threads() <= threads
+
+        # The last connections are gone when the server has noticed, not when we have closed them.
+        await until(asked, "no descriptor and no thread is left over")
 
 
 async def _two_batches(node: ServedProcess) -> dict[str, int]:
@@ -89,10 +92,14 @@ async def _open_and_drop(node: ServedProcess) -> dict[str, int]:
         for _ in range(OPENERS):
             nursery.start_soon(_open_sessions, node.port, BATCH // OPENERS)
     async with connect(node.port) as peer:
-        # Real time must pass here: expiry is what is tested, in a process whose clock is not ours.
-        while (left := await _left_behind(peer))["sessions"]:  # noqa: ASYNC110
-            await trio.sleep(IDLE_SECONDS / 2)
-        return left
+
+        async def asked() -> dict[str, int] | None:
+            left = await _left_behind(peer)
+            return None if left["sessions"] else left
+
+        found = await until(asked, "all sessions have expired", pause=IDLE_SECONDS / 2)
+        assert found is not None
+        return found
 
 
 async def _open_sessions(port: int, count: int) -> None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.rig.waiting import PATIENCE
+
 pytestmark = pytest.mark.processes
 
 STUCK_LOG = """
@@ -20,5 +22,5 @@ with no_longer_than(0.1, 7, list):
 
 
 def test_a_log_that_nobody_takes_does_not_hold_up_the_last_resort() -> None:
-    done = subprocess.run([sys.executable, "-c", STUCK_LOG], timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", STUCK_LOG], timeout=PATIENCE, check=False)
     assert done.returncode == 7

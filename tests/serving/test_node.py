@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.rig.waiting import PATIENCE
 from tests.serving.peer import connect, open_session
 from trio_mcp import MCPServer
 from trio_mcp.serving import node
@@ -63,7 +64,7 @@ class Running:
 @asynccontextmanager
 async def running(server: MCPServer, /, **settings: Any) -> AsyncIterator[Running]:
     found = Running()
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(found.run, server, **settings))
             yield found

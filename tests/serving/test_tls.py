@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.rig.waiting import PATIENCE
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.launch import launch
@@ -57,7 +58,7 @@ async def test_hypercorn_speaks_tls(apart: bool, files: tuple[Path, Path]) -> No
         certificate.write_bytes(certificate.read_bytes() + key.read_bytes())
     settings = load(port=0, server="hypercorn", certfile=certificate, keyfile=key if apart else None)
     send, receive = trio.open_memory_channel[list[str]](1)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:

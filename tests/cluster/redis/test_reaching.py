@@ -186,7 +186,7 @@ async def test_after_a_failover_the_link_is_with_the_new_master(tmp_path: Path) 
                 except RedisDown:
                     return False
 
-            await until(writes_again, "the new master is written to", patience=30)
+            await until(writes_again, "the new master is written to")
             assert await replica.ask("MGET", "before", "after") == [b"1", b"1"]
             link.close()
 

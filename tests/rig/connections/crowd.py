@@ -12,8 +12,8 @@ __all__ = ["ALL_URIS", "Call", "Connect", "all_announced", "connections", "node_
 
 CALLS = 3
 AT_ONCE = 5
-CONNECTION_SECONDS = 30.0
-STEP_SECONDS = 20.0
+CONNECTION_SECONDS = 120.0
+STEP_SECONDS = 90.0
 ROUNDS = 30
 NODES = ("node1", "node2", "node3")
 ALL_URIS = frozenset(f"rig://from/{node}" for node in NODES)

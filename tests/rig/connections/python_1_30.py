@@ -20,7 +20,7 @@ class Peer:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.http = httpx.AsyncClient(
-            verify=False, timeout=httpx.Timeout(30, read=300), headers={"connection": "close"}
+            verify=False, timeout=httpx.Timeout(120, read=300), headers={"connection": "close"}
         )
 
     async def on_message(self, message: object) -> None:

@@ -24,7 +24,7 @@ class Peer:
     asked: list[str] = field(default_factory=list)
     http: httpx2.AsyncClient = field(
         default_factory=lambda: httpx2.AsyncClient(
-            verify=False, timeout=httpx2.Timeout(30, read=300), headers={"connection": "close"}
+            verify=False, timeout=httpx2.Timeout(120, read=300), headers={"connection": "close"}
         )
     )
 

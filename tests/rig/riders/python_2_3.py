@@ -15,7 +15,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 PAUSE = 0.3
-CALL_SECONDS = 30.0
+CALL_SECONDS = 90.0
 PATIENCE = 2
 """So many failures in a row, and it connects anew."""
 

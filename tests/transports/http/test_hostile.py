@@ -19,7 +19,7 @@ from trio_mcp.protocol.methods import METHODS
 
 STATUSES = {200, 202, 204, 400, 403, 404, 405, 406, 413, 415, 421, 429}
 CODES = {-32700, -32600, -32601, -32602, -32001, -32002, -32020, -32021, -32022}
-PATIENCE = 10.0
+PATIENCE = 120.0
 
 scalars = (
     st.none()

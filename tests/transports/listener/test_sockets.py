@@ -19,6 +19,7 @@ import pytest
 import trio
 from trio.testing import open_stream_to_socket_listener, wait_all_tasks_blocked
 
+from tests.rig.waiting import PATIENCE
 from tests.transports.listener.harness import answers, echo, get, post, read_body, register_of, reply, statuses
 from trio_mcp.transports.listener import (
     ASGIApp,
@@ -69,7 +70,7 @@ async def serving(app: ASGIApp, limits: Limits | None = None, bind: str = "127.0
         await serve(app, server.listeners, limits=limits or Limits(), stopping=server.stopping, task_status=task_status)
         server.stopped.set()
 
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             await nursery.start(run)
             yield server

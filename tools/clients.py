@@ -104,8 +104,8 @@ def _inspector(client: Client) -> list[str]:
 def _beside_packages(script: str) -> Path:
     """Node looks for packages beside the script, so a script runs from where they are installed."""
     package_file("@modelcontextprotocol/client/package.json")
-    for name in (script, "steps.mjs"):
-        shutil.copy(SCRIPTS / name, PACKAGES / name)
+    for path in SCRIPTS.glob("*.mjs"):
+        shutil.copy(path, PACKAGES / path.name)
     return PACKAGES / script
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from tests.doubles import Desk
 from trio_mcp import Context, MCPServer
@@ -135,3 +142,102 @@ async def test_a_session_subscribes_and_unsubscribes(version: str) -> None:
     assert desk.conversation.uris == set()
     for method in ("resources/subscribe", "resources/unsubscribe"):
         assert (await desk.error(method, {"uri": 1}))["code"] == -32602
+
+
+# --- whatever a handler says
+
+
+class Unsayable:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def circular() -> Any:
+    loop: list[Any] = []
+    loop.append(loop)
+    return loop
+
+
+class Model(BaseModel):
+    at: datetime = datetime(2026, 1, 2)
+    raw: bytes = b"\xff"
+
+
+@pytest.fixture
+def talkative() -> MCPServer:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def say(which: int, ctx: Context) -> str:
+        for _ in range(2):
+            await ctx.error(DATA[which][0])
+            await ctx.info("after", logger=DATA[which][0])
+        return "said"
+
+    @mcp.tool
+    async def count(which: int, ctx: Context) -> str:
+        for _ in range(2):
+            await ctx.report_progress(NUMBERS[which][0], NUMBERS[which][1])
+        await ctx.report_progress(99, None, "caf\udce9")
+        return "counted"
+
+    return mcp
+
+
+DATA: list[tuple[Any, Any]] = [
+    (ZeroDivisionError("division by zero"), "division by zero"),
+    (Path("/a"), "/a"),
+    (Model(), {"at": "2026-01-02T00:00:00", "raw": "/w=="}),
+    (Decimal("0.5"), 0.5),
+    ({"caf\udce9": math.nan}, {"caf?": None}),
+    ({1, 2}, [1, 2]),
+    (object, "<class 'object'>"),
+    (Unsayable(), None),
+    (circular(), None),
+    ({"a": 10**5000}, None),
+]
+
+
+@ALL
+@pytest.mark.parametrize(("which", "sent"), [(at, sent) for at, (_, sent) in enumerate(DATA)])
+async def test_a_log_message_may_be_anything_and_never_fails_its_tool(
+    talkative: MCPServer, version: str, which: int, sent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(talkative, version)
+    desk.log_level = "info"
+    result = await desk.result("tools/call", {"name": "say", "arguments": {"which": which}})
+    assert result["content"][0]["text"] == "said"
+    data = [message["params"]["data"] for message in desk.outbox.said if message["params"]["level"] == "error"]
+    assert data == ([] if sent is None else [sent, sent])
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == (sent is None), "one warning for a tool, however often"
+    assert all(record.getMessage() == "a log message was not sent" for record in warnings)
+
+
+NUMBERS: list[tuple[Any, Any, Any]] = [
+    (Decimal("0.5"), Fraction(1, 1), {"progress": 0.5, "total": 1}),
+    (True, 2, {"progress": 1, "total": 2}),
+    (1, math.inf, {"progress": 1}),
+    (1, Unsayable(), {"progress": 1}),
+    (math.nan, 2, None),
+    ("half", 2, None),
+    (None, 2, None),
+    (Unsayable(), 2, None),
+    (10**400, None, None),
+]
+
+
+@ALL
+@pytest.mark.parametrize("which", range(len(NUMBERS)))
+async def test_progress_is_a_number_of_any_type_and_never_fails_its_tool(
+    talkative: MCPServer, version: str, which: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, total, sent = NUMBERS[which]
+    desk = Desk(talkative, version)
+    params = {"name": "count", "arguments": {"which": which}, "_meta": {"progressToken": 1}}
+    assert (await desk.result("tools/call", params))["content"][0]["text"] == "counted"
+    said = [message["params"] for message in desk.outbox.said]
+    expected = [] if sent is None else [{"progressToken": 1, **sent}]
+    assert said == [*expected, {"progressToken": 1, "progress": 99, "message": "caf?"}]
+    whole = sent is not None and ("total" in sent or total is None)
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == (not whole)

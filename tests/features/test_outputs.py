@@ -111,9 +111,8 @@ WRAPPED: list[tuple[Any, Any, Any]] = [
     (Decimal, Decimal("1.10"), "1.10"),
     (UUID, UUID(int=1), "00000000-0000-0000-0000-000000000001"),
     (PurePosixPath, PurePosixPath("/a"), "/a"),
-    (bytes, b"\xff\xfe", "__4="),
-    (list[bytes], [b"\xff"], ["_w=="]),
-    (list[Any], [1, {2: {3}}, b"x"], [1, {"2": [3]}, "eA=="]),
+    (bytes, b"\xff\xfe", "//4="),
+    (list[bytes], [b"\xff"], ["/w=="]),
 ]
 
 
@@ -208,7 +207,7 @@ def test_a_return_annotation_that_cannot_be_evaluated_is_refused() -> None:
     [
         (Opaque(), "opaque"),
         ({"a": Opaque(), 1: Struct(1)}, '{"a":"opaque","1":{"x":1,"at":null}}'),
-        (b"\xff", "_w=="),
+        (b"\xff", "/w=="),
         ([float("nan"), float("inf")], "[null,null]"),
         ({(1, 2): {3}}, '{"1,2":[3]}'),
         (Colour.RED, "red"),
@@ -234,7 +233,7 @@ def deep() -> Any:
     return nest
 
 
-@pytest.mark.parametrize("make", [circular, deep, lambda: 10**5000, lambda: {"a": "\ud800"}])
+@pytest.mark.parametrize("make", [circular, deep, lambda: {"a": 10**5000}])
 @pytest.mark.parametrize("kind", [Any, list[Any], dict[str, Any]])
 def test_what_json_cannot_say_is_our_error(make: Callable[[], Any], kind: Any) -> None:
     with pytest.raises(LocalProtocolError):

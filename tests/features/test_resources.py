@@ -201,7 +201,12 @@ def test_none_says_that_there_is_no_such_resource() -> None:
 
 def test_what_json_cannot_say_is_our_error() -> None:
     with pytest.raises(LocalProtocolError):
-        contents("a:b", None, {"a": "\ud800"}, NEW)
+        contents("a:b", None, {"a": 10**5000}, NEW)
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"a": "\ud800"}, TextResourceContents("a:b", "\ud800")])
+def test_text_that_utf_8_cannot_carry_is_cleaned_everywhere(value: Any) -> None:
+    assert "?" in contents("a:b", None, value, NEW)["contents"][0]["text"]
 
 
 def test_a_value_with_nan_is_still_json() -> None:

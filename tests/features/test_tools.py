@@ -126,7 +126,12 @@ def test_name_description_and_schemas_come_from_the_function() -> None:
             "properties": {"a": {"type": "integer"}, "b": {"type": "integer", "default": 1}},
             "required": ["a"],
         },
-        "outputSchema": {"type": "object", "properties": {"result": {"type": "integer"}}, "required": ["result"]},
+        "outputSchema": {
+            "type": "object",
+            "properties": {"result": {"type": "integer"}},
+            "required": ["result"],
+            "x-fastmcp-wrap-result": True,
+        },
     }
 
 
@@ -406,10 +411,9 @@ def test_none_from_a_function_that_promises_nothing_is_no_content() -> None:
         (forecast, {"city": 1}),
         (forecast, Forecast(city="x", degrees=[math.nan])),
         (forecast, Forecast.model_construct(city=1)),
-        (forecast, Forecast(city="\ud800")),
         (forecast, "x"),
     ],
-    ids=range(9),
+    ids=range(8),
 )
 @pytest.mark.parametrize("version", [OLD, NEW])
 def test_a_result_that_breaks_its_promise_is_our_error(fn: Callable[..., Any], value: Any, version: str) -> None:
@@ -499,9 +503,27 @@ def test_a_link_is_text_for_clients_that_know_none() -> None:
     assert text(FREE.result(LINK, OLD)) == "b: a:b"
 
 
-def test_a_block_that_utf_8_cannot_carry_is_our_error() -> None:
-    with pytest.raises(LocalProtocolError, match="JSON cannot say"):
-        FREE.result(TextContent("\ud800"), NEW)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\ud800",
+        TextContent("\ud800"),
+        [TextContent("\ud800")],
+        {"a": ["\ud800"]},
+        {"\ud800": 1},
+        CallToolResult(content=[TextContent("\ud800")]),
+        CallToolResult(content=[TextContent("?")], structured_content={"a": ["\ud800"]}),
+    ],
+)
+def test_text_that_utf_8_cannot_carry_is_cleaned_everywhere(value: Any) -> None:
+    result = FREE.result(value, NEW)
+    assert "?" in text(result)
+    assert b"?" in msgspec.json.encode(result)
+
+
+def test_a_promised_value_s_text_is_cleaned_too() -> None:
+    result = Tool.of(forecast).result(Forecast(city="\ud800"), NEW)
+    assert result["structuredContent"]["city"] == "?"
 
 
 @pytest.mark.parametrize("version", SERVED_VERSIONS)

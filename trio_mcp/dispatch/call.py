@@ -117,6 +117,13 @@ class Call:
         return is_modern(self.version)
 
     @property
+    def label(self) -> str:
+        """What logs call it: its method, and the tool's name if there is such a tool."""
+        name = self.params.get("name")
+        known = isinstance(name, str) and self.service.registry.tools.get(name) is not None
+        return f"{self.method} {name}" if self.method == "tools/call" and known else self.method
+
+    @property
     def progress_token(self) -> RequestId | None:
         """Echoed with its JSON type; raises InvalidParams when it has none a token may have."""
         meta = self.params.get("_meta")

@@ -11,6 +11,7 @@ import trio
 from pydantic import BaseModel
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
@@ -87,28 +88,29 @@ class Context(HandlerContext):
         """What the server's `lifespan=` yielded."""
         return self._call.service.lifespan_context
 
-    async def report_progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+    async def report_progress(self, progress: Any, total: Any = None, message: str | None = None) -> None:
         """Tell how far the request is, if its client asked to know; a value that does not grow is not sent.
 
-        Raises SlowReader on 2026-07-28 when the client stopped reading.
+        `progress` and `total` are numbers of any type. Never fails for what it is given: what is no finite number is not
+        sent, and the log warns of it once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
         """
         call = self._call
         token = call.progress_token
-        if token is None or (call.progress is not None and progress <= call.progress):
+        if token is None:
             return await trio.lowlevel.checkpoint()
-        call.progress = progress
-        params: dict[str, Any] = {"progressToken": token, "progress": progress}
-        if total is not None:
-            params["total"] = total
-        if message is not None:
-            params["message"] = message
+        params = speech.progress(call.service.unsaid, call.label, progress, total, message)
+        if params is None or (call.progress is not None and params["progress"] <= call.progress):
+            return await trio.lowlevel.checkpoint()
+        call.progress = params["progress"]
+        params["progressToken"] = token
         call.emit(encode_notification("notifications/progress", params), Kind.LATEST, ("progress", token))
         await call.outbox.settle()
 
     async def log(self, level: str, data: Any, logger: str | None = None) -> None:
         """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
 
-        Raises ValueError for any other level.
+        `data` may be anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of
+        it once for each tool. Raises ValueError for any other level.
         """
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
@@ -116,9 +118,9 @@ class Context(HandlerContext):
         threshold = call.log_level if call.session is None else call.session.log_level
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
-        params = {"level": level, "data": data}
-        if logger is not None:
-            params["logger"] = logger
+        params = speech.message(call.service.unsaid, call.label, level, data, logger)
+        if params is None:
+            return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
         await call.outbox.settle()
 

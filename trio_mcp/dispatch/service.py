@@ -71,6 +71,8 @@ class Service:
     in_flight: set[Call] = field(default_factory=set)
     listeners: dict[Call, trio.Event] = field(default_factory=dict)
     """Open `subscriptions/listen` requests; setting the event ends one with its result."""
+    unsaid: set[str] = field(default_factory=set)
+    """Tools and methods that have been warned of a message which could not be sent."""
     cache: dict[Any, Any] = field(default_factory=dict)
     """What was computed from the registry; emptied when it changes."""
     _threads: trio.CapacityLimiter | None = None

@@ -1,23 +1,21 @@
-"""Python values as JSON values and as content blocks."""
+"""Python values as content blocks."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-import msgspec
-from pydantic_core import to_jsonable_python
-
 from trio_mcp.features.complaints import clean
-from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
+from trio_mcp.features.json_values import json_text, json_value, sendable
 from trio_mcp.protocol.types import to_wire, wire_name
 
-__all__ = ["block", "blocks", "is_block", "json_text", "jsonable", "text_block", "unknown"]
+__all__ = ["block", "blocks", "is_block", "text_block"]
 
 _BLOCKS: frozenset[str | None] = frozenset(
     {"TextContent", "ImageContent", "AudioContent", "ResourceLink", "EmbeddedResource"}
 )
-
-_encode = msgspec.json.Encoder().encode
 
 
 def text_block(text: str) -> dict[str, Any]:
@@ -31,12 +29,17 @@ def is_block(value: Any) -> bool:
 
 
 def blocks(value: Any) -> list[dict[str, Any]]:
-    """A handler's return value as content: None is nothing, a list with blocks in it is taken item by item."""
+    """A handler's return value as content: None is nothing, what holds blocks is taken item by item.
+
+    Lists in lists count too: a picture is never the text of its base64. An iterator is read once, whatever it holds.
+    """
     if value is None:
         return []
-    if isinstance(value, list | tuple) and any(map(is_block, value)):
-        return [block(item) for item in value]
-    return [block(value)]
+    try:
+        value = _items(value)
+        return _flat(value) if _holds_blocks(value) else [block(value)]
+    except RecursionError:
+        return [block(value)]  # Refused there, in words.
 
 
 def block(value: Any) -> dict[str, Any]:
@@ -44,33 +47,26 @@ def block(value: Any) -> dict[str, Any]:
     if type(value) is str:
         return text_block(value)
     if is_block(value):
-        wire: dict[str, Any] = to_wire(value)
-        json_text(wire)
+        wire: dict[str, Any] = sendable(to_wire(value))
         return wire
-    bare = jsonable(value)
+    bare = json_value(value)
     return text_block(bare if isinstance(bare, str) else json_text(bare))
 
 
-def jsonable(value: Any) -> Any:
-    """The JSON value: pydantic's rules, bytes as base64, NaN and infinities as null; raises LocalProtocolError."""
-    try:
-        return to_jsonable_python(value, by_alias=True, bytes_mode="base64", inf_nan_mode="null", fallback=unknown)
-    except (ValueError, RecursionError) as error:
-        raise _no_json(error) from error
+def _items(value: Any) -> Any:
+    """A list of what is a sequence or iterator, here and below; anything else as it is."""
+    if isinstance(value, str | bytes | bytearray | memoryview | range) or is_block(value):
+        return value
+    if isinstance(value, Sequence | AbstractSet | deque | Iterator | ValuesView):
+        return [_items(item) for item in value]
+    return value
 
 
-def json_text(value: Any) -> str:
-    """A JSON value, compact; raises LocalProtocolError for what JSON in UTF-8 cannot say."""
-    try:
-        return _encode(value).decode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise _no_json(error) from error
+def _holds_blocks(value: Any) -> bool:
+    return is_block(value) or (isinstance(value, list) and any(map(_holds_blocks, value)))
 
 
-def unknown(value: Any) -> Any:
-    """What stands for a type pydantic does not know: a msgspec struct's fields, else its string."""
-    return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else str(value)
-
-
-def _no_json(error: Exception) -> LocalProtocolError:
-    return LocalProtocolError(INTERNAL_ERROR, f"The handler returned what JSON cannot say: {error}")
+def _flat(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, list) and _holds_blocks(value):
+        return [found for item in value for found in _flat(item)]
+    return [block(value)]

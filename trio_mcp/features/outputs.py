@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from inspect import Signature
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import pydantic
 
 from trio_mcp.features.callables import Unresolved, describe, return_annotation
 from trio_mcp.features.complaints import complain
-from trio_mcp.features.content import jsonable, unknown
-from trio_mcp.features.schemas import PlainJsonSchema, Validator, inline_root
+from trio_mcp.features.json_values import json_value, serializer, unknown
+from trio_mcp.features.output_schemas import OutputJsonSchema, promised
+from trio_mcp.features.schemas import Validator, inline_root
+from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.types import class_wire_name
 
@@ -33,12 +36,13 @@ class Output:
         *,
         wrapped: bool = False,
         scalar: type | None = None,
+        validator: Validator | None = None,
     ) -> None:
         self.schema = schema
         self.wrapped = wrapped
         self.scalar = scalar
         self._convert = convert
-        self._validator: Validator | None = None
+        self._validator = validator
 
     def structured(self, value: Any) -> Any:
         """The `structuredContent` of a return value; raises LocalProtocolError when it breaks the promise."""
@@ -48,7 +52,11 @@ class Output:
             raise self._broken(complain(error)) from error
         except (ValueError, TypeError, RecursionError) as error:
             raise self._broken(f"- {error}") from error
-        return self.checked({"result": value} if self.wrapped else value)
+        value = {"result": value} if self.wrapped else value
+        if self.validator.complaint(value):
+            # What pydantic passes on and JSON has no name for: NaN is null, lone surrogates are replaced.
+            value = json_value(value)
+        return self.checked(value)
 
     def checked(self, structured: Any) -> Any:
         """The same value if it conforms to the schema."""
@@ -61,7 +69,7 @@ class Output:
     def validator(self) -> Validator:
         """Compiled when first needed: a tool that returns scalars never does."""
         if self._validator is None:
-            self._validator = Validator(self.schema)
+            self._validator = Validator(self.schema, formats=True)
         return self._validator
 
     @staticmethod
@@ -69,22 +77,22 @@ class Output:
         return LocalProtocolError(INTERNAL_ERROR, f"The tool's result does not conform to its output schema:\n{why}")
 
 
-def output_with(schema: dict[str, Any]) -> Output:
-    """A promise made by hand; the schema is sent as it stands."""
-    output = Output(schema, jsonable)
-    output.validator  # noqa: B018 - a schema that is none should fail at registration
-    return output
+def output_with(schema: dict[str, Any], where: str) -> Output:
+    """A promise made by hand; the schema is sent as it stands, but for patterns that JavaScript cannot compile."""
+    # What the wire leaves out is checked here all the same; a schema that is none should fail at registration.
+    return Output(without_foreign_patterns(schema, where), json_value, validator=Validator(schema, formats=True))
 
 
 def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:
-    """The promise a return annotation makes; None without one, for None, Any and content types.
+    """The promise a return annotation makes; None without one, for None, content types and what may hold blocks.
 
     With `required`, raises ValueError instead of giving None.
     """
     hint = return_annotation(fn)
     if isinstance(hint, Unresolved):
         raise ValueError(f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}")
-    output = None if _promises_nothing(hint) else _from_type(hint)
+    nothing = _promises_nothing(hint) or (not required and _may_hold_blocks(hint))
+    output = None if nothing else _from_type(hint, describe(fn))
     if required and output is None:
         raise ValueError(f"{describe(fn)}: structured_output needs a return annotation that has a JSON Schema")
     return output
@@ -100,32 +108,51 @@ def _mentions_content(hint: Any) -> bool:
     return any(_mentions_content(part) for part in get_args(hint))
 
 
-def _from_type(hint: Any) -> Output | None:
+def _may_hold_blocks(hint: Any) -> bool:
+    """Whether it is `Any` or a sequence of it: its values are taken as they are, blocks as blocks."""
+    hint = getattr(hint, "__value__", hint)  # `type Blocks = list[Any]`
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint in (Any, object) or isinstance(hint, TypeVar):
+        return True
+    if origin is Annotated:
+        return _may_hold_blocks(parts[0])
+    if origin in (Union, UnionType):
+        return any(map(_may_hold_blocks, parts))
+    kind = origin or hint
+    if not isinstance(kind, type) or not _is_plain_sequence(kind):
+        return False
+    return not parts or any(_may_hold_blocks(part) for part in parts if part is not ...)
+
+
+def _is_plain_sequence(kind: type) -> bool:
+    """One of the standard library's: a class of the user's, a named tuple say, names its fields."""
+    home = kind.__module__ in ("builtins", "collections", "collections.abc")
+    return home and issubclass(kind, Iterable) and not issubclass(kind, Mapping | str | bytes | bytearray | range)
+
+
+def _from_type(hint: Any, where: str) -> Output | None:
     if isinstance(hint, type) and hint in _SCALARS:
-        return Output(_wrap({"type": _SCALARS[hint]}), _converter(_adapter(hint)), wrapped=True, scalar=hint)
+        return Output(
+            _wrap({"type": _SCALARS[hint]}), _converter(pydantic.TypeAdapter(hint)), wrapped=True, scalar=hint
+        )
     try:
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            return Output(_struct_schema(hint), jsonable)
-        adapter = _adapter(hint)
-        schema = inline_root(adapter.json_schema(mode="serialization", schema_generator=PlainJsonSchema))
+            return Output(readable(promised(_struct_schema(hint)), where), json_value)
+        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint)
+        schema = inline_root(adapter.json_schema(mode="serialization", schema_generator=OutputJsonSchema))
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticInvalidForJsonSchema, TypeError):
         return None
+    schema = readable(promised(schema), where)
     wrapped = schema.get("type") != "object"
     return Output(_wrap(schema) if wrapped else schema, _converter(adapter), wrapped=wrapped)
 
 
-def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
-    try:
-        return pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(ser_json_bytes="base64"))
-    except pydantic.PydanticUserError:
-        # Models and dataclasses bring their own configuration and refuse another.
-        return pydantic.TypeAdapter(hint)
-
-
 def _converter(adapter: pydantic.TypeAdapter[Any]) -> Callable[[Any], Any]:
+    written = serializer(adapter.core_schema)
+
     def convert(value: Any) -> Any:
         value = adapter.validate_python(value, from_attributes=True)
-        return adapter.dump_python(value, mode="json", by_alias=True, warnings=False, fallback=unknown)
+        return written.to_python(value, mode="json", by_alias=True, warnings=False, fallback=unknown)
 
     return convert
 
@@ -135,8 +162,16 @@ def _struct_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
-    """`{"result": …}`; definitions stay at the root, where references look for them."""
+    """`{"result": …}`; definitions stay at the root, where references look for them.
+
+    The mark has FastMCP's client take the value out again.
+    """
     schema = dict(schema)
     definitions = schema.pop("$defs", None)
-    wrapped = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
+    wrapped = {
+        "type": "object",
+        "properties": {"result": schema},
+        "required": ["result"],
+        "x-fastmcp-wrap-result": True,
+    }
     return wrapped if definitions is None else {**wrapped, "$defs": definitions}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Unpack, get_args
 
 from trio_mcp.features.complaints import shown
-from trio_mcp.features.content import block, is_block, json_text
+from trio_mcp.features.content import block, is_block
+from trio_mcp.features.json_values import sendable
 from trio_mcp.features.metadata import present, wire_list
 from trio_mcp.features.options import PromptOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
@@ -88,8 +89,8 @@ class Prompt:
         else:
             messages = value if isinstance(value, list | tuple) else [value]
         result["messages"] = [_gated(_message(item), version) for item in messages if item is not None]
-        json_text(result)
-        return result
+        sent: dict[str, Any] = sendable(result)
+        return sent
 
 
 def _arguments(signature: Signature) -> tuple[PromptArgument, ...]:

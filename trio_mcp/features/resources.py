@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
 from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
-from trio_mcp.features.content import json_text, jsonable
+from trio_mcp.features.json_values import base64, json_text, json_value, sendable
 from trio_mcp.features.metadata import present, wire_list, wire_object
 from trio_mcp.features.options import ResourceOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
@@ -146,7 +145,8 @@ def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[
     else:
         result = {"contents": [_contents(uri, mime_type, value)]}
     result["contents"] = [gates.resource_contents(item, version) for item in result["contents"]]
-    return result
+    sent: dict[str, Any] = sendable(result)
+    return sent
 
 
 def _contents(uri: str, mime_type: str | None, value: Any) -> dict[str, Any]:
@@ -154,12 +154,11 @@ def _contents(uri: str, mime_type: str | None, value: Any) -> dict[str, Any]:
         case str():
             return {"uri": uri, "mimeType": mime_type or "text/plain", "text": clean(value)}
         case bytes() | bytearray() | memoryview():
-            blob = b64encode(value).decode("ascii")
-            return {"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": blob}
+            return {"uri": uri, "mimeType": mime_type or "application/octet-stream", "blob": base64(value)}
     if _is_contents(value):
         wire: dict[str, Any] = to_wire(value)
         return wire
-    return {"uri": uri, "mimeType": mime_type or "application/json", "text": json_text(jsonable(value))}
+    return {"uri": uri, "mimeType": mime_type or "application/json", "text": json_text(json_value(value))}
 
 
 def _is_contents(value: Any) -> bool:

@@ -16,6 +16,7 @@ from trio_mcp.features.callables import Unresolved, describe, is_async, paramete
 from trio_mcp.features.complaints import complain, too_many
 from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.features.schemas import PlainJsonSchema
+from trio_mcp.features.wire_schemas import readable
 from trio_mcp.protocol.errors import InvalidArguments
 
 __all__ = ["HandlerContext", "Signature"]
@@ -161,4 +162,4 @@ def _compile(
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
         raise ValueError(f"{describe(fn)}: {str(error).splitlines()[0]}") from error
     del schema["title"]
-    return adapter.validator.validate_python, schema
+    return adapter.validator.validate_python, readable(schema, describe(fn))

@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Unpack
 
+import msgspec
+
+from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
-from trio_mcp.features.content import blocks, json_text, text_block
+from trio_mcp.features.content import blocks, text_block
+from trio_mcp.features.json_values import json_value, sendable, with_text
 from trio_mcp.features.metadata import present, wire_list, wire_object
 from trio_mcp.features.options import ToolOptions, check_options, description_of, own_name_of
 from trio_mcp.features.outputs import Output, output_of, output_with
 from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
+from trio_mcp.features.wire_schemas import without_foreign_patterns
 from trio_mcp.protocol import gates
-from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.types import CallToolResult, to_wire, wire_name
 
 __all__ = ["Tool", "error_result"]
 
@@ -47,14 +52,17 @@ class Tool:
     def of(cls, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
         """From a function's name, docstring and annotations.
 
-        A schema given by hand is sent verbatim and checked before the annotations are. Raises ValueError for what
+        A schema given by hand is sent as it stands (but for patterns that JavaScript cannot compile) and checked before
+        the annotations are. Raises ValueError for what
         clients could not use, TypeError for an option that is none.
         """
         check_options("a tool", options, ToolOptions)
         name = _checked_name(own_name_of(fn, options))
         by_hand = options.get("input_schema")
         signature = Signature(fn, open_ended=by_hand is not None)
-        schema = signature.schema if by_hand is None else _object_schema(by_hand, name)
+        schema = signature.schema
+        if by_hand is not None:
+            schema = without_foreign_patterns(_object_schema(by_hand, name), name)
         output = _output(fn, options.get("output_schema"), options.get("structured_output"))
         return cls(
             name=name,
@@ -102,13 +110,13 @@ class Tool:
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
             structured: Any = {"result": text if type(value) is str else value}
         elif wire_name(value) == "CallToolResult":
-            return self._explicit(gates.own_result(to_wire(value)), version)
+            return self._explicit(gates.own_result(to_wire(_plain_result(value))), version)
         elif self._output is None:
             return {"content": [gates.content_block(it, version) for it in blocks(value)], "isError": False}
         else:
             structured = self._output.structured(value)
-            bare = structured["result"] if self._output.wrapped else structured
-            encoded = json_text(bare)
+            bare, encoded = with_text(structured["result"] if self._output.wrapped else structured)
+            structured = {"result": bare} if self._output.wrapped else bare
             text = bare if isinstance(bare, str) else encoded
         content = [{"type": "text", "text": text}]
         if not gates.has_structured_content(structured, version):
@@ -124,8 +132,18 @@ class Tool:
         if structured is not None and not gates.has_structured_content(structured, version):
             del result["structuredContent"]
         result["content"] = [gates.content_block(it, version) for it in result.get("content", ())]
-        json_text(result)
-        return result
+        sent: dict[str, Any] = sendable(result)
+        return sent
+
+
+def _plain_result(result: Any) -> Any:
+    """A CallToolResult of ours or theirs whose structured content is JSON."""
+    if isinstance(result, CallToolResult):
+        return msgspec.structs.replace(result, structured_content=json_value(result.structured_content))
+    for name in ("structured_content", "structuredContent"):
+        if getattr(result, name, None) is not None:
+            return result.model_copy(update={name: json_value(getattr(result, name))})
+    return result
 
 
 def error_result(text: str) -> dict[str, Any]:
@@ -167,5 +185,5 @@ def _output(fn: Callable[..., Any], schema: dict[str, Any] | None, structured: b
     if structured is False:
         return None
     if schema is not None:
-        return output_with(schema)
+        return output_with(schema, describe(fn))
     return output_of(fn, required=structured is True)

@@ -18,6 +18,7 @@ from typing import Any, TypeVarTuple
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
@@ -178,12 +179,16 @@ class Session:
         await trio.lowlevel.checkpoint()
 
     async def log(self, level: str, data: Any, logger: str | None = None) -> None:
-        """Send a log message on the session's own stream, if the client wants that level; raises ValueError for no level."""
+        """Send a log message on the session's own stream, if the client wants that level; raises ValueError for no level.
+
+        `data` may be anything, as with `Context.log`.
+        """
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
         if at_least(level, self.log_level):
-            params = {"level": level, "data": data} | ({} if logger is None else {"logger": logger})
-            self._say(encode_notification("notifications/message", params), Kind.LOG)
+            params = speech.message(self._service.unsaid, "session.log", level, data, logger)
+            if params is not None:
+                self._say(encode_notification("notifications/message", params), Kind.LOG)
         await trio.lowlevel.checkpoint()
 
     # What transports do with it.

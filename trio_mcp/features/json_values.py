@@ -1,0 +1,221 @@
+"""Any Python value as a JSON value: one rule for results, structured content, logs and progress.
+
+- Numbers stay numbers, numpy's and a `Decimal` too: the latter only where a float of the same digits says it, else it is text.
+- NaN and infinities are null. Text loses what UTF-8 cannot carry (lone surrogates become question marks).
+- Bytes are standard base64, as the specification's blobs.
+- Models, dataclasses, dates, paths, … are what pydantic makes of them; what it does not know is its `str`.
+- What is annotated is what its annotation's schema says: `serializer` is pydantic's own but for bytes and `Any`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+import msgspec
+from pydantic_core import PydanticSerializationError, SchemaSerializer, to_jsonable_python
+
+from trio_mcp.features.complaints import clean
+from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
+from trio_mcp.protocol.types import to_wire, wire_name
+
+__all__ = ["base64", "json_number", "json_text", "json_value", "sendable", "serializer", "unknown", "with_text"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_value(value: Any) -> Any:
+    """The JSON value; raises LocalProtocolError for what refers to itself or is nested too deeply."""
+    try:
+        return _value(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def json_text(value: Any) -> str:
+    """A JSON value, compact; raises LocalProtocolError for what JSON in UTF-8 cannot say."""
+    try:
+        return _encode(value).decode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def sendable(wire: Any) -> Any:
+    """The value itself if JSON in UTF-8 can say it, else as `json_value` has it."""
+    return with_text(wire)[0]
+
+
+def with_text(value: Any) -> tuple[Any, str]:
+    """The same, and its JSON text."""
+    try:
+        return value, _encode(value).decode()
+    except (ValueError, TypeError, RecursionError):
+        value = json_value(value)
+        return value, json_text(value)
+
+
+def json_number(value: Any) -> int | float | None:
+    """A number of any type as one that JSON has; None for what is none, or not finite."""
+    if not any(hasattr(value, name) for name in ("__index__", "__float__", "tolist")):
+        return None
+    try:
+        number = _value(value)
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        return None
+    if isinstance(number, bool):
+        return int(number)
+    if isinstance(number, int | float):
+        return number if abs(number) <= _LARGEST else None
+    # A fraction or a decimal that is no float exactly: near enough to tell how far something is.
+    return float(value) if isinstance(value, Decimal | Fraction) and isfinite(value) else None
+
+
+_LARGEST = float.fromhex("0x1.fffffffffffffp+1023")
+"""Beyond it a reader in JavaScript has Infinity."""
+
+
+def base64(data: bytes | bytearray | memoryview) -> str:
+    """Standard base64 (RFC 4648 §4), padded."""
+    return b64encode(data).decode("ascii")
+
+
+def unknown(value: Any) -> Any:
+    """What stands for a type that neither JSON nor pydantic knows."""
+    if wire_name(value) is not None:
+        return _value(to_wire(value))
+    if isinstance(value, msgspec.Struct):
+        return _value(msgspec.to_builtins(value, enc_hook=_value))
+    # numpy's arrays and scalars, pandas' series: without importing either.
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return _value(value.tolist())
+    if hasattr(value, "__index__"):
+        return value.__index__()
+    if hasattr(value, "__float__"):
+        return _value(float(value))
+    return _text(value)
+
+
+def _value(value: Any) -> Any:
+    kind = type(value)
+    if kind is str:
+        return clean(value)
+    if kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        return value if isfinite(value) else None
+    if kind is dict:
+        return {_key(key): _value(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_value(item) for item in value]
+    return _other(value)
+
+
+def _other(value: Any) -> Any:
+    match value:
+        case Enum():
+            return _value(value.value)
+        case str():
+            return clean(value)
+        case int():
+            return int(value)
+        case float():
+            return _value(float(value))
+        case Decimal():
+            return _decimal(value)
+        case Fraction():
+            return float(value) if Fraction(float(value)) == value else str(value)
+        case bytes() | bytearray() | memoryview():
+            return base64(value)
+        case BaseException():
+            return _text(value)
+    if wire_name(value) is not None or isinstance(value, msgspec.Struct):
+        return unknown(value)
+    kind: Any = type(value)
+    known = getattr(kind, "__pydantic_core_schema__", None)
+    if isinstance(known, dict):
+        return _value(_model_serializer(kind).to_python(value, mode="json", by_alias=True, fallback=unknown))
+    if is_dataclass(value):
+        return {field.name: _value(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {_key(key): _value(item) for key, item in value.items()}
+    if isinstance(value, AbstractSet | Sequence | deque | Iterator | ValuesView):
+        return [_value(item) for item in value]
+    plain = to_jsonable_python(value, by_alias=True, inf_nan_mode="null", fallback=unknown)
+    return clean(plain) if isinstance(plain, str) else plain
+
+
+def _decimal(value: Decimal) -> Any:
+    if not value.is_finite():
+        return None
+    if value == value.to_integral_value() and value.adjusted() < _DIGITS:
+        return int(value)
+    number = float(value)
+    return number if isfinite(number) and Decimal(repr(number)) == value else str(value)
+
+
+_DIGITS = 15
+"""Decimal digits that every double keeps."""
+
+
+def _text(value: Any) -> str:
+    return clean(str(value)) or type(value).__name__
+
+
+def _key(key: Any) -> str:
+    """Members have text for names: an enum its value, bytes base64, anything else what pydantic makes of it."""
+    if isinstance(key, Enum):
+        key = key.value
+    if isinstance(key, str):
+        return clean(key)
+    if isinstance(key, bytes):
+        return base64(key)
+    try:
+        [name] = to_jsonable_python({key: None})
+    except PydanticSerializationError:
+        name = str(key)
+    return clean(name)
+
+
+@lru_cache(maxsize=256)
+def _model_serializer(model: type) -> SchemaSerializer:
+    return serializer(model.__pydantic_core_schema__)  # type: ignore[attr-defined]
+
+
+def serializer(core_schema: Any) -> SchemaSerializer:
+    """Pydantic's serializer of a type, but with our bytes and our values wherever the type says `Any`.
+
+    A model that sets `ser_json_bytes` to anything but base64 (pydantic's has another alphabet) keeps it.
+    """
+    # Prebuilt serializers of nested models would be taken instead of what the schema says.
+    return SchemaSerializer(_with_our_rule(core_schema), None, False)
+
+
+_OPAQUE = frozenset({"metadata", "default", "expected", "members", "serialization", "cls", "config"})
+"""What in a core schema is no schema."""
+
+
+def _with_our_rule(node: Any, bytes_too: bool = True) -> Any:
+    if isinstance(node, list | tuple):
+        return type(node)(_with_our_rule(item, bytes_too) for item in node)
+    if not isinstance(node, dict):
+        return node
+    config = node.get("config")
+    if isinstance(config, dict) and "ser_json_bytes" in config:
+        bytes_too = config["ser_json_bytes"] == "base64"
+    ours = {key: item if key in _OPAQUE else _with_our_rule(item, bytes_too) for key, item in node.items()}
+    if "serialization" not in node and (node.get("type") == "any" or (node.get("type") == "bytes" and bytes_too)):
+        ours["serialization"] = {"type": "function-plain", "function": _value, "when_used": "json"}
+    return ours
+
+
+def _no_json(error: Exception) -> LocalProtocolError:
+    return LocalProtocolError(INTERNAL_ERROR, f"The handler returned what JSON cannot say: {error}")

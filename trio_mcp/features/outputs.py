@@ -53,10 +53,10 @@ class Output:
         except (ValueError, TypeError, RecursionError) as error:
             raise self._broken(f"- {error}") from error
         value = {"result": value} if self.wrapped else value
-        if self.validator.complaint(value):
-            # What pydantic passes on and JSON has no name for: NaN is null, lone surrogates are replaced.
-            value = json_value(value)
-        return self.checked(value)
+        if self.validator.complaint(value) is None:
+            return value
+        # What pydantic passes on and JSON has no name for: NaN is null, lone surrogates are replaced.
+        return self.checked(json_value(value))
 
     def checked(self, structured: Any) -> Any:
         """The same value if it conforms to the schema."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 
 from tests.cluster.cable import Cable, cable
@@ -125,6 +126,7 @@ class Node:
         self.peers.beat = self._beat_alone  # type: ignore[method-assign]
         self._listening = trio.CancelScope()
         self._silent = trio.Event()
+        self._nursery: trio.Nursery
         self._whole = trio.CancelScope()
         self.ended = trio.Event()
 
@@ -156,6 +158,7 @@ class Node:
                 trio.open_nursery() as nursery,
             ):
                 self.wire = RecordedWire(self, client)
+                self._nursery = nursery
                 await nursery.start(self._listen, port)
                 if self.joins:
                     await self.cluster.join(self.url)
@@ -185,6 +188,16 @@ class Node:
         await self._silent.wait()
         self._whole.cancel()
 
+    async def refuse(self) -> None:
+        """Its port refuses and what was open breaks; it lives and beats."""
+        self._listening.cancel()
+        await self._silent.wait()
+
+    async def listen_again(self) -> None:
+        """Its port is what it was."""
+        self._listening, self._silent = trio.CancelScope(), trio.Event()
+        await self._nursery.start(self._listen, int(self.url.rpartition(":")[2]))
+
     async def cut_off(self) -> None:
         """It loses Redis, which has heard all of it until then: what a test writes there, it will not put right."""
         await self.flushed()
@@ -211,7 +224,7 @@ class Node:
 
 
 def _is_of_nodes(word: object) -> bool:
-    return isinstance(word, str) and (word == KEYS.nodes or word.startswith(KEYS.node("")))
+    return isinstance(word, str) and (word in (KEYS.nodes, KEYS.moves) or word.startswith(KEYS.node("")))
 
 
 class RecordedWire(Wire):
@@ -306,13 +319,16 @@ async def town(
     build: Callable[[str, Deeds], MCPServer] = demo,
     app: dict[str, Any] | None = None,
     in_haste: bool = False,
+    missed_beat: float = 0.3,
     **options: Any,
 ) -> AsyncIterator[Town]:
     """`count` nodes that know each other; `app` is for `http_app`, `options` for ClusterOptions.
 
-    In haste they wait for Redis no longer than nodes do.
+    In haste they wait for Redis no longer than nodes do. A node that refuses connections is gone when it has not beaten for
+    `missed_beat` seconds: no test need wait as long as nodes do.
     """
-    with nullcontext() if in_haste else waiting_long():
+    with nullcontext() if in_haste else waiting_long(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trio_mcp.cluster.membership.MISSED_BEAT_SECONDS", missed_beat)
         async with _town(folder, count, build, app or {}, options) as made:
             yield made
 

@@ -15,7 +15,8 @@ from tests.cluster.nodes import Node, Town, at, demo, town
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import free_url, ok, read_request
 from tests.cluster.test_elsewhere import reason_of, said_by, stand
-from trio_mcp.cluster.peers import CARD_SECONDS, OTHER_SECONDS
+from trio_mcp.cluster.membership import CARD_SECONDS
+from trio_mcp.cluster.peers import OTHER_SECONDS
 from trio_mcp.cluster.relay.relay import Refused, Unreachable
 from trio_mcp.transports.http.probes import State
 

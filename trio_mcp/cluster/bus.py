@@ -14,38 +14,27 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from trio_mcp.cluster.record import Keys, read
+from trio_mcp.cluster.bus_message import Message
+from trio_mcp.cluster.record import Keys, Move, read
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, LocalBus, Missed, ResourceUpdated
 
-__all__ = ["ClusterBus", "end_message"]
+__all__ = ["ClusterBus"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
 MAX_SENDERS = 1_000
 
 
-class _Message(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What travels: changes in order, or a session to end."""
-
-    boot: str
-    n: int = 0
-    changes: list[tuple[str, str]] = []
-    """`("list", "tools")` and `("uri", "weather://oslo")`, in order."""
-    end: str = ""
-    """A session id, from `trio-mcp sessions end`."""
-
-
-def end_message(session_id: str) -> bytes:
-    """What asks a session's node to end it."""
-    return msgspec.json.encode(_Message("", end=session_id))
-
-
 class ClusterBus:
-    """Connects the local bus with its peers'. `end` is called with the id of a session to end, `rejoined` after a gap."""
+    """Connects the local bus with its peers'.
+
+    `end` is called with the id of a session to end, `moved` with what another node has claimed or ended, `rejoined` after a
+    gap.
+    """
 
     def __init__(
         self,
@@ -57,6 +46,7 @@ class ClusterBus:
         metrics: Metrics,
         *,
         end: Callable[[str], None],
+        moved: Callable[[Move], None],
         rejoined: Callable[[], None],
     ) -> None:
         self._local = local
@@ -66,6 +56,7 @@ class ClusterBus:
         self._boot = boot
         self._metrics = metrics
         self._end = end
+        self._moved = moved
         self._rejoined = rejoined
         self._outgoing: dict[Change, None] = {}
         self._wake = trio.Event()
@@ -96,7 +87,7 @@ class ClusterBus:
     async def _send_waiting(self) -> None:
         changes, self._outgoing = list(self._outgoing), {}
         self._sent += 1
-        message = _Message(
+        message = Message(
             self._boot,
             self._sent,
             [_told(change) for change in changes],
@@ -123,13 +114,17 @@ class ClusterBus:
         self._wake.set()
 
     def _hear(self, data: bytes) -> None:
-        message = read(data, _Message)
+        message = read(data, Message)
         if message is None:
             return self._metrics.bus_failed()
         if message.boot == self._boot:
             return
         if message.end:
             return self._end(message.end)
+        if message.moved:
+            for move in message.moved:
+                self._moved(move)
+            return
         last = self._heard.get(message.boot)
         if last is not None and message.n <= last:
             return
@@ -141,7 +136,7 @@ class ClusterBus:
             if change is not None:
                 self._local.hear(change)
 
-    def _remember(self, message: _Message) -> None:
+    def _remember(self, message: Message) -> None:
         self._heard.pop(message.boot, None)
         self._heard[message.boot] = message.n
         if len(self._heard) > MAX_SENDERS:

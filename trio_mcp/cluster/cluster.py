@@ -21,10 +21,13 @@ from trio_mcp.cluster.bus import ClusterBus
 from trio_mcp.cluster.checks import Checks
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.elsewhere import Elsewhere
+from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.membership import superseded
 from trio_mcp.cluster.moment import Moment
+from trio_mcp.cluster.moves import MoveLog
 from trio_mcp.cluster.peers import Peers
-from trio_mcp.cluster.record import Identity, Keys, NodeCard
+from trio_mcp.cluster.record import Identity, Keys, Move, NodeCard
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 from trio_mcp.cluster.referring import Referrer
 from trio_mcp.cluster.relay.relay import Relay
@@ -82,6 +85,7 @@ class Cluster:
             self.directory,
             keys,
             self._me,
+            MoveLog(keys, moved=self._moved, missed=self.directory.fall_behind),
             card=self._card,
             knows=hops.knows,
             answers=self._answers,
@@ -97,13 +101,24 @@ class Cluster:
             self._relay,
             Referrer(self._relay, self._peers, hops, metrics, own_node=self._me.node, peer_url=options.peer_url),
             Restorer(app.hub, store, self.directory, keys, self._me, metrics),
+            FailureDetector(store, keys, self._me, self._peers, self._relay),
             self._me,
             metrics,
             restore=options.restore,
         )
         bus = app.service.bus
         assert isinstance(bus, LocalBus)
-        self._bus = ClusterBus(bus, link, store, keys, self._me.boot, metrics, end=self._end, rejoined=self._rejoined)
+        self._bus = ClusterBus(
+            bus,
+            link,
+            store,
+            keys,
+            self._me.boot,
+            metrics,
+            end=self._end,
+            moved=self._moved,
+            rejoined=self._rejoined,
+        )
         self._redate_at = trio.current_time() + REDATE_SECONDS
         self._checks = Checks(self._check)
         self._catching_up: trio.Event | None = None
@@ -252,6 +267,11 @@ class Cluster:
     def _lost(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)
         if session is not None:
+            session.close("moved")
+
+    def _moved(self, move: Move) -> None:
+        session = self._app.hub.local(move.session)
+        if session is not None and superseded(self._me.boot, session.streams.epoch, move):
             session.close("moved")
 
     def _rejoined(self) -> None:

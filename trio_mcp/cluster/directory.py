@@ -55,7 +55,7 @@ class RedisDirectory:
         self._lost = lost
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
-        self.ledger = Ledger(store, keys, metrics, lost=lost, failed=self.fall_behind)
+        self.ledger = Ledger(store, keys, me.boot, metrics, lost=lost, failed=self.fall_behind)
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
         self.has_card = False
@@ -135,7 +135,8 @@ class RedisDirectory:
 
     async def remove(self, session_id: str, record: Record) -> bool:
         """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""
-        (reply,) = await self._store.run([scripts.end(self._keys, session_id, Stone.of(record, "deleted"))])
+        stone = Stone.of(record, "deleted")
+        (reply,) = await self._store.run([scripts.end(self._keys, session_id, stone, by=self._me.boot)])
         if isinstance(reply, CommandRefused):
             raise RedisDown(str(reply))
         return bool(reply == 1)

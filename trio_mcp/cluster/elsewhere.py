@@ -4,8 +4,10 @@ request ─▶ owner known ──────────────relay──
    │           └─ it is not there any more ─┐
    └─▶ record in Redis ◀────────────────────┘
         ├─ owner reachable ─────────relay──▶ answered
-        ├─ owner gone or record released ──▶ restored here · another's by now: look again · 404 node_gone
-        ├─ owner unreachable ──────────────▶ 503, never a claim
+        ├─ owner not reached ───▶ is it gone? `failure_detector`, some seconds at most
+        │    ├─ gone, or the record released ──▶ restored here · another's by now: look again · 404 node_gone
+        │    ├─ it lives ──▶ look again
+        │    └─ not to be told ──▶ 503, never a claim
         ├─ no record ──▶ the node in the id ──relay──▶ answered · 404 with the reason
         └─ no Redis ───▶ the node in the id ──relay──▶ answered
                            └─ slow, not away: its record, waited for · 503, never 404
@@ -23,22 +25,14 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory, told
+from trio_mcp.cluster.failure_detector import FailureDetector
+from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.peers import CARD_SECONDS, Peers
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Record, Stone
 from trio_mcp.cluster.redis.link import RedisDown
 from trio_mcp.cluster.referring import Referrer, Search, say_broken, unreachable
-from trio_mcp.cluster.relay.relay import (
-    STRANGER,
-    Broken,
-    Misdirected,
-    Outcome,
-    Refused,
-    Relay,
-    Relayed,
-    Unanswered,
-    Unreachable,
-)
+from trio_mcp.cluster.relay.relay import Broken, Misdirected, Relay, Relayed, Unanswered
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
@@ -76,6 +70,7 @@ class Elsewhere:
         relay: Relay,
         referrer: Referrer,
         restorer: Restorer,
+        detector: FailureDetector,
         me: Identity,
         metrics: Metrics,
         *,
@@ -87,6 +82,7 @@ class Elsewhere:
         self._relay = relay
         self._referrer = referrer
         self._restorer = restorer
+        self._detector = detector
         self._me = me
         self._metrics = metrics
         self._restore = restore
@@ -190,10 +186,10 @@ class Elsewhere:
     async def _by_record(self, search: Search, record: Record) -> Session | object | None:
         if record.boot == self._me.boot and not record.released:
             return await self._mine(search, record)
-        if record.released or record.node == self._me.node:
+        if record.released or (record.node == self._me.node and self._peers.has_name):
             return await self._gone(search, record)
         if search.hop is not None:
-            if await self._is_gone(record, await self._relay.probe(record.url)):
+            if await self._detector.look(record.owner, await self._relay.probe(record.url)) is Verdict.GONE:
                 return await self._gone(search, record)
             raise self._misdirected(record.owner)
         outcome = await self._referrer.answered(search, record.owner)
@@ -203,8 +199,11 @@ class Elsewhere:
             # It ends, or says that it has not what its record says it has: the record is about to change.
             await trio.sleep(LOOK_AGAIN_SECONDS)
             return _LOOK_AGAIN
-        if await self._is_gone(record, outcome):
-            return await self._gone(search, record)
+        match await self._detector.wait(record.owner, outcome, search.since):
+            case Verdict.GONE:
+                return await self._gone(search, record)
+            case Verdict.ALIVE:
+                return _LOOK_AGAIN
         raise unreachable()
 
     async def _mine(self, search: Search, record: Record) -> Session | object:
@@ -219,17 +218,6 @@ class Elsewhere:
         if reason != "unknown" or not record.restorable or record.epoch == 0:
             raise SessionNotFound(reason)
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN
-
-    async def _is_gone(self, record: Record, seen: Outcome | str) -> bool:
-        """Nobody listens at its URL, or another process does; or its card fell, its probe fails, and ours stood all the time."""
-        match seen:
-            case Refused():
-                return True
-            case str(boot) | Misdirected(boot=boot) if boot != STRANGER:
-                return boot != record.boot
-            case _:
-                fallen = self._peers.boot(record.node) is None and self._peers.stood_for >= CARD_SECONDS
-                return fallen and await self._relay.probe(record.url) != record.boot
 
     async def _gone(self, search: Search, record: Record) -> Session | object | None:
         self._referrer.met.forget(search.session_id)
@@ -265,9 +253,14 @@ class Elsewhere:
         outcome = await self._referrer.answered(search, home)
         if outcome is None:
             return
-        if isinstance(outcome, Unreachable | Broken) and self._peers.boot(home.node) is not None:
-            raise port.Unavailable("unreachable", "The node that may have this session does not answer; try again")
-        raise SessionNotFound("unknown")
+        if isinstance(outcome, Misdirected) or self._peers.boot(home.node) is None:
+            raise SessionNotFound("unknown")
+        match await self._detector.wait(home, outcome, search.since):
+            case Verdict.GONE:
+                raise SessionNotFound("unknown")
+            case Verdict.ALIVE if await self._referrer.answered(search, home) is None:
+                return
+        raise port.Unavailable("unreachable", "The node that may have this session does not answer; try again")
 
     async def _answered_without_directory(self, search: Search) -> bool:
         """Whether a peer has answered that has the session, or the one that it named."""

@@ -7,7 +7,7 @@ from enum import Enum
 import trio
 
 from trio_mcp.cluster import scripts
-from trio_mcp.cluster.bus import end_message
+from trio_mcp.cluster.bus_message import end_message
 from trio_mcp.cluster.record import Record, Stone
 from trio_mcp.cluster.roster import Roster, SessionLine
 
@@ -44,7 +44,7 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
         return Outcome.ENDED
     if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
-    (removed,) = await roster.ask([scripts.end(roster.keys, session_id, Stone.of(line.record, "deleted"))])
+    (removed,) = await roster.ask([scripts.end(roster.keys, session_id, Stone.of(line.record, "deleted"), by="")])
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 

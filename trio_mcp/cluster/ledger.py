@@ -44,10 +44,18 @@ class Ledger:
     """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written."""
 
     def __init__(
-        self, store: Store, keys: Keys, metrics: Metrics, *, lost: Callable[[str], None], failed: Callable[[], None]
+        self,
+        store: Store,
+        keys: Keys,
+        boot: str,
+        metrics: Metrics,
+        *,
+        lost: Callable[[str], None],
+        failed: Callable[[], None],
     ) -> None:
         self._store = store
         self._keys = keys
+        self._boot = boot
         self._metrics = metrics
         self._lost = lost
         self._failed = failed
@@ -160,7 +168,7 @@ class Ledger:
 
     def _commands(self, writes: dict[str, _Write], owed: dict[str, Stone]) -> list[Command]:
         commands = [self._command(key, write) for key, write in writes.items()]
-        return commands + [scripts.end(self._keys, key, stone) for key, stone in owed.items()]
+        return commands + [scripts.end(self._keys, key, stone, by=self._boot) for key, stone in owed.items()]
 
     def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""

@@ -18,7 +18,9 @@ import trio
 
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS
 from trio_mcp.cluster.moment import Moment
+from trio_mcp.cluster.moves import MoveLog
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
@@ -30,10 +32,7 @@ __all__ = ["Peers"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
-BEAT_SECONDS = 5.0
 LATE_SECONDS = 2 * BEAT_SECONDS
-CARD_SECONDS = 15
-"""Two beats may be lost before a node looks dead."""
 
 OTHER_SECONDS = CARD_SECONDS + BEAT_SECONDS
 """A card that stands for so long has been put up anew meanwhile, however slowly Redis answers."""
@@ -72,6 +71,7 @@ class Peers:
         directory: RedisDirectory,
         keys: Keys,
         me: Identity,
+        moves: MoveLog,
         *,
         card: Callable[[], NodeCard],
         knows: Callable[[str], bool],
@@ -84,6 +84,7 @@ class Peers:
         self._directory = directory
         self._keys = keys
         self._me = me
+        self._moves = moves
         self._card = card
         self._knows = knows
         """Whether a key of that name is one of ours."""
@@ -107,6 +108,8 @@ class Peers:
         """The process whose card stands in our place, and when it was first seen there."""
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
+        self.has_name = False
+        """Our card is the one that stands under our id, or stood when Redis last answered: nobody else has it."""
         self._now = trio.Event()
         store.on_return(self.beat_now)
         self.attempted = Moment()
@@ -141,6 +144,7 @@ class Peers:
         except RedisDown:
             self._standing_since = None
             return
+        self.has_name = not isinstance(card, NodeCard) and (card is not _Card.REFUSED or self.has_name)
         if isinstance(card, NodeCard):
             self._standing_since = None
             await self._make_way(card)
@@ -248,9 +252,11 @@ class Peers:
             ("ZREVRANGE", self._keys.nodes, 0, MAX_NODES - 1),
         ]
         known = self._names
-        standing, _, _, names, *cards = await self._store.run(
-            commands + [("GET", self._keys.node(name)) for name in known]
+        standing, _, _, names, moves, *cards = await self._store.run(
+            commands + [self._moves.command()] + [("GET", self._keys.node(name)) for name in known]
         )
+        if self._moves.heard(moves):
+            self.beat_now()
         self._take(known, cards)
         self._read = asked
         self._names = self._others(names)

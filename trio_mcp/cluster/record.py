@@ -20,6 +20,7 @@ __all__ = [
     "TOMBSTONE_SECONDS",
     "Identity",
     "Keys",
+    "Move",
     "NodeCard",
     "Record",
     "Stone",
@@ -60,6 +61,11 @@ class Keys:
     def bus(self) -> str:
         """The pub/sub channel."""
         return f"{self.prefix}:bus"
+
+    @property
+    def moves(self) -> str:
+        """A stream of the last claims and ends: what a node missed on the bus it reads there with its next beat."""
+        return f"{self.prefix}:moves"
 
 
 @dataclass(slots=True)
@@ -161,6 +167,16 @@ class Stone(msgspec.Struct, frozen=True):
     def said_to(self, who: Principal) -> str:
         """The reason; to another than its principal `unknown`, as for an id that never was."""
         return self.reason if self.principal in who.known_as else "unknown"
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A session that was claimed by another process, or whose end was recorded by one that did not have it."""
+
+    session: str
+    boot: str
+    """Of the process that has it now; of an ended one, that had it."""
+    epoch: int
+    ended: bool = False
 
 
 class NodeCard(msgspec.Struct, frozen=True):

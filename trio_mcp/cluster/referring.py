@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.hop import HOP, Hops, request_target
@@ -35,6 +37,8 @@ class Search:
     headers: HeaderList
     hop: str | None
     """The peer that relayed it to us: it is relayed no further."""
+    since: float = field(default_factory=trio.current_time)
+    """When it began (trio clock)."""
 
 
 class Referrer:

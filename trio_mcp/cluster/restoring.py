@@ -10,6 +10,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.membership import BEAT_SECONDS
 from trio_mcp.cluster.record import Identity, Keys, Record, read_record
 from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
 from trio_mcp.cluster.store import Store
@@ -63,12 +64,16 @@ class Restorer:
         elif not await self._claim(session_id, record, who):
             self._metrics.restored("lost")
             return None
+        began = trio.current_time()
         try:
             session = await self._hub.restore(snapshot, who)
         except SessionClosed as fault:
             self._directory.closed(snapshot, fault.reason)
             self._metrics.restored("failed")
             raise SessionNotFound(fault.reason) from None
+        if trio.current_time() - began > BEAT_SECONDS:
+            # Its hooks took so long that another node may have claimed it since, when there was no copy here to be closed.
+            self._directory.changed(session.snapshot())
         self._metrics.restored("restored")
         event(
             logger,

@@ -2,13 +2,17 @@
 
 Whose a record is: the `boot` and `epoch` in it; whose a card is, the `boot`. A value that is neither is nobody's.
 A tombstone of a later life stands: one with a higher `epoch`.
+
+A claim, and an end that another process than the owner writes, is told to all nodes by the script that does it: on the bus,
+and in the stream of moves for whoever misses it there.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Record, Stone
+from trio_mcp.cluster.bus_message import moved_message
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Move, Record, Stone
 from trio_mcp.cluster.redis.link import Command
 
 __all__ = ["beat", "claim", "end", "leave", "open_record", "own"]
@@ -35,6 +39,20 @@ local buried, stone = pcall(cjson.decode, raw_stone)
 buried = buried and type(stone) == 'table' and type(stone.boot) == 'string' and type(stone.epoch) == 'number'
 """
 
+MAX_MOVES = 20_000
+"""Kept in the stream: far more than nodes claim between two beats of a third. Who is left behind by more checks all records."""
+
+# What is done stands even if it cannot be told: then by the next check of all records.
+_TELL = (
+    """
+redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', '"""
+    + str(MAX_MOVES)
+    + """', '*', 'm', ARGV[5])
+redis.pcall('PUBLISH', ARGV[6], ARGV[5])
+return 1
+"""
+)
+
 _OWN = (
     # While our record stands there is no tombstone of this life or a later one: `_END` puts it in the record's place.
     _READ_RECORD
@@ -57,10 +75,10 @@ _CLAIM = (
     _READ_RECORD
     + """
 if not known or held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2]) then return raw or 0 end
-if ARGV[5] == '1' and held.released ~= true then return raw end
+if ARGV[7] == '1' and held.released ~= true then return raw end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
-return 1
 """
+    + _TELL
 )
 
 _END = (
@@ -70,8 +88,9 @@ _END = (
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
 redis.call('DEL', KEYS[1])
 if not buried or stone.epoch <= tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[4]) end
-return 1
+if ARGV[5] == '' then return 1 end
 """
+    + _TELL
 )
 
 _BEAT = (
@@ -106,14 +125,21 @@ def own(keys: Keys, session_id: str, record: Record) -> Command:
 
 def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:
     """Take over the record that was seen: 1, or what is there instead, 0 for nothing. One seen released must still be."""
-    where, released = keys.session(session_id), int(seen.released)
-    return ("EVAL", _CLAIM, 1, where, seen.boot, seen.epoch, msgspec.json.encode(record), SESSION_SECONDS, released)
+    where = keys.session(session_id), keys.closed(session_id), keys.moves
+    written = msgspec.json.encode(record), SESSION_SECONDS
+    told = moved_message([Move(session_id, record.boot, record.epoch)]), keys.bus
+    return ("EVAL", _CLAIM, 3, *where, seen.boot, seen.epoch, *written, *told, int(seen.released))
 
 
-def end(keys: Keys, session_id: str, stone: Stone) -> Command:
-    """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life."""
-    where = keys.session(session_id), keys.closed(session_id)
-    return ("EVAL", _END, 2, *where, stone.boot, stone.epoch, msgspec.json.encode(stone), TOMBSTONE_SECONDS)
+def end(keys: Keys, session_id: str, stone: Stone, *, by: str) -> Command:
+    """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life.
+
+    `by` is the boot of who writes it: another than the tombstone's has to tell that process, should it live.
+    """
+    where = keys.session(session_id), keys.closed(session_id), keys.moves
+    written = msgspec.json.encode(stone), TOMBSTONE_SECONDS
+    told = b"" if by == stone.boot else moved_message([Move(session_id, stone.boot, stone.epoch, ended=True)])
+    return ("EVAL", _END, 3, *where, stone.boot, stone.epoch, *written, told, keys.bus)
 
 
 def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int) -> Command:

@@ -7,7 +7,20 @@ from typing import TypeAlias
 
 from trio_mcp.cluster.owner import Owner
 
-__all__ = ["Broken", "Misdirected", "Outcome", "OwnerLost", "Refused", "Relayed", "Unanswered", "Unreachable"]
+__all__ = [
+    "STRANGER",
+    "Broken",
+    "Misdirected",
+    "Outcome",
+    "OwnerLost",
+    "Refused",
+    "Relayed",
+    "Unanswered",
+    "Unreachable",
+]
+
+STRANGER = ""
+"""The boot of somebody who does not know our secret, whatever they say it is."""
 
 
 @dataclass(frozen=True, slots=True)

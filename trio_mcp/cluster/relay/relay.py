@@ -16,7 +16,16 @@ from trio_mcp.cluster.relay.familiar import FamiliarHeads
 from trio_mcp.cluster.relay.forwarding import request_bytes
 from trio_mcp.cluster.relay.livez import Livez, ask_livez
 from trio_mcp.cluster.relay.open_streams import OpenStreams
-from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.outcomes import (
+    STRANGER,
+    Broken,
+    Misdirected,
+    Outcome,
+    Refused,
+    Relayed,
+    Unanswered,
+    Unreachable,
+)
 from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
 from trio_mcp.cluster.relay.passage import Cut, Passage
 from trio_mcp.transports.http.request import HttpExchange
@@ -26,8 +35,6 @@ __all__ = ["STRANGER", "Broken", "Misdirected", "Outcome", "Refused", "Relay", "
 RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
-STRANGER = ""
-"""The boot of somebody who does not know our secret, whatever they say it is."""
 
 SILENCE_SECONDS = 35.0
 """Streams say something every 15 s: twice that, and a little for the way."""

@@ -1,0 +1,95 @@
+"""Whether the process that has a session is gone, when its URL does not answer for it.
+
+request ─▶ URL refuses ─▶ its card: when did it beat last? ─▶ `membership.judge` ─▶ gone · alive
+                ▲                                                  │ not to be told yet
+                └── the URL is asked again ◀── LOOK_SECONDS ───────┘  one beat and a second at most, then unknown
+
+Requests for sessions of one process wait for one look-out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
+from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
+from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
+from trio_mcp.cluster.relay.relay import Outcome, Relay
+from trio_mcp.cluster.store import Store
+
+__all__ = ["FailureDetector"]
+
+LOOK_SECONDS = 0.25
+"""Between two looks at a process that may be gone."""
+
+
+class _LookOut:
+    """One request's wait, for all that want to know the same."""
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.verdict: Verdict | None = None
+        """None until then, and when the request was cancelled."""
+
+
+class FailureDetector:
+    """Collects evidence about other processes."""
+
+    def __init__(self, store: Store, keys: Keys, me: Identity, peers: Peers, relay: Relay) -> None:
+        self._store = store
+        self._keys = keys
+        self._me = me
+        self._peers = peers
+        self._relay = relay
+        self._under_way: dict[tuple[str, str], _LookOut] = {}
+
+    async def look(self, owner: Owner, seen: Outcome | str) -> Verdict:
+        """What can be told of `owner` at once; `seen` is what a request to its URL, or a probe of it, came to."""
+        return await self._judged(owner, at_url(seen, owner.boot), math.inf)
+
+    async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
+        """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest."""
+        key = owner.boot, owner.url
+        while (other := self._under_way.get(key)) is not None:
+            await other.ended.wait()
+            if other.verdict is not None:
+                return other.verdict
+        mine = self._under_way[key] = _LookOut()
+        try:
+            mine.verdict = await self._wait(owner, at_url(seen, owner.boot), since)
+            return mine.verdict
+        finally:
+            del self._under_way[key]
+            mine.ended.set()
+
+    async def _wait(self, owner: Owner, at: AtUrl, since: float) -> Verdict:
+        while (verdict := await self._judged(owner, at, trio.current_time() - since)) is Verdict.WAIT:
+            await trio.sleep(LOOK_SECONDS)
+            at = at_url(await self._relay.probe(owner.url), owner.boot)
+        return verdict
+
+    async def _judged(self, owner: Owner, at: AtUrl, waited: float) -> Verdict:
+        silent_for = None if at is AtUrl.ITSELF else await self.silent_for(owner.node, owner.boot)
+        return judge(Evidence(at, silent_for, waited))
+
+    async def silent_for(self, node: str, boot: str) -> float | None:
+        """Seconds since that process beat last; see `Evidence`. A missing card was not renewed since ours was put up, at least."""
+        name = self._keys.node(node)
+        try:
+            raw, left, ours = await self._store.run(
+                [("GET", name), ("PTTL", name), ("EXISTS", self._keys.node(self._me.node))]
+            )
+        except RedisDown:
+            return None
+        if any(isinstance(reply, CommandRefused) for reply in (raw, left, ours)):
+            return None
+        card = read(raw, NodeCard)
+        if card is None:
+            return self._peers.stood_for if ours else 0.0
+        if boot not in ("", card.boot):
+            return math.inf
+        return max(0.0, CARD_SECONDS - float(left) / 1000)

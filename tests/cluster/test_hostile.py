@@ -344,7 +344,7 @@ async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -
         for name in ("node1", "node2"):
             await spoil(nodes, KEYS.node(name), script)
         await nodes.meet()
-        assert not nodes[1].cluster.impostor.is_set()
+        assert not nodes[1].cluster.doubled.is_set()
         if "'SET'" in script:
             assert nodes[2].peers.boot("node1") == nodes[1].boot
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.cluster.nodes import Node, Town, at, demo, town
+from tests.cluster.parts import KEYS
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange
 
@@ -58,12 +59,16 @@ async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again
         assert await node_of(at(nodes[2], client).tool("where")) == "node2"
 
 
-async def test_the_earlier_of_two_processes_with_one_name_gives_up_what_the_later_took_over(tmp_path: Path) -> None:
+async def test_who_has_the_name_of_an_earlier_process_that_lives_after_all_takes_over_and_that_one_gives_up(
+    tmp_path: Path,
+) -> None:
     async with town(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
-        later = await _another_node1(nodes)
-        assert await node_of(at(later, client).tool("where")) == "node1"
-        await nodes[1].beat()
+        async with nodes[1].beating:
+            await nodes.redis.ask("DEL", KEYS.node("node1"))
+            later = await _another_node1(nodes)
+            assert later.peers.has_name
+            assert await node_of(at(later, client).tool("where")) == "node1"
 
         async def gone() -> bool:
             return nodes[1].app.hub.local(client.id) is None
@@ -73,23 +78,27 @@ async def test_the_earlier_of_two_processes_with_one_name_gives_up_what_the_late
         assert (record["boot"], record["epoch"]) == (later.boot, 1)
 
 
-async def test_the_earlier_of_two_processes_with_one_name_hears_who_is_ready_to_take_its_sessions(
+async def test_the_later_of_two_processes_with_one_name_relays_to_the_earlier_and_hears_who_is_ready(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path) as nodes:
-        async with nodes[2].beating:  # or it would say what is so
-            await nodes.change_card("node2", state="starting")
-            await nodes[1].beat()
-        assert not nodes[1].cluster.has_ready_peer
-        await _another_node1(nodes)
-        await nodes[2].beat()
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        async with nodes[1].beating:
+            await nodes.redis.ask("DEL", KEYS.node("node1"))
+            later = await _another_node1(nodes)
         await nodes[1].beat()
-        assert nodes[1].cluster.impostor.is_set()
-        assert nodes[1].cluster.has_ready_peer
+        await later.beat()
+        assert later.cluster.doubled.is_set()
+        assert not later.peers.has_name
+        assert later.cluster.has_ready_peer
+        assert await node_of(at(later, client).tool("where")) == "node1"
+        assert (await nodes.record(client.id))["boot"] == nodes[1].boot
 
 
 async def _another_node1(nodes: Town) -> Node:
+    """It finds the name free."""
     later = Node("node1", nodes[2].cable, demo, {}, {"restore": True})
     later.cluster._me.started = nodes[1].cluster._me.started + 1
-    await nodes.start(later)
+    await nodes._nursery.start(later.run, 0)
+    nodes.nodes.append(later)
     return later

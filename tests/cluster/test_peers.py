@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.cluster.nodes import Node, Town, at, demo, town
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import free_url, ok, read_request
 from tests.cluster.test_elsewhere import reason_of, said_by, stand
+from tests.rig.waiting import until
+from trio_mcp.cluster.joining import NodeIdTaken
 from trio_mcp.cluster.membership import CARD_SECONDS
 from trio_mcp.cluster.peers import OTHER_SECONDS
 from trio_mcp.cluster.relay.relay import Refused, Unreachable
@@ -121,72 +124,153 @@ async def test_all_nodes_agree_on_the_order_of_peers_for_a_session_and_sessions_
         assert firsts == {"node1", "node2", "node3"}
 
 
-async def reborn(nodes: Town) -> Node:
-    """A later process with the name of the first node."""
-    other = Node("node1", nodes[2].cable, demo, {}, {})
-    other.cluster._me.started = nodes[1].cluster._me.started + 1
-    await nodes.start(other)
+def double(nodes: Town, number: int = 1) -> Node:
+    """A later process with the name of a node; not started yet."""
+    other = Node(f"node{number}", nodes[2].cable, demo, {}, {"restore": True, "drain_seconds": 1.0})
+    other.cluster._me.started = nodes[number].cluster._me.started + 1
     return other
 
 
-async def test_the_earlier_of_two_processes_with_one_name_has_to_go(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_second_process_under_a_name_does_not_start_while_the_first_lives_and_says_where_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.joining.CARD_SECONDS", 0.5)
     async with town(tmp_path) as nodes:
-        later = await reborn(nodes)
-        assert nodes[1].cluster.impostor.is_set()
-        assert not later.cluster.impostor.is_set()
-        assert caplog.messages.count("another process has this node's id") == 1
+        later = double(nodes)
+        later.joins = False
+        await nodes.start(later)
+        with pytest.raises(NodeIdTaken) as told:
+            await later.cluster.join(later.url)
+        assert all(word in str(told.value) for word in ("node1", nodes[1].url, nodes[1].boot, "--node-id"))
+        assert later.app.state is State.JOINING
+        await nodes.meet()
+        assert nodes[2].peers.boot("node1") == nodes[1].boot
+        assert not nodes[1].cluster.doubled.is_set()
+
+
+async def test_a_second_process_waits_for_the_first_that_drains_and_claims_nothing_meanwhile(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
+        client = await nodes[1].wire.open()
+        nodes[1].app.state = State.DRAINING
+        await nodes[1].beat()
+        later = double(nodes)
+        later.joins = False
+        await nodes.start(later)
+        nursery.start_soon(later.cluster.join, later.url)
+        await trio.testing.wait_all_tasks_blocked()
+        assert later.app.state is State.JOINING
+        assert await said_by(at(nodes[2], client).tool("where")) == "node1"
+        async with nodes[1].beating:
+            await nodes[1].peers.leave()
+            await until(partial(is_ready, later), "it has the name")
+        await nodes.meet()
         assert nodes[2].peers.boot("node1") == later.boot
 
 
+@pytest.mark.parametrize("where", ["nowhere", "its own", "at a peer"])
+async def test_the_name_of_a_process_that_died_is_taken(tmp_path: Path, where: str) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        later = double(nodes)
+        later.joins = False
+        await nodes.start(later)
+        url = {"nowhere": free_url(), "its own": later.url, "at a peer": nodes[2].url}[where]
+        await nodes.change_card("node1", url=url)
+        await later.beat()
+        await later.cluster.join(later.url)
+        assert (await nodes.card("node1"))["boot"] == later.boot
+        assert await said_by(at(later, client).tool("where")) == "node1"
+        assert (await nodes.record(client.id))["boot"] == later.boot
+
+
+async def test_while_redis_is_away_a_node_starts_without_asking_whose_its_name_is(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        later = double(nodes)
+        later.cable.cut()
+        await nodes._nursery.start(later.run, 0)
+        assert later.app.state is State.READY
+        later._whole.cancel()
+
+
+async def is_ready(node: Node) -> bool:
+    return node.app.state is State.READY
+
+
+async def both_under_one_name(nodes: Town) -> Node:
+    """Redis was away when the second process began."""
+    later = double(nodes)
+    later.cable.cut()
+    await nodes._nursery.start(later.run, 0)
+    nodes.nodes.append(later)
+    later.cable.mend()
+    return later
+
+
+async def test_of_two_processes_under_one_name_the_later_has_to_go_and_the_earlier_is_not_touched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with town(tmp_path) as nodes:
+        later = await both_under_one_name(nodes)
+        await nodes.redis.ask("DEL", KEYS.node("node1"))
+        await later.beat()
+        assert (await nodes.card("node1"))["boot"] == later.boot
+        await nodes[1].beat()
+        assert (await nodes.card("node1"))["boot"] == nodes[1].boot
+        await later.beat()
+        assert later.cluster.doubled.is_set()
+        assert not nodes[1].cluster.doubled.is_set()
+        assert caplog.messages.count("an earlier process has this node's id") == 1
+
+
 @pytest.mark.parametrize("where", ["nowhere", "here", "at a peer"])
-async def test_a_dead_process_whose_card_says_that_it_is_the_later_one_makes_nobody_go(
+async def test_a_dead_process_whose_card_says_that_it_is_the_earlier_one_makes_nobody_go(
     tmp_path: Path, where: str
 ) -> None:
     async with town(tmp_path) as nodes:
         url = {"nowhere": free_url(), "here": nodes[1].url, "at a peer": nodes[2].url}[where]
         async with nodes[1].beating:
-            await nodes.change_card("node1", url=url, **of_later(nodes, "0123456789abcdef"))
+            await nodes.change_card("node1", url=url, **of_earlier(nodes, "0123456789abcdef"))
         for _ in range(2):
             await nodes[1].beat()
         assert (await nodes.card("node1"))["boot"] == "0123456789abcdef"
         await nodes.redis.ask("DEL", KEYS.node("node1"))
         await nodes[1].beat()
         assert (await nodes.card("node1"))["boot"] == nodes[1].boot
-        assert not nodes[1].cluster.impostor.is_set()
+        assert not nodes[1].cluster.doubled.is_set()
 
 
-async def test_a_later_process_that_cannot_be_reached_is_believed_when_its_card_does_not_fall(
+async def test_an_earlier_process_that_cannot_be_reached_is_believed_when_its_card_does_not_fall(
     tmp_path: Path, clock: LeapingClock
 ) -> None:
     async with town(tmp_path) as nodes:
-        impostor = nodes[1].cluster.impostor
+        doubled = nodes[1].cluster.doubled
         async with nodes[1].beating:
-            await nodes.change_card("node1", url="", **of_later(nodes, "0123456789abcdef"))
+            await nodes.change_card("node1", url="", **of_earlier(nodes, "0123456789abcdef"))
         await nodes[1].beat()
         assert nodes[1].peers.stood_for == 0
         async with nodes[1].beating:  # or it would see the next one too early
-            await nodes.change_card("node1", **of_later(nodes, "fedcba9876543210"))
+            await nodes.change_card("node1", **of_earlier(nodes, "fedcba9876543210"))
             await nodes.leap(clock, OTHER_SECONDS + 1)
         await nodes[1].beat()
-        assert not impostor.is_set()
+        assert not doubled.is_set()
         await nodes.leap(clock, OTHER_SECONDS + 1)
         await nodes[1].beat()
-        assert impostor.is_set()
+        assert doubled.is_set()
 
 
-def of_later(nodes: Town, boot: str) -> dict[str, Any]:
-    """What a card says of another process with the name of the first node, by its clock a later one."""
-    return {"boot": boot, "started": nodes[1].cluster._me.started + 3_600_000}
+def of_earlier(nodes: Town, boot: str) -> dict[str, Any]:
+    """What a card says of another process with the name of the first node, by its clock an earlier one."""
+    return {"boot": boot, "started": nodes[1].cluster._me.started - 3_600_000}
 
 
-async def test_the_earlier_of_two_takes_down_nothing_of_the_later(tmp_path: Path) -> None:
+async def test_who_was_doubled_takes_down_nothing_of_the_other(tmp_path: Path) -> None:
     async with town(tmp_path) as nodes:
-        later = await reborn(nodes)
-        await nodes[1].peers.leave()
+        later = await both_under_one_name(nodes)
+        await later.beat()
+        await later.peers.leave()
         await nodes.meet()
-        assert nodes[2].peers.boot("node1") == later.boot
+        assert nodes[2].peers.boot("node1") == nodes[1].boot
         assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is not None
 
 

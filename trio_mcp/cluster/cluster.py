@@ -23,6 +23,7 @@ from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.joining import take_name
 from trio_mcp.cluster.membership import superseded
 from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.moves import MoveLog
@@ -64,6 +65,8 @@ class ClusterOptions:
     restore: bool = False
     keep_alive: float = 15.0
     """Seconds between the comments on a quiet stream: a peer whose stream is quiet for longer is gone."""
+    drain_seconds: float = 30.0
+    """How long a node that stops may take: who starts under its name waits for it."""
 
 
 class Cluster:
@@ -89,11 +92,12 @@ class Cluster:
             card=self._card,
             knows=hops.knows,
             answers=self._answers,
-            impostor=self._meet_impostor,
+            doubled=self._be_doubled,
             refreshed=self._refreshed,
             overslept=self.catch_up,
         )
         self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
+        self._detector = FailureDetector(store, keys, self._me, self._peers, self._relay)
         self._elsewhere = Elsewhere(
             app.hub,
             self.directory,
@@ -101,7 +105,7 @@ class Cluster:
             self._relay,
             Referrer(self._relay, self._peers, hops, metrics, own_node=self._me.node, peer_url=options.peer_url),
             Restorer(app.hub, store, self.directory, keys, self._me, metrics),
-            FailureDetector(store, keys, self._me, self._peers, self._relay),
+            self._detector,
             self._me,
             metrics,
             restore=options.restore,
@@ -123,11 +127,12 @@ class Cluster:
         self._checks = Checks(self._check)
         self._catching_up: trio.Event | None = None
         self._candidate = ""
-        self.impostor = trio.Event()
-        """Set when a later process has our node id, and lives: this one has to go."""
+        self.doubled = trio.Event()
+        """Set when an earlier process has our node id, and lives: this one has to go."""
         app.probes.prove = lambda challenge: hops.prove(challenge, self._candidate)
         app.hub.directory = self.directory
         app.endpoint.join(self)
+        app.joins_first = True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -149,8 +154,16 @@ class Cluster:
                 self._link.close()
 
     async def join(self, url: str) -> None:
-        """The node serves: show it to the others, at `url` once it has been reached there."""
+        """The node serves: it is ready once its id is its own; show it to the others, at `url` when it was reached there.
+
+        Raises NodeIdTaken.
+        """
         self._candidate = url
+        await take_name(self._peers, self._detector, self._relay, self._me, self.options.drain_seconds)
+        self._peers.joined = True
+        self._elsewhere.joined.set()
+        if self._app.state is State.JOINING:
+            self._app.state = State.READY
         self._bus.open()
         if url:
             await self._publish_url()
@@ -289,15 +302,15 @@ class Cluster:
             return False
         return await self._relay.probe(card.url) == card.boot
 
-    def _meet_impostor(self) -> None:
-        if not self.impostor.is_set():
+    def _be_doubled(self) -> None:
+        if not self.doubled.is_set():
             event(
                 logger,
                 logging.ERROR,
-                "another process has this node's id",
+                "an earlier process has this node's id",
                 advice="give every node a --node-id of its own",
             )
-            self.impostor.set()
+            self.doubled.set()
 
     async def _say_goodbye(self) -> None:
         await self.directory.ledger.flushed()

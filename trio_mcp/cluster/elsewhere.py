@@ -26,7 +26,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory, told
 from trio_mcp.cluster.failure_detector import FailureDetector
-from trio_mcp.cluster.membership import Verdict
+from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Record, Stone
@@ -88,6 +88,8 @@ class Elsewhere:
         self._restore = restore
         self.stopping = False
         """From the first phase of a drain on: this node claims no session."""
+        self.joined = trio.Event()
+        """Set when this node's id is its own: it claims nothing before, for a record under that id would be another's."""
         self.handing_over = False
         """From the second: what belongs to no session is a peer's."""
 
@@ -127,6 +129,8 @@ class Elsewhere:
         search = Search(exchange, session_id, who, headers, self._referrer.origin(exchange, session_id))
         if search.hop is None and await self._referrer.answered_where_met(search):
             return None
+        with trio.move_on_at(search.since + MISSED_BEAT_SECONDS):
+            await self.joined.wait()
         for _ in range(LOOKS):
             seen = await self._seen(search)
             if seen is None:
@@ -230,13 +234,13 @@ class Elsewhere:
             if record.readable and not record.restorable:
                 self._directory.bury(search.session_id, record)
             raise SessionNotFound("node_gone")
-        if self.stopping:
+        if self.stopping or not self.joined.is_set():
             await self._hand_on(search)
             return None
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN
 
     async def _hand_on(self, search: Search) -> None:
-        """A node that stops takes up nothing: the ready peer that all nodes would pick does."""
+        """A node that stops, or has not joined yet, takes up nothing: the ready peer that all nodes would pick does."""
         if search.hop is not None:
             raise self._misdirected(None)
         for peer in self._peers.ready(search.session_id):

@@ -63,7 +63,7 @@ _NOBODYS = NodeCard("", "", "", 0, 0)
 
 
 class Peers:
-    """Who else there is. `card` makes what this node says of itself; `impostor` is called when a later process has our id."""
+    """Who else there is. `card` makes what this node says of itself; `doubled` is called when an earlier process has our id."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Peers:
         card: Callable[[], NodeCard],
         knows: Callable[[str], bool],
         answers: Callable[[NodeCard], Awaitable[bool]],
-        impostor: Callable[[], None],
+        doubled: Callable[[], None],
         refreshed: Callable[[bool], Awaitable[None]],
         overslept: Callable[[], Awaitable[None]],
     ) -> None:
@@ -92,7 +92,7 @@ class Peers:
         """Nodes and boots whose key is not, and has been said not to be."""
         self._answers = answers
         """Whether the process of a card is there now."""
-        self._impostor = impostor
+        self._doubled = doubled
         self._refreshed = refreshed
         """Awaited after each beat that Redis answered: whether our card had fallen."""
         self._overslept = overslept
@@ -104,10 +104,19 @@ class Peers:
         """By URL: the process that has shown that it is one of us, and when."""
         self._urls: dict[str, str] = {}
         self._names: list[str] = []
-        self._other: tuple[str, Moment] | None = None
-        """The process whose card stands in our place, and when it was first seen there."""
+        self.other: NodeCard | None = None
+        """The card of another process that stood in the place of ours with the last beat."""
+        self.replaces = ""
+        """The boot of a process with our id that is gone: its card may be replaced."""
+        self.joined = False
+        """Our id is ours, as far as we know: from now on another process under it is a double."""
+        self._other_since = Moment()
+        """When it was first seen there."""
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
+        self._writing = trio.Lock()
+        """Held while our card is written."""
+        self._left = False
         self.has_name = False
         """Our card is the one that stands under our id, or stood when Redis last answered: nobody else has it."""
         self._now = trio.Event()
@@ -140,17 +149,24 @@ class Peers:
         """One beat; never raises for a Redis that is away."""
         self.attempted = Moment()
         try:
-            card = await self._exchange()
+            async with self._writing:
+                if self._left:
+                    return
+                card = await self._exchange()
         except RedisDown:
             self._standing_since = None
             return
         self.has_name = not isinstance(card, NodeCard) and (card is not _Card.REFUSED or self.has_name)
         if isinstance(card, NodeCard):
             self._standing_since = None
-            await self._make_way(card)
+            if self.other is None or self.other.boot != card.boot:
+                self._other_since = Moment()
+            self.other = card
+            if self.joined:
+                await self._make_way(card)
             # It takes our sessions for a dead process', and may have some by now.
             return await self._refreshed(True)
-        self._other = None
+        self.other = None
         if card is _Card.REFUSED:
             self._standing_since = None
         elif card is _Card.FALLEN or self._standing_since is None:
@@ -163,7 +179,10 @@ class Peers:
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. A later process of our name stays."""
         self._directory.has_card = False
-        (ours,) = await self._store.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
+        async with self._writing:
+            # A beat after this would put the card up again.
+            self._left = True
+            (ours,) = await self._store.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
         if ours == 1:
             await self._store.run([("ZREM", self._keys.nodes, self._me.node)])
 
@@ -231,22 +250,22 @@ class Peers:
         return self._read is not None and self._read.ago <= CARD_SECONDS
 
     async def _make_way(self, card: NodeCard) -> None:
-        """Under our id stands the card of a process that says that it is the later one: if that lives, we have to go.
+        """Under our id stands the card of a process that says that it is the earlier one: if that lives, we have to go.
 
-        A dead one says so, too, when clocks were set back since it started; but its card is not put up anew, and falls.
+        A dead one may say so, too, in a Redis that has come back with what it knew before; but its card is not put up anew, and
+        falls.
         """
-        if self._other is None or self._other[0] != card.boot:
-            self._other = (card.boot, Moment())
-        _, since = self._other
-        if since.ago > OTHER_SECONDS or await self._answers(card):
-            self._impostor()
+        if self._other_since.ago > OTHER_SECONDS or await self._answers(card):
+            self._doubled()
 
     async def _exchange(self) -> _Card | NodeCard:
         """Show ours, see the others'; the card of another process when ours was not taken."""
         now, asked = time.time(), Moment()
         card = msgspec.json.encode(self._card())
         commands: list[Command] = [
-            scripts.beat(self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS),
+            scripts.beat(
+                self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS, instead_of=self.replaces
+            ),
             ("ZADD", self._keys.nodes, now, self._me.node),
             ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", now - FORGET_SECONDS),
             ("ZREVRANGE", self._keys.nodes, 0, MAX_NODES - 1),

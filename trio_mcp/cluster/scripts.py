@@ -97,7 +97,7 @@ _BEAT = (
     _READ
     + """
 known = known and type(held.started) == 'number'
-if known and held.boot ~= ARGV[1] and held.started > tonumber(ARGV[2]) then return raw end
+if known and held.boot ~= ARGV[1] and held.boot ~= ARGV[5] and held.started <= tonumber(ARGV[2]) then return raw end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 return (known and held.boot == ARGV[1]) and 1 or 0
 """
@@ -142,9 +142,12 @@ def end(keys: Keys, session_id: str, stone: Stone, *, by: str) -> Command:
     return ("EVAL", _END, 3, *where, stone.boot, stone.epoch, *written, told, keys.bus)
 
 
-def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int) -> Command:
-    """Show our card: 1 when it stood, 0 when it had to be put up anew, or the card of a later process with our id."""
-    return ("EVAL", _BEAT, 1, keys.node(node), boot, started, card, seconds)
+def beat(keys: Keys, node: str, boot: str, started: int, card: bytes, seconds: int, *, instead_of: str) -> Command:
+    """Show our card: 1 when it stood, 0 when it had to be put up anew, or the card of an earlier process with our id.
+
+    `instead_of` is the boot of such a process that is gone.
+    """
+    return ("EVAL", _BEAT, 1, keys.node(node), boot, started, card, seconds, instead_of)
 
 
 def leave(keys: Keys, node: str, boot: str) -> Command:

@@ -125,7 +125,8 @@ class _Node:
 
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
         await cluster.join(await advertised_url(self._settings, urls))
-        await cluster.impostor.wait()
+        await cluster.doubled.wait()
+        self.code = 1
         self._asked_to_drain.set()
 
     async def until_drained(self) -> None:

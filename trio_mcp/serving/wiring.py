@@ -70,6 +70,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         peer_url=settings.peer_url,
         restore=settings.restore,
         keep_alive=settings.keepalive,
+        drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
     )
     return Cluster(app, options)
 

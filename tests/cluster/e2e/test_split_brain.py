@@ -106,26 +106,45 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
         assert all([await node.probe("/readyz") == 200 for node in whole.nodes])
 
 
-async def test_of_two_processes_with_one_id_the_earlier_says_so_and_leaves_without_a_call_failing(
+async def test_a_second_process_with_a_nodes_id_ends_says_where_the_first_is_and_no_call_fails(
+    open_client: OpenClient,
+) -> None:
+    async with cluster(restore=True) as whole, riding(whole.url) as riders:
+        async with load(whole.url, clients=15) as crowd:
+            await crowd.settled(2)
+            first = whole.node("node2")
+            there, *_ = await _opened(whole, first, 1, open_client)
+            second = Node("node2", first.nursery, flags=first.flags, environment=first.environment)
+            await second.launch()
+            with trio.fail_after(PATIENCE):
+                assert await second.process.wait() == 1
+            said = second.run.log
+            assert "the node id node2 is taken" in said
+            assert first.url in said
+            assert first.process.poll() is None
+            assert (await record_of(whole, there.session))["boot"] == await first.boot()
+            assert (await there.tool("where")).told["process"] == first.process.pid
+            await crowd.settled(2)
+            await all_on_record(whole)
+        assert not crowd.failed, crowd.summary()
+        assert not crowd.reopened, crowd.summary()
+    assert [(rider.connects, rider.failures) for rider in riders] == [(1, [])] * 3
+
+
+async def test_a_second_process_with_a_draining_nodes_id_waits_for_it_and_takes_its_place(
     open_client: OpenClient,
 ) -> None:
     flags = ("--drain-delay", "1s", "--drain-timeout", "5s")
     async with cluster(restore=True, flags=flags) as whole, riding(whole.url) as riders:
         async with load(whole.url, clients=15) as crowd:
             await crowd.settled(2)
-            earlier = whole.node("node2")
-            later = Node("node2", earlier.nursery, flags=earlier.flags, environment=earlier.environment)
-            whole.nodes.append(later)
-            stolen, *_ = await _opened(whole, earlier, 1, open_client)
-            await later.start()
-            assert (await _at(later, stolen).tool("where")).told["process"] == later.process.pid
-            with trio.fail_after(PATIENCE):
-                assert await earlier.process.wait() == 0
+            first = whole.node("node2")
+            first.process.terminate()
+            second = Node("node2", first.nursery, flags=first.flags, environment=first.environment)
+            await second.start()
+            assert await first.process.wait() == 0
+            whole.nodes.append(second)
             await crowd.settled(2)
-            assert any(line["level"] == "error" for line in earlier.events("another process has this node's id"))
-            assert not later.events("another process has this node's id")
-            assert (await record_of(whole, stolen.session))["boot"] == await later.boot()
-            assert (await _at(later, stolen).tool("where")).told["process"] == later.process.pid
             await all_on_record(whole)
         assert not crowd.failed, crowd.summary()
         assert not crowd.reopened, crowd.summary()

@@ -55,6 +55,8 @@ class HttpApp:
         self._hold_back = hold_back
         self._companions = companions
         self.state = State.STARTING
+        self.joins_first = False
+        """Somebody else says when it is ready."""
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
         self._paths = _both_spellings(path)
@@ -89,7 +91,7 @@ class HttpApp:
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._hold_back.run)
             await nursery.start(self._companions.run)
-            self.state = State.READY
+            self.state = State.JOINING if self.joins_first else State.READY
             try:
                 yield
             finally:
@@ -99,7 +101,7 @@ class HttpApp:
     @property
     def is_running(self) -> bool:
         """Whether `running` is entered."""
-        return self.state in (State.READY, State.DRAINING, State.LEAVING)
+        return self.state not in (State.STARTING, State.STOPPED)
 
     @property
     def open_exchanges(self) -> int:

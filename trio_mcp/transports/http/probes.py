@@ -22,6 +22,8 @@ class State(Enum):
     """The life of a node."""
 
     STARTING = "starting"
+    JOINING = "joining"
+    """It serves what comes, and is not ready for new sessions: its cluster has to be joined first."""
     READY = "ready"
     DRAINING = "draining"
     LEAVING = "leaving"

@@ -144,7 +144,10 @@ def test_operating_names_every_metric_and_no_other() -> None:
 
 
 def metric_names() -> Iterator[str]:
-    for family in Metrics().registry.collect():
+    """With Redis."""
+    metrics = Metrics()
+    metrics.directory_up_with(lambda: 1.0)
+    for family in metrics.registry.collect():
         if not family.name.startswith("process_"):
             yield f"{family.name}_total" if family.type == "counter" else family.name
 

@@ -70,6 +70,15 @@ def test_a_single_node_is_a_note() -> None:
     assert "all sessions were opened on node1" in finding.text
 
 
+@pytest.mark.parametrize(("expected", "missing"), [(None, False), (1, False), (2, False), (3, True)])
+def test_nodes_that_did_not_take_part_are_missed_by_who_says_how_many_there_are(
+    expected: int | None, missing: bool
+) -> None:
+    evidence = seen(*(asked(what="initialize", node=node) for node in ("node1", "node2")))
+    said = [each.text for each in findings(evidence, expected) if each.level is Level.CHANGE]
+    assert said == (["2 of 3 nodes took part: node1, node2"] if missing else [])
+
+
 def test_two_processes_under_one_name_are_a_note() -> None:
     evidence = seen(asked(what="initialize"))
     evidence.probes += [Probe("/livez", 200, boot, sets_cookie=False) for boot in ("b1", "b2")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,10 +62,12 @@ async def put(redis: RedisServer, session_id: str, value: str, *, prefix: str = 
     await redis.ask("SET", f"{prefix}:session:{session_id}", value)
 
 
-async def show_card(redis: RedisServer, node: str, boot: str, *, ago: float = 0) -> None:
+async def show_card(redis: RedisServer, node: str, boot: str, *, ago: float = 0, prefix: str = "mcp") -> None:
     card = NodeCard(boot, f"http://{node}:8000", "ready", 1, int((time.time() - 7200) * 1000))
-    await redis.ask("ZADD", "mcp:nodes", str(time.time() - ago), node)
-    await redis.ask("SET", f"mcp:node:{node}", msgspec.json.encode(card).decode())
+    await redis.ask("ZADD", f"{prefix}:nodes", str(time.time() - ago), node)
+    await redis.ask(
+        "SET", f"{prefix}:node:{node}", msgspec.json.encode(card).decode(), "PX", str(int(15_000 - 1_000 * ago))
+    )
 
 
 async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) -> None:
@@ -82,7 +85,8 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "Nodes (2)"
-    assert lines[2:4] == ["node1 ready 1 2 h b1 http://node1:8000", "node2 gone, seen 5 m ago - - - -"]
+    assert re.fullmatch(r"node1 ready \d s ago 1 2 h b1 http://node1:8000", lines[2])
+    assert lines[3] == "node2 gone 5 m ago - - - -"
     assert lines[4] == "Sessions (7)"
     assert sorted(lines[6:]) == [
         "aaaaaaaa node1 open, restorable 1 d 2025-11-25 desk 7",
@@ -96,7 +100,28 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
     assert "aaaaaaaaa" not in out, "a whole id is a credential"
 
 
+async def test_a_node_that_has_not_beaten_in_time_is_called_stale(redis: RedisServer, capsys: Printed) -> None:
+    await show_card(redis, "node1", "b1", ago=1)
+    await show_card(redis, "node2", "b2", ago=9)
+    first, second = (await shown(capsys))["nodes"]
+    assert (first["stale"], second["stale"]) == (False, True)
+    assert 9 <= second["seen_seconds_ago"] <= 11
+    await run("sessions")
+    assert " s ago, stale" in capsys.readouterr().out
+
+
+async def test_a_cluster_without_a_node_is_exit_code_1_and_says_what_to_look_at(
+    redis: RedisServer, capsys: Printed
+) -> None:
+    await show_card(redis, "node1", "b1")
+    assert await run("sessions", "--redis-prefix", "mpc") == 1
+    said = capsys.readouterr()
+    assert "Nodes (0)" in said.out
+    assert all(word in said.err for word in ("mpc", "--redis-prefix", "database"))
+
+
 async def test_only_the_prefix_asked_for_is_shown_however_it_is_spelt(redis: RedisServer, capsys: Printed) -> None:
+    await show_card(redis, "node1", "b1", prefix="m[c]p")
     await put(redis, "node1.aaaaaaaa", record(), prefix="m[c]p")
     await put(redis, "node1.bbbbbbbb", record(), prefix="mcp")
     assert [each["session"] for each in (await shown(capsys, "--redis-prefix", "m[c]p"))["sessions"]] == ["aaaaaaaa"]
@@ -105,6 +130,7 @@ async def test_only_the_prefix_asked_for_is_shown_however_it_is_spelt(redis: Red
 async def test_no_more_sessions_are_shown_than_asked_for_and_the_rest_is_told(
     redis: RedisServer, capsys: Printed
 ) -> None:
+    await show_card(redis, "node1", "b1")
     for number in range(20):
         await put(redis, f"node1.{number:08}", record())
     found = await shown(capsys, "--limit", "5")

@@ -131,15 +131,43 @@ async def test_a_node_is_unwell_only_when_there_is_a_peer_to_go_to(autojump_cloc
         assert await probe(wire, "/readyz") == 503
 
 
-async def test_sessions_leave_evenly_over_the_window_less_two_seconds(autojump_clock: MockClock) -> None:
+async def test_sessions_with_a_stream_leave_evenly_over_the_window_less_two_seconds(
+    autojump_clock: MockClock,
+) -> None:
     peers = Peers()
     async with serving(MCPServer("x")) as wire:
         for _ in range(10):
-            await wire.open()
+            await (await wire.open()).listen().head()
         async with draining(wire.app, peers) as done:
             await trio.sleep(30)
             assert peers.times("session leaves") == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
             assert 18 <= done() < 19
+
+
+async def test_sessions_at_rest_without_a_stream_leave_at_once_and_spread_nobody_else(
+    autojump_clock: MockClock,
+) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire:
+        for number in range(40):
+            client = await wire.open()
+            if number % 20 == 7:
+                await client.listen().head()
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(30)
+            assert peers.times("session leaves") == [0] * 39 + [10]
+            assert 10 <= done() < 11
+
+
+async def test_a_node_of_abandoned_sessions_is_gone_as_soon_as_balancers_have_noticed(
+    autojump_clock: MockClock,
+) -> None:
+    async with serving(MCPServer("x")) as wire:
+        for _ in range(100):
+            await wire.open()
+        async with draining(wire.app, Peers()) as done:
+            await trio.sleep(30)
+            assert done() == LEAVING_SECONDS
 
 
 async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_clock: MockClock) -> None:

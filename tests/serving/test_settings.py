@@ -191,11 +191,24 @@ def test_a_short_secret_is_refused_with_the_command_that_makes_a_good_one(monkey
         ({"path": "mcp"}, r"path \(flag --path\)"),
         ({"node_id": "a.b"}, r"node_id \(flag --node-id\)"),
         ({"port": 65536}, r"port \(flag --port\)"),
+        ({"require_redis": True}, "require_redis is set without redis_url"),
+        ({"redis_url": "redis://a", "secret": KEY, "bind": "fd://3"}, "redis_url with bind fd://3 needs advertise_url"),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(flags: dict[str, object], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(**flags)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"bind": "fd://3"},
+        {"bind": "fd://3,127.0.0.1:8001", "redis_url": "redis://a", "advertise_url": "http://127.0.0.1:8001"},
+    ],
+)
+def test_an_inherited_socket_is_served_alone_or_with_an_address_for_peers(flags: dict[str, str]) -> None:
+    assert load(secret=KEY, **flags).binds[0] == "fd://3"
 
 
 def test_every_setting_is_described_and_grouped() -> None:

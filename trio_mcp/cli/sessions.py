@@ -51,11 +51,17 @@ def show(
     limit
         Show so many sessions at most.
     """
-    found = trio.run(_look, *_where(redis_url, redis_prefix), limit)
+    url, prefix = _where(redis_url, redis_prefix)
+    found = trio.run(_look, url, prefix, limit)
     if as_json:
         print_json(found.as_json())
     else:
         _print(found)
+    if not found.nodes:
+        raise McpError(
+            f"no node has shown itself in this Redis within a day under the prefix {prefix}. Is it the nodes' --redis-prefix, "
+            "their Redis and its database (the number at the URL's end)?"
+        )
     return 0
 
 

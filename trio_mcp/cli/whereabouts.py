@@ -39,7 +39,7 @@ class Whereabouts:
 
     def node_rows(self) -> list[tuple[str, ...]]:
         """Head first."""
-        return [("node", "state", "sessions", "up", "boot", "url"), *map(_node_row, self.nodes)]
+        return [("node", "state", "seen", "sessions", "up", "boot", "url"), *map(_node_row, self.nodes)]
 
     def session_rows(self) -> list[tuple[str, ...]]:
         """Head first."""
@@ -61,7 +61,7 @@ def _label(line: SessionLine, length: int, with_node: bool) -> str:
 
 
 def _node(line: NodeLine, now: float) -> Told:
-    seen = {"node": line.name, "seen_seconds_ago": max(0, round(now - line.seen))}
+    seen = {"node": line.name, "seen_seconds_ago": round(line.seen_ago), "stale": line.is_stale}
     card = line.card
     if card is None:
         return {**seen, "state": "gone", "sessions": 0, "up_seconds": None, "boot": None, "url": None}
@@ -97,9 +97,10 @@ def _who(info: dict[str, Any] | None, version: str, age: int | None) -> Told:
 
 def _node_row(node: Told) -> tuple[str, ...]:
     if node["state"] == "gone":
-        return (node["node"], f"gone, seen {_ago(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
+        return (node["node"], "gone", f"{_ago(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
+    seen = f"{_ago(node['seen_seconds_ago'])} ago" + (", stale" if node["stale"] else "")
     url = node["url"] or "(not reached at its own URL)"
-    return (node["node"], node["state"], str(node["sessions"]), _ago(node["up_seconds"]), node["boot"], url)
+    return (node["node"], node["state"], seen, str(node["sessions"]), _ago(node["up_seconds"]), node["boot"], url)
 
 
 def _session_row(session: Told) -> tuple[str, ...]:

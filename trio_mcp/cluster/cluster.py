@@ -63,6 +63,8 @@ class ClusterOptions:
     prefix: str = "mcp"
     peer_url: str | None = None
     restore: bool = False
+    require_redis: bool = False
+    """The node is not ready before Redis has taken its card once."""
     keep_alive: float = 15.0
     """Seconds between the comments on a quiet stream: a peer whose stream is quiet for longer is gone."""
     drain_seconds: float = 30.0
@@ -159,6 +161,8 @@ class Cluster:
         Raises NodeIdTaken.
         """
         self._candidate = url
+        if self.options.require_redis:
+            await self._peers.answered.wait()
         await take_name(self._peers, self._detector, self._relay, self._me, self.options.drain_seconds)
         self._peers.joined = True
         self._elsewhere.joined.set()

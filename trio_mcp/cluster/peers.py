@@ -114,6 +114,8 @@ class Peers:
         """When it was first seen there."""
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
+        self.answered = trio.Event()
+        """Set once Redis has taken our card, or shown another's in its place."""
         self._writing = trio.Lock()
         """Held while our card is written."""
         self._left = False
@@ -157,6 +159,8 @@ class Peers:
             self._standing_since = None
             return
         self.has_name = not isinstance(card, NodeCard) and (card is not _Card.REFUSED or self.has_name)
+        if card is not _Card.REFUSED:
+            self.answered.set()
         if isinstance(card, NodeCard):
             self._standing_since = None
             if self.other is None or self.other.boot != card.boot:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS
 from trio_mcp.cluster.record import Keys, NodeCard, Record, read, read_record
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink
 from trio_mcp.protocol.errors import McpError
@@ -34,8 +36,13 @@ class NodeLine:
 
     name: str
     card: NodeCard | None
-    seen: float
-    """Seconds on the wall clock, when it last showed itself."""
+    seen_ago: float
+    """Seconds since it last showed itself: by Redis' clock while its card stands, else by those of its host and ours."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Its card stands, and should have been put up anew by now."""
+        return self.card is not None and self.seen_ago > MISSED_BEAT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,10 @@ class Roster:
         seen = {
             name.decode("ascii", "replace"): float(score) for name, score in zip(pairs[::2], pairs[1::2], strict=True)
         }
-        cards = await self.ask([("GET", self.keys.node(name)) for name in sorted(seen)]) if seen else []
-        return [NodeLine(name, read(raw, NodeCard), seen[name]) for name, raw in zip(sorted(seen), cards, strict=True)]
+        names = [self.keys.node(name) for name in sorted(seen)]
+        cards = await self.ask([("GET", name) for name in names]) if seen else []
+        left = await self.ask([("PTTL", name) for name in names]) if seen else []
+        return [_node_line(name, seen[name], *found) for name, *found in zip(sorted(seen), cards, left, strict=True)]
 
     async def card(self, node: str) -> NodeCard | None:
         """What the node says of itself; None when it does not."""
@@ -138,6 +147,12 @@ class Roster:
             raise RosterUnavailable(
                 f"{self._link.shown} does not answer: {fault}. Is it what the nodes have as --redis-url?"
             ) from fault
+
+
+def _node_line(name: str, seen: float, raw: Any, left: int) -> NodeLine:
+    card = read(raw, NodeCard)
+    ago = CARD_SECONDS - left / 1000 if card is not None and left > 0 else time.time() - seen
+    return NodeLine(name, card, max(0.0, ago))
 
 
 def _literally(text: str) -> str:

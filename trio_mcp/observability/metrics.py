@@ -167,6 +167,12 @@ class Metrics:
     def directory_failed(self, kind: Literal["down", "refused"]) -> None:
         self._directory_errors.labels(kind).inc()
 
+    def directory_up_with(self, up: Callable[[], float]) -> None:
+        """Asked at each scrape; there is no such gauge on a node without Redis."""
+        self._gauge(
+            "trio_mcp_directory_up", "1 while Redis does what it is asked for, 0 while it is away or refuses."
+        ).set_function(up)
+
     def count_owed_with(self, owed: Callable[[], float]) -> None:
         """Asked at each scrape."""
         self._owed.set_function(owed)

@@ -1,5 +1,7 @@
-"""Sessions of a node that stops go on with its peers: one after the other, each when it is at rest.
+"""Sessions of a node that stops go on with its peers, each when it is at rest.
 
+no stream is open ─▶ at once, for no client comes back because of it
+a stream is open ─▶ one after the other, evenly: their clients come straight back
 no call runs, no answer waits for its client ─▶ let go
 short calls overlap without end ─▶ new ones wait, those in flight end ─▶ let go, and who waited goes with it
 a call runs for long ─▶ later, when it has ended; others run beside it
@@ -9,7 +11,7 @@ nobody to take it ─▶ later
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -37,12 +39,31 @@ LOOK_SECONDS = 0.1
 """An answer that is fetched tells nobody."""
 
 
+AT_ONCE = 4
+"""Sessions that are let go of at the same time: as many as there are connections to Redis."""
+
+
 async def leave_evenly(sessions: Sequence[Session], cluster: Cluster, spread: float, until: float) -> None:
-    """Begin with one after the other within `spread` seconds; returns when all have left. Over by `until` (trio clock)."""
+    """Have all sessions leave; returns when they have. Over by `until` (trio clock).
+
+    Those with a stream begin one after the other within `spread` seconds, all others now.
+    """
+    streaming = [session for session in sessions if session.streams.standalone.reader is not None]
+    quiet = iter([session for session in sessions if session.streams.standalone.reader is None])
     async with trio.open_nursery() as nursery:
-        for session in sessions:
+        for _ in range(AT_ONCE):
+            nursery.start_soon(_leave_now, quiet, cluster, until, nursery)
+        for session in streaming:
             nursery.start_soon(_Leaving(cluster, session, until).run)
-            await trio.sleep(spread / len(sessions))
+            await trio.sleep(spread / len(streaming))
+
+
+async def _leave_now(quiet: Iterator[Session], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
+    """Let go of sessions that are at rest; the others leave when they are."""
+    for session in quiet:
+        leaving = _Leaving(cluster, session, until)
+        if not await leaving.now():
+            nursery.start_soon(leaving.run)
 
 
 class _Leaving:
@@ -53,10 +74,13 @@ class _Leaving:
         self._session = session
         self._until = until
         self._fetch_by = math.inf
+        self._tried = False
 
     async def run(self) -> None:
         """As soon as it is at rest and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
         patience = HOLD_BACK_SECONDS
+        if self._tried:
+            await self._until_next()
         while self._session.closed_because is None:
             with trio.move_on_after(min(REST_SECONDS, self._left / 4)):
                 await self._come_to_rest()
@@ -65,7 +89,19 @@ class _Leaving:
                 if await self._go(min(patience, self._left / 2)):
                     return
                 patience = min(2 * patience, MOST_HELD_BACK_SECONDS)
-            await trio.sleep(min(AGAIN_SECONDS, max(LOOK_SECONDS, self._left / 4)))
+            await self._until_next()
+
+    async def now(self) -> bool:
+        """Whether it has left already, or could at once."""
+        if self._session.closed_because is not None:
+            return True
+        if not self._is_at_rest or not self._cluster.can_release:
+            return False
+        self._tried = True
+        return await self._go(0)
+
+    async def _until_next(self) -> None:
+        await trio.sleep(min(AGAIN_SECONDS, max(LOOK_SECONDS, self._left / 4)))
 
     async def _go(self, patience: float) -> bool:
         with self._session.calls_held_back():

@@ -115,6 +115,9 @@ class Settings(BaseModel):
         "Cluster",
         "Another node takes up the sessions of one that is gone; handlers must keep no state in memory.",
     )
+    require_redis: bool = setting(
+        False, "Cluster", "Not ready before Redis was joined once; after that it may be away as without this."
+    )
     drain_delay: Duration | None = setting(
         None, "Cluster", "A node that stops serves this long as before, but for `/readyz`; 3s with Redis, 0 without."
     )
@@ -180,6 +183,8 @@ class Settings(BaseModel):
             raise ValueError("certfile needs server=hypercorn: our own listener does not speak TLS")
         if self.redis_url is not None:
             self._check_cluster()
+        elif self.require_redis:
+            raise ValueError("require_redis is set without redis_url: which Redis?")
         for number, key in enumerate(self.keys, 1):
             if len(key) < _MIN_KEY_BYTES:
                 raise ValueError(
@@ -194,6 +199,13 @@ class Settings(BaseModel):
             )
         if self.certfile is not None:
             raise ValueError("redis_url with certfile: peers talk plain HTTP to each other; let the balancer speak TLS")
+        inherited = next((bind for bind in self.binds if bind.startswith("fd://")), None)
+        if inherited is not None and self.advertise_url is None:
+            raise ValueError(
+                f"redis_url with bind {inherited} needs advertise_url: several processes may serve one inherited socket, and "
+                "peers have to reach each of them. Give every process an address of its own as well: "
+                f"--bind {inherited},127.0.0.1:8001 --advertise-url http://127.0.0.1:8001"
+            )
         if self.peer_url is not None and "{node}" not in self.peer_url:
             raise ValueError("peer_url lacks {node}, the place of the node's name: 'http://{node}:8000'")
 

@@ -69,6 +69,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         prefix=settings.redis_prefix,
         peer_url=settings.peer_url,
         restore=settings.restore,
+        require_redis=settings.require_redis,
         keep_alive=settings.keepalive,
         drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
     )

@@ -27,6 +27,7 @@ def check(
     /,
     *,
     connections: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 6,
+    nodes: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
     insecure: Insecure = False,
     headers: Extra = (),
     timeout: Annotated[
@@ -45,10 +46,12 @@ def check(
         The endpoint as clients have it, such as `https://mcp.example.com/mcp`.
     connections
         How many clients of each kind; several a node, for a balancer that goes round.
+    nodes
+        How many nodes there should be: it is said when fewer answer.
     """
     wire = partial(HttpWire, headers=parse_headers(headers), insecure=insecure)
     evidence = trio.run(partial(survey, url, wire, connections=connections, silence=timeout))
-    found = findings(evidence)
+    found = findings(evidence, nodes)
     if json:
         print_json(as_json(evidence, found))
     else:

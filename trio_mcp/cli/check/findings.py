@@ -12,9 +12,10 @@ from trio_mcp.cli.check.misses import explained
 __all__ = ["findings"]
 
 
-def findings(evidence: Evidence) -> list[Finding]:
-    """What must change first."""
+def findings(evidence: Evidence, expected: int | None = None) -> list[Finding]:
+    """What must change first; `expected` is how many nodes there should be."""
     found = [
+        *_missing(evidence, expected),
         *_nodes(evidence),
         *_misses(evidence),
         *_relays(evidence),
@@ -46,6 +47,21 @@ def _nodes(evidence: Evidence) -> Iterator[Finding]:
             f"{len(evidence.boots)} processes answer /livez, and sessions are on {len(evidence.nodes)} nodes",
             "A node that drains takes no sessions. Otherwise: has each node a --node-id of its own?",
         )
+
+
+def _missing(evidence: Evidence, expected: int | None) -> Iterator[Finding]:
+    if expected is None:
+        return
+    names = ", ".join(evidence.nodes) or "none"
+    if len(evidence.nodes) < expected:
+        yield Finding(
+            Level.CHANGE,
+            f"{len(evidence.nodes)} of {expected} nodes took part: {names}",
+            "Are the others up and ready, and does the balancer know them? `trio-mcp sessions` shows which Redis knows. If "
+            "they are, ask with more --connections",
+        )
+    else:
+        yield Finding(Level.OK, f"{len(evidence.nodes)} nodes took part: {names}")
 
 
 def _misses(evidence: Evidence) -> Iterator[Finding]:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import DataError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, DataError, ReadOnlyError, RedisError, ResponseError
 
 from trio_mcp.cluster.redis.url import RedisUrl
 
-__all__ = ["Command", "CommandRefused", "RedisConnection", "RedisDown", "RedisRoute", "Subscription"]
+__all__ = ["Command", "CommandRefused", "RedisConnection", "RedisDown", "RedisRefuses", "RedisRoute", "Subscription"]
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 _Raw: TypeAlias = Connection | UnixDomainSocketConnection
@@ -27,6 +27,10 @@ QUIET = 5.0
 
 class RedisDown(Exception):
     """Not reachable, too slow, or the connection broke: what was sent may or may not have been done."""
+
+
+class RedisRefuses(RedisDown):
+    """It answers, and does not let us in: a wrong password, a user without the right, no such database; in its own words."""
 
 
 class CommandRefused(Exception):
@@ -44,8 +48,16 @@ def _broken_is_down() -> Iterator[None]:
         yield
     except DataError as error:
         raise TypeError(str(error)) from error
+    except (AuthenticationError, ResponseError) as error:
+        kind = RedisDown if isinstance(error, ReadOnlyError) else RedisRefuses
+        raise kind(_words(error)) from error
     except RedisError as error:
         raise RedisDown(str(error)) from error
+
+
+def _words(error: RedisError) -> str:
+    """As Redis said it: redis-py takes the first word off."""
+    return " ".join(filter(None, (getattr(error, "status_code", ""), str(error))))
 
 
 class RedisConnection:
@@ -82,7 +94,7 @@ def _reply(raw: _Raw) -> Any:
     except ReadOnlyError:
         raise  # our master has become a replica: this connection leads to the wrong server
     except ResponseError as refusal:
-        return CommandRefused(" ".join(filter(None, (refusal.status_code, str(refusal)))))
+        return CommandRefused(_words(refusal))
 
 
 class Subscription:
@@ -133,17 +145,20 @@ class RedisRoute:
 
     def _through_sentinels(self, master: str, timeouts: dict[str, float]) -> _Raw:
         problems = []
+        refusals = 0
         for sentinel in self._sentinels:
             try:
                 raw = self._to_redis(self._master_address(sentinel, master, timeouts), timeouts)
                 _must_be_master(raw)
             except RedisError as error:
-                problems.append(str(error))
+                problems.append(_words(error))
+                refusals += isinstance(error, AuthenticationError | ResponseError)
             else:
                 # First next time: one that is down or knows an old master should cost its timeout once.
                 self._sentinels = (sentinel, *(each for each in self._sentinels if each != sentinel))
                 return raw
-        raise RedisDown(f"no Sentinel leads to the master {master}: {'; '.join(problems)}")
+        kind = RedisRefuses if refusals == len(problems) else RedisDown
+        raise kind(f"no Sentinel leads to the master {master}: {'; '.join(problems)}")
 
     def _master_address(self, sentinel: tuple[str, int], master: str, timeouts: dict[str, float]) -> tuple[str, int]:
         url = self._url

@@ -13,11 +13,18 @@ from typing import Any, Final
 
 import trio
 
-from trio_mcp.cluster.redis.connection import Command, CommandRefused, RedisConnection, RedisDown, RedisRoute
+from trio_mcp.cluster.redis.connection import (
+    Command,
+    CommandRefused,
+    RedisConnection,
+    RedisDown,
+    RedisRefuses,
+    RedisRoute,
+)
 from trio_mcp.cluster.redis.url import InvalidRedisUrl, parse
 from trio_mcp.observability.logs import event
 
-__all__ = ["Command", "CommandRefused", "InvalidRedisUrl", "RedisDown", "RedisLink"]
+__all__ = ["Command", "CommandRefused", "InvalidRedisUrl", "RedisDown", "RedisLink", "RedisRefuses"]
 
 RETRY_AFTER = 1.0
 """Between two attempts to subscribe."""
@@ -79,7 +86,7 @@ class RedisLink:
                 if not lost:  # one line an outage
                     event(
                         _logger,
-                        logging.WARNING,
+                        logging.ERROR if isinstance(down, RedisRefuses) else logging.WARNING,
                         "redis channel lost",
                         channel=channel,
                         redis=self.shown,

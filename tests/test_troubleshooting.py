@@ -145,6 +145,9 @@ class Lost:
     async def pass_on(self, exchange: HttpExchange) -> bool:
         return False
 
+    async def open_at_peer(self, exchange: HttpExchange) -> bool:
+        return False
+
     async def find(
         self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
     ) -> Session | None:

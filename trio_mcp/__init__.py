@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trio_mcp import types as types
     from trio_mcp.auth.principal import ANONYMOUS as ANONYMOUS
+    from trio_mcp.auth.principal import CannotTell as CannotTell
     from trio_mcp.auth.principal import Principal as Principal
     from trio_mcp.dispatch.context import Context as Context
     from trio_mcp.dispatch.elicitation import Elicited as Elicited
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from trio_mcp.sessions.session import Session as Session
 
 _HOMES = {
-    "trio_mcp.auth.principal": ("ANONYMOUS", "Principal"),
+    "trio_mcp.auth.principal": ("ANONYMOUS", "CannotTell", "Principal"),
     "trio_mcp.dispatch.context": ("Context",),
     "trio_mcp.dispatch.elicitation": ("Elicited",),
     "trio_mcp.dispatch.service": ("Options",),
@@ -56,6 +57,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ANONYMOUS",
+    "CannotTell",
     "ClientCallError",
     "ClientRefused",
     "ClientTimeout",

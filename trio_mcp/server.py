@@ -29,10 +29,12 @@ from trio_mcp.spellings import (
     transport_of,
 )
 from trio_mcp.streams.bus import ListChanged, ListKind, LocalBus, ResourceUpdated
+from trio_mcp.transports.http.allowed import Hosts, Origins
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
+from trio_mcp.transports.http.forwarded import Proxies
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.legacy import LegacyFront
@@ -123,6 +125,9 @@ class MCPServer(Registrar):
         node_id: str | None = None,
         session_idle_timeout: float = 1_800.0,
         max_sessions: int = 10_000,
+        max_sessions_per_principal: int | None = None,
+        max_sessions_per_address: int | None = None,
+        forwarded_allow: Iterable[str] = (),
         max_body: int = 4 * 1024 * 1024,
         json_response: bool = False,
         secrets: Sequence[bytes] = (),
@@ -131,8 +136,10 @@ class MCPServer(Registrar):
     ) -> HttpApp:
         """An ASGI 3 app: serve it, mount it, or run it under Hypercorn's trio worker. Its lifespan must run.
 
-        `allowed_hosts=None` lets every Host pass: only behind something that checks it. `authenticate` stands in for the
-        server's own. Durations in seconds.
+        `allowed_hosts=None` lets every Host pass: only behind something that checks it. Hosts are names, with wildcards as in
+        `*.example.com` and `localhost:*`; origins likewise, `http://localhost:*`. `authenticate` stands in for the server's
+        own. `max_sessions_per_address` counts clients by the `X-Forwarded-For` of the proxies in `forwarded_allow` (addresses or
+        networks), and nobody else. Durations in seconds. Raises ValueError for a host or an origin that nothing can match.
         """
         check_authenticate(authenticate)
         authenticate = authenticate or self.authenticate
@@ -148,6 +155,9 @@ class MCPServer(Registrar):
                 node_id=node_id,
                 session_idle_timeout=session_idle_timeout,
                 max_sessions=max_sessions,
+                max_sessions_per_principal=max_sessions_per_principal,
+                max_sessions_per_address=max_sessions_per_address,
+                forwarded_allow=forwarded_allow,
                 max_body=max_body,
                 json_response=json_response,
                 secrets=secrets,
@@ -156,14 +166,27 @@ class MCPServer(Registrar):
             )
 
         service = self.service(options, secrets=secrets, private_lists=authenticate is not None)
-        hub = self.hub(service, node_id=node_id, session_idle_timeout=session_idle_timeout, max_sessions=max_sessions)
+        hub = self.hub(
+            service,
+            node_id=node_id,
+            session_idle_timeout=session_idle_timeout,
+            max_sessions=max_sessions,
+            max_per_principal=max_sessions_per_principal,
+            max_per_address=max_sessions_per_address,
+        )
         pace = pace or Pace()
-        gate = Gate(_lowered(allowed_hosts), _lowered(allowed_origins), authenticate)
+        gate = Gate(
+            None if allowed_hosts is None else Hosts(allowed_hosts),
+            None if allowed_origins is None else Origins(allowed_origins),
+            authenticate,
+        )
         hold_back = HoldBack(pace.sse_after)
-        legacy = LegacyFront(service, hub, pace, hold_back, json_response=json_response)
+        legacy = LegacyFront(
+            service, hub, pace, hold_back, proxies=Proxies(forwarded_allow), json_response=json_response
+        )
         companions = Companions()
         modern = ModernFront(service, pace, hold_back, companions, json_response=json_response)
-        endpoint = Endpoint(gate, legacy, modern, max_body=max_body)
+        endpoint = Endpoint(gate, legacy, modern, service.refusals, max_body=max_body)
         return HttpApp(
             service,
             hub,
@@ -204,10 +227,16 @@ class MCPServer(Registrar):
         node_id: str | None = None,
         session_idle_timeout: float = 1_800.0,
         max_sessions: int = 10_000,
+        max_per_principal: int | None = None,
+        max_per_address: int | None = None,
     ) -> Hub:
         """The legacy sessions of one running server."""
         options = HubOptions(
-            node_id=node_id or _random_node_id(), max_sessions=max_sessions, session_idle_timeout=session_idle_timeout
+            node_id=node_id or _random_node_id(),
+            max_sessions=max_sessions,
+            session_idle_timeout=session_idle_timeout,
+            max_per_principal=max_per_principal,
+            max_per_address=max_per_address,
         )
         return Hub(service, options, hooks=self._session_hooks, restore_hooks=self._restore_hooks)
 
@@ -258,10 +287,6 @@ class MCPServer(Registrar):
     def streamable_http_app(self, **options: Any) -> HttpApp:
         """`http_app`."""
         return self.http_app(**options)
-
-
-def _lowered(names: Iterable[str] | None) -> frozenset[str] | None:
-    return None if names is None else frozenset(name.lower() for name in names)
 
 
 def _random_node_id() -> str:

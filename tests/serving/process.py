@@ -79,9 +79,13 @@ class ServedProcess:
 
 
 @asynccontextmanager
-async def served(*flags: str, target: Path = HERE / "stubborn.py") -> AsyncIterator[ServedProcess]:
-    """Serve `target` on a free port for the length of the block; killed at its end if it still runs."""
+async def served(
+    *flags: str, target: Path = HERE / "stubborn.py", descriptors: int | None = None
+) -> AsyncIterator[ServedProcess]:
+    """Serve `target` on a free port for the length of the block, with so many descriptors; killed at its end if it still runs."""
     command = [sys.executable, "-m", "trio_mcp", "serve", str(target), "--port", "0", "--log-format", "json", *flags]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$0" "$@"', *command]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         node = ServedProcess(process)

@@ -14,3 +14,29 @@ async def test_a_web_page_cannot_drain_the_node(origin: tuple[tuple[str, str], .
     async with asgi_client(AdminApp(MCPServer("x").http_app(), drain_asked)) as wire:
         assert await wire.start("POST", "/drain", origin).head() == status
     assert drain_asked.is_set() == (status == 202)
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts", "status"),
+    [
+        ("10.1.2.3:9464", (), 200),
+        ("[fd00::1]:9464", (), 200),
+        ("localhost:9464", (), 200),
+        ("127.0.0.1", (), 200),
+        (None, (), 200),
+        ("rebound.example:9464", (), 421),
+        ("mcp-metrics", (), 421),
+        ("mcp-metrics:9464", ("mcp-metrics",), 200),
+        ("a.svc", ("*.svc",), 200),
+        ("rebound.example", ("*",), 200),
+    ],
+)
+async def test_the_admin_listener_answers_to_addresses_loopback_and_the_names_it_is_given(
+    host: str | None, hosts: tuple[str, ...], status: int
+) -> None:
+    app = MCPServer("x").http_app()
+    headers = [] if host is None else [("host", host)]
+    async with asgi_client(AdminApp(app, trio.Event(), hosts=hosts)) as wire:
+        for path in ("/metrics", "/sessions", "/livez"):
+            assert await wire.start("GET", path, headers).head() == status
+        assert await wire.start("POST", "/drain", headers).head() == (202 if status == 200 else 421)

@@ -237,3 +237,34 @@ def test_one_setting_is_read_as_a_node_reads_it_whatever_the_others_are(
     assert load_one("redis_prefix") == "mcp"
     with pytest.raises(SettingsError, match=r"^redis_prefix \(flag --redis-prefix\): "):
         load_one("redis_prefix", "a b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "better"),
+    [
+        ("allowed_hosts", "http://x.com", "'x.com'"),
+        ("allowed_hosts", "a.com,x.com/mcp", "'x.com'"),
+        ("admin_hosts", "http://metrics", "'metrics'"),
+        ("allowed_origins", "https://x.com/", "'https://x.com'"),
+        ("allowed_origins", "localhost:3000", "'https://localhost:3000'"),
+        ("forwarded_allow", "balancer", "does not appear to be an IPv4 or IPv6 network"),
+    ],
+)
+def test_an_entry_that_can_match_nothing_ends_the_start_with_the_form_to_write(
+    name: str, value: str, better: str
+) -> None:
+    with pytest.raises(SettingsError, match=name) as fault:
+        load(**{name: value})
+    assert better in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("allowed_hosts", "x.com:*,*.x.com,*"),
+        ("allowed_origins", "http://localhost:*,https://*.x.com,null"),
+        ("forwarded_allow", "10.0.0.0/8,fd00::/8,192.0.2.1"),
+    ],
+)
+def test_wildcards_and_networks_are_settings(name: str, value: str) -> None:
+    assert getattr(load(**{name: value}), name) == tuple(value.split(","))

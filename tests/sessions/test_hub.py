@@ -76,8 +76,9 @@ async def test_an_id_that_never_was_is_unknown() -> None:
 
 async def test_at_the_limit_no_session_opens_until_one_ends() -> None:
     async with open_hub(MCPServer("t"), max_sessions=2) as hub:
-        first = await hub.open(OFFER, ANN)
-        await hub.open(OFFER, ANN)
+        first, second = await hub.open(OFFER, ANN), await hub.open(OFFER, ANN)
+        for session in (first, second):
+            await ask(session, "ping")
         with pytest.raises(TooManySessions, match="at most 2"):
             await hub.open(OFFER, ANN)
         first.close("deleted")
@@ -90,7 +91,7 @@ async def test_sessions_that_open_at_once_fill_the_limit_and_do_not_pass_it() ->
 
     async def attempt(hub: Hub) -> None:
         try:
-            await hub.open(OFFER, ANN)
+            await ask(await hub.open(OFFER, ANN), "ping")
             results.append(True)
         except TooManySessions:
             results.append(False)

@@ -22,7 +22,7 @@ def _flag(row: Explained) -> tuple[str, Any, Any]:
         alias=_ALIASES.get(row.name),
         group=Group(row.group, sort_key=_GROUPS.index(row.group)),
         help=row.description + default,
-        negative=() if row.name in ("bind", "allowed_hosts", "allowed_origins") else None,
+        negative=() if row.name in ("bind", "admin_hosts", "allowed_hosts", "allowed_origins") else None,
     )
     return row.name, Annotated[_kind(row.name), parameter], field(default=None)
 

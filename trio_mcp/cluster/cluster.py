@@ -220,6 +220,10 @@ class Cluster:
         """The session, taken over from another node; None when the exchange has been answered."""
         return await self._elsewhere.find(exchange, session_id, who, headers)
 
+    async def open_at_peer(self, exchange: HttpExchange) -> bool:
+        """Have a peer with room open the session."""
+        return await self._elsewhere.open_at_peer(exchange)
+
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """While this node stops: have a peer answer what belongs to no session."""
         return await self._elsewhere.pass_on(exchange)
@@ -251,7 +255,8 @@ class Cluster:
 
     def _card(self) -> NodeCard:
         state = "ready" if self._app.state is State.READY and self._me.url else self._app.state.value
-        return NodeCard(self._me.boot, self._me.url, state, len(self._app.hub), self._me.started, self._hops.key)
+        hub = self._app.hub
+        return NodeCard(self._me.boot, self._me.url, state, len(hub), self._me.started, self._hops.key, hub.room)
 
     async def _refreshed(self, fallen: bool) -> None:
         """Redis answered a beat."""

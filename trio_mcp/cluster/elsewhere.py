@@ -51,6 +51,9 @@ LookUp: TypeAlias = Callable[[str], Awaitable[tuple[Record | None, Stone | None]
 LOOKS = 4
 """How often one request looks for its session: each further look means that it moved in between."""
 
+MOST_ASKED = 3
+"""Peers that are tried for a session which finds no room here."""
+
 LEAVING_SECONDS = 1.5
 """For a session that leaves this node to be let go of; Redis takes a second at most."""
 
@@ -102,7 +105,17 @@ class Elsewhere:
         session_id = _session_id(exchange)
         if self._referrer.origin(exchange, session_id) is not None:
             return False
-        for peer in self._peers.ready(session_id):
+        return await self._answered_by_any(exchange, session_id, self._peers.ready(session_id))
+
+    async def open_at_peer(self, exchange: HttpExchange) -> bool:
+        """Have a peer with room open a session that finds none here; False when no peer has, or a peer asked us."""
+        session_id = _session_id(exchange)
+        if self._referrer.origin(exchange, session_id) is not None:
+            return False
+        return await self._answered_by_any(exchange, session_id, self._peers.with_room()[:MOST_ASKED])
+
+    async def _answered_by_any(self, exchange: HttpExchange, session_id: str, peers: list[Owner]) -> bool:
+        for peer in peers:
             outcome = await self._referrer.send(exchange, session_id, peer)
             if isinstance(outcome, Relayed):
                 return True

@@ -19,9 +19,7 @@ from urllib.parse import quote
 
 from trio_mcp.transports.http.request import Scope
 
-__all__ = ["HOP", "Hops", "request_target"]
-
-HOP = b"trio-mcp-hop"
+__all__ = ["Hops", "request_target"]
 
 VALID_MS = 30_000
 """Longer than clocks of one cluster differ and requests wait in kernels; short enough that a stolen header soon is nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import random
 import time
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -237,6 +238,13 @@ class Peers:
             if card.state == "ready" and card.url
         ]
         return sorted(found, key=lambda peer: hashlib.blake2b(f"{peer.node}\0{session_id}".encode()).digest())
+
+    def with_room(self) -> list[Owner]:
+        """Ready peers that had room for another session when their cards were read, in random order, the emptier sooner:
+        those who ask between two beats must not all go to the same one.
+        """
+        roomy = [peer for peer in self.ready("") if self._cards[peer.node].room > 0]
+        return sorted(roomy, key=lambda peer: random.random() ** (1 / self._cards[peer.node].room), reverse=True)
 
     @property
     def stood_for(self) -> float:

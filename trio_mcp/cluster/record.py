@@ -189,6 +189,8 @@ class NodeCard(msgspec.Struct, frozen=True):
     started: int
     key: str = ""
     """Names the key it signs with, and tells nothing of it."""
+    room: int = 0
+    """How many more sessions it may have; 0 of a node that does not say."""
 
 
 class _Place(msgspec.Struct, frozen=True):

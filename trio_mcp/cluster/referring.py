@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.hop import HOP, Hops, request_target
+from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.owners import Owners
 from trio_mcp.cluster.peers import Peers
@@ -58,7 +58,7 @@ class Referrer:
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
         """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""
-        value = exchange.headers.get(HOP)
+        value = exchange.hop
         if value is None:
             return None
         node = self._hops.verify(value, exchange.method, request_target(exchange.scope), session_id)

@@ -12,6 +12,7 @@ from trio_mcp.auth.keyring import Keyring
 from trio_mcp.features.registry import Registry
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.observability.metrics import Metrics
+from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.methods import Method, find_method
 from trio_mcp.protocol.types import Implementation
 from trio_mcp.streams.bounds import StreamBounds
@@ -75,10 +76,12 @@ class Service:
     """Tools and methods that have been warned of a message which could not be sent."""
     cache: dict[Any, Any] = field(default_factory=dict)
     """What was computed from the registry; emptied when it changes."""
+    refusals: Refusals = field(init=False)
     _threads: trio.CapacityLimiter | None = None
 
     def __post_init__(self) -> None:
         """From now on a change of the registry is a change on the bus."""
+        self.refusals = Refusals(self.metrics)
         self.registry.on_change.append(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))
 

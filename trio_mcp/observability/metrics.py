@@ -63,6 +63,9 @@ class Metrics:
         self._misroutes = self._counter(
             "trio_mcp_misroutes_total", "Requests for a session that is not here.", ("reason", "outcome")
         )
+        self._refused = self._counter(
+            "trio_mcp_refused_total", "Requests answered with an HTTP error before a handler ran.", ("status", "reason")
+        )
         self._resumes = self._counter("trio_mcp_stream_resumes_total", "Streams resumed with Last-Event-ID.")
         self._lag = self._gauge("trio_mcp_loop_lag_seconds", "How late the event loop runs a task that is due.")
         self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
@@ -135,6 +138,9 @@ class Metrics:
 
     def misroute(self, reason: str, outcome: str) -> None:
         self._misroutes.labels(reason, outcome).inc()
+
+    def refused(self, status: int, reason: str) -> None:
+        self._refused.labels(str(status), reason).inc()
 
     def set_loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)

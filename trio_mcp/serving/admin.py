@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import trio
 
 from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.transports.http.allowed import Hosts, is_address
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.gate import LOOPBACK_NAMES
 from trio_mcp.transports.http.probes import Probes
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.responses import send_empty, send_json
@@ -14,10 +18,15 @@ __all__ = ["AdminApp"]
 
 
 class AdminApp:
-    """An ASGI app over the public one."""
+    """An ASGI app over the public one.
 
-    def __init__(self, app: HttpApp, drain_asked: trio.Event) -> None:
+    It answers to IP addresses and loopback names, for that is what operators and Prometheus ask by, and to `hosts`: a page that
+    rebinds DNS comes with a name of its own.
+    """
+
+    def __init__(self, app: HttpApp, drain_asked: trio.Event, *, hosts: Iterable[str] = ()) -> None:
         self._app = app
+        self._hosts = Hosts([*LOOPBACK_NAMES, *hosts])
         self._drain_asked = drain_asked
         self._probes = Probes(lambda: app.state, boot=app.boot)
 
@@ -25,7 +34,10 @@ class AdminApp:
         """ASGI 3, HTTP only."""
         if any(name == b"origin" for name, _ in scope["headers"]):
             # Whoever operates this node is no web page; a page on their machine could POST /drain without asking.
-            return await send_json(send, 403, b'{"error":"not for browsers: send no Origin header"}', [])
+            return await self._refuse(send, 403, "not for browsers: send no Origin header", "origin")
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+        if not self._answers_to(host):
+            return await self._refuse(send, 421, "not this listener's name: see --admin-hosts", "host", host=host[:128])
         match scope["method"], scope["path"]:
             case "GET" | "HEAD", "/metrics":
                 await self._metrics(send)
@@ -38,6 +50,14 @@ class AdminApp:
                 await send_empty(send, 202, [])
             case _:
                 await send_json(send, 404, b'{"error":"not found: /metrics /livez /readyz /sessions, POST /drain"}', [])
+
+    def _answers_to(self, host: str) -> bool:
+        """HTTP/1.0 has no Host, and no browser speaks that."""
+        return not host or is_address(host) or host in self._hosts
+
+    async def _refuse(self, send: Send, status: int, error: str, reason: str, **fields: str) -> None:
+        self._app.service.refusals.note(status, f"admin_{reason}", **fields)
+        await send_json(send, status, encode({"error": error}), [])
 
     async def _metrics(self, send: Send) -> None:
         body, content_type = self._app.service.metrics.render()

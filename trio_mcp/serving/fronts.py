@@ -7,6 +7,7 @@ from typing import Protocol
 
 import trio
 
+from trio_mcp.serving.descriptors import connection_limit
 from trio_mcp.serving.listening import listen
 from trio_mcp.serving.settings import Settings
 from trio_mcp.transports.http.app import HttpApp
@@ -66,7 +67,14 @@ class _OwnFront:
         task_status: trio.TaskStatus[object],
     ) -> None:
         try:
-            await serve(app, listeners, limits=limits, stopping=self._stopping, task_status=task_status)
+            await serve(
+                app,
+                listeners,
+                limits=limits,
+                stopping=self._stopping,
+                refused=app.service.refusals.note,
+                task_status=task_status,
+            )
         finally:
             self._stopped.set()
 
@@ -78,6 +86,7 @@ class _OwnFront:
 
 def _limits(app: HttpApp, settings: Settings) -> Limits:
     return Limits(
+        connections=connection_limit(settings.max_connections),
         head_bytes=settings.max_head,
         head_seconds=settings.head_timeout,
         body_bytes=settings.max_body,

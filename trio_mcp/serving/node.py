@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +15,7 @@ from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.admin import AdminApp
 from trio_mcp.serving.advertise import advertised_url
+from trio_mcp.serving.descriptors import ADMIN_CONNECTIONS
 from trio_mcp.serving.drain import FAREWELL_SECONDS, drain, farewell
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.fronts import Front, open_front
@@ -22,6 +24,7 @@ from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.vitals import watch_vitals
 from trio_mcp.serving.wiring import build_app, build_cluster
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.listener import Limits
 from trio_mcp.transports.listener import serve as serve_asgi
 
 if TYPE_CHECKING:
@@ -117,11 +120,17 @@ class _Node:
         front = await open_front(nursery, self._app, self._settings)
         if self._settings.admin_bind is not None:
             listeners = await listen([self._settings.admin_bind])
-            await nursery.start(serve_asgi, AdminApp(self._app, self._asked_to_drain), listeners)
+            serve_admin = partial(serve_asgi, limits=Limits(connections=ADMIN_CONNECTIONS))
+            await nursery.start(serve_admin, self._admin_app(self._settings.admin_bind), listeners)
         if self._cluster is not None:
             nursery.start_soon(self._join, self._cluster, front.urls)
         self._ready = True
         return front
+
+    def _admin_app(self, bind: str) -> AdminApp:
+        # No page reaches a Unix socket, and what is said of its Host means nothing.
+        hosts = ("*",) if bind.startswith("unix:") else self._settings.admin_hosts
+        return AdminApp(self._app, self._asked_to_drain, hosts=hosts)
 
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
         await cluster.join(await advertised_url(self._settings, urls))

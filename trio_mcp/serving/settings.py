@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,6 +25,8 @@ from pydantic.fields import FieldInfo
 
 from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.serving.quantities import Duration, PositiveDuration, Size
+from trio_mcp.transports.http.allowed import Hosts, Origins
+from trio_mcp.transports.http.forwarded import Proxies
 
 __all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]
 
@@ -48,10 +51,27 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _hosts(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Hosts(entries)
+    return entries
+
+
+def _origins(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Origins(entries)
+    return entries
+
+
+def _networks(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Proxies(entries)
+    return entries
+
+
 _NODE_URL = r"^http://[^\s/?#]+/?$"
 """Peers talk plain HTTP to each other: TLS ends at the balancer."""
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+HostList = Annotated[CommaList, AfterValidator(_hosts)]
+OriginList = Annotated[CommaList, AfterValidator(_origins)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -79,10 +99,21 @@ class Settings(BaseModel):
     keyfile: FilePath | None = setting(None, "Where", "TLS private key (PEM); unless set it is in `certfile`.")
     admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
 
-    allowed_hosts: CommaList = setting(
-        (), "Who", "Host header values served, `*` for any; loopback names only when bound to loopback."
+    admin_hosts: HostList = setting(
+        (), "Where", "Names the admin listener answers to, besides loopback names and IP addresses; `*` for any."
     )
-    allowed_origins: CommaList = setting((), "Who", "Origins of browser pages served, `*` for any.")
+
+    allowed_hosts: HostList = setting(
+        (),
+        "Who",
+        "Host header values served: `name`, `name:port`, `*.name`, `*`; loopback names only when bound to loopback.",
+    )
+    allowed_origins: OriginList = setting(
+        (), "Who", "Origins of browser pages served: `https://name`, `http://localhost:*`, `https://*.name`, `*`."
+    )
+    forwarded_allow: Annotated[CommaList, AfterValidator(_networks)] = setting(
+        (), "Who", "Proxies whose `X-Forwarded-For` is believed: addresses or networks such as 10.0.0.0/8."
+    )
     node_id: str | None = setting(
         None, "Who", "This node's name in session ids; random unless set.", pattern=r"^[A-Za-z0-9-]{1,63}$"
     )
@@ -123,7 +154,17 @@ class Settings(BaseModel):
     )
 
     session_idle_timeout: PositiveDuration = setting(1800.0, "Sessions", "A session nobody uses for this long ends.")
-    max_sessions: Count = setting(10_000, "Sessions", "Sessions open at once; more get 503.")
+    max_sessions: Count = setting(
+        10_000, "Sessions", "Sessions open at once; more take the place of one that was never used, or get 503."
+    )
+    max_sessions_per_principal: Count | None = setting(
+        None, "Sessions", "Sessions of one authenticated caller; more get 429. Off unless set."
+    )
+    max_sessions_per_address: Count | None = setting(
+        None,
+        "Sessions",
+        "Sessions of one client address, as proxies in `forwarded_allow` tell it; more get 429. Off unless set.",
+    )
     max_in_flight: Count = setting(100, "Sessions", "Requests running at once in one session; more get 429.")
     max_listen_streams: Count = setting(1024, "Sessions", "`subscriptions/listen` streams open at once.")
     request_timeout: PositiveDuration = setting(
@@ -145,6 +186,9 @@ class Settings(BaseModel):
     max_session_bytes: Size = setting(4 << 20, "Streams", "Bytes kept for all streams of one session.")
     event_retention: Duration = setting(300.0, "Streams", "How long a finished stream can be replayed.")
 
+    max_connections: Count | None = setting(
+        None, "Limits", "Connections open at once; more get 503. Unless set, what `ulimit -n` allows, less a reserve."
+    )
     max_head: Size = setting(32 << 10, "Limits", "Bytes of a request's head; more get 431.")
     head_timeout: PositiveDuration = setting(10.0, "Limits", "A request's head must arrive within this.")
     max_body: Size = setting(4 << 20, "Limits", "Bytes of a request's body; more get 413.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,9 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
         node_id=settings.node_id,
         session_idle_timeout=settings.session_idle_timeout,
         max_sessions=settings.max_sessions,
+        max_sessions_per_principal=settings.max_sessions_per_principal,
+        max_sessions_per_address=settings.max_sessions_per_address,
+        forwarded_allow=settings.forwarded_allow,
         max_body=settings.max_body,
         json_response=settings.json_response,
         secrets=settings.keys,
@@ -91,9 +94,9 @@ def _set(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:
     return {option: getattr(settings, name) for name, option in names.items() if name in settings.model_fields_set}
 
 
-def _allowed_hosts(settings: Settings) -> frozenset[str] | None:
+def _allowed_hosts(settings: Settings) -> Iterable[str] | None:
     if settings.allowed_hosts:
-        return frozenset(settings.allowed_hosts)
+        return settings.allowed_hosts
     if all(_is_local(bind) for bind in settings.binds):
         return LOOPBACK_NAMES
     advice = "set --allowed-hosts to the names clients use, or '*' behind a proxy that checks them"

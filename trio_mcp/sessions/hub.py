@@ -21,6 +21,7 @@ from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySess
 from trio_mcp.protocol.handshake import Offer, negotiate, usable
 from trio_mcp.sessions.directory import Directory, MemoryDirectory
 from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.shares import Shares
 from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.streams.event_log import EventLog
 
@@ -34,6 +35,12 @@ SessionHook = Callable[[Session], object]
 RESTORE_SECONDS = 30.0
 """For `@mcp.on_restore`: requests wait for it, and so would a node that stops."""
 
+UNUSED_SECONDS = 1.0
+"""A full node leaves a new session so long for its client's first request: a round trip, and some."""
+
+ROOM_SECONDS = 2.0
+"""How long an `initialize` waits for a place in a full node that has unused sessions."""
+
 _RANDOM_BYTES = 18
 """144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
 
@@ -45,6 +52,10 @@ class HubOptions:
     node_id: str
     max_sessions: int = 10_000
     session_idle_timeout: float = 1_800.0
+    max_per_principal: int | None = None
+    """Of one authenticated caller; None is no bound."""
+    max_per_address: int | None = None
+    """Of one client address that a named proxy vouches for; None is no bound."""
 
 
 class Hub:
@@ -65,6 +76,11 @@ class Hub:
         self._restore_hooks = restore_hooks
         self._sessions: dict[str, Session] = {}
         self._opening: set[str] = set()
+        self._unused: dict[str, Session] = {}
+        """Those that were not used when somebody last looked, oldest first."""
+        self._shares = Shares(per_principal=options.max_per_principal, per_address=options.max_per_address)
+        self._making_room = trio.Lock()
+        self._freed = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
 
     def __len__(self) -> int:
@@ -101,12 +117,35 @@ class Hub:
         finally:
             self._opening.discard(session_id)
 
-    async def open(self, offer: Offer, principal: Principal, *, standalone: EventLog | None = None) -> Session:
-        """Start a session for a client's offer; raises TooManySessions. `standalone` is its own stream, where one exists."""
+    @property
+    def room(self) -> int:
+        """How many more sessions this node may have."""
+        return 0 if self._nursery is None else max(0, self.options.max_sessions - len(self))
+
+    async def open(
+        self,
+        offer: Offer,
+        principal: Principal,
+        *,
+        address: str | None = None,
+        standalone: EventLog | None = None,
+    ) -> Session:
+        """Start a session for a client's offer; a full node ends one that was never used for it.
+
+        `address` is the client's, where it can be believed, `standalone` the session's own stream, where one exists already.
+        Raises TooManyForCaller, and TooManySessions when there is no room.
+        """
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
         session = Session(self._new_id(), self._service, principal, client, version, standalone)
-        await self._start(session, partial(self._opened, session))
+        self._shares.take(session.id, principal, address)
+        try:
+            await self._make_room(session.id)
+            await self._start(session, partial(self._opened, session))
+        except BaseException:
+            self._opening.discard(session.id)
+            self._shares.give_back(session.id)
+            raise
         return session
 
     async def restore(self, snapshot: Snapshot, principal: Principal) -> Session:
@@ -115,6 +154,7 @@ class Hub:
         Returns when `@mcp.on_restore` is through. Raises TooManySessions, and SessionClosed when a hook failed.
         """
         session = Session.restoring(snapshot, self._service, principal)
+        self._shares.note(session.id, principal)
         await self._start(session, partial(self._restored, session))
         if session.closed_because is not None:
             raise SessionClosed(session.closed_because)
@@ -162,6 +202,33 @@ class Hub:
     def _new_id(self) -> str:
         return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
+    async def _make_room(self, session_id: str) -> None:
+        """Keep a place, in a full node that of a session which was never used; without one, `_start` says that there is none.
+
+        A session that began a moment ago is waited for: its client is about to use it, or it is part of a flood.
+        """
+        if self._full:
+            with trio.move_on_after(ROOM_SECONDS):
+                async with self._making_room:
+                    while self._full and (victim := self._next_victim()) is not None:
+                        with trio.move_on_at(victim.opened_at + UNUSED_SECONDS):
+                            await self._freed.park()
+                            continue
+                        if not victim.used:
+                            del self._unused[victim.id]
+                            victim.close("unused")
+                            await self._freed.park()
+        if not self._full:
+            self._opening.add(session_id)
+
+    def _next_victim(self) -> Session | None:
+        """The oldest session that was never used; None when all were."""
+        for session_id, session in list(self._unused.items()):
+            if not session.used and session.closed_because is None:
+                return session
+            del self._unused[session_id]
+        return None
+
     async def _start(self, session: Session, begin: Callable[[], Awaitable[None]]) -> None:
         with self.room_for(session.id):
             assert self._nursery is not None
@@ -184,6 +251,7 @@ class Hub:
                 task_status.started(session)
         finally:
             leave()
+            self._shares.give_back(session.id)
             self._forget(session, trio.current_time() - opened_at)
 
     async def _opened(self, session: Session) -> None:
@@ -199,6 +267,8 @@ class Hub:
     def _admit(self, session: Session, news: str) -> None:
         self._sessions[session.id] = session
         self._opening.discard(session.id)
+        if not session.restored:
+            self._unused[session.id] = session
         session.on_change = lambda: self.directory.changed(session.snapshot())
         self._service.metrics.session_opened(session.protocol_version)
         name = str(session.client_info.get("name", ""))[:64]
@@ -219,6 +289,8 @@ class Hub:
             # It never was open: who asked for it hears why.
             return
         del self._sessions[session.id]
+        self._unused.pop(session.id, None)
+        self._freed.unpark_all()
         self.directory.closed(session.snapshot(), reason)
         self._service.metrics.session_closed(reason, session.protocol_version, seconds)
         event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason)

@@ -81,6 +81,10 @@ class Session:
         self.client = client
         self.protocol_version = version
         self.initialized = False
+        self.used = False
+        """Its client has done more than to open it."""
+        self.opened_at = trio.current_time()
+        """Trio clock."""
         self.leaving: trio.Event | None = None
         """Set when another node may take it up; while there is one, nothing new begins here."""
         self.closed_because: str | None = None
@@ -223,6 +227,7 @@ class Session:
     def take(self, message: Notification | Reply) -> None:
         """What wants no answer; a notification we do not know is ignored, as JSON-RPC has it."""
         self.touch()
+        self.used = self.used or isinstance(message, Reply)
         if isinstance(message, Reply):
             self._questions.resolve(message)
         elif message.method == "notifications/cancelled":
@@ -332,6 +337,7 @@ class Session:
 
     def hold(self) -> None:
         """Somebody reads a stream: not idle."""
+        self.used = True
         self._holds += 1
 
     def release(self) -> None:
@@ -406,6 +412,7 @@ class Session:
 
     def _start(self, request: Request, who: Principal, outbox: Outbox, headers: Any) -> None:
         assert self._nursery is not None
+        self.used = True
         call = Call(
             self._service,
             request.id,

@@ -176,8 +176,13 @@ class StdioServer:
     async def _open(self, request: Request) -> None:
         if self._session is not None:
             raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
+        began = trio.current_time()
         offer = read_offer(request.params)
         session = await self._hub.open(offer, ANONYMOUS, standalone=self._out)
+        seconds = trio.current_time() - began
+        self._service.metrics.operation(
+            "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
+        )
         # The process is the connection: its session does not idle out while the client is there.
         session.hold()
         self._session = session

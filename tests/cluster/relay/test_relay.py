@@ -34,7 +34,7 @@ from tests.cluster.peers import (
     serving,
 )
 from tests.transports.listener.harness import Answer, answers, echo, read_body, reply
-from trio_mcp.cluster.hop import HOP, Hops
+from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.relay.answer import Answer as AnswerByH11
 from trio_mcp.cluster.relay.relay import (
@@ -48,7 +48,7 @@ from trio_mcp.cluster.relay.relay import (
     Unanswered,
     Unreachable,
 )
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.request import HOP, HttpExchange
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.sockets

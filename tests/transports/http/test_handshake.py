@@ -210,6 +210,7 @@ async def test_the_negotiated_version_stands_whatever_legacy_version_a_header_na
 async def test_a_full_server_refuses_initialize_alone_and_says_when_to_come_back() -> None:
     async with serving(MCPServer("test"), max_sessions=1) as wire:
         session = await wire.open()
+        assert await session.start("ping").result() == {}
         exchange = wire.initialize()
         assert await exchange.head() == 503
         assert int(exchange.headers["retry-after"]) > 0

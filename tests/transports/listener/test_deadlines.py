@@ -22,6 +22,7 @@ from tests.transports.listener.harness import (
     serving,
 )
 from trio_mcp.transports.listener import ClientDisconnected, Limits, Receive, Scope, Send
+from trio_mcp.transports.listener.connection import LINGER_BYTES, LINGER_QUIET_SECONDS, LINGER_SECONDS
 
 
 async def drip(client: Client, data: bytes, seconds: float) -> None:
@@ -213,7 +214,17 @@ async def test_a_refused_sender_has_a_moment_to_read_why(autojump_clock: MockClo
         began = trio.current_time()
         await drip(client, b"x" * 100, 0.25)
         assert await client.hear_all() == b""
-        assert trio.current_time() - began <= 2
+        assert trio.current_time() - began <= LINGER_SECONDS + 0.25
+
+
+async def test_a_refused_sender_that_says_nothing_more_is_not_waited_for_as_long(autojump_clock: MockClock) -> None:
+    async with serving(echo, Limits(body_bytes=10)) as server:
+        client = server.connect()
+        await client.say(b"FOO\r\n\r\n")
+        assert answers(await client.hear_all())[0].status == 400
+        await trio.sleep(LINGER_QUIET_SECONDS + 0.1)
+        with pytest.raises(trio.BrokenResourceError):
+            await client.say(b"x")
 
 
 async def test_what_a_refused_sender_sends_on_has_a_bound(autojump_clock: MockClock) -> None:
@@ -222,8 +233,8 @@ async def test_what_a_refused_sender_sends_on_has_a_bound(autojump_clock: MockCl
         await client.say(b"FOO\r\n\r\n")
         sent = 0
         with pytest.raises(trio.BrokenResourceError):
-            while sent < 10_000_000:
-                await client.say(b"x" * 65536)
+            while sent < 2 * LINGER_BYTES:
+                await client.say(b"x" * (1 << 20))
                 await trio.testing.wait_all_tasks_blocked()
-                sent += 65536
-        assert sent < 2_000_000
+                sent += 1 << 20
+        assert sent <= LINGER_BYTES + (1 << 20)

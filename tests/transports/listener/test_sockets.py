@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import errno
+import http.client
 import logging
 import os
 import resource
@@ -13,6 +14,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -391,7 +393,7 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
         await echo(scope, receive, send)
 
     idle, hangups = IdleConnections(75), Hangups()
-    front = Front(app, Limits(), idle)
+    front = Front(app, Limits(), idle, lambda status, reason: None)
 
     async def connection(end: socket.socket) -> None:
         end.setblocking(False)
@@ -543,3 +545,61 @@ async def test_running_out_of_descriptors_is_survived_and_logged_once(caplog: py
             assert statuses(await hear(stream)) == [200]
     (record,) = caplog.records
     assert os.strerror(errno.EMFILE) in record.getMessage()
+
+
+# A body that nobody reads.
+
+
+def unread(url_port: int, *, half_close: bool = False) -> tuple[int, bytes]:
+    """What `http.client` makes of the answer: it writes its whole body before it reads a byte."""
+    client = http.client.HTTPConnection("127.0.0.1", url_port, timeout=20)
+    try:
+        client.request("POST", "/", b"x" * (5 << 20))
+        if half_close:
+            client.sock.shutdown(socket.SHUT_WR)
+        response = client.getresponse()
+        return response.status, response.read()
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("half_close", [False, True])
+@pytest.mark.parametrize(
+    ("body_bytes", "status"), [(4 << 20, 413), (8 << 20, 401)], ids=["the listener's own", "an app's"]
+)
+async def test_an_early_answer_reaches_a_client_that_writes_its_whole_body_first(
+    body_bytes: int, status: int, half_close: bool
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await reply(send, b"no", status=401)
+
+    async with serving(app, Limits(body_bytes=body_bytes)) as server:
+        port = server.listeners[0].socket.getsockname()[1]
+        found, _ = await trio.to_thread.run_sync(partial(unread, port, half_close=half_close))
+        assert found == status
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/3.0\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+    ],
+    ids=["400", "505", "501", "400 in the body", "431"],
+)
+async def test_a_refusal_by_the_parser_reaches_a_client_that_goes_on_writing(head: bytes) -> None:
+    async with serving(read_all) as server:
+        async with await server.connect() as client:
+            await client.send_all(head + b"x" * (5 << 20))
+            await client.send_eof()
+            heard = await hear(client)
+        assert heard.startswith(b"HTTP/1.1 ")
+        assert b"connection: close" in heard
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    await read_body(receive)
+    await reply(send, b"ok")

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from trio_mcp.cluster.hop import HOP
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange
 
 __all__ = ["Fields", "request_bytes", "response_fields"]
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
-_OURS = b"trio-mcp-"
-"""Between nodes, and from a node to its client; what a client says in them counts for nothing."""
 _CONNECTION = b"connection"
 _HOP_BY_HOP = frozenset(
     {_CONNECTION, b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -58,4 +55,4 @@ def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> Fields:
     for name, value in fields:
         if name == _CONNECTION:
             dropped |= {option.strip(b" \t") for option in value.lower().split(b",")} - _NEVER_DROPPED
-    return [field for field in fields if field[0] not in dropped and not field[0].startswith(_OURS)]
+    return [field for field in fields if field[0] not in dropped and not field[0].startswith(NODE_HEADERS)]

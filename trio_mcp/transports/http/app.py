@@ -18,7 +18,7 @@ from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
-from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of
 from trio_mcp.transports.running import running
@@ -116,10 +116,11 @@ class HttpApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _local_path(scope)
+        if path in Probes.paths and path not in self._custom:
+            return await self.probes.answer(scope, path, send)
+        scope, hop = _without_node_headers(scope)
         if path in self._paths:
-            await self._mcp(HttpExchange(scope, receive, send))
-        elif path in Probes.paths and path not in self._custom:
-            await self.probes.answer(scope, path, send)
+            await self._mcp(HttpExchange(scope, receive, send, hop=hop))
         else:
             await self._beside(path, scope, receive, send)
 
@@ -128,6 +129,7 @@ class HttpApp:
         try:
             self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
         except HttpRefusal as refusal:
+            self.service.refusals.note(refusal.status, refusal.reason, **refusal.told)
             return await send_refusal(send, refusal, [])
         if path in self._custom:
             return await self._custom.answer(path, scope, receive, send)
@@ -155,6 +157,20 @@ class HttpApp:
 def _both_spellings(path: str) -> set[str]:
     path = path_of(path, 'http_app(path="{}")').rstrip("/")
     return {path or "/", path + "/"}
+
+
+def _without_node_headers(scope: Scope) -> tuple[Scope, bytes | None]:
+    """The request as handlers, routes and mounted apps may see it, and the hop header it came with.
+
+    Whoever gets to see a signed hop could send it out, and have it replayed.
+    """
+    for name, _ in scope["headers"]:
+        if name.startswith(NODE_HEADERS):
+            break
+    else:
+        return scope, None
+    kept = [header for header in scope["headers"] if not header[0].startswith(NODE_HEADERS)]
+    return {**scope, "headers": kept}, dict(scope["headers"]).get(HOP)
 
 
 def _local_path(scope: Scope) -> str:

@@ -48,5 +48,8 @@ class Elsewhere(Protocol):
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
 
+    async def open_at_peer(self, exchange: HttpExchange) -> bool:
+        """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""
+
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """While this node stops: have a ready peer answer what belongs to no session; False when that is for us to do."""

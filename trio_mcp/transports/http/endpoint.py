@@ -10,6 +10,7 @@ import logging
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.observability.logs import event
+from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
 from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
@@ -36,8 +37,11 @@ _PREFLIGHT: HeaderList = [
 class Endpoint:
     """Serves `/mcp`."""
 
-    def __init__(self, gate: Gate, legacy: LegacyFront, modern: ModernFront, *, max_body: int) -> None:
+    def __init__(
+        self, gate: Gate, legacy: LegacyFront, modern: ModernFront, refusals: Refusals, *, max_body: int
+    ) -> None:
         self.gate = gate
+        self._refusals = refusals
         self.legacy = legacy
         self._modern = modern
         self._max_body = max_body
@@ -61,12 +65,21 @@ class Endpoint:
                 raise HttpRefusal(400, "Mcp-Session-Id comes more than once")
             await self._by_method(exchange, who, headers)
         except HttpRefusal as refusal:
-            await send_refusal(exchange.send, refusal, headers)
+            await self._refuse(exchange, refusal, headers)
         except BodyTooLarge:
             too_large = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
-            await send_refusal(exchange.send, too_large, [(b"connection", b"close"), *headers])
+            await self._refuse(exchange, too_large, [(b"connection", b"close"), *headers])
         except ClientLeft:
             event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
+
+    async def _refuse(
+        self, exchange: HttpExchange, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None
+    ) -> None:
+        if refusal.logged:
+            self._refusals.count(refusal.status, refusal.reason)
+        else:
+            self._refusals.note(refusal.status, refusal.reason, **refusal.told)
+        await send_refusal(exchange.send, refusal, headers, id)
 
     async def _by_method(self, exchange: HttpExchange, who: Principal, headers: HeaderList) -> None:
         match exchange.method:
@@ -106,14 +119,17 @@ class Endpoint:
         try:
             message = decode(body)
         except InvalidMessage as fault:
+            self._refusals.note(400, "message")
             return await send_error(exchange.send, 400, fault, headers, fault.id)
         try:
             await self._route(exchange, message, who, headers)
         except ProtocolError as fault:
             status = http_status(fault.code, modern=False)
+            if status >= 400:
+                self._refusals.note(status, "message")
             await send_error(exchange.send, status, fault, headers, _id_of(message))
         except HttpRefusal as refusal:
-            await send_refusal(exchange.send, refusal, headers, _id_of(message))
+            await self._refuse(exchange, refusal, headers, _id_of(message))
 
     async def _route(
         self, exchange: HttpExchange, message: Message | Batch, who: Principal, headers: HeaderList

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from trio_mcp.auth.principal import ANONYMOUS, Authenticate, Principal
-from trio_mcp.observability.logs import event
 from trio_mcp.streams.event_log import Answer
+from trio_mcp.transports.http.allowed import Hosts, Origins
+from trio_mcp.transports.http.authentication import identify
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal
 
 __all__ = ["Accepts", "Gate", "accepts", "is_json", "may_be_json"]
-
-logger = logging.getLogger("trio_mcp.http")
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -31,10 +29,10 @@ class Accepts:
 
 @dataclass(slots=True)
 class Gate:
-    """Allow-lists None mean: anything goes. Entries are host names, `name:port`, origins, or `*`."""
+    """Without `allowed_hosts` every Host is served; without `allowed_origins` only pages of an allowed host are."""
 
-    allowed_hosts: frozenset[str] | None = LOOPBACK_NAMES
-    allowed_origins: frozenset[str] | None = None
+    allowed_hosts: Hosts | None = field(default_factory=lambda: Hosts(LOOPBACK_NAMES))
+    allowed_origins: Origins | None = None
     authenticate: Authenticate | None = None
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
 
@@ -45,8 +43,12 @@ class Gate:
         if known is None:
             known = self._remember(host, self._host_allowed(host.decode("latin-1").lower()))
         if not known:
-            event(logger, logging.WARNING, "host refused", host=host.decode("latin-1")[:128], flag="--allowed-hosts")
-            raise HttpRefusal(421, "Host is not allowed here; the server's --allowed-hosts lists those that are")
+            raise HttpRefusal(
+                421,
+                "Host is not allowed here; the server's --allowed-hosts lists those that are",
+                host=host.decode("latin-1")[:128],
+                flag="--allowed-hosts",
+            )
 
     def check_origin(self, exchange: HttpExchange) -> HeaderList:
         """403 for a foreign Origin (2025-11-25 transports, security); CORS headers for an allowed one."""
@@ -54,14 +56,12 @@ class Gate:
         if origin is None:
             return []
         if not self._origin_allowed(origin.decode("latin-1").lower(), exchange):
-            event(
-                logger,
-                logging.WARNING,
-                "origin refused",
+            raise HttpRefusal(
+                403,
+                "Origin is not allowed here; the server's --allowed-origins lists those that are",
                 origin=origin.decode("latin-1")[:128],
                 flag="--allowed-origins",
             )
-            raise HttpRefusal(403, "Origin is not allowed here; the server's --allowed-origins lists those that are")
         return [
             (b"access-control-allow-origin", origin),
             (b"access-control-expose-headers", b"Mcp-Session-Id, WWW-Authenticate"),
@@ -69,13 +69,15 @@ class Gate:
         ]
 
     async def check_principal(self, exchange: HttpExchange) -> Principal:
-        """401 for who is nobody; asked on every request, for a session id proves nothing."""
+        """Who asks; judged on every request, for a session id proves nothing. Raises HttpRefusal, see `identify`."""
+        if exchange.repeats(b"authorization"):
+            # A proxy in front may have looked at another one than we would.
+            challenge = b'Bearer error="invalid_request", error_description="Authorization comes more than once"'
+            headers = [] if self.authenticate is None else [(b"www-authenticate", challenge)]
+            raise HttpRefusal(400, "Authorization comes more than once", headers, reason="authorization")
         if self.authenticate is None:
             return ANONYMOUS
-        principal = await self.authenticate(exchange)
-        if principal is None:
-            raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")])
-        return principal
+        return await identify(self.authenticate, exchange)
 
     def _remember(self, host: bytes, allowed: bool) -> bool:
         if len(self._known_hosts) >= _CACHE_LIMIT:
@@ -84,12 +86,10 @@ class Gate:
         return allowed
 
     def _host_allowed(self, host: str) -> bool:
-        allowed = self.allowed_hosts
-        return allowed is None or "*" in allowed or host in allowed or _without_port(host) in allowed
+        return self.allowed_hosts is None or host in self.allowed_hosts
 
     def _origin_allowed(self, origin: str, exchange: HttpExchange) -> bool:
-        allowed = self.allowed_origins or frozenset()
-        if "*" in allowed or origin in allowed:
+        if self.allowed_origins is not None and origin in self.allowed_origins:
             return True
         # The same site: a page this host served itself.
         host = exchange.headers.get(b"host", b"").decode("latin-1").lower()
@@ -102,11 +102,6 @@ def _authority(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:
         return ""  # such as "http://[": no browser says so, and nobody is allowed by it
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
 
 
 _accept_cache: dict[bytes, Accepts] = {}

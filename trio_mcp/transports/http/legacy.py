@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, TypeAlias
+
+import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.service import Service
-from trio_mcp.observability.logs import event, session_label
+from trio_mcp.observability.logs import session_label
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -38,18 +39,18 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
+from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
 from trio_mcp.streams.event_log import Budget, EventLog, Overflow
 from trio_mcp.transports.http.elsewhere import Elsewhere, Misdirected, Unavailable
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
+from trio_mcp.transports.http.forwarded import Proxies
 from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_json
 
 __all__ = ["LegacyFront"]
-
-logger = logging.getLogger("trio_mcp.http")
 
 RETRY_AFTER_SECONDS = 5
 """For an `initialize` we have no room for; no SDK's client honours it, but balancers and people do."""
@@ -61,6 +62,7 @@ _REASONS = {
     "crashed": "a task of it failed",
     "overflow": "its client left too many messages unread",
     "shutdown": "the server restarted",
+    "unused": "the server was full, and it had not been used",
     "node_gone": "its node is gone",
     "elsewhere": "another node has it now",
 }
@@ -73,13 +75,21 @@ class LegacyFront:
     """Opens sessions and carries messages to and from them."""
 
     def __init__(
-        self, service: Service, hub: Hub, pace: Pace, hold_back: HoldBack, *, json_response: bool = False
+        self,
+        service: Service,
+        hub: Hub,
+        pace: Pace,
+        hold_back: HoldBack,
+        *,
+        proxies: Proxies,
+        json_response: bool = False,
     ) -> None:
         self._service = service
         self._hub = hub
         self._pace = pace
         self._hold_back = hold_back
         self._json_response = json_response
+        self._proxies = proxies
         self.refuse_sessions = False
         """Draining: `initialize` gets a 503."""
         self.elsewhere: Elsewhere | None = None
@@ -87,18 +97,36 @@ class LegacyFront:
 
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
+        began = trio.current_time()
+        try:
+            session = await self._opened(exchange, request, who)
+        except TooManySessions as fault:
+            if not isinstance(fault, TooManyForCaller) and await self._opened_by_peer(exchange):
+                return
+            self._measure(began, "", "full")
+            return await self._send_full(exchange, fault, headers, request.id)
+        except RemoteProtocolError as fault:
+            self._measure(began, "", str(fault.code))
+            raise
+        self._measure(began, session.protocol_version, None)
+        body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
+        await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
+
+    async def _opened(self, exchange: HttpExchange, request: Request, who: Principal) -> Session:
         offer = read_offer(request.params)
         if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
-        try:
-            if self.refuse_sessions:
-                raise TooManySessions("This node is shutting down")
-            session = await self._hub.open(offer, who)
-        except TooManySessions as fault:
-            return await self._send_full(exchange, fault, headers, request.id)
-        body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
-        await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
+        if self.refuse_sessions:
+            raise TooManySessions("This node is shutting down")
+        return await self._hub.open(offer, who, address=self._proxies.client_of(exchange))
+
+    async def _opened_by_peer(self, exchange: HttpExchange) -> bool:
+        return self.elsewhere is not None and await self.elsewhere.open_at_peer(exchange)
+
+    def _measure(self, began: float, version: str, error: str | None) -> None:
+        seconds = trio.current_time() - began
+        self._service.metrics.operation("initialize", tool=None, version=version, error=error, seconds=seconds)
 
     async def post(
         self, exchange: HttpExchange, session_id: str, message: Message | Batch, who: Principal, headers: HeaderList
@@ -125,6 +153,7 @@ class LegacyFront:
         except _ABSENT as fault:
             await self._send_absent(exchange, fault, headers, request_id)
         except TooManyRequests as fault:
+            self._service.refusals.note(429, "in_flight", session=session_label(session_id))
             await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], request_id)
 
     async def get(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
@@ -254,28 +283,32 @@ class LegacyFront:
             case TooManySessions():
                 await self._send_full(exchange, fault, headers, id)
             case Unavailable():
-                self._miss(exchange, fault.reason, "503")
+                self._miss(exchange, fault.reason, 503)
                 data = {"reason": fault.reason}
                 error = ProtocolError(INTERNAL_ERROR, str(fault), data)
                 await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *headers], id)
             case Misdirected():
                 await send_json(exchange.send, 421, fault.body, fault.headers)
 
-    def _miss(self, exchange: HttpExchange, reason: str, outcome: str) -> None:
-        self._service.metrics.misroute(reason, outcome)
+    def _miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
+        # What a tombstone says is another node's word: no label of ours unless we know it.
+        label = reason if reason in _REASONS or status != 404 else "other"
+        self._service.metrics.misroute(label, str(status))
         session = session_label(exchange.header(b"mcp-session-id") or "")
-        event(logger, logging.INFO, "session missed", session=session, reason=reason, outcome=outcome)
+        self._service.refusals.note(status, label, name="session missed", session=session)
 
     async def _send_full(
         self, exchange: HttpExchange, fault: TooManySessions, headers: HeaderList, id: RequestId | None
     ) -> None:
+        status, reason = (429, "share") if isinstance(fault, TooManyForCaller) else (503, "full")
+        self._service.refusals.note(status, reason, why=str(fault))
         retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
-        await send_error(exchange.send, 503, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *headers], id)
+        await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *headers], id)
 
     async def _send_not_found(
         self, exchange: HttpExchange, reason: str, headers: HeaderList, id: RequestId | None
     ) -> None:
-        self._miss(exchange, reason, "404")
+        self._miss(exchange, reason, 404)
         why = _REASONS.get(reason, reason)
         message = f"Session not found: {why}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}

@@ -70,6 +70,8 @@ class ModernFront:
             envelope = self._admit(exchange, request)
         except ProtocolError as fault:
             status = http_status(fault.code, modern=True)
+            if status >= 400:
+                self._service.refusals.note(status, "message")
             return await send_error(exchange.send, status, fault, headers, request.id)
         takes_sse = accepts(exchange).sse and not (self._json_response and request.method != "subscriptions/listen")
         kind: StreamKind = "listen" if request.method == "subscriptions/listen" else "post"

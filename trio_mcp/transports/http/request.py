@@ -9,13 +9,29 @@ from typing import Any, TypeAlias
 
 import trio
 
-__all__ = ["ASGIApp", "BodyTooLarge", "ClientLeft", "HttpExchange", "Message", "Receive", "Scope", "Send"]
+__all__ = [
+    "HOP",
+    "NODE_HEADERS",
+    "ASGIApp",
+    "BodyTooLarge",
+    "ClientLeft",
+    "HttpExchange",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+NODE_HEADERS = b"trio-mcp-"
+"""What the names of headers between nodes begin with."""
+HOP = b"trio-mcp-hop"
+"""Of a relayed request: the node it comes from, signed."""
 
 DISCONNECT_EXTENSION = "trio_mcp.disconnect"
 
@@ -31,15 +47,29 @@ class ClientLeft(Exception):
 class HttpExchange:
     """One request and the way to answer it."""
 
-    __slots__ = ("body_ended", "completing", "content", "headers", "left", "method", "path", "receive", "scope", "send")
+    __slots__ = (
+        "body_ended",
+        "completing",
+        "content",
+        "headers",
+        "hop",
+        "left",
+        "method",
+        "path",
+        "receive",
+        "scope",
+        "send",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bytes | None = None) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.hop = hop
+        """What a peer, or who wants to be taken for one, says of its relaying this request; never among the headers."""
         self.content = b""
         """The body, once it was read."""
         self.body_ended = -math.inf

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError
+from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.transports.http.request import Send
 
@@ -14,15 +14,45 @@ HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
 _JSON = (b"content-type", b"application/json")
 
+_REASONS = {
+    400: "malformed",
+    401: "unauthenticated",
+    403: "origin",
+    405: "method",
+    406: "accept",
+    413: "body",
+    415: "content_type",
+    421: "host",
+    502: "node_gone",
+}
+"""What a status means, where the refusal does not say more."""
+
 
 class HttpRefusal(Exception):
-    """The gate's no: an HTTP status and, for whoever reads the body, why."""
+    """The gate's no: an HTTP status and, for whoever reads the body, why.
 
-    def __init__(self, status: int, message: str, headers: HeaderList | None = None) -> None:
+    `reason` is the metric's label; `told` goes to the log line beside it. `logged`: it has a line of its own already.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        headers: HeaderList | None = None,
+        *,
+        reason: str = "",
+        data: Any = None,
+        logged: bool = False,
+        **told: Any,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = headers or []
+        self.reason = reason or _REASONS[status]
+        self.data = data
+        self.logged = logged
+        self.told = told
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -> None:
@@ -48,5 +78,6 @@ async def send_error(
 
 async def send_refusal(send: Send, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None) -> None:
     """A refusal by HTTP's own means; most come before any JSON-RPC id was read."""
-    body = encode_error(id, ProtocolError(INVALID_REQUEST, refusal.message))
+    code = INTERNAL_ERROR if refusal.status in (500, 503) else INVALID_REQUEST
+    body = encode_error(id, ProtocolError(code, refusal.message, refusal.data))
     await send_json(send, refusal.status, body, [*refusal.headers, *headers])

@@ -8,6 +8,7 @@ wire ──▶ HeadReader ──▶ Exchange ──▶ app
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -25,12 +26,27 @@ from trio_mcp.transports.listener.wire import Wire
 
 __all__ = ["Connection", "Front"]
 
-LINGER_SECONDS = 1.0
-"""Closing with unread bytes resets the connection and may destroy our last answer on its way: read on so long."""
-LINGER_BYTES = 1024 * 1024
+LINGER_SECONDS = 10.0
+"""Closing with unread bytes resets the connection and may destroy our last answer on its way: read on so long. Clients that
+write a whole body before they read anything (http.client, requests) would report a broken pipe instead of the answer."""
+LINGER_QUIET_SECONDS = 2.0
+"""A peer that sends nothing for so long has seen the end of our answer, or never will."""
+LINGER_BYTES = 64 * 1024 * 1024
 """Read so much at most for the sake of that answer."""
 CLOSE_SECONDS = 1.0
 """For what a stream says when it closes (TLS); a socket needs none of it."""
+
+_WRONG: dict[int, str] = {
+    408: "slow",
+    413: "body",
+    417: "expectation",
+    431: "head",
+    500: "app_failed",
+    501: "not_implemented",
+    503: "connections",
+    505: "http_version",
+}
+"""What each status of ours says, for counting."""
 
 REMEMBERED_HEAD_BYTES = 2 * 1024
 """Kept while a connection lives, so not more than most clients send."""
@@ -45,6 +61,8 @@ class Front:
     app: ASGIApp
     limits: Limits
     idle: IdleConnections
+    refused: Callable[[int, str], None]
+    """Told of each answer that is the listener's own: its status, and what was wrong in one word."""
     stopping: bool = False
 
     def is_stopping(self) -> bool:
@@ -52,16 +70,30 @@ class Front:
 
 
 class Connection:
-    """Serves requests from `wire` until either side ends it. To be made in the task that runs it."""
+    """Serves requests from `wire` until either side ends it; one too many (`full`) only hears so. To be made in the task that
+    runs it.
+    """
 
-    __slots__ = ("_context", "_data", "_dismissed", "_exchange", "_front", "_gone", "_last_head", "_task", "_wire")
+    __slots__ = (
+        "_context",
+        "_data",
+        "_dismissed",
+        "_exchange",
+        "_front",
+        "_full",
+        "_gone",
+        "_last_head",
+        "_task",
+        "_wire",
+    )
 
-    def __init__(self, front: Front, wire: Wire) -> None:
+    def __init__(self, front: Front, wire: Wire, *, full: bool = False) -> None:
         self._front = front
         self._wire = wire
         self._data = b""
         self._exchange: Exchange | None = None
         self._last_head: Head | None = None
+        self._full = full
         self._gone = False
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
@@ -71,6 +103,8 @@ class Connection:
         """Returns when the connection is closed. Contains every error of peer and app: this is their boundary."""
         try:
             self._wire.on_hangup(self._hang_up)
+            if self._full:
+                raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
             while await self._serve_one():
                 pass
             await self._part()
@@ -183,6 +217,7 @@ class Connection:
         if exchange is not None and exchange.response.begun:
             return
         logger.debug("%s: %d %s", self._wire.client, error.status, error.reason)
+        self._front.refused(error.status, _WRONG.get(error.status, "malformed"))
         try:
             await self._wire.send_all(refusal(error, head_only=exchange is not None and exchange.asks_head_only))
             await self._linger()
@@ -190,9 +225,12 @@ class Connection:
             logger.debug("%s: %s", self._wire.client, gone)
 
     async def _part(self) -> None:
-        """Close after an answer: without ado, when there is nothing left to read."""
+        """Close after an answer: without ado, when there is nothing left to read.
+
+        A peer that has closed its sending half counts as gone, and may still read the answer to a body nobody read.
+        """
         exchange = self._exchange
-        if exchange is None or exchange.gone or exchange.torn:
+        if exchange is None or exchange.torn:
             return
         if not exchange.all_read or exchange.rest or self._wire.receive_now():
             await self._linger()
@@ -201,5 +239,9 @@ class Connection:
         left = LINGER_BYTES
         with trio.move_on_after(LINGER_SECONDS):
             await self._wire.finish_sending()
-            while left > 0 and (data := await self._wire.receive()):
+            while left > 0:
+                with trio.move_on_after(LINGER_QUIET_SECONDS) as quiet:
+                    data = await self._wire.receive()
+                if quiet.cancelled_caught or not data:
+                    return
                 left -= len(data)

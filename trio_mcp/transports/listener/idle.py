@@ -34,6 +34,14 @@ class IdleConnections:
         """A request came, or the connection ended."""
         self._since.pop(connection, None)
 
+    def dismiss_oldest(self) -> bool:
+        """End the connection that has been idle for longest; False when none is."""
+        for connection in self._since:
+            self.discard(connection)
+            connection.dismiss()
+            return True
+        return False
+
     def dismiss_all(self) -> None:
         """End every idle connection now."""
         while self._since:

@@ -58,4 +58,6 @@ def refusal(error: Refusal, *, head_only: bool = False) -> bytes:
     """A whole response that says `error` in plain text and announces the close."""
     body = b"" if head_only else f"{error.reason}\n".encode()
     fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        fields += b"retry-after: 1\r\n"
     return b"".join((status_line(error.status), date(), fields, b"\r\n", body))

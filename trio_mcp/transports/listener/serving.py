@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,10 +30,16 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Trio itself takes the next connection when one has failed before it was accepted."""
 HAS_EPOLL = sys.platform == "linux"
 """Elsewhere sockets are served like any other stream: as well, but slower."""
+REFUSED_AT_ONCE = 8
+"""Connections beyond the bound that are told so at the same time; more wait in the kernel."""
 ACCEPT_RETRY_SECONDS = 0.1
 """Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
 
 logger = logging.getLogger(__name__)
+
+
+def _untold(status: int, reason: str) -> None:
+    """Nobody counts."""
 
 
 async def serve(
@@ -42,22 +48,27 @@ async def serve(
     *,
     limits: Limits = DEFAULT_LIMITS,
     stopping: trio.Event | None = None,
+    refused: Callable[[int, str], None] = _untold,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on `listeners`, which it closes, until cancelled.
 
     Once `stopping` is set it accepts no more, closes idle connections at once, answers what runs with
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
+
+    `refused` is called with status and reason of each answer that is the listener's own.
     """
-    await _Server(app, limits).run(listeners, trio.Event() if stopping is None else stopping, task_status)
+    await _Server(app, limits, refused).run(listeners, trio.Event() if stopping is None else stopping, task_status)
 
 
 class _Server:
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[int, str], None]) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
-        self._front = Front(app, limits, self._idle)
+        self._front = Front(app, limits, self._idle, refused)
         self._hangups = Hangups() if HAS_EPOLL else None
+        self._open = 0
+        self._ended = trio.lowlevel.ParkingLot()
 
     async def run(
         self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
@@ -90,6 +101,8 @@ class _Server:
         async with listener:
             complain = True
             while True:
+                while self._beyond(REFUSED_AT_ONCE):
+                    await self._ended.park()
                 try:
                     stream = await listener.accept()
                 except OSError as error:
@@ -97,24 +110,38 @@ class _Server:
                     complain = False
                 else:
                     complain = True
-                    connections.start_soon(self._connection, stream)
+                    self._open += 1
+                    full = self._beyond(1) and not self._idle.dismiss_oldest()
+                    connections.start_soon(self._connection, stream, full)
 
     async def _bear(self, error: OSError, complain: bool) -> None:
         """An accept failed; raises `error` when the listener cannot go on. One line in the log until one succeeds."""
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
+        self._idle.dismiss_oldest()
         if complain:
             logger.error("Cannot accept connections, trying on: %s", error)
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
-    async def _connection(self, stream: trio.abc.Stream) -> None:
+    def _beyond(self, excess: int) -> bool:
+        """Whether so many connections more are open than may be."""
+        return self._limits.connections is not None and self._open >= self._limits.connections + excess
+
+    async def _connection(self, stream: trio.abc.Stream, full: bool) -> None:
+        try:
+            await self._serve_connection(stream, full)
+        finally:
+            self._open -= 1
+            self._ended.unpark_all()
+
+    async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
-            await Connection(self._front, self._socket_wire(stream, self._hangups)).run()
+            await Connection(self._front, self._socket_wire(stream, self._hangups), full=full).run()
             return
         wire = self._stream_wire(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.pump)
-            await Connection(self._front, wire).run()
+            await Connection(self._front, wire, full=full).run()
             nursery.cancel_scope.cancel("the connection has ended")
 
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:

@@ -1,0 +1,57 @@
+"""A process with few descriptors, and clients that take them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.serving.process import served
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+GET = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+
+async def test_idle_connections_take_neither_the_admin_listener_nor_the_place_of_others(tmp_path: Path) -> None:
+    admin = tmp_path / "admin"
+    with trio.fail_after(60):
+        async with served("--admin-bind", f"unix:{admin}", descriptors=64) as node, AsyncExitStack() as stack:
+            for _ in range(120):
+                await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", node.port))
+            async with await trio.open_unix_socket(admin) as operator:
+                await operator.send_all(GET)
+                assert (await operator.receive_some()).startswith(b"HTTP/1.1 200 ")
+            async with await trio.open_tcp_stream("127.0.0.1", node.port) as client:
+                await client.send_all(GET)
+                assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+            assert "Cannot accept" not in node.log
+
+
+async def test_busy_connections_leave_the_admin_listener_alone_and_one_line_says_that_more_were_refused(
+    tmp_path: Path,
+) -> None:
+    admin = tmp_path / "admin"
+    with trio.fail_after(60):
+        async with (
+            served("--admin-bind", f"unix:{admin}", descriptors=64) as node,
+            AsyncExitStack() as stack,
+        ):
+            for _ in range(24 + 5):
+                client = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", node.port))
+                await client.send_all(b"POST /mcp HTTP/1.1\r\n")
+            assert (await client.receive_some()).startswith(b"HTTP/1.1 503 ")
+            await node.says("request refused")
+            async with await trio.open_unix_socket(admin) as operator:
+                await operator.send_all(GET.replace(b"/livez", b"/metrics"))
+                page = b""
+                async for data in operator:
+                    page += data
+            (line,) = [line for line in page.decode().splitlines() if line.startswith("trio_mcp_refused_total{")]
+            assert 'reason="connections"' in line
+            assert float(line.rpartition(" ")[2]) >= 1
+        refused = [json.loads(line) for line in node.lines if '"request refused"' in line]
+        assert [(line["status"], line["reason"]) for line in refused] == [(503, "connections")]

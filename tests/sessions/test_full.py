@@ -1,0 +1,182 @@
+"""A node that is full, and callers that have their share of it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.sessions.doubles import ANN, BOB, OFFER, ask, open_hub
+from tests.transports.http.harness import HOST, serving
+from trio_mcp import ANONYMOUS, Context, MCPServer, Principal
+from trio_mcp.auth.principal import HttpRequestView
+from trio_mcp.protocol.errors import TooManySessions
+from trio_mcp.protocol.jsonrpc import Notification, Reply
+from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
+from trio_mcp.sessions.shares import TooManyForCaller
+from trio_mcp.transports.http.forwarded import Proxies
+from trio_mcp.transports.http.request import HttpExchange
+
+
+async def test_a_full_node_ends_the_oldest_session_that_was_never_used(autojump_clock: MockClock) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=3) as hub:
+        used, first, second = [await hub.open(OFFER, ANN) for _ in range(3)]
+        await ask(used, "ping")
+        first.take(Notification("notifications/initialized", {}))
+        await trio.sleep(UNUSED_SECONDS)
+        began = trio.current_time()
+        new = await hub.open(OFFER, BOB)
+        assert trio.current_time() == began
+        assert hub.sessions == [used, second, new]
+        assert first.closed_because == "unused"
+
+
+async def test_sessions_that_began_a_moment_ago_have_their_round_trip_first(autojump_clock: MockClock) -> None:
+    """A flood fills the node, and the next client waits a second rather than be refused."""
+    async with open_hub(MCPServer("t"), max_sessions=200) as hub:
+        flood = [await hub.open(OFFER, ANN) for _ in range(200)]
+        began = trio.current_time()
+        new = await hub.open(OFFER, BOB)
+        assert trio.current_time() - began == UNUSED_SECONDS
+        assert flood[0].closed_because == "unused"
+        assert len(hub) == 200
+        assert hub.get(new.id, BOB) is new
+
+
+async def test_many_that_come_to_a_full_node_at_once_get_a_place_each(autojump_clock: MockClock) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=5) as hub:
+        for _ in range(5):
+            await hub.open(OFFER, ANN)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(hub.open, OFFER, BOB)
+        assert [session.principal for session in hub.sessions] == [BOB] * 5
+
+
+@pytest.mark.parametrize("use", ["a call", "a stream", "a reply"])
+async def test_a_session_that_was_used_stays(autojump_clock: MockClock, use: str) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=1) as hub:
+        session = await hub.open(OFFER, ANN)
+        if use == "a call":
+            await ask(session, "ping")
+        elif use == "a stream":
+            session.hold()
+        else:
+            session.take(Reply(1, {}, None))
+        await trio.sleep(10)
+        began = trio.current_time()
+        with pytest.raises(TooManySessions):
+            await hub.open(OFFER, BOB)
+        assert trio.current_time() == began
+
+
+async def test_who_waits_for_a_place_learns_that_the_last_unused_session_is_in_use(autojump_clock: MockClock) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=1) as hub:
+        session = await hub.open(OFFER, ANN)
+        async with trio.open_nursery() as nursery:
+
+            async def refused() -> None:
+                with pytest.raises(TooManySessions):
+                    await hub.open(OFFER, BOB)
+
+            nursery.start_soon(refused)
+            await wait_all_tasks_blocked()
+            await ask(session, "ping")
+        assert hub.sessions == [session]
+        assert ROOM_SECONDS > UNUSED_SECONDS
+
+
+async def test_an_opening_that_is_cancelled_while_it_waits_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=1, max_per_principal=1) as hub:
+        session = await hub.open(OFFER, ANN)
+        with trio.move_on_after(UNUSED_SECONDS / 2):
+            await hub.open(OFFER, BOB)
+        assert hub.sessions == [session]
+        session.close("deleted")
+        await wait_all_tasks_blocked()
+        await hub.open(OFFER, BOB)
+
+
+async def test_a_principal_has_so_many_sessions_and_gets_a_place_back_with_each_end() -> None:
+    async with open_hub(MCPServer("t"), max_per_principal=2) as hub:
+        first, _ = [await hub.open(OFFER, ANN) for _ in range(2)]
+        with pytest.raises(TooManyForCaller, match="This principal has 2 sessions"):
+            await hub.open(OFFER, Principal("ann", claims={"other": "token"}))
+        await hub.open(OFFER, Principal("ann", client_id="c2"))
+        await hub.open(OFFER, BOB)
+        first.close("deleted")
+        await wait_all_tasks_blocked()
+        await hub.open(OFFER, ANN)
+
+
+async def test_callers_without_a_name_share_no_bound() -> None:
+    async with open_hub(MCPServer("t"), max_per_principal=1, max_per_address=1) as hub:
+        for _ in range(5):
+            await hub.open(OFFER, ANONYMOUS, address=None)
+
+
+async def test_an_address_that_is_vouched_for_has_so_many_sessions() -> None:
+    async with open_hub(MCPServer("t"), max_per_address=1) as hub:
+        await hub.open(OFFER, ANONYMOUS, address="192.0.2.1")
+        with pytest.raises(TooManyForCaller, match="This address has 1 sessions"):
+            await hub.open(OFFER, ANONYMOUS, address="192.0.2.1")
+        await hub.open(OFFER, ANONYMOUS, address="192.0.2.2")
+
+
+async def test_a_caller_with_its_share_hears_429() -> None:
+    async def authenticate(exchange: HttpRequestView) -> Principal | None:
+        return Principal(exchange.header(b"authorization") or "")
+
+    async with serving(MCPServer("t", authenticate=authenticate), max_sessions_per_principal=1) as wire:
+        await wire.open(headers={"authorization": "ann"})
+        exchange = wire.initialize(headers={"authorization": "ann"})
+        assert await exchange.head() == 429
+        assert "retry-after" in exchange.headers
+        await exchange.error()
+        await wire.open(headers={"authorization": "bob"})
+
+
+async def test_a_session_that_made_way_says_why(autojump_clock: MockClock) -> None:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def nothing(ctx: Context) -> None: ...
+
+    async with serving(mcp, max_sessions=1) as wire:
+        unused = await wire.open()
+        used = await wire.open()
+        await used.tool("nothing").result()
+        error = await unused.tool("nothing").error()
+        assert error["data"]["reason"] == "unused"
+        assert "the server was full" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "chain", "client"),
+    [
+        ("10.0.0.1", ["192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", ["6.6.6.6, 192.0.2.7"], "192.0.2.7"),
+        ("10.0.0.1", ["6.6.6.6", "192.0.2.7, 10.0.0.9"], "192.0.2.7"),
+        ("::ffff:10.0.0.1", ["192.0.2.7:1234"], "192.0.2.7"),
+        ("10.0.0.1", ["[2001:db8::1]:80"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:DB8::1"], "2001:db8::1"),
+        ("192.0.2.200", ["192.0.2.7"], None),
+        ("10.0.0.1", [], None),
+        ("10.0.0.1", ["unknown"], None),
+        ("10.0.0.1", ["192.0.2.7, _hidden"], None),
+        (None, ["192.0.2.7"], None),
+    ],
+)
+def test_a_client_has_the_address_that_a_named_proxy_saw(
+    peer: str | None, chain: list[str], client: str | None
+) -> None:
+    headers = [(b"host", HOST.encode()), *[(b"x-forwarded-for", each.encode()) for each in chain]]
+    scope = {
+        "method": "POST",
+        "path": "/mcp",
+        "headers": headers,
+        "client": None if peer is None else (peer, 1234),
+    }
+    exchange = HttpExchange(scope, None, None)  # type: ignore[arg-type]
+    assert Proxies(["10.0.0.0/8"]).client_of(exchange) == client
+    assert Proxies([]).client_of(exchange) is None

@@ -8,7 +8,6 @@ respond ─▶ handler by method ─▶ result ─┐
 from __future__ import annotations
 
 import logging
-import secrets
 
 import trio
 
@@ -16,6 +15,7 @@ from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.methods import HANDLERS
 from trio_mcp.dispatch.questions import begin_round, input_required
 from trio_mcp.dispatch.results import complete
+from trio_mcp.dispatch.user_code import report, user_code
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -63,8 +63,9 @@ async def respond(call: Call) -> None:
 
 async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
     try:
-        return await _answer(call)
-    except Exception as crash:  # the one boundary: user code's fault is answered without its details, and logged once
+        with user_code():
+            return await _answer(call)
+    except Exception as crash:  # user code's fault is answered without its details, and logged once
         return _crashed(call, crash)
 
 
@@ -90,8 +91,7 @@ def _crashed(call: Call, crash: Exception) -> tuple[tuple[bytes, int], str]:
     if all(isinstance(leaf, SlowReader) for leaf in leaves(crash)):
         call.ending = call.ending or Ending.SLOW_READER
         return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
-    reference = secrets.token_hex(4)
-    event(logger, logging.ERROR, "request failed", method=call.method, ref=reference, error=crash)
+    reference = report(logger, "request failed", crash, method=call.method)
     return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
 
 

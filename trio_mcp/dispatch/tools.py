@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import Any
 
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.invoke import invoke
 from trio_mcp.dispatch.params import object_param, string_param
+from trio_mcp.dispatch.user_code import report, user_code
 from trio_mcp.features.tools import Tool, error_result
-from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import (
     ClientCallError,
     InvalidArguments,
@@ -47,18 +46,18 @@ async def call_tool(call: Call) -> dict[str, Any]:
 async def _run(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
     kwargs = tool.bind(arguments)
     try:
-        return tool.result(await invoke(call, tool.signature, kwargs), call.version)
+        with user_code():
+            return tool.result(await invoke(call, tool.signature, kwargs), call.version)
     except SlowReader:
         raise
-    except Exception as fault:  # the boundary of user code: a tool's failure is its result, told without its details
+    except Exception as fault:  # a tool's failure is its result, told without its details
         return _failure(call, tool, fault)
 
 
 def _failure(call: Call, tool: Tool, fault: Exception) -> dict[str, Any]:
     words = _spoken(call, fault)
     if words is None:
-        reference = secrets.token_hex(4)
-        event(logger, logging.ERROR, "tool failed", tool=tool.name, ref=reference, error=fault)
+        reference = report(logger, "tool failed", fault, tool=tool.name)
         words = f"Error executing tool {tool.name} (ref {reference})"
     return error_result(words)
 

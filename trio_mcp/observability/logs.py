@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from trio_mcp.protocol.errors import UserCodeCrash
+
 __all__ = ["LogFormat", "configure", "event", "leaf_lines", "leaves", "printable", "session_label"]
 
 LogFormat = Literal["auto", "text", "json"]
@@ -138,7 +140,9 @@ def _error(record: logging.LogRecord) -> BaseException | None:
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """What really went wrong: the exceptions inside the groups, or the exception itself."""
-    if isinstance(error, BaseExceptionGroup):
+    if isinstance(error, UserCodeCrash):
+        yield from leaves(error.raised)
+    elif isinstance(error, BaseExceptionGroup):
         for member in error.exceptions:
             yield from leaves(member)
     else:

@@ -13,6 +13,8 @@ McpError                      everything this package raises on purpose
 ├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
 ├─ StreamError: InvalidEventId, SlowReader
 └─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
+
+UserCodeCrash                 an Exception that stands for what user code raised and is none, such as SystemExit
 """
 
 from __future__ import annotations
@@ -183,3 +185,15 @@ class ClientTimeout(ClientCallError):
 
 class NoBackChannel(ClientCallError):
     """The client cannot be asked: it lacks the capability, or accepts no stream to be asked on."""
+
+
+class UserCodeCrash(Exception):
+    """Stands for what user code raised and is no `Exception`: `SystemExit`, a `BaseException` of its own, a group of them.
+
+    Raised by the boundary of user code (`dispatch/user_code`), so that everything above it contains it as it does any
+    other crash. `raised` is the original; logs show that one.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(repr(raised))
+        self.raised = raised

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.admin import AdminApp
@@ -59,6 +60,7 @@ async def serve(
     cluster = build_cluster(app, settings)
     binds = [*settings.binds, settings.admin_bind or ""]
     with (
+        owning_sigint(),
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
         no_socket_files(binds),
         ExitStack() as last_resort,

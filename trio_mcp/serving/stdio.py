@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.exit import no_longer_than
 from trio_mcp.serving.settings import Settings
@@ -47,7 +48,7 @@ def _arm(last_resort: ExitStack, service: Service) -> None:
 
 async def _cancel_on_signal(scope: trio.CancelScope) -> None:
     signals: AsyncIterator[int]
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with owning_sigint(), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         await anext(signals)
         scope.cancel("a signal came")
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.user_code import call_user, report
 from trio_mcp.features.callables import is_async
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
@@ -245,7 +245,7 @@ class Hub:
         except* Exception as crash:
             # The boundary of user tasks: background work and hooks. A star, for what fails while the server stops
             # comes in a group with Cancelled, and must not stop it otherwise than it does.
-            event(logger, logging.ERROR, "session crashed", session=session.short_id, error=crash)
+            report(logger, "session crashed", crash, session=session.short_id)
             if self.local(session.id) is not session:
                 # It failed before it began: whoever waits for its start looks at `closed_because`.
                 task_status.started(session)
@@ -277,11 +277,7 @@ class Hub:
             session.start_soon(self._call, hook, session)
 
     async def _call(self, hook: SessionHook, session: Session) -> None:
-        if is_async(hook):
-            await cast("Awaitable[object]", hook(session))
-        else:
-            # Abandoned when cancelled, as sync handlers are: a session's end must not wait for a thread.
-            await trio.to_thread.run_sync(hook, session, abandon_on_cancel=True, limiter=self._service.threads)
+        await call_user(hook, session, is_async=is_async(hook), limiter=self._service.threads)
 
     def _forget(self, session: Session, seconds: float) -> None:
         reason = session.closed_because or "crashed"

@@ -23,6 +23,7 @@ from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.protocol.errors import INVALID_REQUEST, LostCall, RemoteProtocolError, SessionClosed
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
@@ -160,7 +161,7 @@ class Session:
         """
         if self._nursery is None or self.closed_because is not None:
             raise SessionClosed(self.closed_because or "not open yet")
-        contextvars.Context().run(partial(self._nursery.start_soon, fn, *args))
+        contextvars.Context().run(partial(self._nursery.start_soon, _run_task, fn, *args, name=fn))
 
     async def notify_resource_updated(self, uri: str) -> None:
         """Tell this client that a resource changed, if it subscribed to it."""
@@ -476,3 +477,8 @@ class Session:
                 return
             with trio.CancelScope(deadline=min(idle_at, self.streams.prune())) as self._nap:
                 await trio.sleep_forever()
+
+
+async def _run_task(fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+    with user_code():
+        await fn(*args)

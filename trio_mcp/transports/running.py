@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.user_code import user_context
 from trio_mcp.sessions.hub import Hub
 
 __all__ = ["running"]
@@ -19,7 +20,7 @@ async def running(
     lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
 ) -> AsyncIterator[None]:
     """Own them all for the length of the block. What its body raises arrives in an exception group."""
-    async with lifespan() as service.lifespan_context, trio.open_nursery() as nursery:
+    async with user_context(lifespan()) as service.lifespan_context, trio.open_nursery() as nursery:
         nursery.start_soon(service.bus.pump)
         async with hub.running():
             yield

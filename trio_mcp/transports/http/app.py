@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -20,7 +21,7 @@ from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
-from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of
+from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -132,10 +133,10 @@ class HttpApp:
             self.service.refusals.note(refusal.status, refusal.reason, **refusal.told)
             return await send_refusal(send, refusal, [])
         if path in self._custom:
-            return await self._custom.answer(path, scope, receive, send)
+            return await run_behind_boundary(partial(self._custom.answer, path), path, scope, receive, send)
         for mount in self._mounts:
             if mount.matches(path):
-                return await mount(scope, receive, send)
+                return await run_behind_boundary(mount, path, scope, receive, send)
         await send_json(send, 404, b'{"error":"not found"}', [])
 
     async def _mcp(self, exchange: HttpExchange) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 
+from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Send
@@ -87,7 +88,10 @@ class _Mounted:
 
     async def run(self) -> None:
         try:
-            await self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._receive, self._send)
+            with user_code():
+                await self._app(
+                    {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._receive, self._send
+                )
         except Exception:
             # "If an exception is raised … the server must continue": an app without lifespan says so by raising.
             if self.started.is_set():

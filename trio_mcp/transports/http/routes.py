@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import trio
 
+from trio_mcp.dispatch.user_code import call_user, report, user_code
 from trio_mcp.features.callables import is_async
 from trio_mcp.protocol.jsonrpc import encode
-from trio_mcp.transports.http.request import ASGIApp, BodyTooLarge, ClientLeft, HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.http.request import (
+    ASGIApp,
+    BodyTooLarge,
+    ClientLeft,
+    HttpExchange,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 from trio_mcp.transports.http.responses import send_empty, send_json
 from trio_mcp.transports.http.route_request import RouteRequest
 
-__all__ = ["CustomPaths", "CustomRoute", "Mount", "RouteHandler", "RouteResponse", "check_app", "path_of"]
+__all__ = [
+    "CustomPaths",
+    "CustomRoute",
+    "Mount",
+    "RouteHandler",
+    "RouteResponse",
+    "check_app",
+    "path_of",
+    "run_behind_boundary",
+]
+
+logger = logging.getLogger("trio_mcp.http")
 
 RouteAnswer: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | ASGIApp | None"
 RouteResponse: TypeAlias = "RouteAnswer | tuple[int, RouteAnswer]"
@@ -94,13 +116,12 @@ class CustomPaths:
         self._plain: dict[str, dict[str, RouteHandler]] = {}
         self._patterns: dict[re.Pattern[str], dict[str, RouteHandler]] = {}
         for route in routes:
-            handler = self._in_thread(route.handler) if not is_async(route.handler) else route.handler
             handlers = (
                 self._plain.setdefault(route.path, {})
                 if route.pattern is None
                 else self._patterns.setdefault(route.pattern, {})
             )
-            handlers.update(dict.fromkeys(route.methods, handler))
+            handlers.update(dict.fromkeys(route.methods, route.handler))
 
     def __contains__(self, path: str) -> bool:
         return self._find(path) is not None
@@ -116,7 +137,9 @@ class CustomPaths:
         if handler is None:
             return await send_empty(send, 405, [(b"allow", ", ".join(sorted(handlers)).encode())])
         try:
-            response = await cast("Awaitable[RouteResponse]", handler(RouteRequest(exchange, path_params)))
+            # A sync one reads a body with `trio.from_thread.run(request.body)`.
+            request = RouteRequest(exchange, path_params)
+            response = await call_user(handler, request, is_async=is_async(handler), limiter=self._threads)
         except BodyTooLarge:
             return await send_json(send, 413, b'{"error":"the body is too large"}', [])
         except ClientLeft:
@@ -131,17 +154,6 @@ class CustomPaths:
             if found:
                 return handlers, found.groupdict()
         return None
-
-    def _in_thread(self, handler: RouteHandler) -> RouteHandler:
-        """A sync handler that does not hold the loop. It reads a body with `trio.from_thread.run(request.body)`."""
-
-        async def run(request: RouteRequest) -> RouteResponse:
-            return cast(
-                "RouteResponse",
-                await trio.to_thread.run_sync(handler, request, abandon_on_cancel=True, limiter=self._threads),
-            )
-
-        return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +199,28 @@ def check_app(app: Any) -> None:
         raise TypeError(f"{app!r:.80} is no ASGI app: those are called with (scope, receive, send)") from None
     except ValueError:
         return  # A builtin that does not tell its parameters.
+
+
+async def run_behind_boundary(app: ASGIApp, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run a route or a mounted app: its crash is a 500 with a reference and one log line.
+
+    Once its response has begun there is no other to send: the crash is raised, and the server breaks the response off.
+    """
+    begun = False
+
+    async def watched(message: Message) -> None:
+        nonlocal begun
+        begun = True
+        await send(message)
+
+    try:
+        with user_code():
+            await app(scope, receive, watched)
+    except Exception as crash:  # the boundary of user code beside the endpoint
+        if begun or isinstance(crash, ClientLeft):
+            raise
+        reference = report(logger, "route failed", crash, path=path)
+        await send_json(send, 500, encode({"error": "internal error", "ref": reference}), [])
 
 
 async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:

@@ -28,7 +28,7 @@ from trio_mcp.spellings import (
     run_settings,
     transport_of,
 )
-from trio_mcp.streams.bus import ListChanged, ListKind, LocalBus, ResourceUpdated
+from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.http.allowed import Hosts, Origins
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.companions import Companions
@@ -86,7 +86,7 @@ class MCPServer(Registrar):
         """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
         self._run_defaults = run_settings(settings)
-        self._bus = LocalBus()
+        self._feed = Feed()
 
     @property
     def name(self) -> str:
@@ -98,11 +98,11 @@ class MCPServer(Registrar):
         """As given."""
         return self.identity.version
 
-    # What it tells everybody; for what happens outside a request. From other threads: `trio.from_thread.run_sync`.
+    # What it tells everybody, for what happens outside a request; from any thread.
 
     def notify_resource_updated(self, uri: str) -> None:
         """Tell every client that subscribed to `uri` that its contents changed; never blocks."""
-        self._bus.publish(ResourceUpdated(uri))
+        self._feed.publish(ResourceUpdated(uri))
 
     def notify_list_changed(self, kind: ListKind) -> None:
         """Tell every client that listens that a list changed; adding and removing does so by itself.
@@ -111,7 +111,7 @@ class MCPServer(Registrar):
         """
         if kind not in get_args(ListKind):
             raise ValueError(f"there are the lists {', '.join(get_args(ListKind))}, and no {kind!r}")
-        self._bus.publish(ListChanged(kind))
+        self._feed.publish(ListChanged(kind))
 
     # How it is served.
 
@@ -216,7 +216,7 @@ class MCPServer(Registrar):
             instructions=self.instructions,
             options=replace(options, private_lists=options.private_lists or private_lists),
             keyring=Keyring(secrets),
-            bus=self._bus,
+            bus=LocalBus(self._feed),
             metrics=Metrics(transport),
         )
 

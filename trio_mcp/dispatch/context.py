@@ -23,6 +23,7 @@ from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, 
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 from trio_mcp.streams.event_log import Kind
+from trio_mcp.streams.loop import Loop, in_loop
 
 __all__ = ["Context"]
 
@@ -39,8 +40,15 @@ class Context(HandlerContext):
     the same time, give each a `key=`.
     """
 
+    spoken_name = "ctx"
+
     def __init__(self, call: Call) -> None:
         self._call = call
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop the request runs in."""
+        return self._call.service.loop
 
     @property
     def request_id(self) -> RequestId:
@@ -88,6 +96,7 @@ class Context(HandlerContext):
         """What the server's `lifespan=` yielded."""
         return self._call.service.lifespan_context
 
+    @in_loop
     async def report_progress(self, progress: Any, total: Any = None, message: str | None = None) -> None:
         """Tell how far the request is, if its client asked to know; a value that does not grow is not sent.
 
@@ -106,6 +115,7 @@ class Context(HandlerContext):
         call.emit(encode_notification("notifications/progress", params), Kind.LATEST, ("progress", token))
         await call.outbox.settle()
 
+    @in_loop
     async def log(self, level: str, data: Any, logger: str | None = None) -> None:
         """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
 
@@ -124,18 +134,22 @@ class Context(HandlerContext):
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
         await call.outbox.settle()
 
+    @in_loop
     async def debug(self, data: Any, logger: str | None = None) -> None:
         """`log("debug", …)`."""
         await self.log("debug", data, logger)
 
+    @in_loop
     async def info(self, data: Any, logger: str | None = None) -> None:
         """`log("info", …)`."""
         await self.log("info", data, logger)
 
+    @in_loop
     async def warning(self, data: Any, logger: str | None = None) -> None:
         """`log("warning", …)`."""
         await self.log("warning", data, logger)
 
+    @in_loop
     async def error(self, data: Any, logger: str | None = None) -> None:
         """`log("error", …)`."""
         await self.log("error", data, logger)
@@ -151,12 +165,16 @@ class Context(HandlerContext):
     async def elicit(
         self, message: str, schema: dict[str, Any], *, key: str | None = None
     ) -> Elicited[dict[str, Any]]: ...
-    async def elicit(self, message: str, schema: Any, *, key: str | None = None) -> Elicited[Any]:
+    def elicit(self, message: str, schema: Any, *, key: str | None = None) -> Any:
         """Ask the user to fill in a form: a pydantic model or an object schema with primitive fields. Never for secrets.
 
         On 2026-07-28 the handler runs again from its start with the answer. Raises ClientCallError when there is none,
         MissingClientCapability on 2026-07-28 when the client cannot show forms, TypeError for a form that is not flat.
         """
+        return self._elicit(message, schema, key)
+
+    @in_loop
+    async def _elicit(self, message: str, schema: Any, key: str | None) -> Elicited[Any]:
         form = Form(schema)
         declared = self.client_capabilities.get("elicitation")
         # Who names no mode means form, the only one there was before 2025-11-25.
@@ -164,6 +182,7 @@ class Context(HandlerContext):
         params = {"message": message, "requestedSchema": form.for_version(self.protocol_version)}
         return form.read(await ask(self._call, "elicitation/create", params, key))
 
+    @in_loop
     async def elicit_url(self, message: str, url: str, *, key: str | None = None) -> Elicited[None]:
         """Send the user to a URL, for what must not pass through the client; raises as `elicit` does.
 
@@ -176,6 +195,7 @@ class Context(HandlerContext):
             params["elicitationId"] = secrets.token_urlsafe(16)
         return Elicited(read_action(await ask(self._call, "elicitation/create", params, key)))
 
+    @in_loop
     async def sample(
         self,
         messages: str | Sequence[SamplingMessage],
@@ -210,34 +230,41 @@ class Context(HandlerContext):
         result = await ask(self._call, "sampling/createMessage", present, key)
         return _convert(result, CreateMessageResult, "sampling/createMessage")
 
+    @in_loop
     async def list_roots(self, *, key: str | None = None) -> list[Root]:
         """The client's roots (client/roots); raises as `elicit` does. On 2026-07-28 the handler runs again from its start."""
         require(self._call, "roots")
         result = await ask(self._call, "roots/list", {}, key)
         return _convert(result.get("roots"), list[Root], "roots/list")
 
+    @in_loop
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:
         """The contents of one of this server's resources; raises ResourceNotFoundError."""
         result = await read(self._call, uri)
         found: list[dict[str, Any]] = result["contents"]
         return found
 
+    @in_loop
     async def notify_tools_changed(self) -> None:
         """Tell every client that listens that `tools/list` has changed; adding and removing tools does so by itself."""
         await self._publish(ListChanged("tools"))
 
+    @in_loop
     async def notify_resources_changed(self) -> None:
         """As `notify_tools_changed`, for resources."""
         await self._publish(ListChanged("resources"))
 
+    @in_loop
     async def notify_prompts_changed(self) -> None:
         """As `notify_tools_changed`, for prompts."""
         await self._publish(ListChanged("prompts"))
 
+    @in_loop
     async def notify_resource_updated(self, uri: str) -> None:
         """Tell every client that subscribed to `uri` that its contents changed."""
         await self._publish(ResourceUpdated(uri))
 
+    @in_loop
     async def close_stream(self) -> None:
         """End the connection of this call's stream; the client resumes it by `Last-Event-ID` (2025-11-25, SEP-1699).
 

@@ -39,7 +39,7 @@ async def list_prompts(call: Call) -> Raw:
 
 def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
     offset = _offset(call)
-    key = (member, call.version, offset)
+    key = (member, catalog.version, call.version, offset)
     page: Raw | None = call.service.cache.get(key)
     if page is None:
         page = call.service.cache[key] = _serialise(call, catalog, member, offset)

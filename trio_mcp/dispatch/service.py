@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from trio_mcp.protocol.methods import Method, find_method
 from trio_mcp.protocol.types import Implementation
 from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
+from trio_mcp.streams.loop import Loop
 
 if TYPE_CHECKING:
     from trio_mcp.dispatch.call import Call
@@ -69,6 +71,8 @@ class Service:
     bus: Bus = field(default_factory=LocalBus)
     metrics: Metrics = field(default_factory=Metrics)
     lifespan_context: Any = None
+    variables: contextvars.Context = field(default_factory=contextvars.Context)
+    """The context variables as the lifespan left them: what belongs to a session starts with a copy."""
     in_flight: set[Call] = field(default_factory=set)
     listeners: dict[Call, trio.Event] = field(default_factory=dict)
     """Open `subscriptions/listen` requests; setting the event ends one with its result."""
@@ -84,6 +88,11 @@ class Service:
         self.refusals = Refusals(self.metrics)
         self.registry.on_change.append(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop its requests run in."""
+        return self.bus.loop
 
     @property
     def threads(self) -> trio.CapacityLimiter:

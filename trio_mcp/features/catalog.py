@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,19 +21,23 @@ T = TypeVar("T", bound=Listed)
 
 
 class Catalog(Generic[T]):
-    """In order of registration, so that every node and every run lists the same; `version` counts changes."""
+    """In order of registration, so that every node and every run lists the same; `version` counts changes.
+
+    May be changed from any thread: whoever reads has a copy of the order, and what is derived carries its version.
+    """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.version = 0
         self._items: dict[str, T] = {}
-        self._definitions: dict[str, list[dict[str, Any]]] = {}
+        self._definitions: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __iter__(self) -> Iterator[T]:
-        return iter(self._items.values())
+        return iter(list(self._items.values()))
 
     def __contains__(self, key: object) -> bool:
         return key in self._items
@@ -43,26 +48,26 @@ class Catalog(Generic[T]):
 
     def add(self, key: str, item: T) -> None:
         """Raises ValueError if the key is taken."""
-        if key in self._items:
-            raise ValueError(f"{self.kind} {key!r} is already registered; remove it first")
-        self._items[key] = item
-        self._changed()
+        with self._lock:
+            if key in self._items:
+                raise ValueError(f"{self.kind} {key!r} is already registered; remove it first")
+            self._items[key] = item
+            self.version += 1
 
     def remove(self, key: str) -> T:
         """Raises KeyError if there is none."""
-        item = self._items.pop(key)
-        self._changed()
+        with self._lock:
+            item = self._items.pop(key)
+            self.version += 1
         return item
 
     def page(self, protocol_version: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         """Definitions from `offset` on and the next offset, None at the end. They are shared: do not change them."""
-        definitions = self._definitions.get(protocol_version)
-        if definitions is None:
+        version, definitions = self._definitions.get(protocol_version, (-1, []))
+        if version != self.version:
+            # The version first: what is added meanwhile may be in the list already, and is asked for again in any case.
+            version = self.version
             definitions = [item.definition(protocol_version) for item in self]
-            self._definitions[protocol_version] = definitions
+            self._definitions[protocol_version] = version, definitions
         end = offset + limit
         return definitions[offset:end], end if end < len(definitions) else None
-
-    def _changed(self) -> None:
-        self.version += 1
-        self._definitions.clear()

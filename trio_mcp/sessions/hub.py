@@ -239,6 +239,8 @@ class Hub:
     ) -> None:
         """Contain one session: its crash is logged here and costs only itself."""
         opened_at = trio.current_time()
+        # Takes effect with the next step of this task: it belongs to the session, not to the request that opens it.
+        trio.lowlevel.current_task().context = self._service.variables.copy()
         leave = self._service.bus.subscribe(session.heard)
         try:
             await session.run(begin, self.options.session_idle_timeout, task_status=task_status)
@@ -260,6 +262,7 @@ class Hub:
 
     async def _restored(self, session: Session) -> None:
         with trio.fail_after(RESTORE_SECONDS):
+            await trio.lowlevel.checkpoint()
             for hook in self._restore_hooks:
                 await self._call(hook, session)
         self._admit(session, "session restored")

@@ -7,7 +7,6 @@ close(reason) ────────┴──▶ calls answered with an error 
 
 from __future__ import annotations
 
-import contextvars
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -43,6 +42,7 @@ from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.sessions.streams import SessionStreams
 from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, Missed, ResourceUpdated
 from trio_mcp.streams.event_log import EventLog, Kind
+from trio_mcp.streams.loop import Loop, in_loop
 
 __all__ = ["MAX_SUBSCRIBED_BYTES", "Session", "TooManyRequests"]
 
@@ -64,6 +64,8 @@ class TooManyRequests(RemoteProtocolError):
 
 class Session:
     """A legacy session. Handlers and `@mcp.on_session` functions meet it as `ctx.session` and `session`."""
+
+    spoken_name = "session"
 
     def __init__(
         self,
@@ -147,6 +149,11 @@ class Session:
         return self.client.info
 
     @property
+    def loop(self) -> Loop:
+        """The event loop it lives in."""
+        return self._service.loop
+
+    @property
     def face(self) -> Session:
         """What handlers know as `ctx.session`."""
         return self
@@ -156,33 +163,39 @@ class Session:
     def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Run `fn(*args)` in the session's nursery: it is cancelled with the session, and its crash closes the session.
 
-        Raises SessionClosed when the session has ended. The task starts with an empty contextvars context: it belongs to
-        the session, not to the request that started it.
+        May be called from any thread. Raises SessionClosed when the session has ended. The task starts with the context
+        variables of the lifespan: it belongs to the session, not to the request that started it.
         """
         if self._nursery is None or self.closed_because is not None:
             raise SessionClosed(self.closed_because or "not open yet")
-        contextvars.Context().run(partial(self._nursery.start_soon, _run_task, fn, *args, name=fn))
+        # A closure is equal to no other: of two tasks that a thread starts neither is taken for the other.
+        self.loop.soon(lambda: self._start_task(partial(fn, *args), fn))
 
+    @in_loop
     async def notify_resource_updated(self, uri: str) -> None:
         """Tell this client that a resource changed, if it subscribed to it."""
         self.heard(ResourceUpdated(uri))
         await trio.lowlevel.checkpoint()
 
+    @in_loop
     async def notify_tools_changed(self) -> None:
         """Tell this client that `tools/list` changed."""
         self.heard(ListChanged("tools"))
         await trio.lowlevel.checkpoint()
 
+    @in_loop
     async def notify_resources_changed(self) -> None:
         """Tell this client that `resources/list` changed."""
         self.heard(ListChanged("resources"))
         await trio.lowlevel.checkpoint()
 
+    @in_loop
     async def notify_prompts_changed(self) -> None:
         """Tell this client that `prompts/list` changed."""
         self.heard(ListChanged("prompts"))
         await trio.lowlevel.checkpoint()
 
+    @in_loop
     async def log(self, level: str, data: Any, logger: str | None = None) -> None:
         """Send a log message on the session's own stream, if the client wants that level; raises ValueError for no level.
 
@@ -333,7 +346,8 @@ class Session:
     async def calls_done(self) -> None:
         """Wait until no request is in flight."""
         while self._calls:
-            self._last_call_ended = trio.Event()
+            if self._last_call_ended.is_set():
+                self._last_call_ended = trio.Event()
             await self._last_call_ended.wait()
 
     def hold(self) -> None:
@@ -352,7 +366,10 @@ class Session:
         self._last_used = trio.current_time()
 
     def close(self, reason: str) -> None:
-        """End the session, once: cancel its nursery. Safe to call from anywhere, never blocks."""
+        """End the session, once: cancel its nursery. From any thread, never blocks."""
+        self.loop.soon(self._close, reason)
+
+    def _close(self, reason: str) -> None:
         if self.closed_because is not None:
             return
         self.closed_because = reason
@@ -388,6 +405,9 @@ class Session:
     # The rest is its own business.
 
     def _changed(self) -> None:
+        self.loop.soon(self._record_change)
+
+    def _record_change(self) -> None:
         # Who leaves says nothing more: it would be taken for one that stays.
         if self.on_change is not None and self.leaving is None and self.closed_because is None:
             self.on_change()
@@ -427,8 +447,12 @@ class Session:
             headers=headers,
         )
         self._calls[request.id] = call
-        # A fresh context: the handler must not inherit this HTTP request's contextvars.
-        contextvars.Context().run(self._nursery.start_soon, self._respond, call)
+        # Not this task's context: the handler must not inherit this HTTP request's variables.
+        self._service.variables.copy().run(self._nursery.start_soon, self._respond, call)
+
+    def _start_task(self, task: Callable[[], Awaitable[object]], fn: Callable[..., object]) -> None:
+        if self._nursery is not None and self.closed_because is None:
+            self._service.variables.copy().run(partial(self._nursery.start_soon, _run_task, task, name=fn))
 
     async def _respond(self, call: Call) -> None:
         try:
@@ -479,6 +503,6 @@ class Session:
                 await trio.sleep_forever()
 
 
-async def _run_task(fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+async def _run_task(task: Callable[[], Awaitable[object]]) -> None:
     with user_code():
-        await fn(*args)
+        await task()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,9 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 import trio
 
-__all__ = ["LIST_KINDS", "Bus", "Change", "ListChanged", "ListKind", "LocalBus", "Missed", "ResourceUpdated"]
+from trio_mcp.streams.loop import Loop
+
+__all__ = ["LIST_KINDS", "Bus", "Change", "Feed", "ListChanged", "ListKind", "LocalBus", "Missed", "ResourceUpdated"]
 
 ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
 LIST_KINDS: tuple[ListKind, ...] = get_args(ListKind)
@@ -51,8 +55,11 @@ Listener: TypeAlias = Callable[[Change], None]
 class Bus(Protocol):
     """Publish and forget; listeners are called in order of publishing, and must not block."""
 
+    loop: Loop
+    """The one its listeners are called in."""
+
     def publish(self, change: Change) -> None:
-        """Never blocks; equal changes that wait become one."""
+        """Never blocks, from any thread; equal changes that wait become one."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Returns what ends the subscription."""
@@ -61,28 +68,68 @@ class Bus(Protocol):
         """Deliver until cancelled."""
 
 
-class LocalBus:
-    """The bus of one node."""
+class Feed:
+    """What changed on a server, told to every app that serves it, each in its own loop; may be used from any thread."""
 
     def __init__(self) -> None:
+        self._buses: tuple[weakref.ref[LocalBus], ...] = ()
+        self._lock = threading.Lock()
+
+    def join(self, bus: LocalBus) -> None:
+        """From now on `bus` is told, as long as somebody has it."""
+        with self._lock:
+            self._buses = (*(known for known in self._buses if known() is not None), weakref.ref(bus))
+
+    def publish(self, change: Change) -> None:
+        """Tell them all; never blocks."""
+        for known in self._buses:
+            bus = known()
+            if bus is not None:
+                bus.take(change)
+
+
+class LocalBus:
+    """The bus of one node. `publish` and `hear` may be called from any thread; listeners are called in the loop of `pump`."""
+
+    def __init__(self, feed: Feed | None = None) -> None:
+        self.loop = Loop()
+        self._feed = feed or Feed()
+        self._feed.join(self)
         self._listeners: dict[object, Listener] = {}
+        self._lock = threading.Lock()
+        """Held for a look into `_pending`, and never while anything is called or awaited."""
         self._pending: dict[Change, bool] = {}
         self._wake = trio.Event()
         self.forward: Listener | None = None
         """Where other nodes are: told of what is published here, not of what was heard from them. Must not block."""
 
     def publish(self, change: Change) -> None:
-        """Never blocks; equal changes that wait become one, and past the bound the oldest is forgotten."""
-        self._add(change, forward=True)
+        """Tell every app of the server; equal changes that wait become one, and past the bound the oldest is forgotten."""
+        self._feed.publish(change)
+
+    def take(self, change: Change) -> None:
+        """A change of this server: for the listeners here, and the other nodes."""
+        with self._lock:
+            self._add(change, forward=True)
+        self.loop.soon(self._wake_up)
 
     def hear(self, change: Change) -> None:
         """A change on another node: for the listeners here only."""
-        self._add(change, forward=self._pending.get(change, False))
+        with self._lock:
+            self._add(change, forward=self._pending.get(change, False))
+        self.loop.soon(self._wake_up)
 
     def _add(self, change: Change, *, forward: bool) -> None:
         self._pending[change] = forward
         if len(self._pending) > MAX_PENDING:
             del self._pending[next(iter(self._pending))]
+
+    def _next(self) -> tuple[Change, bool] | None:
+        with self._lock:
+            change = next(iter(self._pending), None)
+            return None if change is None else (change, self._pending.pop(change))
+
+    def _wake_up(self) -> None:
         self._wake.set()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -93,15 +140,15 @@ class LocalBus:
 
     async def pump(self) -> None:
         """Deliver until cancelled."""
+        self.loop.adopt()
         while True:
-            await self._wake.wait()
             self._wake = trio.Event()
-            while self._pending:
-                change = next(iter(self._pending))
-                forward = self._pending.pop(change)
+            while (waiting := self._next()) is not None:
+                change, forward = waiting
                 if forward and self.forward is not None:
                     self.forward(change)
                 await self._deliver(change)
+            await self._wake.wait()
 
     async def _deliver(self, change: Change) -> None:
         for count, (key, listener) in enumerate(list(self._listeners.items()), 1):

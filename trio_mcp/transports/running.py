@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -21,6 +22,8 @@ async def running(
 ) -> AsyncIterator[None]:
     """Own them all for the length of the block. What its body raises arrives in an exception group."""
     async with user_context(lifespan()) as service.lifespan_context, trio.open_nursery() as nursery:
+        service.loop.adopt()
+        service.variables = contextvars.copy_context()
         nursery.start_soon(service.bus.pump)
         async with hub.running():
             yield

@@ -112,7 +112,8 @@ class HttpApp:
     async def quiet(self) -> None:
         """Wait until no exchange with the endpoint is open."""
         while self._open:
-            self._all_closed = trio.Event()
+            if self._all_closed.is_set():
+                self._all_closed = trio.Event()
             await self._all_closed.wait()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:

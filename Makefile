@@ -33,9 +33,10 @@ demo: $(VENV)/.run
 cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 	$(BIN)/python -m tools.cluster $(ARGS)
 
-# More workers than cores: tests of several nodes wait more than they compute.
+# More workers than cores: tests of several nodes wait more than they compute. Bytecode is kept, whatever the environment says:
+# a thousand processes are started.
 test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30
-	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not sockets and not processes and not slow" $(ARGS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 import trio.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transports.listener.harness import answers, echo, get, post, serving
@@ -111,7 +111,7 @@ def check(data: bytes, cuts: list[int], complaints: Complaints) -> None:
 
 
 CUTS = st.lists(st.integers(0, 2000), max_size=5)
-FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(max_examples=300)
 
 
 @FUZZ

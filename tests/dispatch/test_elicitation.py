@@ -241,3 +241,9 @@ def test_what_is_neither_a_model_nor_a_schema_is_no_form(given: Any) -> None:
 def test_a_schema_by_hand_is_held_to_the_same(field: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="'a' is"):
         Form(with_fields(a=field))
+
+
+@pytest.mark.parametrize(("pattern", "kept"), [("^[a-z]+$", True), ("(?i)^[a-z]+$", False)])
+def test_a_form_has_only_patterns_that_javascript_compiles(pattern: str, kept: bool) -> None:
+    model = create_model("Model", code=(Annotated[str, Field(pattern=pattern)], ...))
+    assert ("pattern" in Form(model).schema["properties"]["code"]) is kept

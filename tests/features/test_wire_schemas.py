@@ -144,6 +144,31 @@ def test_a_foreign_pattern_is_left_out_warned_of_and_checked_here(caplog: pytest
         signature.bind({"code": "1"})
 
 
+@pytest.mark.parametrize("pattern", [r"^(?=.*\d).{2,}$", r"^(?=.*\d).{2,}\Z"])
+def test_patterns_that_python_alone_compiles_are_checked_too(pattern: str) -> None:
+    def fn(code: Any) -> None: ...
+
+    fn.__annotations__ = dict.fromkeys(("code", "return"), Annotated[str, Field(pattern=pattern)])
+    tool = Tool.of(fn)
+    assert tool.output_schema is not None
+    wanted = {"type": "string", "pattern": pattern} if is_ecma_pattern(pattern) else {"type": "string"}
+    assert tool.input_schema["properties"] == {"code": wanted}
+    assert tool.output_schema["properties"] == {"result": wanted}
+    assert tool.bind({"code": "a1"}) == {"code": "a1"}
+    assert tool.result("a1", V2026_07_28)["structuredContent"] == {"result": "a1"}
+    with pytest.raises(InvalidArguments):
+        tool.bind({"code": "ab"})
+    with pytest.raises(LocalProtocolError):
+        tool.result("ab", V2026_07_28)
+
+
+def test_a_pattern_that_nothing_compiles_is_refused_at_registration() -> None:
+    def fn(code: Annotated[str, Field(pattern="(")]) -> None: ...
+
+    with pytest.raises(ValueError, match="fn: "):
+        Signature(fn)
+
+
 def test_a_foreign_pattern_of_a_result_is_checked_here(caplog: pytest.LogCaptureFixture) -> None:
     def fn() -> Annotated[str, Field(pattern="(?i)^[a-z]+$")]: ...  # type: ignore[empty-body]
 

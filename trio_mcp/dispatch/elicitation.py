@@ -10,6 +10,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
 from trio_mcp.dispatch.questions import InvalidAnswer
+from trio_mcp.features.ecma_patterns import is_ecma_pattern
 from trio_mcp.protocol.errors import NoBackChannel
 from trio_mcp.protocol.versions import V2025_11_25
 
@@ -125,6 +126,8 @@ def _inline(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     if field.get("format") not in _FORMATS:
         # Pydantic has more of them than clients know; the model checks the answer.
         field.pop("format", None)
+    if not is_ecma_pattern(field.get("pattern", "")):
+        del field["pattern"]  # As above.
     return field
 
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import pydantic
+from pydantic_core import SchemaError
 
 from trio_mcp.features.callables import Unresolved, describe, return_annotation
 from trio_mcp.features.complaints import complain
 from trio_mcp.features.json_values import json_value, serializer, unknown
 from trio_mcp.features.output_schemas import OutputJsonSchema, promised
-from trio_mcp.features.schemas import Validator, inline_root
+from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
 from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.types import class_wire_name
@@ -138,13 +139,20 @@ def _from_type(hint: Any, where: str) -> Output | None:
     try:
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             return Output(readable(promised(_struct_schema(hint)), where), json_value)
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(hint)
+        adapter = _adapter(hint)
         schema = inline_root(adapter.json_schema(mode="serialization", schema_generator=OutputJsonSchema))
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticInvalidForJsonSchema, TypeError):
         return None
     schema = readable(promised(schema), where)
     wrapped = schema.get("type") != "object"
     return Output(_wrap(schema) if wrapped else schema, _converter(adapter), wrapped=wrapped)
+
+
+def _adapter(hint: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return pydantic.TypeAdapter(hint)
+    except SchemaError:
+        return pydantic.TypeAdapter(hint, config=PYTHON_PATTERNS)
 
 
 def _converter(adapter: pydantic.TypeAdapter[Any]) -> Callable[[Any], Any]:

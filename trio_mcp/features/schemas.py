@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pydantic
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from trio_mcp.features.complaints import list_complaints, shown
 from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.protocol.errors import InvalidArguments
 
-__all__ = ["PlainJsonSchema", "Validator", "inline_root"]
+__all__ = ["PYTHON_PATTERNS", "PlainJsonSchema", "Validator", "inline_root"]
+
+PYTHON_PATTERNS = pydantic.ConfigDict(regex_engine="python-re")
+"""For patterns that pydantic's own engine does not compile."""
 
 
 class PlainJsonSchema(GenerateJsonSchema):

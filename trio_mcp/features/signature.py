@@ -11,11 +11,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
+from pydantic_core import SchemaError
 
 from trio_mcp.features.callables import Unresolved, describe, is_async, parameters
 from trio_mcp.features.complaints import complain, too_many
 from trio_mcp.features.mending import ROUNDS, mend
-from trio_mcp.features.schemas import PlainJsonSchema
+from trio_mcp.features.schemas import PYTHON_PATTERNS, PlainJsonSchema
 from trio_mcp.features.wire_schemas import readable
 from trio_mcp.protocol.errors import InvalidArguments
 
@@ -157,9 +158,20 @@ def _compile(
     if not fields:
         return None, _NO_ARGUMENTS
     try:
-        adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(make_dataclass("Arguments", fields, kw_only=True))
+        adapter = _adapter(make_dataclass("Arguments", fields, kw_only=True))
         schema = adapter.json_schema(schema_generator=PlainJsonSchema)
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
         raise ValueError(f"{describe(fn)}: {str(error).splitlines()[0]}") from error
+    except SchemaError as error:
+        raise ValueError(f"{describe(fn)}: {str(error).splitlines()[-1].strip()}") from error
     del schema["title"]
     return adapter.validator.validate_python, readable(schema, describe(fn))
+
+
+def _adapter(arguments: Any) -> pydantic.TypeAdapter[Any]:
+    try:
+        return pydantic.TypeAdapter(arguments)
+    except SchemaError:
+        # A pattern with a look-around, say: pydantic's own engine has none, Python's has.
+        arguments.__pydantic_config__ = PYTHON_PATTERNS
+        return pydantic.TypeAdapter(arguments)

@@ -235,6 +235,8 @@ def _evidently_fits(schema: dict[str, Any], default: Any) -> bool | None:
     if options is not None and schema.keys() <= {"anyOf", "$defs"} | _NOTES:
         answers = [_evidently_fits(option, default) for option in options]
         return True if True in answers else (None if None in answers else False)
+    if "enum" in schema and all(isinstance(choice, str) for choice in schema["enum"]):
+        return default in schema["enum"]
     kind = schema.get("type")
     if (
         not isinstance(kind, str)

@@ -199,7 +199,7 @@ async def while_the_server_stops(said: Said) -> None:
         await drain(wire.app, 0)
         said.append(await complaint(wire.initialize()))
         await farewell(wire.app)
-    last_resort._exit(0, lambda: ["tools/call forever"])
+    last_resort._exit(0, last_resort.Stage.CALLS, lambda: ["tools/call forever"], None)
 
 
 @scenario

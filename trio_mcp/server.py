@@ -244,6 +244,11 @@ class MCPServer(Registrar):
         """The user's lifespan, entered anew for each run."""
         return self._lifespan(self)
 
+    @property
+    def has_lifespan(self) -> bool:
+        """Whether there is a lifespan of the user's, with a cleanup that must not be lost."""
+        return self._lifespan is not _no_lifespan
+
     def run(self, transport: Transport = "stdio", **settings: Any) -> None:
         """Serve until stopped: on stdio, or on HTTP with `host=`, `port=` and any other setting by its name.
 

@@ -6,12 +6,12 @@ import pytest
 
 from tests.deploy.shipped import OVERLAYS, ROOT, container, one, parsed, routing, seconds
 from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS
-from trio_mcp.serving.node import GOODBYE_SECONDS, LAST_RESORT_SECONDS
 from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY, Settings
+from trio_mcp.serving.stopping import CALLS_SECONDS, GOODBYE_SECONDS, MARGIN_SECONDS, Grace
 
 DEFAULT = {name: info.default for name, info in Settings.model_fields.items()}
-LAST_WORDS = LAST_BREATH_SECONDS + LAST_RESORT_SECONDS + GOODBYE_SECONDS
-DRAIN = CLUSTER_DRAIN_DELAY + DEFAULT["drain_timeout"] + LAST_WORDS
+LAST_WORDS = LAST_BREATH_SECONDS + CALLS_SECONDS + GOODBYE_SECONDS
+DRAIN = Grace(CLUSTER_DRAIN_DELAY, DEFAULT["drain_timeout"], DEFAULT["cleanup_timeout"]).whole
 """From SIGTERM to the end of the process, at most."""
 MARGIN = 5.0
 """For starting the stop, a slow disk, a machine under load."""
@@ -26,6 +26,10 @@ def _bytes(quantity: str) -> int:
     number = re.match(r"\d+", quantity)
     assert number is not None
     return int(number[0]) * _UNITS[quantity[number.end() :]]
+
+
+def test_the_steps_of_a_stop_fit_into_the_whole() -> None:
+    assert round(LAST_WORDS, 6) <= MARGIN_SECONDS
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, ROOT, container, one, parsed, routing
-from tests.deploy.test_margins import DEFAULT, DRAIN, LAST_WORDS
+from tests.deploy.test_margins import DEFAULT, DRAIN
 from tests.test_readme import anchors, metric_names
 from trio_mcp.cli import execute
 from trio_mcp.serving.drain import LEAVING_SECONDS
 from trio_mcp.serving.explain import describe
 from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY
+from trio_mcp.serving.stopping import MARGIN_SECONDS
 
 PAGES = [DEPLOY / "README.md", K8S / "README.md"]
 MARGINS = "## Which must be longer than which\n"
@@ -74,7 +75,7 @@ def _row(start: str) -> list[float]:
 def test_the_numbers_of_the_margins_are_those_of_the_files_and_of_the_code() -> None:
     nodes, traefik = (parsed("compose.yaml")["services"][name] for name in ("node1", "traefik"))
     assert nodes["stop_grace_period"] == traefik["stop_grace_period"] == "45s"
-    assert _row("`stop_grace_period` of a node") == [45, LAST_WORDS, DRAIN]
+    assert _row("`stop_grace_period` of a node") == [45, MARGIN_SECONDS, DRAIN]
     assert _row("`stop_grace_period` of Traefik") == [45, 35]
     assert _row("`TRIO_MCP_DRAIN_DELAY`") == [CLUSTER_DRAIN_DELAY, 1.5]
     assert _row("the node's last 3 s") == [LEAVING_SECONDS, 1.5]

@@ -23,7 +23,7 @@ from tests.serving.process import ServedProcess
 __all__ = ["SERVER", "Node"]
 
 SIGNAL_SECONDS = 0.3
-"""For the first signal to be heeded: two that wait are one. A third would find the process without its handlers."""
+"""For the first signal to be heeded: two that wait are one."""
 STOP_SECONDS = 20.0
 SERVER = Path(__file__).parent / "served" / "server.py"
 """In a folder of its own: what lies beside it would stand in for libraries of the same name, such as `redis`."""
@@ -135,7 +135,7 @@ class Node:
         return await self.process.wait()
 
     async def stop(self) -> None:
-        """End it at once whatever it does: by a second SIGTERM, after which coverage writes its file, else by SIGKILL."""
+        """End it at once whatever it does: by a second SIGTERM, else by SIGKILL."""
         if self.alive:
             self.resume()
             for patience in (SIGNAL_SECONDS, STOP_SECONDS):

@@ -13,6 +13,9 @@ __all__ = ["execute", "main"]
 
 def main() -> None:
     """Run the command line and exit."""
+    from trio_mcp.serving.standard_streams import open_missing_streams
+
+    open_missing_streams()
     sys.exit(execute(sys.argv[1:]))
 
 

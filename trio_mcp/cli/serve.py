@@ -11,6 +11,7 @@ from trio_mcp.cli.flags import NO_FLAGS, SettingsFlags, given
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.settings import load, sources
+from trio_mcp.serving.standard_streams import protocol_pipes
 
 __all__ = ["demo", "run", "serve"]
 
@@ -56,7 +57,11 @@ def run(
         `streamable-http` is another name for `http`. There is no `sse`: that transport ended with 2024-11-05.
     """
     _refuse_workers(workers)
-    return launch(load_target(target), "stdio" if transport == "stdio" else "http", load(**given(flags)))
+    if transport != "stdio":
+        return launch(load_target(target), "http", load(**given(flags)))
+    # Before TARGET is imported: what it prints must not reach the client.
+    with protocol_pipes() as pipes:
+        return launch(load_target(target), "stdio", load(**given(flags)), pipes)
 
 
 def demo(*, flags: SettingsFlags = NO_FLAGS) -> int:

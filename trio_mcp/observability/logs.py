@@ -12,20 +12,40 @@ groups around it) and one traceback.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from trio_mcp.observability.log_writer import LineWriter
 from trio_mcp.protocol.errors import UserCodeCrash
 
-__all__ = ["LogFormat", "configure", "event", "leaf_lines", "leaves", "printable", "session_label"]
+__all__ = [
+    "LogFormat",
+    "configure",
+    "event",
+    "flush",
+    "leaf_lines",
+    "leaves",
+    "log_stray_errors",
+    "printable",
+    "session_label",
+    "toggle_debug",
+]
 
 LogFormat = Literal["auto", "text", "json"]
+
+logger = logging.getLogger("trio_mcp.logs")
+
+FLUSH_SECONDS = 1.0
+"""For the last lines, when the process ends: whoever reads them may have stopped."""
 
 _FIELDS = "mcp_fields"
 _COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
@@ -51,23 +71,109 @@ def configure(
 ) -> None:
     """Send every logger's lines to `stream` (stderr); a second call replaces the first one's handler.
 
+    So are handlers replaced that write to stdout or stderr already (`logging.basicConfig`): each line comes once. Files stay.
     Only a program calls this. A library or a mounted app leaves logging to its host.
     """
     target = stream or sys.stderr
-    handler = _Handler(target)
-    handler.setFormatter(_formatter(fmt, target, node))
+    handler = _Handler(target, _formatter(fmt, target, node))
     root = logging.getLogger()
-    for old in [each for each in root.handlers if isinstance(each, _Handler)]:
+    for old in [each for each in root.handlers if isinstance(each, _Handler) or _writes_to_terminal(each)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+def _writes_to_terminal(handler: logging.Handler) -> bool:
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    # Of this class and no other: one that sends its lines elsewhere as well must stay.
+    return type(handler) is logging.StreamHandler and handler.stream in streams
+
+
+def flush(seconds: float = FLUSH_SECONDS) -> None:
+    """Wait until the lines so far are written, `seconds` at most."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.flush_within(seconds)
+
+
+_level_before: int | None = None
+
+
+def toggle_debug() -> None:
+    """Log everything; called again, as much as before."""
+    global _level_before
+    root = logging.getLogger()
+    if _level_before is None:
+        _level_before = root.level
+        root.setLevel(logging.DEBUG)
+    else:
+        root.setLevel(_level_before)
+        _level_before = None
+
+
+def log_stray_errors() -> None:
+    """Warnings, and what threads and finalizers raise, become log lines: Python itself prints them in several lines."""
+    logging.captureWarnings(capture=True)
+    logger = logging.getLogger("trio_mcp.process")
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else None
+        event(logger, logging.ERROR, "thread failed", thread=name, error=args.exc_value)
+
+    def in_finalizer(args: Any) -> None:
+        event(logger, logging.ERROR, args.err_msg or "error ignored", where=repr(args.object), error=args.exc_value)
+
+    threading.excepthook = in_thread
+    sys.unraisablehook = in_finalizer
+
+
+class _Handler(logging.Handler):
     """Ours, so that `configure` can find and replace it."""
 
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._stream = stream
+        try:
+            self._writer: LineWriter | None = LineWriter(stream.fileno(), self._notice)
+        except io.UnsupportedOperation:
+            # Memory: it never blocks.
+            self._writer = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # as `logging` has it: what is logged is anybody's, and its text must not fail who logs it
+            return self.handleError(record)
+        self._put(line)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """A closed or full stderr costs the line, not the node: there is nowhere left to complain."""
+        """For a record that has no text: its arguments do not fit its message, or their `str` raises."""
+        where = f"{record.pathname}:{record.lineno}"
+        self._put(self._own_line("log line cannot be formatted", where=where, error=type(sys.exception()).__name__))
+
+    def _put(self, line: str) -> None:
+        if self._writer is not None:
+            self._writer.put(line)
+        else:
+            # A closed stream costs the line, not the node.
+            with suppress(OSError, ValueError):
+                self._stream.write(line + "\n")
+
+    def flush_within(self, seconds: float) -> None:
+        if self._writer is not None:
+            self._writer.flush(seconds)
+
+    def flush(self) -> None:
+        """Called when the process ends."""
+        self.flush_within(FLUSH_SECONDS)
+
+    def _notice(self, count: int) -> str:
+        return self._own_line("log lines dropped", count=count)
+
+    def _own_line(self, name: str, **fields: Any) -> str:
+        extra = {_FIELDS: fields}
+        return self.format(logger.makeRecord(logger.name, logging.WARNING, "", 0, "%s", (name,), None, extra=extra))
 
 
 def _formatter(fmt: LogFormat, stream: TextIO, node: str | None) -> logging.Formatter:

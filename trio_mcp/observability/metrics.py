@@ -11,10 +11,13 @@ from time import perf_counter
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from trio_mcp.observability.build import version as package_version
 from trio_mcp.observability.histogram import OneThreadHistogram
+from trio_mcp.observability.log_writer import dropped_lines
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
 __all__ = ["Metrics", "StreamKind"]
@@ -43,6 +46,7 @@ class Metrics:
         self._operations: dict[tuple[str, str | None, str, str | None], Callable[[float], None]] = {}
         self._open_metrics()
         ProcessCollector(registry=self.registry)
+        self.registry.register(_LogLines())
 
     def _open_metrics(self) -> None:
         self._operation = self._histogram(
@@ -192,3 +196,10 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """The page a scrape gets, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class _LogLines(Collector):
+    """Of the process, as its descriptors are."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily("trio_mcp_log_lines_dropped", "Log lines nobody took in time.", value=dropped_lines())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import trio
+from collections.abc import Callable, Iterable
 
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.http.allowed import Hosts, is_address
@@ -18,16 +16,16 @@ __all__ = ["AdminApp"]
 
 
 class AdminApp:
-    """An ASGI app over the public one.
+    """An ASGI app over the public one; `drain` is called when somebody asks for it.
 
     It answers to IP addresses and loopback names, for that is what operators and Prometheus ask by, and to `hosts`: a page that
     rebinds DNS comes with a name of its own.
     """
 
-    def __init__(self, app: HttpApp, drain_asked: trio.Event, *, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: HttpApp, drain: Callable[[], None], *, hosts: Iterable[str] = ()) -> None:
         self._app = app
         self._hosts = Hosts([*LOOPBACK_NAMES, *hosts])
-        self._drain_asked = drain_asked
+        self._drain = drain
         self._probes = Probes(lambda: app.state, boot=app.boot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +44,7 @@ class AdminApp:
             case "GET" | "HEAD", "/sessions":
                 await send_json(send, 200, encode(self._sessions()), [])
             case "POST", "/drain":
-                self._drain_asked.set()
+                self._drain()
                 await send_empty(send, 202, [])
             case _:
                 await send_json(send, 404, b'{"error":"not found: /metrics /livez /readyz /sessions, POST /drain"}', [])

@@ -1,46 +1,157 @@
-"""The one place that may end the process: for what neither cancellation nor a thread's end can reach."""
+"""The one place that may end the process: for what neither cancellation nor a thread's end can reach.
+
+A thread with a deadline: a handler that never awaits holds the event loop, and with it every task that could count time.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from queue import Empty, SimpleQueue
+from time import monotonic
+from types import FrameType
+from typing import Any
 
-from trio_mcp.observability.logs import event
+import trio
 
-__all__ = ["no_longer_than"]
+from trio_mcp.observability.logs import event, flush
+
+__all__ = ["LastResort", "Stage"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
-TELL_SECONDS = 0.2
-"""For the last line of the log: whoever blocks on a full stderr holds the lock it needs."""
+TELL_SECONDS = 0.3
+"""For the last line of the log: whoever reads it may have stopped."""
+
+LOOK_SECONDS = 0.5
+"""A loop that does not turn for so long while the process is to end is blocked, and by what is logged."""
+
+TURN_SECONDS = 0.05
+"""For a loop that turns to say so."""
+
+_FRAMES = 8
+"""Of a stack that is logged: the innermost ones."""
 
 
-@contextmanager
-def no_longer_than(seconds: float, code: int, still_running: Callable[[], list[str]]) -> Iterator[None]:
-    """Exit the process with `code` unless the block ends in time: a handler that shields itself must not hold it up.
+class Stage(Enum):
+    """What the process is at: the log line if it is ended there."""
 
-    A thread, because a handler that never awaits would stop a task of ours too.
+    START = "stopped before the start was over"
+    CALLS = "stopped with handlers still running"
+    CLEANUP = "cleanup cut short"
+    END = "stopped with threads still running"
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    at: float
+    """On the monotonic clock."""
+    code: int
+    stage: Stage
+
+
+class LastResort:
+    """Ends the process when its time is over. Make it in the loop's thread, inside `trio.run`.
+
+    `still_running` names the calls that have no answer yet; it is called in another thread.
     """
-    timer = threading.Timer(seconds, _exit, (code, still_running))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+
+    def __init__(self, still_running: Callable[[], list[str]]) -> None:
+        self._still_running = still_running
+        self._loop = trio.lowlevel.current_trio_token()
+        self._loops_thread = threading.get_ident()
+        # A C queue: `put` is safe in a signal handler, whatever the handler has interrupted.
+        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._turned = threading.Event()
+        self._turned.set()
+        self._asked_at = 0.0
+        self._named = False
+        # Started before it is needed: a thread cannot be started in a signal handler.
+        threading.Thread(target=self._watch, name="trio-mcp-last-resort", daemon=True).start()
+
+    def end_within(self, seconds: float, code: int, stage: Stage) -> None:
+        """Exit with `code` unless told otherwise within `seconds`; the last word counts. Safe in a signal handler."""
+        self._orders.put(_Order(monotonic() + seconds, code, stage))
+
+    def stand_down(self) -> None:
+        """The process goes on, or has ended all that could hold it up."""
+        self._orders.put(None)
+
+    def _watch(self) -> None:
+        order = self._orders.get()
+        while order is not None:
+            self._look()
+            left = order.at - monotonic()
+            following: _Order | None = order
+            try:
+                following = self._orders.get(timeout=max(0.0, min(left, LOOK_SECONDS)))
+            except Empty:
+                if left <= LOOK_SECONDS:
+                    return _exit(order.code, order.stage, self._still_running, self._blocked_at())
+            order = following
+
+    def _look(self) -> None:
+        """Ask the loop to turn; log what blocks it, once for each time it does."""
+        if self._turned.is_set():
+            self._asked_at, self._named = monotonic(), False
+            self._turned.clear()
+            try:
+                self._loop.run_sync_soon(self._turned.set)
+            except trio.RunFinishedError:
+                self._turned.set()
+        elif not self._named and monotonic() - self._asked_at >= LOOK_SECONDS:
+            self._named = True
+            _aside(_tell_blocked, self._blocked_at())
+
+    def _blocked_at(self) -> list[str] | None:
+        if self._turned.wait(TURN_SECONDS):
+            return None
+        return stack_lines(sys._current_frames().get(self._loops_thread))
 
 
-def _exit(code: int, still_running: Callable[[], list[str]]) -> None:
-    telling = threading.Thread(target=_tell, args=(still_running,), daemon=True)
-    telling.start()
-    telling.join(TELL_SECONDS)
+def stack_lines(frame: FrameType | None) -> list[str]:
+    """`server.py:12 in forecast`, the innermost first."""
+    lines: list[str] = []
+    while frame is not None and len(lines) < _FRAMES:
+        code = frame.f_code
+        lines.append(f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}")
+        frame = frame.f_back
+    return lines
+
+
+def _exit(code: int, stage: Stage, still_running: Callable[[], list[str]], stack: list[str] | None) -> None:
+    _aside(_tell, stage, still_running, stack).join(TELL_SECONDS)
     os._exit(code)
 
 
-def _tell(still_running: Callable[[], list[str]]) -> None:
-    running = ", ".join(still_running()) or "no call: the cleanup of a lifespan, or a task of a session"
-    event(logger, logging.ERROR, "stopped with handlers still running", running=running)
-    logging.shutdown()
+def _aside(tell: Callable[..., None], *args: Any) -> threading.Thread:
+    """In a thread more: the one that is blocked may hold the lock of the log."""
+    telling = threading.Thread(target=tell, args=args, daemon=True)
+    telling.start()
+    return telling
+
+
+def _tell_blocked(stack: list[str] | None) -> None:
+    event(logger, logging.ERROR, "the event loop is blocked", stack=stack)
+
+
+def _tell(stage: Stage, still_running: Callable[[], list[str]], stack: list[str] | None) -> None:
+    named: dict[str, Any] = {"stack": stack}
+    if stage is Stage.END:
+        named["running"] = ", ".join(_threads()) or None
+    elif stage is Stage.CALLS:
+        named["running"] = ", ".join(still_running()) or "no call: a connection, or a task of a session"
+    event(logger, logging.ERROR, stage.value, **named)
+    flush(TELL_SECONDS)
+
+
+def _threads() -> list[str]:
+    """Those the interpreter waits for, each with what it is at."""
+    frames = sys._current_frames()
+    waited_for = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+    return [" in ".join([each.name, *stack_lines(frames.get(each.ident or 0))[:1]]) for each in waited_for]

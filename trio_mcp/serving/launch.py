@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
-from trio_mcp.observability.logs import configure, event, leaves
+from trio_mcp.observability.logs import configure, event, leaves, log_stray_errors
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.banner import banner
 from trio_mcp.serving.explain import strangers
 from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.standard_streams import Pipes, open_missing_streams, protocol_pipes
 
 if TYPE_CHECKING:
     from trio_mcp.server import MCPServer
@@ -30,21 +32,39 @@ GC_THRESHOLDS = (20_000, 20, 20)
 Transport: TypeAlias = Literal["stdio", "http"]
 
 
-def launch(server: MCPServer, transport: Transport, settings: Settings) -> int:
-    """Serve until stopped; the exit code. Raises McpError when the server cannot be served as asked."""
-    _start_logs(settings)
+def launch(server: MCPServer, transport: Transport, settings: Settings, pipes: Pipes | None = None) -> int:
+    """Serve until stopped; the exit code. `pipes` are taken already, on stdio, where user code was imported in between.
+
+    Raises McpError when the server cannot be served as asked. A crash is logged, and its code is 1.
+    """
+    open_missing_streams()
+    _start_logs(settings, transport)
     _collect_seldom()
-    return trio.run(serve_on, server, transport, settings)
+    try:
+        return trio.run(partial(serve_on, server, transport, settings, pipes, owns_process=True))
+    except McpError:
+        raise
+    except Exception as crash:  # of the user's lifespan, or of ours: as all else, one line of the log
+        event(logger, logging.ERROR, "the server crashed", error=crash)
+        return 1
 
 
-async def serve_on(server: MCPServer, transport: Transport, settings: Settings) -> int:
-    """The same inside a `trio.run` that is there already, with its logs."""
+async def serve_on(
+    server: MCPServer,
+    transport: Transport,
+    settings: Settings,
+    pipes: Pipes | None = None,
+    *,
+    owns_process: bool = False,
+) -> int:
+    """The same inside a `trio.run` that is there already, with its logs; its process goes on unless `owns_process`."""
     # Late: one of the two is not needed.
     if transport == "stdio":
         from trio_mcp.serving.stdio import run_stdio
 
-        return await run_stdio(server, settings)
-    return await _over_http(server, settings)
+        with nullcontext(pipes) if pipes is not None else protocol_pipes() as taken:
+            return await run_stdio(server, settings, taken, owns_process=owns_process)
+    return await _over_http(server, settings, owns_process=owns_process)
 
 
 def _collect_seldom() -> None:
@@ -54,14 +74,15 @@ def _collect_seldom() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-async def _over_http(server: MCPServer, settings: Settings) -> int:
+async def _over_http(server: MCPServer, settings: Settings, *, owns_process: bool) -> int:
     from trio_mcp.serving.node import serve
 
     if settings.server == "hypercorn" and find_spec("hypercorn") is None:
         raise McpError("--server hypercorn needs a package more: pip install 'trio-mcp[hypercorn]'")
     ready = partial(_announce, server, settings)
     try:
-        return await serve(server, settings, announce=ready, interactive=sys.stderr.isatty())
+        interactive = sys.stderr.isatty()
+        return await serve(server, settings, announce=ready, interactive=interactive, owns_process=owns_process)
     except ExceptionGroup as group:
         (cause, *more) = leaves(group)
         if more or not isinstance(cause, McpError):
@@ -70,8 +91,13 @@ async def _over_http(server: MCPServer, settings: Settings) -> int:
         raise cause from group
 
 
-def _start_logs(settings: Settings) -> None:
-    configure(settings.log_level, settings.log_format, node=settings.node_id)
+def _start_logs(settings: Settings, transport: Transport) -> None:
+    level = settings.log_level
+    if transport == "stdio" and "log_level" not in settings.model_fields_set:
+        # Clients show their users what servers write to stderr.
+        level = "WARNING"
+    configure(level, settings.log_format, node=settings.node_id)
+    log_stray_errors()
     if not settings.access_log:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
     for name, hint in strangers().items():

@@ -200,6 +200,9 @@ class Settings(BaseModel):
         75.0, "Limits", "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s)."
     )
     drain_timeout: Duration = setting(25.0, "Limits", "What still runs this long after SIGTERM is cancelled.")
+    cleanup_timeout: Duration = setting(
+        5.0, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."
+    )
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = setting(
         "INFO", "Logs", "Least severe log line written."

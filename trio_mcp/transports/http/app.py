@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
@@ -27,6 +27,9 @@ from trio_mcp.transports.running import running
 __all__ = ["HttpApp"]
 
 logger = logging.getLogger("trio_mcp.http")
+
+_Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
+LifespanWrapper: TypeAlias = Callable[[_Lifespan], AbstractAsyncContextManager[Any]]
 
 NOT_RUNNING = (
     b'{"jsonrpc":"2.0","error":{"code":-32603,"message":"The server\'s lifespan is not running. Pass it on: '
@@ -83,12 +86,16 @@ class HttpApp:
             raise NotImplementedError(f"ASGI {scope['type']} is not served")
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Everything the server needs while it serves: the user's lifespan, the bus, the sessions."""
+    async def running(self, around: LifespanWrapper | None = None) -> AsyncIterator[None]:
+        """Everything the server needs while it serves: the user's lifespan, the bus, the sessions.
+
+        `around` is called with the user's lifespan and gives the one to enter in its place.
+        """
+        lifespan = self._lifespan if around is None else partial(around, self._lifespan)
         async with AsyncExitStack() as stack:
             for mount in self._mounts:
                 await stack.enter_async_context(lifespan_of(mount.app))
-            await stack.enter_async_context(running(self._lifespan, self.service, self.hub))
+            await stack.enter_async_context(running(lifespan, self.service, self.hub))
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._hold_back.run)
             await nursery.start(self._companions.run)

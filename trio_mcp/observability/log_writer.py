@@ -1,0 +1,102 @@
+"""Lines → a descriptor, in a thread of its own: a pipe that nobody empties must not stop the event loop.
+
+emit ─▶ queue, bounded in bytes ─▶ thread ─▶ write(2)
+          └─ full: the line is dropped and counted; the next line that fits is preceded by one that says how many
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+__all__ = ["LineWriter", "dropped_lines"]
+
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+"""Lines that may wait for the descriptor: seconds of a busy node's log."""
+
+BATCH_BYTES = 64 * 1024
+"""Written at once at most: what a pipe holds by default."""
+
+_dropped = 0
+
+
+def dropped_lines() -> int:
+    """Log lines this process has dropped so far."""
+    return _dropped
+
+
+class LineWriter:
+    """Writes lines to a descriptor in the order they are put; `put` never blocks.
+
+    `notice` makes the line that tells how many were dropped. Callers of `put` must exclude each other, as log handlers do.
+    """
+
+    def __init__(self, descriptor: int, notice: Callable[[int], str]) -> None:
+        self._descriptor = descriptor
+        self._notice = notice
+        self._reset()
+        # The child of a fork has the queue, and not the thread that empties it.
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        # A C queue: its `put` may interrupt itself, as in a signal handler.
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._put = self._written = self._untold = 0
+        """Each is written by one thread only: the sum that waits needs no lock."""
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: str) -> None:
+        """Queue a line; its end is added."""
+        global _dropped
+        data = line.encode(errors="backslashreplace") + b"\n"
+        if self._put - self._written + len(data) > MAX_WAITING_BYTES:
+            self._untold += 1
+            _dropped += 1
+            return
+        if self._untold:
+            untold, self._untold = self._untold, 0
+            data = self._notice(untold).encode() + b"\n" + data
+        self._put += len(data)
+        self._lines.put(data)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write_all, name="trio-mcp-log", daemon=True)
+            self._thread.start()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all that was put is written, `seconds` at most; whether it was."""
+        until = time.monotonic() + seconds
+        while self._put > self._written:
+            if time.monotonic() > until:
+                return False
+            # Rare, and never on the event loop's way: at the end of the process.
+            time.sleep(0.002)
+        return True
+
+    def _write_all(self) -> None:
+        while True:
+            data = bytearray(self._lines.get())
+            try:
+                while len(data) < BATCH_BYTES:
+                    data += self._lines.get_nowait()
+            except Empty:
+                pass
+            self._write(data)
+            self._written += len(data)
+
+    def _write(self, data: bytearray) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                left = left[os.write(self._descriptor, left) :]
+            except BlockingIOError:
+                # Somebody who shares the descriptor has made it non-blocking.
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+            except OSError:
+                # Nobody reads any more, or it is closed: there is nowhere left to complain.
+                return

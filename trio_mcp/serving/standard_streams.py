@@ -1,0 +1,82 @@
+"""Descriptors 0, 1 and 2: there from the start, and on stdio ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from trio_mcp.protocol.errors import McpError
+
+__all__ = ["Pipes", "StreamsClosed", "open_missing_streams", "protocol_pipes"]
+
+_STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+
+_missing: set[str] = set()
+"""Those the process was started without."""
+
+
+class StreamsClosed(McpError):
+    """stdio cannot be served: stdin or stdout was closed when the process was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """Our own copies of the descriptors that the client holds the other ends of."""
+
+    stdin: int
+    stdout: int
+
+
+def open_missing_streams() -> None:
+    """The null device for each of stdin, stdout and stderr that was closed when the process was started.
+
+    Called before anything opens a descriptor: else a socket gets the number, and what is printed goes to a client.
+    """
+    for number, (name, flags, mode) in enumerate(_STREAMS):
+        if getattr(sys, name) is not None:
+            continue
+        _missing.add(name)
+        if not _is_open(number):
+            # The lowest free number is given out, and those below are taken.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+        setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def protocol_pipes() -> Iterator[Pipes]:
+    """Take stdin and stdout: what user code prints, while it is imported or later, must not break the protocol.
+
+    Meanwhile descriptor 1 is stderr, and 0 is empty: a child process (ffmpeg, ssh) would take requests for its input.
+    Raises StreamsClosed.
+    """
+    open_missing_streams()
+    if closed := sorted(_missing & {"stdin", "stdout"}):
+        names = " and ".join(closed)
+        raise StreamsClosed(
+            f"{names} closed: on stdio a client starts this process and talks to it there. For HTTP: -t http"
+        )
+    pipes = Pipes(os.dup(0), os.dup(1))
+    os.dup2(2, 1)
+    # What a script printed before it called `run` may still wait here.
+    sys.stdout.flush()
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    try:
+        yield pipes
+    finally:
+        sys.stdout.flush()
+        os.dup2(pipes.stdin, 0)
+        os.dup2(pipes.stdout, 1)
+        os.close(pipes.stdin)
+        os.close(pipes.stdout)

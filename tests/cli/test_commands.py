@@ -117,6 +117,8 @@ def test_a_target_may_set_variables_of_the_environment(
     ports: list[int] = []
     monkeypatch.setenv("TRIO_MCP_PORT", "1")
     Path(shop).write_text("import os\nos.environ['TRIO_MCP_PORT'] = '2'\n" + Path(shop).read_text())
-    monkeypatch.setattr("trio_mcp.cli.serve.launch", lambda server, transport, settings: ports.append(settings.port))
+    monkeypatch.setattr(
+        "trio_mcp.cli.serve.launch", lambda server, transport, settings, *pipes: ports.append(settings.port)
+    )
     assert execute([command, shop]) == 0
     assert ports == [2]

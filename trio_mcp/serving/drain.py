@@ -138,7 +138,8 @@ async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
         cluster.end_relays()
     for call in list(app.service.in_flight):
         if call not in app.service.listeners:
-            event(logger, logging.WARNING, "call cut short", method=call.method, request_id=call.request_id)
+            tool = call.params.get("name")
+            event(logger, logging.WARNING, "call cut short", method=call.method, tool=tool, request_id=call.request_id)
             call.cancel(Ending.SHUTDOWN)
     app.hub.close_all("shutdown")
     with trio.move_on_after(FAREWELL_SECONDS):

@@ -1,0 +1,422 @@
+"""Every blocker, every way to stop, every front: the process ends, and what blocked it is named.
+
+Cells that cannot be: the admin's drain on stdio, which has no admin; and while the lifespan begins, for the admin listens after that.
+Where the loop is blocked the admin's drain is asked for first: it is the loop that answers it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.serving.peer import Peer
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+HANGS = 100.0
+"""Against hanging only: a cell takes some three seconds, and the blockers ten minutes."""
+AT_ONCE = 24
+"""Processes at a time."""
+
+FRONTS = {
+    "serve": ("serve",),
+    "run http": ("run", "-t", "http"),
+    "hypercorn": ("serve", "--server", "hypercorn"),
+    "stdio": ("run",),
+}
+STOPS = ("SIGTERM", "second SIGTERM", "SIGINT", "drain")
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """What it is, and what the log has to say of it."""
+
+    blocks_the_loop: bool
+    code: int
+    """The process's, when nobody sends a second signal."""
+    last_words: str = ""
+    named: str = ""
+
+
+HANDLERS = "stopped with handlers still running"
+BLOCKERS = {
+    "spin": Blocker(True, 0, HANDLERS, "in spin"),
+    "sleep": Blocker(True, 0, HANDLERS, "in sleep"),
+    "on_session": Blocker(True, 0, HANDLERS, "in hook"),
+    "lifespan_enter": Blocker(True, 0, "stopped before the start was over", "in lifespan"),
+    "lifespan_exit": Blocker(True, 1, "cleanup cut short", "in lifespan"),
+    "shielded": Blocker(False, 0, HANDLERS, "tools/call shielded"),
+    # It holds nothing up: its caller is answered, and the thread is left behind.
+    "worker": Blocker(False, 0),
+    "thread": Blocker(False, 0, "stopped with threads still running", "stray in blockers.py"),
+    "full_stderr": Blocker(False, 0),
+    "stalled_reader": Blocker(False, 0),
+}
+
+CELLS = [
+    (front, blocker, stop)
+    for front, blocker, stop in itertools.product(FRONTS, BLOCKERS, STOPS)
+    if not (stop == "drain" and (front == "stdio" or blocker == "lifespan_enter"))
+]
+
+
+class EndedEarly(Exception):
+    """The process is gone before the cell was through with it."""
+
+
+@dataclass
+class Process:
+    """One that the forker started, and what it has said on stderr."""
+
+    folder: Path
+    blocker: str
+    stderr: int = -1
+    pid: int = 0
+    status: int | None = None
+    text: str = ""
+    started: trio.Event = field(default_factory=trio.Event)
+    ended: trio.Event = field(default_factory=trio.Event)
+    heard: trio.Event = field(default_factory=trio.Event)
+    deaf: bool = False
+    """Whether nobody reads its stderr any more."""
+
+    async def says(self, words: str, times: int = 1) -> None:
+        """Wait until it has."""
+        while self.text.count(words) < times:
+            if self.ended.is_set():
+                raise EndedEarly(f"exit {self.status} before it said {words!r}\n{self.text}")
+            self.heard = trio.Event()
+            await self.heard.wait()
+
+    async def listen(self, stderr: trio.abc.ReceiveStream) -> None:
+        """Read its stderr until it is closed, or nobody reads it any more."""
+        async for chunk in stderr:
+            self.text += chunk.decode()
+            self.heard.set()
+            if self.deaf:
+                return
+
+    def read_rest(self) -> None:
+        """Whatever it said last, once it has ended."""
+        with suppress(BlockingIOError):
+            while not self.deaf:
+                self.text += os.read(self.stderr, 65536).decode()
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    @property
+    def port(self) -> int:
+        return int(self.events("ready")[0]["endpoint"].split(":")[2].partition("/")[0])
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.ended.is_set():
+            os.kill(self.pid, number)
+
+
+class Forker:
+    """Starts processes, and hears of their ends."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._orders, self._reports = process.stdin, process.stdout
+        self._starting = trio.Lock()
+        self._started, self._pids = trio.open_memory_channel[int](1)
+        self._running: dict[int, Process] = {}
+        self._early: dict[int, int] = {}
+
+    async def start(self, process: Process, argv: list[str], pipes: dict[str, str]) -> None:
+        async with self._starting:
+            order = {"argv": argv, "env": {"BLOCKER": process.blocker}, "folder": str(process.folder), **pipes}
+            await self._orders.send_all(json.dumps(order).encode() + b"\n")
+            process.pid = await self._pids.receive()
+            self._running[process.pid] = process
+            if process.pid in self._early:
+                self._ended(process.pid, self._early.pop(process.pid))
+
+    async def hear(self) -> None:
+        buffer = b""
+        async for chunk in self._reports:
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                said = json.loads(line)
+                if "status" in said:
+                    self._ended(said["pid"], said["status"])
+                else:
+                    await self._started.send(said["pid"])
+
+    def _ended(self, pid: int, status: int) -> None:
+        process = self._running.pop(pid, None)
+        if process is None:
+            self._early[pid] = status
+            return
+        process.status = status
+        process.ended.set()
+        process.heard.set()
+
+
+@asynccontextmanager
+async def forking() -> AsyncIterator[Forker]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    async with trio.open_nursery() as nursery:
+        program = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "tests.serving.forker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=ROOT,
+        )
+        forker = Forker(program)
+        nursery.start_soon(forker.hear)
+        try:
+            yield forker
+        finally:
+            program.kill()
+            with trio.CancelScope(shield=True):
+                await program.wait()
+            nursery.cancel_scope.cancel("the test is over")
+
+
+def flags(front: str, blocker: str, stop: str) -> list[str]:
+    """Short windows; where something has to happen within one, longer; where the second signal has to end it, endless."""
+    cleanup, window = "0.2", "0.2"
+    if stop == "drain":
+        window = "5"
+    elif stop == "second SIGTERM":
+        cleanup = window = "600"
+    words = ["--log-format", "json", "--drain-timeout", window, "--cleanup-timeout", cleanup]
+    if front != "stdio":
+        words += ["--port", "0", "--admin-bind", "unix:admin"]
+    return words
+
+
+@asynccontextmanager
+async def started(forker: Forker, folder: Path, cell: tuple[str, str, str]) -> AsyncIterator[tuple[Process, Talk]]:
+    front, blocker, stop = cell
+    process = Process(folder, blocker)
+    pipes = {name: str(folder / name) for name in ("stdin", "stdout", "stderr")}
+    for path in pipes.values():
+        os.mkfifo(path)
+    # For reading and writing: opening waits for nobody, and nobody sees an end of file by accident.
+    ends = {name: os.open(path, os.O_RDWR | os.O_NONBLOCK) for name, path in pipes.items()}
+    process.stderr = ends["stderr"]
+    command, *rest = FRONTS[front]
+    argv = [command, str(HERE / "blockers.py"), *rest, *flags(front, blocker, stop)]
+    async with AsyncExitStack() as stack:
+        stdin, stdout, stderr = [await stack.enter_async_context(trio.lowlevel.FdStream(ends[n])) for n in pipes]
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(process.listen, stderr)
+        await forker.start(process, argv, pipes)
+        try:
+            yield process, await stack.enter_async_context(talking(front, process, stdin, stdout))
+        finally:
+            process.signal(signal.SIGKILL)
+            with trio.CancelScope(shield=True):
+                await process.ended.wait()
+            nursery.cancel_scope.cancel("the cell is over")
+
+
+class Talk:
+    """The client's part, whatever carries it."""
+
+    def __init__(
+        self, process: Process, stdin: trio.abc.SendStream | None, stdout: trio.abc.ReceiveStream, stack: AsyncExitStack
+    ) -> None:
+        self._process = process
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stack = stack
+        self._ids = itertools.count(1)
+
+    async def ready(self) -> None:
+        if self._stdin is None:
+            return await self._process.says('"event":"ready"')
+        await self._line("ping", {})
+        await self._stdout.receive_some()
+
+    async def tool(self, name: str) -> Peer | None:
+        """Call it; read nothing."""
+        params = {"name": name, "arguments": {}}
+        if self._stdin is not None:
+            await self._line("tools/call", {**params, "_meta": META})
+            return None
+        peer = await self._connect()
+        await peer.modern(next(self._ids), "tools/call", params, name)
+        return peer
+
+    async def initialize(self) -> None:
+        """Ask for a session; read nothing."""
+        offer = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        if self._stdin is not None:
+            return await self._line("initialize", offer)
+        peer = await self._connect()
+        await peer.request("POST", {}, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": offer})
+
+    async def drain(self) -> None:
+        assert b" 202 " in await self._admin(b"POST /drain")
+
+    async def until_not_ready(self) -> None:
+        """On stdio there is nobody to ask: then two signals may be one, and the first has to do."""
+        while self._stdin is None and b" 503 " not in await self._admin(b"GET /readyz"):
+            pass
+
+    async def _admin(self, request: bytes) -> bytes:
+        async with await trio.open_unix_socket(self._process.folder / "admin") as admin:
+            await admin.send_all(request + b" HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
+            return bytes(await admin.receive_some())
+
+    async def _connect(self) -> Peer:
+        stream = await trio.open_tcp_stream("127.0.0.1", self._process.port)
+        return Peer(await self._stack.enter_async_context(stream))
+
+    async def _line(self, method: str, params: dict[str, Any]) -> None:
+        assert self._stdin is not None
+        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
+        await self._stdin.send_all(json.dumps(message).encode() + b"\n")
+
+
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+@asynccontextmanager
+async def talking(
+    front: str, process: Process, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream
+) -> AsyncIterator[Talk]:
+    async with AsyncExitStack() as stack:
+        yield Talk(process, stdin if front == "stdio" else None, stdout, stack)
+
+
+async def begin(process: Process, talk: Talk, times: int = 1) -> None:
+    """Have the blocker block."""
+    match process.blocker:
+        case "lifespan_enter":
+            await process.says("BEGAN")
+        case "lifespan_exit":
+            await talk.ready()
+        case "on_session":
+            await talk.ready()
+            if times == 1:
+                await talk.initialize()
+                await process.says("BEGAN")
+            await talk.tool("trigger")
+            await process.says("BEGAN", times + 1)
+        case "full_stderr":
+            await talk.ready()
+            process.deaf = True
+            for _ in range(40):
+                peer = await talk.tool("crash")
+                if peer is not None:
+                    await peer.answer()
+        case "stalled_reader":
+            await talk.ready()
+            await talk.tool("flood")
+            await process.says("BEGAN", times)
+        case tool:
+            await talk.ready()
+            await talk.tool(tool)
+            await process.says("BEGAN", times)
+
+
+async def stop(process: Process, talk: Talk, how: str) -> None:
+    """Have it block, and stop it; the order is the cell's."""
+    if how == "drain":
+        await talk.ready()
+        if BLOCKERS[process.blocker].blocks_the_loop and process.blocker != "lifespan_exit":
+            if process.blocker == "on_session":
+                # A node that drains opens none.
+                await talk.initialize()
+                await process.says("BEGAN")
+            waiting = process.text.count("BEGAN") + 1
+            await talk.tool("wait")
+            await process.says("BEGAN", waiting)
+            await talk.drain()
+            await process.says('"event":"draining"')
+            return await begin(process, talk, 2)
+        await begin(process, talk)
+        return await talk.drain()
+    await begin(process, talk)
+    process.signal(signal.SIGINT if how == "SIGINT" else signal.SIGTERM)
+    if how == "second SIGTERM":
+        await _until_heeded(process, talk)
+        process.signal(signal.SIGTERM)
+
+
+async def _until_heeded(process: Process, talk: Talk) -> None:
+    """Two signals that wait are one: the first has to be taken."""
+    if BLOCKERS[process.blocker].blocks_the_loop:
+        await process.says("the event loop is blocked")
+    else:
+        await talk.until_not_ready()
+
+
+async def check(forker: Forker, folder: Path, cell: tuple[str, str, str], limiter: trio.CapacityLimiter) -> str | None:
+    """None, or what is wrong with the cell."""
+    front, _, how = cell
+    found: str | None = f"{cell}: hangs"
+    try:
+        async with limiter:
+            with trio.move_on_after(HANGS):
+                async with started(forker, folder, cell) as (process, talk):
+                    await stop(process, talk, how)
+                    await process.ended.wait()
+                    process.read_rest()
+                    found = verdict(front, how, process)
+    except* EndedEarly as early:
+        found = f"{cell}: {early.exceptions}"
+    return found
+
+
+def verdict(front: str, how: str, process: Process) -> str | None:
+    blocker = BLOCKERS[process.blocker]
+    codes = {-signal.SIGTERM} if how == "second SIGTERM" else {blocker.code}
+    if how == "second SIGTERM" and front == "stdio":
+        # Its calls have a second and a half from the first signal on, whatever the windows are.
+        codes.add(blocker.code)
+    wrong = []
+    if process.status not in codes:
+        wrong.append(f"exit {process.status}, not {codes}")
+    if how != "second SIGTERM" and blocker.last_words and blocker.last_words not in process.text:
+        wrong.append(f"does not say {blocker.last_words!r}")
+    if (how != "second SIGTERM" or blocker.blocks_the_loop) and blocker.named not in process.text:
+        wrong.append(f"does not name {blocker.named!r}")
+    return f"{front}, {process.blocker}, {how}: {'; '.join(wrong)}\n{process.text}" if wrong else None
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """One for each cell."""
+    made = [tmp_path / str(number) for number in range(len(CELLS))]
+    for folder in made:
+        folder.mkdir()
+    return made
+
+
+async def test_whatever_blocks_a_stop_ends_the_process_and_the_blocker_is_named(folders: list[Path]) -> None:
+    wrong: list[str] = []
+    limiter = trio.CapacityLimiter(AT_ONCE)
+
+    async def one(folder: Path, cell: tuple[str, str, str]) -> None:
+        found = await check(forker, folder, cell, limiter)
+        if found is not None:
+            wrong.append(found)
+
+    async with forking() as forker, trio.open_nursery() as nursery:
+        for folder, cell in zip(folders, CELLS, strict=True):
+            nursery.start_soon(one, folder, cell)
+    assert not wrong, "\n\n".join(wrong)

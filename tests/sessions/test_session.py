@@ -476,6 +476,19 @@ async def test_a_session_logs_from_its_level_up() -> None:
             await session.log("loud", "x")
 
 
+async def test_a_session_logs_anything_and_drops_what_cannot_be_said_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    circular: list[object] = []
+    circular.append(circular)
+    async with a_session() as session:
+        listener = Listener(session)
+        for data in (ValueError("no"), circular, circular, {"path": b"\xff\xfe"}):
+            await session.log("info", data)
+        assert [message["params"]["data"] for message in listener.heard()] == ["no", {"path": "//4="}]
+    assert [record.getMessage() for record in caplog.records].count("a log message was not sent") == 1
+
+
 async def test_an_answer_that_is_not_read_yet_outlasts_the_session_that_leaves() -> None:
     async with open_hub(MCPServer("x")) as hub:
         session = await hub.open(OFFER, ANN)

@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from trio_mcp.protocol.errors import SessionClosed as SessionClosed
     from trio_mcp.protocol.errors import SlowReader as SlowReader
     from trio_mcp.protocol.errors import ToolError as ToolError
+    from trio_mcp.protocol.media import Audio as Audio
+    from trio_mcp.protocol.media import File as File
+    from trio_mcp.protocol.media import Image as Image
+    from trio_mcp.protocol.types import AssistantMessage as AssistantMessage
+    from trio_mcp.protocol.types import UserMessage as UserMessage
     from trio_mcp.server import MCPServer as MCPServer
     from trio_mcp.sessions.session import Session as Session
+    from trio_mcp.transports.http.route_request import RouteRequest as RouteRequest
 
 _HOMES = {
     "trio_mcp.auth.principal": ("ANONYMOUS", "CannotTell", "Principal"),
@@ -50,19 +56,26 @@ _HOMES = {
         "SlowReader",
         "ToolError",
     ),
+    "trio_mcp.protocol.media": ("Audio", "File", "Image"),
+    "trio_mcp.protocol.types": ("AssistantMessage", "UserMessage"),
     "trio_mcp.server": ("MCPServer",),
     "trio_mcp.sessions.session": ("Session",),
+    "trio_mcp.transports.http.route_request": ("RouteRequest",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ANONYMOUS",
+    "AssistantMessage",
+    "Audio",
     "CannotTell",
     "ClientCallError",
     "ClientRefused",
     "ClientTimeout",
     "Context",
     "Elicited",
+    "File",
+    "Image",
     "MCPServer",
     "McpError",
     "MissingClientCapability",
@@ -73,10 +86,12 @@ __all__ = [
     "ProtocolError",
     "ResourceError",
     "ResourceNotFoundError",
+    "RouteRequest",
     "Session",
     "SessionClosed",
     "SlowReader",
     "ToolError",
+    "UserMessage",
     "types",
 ]
 

@@ -1,7 +1,9 @@
 """The content and description types of MCP, as handlers make and receive them."""
 
+from trio_mcp.protocol.media import Audio, File, Image
 from trio_mcp.protocol.types import (
     Annotations,
+    AssistantMessage,
     AudioContent,
     BlobResourceContents,
     CallToolResult,
@@ -23,18 +25,23 @@ from trio_mcp.protocol.types import (
     ToolAnnotations,
     ToolResultContent,
     ToolUseContent,
+    UserMessage,
 )
 
 __all__ = [
     "Annotations",
+    "AssistantMessage",
+    "Audio",
     "AudioContent",
     "BlobResourceContents",
     "CallToolResult",
     "Completion",
     "CreateMessageResult",
     "EmbeddedResource",
+    "File",
     "GetPromptResult",
     "Icon",
+    "Image",
     "ImageContent",
     "Implementation",
     "PromptArgument",
@@ -48,4 +55,5 @@ __all__ = [
     "ToolAnnotations",
     "ToolResultContent",
     "ToolUseContent",
+    "UserMessage",
 ]

@@ -93,3 +93,32 @@ def test_a_servers_words_do_not_drive_the_terminal(capsys: pytest.CaptureFixture
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     show.print_json({"ü": [1]})
     assert json.loads(capsys.readouterr().out) == {"ü": [1]}
+
+
+SCHEMAS: list[tuple[dict[str, object], str]] = [
+    ({"$ref": "#/$defs/Order"}, "Order"),
+    ({"$ref": "#/$defs/Size"}, '"s" | "l"'),
+    ({"$ref": "#/$defs/Gone"}, "Gone"),
+    ({"enum": ["a", "b"], "type": "string"}, '"a" | "b"'),
+    ({"const": 1}, "1"),
+    ({"type": "array", "items": {"type": "string"}}, "string[]"),
+    ({"type": "array", "items": {"enum": ["a", "b"]}}, '("a" | "b")[]'),
+    ({"type": "array"}, "array"),
+    ({"type": "object", "title": "Order", "properties": {"a": {}}}, "Order"),
+    ({"type": "object", "properties": {"a": {}, "b": {}}}, "{a, b}"),
+    ({"type": "object", "additionalProperties": {"type": "integer"}}, "object of integer"),
+    ({"type": "object"}, "object"),
+    ({"oneOf": [{"$ref": "#/$defs/Order"}, {"type": "null"}]}, "Order | null"),
+    ({"allOf": [{"$ref": "#/$defs/Size"}]}, '"s" | "l"'),
+    ({"type": ["string", "null"]}, "string | null"),
+    ({}, "any"),
+    ({"enum": 5, "anyOf": 3, "type": 4}, "4"),
+]
+
+
+@pytest.mark.parametrize(("declared", "words"), SCHEMAS, ids=[words for _, words in SCHEMAS])
+def test_a_type_is_shown_in_words(capsys: pytest.CaptureFixture[str], declared: dict[str, object], words: str) -> None:
+    definitions = {"Order": {"type": "object", "properties": {"a": {}}}, "Size": {"enum": ["s", "l"]}}
+    tool = {"name": "t", "inputSchema": {"properties": {"x": declared}, "required": ["x"], "$defs": definitions}}
+    show.print_catalog({"tools": [tool]}, parameters=True)
+    assert capsys.readouterr().out.splitlines()[1].strip() == f"t(x: {words})"

@@ -85,6 +85,13 @@ def test_a_target_that_is_not_there_is_told_with_the_next_step(project: Path, ta
         (SERVER.format(name="weather"), "made.py:wether", ["has no 'wether'", "Did you mean made.py:weather?"]),
         ("mcp = 5\n", "made.py", ["made.py:mcp is a int, not an MCPServer"]),
         ("def mcp(): ...\n", "made.py", ["is a function or class"]),
+        ("class mcp: ...\n", "made.py", ["is a function or class"]),
+        ("async def app(scope, receive, send): ...\n", "made.py", ["made.py:app is an ASGI app", "mount MCP into it"]),
+        (
+            "from starlette.applications import Starlette\nsite = Starlette()\n",
+            "made.py:site",
+            ["made.py:site is an ASGI app", "mount MCP into it", "Mounting in the README"],
+        ),
         ("class FastMCP: ...\nmcp = FastMCP()\n", "made.py", ["of another package", "from trio_mcp import MCPServer"]),
     ],
 )

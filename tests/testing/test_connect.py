@@ -119,8 +119,9 @@ async def test_headers_reach_the_server() -> None:
     @server.tool
     async def tenant(ctx: Context) -> str:
         """Say whose call it is."""
-        value: bytes = ctx.headers[b"x-tenant"]
-        return value.decode()
+        assert ctx.headers is not None
+        value = ctx.headers["X-Tenant"]
+        return value
 
     async with connect(server, headers={"X-Tenant": "blue"}) as client:
         assert text(await client.call_tool("tenant", {})) == "blue"

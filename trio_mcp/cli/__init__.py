@@ -28,8 +28,13 @@ def execute(argv: Sequence[str]) -> int:
     try:
         if words in ([], ["--help"], ["-h"]):
             import_commands()
-        return int(app(words, result_action="return_value") or 0)
+        code = int(app(words, result_action="return_value") or 0)
+        print(end="", flush=True)
+        return code
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            # Rich says so of a reader that is gone.
+            return 0
         return ended.code if isinstance(ended.code, int) else 1
     # The one place that turns what went wrong into words and an exit code.
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 
@@ -27,8 +28,8 @@ def told(error: BaseException, *, tree: bool = False) -> int:
     causes = list(leaves(error))
     if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return INTERRUPTED
-    if all(isinstance(cause, BrokenPipeError) for cause in causes):
-        return _reader_gone()
+    if all(isinstance(cause, BrokenPipeError) for cause in causes) and reader_gone():
+        return 0
     expected = all(_words(cause) for cause in causes)
     for cause, line in zip(causes, leaf_lines(error), strict=True):
         print(printable(f"trio-mcp: {_words(cause) or line}", keep="\n"), file=sys.stderr)
@@ -37,11 +38,15 @@ def told(error: BaseException, *, tree: bool = False) -> int:
     return max(_CODES.get(type(cause).__name__, FAILED) for cause in causes)
 
 
-def _reader_gone() -> int:
-    """`trio-mcp list … | head`: nothing went wrong, and nothing more can be said."""
-    # Python flushes stdout once more at exit, and would complain again.
+def reader_gone() -> bool:
+    """Whether nobody reads stdout any more, as in `trio-mcp list … | head`: nothing went wrong, and nothing more can be said."""
+    stdout = select.poll()
+    stdout.register(sys.stdout, 0)
+    if not any(events & select.POLLERR for _, events in stdout.poll(0)):
+        return False
+    # Python flushes once more at exit, and would complain again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED
+    return True
 
 
 def _words(cause: BaseException) -> str | None:

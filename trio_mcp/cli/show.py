@@ -114,18 +114,44 @@ def _name(entry: dict[str, Any], parameters: bool) -> str:
 
 def _parameters(schema: dict[str, Any]) -> list[str]:
     required = schema.get("required", [])
+    definitions = schema.get("$defs", {})
     return [
-        f"{name}: {_type(declared)}" + ("" if name in required else f" = {json.dumps(declared.get('default'))}")
+        f"{name}: {_type(declared, definitions)}"
+        + ("" if name in required else f" = {json.dumps(declared.get('default'))}")
         for name, declared in schema.get("properties", {}).items()
         if isinstance(declared, dict)
     ]
 
 
-def _type(declared: dict[str, Any]) -> str:
-    if "anyOf" in declared:
-        return " | ".join(_type(each) for each in declared["anyOf"])
-    kind = declared.get("type", "any")
-    return " | ".join(kind) if isinstance(kind, list) else str(kind)
+def _type(declared: Any, definitions: dict[str, Any]) -> str:
+    """The type in words: choices by their values, a model by its name, an array with what it holds."""
+    match declared:
+        case {"$ref": str(ref)}:
+            name = ref.rpartition("/")[2]
+            target = definitions.get(name)
+            return _type(target, {}) if isinstance(target, dict) and "enum" in target else name
+        case {"enum": list(choices)}:
+            return " | ".join(json.dumps(each, ensure_ascii=False) for each in choices)
+        case {"const": only}:
+            return json.dumps(only, ensure_ascii=False)
+        case {"anyOf": list(options)} | {"oneOf": list(options)}:
+            return " | ".join(_type(each, definitions) for each in options)
+        case {"allOf": [only]}:
+            return _type(only, definitions)
+        case {"type": "array", "items": dict(items)}:
+            kind = _type(items, definitions)
+            return f"({kind})[]" if " | " in kind else f"{kind}[]"
+        case {"type": "object", "title": str(title)}:
+            return title
+        case {"type": "object", "additionalProperties": dict(values)}:
+            return f"object of {_type(values, definitions)}"
+        case {"type": "object", "properties": dict(properties)} if properties:
+            return "{" + ", ".join(properties) + "}"
+        case {"type": list(kinds)}:
+            return " | ".join(map(str, kinds))
+        case {"type": kind}:
+            return str(kind)
+    return "any"
 
 
 def _first_line(entry: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 import trio
@@ -17,6 +17,7 @@ from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.reading import read
 from trio_mcp.features.signature import HandlerContext
+from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, to_wire
@@ -29,8 +30,15 @@ __all__ = ["Context"]
 
 M = TypeVar("M", bound=BaseModel)
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
-class Context(HandlerContext):
+    App = TypeVarWithDefault("App", default=Any)
+else:
+    App = TypeVar("App")
+
+
+class Context(HandlerContext, Generic[App]):
     """One request, as its handler sees it. Annotate a parameter with it and it is passed in.
 
     `elicit`, `elicit_url`, `sample` and `list_roots` ask the client. On sessions (up to 2025-11-25) they wait for its
@@ -38,9 +46,17 @@ class Context(HandlerContext):
     code before a question runs once more per question, so keep effects behind the last one, or make them repeatable.
     Answers are matched by the order of the questions; when that may differ between runs, or questions are asked at
     the same time, give each a `key=`.
+
+    `Context[App]` tells type checkers that the lifespan yields an `App`; it is the same at run time, with whatever stands
+    in the brackets.
     """
 
     spoken_name = "ctx"
+
+    if not TYPE_CHECKING:
+
+        def __class_getitem__(cls, _: Any) -> type:
+            return cls
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -76,9 +92,9 @@ class Context(HandlerContext):
         return self._call.client.capabilities
 
     @property
-    def headers(self) -> Any:
-        """The HTTP request's headers, `{b"lower-case-name": b"value"}`; None on stdio."""
-        return self._call.headers
+    def headers(self) -> Headers | None:
+        """The HTTP request's headers: text, by name in any case; of a repeated one the last. None on stdio."""
+        return None if self._call.headers is None else Headers(self._call.headers)
 
     @property
     def session(self) -> Any:
@@ -92,9 +108,9 @@ class Context(HandlerContext):
         return meta if isinstance(meta, dict) else {}
 
     @property
-    def lifespan_context(self) -> Any:
+    def lifespan_context(self) -> App:
         """What the server's `lifespan=` yielded."""
-        return self._call.service.lifespan_context
+        return cast("App", self._call.service.lifespan_context)
 
     @in_loop
     async def report_progress(self, progress: Any, total: Any = None, message: str | None = None) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
+from trio_mcp.features.typed_dicts import modernized
+
 __all__ = ["Unresolved", "describe", "documentation", "is_async", "own_name", "parameters", "return_annotation"]
 
 Function = Callable[..., Any]
@@ -96,7 +98,7 @@ def _resolve(fn: Function, annotation: Any) -> Any:
         return annotation
     holder = SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return get_type_hints(holder, _globals(fn), include_extras=True)["it"]
+        return modernized(get_type_hints(holder, _globals(fn), include_extras=True)["it"])
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         return Unresolved(annotation, error)
 

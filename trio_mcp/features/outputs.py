@@ -15,6 +15,7 @@ from trio_mcp.features.callables import Unresolved, describe, return_annotation
 from trio_mcp.features.complaints import complain
 from trio_mcp.features.json_values import json_value, serializer, unknown
 from trio_mcp.features.output_schemas import OutputJsonSchema, promised
+from trio_mcp.features.result_types import structured_type
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
 from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
@@ -89,7 +90,7 @@ def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:
 
     With `required`, raises ValueError instead of giving None.
     """
-    hint = return_annotation(fn)
+    hint = structured_type(return_annotation(fn))
     if isinstance(hint, Unresolved):
         raise ValueError(f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}")
     nothing = _promises_nothing(hint) or (not required and _may_hold_blocks(hint))

@@ -162,6 +162,22 @@ def _not_a_server(what: str, found: Any, advice: str) -> str:
             f"{what} is a {kind.__module__}.{kind.__name__}, of another package. trio-mcp serves its own: "
             "change the import to `from trio_mcp import MCPServer`"
         )
+    if _is_asgi(found):
+        return (
+            f"{what} is an ASGI app, and TARGET names an MCPServer: mount MCP into it, see "
+            f"Mounting in the README, and serve it as you did. {advice}"
+        )
     if callable(found):
         return f"{what} is a function or class, and TARGET names the server itself. {advice}"
     return f"{what} is a {kind.__name__}, not an MCPServer. {advice}"
+
+
+def _is_asgi(found: Any) -> bool:
+    # Late, as above.
+    from trio_mcp.transports.http.routes import check_app
+
+    try:
+        check_app(found)
+    except TypeError:
+        return False
+    return True

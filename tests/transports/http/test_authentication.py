@@ -132,7 +132,7 @@ async def test_headers_between_nodes_are_seen_by_no_handler_route_or_mounted_app
 
     @mcp.tool
     async def headers(ctx: Context) -> None:
-        seen.append(names_of(ctx.headers))
+        seen.append(names_of(ctx.headers or ()))
 
     @mcp.custom_route("/mine")
     async def mine(request: HttpRequestView) -> str:

@@ -295,6 +295,23 @@ def test_blocks_under_a_loose_annotation_stay_blocks(kind: Any, make: Callable[[
     ]
 
 
+@pytest.mark.parametrize("kind", [Any, object, dict[str, ImageContent]])
+def test_blocks_in_a_mapping_stay_blocks_behind_their_keys(kind: Any) -> None:
+    content = returning(kind).result({"before": PICTURE, "more": {"n": [1], "after": [PICTURE]}}, V2026_07_28)[
+        "content"
+    ]
+    assert [block.get("text", block["type"]) for block in content] == [
+        *("before", "image", "more", "n", "[1]", "after", "image"),
+    ]
+
+
+def test_a_mapping_without_blocks_is_one_json_text() -> None:
+    value = {"a": iter([1, 2]), "b": {"c": b"\xff"}}
+    assert returning(Any).result(value, V2026_07_28)["content"] == [
+        {"type": "text", "text": '{"a":[1,2],"b":{"c":"/w=="}}'}
+    ]
+
+
 @pytest.mark.parametrize("kind", [dict, dict[str, Any], list[int], list[dict[str, Any]], tuple[int, ...], Point])
 def test_what_cannot_hold_blocks_keeps_its_promise(kind: Any) -> None:
     assert returning(kind).output_schema is not None

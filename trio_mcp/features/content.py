@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence, ValuesView
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -54,11 +54,19 @@ def block(value: Any) -> dict[str, Any]:
 
 
 def _items(value: Any) -> Any:
-    """A list of what is a sequence or iterator, here and below; anything else as it is."""
+    """A list of what is a sequence or iterator, here and below; anything else as it is.
+
+    A mapping with blocks among its values is a list of its keys and values in turn.
+    """
     if isinstance(value, str | bytes | bytearray | memoryview | range) or is_block(value):
         return value
     if isinstance(value, Sequence | AbstractSet | deque | Iterator | ValuesView):
         return [_items(item) for item in value]
+    if isinstance(value, Mapping):
+        members = {key: _items(item) for key, item in value.items()}
+        if any(map(_holds_blocks, members.values())):
+            return [part for key, item in members.items() for part in (key, item)]
+        return members
     return value
 
 

@@ -17,7 +17,8 @@ from tests.serving.process import ServedProcess, served
 from trio_mcp.cli import execute
 from trio_mcp.cli.admin import Admin, AdminState
 from trio_mcp.cli.drain import follow
-from trio_mcp.cli.wire import WireError
+from trio_mcp.cli.wire import Head, Wire, WireError
+from trio_mcp.protocol.errors import McpError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -115,3 +116,12 @@ async def test_nobody_there_is_told(tmp_path: Path, capsys: Printed) -> None:
 async def test_a_node_that_is_not_named_rightly_is_exit_code_2(capsys: Printed, words: list[str], says: str) -> None:
     assert await run("drain", *words) == 2
     assert says in capsys.readouterr().err
+
+
+async def test_a_name_that_the_admin_listener_does_not_answer_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def misdirected(wire: Wire, method: str) -> tuple[Head, bytes]:
+        return Head(421, {}), b""
+
+    monkeypatch.setattr("trio_mcp.cli.admin.fetch", misdirected)
+    with pytest.raises(McpError, match=r"node1:9464 does not answer to that name.*--admin-hosts"):
+        await Admin("node1:9464").drain()

@@ -14,6 +14,9 @@ from trio_mcp.protocol.errors import McpError
 
 __all__ = ["Admin", "AdminState"]
 
+MISDIRECTED = 421
+"""Its answer to a Host that is not its own."""
+
 SILENCE_SECONDS = 10.0
 """It answers without waiting for anything: a process that takes longer stands still."""
 
@@ -68,6 +71,10 @@ class Admin:
                 head, body = await fetch(wire, method)
         except trio.TooSlowError:
             raise McpError(f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s") from None
+        if head.status == MISDIRECTED:
+            raise McpError(
+                f"{self.name} does not answer to that name: use its IP address, or set the node's --admin-hosts"
+            )
         if head.status not in statuses:
             raise self._stranger()
         return body

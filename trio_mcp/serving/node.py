@@ -136,7 +136,11 @@ class _Node:
         front = await open_front(nursery, self._app, self._settings)
         if self._settings.admin_bind is not None:
             listeners = await listen([self._settings.admin_bind])
-            serve_admin = partial(serve_asgi, limits=Limits(connections=ADMIN_CONNECTIONS))
+            serve_admin = partial(
+                serve_asgi,
+                limits=Limits(connections=ADMIN_CONNECTIONS),
+                refused=self._app.service.refusals.note,
+            )
             await nursery.start(serve_admin, self._admin_app(self._settings.admin_bind), listeners)
         if self._cluster is not None:
             nursery.start_soon(self._join, self._cluster, front.urls)

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, request, serving, two_users
 from trio_mcp import ANONYMOUS, CannotTell, Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
+from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.request import Receive, Scope, Send
 
 ALICE = "Bearer alice"
@@ -21,7 +22,11 @@ INITIALIZE = request(
 )
 
 
-def raising(error: Exception) -> MCPServer:
+class Own(BaseException):
+    """What nobody catches by accident."""
+
+
+def raising(error: BaseException) -> MCPServer:
     async def authenticate(exchange: HttpRequestView) -> Principal | None:
         raise error
 
@@ -64,11 +69,17 @@ async def test_an_authenticator_that_hangs_cannot_tell(autojump_clock: MockClock
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("secret detail"), ExceptionGroup("mixed", [OSError("away"), KeyError("sub")])],
-    ids=["a bug", "a bug beside an outage"],
+    [
+        ValueError("secret detail"),
+        ExceptionGroup("mixed", [OSError("away"), KeyError("sub")]),
+        SystemExit("secret detail"),
+        Own("secret detail"),
+        BaseExceptionGroup("mixed", [OSError("away"), SystemExit(2)]),
+    ],
+    ids=["a bug", "a bug beside an outage", "an exit", "no Exception", "an exit beside an outage"],
 )
 async def test_an_authenticator_that_fails_is_a_500_with_a_reference_and_one_log_line(
-    error: Exception, caplog: pytest.LogCaptureFixture
+    error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(raising(error)) as wire:
         for _ in range(2):
@@ -230,3 +241,14 @@ def operations(page: bytes) -> dict[tuple[str, str], float]:
             key = labels["error_type"].strip('"'), labels["mcp_protocol_version"].strip('"')
             found[key] = float(line.rpartition(" ")[2])
     return found
+
+
+async def test_paths_that_nobody_serves_and_apps_that_do_not_run_are_counted() -> None:
+    async with serving(MCPServer("test")) as wire:
+        for _ in range(2):
+            assert await wire.start("GET", path="/wp-admin").head() == 404
+        app = wire.app
+        assert refused(app.service.metrics.render()[0]) == {'status="404",reason="path"': 2}
+    async with asgi_client(app) as client:
+        assert await client.start("POST", "/mcp", [("host", HOST)]).head() == 503
+    assert refused(app.service.metrics.render()[0])['status="503",reason="not_running"'] == 1

@@ -145,11 +145,13 @@ class HttpApp:
         for mount in self._mounts:
             if mount.matches(path):
                 return await run_behind_boundary(mount, path, scope, receive, send)
+        self.service.refusals.note(404, "path", path=path[:128])
         await send_json(send, 404, b'{"error":"not found"}', [])
 
     async def _mcp(self, exchange: HttpExchange) -> None:
         if not self.is_running:
             event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
+            self.service.refusals.count(503, "not_running")
             return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])
         self._open += 1
         try:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 import trio
 
 from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, Principal
-from trio_mcp.observability.logs import event, leaves
+from trio_mcp.dispatch.user_code import report, user_code
+from trio_mcp.observability.logs import leaves
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
 
@@ -28,9 +28,9 @@ _CANNOT_TELL = (CannotTell, OSError, trio.TooSlowError)
 async def identify(authenticate: Authenticate, exchange: HttpExchange) -> Principal:
     """Who sent the request. Raises HttpRefusal: 401 for nobody, 503 when that cannot be told now, 500 when the function failed."""
     try:
-        with trio.fail_after(AUTHENTICATE_SECONDS):
+        with trio.fail_after(AUTHENTICATE_SECONDS), user_code():
             principal: object = await authenticate(exchange)
-    except Exception as error:  # user code: its fault ends this request, and is told without its details
+    except Exception as error:  # behind the boundary: its fault ends this request, and is told without its details
         raise _refusal_for(error) from None
     if principal is None:
         raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")])
@@ -54,6 +54,5 @@ def _refusal_for(error: Exception) -> HttpRefusal:
             data={"reason": "cannot_authenticate"},
             why=why,
         )
-    reference = secrets.token_hex(4)
-    event(logger, logging.ERROR, "authenticate failed", ref=reference, error=error)
+    reference = report(logger, "authenticate failed", error)
     return HttpRefusal(500, f"Internal error (ref {reference})", reason="authenticate_failed", logged=True)

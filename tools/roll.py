@@ -1,0 +1,106 @@
+"""`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, under load, with restore.
+
+Three nodes of COMMIT behind Traefik, with a crowd of clients and the official ones; then one node after the other is told to stop
+and started anew from here. No call may fail, no client may open a second session, no call may run twice. Prints one line, and
+exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tests.rig.cluster import Cluster, cluster
+from tests.rig.load import Load, load
+from tests.rig.nodes import SERVER
+from tests.rig.riding import RIDERS, Rider, riding
+
+__all__ = ["main"]
+
+FIRST = "6cce482"
+"""The commit whose records, tombstones and cards have another form."""
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FLAGS = ("--drain-delay", "3", "--drain-timeout", "12")
+GONE_SECONDS = 60.0
+"""For a node that was told to stop: several times what it may take."""
+
+
+@contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """The files of a commit, in a worktree of their own."""
+    with tempfile.TemporaryDirectory(prefix="roll-") as folder:
+        path = Path(folder) / "old"
+        git = ["git", "-C", str(REPOSITORY), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit], check=True)
+        try:
+            yield path
+        finally:
+            subprocess.run([*git, "remove", "--force", str(path)], check=True)
+
+
+def environment(root: Path) -> Mapping[str, str]:
+    """What makes a node run the code there, wherever it is started from."""
+    return {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
+
+
+async def roll(old: Path, clients: int, python_only: bool) -> list[str]:
+    """What was lost; empty when all is well."""
+    server = old / SERVER.relative_to(REPOSITORY)
+    riders = RIDERS[:1] if python_only else RIDERS
+    async with cluster(restore=True, flags=FLAGS, server=server, environment=environment(old)) as standing:
+        async with riding(standing.url, riders) as seen, load(standing.url, clients=clients, pause=1.0) as crowd:
+            await crowd.settled()
+            for name in [node.name for node in standing.nodes]:
+                await _renew(standing, name)
+                await crowd.settled()
+                print(f"{name} rolled; {crowd.summary()}", flush=True)
+        return [*_lost(standing, crowd), *_missed(seen)]
+
+
+async def _renew(standing: Cluster, name: str) -> None:
+    node = standing.node(name)
+    with trio.fail_after(GONE_SECONDS):
+        code = await node.terminate()
+    assert code == 0, f"{name} ended with {code}"
+    node.target = SERVER
+    node.environment = {**node.environment, **environment(REPOSITORY)}
+    await node.start()
+
+
+def _lost(standing: Cluster, crowd: Load) -> list[str]:
+    found = [f"call failed: {call}" for call in crowd.failed]
+    found += [f"session opened anew: {opening}" for opening in crowd.reopened]
+    found += [f"stream broken: {stream}" for stream in crowd.streams if not stream.clean or stream.status != 200]
+    found += [f"call {name} ran {count} times" for name, count in standing.runs().items() if count != 1]
+    return found + [f"error in a log: {line}" for line in standing.logged('"level":"error"')]
+
+
+def _missed(riders: list[Rider]) -> list[str]:
+    return [f"client: {rider}" for rider in riders if rider.failures or rider.connects != 1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[2].partition("\n")[0])
+    parser.add_argument("commit", nargs="?", default=FIRST)
+    parser.add_argument("--clients", type=int, default=60)
+    parser.add_argument("--python-only", action="store_true", help="one official client, and no Node")
+    given = parser.parse_args()
+    with checkout(given.commit) as old:
+        lost = trio.run(partial(roll, old, given.clients, given.python_only))
+    for each in lost[:20]:
+        print(each)
+    print(f"rolled from {given.commit}: {len(lost)} lost")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

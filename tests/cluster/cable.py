@@ -17,8 +17,13 @@ class Cable:
 
     def __init__(self, target: int) -> None:
         self.url = ""
+        self.port = 0
         self._target = target
         self._broken = trio.Event()
+
+    def lead_to(self, port: int) -> None:
+        """What connects from now on."""
+        self._target = port
 
     def cut(self) -> None:
         """Connections break; new ones end at once."""
@@ -55,7 +60,8 @@ async def cable(port: int) -> AsyncIterator[Cable]:
     made = Cable(port)
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        made.url = f"redis://127.0.0.1:{listeners[0].socket.getsockname()[1]}/0"
+        made.port = listeners[0].socket.getsockname()[1]
+        made.url = f"redis://127.0.0.1:{made.port}/0"
         await nursery.start(trio.serve_listeners, made.carry, listeners)
         yield made
         nursery.cancel_scope.cancel("the test is over")

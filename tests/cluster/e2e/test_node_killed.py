@@ -7,6 +7,7 @@ import time
 import pytest
 import trio
 
+from tests.cluster.cable import cable
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Call, Load, load
 from tests.rig.nodes import Node
@@ -100,3 +101,30 @@ async def test_without_restore_the_next_call_is_the_404_of_a_live_node_and_a_cli
         unexplained = [call for call in others if not _explained(call, killed, died, noticed)]
         assert unexplained == [], crowd.summary()
         assert sorted(opening.client for opening in crowd.reopened if not opening.error) == victims
+
+
+async def test_a_client_that_an_http_error_would_end_goes_on_when_the_node_of_its_session_is_killed() -> None:
+    """mcp 1.30, whose requests reach a node that lives: what a balancer says that has not noticed is none of ours."""
+    riders = [("python_1_30.py", "legacy")] * 3 + [("python_2_3.py", "legacy")]
+    async with cluster(restore=True, routing=()) as standing:
+        node1, node2, _ = standing.nodes
+        async with cable(node1.port) as way, riding(f"http://127.0.0.1:{way.port}/mcp", riders) as seen:
+
+            async def relayed() -> bool:
+                return await node2.metric("trio_mcp_relays_total", outcome="relayed") > 20
+
+            await all_on_record(standing)
+            way.lead_to(node2.port)
+            await until(relayed, "their calls go by the second node")
+            killed = time.time()
+            await node1.kill()
+
+            async def restored() -> bool:
+                return await node2.metric("trio_mcp_restores_total", outcome="restored") == len(riders)
+
+            await until(restored, "their sessions go on")
+    for rider in seen:
+        assert rider.connects == 1, rider
+        assert rider.nodes["node2"] > 0, rider
+        assert len(rider.failures) <= 1, rider
+        assert all("may or may not" in failure.error and failure.at >= killed for failure in rider.failures), rider

@@ -114,7 +114,7 @@ async def test_a_second_process_with_a_nodes_id_ends_says_where_the_first_is_and
             await crowd.settled(2)
             first = whole.node("node2")
             there, *_ = await _opened(whole, first, 1, open_client)
-            second = Node("node2", first.nursery, flags=first.flags, environment=first.environment)
+            second = whole.twin("node2")
             await second.launch()
             with trio.fail_after(PATIENCE):
                 assert await second.process.wait() == 1
@@ -140,10 +140,10 @@ async def test_a_second_process_with_a_draining_nodes_id_waits_for_it_and_takes_
             await crowd.settled(2)
             first = whole.node("node2")
             first.process.terminate()
-            second = Node("node2", first.nursery, flags=first.flags, environment=first.environment)
+            second = whole.twin("node2")
             await second.start()
             assert await first.process.wait() == 0
-            whole.nodes.append(second)
+            whole.nodes[whole.nodes.index(first)] = second
             await crowd.settled(2)
             await all_on_record(whole)
         assert not crowd.failed, crowd.summary()

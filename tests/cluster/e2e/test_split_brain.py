@@ -102,7 +102,7 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
         (fresh,) = await _opened(whole, node1, 1, open_client)
         assert (await fresh.tool("where")).told["node"] == "node1"
         await all_on_record(whole)
-        assert not whole.logged("another process has this node's id")
+        assert not whole.logged("an earlier process has this node's id")
         assert all([await node.probe("/readyz") == 200 for node in whole.nodes])
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -512,6 +513,24 @@ async def test_an_address_that_cannot_be_had_leaves_no_other_open(tmp_path: Path
         probe.connect(os.fspath(path))
 
 
+def refused_accepts(monkeypatch: pytest.MonkeyPatch, listener: Any, count: int) -> trio.Event:
+    """Set when so many calls of `accept` have failed."""
+    tried, accept, failures = trio.Event(), type(listener).accept, 0
+
+    async def counted(self: Any) -> Any:
+        nonlocal failures
+        try:
+            return await accept(self)
+        except OSError:
+            failures += 1
+            if failures == count:
+                tried.set()
+            raise
+
+    monkeypatch.setattr(type(listener), "accept", counted)
+    return tried
+
+
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -531,15 +550,17 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_running_out_of_descriptors_is_survived_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_running_out_of_descriptors_is_survived_and_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(echo) as server:
+        tried = refused_accepts(monkeypatch, server.listeners[0], 3)
         client = socket.socket()
         client.setblocking(False)
         with no_descriptors_left():
             client.connect_ex(server.listeners[0].socket.getsockname())
-            # Long enough for several tries.
-            with trio.move_on_after(0.35):
-                await trio.sleep_forever()
+            with trio.fail_after(PATIENCE):
+                await tried.wait()
         async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
             await stream.send_all(get("/", "Connection: close"))
             assert statuses(await hear(stream)) == [200]

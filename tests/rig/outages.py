@@ -95,7 +95,7 @@ async def observe() -> Story:
     """One cluster, restore on; it takes a minute and a half."""
     async with cluster(restore=True, appendonly=True) as whole:
         visitor = Visitor(whole, await sessions_that_moved(whole, MOVED))
-        async with riding(whole.url) as riders, load(whole.url, clients=CLIENTS) as crowd:
+        async with riding(whole.url) as riders, load(whole.url, clients=CLIENTS, pause=1.0) as crowd:
             story = Story(crowd, riders)
             await crowd.settled(2)
             await visitor.make_rounds(story.usual, 3, away=False)
@@ -139,7 +139,7 @@ async def _probed(whole: Cluster, seen: list[tuple[str, str, int]]) -> AsyncIter
     async def probe(node: Node, path: str) -> None:
         while True:
             seen.append((node.name, path, await node.probe(path)))
-            await trio.sleep(0.2)
+            await trio.sleep(0.5)
 
     async with trio.open_nursery() as nursery:
         for node in whole.nodes:

@@ -41,7 +41,7 @@ def _worst_tenth(crowd: Load, told: float) -> tuple[int, int]:
 async def test_no_client_notices_a_rolling_restart_with_restore() -> None:
     flags = ("--drain-timeout", str(WINDOW), "--drain-delay", str(DELAY))
     async with cluster(restore=True, flags=flags) as standing:
-        async with riding(standing.url) as riders, load(standing.url, clients=LISTENERS, pause=3.0) as crowd:
+        async with riding(standing.url) as riders, load(standing.url, clients=LISTENERS, pause=5.0) as crowd:
             await crowd.settled()
             for name in ("node1", "node2", "node3"):
                 told = await _roll(standing, name)

@@ -17,6 +17,7 @@ from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Options, Service
 from trio_mcp.protocol.errors import SlowReader
 from trio_mcp.protocol.versions import is_modern
+from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
 __all__ = ["Desk", "FakeConversation", "FakeOutbox"]
@@ -36,6 +37,7 @@ class FakeOutbox:
     status: int | None = None
     finished: int = 0
     closed_streams: int = 0
+    holder: Holder | None = None
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         """Take one message."""

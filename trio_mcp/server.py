@@ -28,6 +28,7 @@ from trio_mcp.spellings import (
     run_settings,
     transport_of,
 )
+from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.http.allowed import Hosts, Origins
 from trio_mcp.transports.http.app import HttpApp
@@ -133,6 +134,7 @@ class MCPServer(Registrar):
         secrets: Sequence[bytes] = (),
         options: Options | None = None,
         pace: Pace | None = None,
+        account: Account | None = None,
     ) -> HttpApp:
         """An ASGI 3 app: serve it, mount it, or run it under Hypercorn's trio worker. Its lifespan must run.
 
@@ -140,9 +142,11 @@ class MCPServer(Registrar):
         `*.example.com` and `localhost:*`; origins likewise, `http://localhost:*`. `authenticate` stands in for the server's
         own. `max_sessions_per_address` counts clients by the `X-Forwarded-For` of the proxies in `forwarded_allow` (addresses or
         networks), and nobody else. Durations in seconds. Raises ValueError for a host or an origin that nothing can match.
+        `account` counts what waits in memory, `Account(bytes)`; 256 MiB unless given.
         """
         check_authenticate(authenticate)
         authenticate = authenticate or self.authenticate
+        account = account or Account()
 
         def served(app: Any) -> ASGIApp:
             """A mounted server with this one's settings; of Host this one has taken care."""
@@ -163,9 +167,10 @@ class MCPServer(Registrar):
                 secrets=secrets,
                 options=options,
                 pace=pace,
+                account=account,
             )
 
-        service = self.service(options, secrets=secrets, private_lists=authenticate is not None)
+        service = self.service(options, secrets=secrets, private_lists=authenticate is not None, account=account)
         hub = self.hub(
             service,
             node_id=node_id,
@@ -186,7 +191,7 @@ class MCPServer(Registrar):
         )
         companions = Companions()
         modern = ModernFront(service, pace, hold_back, companions, json_response=json_response)
-        endpoint = Endpoint(gate, legacy, modern, service.refusals, max_body=max_body)
+        endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, max_body=max_body)
         return HttpApp(
             service,
             hub,
@@ -206,6 +211,7 @@ class MCPServer(Registrar):
         secrets: Sequence[bytes] = (),
         private_lists: bool = False,
         transport: Literal["tcp", "pipe"] = "tcp",
+        account: Account | None = None,
     ) -> Service:
         """What the requests of one running server share; transports are built on it."""
         options = options or self.options
@@ -218,6 +224,7 @@ class MCPServer(Registrar):
             keyring=Keyring(secrets),
             bus=LocalBus(self._feed),
             metrics=Metrics(transport),
+            account=account or Account(),
         )
 
     def hub(

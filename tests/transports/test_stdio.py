@@ -387,7 +387,7 @@ async def test_an_invalid_line_gets_an_error_and_the_next_line_is_served(
 @pytest.mark.parametrize("cut", [1, 100, 1_000])
 async def test_a_line_that_is_too_long_gets_an_error_however_it_arrives(mcp: MCPServer, cut: int) -> None:
     async with piped(mcp, max_message=500) as client:
-        long = b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 2_000 + b'"}\n'
+        long = b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 20_000 + b'"}\n'
         for at in range(0, len(long), cut):
             await client.say(long[at : at + cut])
         answer = await client.hear()

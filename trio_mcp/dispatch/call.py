@@ -14,6 +14,7 @@ from trio_mcp.dispatch.service import Service
 from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id
 from trio_mcp.protocol.versions import is_modern
+from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
 __all__ = ["Call", "Client", "Conversation", "Ending", "Outbox"]
@@ -31,6 +32,10 @@ class Outbox(Protocol):
 
     answers_cancelled: bool
     """Whether a cancelled call still gets an error: an HTTP exchange needs an end, stdio wants silence."""
+
+    @property
+    def holder(self) -> Holder | None:
+        """Whose share of the node's memory the messages count for; None: nobody else's than this request's."""
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         """Take one encoded message; never blocks."""

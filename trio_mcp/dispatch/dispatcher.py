@@ -15,6 +15,7 @@ from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.methods import HANDLERS
 from trio_mcp.dispatch.questions import begin_round, input_required
 from trio_mcp.dispatch.results import complete
+from trio_mcp.dispatch.room import fitting, wait_for_room
 from trio_mcp.dispatch.user_code import report, user_code
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
@@ -58,7 +59,7 @@ async def respond(call: Call) -> None:
         call.finished = True
         call.service.in_flight.discard(call)
         _measure(call, error, trio.current_time() - call.started)
-        call.outbox.finish(*reply)
+        call.outbox.finish(*fitting(call, reply))
 
 
 async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
@@ -76,6 +77,8 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
         if method.may_ask and call.modern:
             begin_round(call)
+        if not call.service.account.admits(call.outbox.holder):
+            await wait_for_room(call)
         result = await HANDLERS[call.method](call)
         failed = "tool_error" if isinstance(result, dict) and result.get("isError") else None
         return (encode_result(call.request_id, complete(call, result)), 200), failed

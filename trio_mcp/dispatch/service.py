@@ -16,6 +16,7 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.methods import Method, find_method
 from trio_mcp.protocol.types import Implementation
+from trio_mcp.streams.account import Account
 from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
 from trio_mcp.streams.loop import Loop
@@ -70,6 +71,8 @@ class Service:
     keyring: Keyring = field(default_factory=Keyring)
     bus: Bus = field(default_factory=LocalBus)
     metrics: Metrics = field(default_factory=Metrics)
+    account: Account = field(default_factory=Account)
+    """Everything that waits in the memory of this node."""
     lifespan_context: Any = None
     variables: contextvars.Context = field(default_factory=contextvars.Context)
     """The context variables as the lifespan left them: what belongs to a session starts with a copy."""
@@ -88,6 +91,8 @@ class Service:
         self.refusals = Refusals(self.metrics)
         self.registry.on_change.append(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))
+        self.metrics.count_kept_with(lambda: self.account.used, limit=self.account.limit)
+        self.account.report_to(self.metrics.relieved)
 
     @property
     def loop(self) -> Loop:

@@ -74,6 +74,9 @@ class Metrics:
         self._lag = self._gauge("trio_mcp_loop_lag_seconds", "How late the event loop runs a task that is due.")
         self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
         self._draining = self._gauge("trio_mcp_draining", "1 from the stop signal on.")
+        self._kept = self._gauge("trio_mcp_kept_bytes", "Messages and bodies that wait in memory.")
+        self._kept_limit = self._gauge("trio_mcp_kept_bytes_limit", "More than this makes new calls wait.")
+        self._relief = self._counter("trio_mcp_relief_total", "What was done for want of room.", ("what",))
         self._open_cluster_metrics()
         build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
         build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
@@ -139,6 +142,15 @@ class Metrics:
     def count_requests_with(self, requests_active: Callable[[], float]) -> None:
         """Asked at each scrape: two counters fewer on the path of every request."""
         self._requests.set_function(requests_active)
+
+    def count_kept_with(self, used: Callable[[], float], *, limit: float) -> None:
+        """`used` is asked at each scrape."""
+        self._kept.set_function(used)
+        self._kept_limit.set(limit)
+
+    def relieved(self, what: str) -> None:
+        """One of replay_evicted, call_waited, body_waited, peer_cut, session_ended, answer_refused."""
+        self._relief.labels(what).inc()
 
     def misroute(self, reason: str, outcome: str) -> None:
         self._misroutes.labels(reason, outcome).inc()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["COMMENT", "event", "priming", "retry"]
+from collections.abc import Iterator
+
+__all__ = ["COMMENT", "event", "event_pieces", "priming", "retry"]
 
 COMMENT = b": \n\n"
 """Moves bytes without meaning: opens the stream for proxies that wait for the first one, and keeps it open."""
@@ -13,6 +15,15 @@ def event(data: bytes, id: str | None = None) -> bytes:
     if id is None:
         return b"event: message\ndata: " + data + b"\n\n"
     return b"id: " + id.encode() + b"\nevent: message\ndata: " + data + b"\n\n"
+
+
+def event_pieces(data: bytes, id: str | None, size: int) -> Iterator[bytes]:
+    """The same in pieces of about `size` bytes, so that a large message is not copied whole."""
+    before = event(b"", id)[:-2]
+    for at in range(0, len(data), size):
+        end = b"\n\n" if at + size >= len(data) else b""
+        yield b"".join((before, data[at : at + size], end))
+        before = b""
 
 
 def priming(id: str, milliseconds: int) -> bytes:

@@ -71,6 +71,7 @@ class _OwnFront:
                 app,
                 listeners,
                 limits=limits,
+                account=app.service.account,
                 stopping=self._stopping,
                 refused=app.service.refusals.note,
                 task_status=task_status,

@@ -182,8 +182,10 @@ class Settings(BaseModel):
     keepalive: PositiveDuration = setting(15.0, "Streams", "A comment on each quiet stream this often.")
     retry_interval: int = setting(1000, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0)
     max_events: Count = setting(1000, "Streams", "Events kept for one stream.")
-    max_stream_bytes: Size = setting(1 << 20, "Streams", "Bytes kept for one stream.")
-    max_session_bytes: Size = setting(4 << 20, "Streams", "Bytes kept for all streams of one session.")
+    max_stream_bytes: Size = setting(
+        1 << 20, "Streams", "Bytes kept for one stream, besides answers that are being read."
+    )
+    max_session_bytes: Size = setting(4 << 20, "Streams", "The same for all streams of one session.")
     event_retention: Duration = setting(300.0, "Streams", "How long a finished stream can be replayed.")
 
     max_connections: Count | None = setting(
@@ -193,6 +195,12 @@ class Settings(BaseModel):
     head_timeout: PositiveDuration = setting(10.0, "Limits", "A request's head must arrive within this.")
     max_body: Size = setting(4 << 20, "Limits", "Bytes of a request's body; more get 413.")
     body_timeout: PositiveDuration = setting(60.0, "Limits", "A request's body must arrive within this.")
+    max_kept_bytes: Size | None = setting(
+        None,
+        "Limits",
+        "Bytes of messages and bodies that wait in memory, of all clients together; beyond it new calls wait. "
+        "A quarter of the container's memory limit, 256MiB without one.",
+    )
     write_timeout: PositiveDuration = setting(
         20.0, "Limits", "A client that reads nothing for this long loses its connection."
     )
@@ -228,6 +236,10 @@ class Settings(BaseModel):
             raise ValueError("keyfile is set without certfile: set both, TLS needs the certificate too")
         if self.certfile is not None and self.server != "hypercorn":
             raise ValueError("certfile needs server=hypercorn: our own listener does not speak TLS")
+        if self.max_kept_bytes is not None and self.max_kept_bytes < 4 * self.max_body:
+            raise ValueError(
+                "max_kept_bytes is less than four times max_body: one client may hold a quarter of it at most"
+            )
         if self.redis_url is not None:
             self._check_cluster()
         elif self.require_redis:

@@ -11,6 +11,7 @@ from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.exit import LastResort
+from trio_mcp.serving.memory_limit import account_of
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
 from trio_mcp.serving.standard_streams import Pipes
@@ -30,7 +31,9 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
 
     `owns_process` as for `serve` over HTTP.
     """
-    service = server.service(options_of(server, settings), secrets=settings.keys, transport="pipe")
+    service = server.service(
+        options_of(server, settings), secrets=settings.keys, transport="pipe", account=account_of(settings)
+    )
     hub = server.hub(service, node_id=settings.node_id)
     stopping = Stopping(
         LastResort(lambda: _still_running(service)),

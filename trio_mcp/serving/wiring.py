@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trio_mcp.dispatch.service import Options
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
+from trio_mcp.serving.memory_limit import account_of
 from trio_mcp.serving.settings import Settings
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace
@@ -50,6 +51,7 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
         json_response=settings.json_response,
         secrets=settings.keys,
         options=options,
+        account=account_of(settings),
         pace=Pace(
             sse_after=settings.sse_after,
             stream_delay=settings.stream_delay,

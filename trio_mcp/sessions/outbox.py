@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_mcp.sessions.questions import refuse
+from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import EventLog, Kind, Overflow
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class SessionOutbox:
         self._session = session
         self._log = log
         self._streams = streams
+
+    @property
+    def holder(self) -> Holder:
+        """All streams of the session."""
+        return self._session.streams.budget
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         """A client that accepts only JSON gets its notifications on the GET stream."""

@@ -93,7 +93,13 @@ class Session:
         self.closed_because: str | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
-        self.streams = SessionStreams(service.options.streams, standalone, epoch)
+        self.streams = SessionStreams(
+            service.options.streams,
+            standalone,
+            epoch,
+            account=service.account,
+            give_up=partial(self.close, "overflow"),
+        )
         self._service = service
         self._nursery: trio.Nursery | None = None
         self._nap: trio.CancelScope | None = None
@@ -350,6 +356,10 @@ class Session:
                 self._last_call_ended = trio.Event()
             await self._last_call_ended.wait()
 
+    def runs(self, request_id: RequestId) -> bool:
+        """Whether a request with this id is in flight."""
+        return request_id in self._calls
+
     def hold(self) -> None:
         """Somebody reads a stream: not idle."""
         self.used = True
@@ -399,8 +409,7 @@ class Session:
         finally:
             if self.closed_because is None:
                 self.closed_because = "crashed"
-            for log in self.streams.all():
-                log.end()
+            self.streams.close()
 
     # The rest is its own business.
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from trio_mcp.protocol.errors import InvalidEventId
 from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.streams.account import Account
 from trio_mcp.streams.bounds import StreamBounds
 from trio_mcp.streams.event_log import Budget, EventLog
 
@@ -74,10 +76,23 @@ class SessionStreams:
     """Makes the session's logs and finds them again for a client that was cut off."""
 
     def __init__(
-        self, bounds: StreamBounds = DEFAULT_BOUNDS, standalone: EventLog | None = None, epoch: int = 0
+        self,
+        bounds: StreamBounds = DEFAULT_BOUNDS,
+        standalone: EventLog | None = None,
+        epoch: int = 0,
+        *,
+        account: Account | None = None,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
+        """`account` is the node's; `give_up` ends the session when answers that nobody reads have to make room."""
         self.epoch = epoch
-        self.budget = Budget(bounds.session_bytes, reclaim=self._reclaim)
+        self.budget = Budget(
+            bounds.session_bytes,
+            reclaim=self._reclaim,
+            account=account or Account(),
+            abandoned=self._abandoned,
+            give_up=give_up,
+        )
         self._bounds = bounds
         self.standalone = standalone or self._log()
         self._serial = 0
@@ -95,7 +110,8 @@ class SessionStreams:
         tag = _encode_id(request_id)
         name = f"{self._serial}-{tag}" if tag else str(self._serial)
         self._resumable[name] = log
-        self.budget.used += _STREAM_BYTES
+        log.forget = partial(self._forget, name)
+        self.budget.charge(_STREAM_BYTES, 0)
         return f"{self.epoch}.{name}."
 
     @property
@@ -139,6 +155,20 @@ class SessionStreams:
         """Whether a POST's answer waits for a client that was cut off, and may come for it with its last event id."""
         return any(log.ended and log.unread for log in self._resumable.values())
 
+    def close(self) -> None:
+        """The session is over: nothing is kept for replay, and what is being read goes with its reader."""
+        self.budget.closed = True
+        for log in (self.standalone, *self._resumable.values()):
+            log.end()
+            log.forget = None
+            if log.budget is self.budget and not log.is_read:
+                log.discard()
+        self.budget.release(_STREAM_BYTES * len(self._resumable), 0)
+        self._resumable.clear()
+
+    def _abandoned(self) -> int:
+        return sum(log.unread_bytes for log in self.all() if not log.is_read)
+
     def _log(self, expected: int | None = None, *, batched: bool = False) -> EventLog:
         return EventLog(
             self.budget,
@@ -162,8 +192,10 @@ class SessionStreams:
 
     def _forget(self, name: str) -> None:
         self._ended.pop(name, None)
-        self._resumable.pop(name).discard()
-        self.budget.used -= _STREAM_BYTES
+        log = self._resumable.pop(name)
+        log.forget = None
+        log.discard()
+        self.budget.release(_STREAM_BYTES, 0)
 
 
 def _encode_id(id: RequestId | None) -> str:

@@ -4,14 +4,16 @@
                           │
                           └─ keeps what was read for a while: a client that was cut off resumes behind its last id
 
-A handler never waits for a reader here. Overflow drops oldest first what a client can miss: what it has read, log messages
-(counted), progress and change notices that a later one supersedes. Responses and requests are never dropped: if those
-alone exceed the bound, `append` raises `Overflow` and the owner ends the conversation.
+A handler never waits for a reader here. The bounds are for what a client can miss; beyond them it is dropped, oldest first: what
+it has read, log messages (counted), progress and change notices that a later one supersedes. Responses and requests are
+never dropped. While somebody reads them they may be as large as the account allows; if nobody does and they alone exceed the
+bound, `append` raises `Overflow` and the owner ends the conversation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -19,12 +21,16 @@ import trio
 
 from trio_mcp.protocol.errors import SlowReader, StreamError
 from trio_mcp.protocol.jsonrpc import encode_notification
+from trio_mcp.streams.account import Account
 
 __all__ = ["Answer", "Budget", "Entry", "EventLog", "Kind", "Overflow", "Reader"]
 
 MAX_EVENTS = 1_000
 MAX_STREAM_BYTES = 1024 * 1024
 MAX_SESSION_BYTES = 4 * 1024 * 1024
+
+_ENTRY_BYTES = 200
+"""What an entry weighs besides its message (measured)."""
 
 
 class Overflow(StreamError):
@@ -60,19 +66,60 @@ class Answer:
     status: int
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Budget:
-    """Bytes that the logs of one session may hold together."""
+    """Bytes that the logs of one session, or of one connection, hold together; `account` counts them for the node."""
 
     limit: int = MAX_SESSION_BYTES
+    """For what may be dropped, and for answers while nobody reads them."""
     used: int = 0
     reclaim: Callable[[], None] | None = None
     """Asked once before anything is dropped: frees what is only kept for replay."""
+    account: Account = field(default_factory=Account)
+    unread: int = 0
+    """Of these: responses and requests that no reader has yet."""
+    abandoned: Callable[[], int] | None = None
+    """How much of `unread` nobody reads; None: all of it."""
+    give_up: Callable[[], None] = _nothing
+    """Ends the conversation, because nobody reads it and there is no room."""
+    closed: bool = False
+    """The conversation is over: what its last readers leave is kept for nobody."""
+
+    def charge(self, size: int, weight: int) -> None:
+        """`size` bytes of messages more, which weigh `weight` more than that."""
+        self.used += size
+        self.account.charge(size + weight)
+
+    def release(self, size: int, weight: int) -> None:
+        """Less."""
+        self.used -= size
+        self.account.release(size + weight)
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """An answer of `size` bytes waits for its reader for the length of the block, in no log."""
+        self.unread += size
+        self.used += size
+        self.account.charge(size)
+        try:
+            yield
+        finally:
+            self.unread -= size
+            self.used -= size
+            self.account.release(size)
 
     @property
     def exceeded(self) -> bool:
-        """Whether the logs hold more than they may."""
-        return self.used > self.limit
+        """Whether the logs hold more than they may; answers that are being read do not count."""
+        return self.used > self.limit and self.used - self.unread + self.waits_for_nobody() > self.limit
+
+    def waits_for_nobody(self) -> int:
+        """Bytes that may not be dropped and that nobody reads."""
+        return self.unread if self.abandoned is None else self.abandoned()
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +129,8 @@ class Reader:
     log: EventLog
     cursor: int
     closed: bool = False
+    gone: bool = False
+    """Its connection has ended."""
 
     @property
     def waits(self) -> bool:
@@ -112,10 +161,19 @@ class Reader:
         if not self.closed:
             self.log.delivered(entry.n)
 
+    def moved(self) -> None:
+        """A part of what was taken is on the wire: the client reads, however slowly."""
+        self.log.moved()
+
     def close(self) -> None:
         """End this reader cleanly; the log lives on."""
         self.closed = True
         self.log.wake()
+
+    def leave(self) -> None:
+        """Its connection has ended, whatever it has read."""
+        self.gone = True
+        self.log.left_by(self)
 
 
 @dataclass(slots=True, eq=False)
@@ -128,11 +186,19 @@ class EventLog:
     """The replies answer a JSON-RPC batch: as plain JSON they go out as an array."""
     max_events: int = MAX_EVENTS
     max_bytes: int = MAX_STREAM_BYTES
+    replays: bool = True
+    """Whether what was read is kept for a client that comes back."""
+    forget: Callable[[], None] | None = None
+    """Takes the log out of its session, when it has ended and nothing of it is kept."""
     last: int = 0
     ended: bool = False
     reader: Reader | None = None
+    moves: int = 0
+    """How often a reader made progress."""
     _entries: dict[int, Entry] = field(default_factory=dict)
     _bytes: int = 0
+    _unread_bytes: int = 0
+    _moved_at: float = 0.0
     _delivered: int = 0
     _latest: dict[Hashable, int] = field(default_factory=dict)
     _taken: int = 0
@@ -150,10 +216,15 @@ class EventLog:
         self.last += 1
         self._entries[self.last] = Entry(self.last, data, kind, key)
         self._bytes += len(data)
-        self.budget.used += len(data)
+        if kind is Kind.VITAL:
+            self._unread_bytes += len(data)
+            self.budget.unread += len(data)
+            if not self.is_read:
+                self.budget.account.waits_for_nobody(self)
+        self.budget.charge(len(data), _ENTRY_BYTES)
         if key is not None:
             self._latest[key] = self.last
-        if self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.exceeded:
+        if self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.used > self.budget.limit:
             self._make_room()
         self.wake()
 
@@ -179,9 +250,21 @@ class EventLog:
     def discard(self) -> None:
         """Give the bytes back; nobody will read this log again."""
         self.end()
-        self.budget.used -= self._bytes
-        self._bytes = 0
+        self.budget.account.forget(self)
+        self.budget.unread -= self._unread_bytes
+        self.budget.release(self._bytes, _ENTRY_BYTES * len(self._entries))
+        self._bytes = self._unread_bytes = 0
         self._entries.clear()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody reads it now."""
+        return self.reader is not None and not (self.reader.closed or self.reader.gone)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of responses and requests that no reader has yet."""
+        return self._unread_bytes
 
     @property
     def newest(self) -> int:
@@ -208,9 +291,11 @@ class EventLog:
         self._streaming = True
         self._lost_logs += self._lost_on_the_way
         self._taken = self._lost_on_the_way = 0
-        self._release_held()
         self.reader = Reader(self, self._delivered if after is None else after, closed=self._cut)
         self._cut = False
+        if self.is_read:
+            self.budget.account.has_reader(self)
+        self._release_held()
         return self.reader
 
     def close_reader(self) -> None:
@@ -254,10 +339,31 @@ class EventLog:
 
     def delivered(self, n: int) -> None:
         """Everything up to `n` reached a reader: it may now be dropped, and whoever flushes goes on."""
-        self._delivered = max(self._delivered, n)
+        if n > self._delivered:
+            self._count_read(self._delivered, n)
+            self._delivered = n
+            if not self.replays:
+                self.forget_read()
+            elif self._entries:
+                self.budget.account.delivered(self)
         if n >= self._taken:
             self._lost_on_the_way = 0
+        self.moved()
+
+    def moved(self) -> None:
+        """The reader makes progress: whoever flushes waits on."""
+        self._moved_at = trio.current_time()
+        self.moves += 1
         self.wake()
+
+    def left_by(self, reader: Reader) -> None:
+        """`reader` reads no more. What it has not read waits for the next, if the conversation goes on."""
+        if reader is not self.reader:
+            return
+        if self.budget.closed:
+            self.discard()
+        elif self._unread_bytes:
+            self.budget.account.waits_for_nobody(self)
 
     def forget_read(self) -> None:
         """Give back what is only kept for replay."""
@@ -265,14 +371,27 @@ class EventLog:
             if entry.n <= self._delivered:
                 self._drop(entry)
 
-    async def flushed(self, deadline_seconds: float) -> None:
-        """Wait until a reader has what was appended so far; raises SlowReader when it takes too long."""
+    def evict(self) -> None:
+        """Give back what is only kept for replay, and the log itself if that was all."""
+        if self.ended and not self.unread and not self.is_read and self.forget is not None:
+            self.forget()
+        else:
+            self.forget_read()
+
+    def give_up(self) -> None:
+        """End the conversation: nobody reads this, and there is no room for it."""
+        self.budget.give_up()
+
+    async def flushed(self, patience: float) -> None:
+        """Wait until a reader has what was appended so far; raises SlowReader when it reads nothing for `patience` seconds."""
         target = self.newest
-        with trio.move_on_after(deadline_seconds) as patience:
-            while self._delivered < target and not self.ended:
+        since = trio.current_time()
+        while self._delivered < target and not self.ended:
+            with trio.move_on_at(max(since, self._moved_at) + patience):
                 await self.changed()
-        if patience.cancelled_caught:
-            raise SlowReader(f"The client read nothing for {deadline_seconds:g} s")
+                continue
+            if trio.current_time() >= max(since, self._moved_at) + patience:
+                raise SlowReader(f"The client read nothing for {patience:g} s")
 
     @property
     def unread(self) -> int:
@@ -302,36 +421,51 @@ class EventLog:
         # It takes the number of a message that was lost, so event ids stay unique and only grow.
         return [*found[:gap], Entry(found[gap].n - 1, notice, Kind.LOG), *found[gap:]]
 
+    def _count_read(self, before: int, n: int) -> None:
+        for number in range(before + 1, n + 1):
+            entry = self._entries.get(number)
+            if entry is not None and entry.kind is Kind.VITAL:
+                self._unread_bytes -= len(entry.data)
+                self.budget.unread -= len(entry.data)
+
     def _make_room(self) -> None:
         if self.budget.exceeded and self.budget.reclaim is not None:
             self.budget.reclaim()
+        self._drop_while_full()
+        if self._overflowing:
+            self._refuse_newest()
+
+    def _drop_while_full(self) -> None:
         for droppable in (self._superseded, self._missable):
             for entry in list(self._entries.values()):
                 if not self._full:
                     return
                 if entry.n != self.last and droppable(entry):
                     self._drop(entry)
-        if self._overflowing:
-            self._refuse_newest()
 
     def _refuse_newest(self) -> None:
         newest = self._entries[self.last]
         if newest.kind is Kind.VITAL:
-            raise Overflow("More responses and requests wait than the stream may hold")
+            raise Overflow("More responses and requests wait than the stream may hold, and nobody reads them")
         self._drop(newest)
 
     @property
     def _full(self) -> bool:
-        return self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.exceeded
+        being_read = self._unread_bytes if self.is_read else 0
+        return self._bytes - being_read > self.max_bytes or len(self._entries) > self.max_events or self.budget.exceeded
 
     @property
     def _overflowing(self) -> bool:
-        # The newest does not count: a single large result is taken whatever its size.
-        newest = len(self._entries[self.last].data)
+        # The newest does not count: a single large message is taken whatever its size.
+        entry = self._entries[self.last]
+        newest = len(entry.data)
+        if self.is_read:
+            missable = self._bytes - self._unread_bytes - newest
+            return entry.kind is not Kind.VITAL and (missable > self.max_bytes or len(self._entries) > self.max_events)
         return (
             self._bytes - newest > self.max_bytes
             or len(self._entries) > self.max_events
-            or self.budget.used - newest > self.budget.limit
+            or self.budget.waits_for_nobody() - newest > self.budget.limit
         )
 
     def _superseded(self, entry: Entry) -> bool:
@@ -345,7 +479,10 @@ class EventLog:
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.n]
         self._bytes -= len(entry.data)
-        self.budget.used -= len(entry.data)
+        self.budget.release(len(entry.data), _ENTRY_BYTES)
+        if entry.kind is Kind.VITAL and entry.n > self._delivered:
+            self._unread_bytes -= len(entry.data)
+            self.budget.unread -= len(entry.data)
         if self._latest.get(entry.key) == entry.n:
             del self._latest[entry.key]
         if entry.kind is Kind.LOG and entry.n > self._delivered:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import trio
 
+from trio_mcp.transports.outline import Outline
+
 __all__ = ["LineReader", "LineTooLong"]
 
 _CHUNK = 64 * 1024
 
 
 class LineTooLong(Exception):
-    """A line exceeds the bound; the next call continues behind it."""
+    """A line exceeded the bound and was skipped; the next call continues behind it. `outline` is what it said in short."""
+
+    def __init__(self, outline: Outline) -> None:
+        super().__init__("a line exceeds the bound")
+        self.outline = outline
 
 
 class LineReader:
@@ -20,7 +26,7 @@ class LineReader:
         self._stream = stream
         self._limit = limit
         self._buffer = bytearray()
-        self._skipping = False
+        self._skipped: Outline | None = None
         self._ended = False
 
     async def next_line(self) -> bytes | None:
@@ -37,11 +43,11 @@ class LineReader:
         while (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
-            if self._skipping:
-                self._skipping = False
-            elif len(line) > self._limit:
-                raise LineTooLong
-            elif line.strip():
+            if self._skipped is not None or len(line) > self._limit:
+                outline, self._skipped = self._skipped or Outline(), None
+                outline.feed(line)
+                raise LineTooLong(outline)
+            if line.strip():
                 return line
         return None
 
@@ -50,10 +56,9 @@ class LineReader:
         if not chunk:
             self._ended = True
             chunk = b"\n"
-        if self._skipping and b"\n" not in chunk:
-            return
         self._buffer += chunk
-        if len(self._buffer) > self._limit and b"\n" not in self._buffer:
-            self._buffer.clear()
-            self._skipping = True
-            raise LineTooLong
+        if b"\n" in chunk or (self._skipped is None and len(self._buffer) <= self._limit):
+            return
+        self._skipped = self._skipped or Outline()
+        self._skipped.feed(self._buffer)
+        self._buffer.clear()

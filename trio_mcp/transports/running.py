@@ -25,6 +25,7 @@ async def running(
         service.loop.adopt()
         service.variables = contextvars.copy_context()
         nursery.start_soon(service.bus.pump)
+        nursery.start_soon(service.account.relieve)
         async with hub.running():
             yield
         nursery.cancel_scope.cancel("the server stops")

@@ -1,14 +1,19 @@
 """One process, one client, one line per message; both eras at once (2026-07-28 basic/transports/stdio).
 
-stdin ─ lines ─▶ decode ─▶ era.route ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
-                                      └─▶ legacy: the process's one session
+stdin ─ lines ─▶ decode ─▶ era.route ─▶ Pipeline ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
+          ▲                                       └─▶ legacy: the process's one session
+          └─ stops while too many requests wait
 stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
+
+Back-pressure: `max_in_flight` requests run, and start only while their answers have room. More are read and wait in the
+pipeline; replies and cancellations pass them. Reading stops when what waits exceeds its share of the node's memory.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -19,7 +24,7 @@ from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
-from trio_mcp.protocol.envelope import read_envelope, require_served
+from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -37,6 +42,7 @@ from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Message,
     Notification,
+    Reply,
     Request,
     RequestId,
     decode,
@@ -47,8 +53,11 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
-from trio_mcp.streams.event_log import Budget, EventLog, Kind, Overflow
+from trio_mcp.streams.account import Holder
+from trio_mcp.streams.event_log import Budget, EventLog, Kind, Reader
 from trio_mcp.transports.lines import LineReader, LineTooLong
+from trio_mcp.transports.outline import Outline
+from trio_mcp.transports.pipeline import Pipeline
 
 __all__ = ["StdioServer"]
 
@@ -56,7 +65,10 @@ logger = logging.getLogger("trio_mcp.stdio")
 
 MAX_WAITING_EVENTS = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""One pipe carries what HTTP spreads over many streams, so it may hold more."""
+"""Of notifications: one pipe carries what HTTP spreads over many streams, so it may hold more."""
+
+PIECE_BYTES = 16 * 1024
+"""Written at once: the write deadline is for each piece, so that a slow reader makes progress."""
 
 LAST_ANSWERS_SECONDS = 1.0
 """After stdin's end: whoever pipes requests in wants their answers, and nobody waits longer than this for them."""
@@ -71,7 +83,16 @@ class StdioServer:
         self._service = service
         self._hub = hub
         self._max_message = max_message
-        self._out = EventLog(Budget(MAX_WAITING_BYTES), max_events=MAX_WAITING_EVENTS, max_bytes=MAX_WAITING_BYTES)
+        self._out = EventLog(
+            Budget(MAX_WAITING_BYTES, account=service.account, give_up=self._give_up),
+            max_events=MAX_WAITING_EVENTS,
+            max_bytes=MAX_WAITING_BYTES,
+            replays=False,
+        )
+        self._pipeline = Pipeline(service.options.max_in_flight, service.account)
+        self._ended = trio.Event()
+        """Set when a request has ended, so that another may begin."""
+        self._stuck = False
         self._session: Session | None = None
         self._calls: dict[RequestId, Call] = {}
         self._nursery: trio.Nursery | None = None
@@ -90,9 +111,12 @@ class StdioServer:
         async with trio.open_nursery() as writing:
             writing.start_soon(self._write, stdout, writing.cancel_scope, ending)
             async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._begin_waiting)
                 await self._read(stdin)
+                await self._drained()
                 ending()
                 await self._answers()
+                self._pipeline.clear()
                 self._end_all()
                 self._nursery.cancel_scope.cancel("stdin ended")
             self._out.end()
@@ -100,15 +124,34 @@ class StdioServer:
     async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
         lines = LineReader(stdin, self._max_message)
         while True:
+            await self._room()
             try:
                 line = await lines.next_line()
-            except LineTooLong:
-                fault = ProtocolError(PARSE_ERROR, f"A message has at most {self._max_message} bytes")
-                self._say(encode_error(None, fault))
+            except LineTooLong as fault:
+                self._refuse_long(fault.outline)
                 continue
             if line is None:
                 return
             await self._take(line)
+
+    async def _room(self) -> None:
+        """Wait while enough has been read. A client that writes all it has before it reads is told so once, in the log."""
+        while self._pipeline.full:
+            if not self._stuck and self._out.unread:
+                self._stuck = True
+                event(
+                    logger, logging.WARNING, "the client sends requests and does not read the answers; waiting for it"
+                )
+            await self._ended.wait()
+
+    def _refuse_long(self, outline: Outline) -> None:
+        text = f"A message has at most {self._max_message} bytes"
+        answered, asked = outline.reply_id(), outline.request_id()
+        if answered is not None and self._session is not None:
+            # Whoever asked must not wait for an answer that was skipped.
+            self._session.take(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
+        elif answered is None:
+            self._say(encode_error(asked, ProtocolError(PARSE_ERROR if asked is None else INVALID_REQUEST, text)))
 
     async def _take(self, line: bytes) -> None:
         try:
@@ -116,7 +159,7 @@ class StdioServer:
         except InvalidMessage as fault:
             return self._say(encode_error(fault.id, fault))
         try:
-            await self._route(message)
+            await self._route(message, len(line))
         except ProtocolError as fault:
             self._refuse(message, fault)
         except SessionClosed as fault:
@@ -127,25 +170,55 @@ class StdioServer:
         if isinstance(message, Request | list):
             self._say(encode_error(message.id if isinstance(message, Request) else None, fault))
 
-    async def _route(self, message: Message | Batch) -> None:
+    async def _route(self, message: Message | Batch, size: int) -> None:
         if isinstance(message, Notification) and message.method == "notifications/cancelled":
             self._cancel(message)
         session_id = _STDIO_SESSION if self._session is not None else None
         match route(message, version_header=None, session_id=session_id):
             case Modern(message=Request() as request):
-                self._start_modern(request)
+                self._add_modern(request, size)
             case Modern():
                 pass
             case Opening(request=request):
                 await self._open(request)
             case InSession(message=content):
-                self._in_session(content)
+                self._in_session(content, size)
             case Sessionless(message=content):
                 self._before_session(content)
 
-    def _start_modern(self, request: Request) -> None:
+    def _add_modern(self, request: Request, size: int) -> None:
         envelope = read_envelope(request.params)
         require_served(envelope.version)
+        self._add(request, size, lambda: self._start_modern(request, envelope))
+
+    def _add(self, request: Request, size: int, start: Callable[[], None], outbox: _BatchOutbox | None = None) -> None:
+        """Start a request when there is room for it; `outbox` hears of it when it cannot be, or is cancelled before."""
+
+        def begin() -> None:
+            try:
+                start()
+            except (ProtocolError, SessionClosed) as fault:
+                self._request_ended()
+                told = fault if isinstance(fault, ProtocolError) else ProtocolError(INTERNAL_ERROR, str(fault))
+                if outbox is not None:
+                    outbox.add(encode_error(request.id, told))
+                else:
+                    self._say(encode_error(request.id, told))
+
+        self._pipeline.add(request.id, size, begin, lambda: None if outbox is None else outbox.add(None))
+
+    def _request_ended(self) -> None:
+        self._pipeline.ended()
+        self._ended.set()
+
+    async def _begin_waiting(self) -> None:
+        """In a task of its own: where a request ends, it still counts for its session."""
+        while True:
+            await self._ended.wait()
+            self._ended = trio.Event()
+            self._pipeline.begin_waiting()
+
+    def _start_modern(self, request: Request, envelope: Envelope) -> None:
         client = Client(envelope.client_info, envelope.capabilities)
         outbox = _ModernOutbox(self)
         call = Call(
@@ -161,8 +234,6 @@ class StdioServer:
         )
         if request.id in self._calls:
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
-        if len(self._calls) >= self._service.options.max_in_flight:
-            raise RemoteProtocolError(INVALID_REQUEST, "Too many requests are in flight")
         self._calls[request.id] = call
         assert self._nursery is not None
         self._nursery.start_soon(self._respond, call)
@@ -188,18 +259,18 @@ class StdioServer:
         self._session = session
         self._say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
 
-    def _in_session(self, content: Message | Batch) -> None:
+    def _in_session(self, content: Message | Batch, size: int) -> None:
         session = self._session
         assert session is not None
         match content:
             case Request():
-                session.start(content, _LegacyOutbox(self, session))
+                self._add(content, size, lambda: session.start(content, _LegacyOutbox(self, session)))
             case list():
-                self._batch(session, content)
+                self._batch(session, content, size)
             case _:
                 session.take(content)
 
-    def _batch(self, session: Session, batch: Batch) -> None:
+    def _batch(self, session: Session, batch: Batch, size: int) -> None:
         if session.protocol_version != V2025_03_26:
             raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a line")
         if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
@@ -209,12 +280,9 @@ class StdioServer:
         for element in batch:
             match element:
                 case Request():
-                    try:
-                        session.start(element, outbox)
-                    except RemoteProtocolError as fault:
-                        outbox.finish(encode_error(element.id, fault), 200)
+                    self._add(element, size // len(batch), partial(session.start, element, outbox), outbox)
                 case InvalidMessage():
-                    outbox.finish(encode_error(element.id, element), 200)
+                    outbox.add(encode_error(element.id, element))
                 case _:
                     session.take(element)
 
@@ -232,21 +300,32 @@ class StdioServer:
 
     def _cancel(self, notification: Notification) -> None:
         named: Any = notification.params.get("requestId")
-        call = self._calls.get(named) if is_request_id(named) else None
+        if not is_request_id(named):
+            return
+        call = self._calls.get(named)
         if call is not None:
             call.cancel(Ending.CANCELLED)
+        elif self._session is None or not self._session.runs(named):
+            self._pipeline.cancel(named)
 
     def _say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
-        try:
-            self._out.append(data, kind, key)
-        except Overflow:
-            event(logger, logging.WARNING, "the client reads nothing; giving it up")
-            self._give_up()
+        self._out.append(data, kind, key)
 
-    async def _settle(self, patience: float) -> None:
-        await self._out.flushed(patience)
+    async def _settle(self) -> None:
+        await self._out.flushed(self._service.options.write_timeout)
+
+    async def _drained(self) -> None:
+        """Let requests that wait begin and what was said be read, as long as either goes on."""
+        while self._pipeline or self._out.unread:
+            before = len(self._pipeline), self._out.moves
+            with trio.move_on_after(LAST_ANSWERS_SECONDS):
+                while before == (len(self._pipeline), self._out.moves):
+                    await self._out.changed()
+                continue
+            return
 
     def _give_up(self) -> None:
+        event(logger, logging.WARNING, "the client reads nothing; giving it up")
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel("the client reads nothing")
         self._end_all()
@@ -270,9 +349,10 @@ class StdioServer:
         reader = self._out.open_reader()
         try:
             while batch := await reader.batch():
-                for entry in batch:
-                    with trio.fail_after(self._service.options.write_timeout):
-                        await stdout.send_all(entry.data + b"\n")
+                batch.reverse()
+                while batch:
+                    entry = batch.pop()
+                    await self._write_line(stdout, reader, entry.data)
                     reader.wrote(entry)
         except (trio.BrokenResourceError, trio.TooSlowError):
             event(logger, logging.INFO, "the client closed its end, or reads nothing")
@@ -281,6 +361,13 @@ class StdioServer:
             ending()
             self._end_all()
             scope.cancel("nothing more can be said")
+
+    async def _write_line(self, stdout: trio.abc.SendStream, reader: Reader, line: bytes) -> None:
+        for at in range(0, len(line), PIECE_BYTES):
+            piece = line[at : at + PIECE_BYTES]
+            with trio.fail_after(self._service.options.write_timeout):
+                await stdout.send_all(piece if at + PIECE_BYTES < len(line) else piece + b"\n")
+            reader.moved()
 
 
 class _ModernOutbox:
@@ -291,15 +378,21 @@ class _ModernOutbox:
     def __init__(self, server: StdioServer) -> None:
         self._server = server
 
+    @property
+    def holder(self) -> Holder:
+        """The pipe, with everybody else who says something on it."""
+        return self._server._out.budget
+
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         self._server._say(data, kind, key)
 
     def finish(self, body: bytes | None, status: int) -> None:
+        self._server._request_ended()
         if body:
             self._server._say(body)
 
     async def settle(self) -> None:
-        await self._server._settle(self._server._service.options.write_timeout)
+        await self._server._settle()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
@@ -331,6 +424,11 @@ class _BatchOutbox(_LegacyOutbox):
         self._bodies: list[bytes] = []
 
     def finish(self, body: bytes | None, status: int) -> None:
+        self._server._request_ended()
+        self.add(body)
+
+    def add(self, body: bytes | None) -> None:
+        """The answer of one element; None when it gets none."""
         self._wanted -= 1
         if body:
             self._bodies.append(body)

@@ -13,6 +13,7 @@ import trio
 
 from trio_mcp.observability.metrics import Metrics, StreamKind
 from trio_mcp.protocol.errors import NoBackChannel
+from trio_mcp.streams.account import Account
 from trio_mcp.streams.event_log import Answer, Budget, EventLog, Kind, Overflow
 from trio_mcp.transports.http.companions import Companion, Companions
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer
@@ -27,6 +28,7 @@ class Delivery:
     """The outbox of one exchange."""
 
     __slots__ = (
+        "_account",
         "_answer",
         "_call_scope",
         "_companions",
@@ -49,6 +51,7 @@ class Delivery:
         call_scope: trio.CancelScope,
         pace: Pace,
         metrics: Metrics,
+        account: Account,
         kind: StreamKind,
         headers: HeaderList,
         *,
@@ -59,6 +62,7 @@ class Delivery:
         self._call_scope = call_scope
         self._pace = pace
         self._metrics = metrics
+        self._account = account
         self._kind = kind
         self._headers = headers
         self._streams = streams
@@ -67,10 +71,15 @@ class Delivery:
         self._log: EventLog | None = None
         self._streamer: Companion | None = None
 
+    @property
+    def holder(self) -> None:
+        """The exchange stands alone."""
+        return None
+
     def open_stream(self) -> EventLog:
         """From now on messages go out as they come."""
         if self._log is None:
-            self._log = EventLog(Budget(), expected=1)
+            self._log = EventLog(Budget(account=self._account), expected=1, replays=False)
             self._streamer = self._companions.start(partial(self._stream, self._log), self._call_scope.cancel)
         return self._log
 
@@ -127,8 +136,8 @@ class Delivery:
 
     async def _reply(self, answer: Answer) -> None:
         if may_be_json(self._exchange, answer):
-            return await send_answer(self._exchange, answer, self._pace, self._headers)
-        log = EventLog(Budget(), expected=1)
+            return await send_answer(self._exchange, answer, self._pace, self._headers, self._account)
+        log = EventLog(Budget(account=self._account), expected=1, replays=False)
         log.finish(answer.body, answer.status)
         await self._stream(log)
 
@@ -137,4 +146,5 @@ class Delivery:
         try:
             await EventStream(self._exchange, log.open_reader(), StreamHead(), self._pace, self._headers).run()
         finally:
+            log.discard()
             self._metrics.stream_closed(self._kind)

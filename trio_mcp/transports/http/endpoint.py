@@ -14,11 +14,12 @@ from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
 from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
+from trio_mcp.streams.account import Account, NoRoom
 from trio_mcp.transports.http.elsewhere import Elsewhere
 from trio_mcp.transports.http.gate import Gate, accepts, is_json
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
-from trio_mcp.transports.http.request import BodyTooLarge, ClientLeft, HttpExchange
+from trio_mcp.transports.http.request import BodyTooLarge, BodyTooSlow, ClientLeft, HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_refusal
 
 __all__ = ["Endpoint"]
@@ -27,6 +28,8 @@ logger = logging.getLogger("trio_mcp.http")
 
 _SESSION = b"mcp-session-id"
 _VERSION = b"mcp-protocol-version"
+
+_RETRY_AFTER = (b"retry-after", b"5")
 
 _PREFLIGHT: HeaderList = [
     (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
@@ -38,12 +41,20 @@ class Endpoint:
     """Serves `/mcp`."""
 
     def __init__(
-        self, gate: Gate, legacy: LegacyFront, modern: ModernFront, refusals: Refusals, *, max_body: int
+        self,
+        gate: Gate,
+        legacy: LegacyFront,
+        modern: ModernFront,
+        refusals: Refusals,
+        account: Account,
+        *,
+        max_body: int,
     ) -> None:
         self.gate = gate
         self._refusals = refusals
         self.legacy = legacy
         self._modern = modern
+        self._account = account
         self._max_body = max_body
         self._elsewhere: Elsewhere | None = None
 
@@ -69,8 +80,18 @@ class Endpoint:
         except BodyTooLarge:
             too_large = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
             await self._refuse(exchange, too_large, [(b"connection", b"close"), *headers])
+        except BodyTooSlow:
+            too_slow = HttpRefusal(
+                408, "The body came too slowly while the server is short of memory", reason="slow_body"
+            )
+            await self._refuse(exchange, too_slow, [(b"connection", b"close"), *headers])
+        except NoRoom:
+            no_room = HttpRefusal(503, "The server has no memory left for this body; try again later", reason="memory")
+            await self._refuse(exchange, no_room, [(b"connection", b"close"), _RETRY_AFTER, *headers])
         except ClientLeft:
             event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
+        finally:
+            exchange.release()
 
     async def _refuse(
         self, exchange: HttpExchange, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None
@@ -115,7 +136,7 @@ class Endpoint:
         taken = accepts(exchange)
         if not (taken.json or taken.sse):
             raise HttpRefusal(406, "Accept must allow application/json or text/event-stream")
-        body = await exchange.body(self._max_body)
+        body = await exchange.body(self._max_body, self._account)
         try:
             message = decode(body)
         except InvalidMessage as fault:

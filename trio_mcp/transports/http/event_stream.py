@@ -8,22 +8,19 @@ Reader ──batch──▶ encode ──▶ send        a comment every 15 s wh
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.protocol.sse import COMMENT, event, priming, retry
-from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
+from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
+from trio_mcp.streams.account import SMALL, Account
+from trio_mcp.streams.event_log import Answer, Budget, Entry, EventLog, Reader
 from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, send_empty, send_json
+from trio_mcp.transports.http.responses import CHUNK_BYTES, HeaderList, send_empty, send_json
 
 __all__ = ["EventStream", "Pace", "StreamHead", "send_answer", "whole_answer"]
 
-_LARGE_ANSWER_BYTES = 16 * 1024
-"""A JSON answer of this size may reach a proxy in several pieces, and meets the fault that `Pace.stream_delay` is for."""
-
-_CHUNK_BYTES = 64 * 1024
-"""The write deadline is per chunk: a slow but living reader makes progress."""
 
 _HEAD: HeaderList = [
     (b"content-type", b"text/event-stream"),
@@ -67,14 +64,19 @@ async def whole_answer(log: EventLog) -> Answer:
     return answer
 
 
-async def send_answer(exchange: HttpExchange, answer: Answer, pace: Pace, headers: HeaderList) -> None:
-    """The reply as plain JSON; nothing to say is 202."""
-    if len(answer.body) > _LARGE_ANSWER_BYTES:
-        await trio.sleep_until(exchange.body_ended + pace.stream_delay)
-    if answer.body:
+async def send_answer(
+    exchange: HttpExchange, answer: Answer, pace: Pace, headers: HeaderList, holder: Budget | Account
+) -> None:
+    """The reply as plain JSON, which counts for `holder` until it is sent; nothing to say is 202."""
+    if not answer.body:
+        await send_empty(exchange.send, 202, headers)
+    elif len(answer.body) <= SMALL:
         await send_json(exchange.send, answer.status, answer.body, headers)
     else:
-        await send_empty(exchange.send, 202, headers)
+        with holder.hold(len(answer.body)):
+            # It may reach a proxy in several pieces, and meet the fault that `Pace.stream_delay` is for.
+            await trio.sleep_until(exchange.body_ended + pace.stream_delay)
+            await send_json(exchange.send, answer.status, answer.body, headers)
 
 
 class EventStream:
@@ -125,18 +127,14 @@ class EventStream:
 
     async def _write_batch(self, batch: list[Entry]) -> bool:
         """True when it was the last there will be, and the response is complete."""
-        pending: list[bytes] = []
-        size, last = 0, False
-        prefix = self._head.id_prefix
-        for entry in batch:
-            pending.append(event(entry.data, None if prefix is None else f"{prefix}{entry.n}"))
-            size += len(pending[-1])
-            last = entry is batch[-1] and self._reader.ends_with(entry)
-            if size >= _CHUNK_BYTES or entry is batch[-1]:
-                await self._write(b"".join(pending), more=not last)
-                self._reader.wrote(entry)
-                pending.clear()
-                size = 0
+        last = False
+        for data, complete in _frames(batch, self._head.id_prefix):
+            last = complete is batch[-1] and self._reader.ends_with(complete)
+            await self._write(data, more=not last)
+            if complete is None:
+                self._reader.moved()
+            else:
+                self._reader.wrote(complete)
         return last
 
     async def _write(self, data: bytes, *, more: bool = True) -> None:
@@ -149,6 +147,27 @@ class EventStream:
             with trio.fail_after(self._pace.write_timeout):
                 await self._exchange.send(message)
         self._opening = b""
+
+
+def _frames(batch: list[Entry], prefix: str | None) -> Iterator[tuple[bytes, Entry | None]]:
+    """What to write, one after the other, and the entry that is complete with it: short ones together, a long one in pieces."""
+    together: list[bytes] = []
+    size = 0
+    for entry in batch:
+        event_id = None if prefix is None else f"{prefix}{entry.n}"
+        for piece in (
+            (event(entry.data, event_id),)
+            if len(entry.data) <= CHUNK_BYTES
+            else event_pieces(entry.data, event_id, CHUNK_BYTES)
+        ):
+            if size >= CHUNK_BYTES:
+                yield b"".join(together), None
+                together, size = [], 0
+            together.append(piece)
+            size += len(piece)
+        if size >= CHUNK_BYTES or entry is batch[-1]:
+            yield b"".join(together), entry
+            together, size = [], 0
 
 
 def jittered(milliseconds: int) -> int:

@@ -234,10 +234,10 @@ class LegacyFront:
     ) -> None:
         answer = await self._hold_back.answer(log)
         if answer is not None and may_be_json(exchange, answer):
-            return await send_answer(exchange, answer, self._pace, headers)
+            return await send_answer(exchange, answer, self._pace, headers, session.streams.budget)
         if not self._streams(exchange):
             async with exchange.cancelled_when_client_leaves():
-                await send_answer(exchange, await whole_answer(log), self._pace, headers)
+                await send_answer(exchange, await whole_answer(log), self._pace, headers, session.streams.budget)
             return
         prefix = session.streams.make_resumable(log, id)
         await self._read(exchange, session, log, prefix, "post", headers)
@@ -264,15 +264,19 @@ class LegacyFront:
             async with exchange.cancelled_when_client_leaves():
                 await EventStream(exchange, reader, head, self._pace, headers).run()
         finally:
+            reader.leave()
             self._service.metrics.stream_closed(kind)
             session.release()
 
     async def _send_opened(self, exchange: HttpExchange, body: bytes, headers: HeaderList) -> None:
         if accepts(exchange).json:
             return await send_json(exchange.send, 200, body, headers)
-        log = EventLog(Budget(), expected=1)
+        log = EventLog(Budget(account=self._service.account), expected=1, replays=False)
         log.finish(body, 200)
-        await EventStream(exchange, log.open_reader(), StreamHead(), self._pace, headers).run()
+        try:
+            await EventStream(exchange, log.open_reader(), StreamHead(), self._pace, headers).run()
+        finally:
+            log.discard()
 
     async def _send_absent(
         self, exchange: HttpExchange, fault: _Absent, headers: HeaderList, id: RequestId | None = None

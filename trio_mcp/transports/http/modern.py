@@ -77,7 +77,15 @@ class ModernFront:
         kind: StreamKind = "listen" if request.method == "subscriptions/listen" else "post"
         scope = trio.CancelScope()
         delivery = Delivery(
-            exchange, self._companions, scope, self._pace, self._service.metrics, kind, headers, streams=takes_sse
+            exchange,
+            self._companions,
+            scope,
+            self._pace,
+            self._service.metrics,
+            self._service.account,
+            kind,
+            headers,
+            streams=takes_sse,
         )
         watcher = self._watch(exchange, delivery)
         ticket = self._hold_back.begin(delivery.open_stream) if takes_sse else None

@@ -9,11 +9,14 @@ from typing import Any, TypeAlias
 
 import trio
 
+from trio_mcp.streams.account import SMALL, Account
+
 __all__ = [
     "HOP",
     "NODE_HEADERS",
     "ASGIApp",
     "BodyTooLarge",
+    "BodyTooSlow",
     "ClientLeft",
     "HttpExchange",
     "Message",
@@ -40,6 +43,10 @@ class BodyTooLarge(Exception):
     """413."""
 
 
+class BodyTooSlow(Exception):
+    """408: the body came so slowly that it had to make room for others."""
+
+
 class ClientLeft(Exception):
     """The client closed the connection before its request was complete."""
 
@@ -48,6 +55,7 @@ class HttpExchange:
     """One request and the way to answer it."""
 
     __slots__ = (
+        "_counted_by",
         "body_ended",
         "completing",
         "content",
@@ -74,6 +82,7 @@ class HttpExchange:
         """The body, once it was read."""
         self.body_ended = -math.inf
         """When its last byte had been read (trio clock)."""
+        self._counted_by: Account | None = None
         self.completing = False
         """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
         self.left = False
@@ -94,24 +103,50 @@ class HttpExchange:
             return False
         return len(self.header_list(name)) > 1
 
-    async def body(self, limit: int) -> bytes:
-        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends."""
+    async def body(self, limit: int, account: Account | None = None) -> bytes:
+        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends.
+
+        What does not come at once waits unread until `account` has room for it; raises NoRoom, or BodyTooSlow.
+        """
         declared = self.headers.get(b"content-length", b"0")
         # Python refuses to read integers of some thousand digits.
         if declared.isdigit() and (len(declared) > 19 or int(declared) > limit):
             raise BodyTooLarge
         message = await self.receive()
-        chunks = [self._chunk(message)]
-        size = len(chunks[0])
-        while message.get("more_body") and size <= limit:
-            message = await self.receive()
-            chunks.append(self._chunk(message))
-            size += len(chunks[-1])
-        if size > limit:
+        self.content = self._chunk(message)
+        if message.get("more_body"):
+            await self._rest_of_body(limit, int(declared) if declared.isdigit() else 0, account or Account())
+        if len(self.content) > limit:
             raise BodyTooLarge
-        self.content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self.body_ended = trio.current_time()
+        if account is not None and len(self.content) > SMALL:
+            account.charge(len(self.content))
+            self._counted_by = account
         return self.content
+
+    def release(self) -> None:
+        """The exchange is over: its body counts no more."""
+        if self._counted_by is not None:
+            self._counted_by.release(len(self.content))
+            self._counted_by = None
+
+    async def _rest_of_body(self, limit: int, declared: int, account: Account) -> None:
+        size = declared or limit
+        chunks = [self.content]
+        received = len(self.content)
+        with account.hold(received):
+            await account.room_for_body(size)
+        with account.receiving(size), account.transfer(size) as transfer:
+            more = True
+            while more and received <= limit:
+                message = await self.receive()
+                chunks.append(self._chunk(message))
+                received += len(chunks[-1])
+                transfer.progress(len(chunks[-1]))
+                more = message.get("more_body", False)
+        if transfer.cut:
+            raise BodyTooSlow
+        self.content = b"".join(chunks)
 
     def _chunk(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

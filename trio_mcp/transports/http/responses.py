@@ -8,9 +8,12 @@ from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolEr
 from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.transports.http.request import Send
 
-__all__ = ["HeaderList", "HttpRefusal", "send_empty", "send_error", "send_json", "send_refusal"]
+__all__ = ["CHUNK_BYTES", "HeaderList", "HttpRefusal", "send_empty", "send_error", "send_json", "send_refusal"]
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+
+CHUNK_BYTES = 128 * 1024
+"""Large bodies go out in pieces: each has the write deadline for itself, and no more than one is copied on its way."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -59,7 +62,11 @@ async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -
     """A complete JSON body."""
     head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": body})
+    sent = 0
+    while len(body) - sent > CHUNK_BYTES:
+        await send({"type": "http.response.body", "body": body[sent : sent + CHUNK_BYTES], "more_body": True})
+        sent += CHUNK_BYTES
+    await send({"type": "http.response.body", "body": body[sent:] if sent else body})
 
 
 async def send_empty(send: Send, status: int, headers: HeaderList) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import trio
 
+from trio_mcp.streams.account import Account
 from trio_mcp.transports.listener.asgi import ASGIApp
 from trio_mcp.transports.listener.errors import ClientDisconnected, Refusal
 from trio_mcp.transports.listener.exchange import Exchange
@@ -63,6 +64,7 @@ class Front:
     idle: IdleConnections
     refused: Callable[[int, str], None]
     """Told of each answer that is the listener's own: its status, and what was wrong in one word."""
+    account: Account = field(default_factory=Account)
     stopping: bool = False
 
     def is_stopping(self) -> bool:
@@ -139,7 +141,9 @@ class Connection:
         head = await self._next_head()
         if head is None:
             return False
-        exchange = Exchange(self._wire, self._front.limits, head, self._data, self._front.is_stopping)
+        exchange = Exchange(
+            self._wire, self._front.limits, head, self._data, self._front.is_stopping, self._front.account
+        )
         self._exchange = exchange
         if self._gone:
             exchange.disconnect()

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import trio
 
+from trio_mcp.streams.account import Account
 from trio_mcp.transports.listener.asgi import Message, Scope
 from trio_mcp.transports.listener.body import body_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled, Refusal, ResponseError
@@ -36,6 +37,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_account",
         "_body",
         "_body_deadline",
         "_callbacks",
@@ -54,9 +56,12 @@ class Exchange:
         "torn",
     )
 
-    def __init__(self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool]) -> None:
+    def __init__(
+        self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool], account: Account
+    ) -> None:
         self._wire = wire
         self._limits = limits
+        self._account = account
         self._head = head
         # Not changed in the head: the connection's next request may have the same one.
         self._continue_is_due = head.expects_continue
@@ -203,12 +208,19 @@ class Exchange:
             sent = self._wire.send_now(data) if data else 0
             if sent < len(data):
                 self.torn = True
-                await self._wire.send_all(memoryview(data)[sent:])
+                await self._write_slowly(data, sent)
                 self.torn = False
         except ClientDisconnected as error:
             self._report(error)
             self.disconnect()
             raise
+
+    async def _write_slowly(self, data: bytes, sent: int) -> None:
+        """The peer does not take it all at once: until it does it counts for the node, which may have no room for it."""
+        with self._account.transfer(len(data)) as transfer:
+            await self._wire.send_all(memoryview(data)[sent:], transfer.progress)
+        if transfer.cut:
+            raise ClientStalled("the peer takes next to nothing, and memory is short")
 
     def _report(self, error: ClientDisconnected) -> None:
         level = logging.INFO if isinstance(error, ClientStalled) else logging.DEBUG

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from trio_mcp.streams.account import Account
 from trio_mcp.transports.listener.asgi import ASGIApp
 from trio_mcp.transports.listener.connection import Connection, Front
 from trio_mcp.transports.listener.hangups import Hangups
@@ -35,6 +36,9 @@ REFUSED_AT_ONCE = 8
 ACCEPT_RETRY_SECONDS = 0.1
 """Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
 
+UNSENT_BYTES = 128 * 1024
+"""The kernel takes so much ahead of what the network does: more would be memory that nobody counts, and hide how slow a peer is."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,6 +51,7 @@ async def serve(
     listeners: Sequence[Listener],
     *,
     limits: Limits = DEFAULT_LIMITS,
+    account: Account | None = None,
     stopping: trio.Event | None = None,
     refused: Callable[[int, str], None] = _untold,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
@@ -56,16 +61,19 @@ async def serve(
     Once `stopping` is set it accepts no more, closes idle connections at once, answers what runs with
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
 
-    `refused` is called with status and reason of each answer that is the listener's own.
+    `refused` is called with status and reason of each answer that is the listener's own. `account` counts what peers
+    have yet to take.
     """
-    await _Server(app, limits, refused).run(listeners, trio.Event() if stopping is None else stopping, task_status)
+    await _Server(app, limits, refused, account or Account()).run(
+        listeners, trio.Event() if stopping is None else stopping, task_status
+    )
 
 
 class _Server:
-    def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[int, str], None]) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[int, str], None], account: Account) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
-        self._front = Front(app, limits, self._idle, refused)
+        self._front = Front(app, limits, self._idle, refused, account)
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
         self._ended = trio.lowlevel.ParkingLot()
@@ -152,6 +160,7 @@ class _Server:
             milliseconds = int(self._limits.tcp_user_timeout_seconds * 1000)
             with suppress(OSError):
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return SocketWire(
             connected,
             hangups,

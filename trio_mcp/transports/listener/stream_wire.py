@@ -17,6 +17,9 @@ from trio_mcp.transports.listener.wire import RESET_ON_CLOSE
 
 __all__ = ["StreamWire"]
 
+PIECE_BYTES = 16 * 1024
+"""Written at once: small enough that who takes it within the write deadline is known to be slow, or not."""
+
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -87,12 +90,14 @@ class StreamWire:
     def send_now(self, data: bytes | memoryview) -> int:
         return 0
 
-    async def send_all(self, data: bytes | memoryview) -> None:
+    async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = lambda count: None) -> None:
         left = memoryview(data)
         while left:
             # A stream does not tell its progress within one call; a piece of this size is what must pass in time.
-            await self._send_piece(left[: self._read_size])
-            left = left[self._read_size :]
+            piece = left[:PIECE_BYTES]
+            await self._send_piece(piece)
+            moved(len(piece))
+            left = left[len(piece) :]
 
     async def _send_piece(self, piece: memoryview) -> None:
         try:

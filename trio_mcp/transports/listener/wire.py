@@ -25,6 +25,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing drops what is unsent and resets the connection."""
 
 
+def _nothing(count: int) -> None:
+    pass
+
+
 class Wire(Protocol):
     """One connection's bytes; every method raises ClientDisconnected once the peer is gone."""
 
@@ -43,8 +47,11 @@ class Wire(Protocol):
     def send_now(self, data: bytes | memoryview) -> int:
         """Hand over what fits without waiting; the number of bytes taken."""
 
-    async def send_all(self, data: bytes | memoryview) -> None:
-        """Hand over everything; raises ClientStalled when the peer takes no byte for the write deadline."""
+    async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = _nothing) -> None:
+        """Hand over everything; raises ClientStalled when the peer takes no byte for the write deadline.
+
+        `moved` hears of every piece the peer has taken, in bytes.
+        """
 
     def stop_reading(self) -> None:
         """`receive` gives what has already come, then nothing. Wakes it."""
@@ -98,14 +105,16 @@ class SocketWire:
         except OSError as error:
             raise ClientDisconnected(f"sending failed: {error}") from None
 
-    async def send_all(self, data: bytes | memoryview) -> None:
+    async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = _nothing) -> None:
         left = memoryview(data)
         while left:
             with trio.move_on_after(self._write_seconds) as deadline:
                 await trio.lowlevel.wait_writable(self._socket)
             if deadline.cancelled_caught:
                 raise ClientStalled(f"the peer took no byte for {self._write_seconds:g} s")
-            left = left[self.send_now(left) :]
+            sent = self.send_now(left)
+            moved(sent)
+            left = left[sent:]
 
     def stop_reading(self) -> None:
         # Not connected any more: then reading ends by itself.

@@ -1,0 +1,282 @@
+"""The account of a node: what counts, who goes first when it is full, and who waits."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_mcp.streams.account import BODY_SECONDS, TURN_SECONDS, Account, NoRoom
+from trio_mcp.streams.event_log import Budget, EventLog
+from trio_mcp.streams.relief import COME_BACK_SECONDS, OBSERVE_SECONDS
+
+KIB = 1024
+WEIGHT = 200
+"""Of an entry besides its message."""
+
+
+def read(log: EventLog) -> None:
+    reader = log.open_reader()
+    for entry in reader.take():
+        reader.wrote(entry)
+    reader.leave()
+
+
+def ended(account: Account, size: int) -> EventLog:
+    log = EventLog(Budget(account=account), expected=1)
+    log.append(b"x" * size)
+    log.end()
+    return log
+
+
+class FakeHolder:
+    def __init__(self, unread: int) -> None:
+        self.unread = unread
+
+
+# What counts
+
+
+async def test_everything_that_is_given_back_is_counted_no_more() -> None:
+    account = Account()
+    log = ended(account, 1000)
+    assert account.used == 1000 + WEIGHT
+    read(log)
+    log.forget_read()
+    assert account.used == 0
+    with account.hold(7), account.transfer(5):
+        assert account.used == 12
+    assert account.used == 0
+
+
+async def test_a_log_that_keeps_no_replays_gives_back_what_was_read_at_once() -> None:
+    account = Account()
+    log = EventLog(Budget(account=account), expected=1, replays=False)
+    log.append(b"x" * 1000)
+    read(log)
+    assert account.used == 0
+
+
+async def test_answers_that_are_read_are_bounded_by_the_account_and_not_by_the_stream() -> None:
+    log = EventLog(Budget(limit=100), max_bytes=100, max_events=3)
+    reader = log.open_reader()
+    for _ in range(50):
+        log.append(b"x" * 1000)
+    assert len(reader.take()) == 50
+
+
+# Replays
+
+
+async def test_replays_go_first_those_delivered_longest_ago() -> None:
+    account = Account(10_000)
+    first, second, third = (ended(account, 2_000) for _ in range(3))
+    for log in (second, first, third):
+        read(log)
+    account.charge(5_000)
+    assert [bool(log.newest) for log in (first, second, third)] == [True, False, True]
+    account.charge(2_000)
+    assert [bool(log.newest) for log in (first, second, third)] == [False, False, True]
+    assert not account.short
+
+
+async def test_what_was_not_read_is_no_replay() -> None:
+    account = Account(10_000)
+    log = ended(account, 6_000)
+    account.charge(6_000)
+    assert log.newest
+    assert account.short
+
+
+# Who may
+
+
+@pytest.mark.parametrize(
+    ("used", "held", "size", "taken"),
+    [
+        (0, 0, 250, True),
+        (0, 0, 251, False),
+        (0, 250, 250, True),
+        (0, 300, 201, False),
+        (1_000, 0, 250, True),
+        (1_750, 0, 250, True),
+        (1_751, 0, 250, False),
+    ],
+)
+def test_an_answer_is_taken_up_to_a_quarter_and_with_others_up_to_twice_what_may_wait(
+    used: int, held: int, size: int, taken: bool
+) -> None:
+    account = Account(1_000)
+    account.charge(used)
+    assert account.takes(size, FakeHolder(held)) is taken
+
+
+# Waiting
+
+
+@pytest.fixture
+async def account(nursery: trio.Nursery) -> Account:
+    account = Account(100 * KIB)
+    nursery.start_soon(account.relieve)
+    return account
+
+
+async def test_calls_wait_while_there_is_no_room_and_start_in_their_order(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    started: list[int] = []
+
+    async def call(number: int) -> None:
+        assert not account.admits(None)
+        await account.turn(None)
+        started.append(number)
+
+    account.charge(101 * KIB)
+    for number in range(3):
+        nursery.start_soon(call, number)
+        await wait_all_tasks_blocked()
+    await trio.sleep(10)
+    assert started == []
+    account.release(50 * KIB)
+    await trio.sleep(1)
+    assert started == [0, 1, 2]
+    assert account.admits(None)
+
+
+async def test_a_call_waits_no_longer_than_its_client_does(account: Account, autojump_clock: MockClock) -> None:
+    account.charge(101 * KIB)
+    began = trio.current_time()
+    with pytest.raises(NoRoom):
+        await account.turn(None)
+    assert trio.current_time() - began == TURN_SECONDS
+
+
+async def test_who_holds_a_quarter_waits_and_nobody_with_them(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    greedy = FakeHolder(25 * KIB)
+    assert not account.admits(greedy)
+    assert account.admits(FakeHolder(0))
+    done = trio.Event()
+
+    async def call() -> None:
+        await account.turn(greedy)
+        done.set()
+
+    nursery.start_soon(call)
+    await trio.sleep(5)
+    assert not done.is_set()
+    greedy.unread = 0
+    await trio.sleep(1)
+    assert done.is_set()
+
+
+async def test_one_line_tells_of_a_shortage_however_many_wait(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        account.charge(101 * KIB)
+        for _ in range(20):
+            nursery.start_soon(account.turn, None)
+        await trio.sleep(5)
+        account.release(101 * KIB)
+        await trio.sleep(5)
+    assert [record.message for record in caplog.records] == ["memory is short: new calls and bodies wait"] * 2
+
+
+# Bodies
+
+
+async def test_bodies_share_a_quarter_and_small_ones_go_first(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    read_in: list[int] = []
+
+    async def body(size: int) -> None:
+        await account.room_for_body(size)
+        with account.receiving(size):
+            read_in.append(size)
+            await trio.sleep(1)
+
+    for size in (20, 12, 4, 9):
+        nursery.start_soon(body, size * KIB)
+        await wait_all_tasks_blocked()
+    assert read_in == [20 * KIB, 4 * KIB]
+    await trio.sleep(5)
+    assert read_in == [20 * KIB, 4 * KIB, 9 * KIB, 12 * KIB]
+    assert account.admits(None)
+
+
+async def test_a_body_waits_for_half_a_minute(account: Account, autojump_clock: MockClock) -> None:
+    with account.receiving(25 * KIB), pytest.raises(NoRoom):
+        began = trio.current_time()
+        await account.room_for_body(1)
+    assert trio.current_time() - began == BODY_SECONDS
+
+
+async def test_the_first_body_is_read_whatever_its_size(account: Account) -> None:
+    await account.room_for_body(account.limit)
+
+
+# Relief
+
+
+async def test_a_peer_that_takes_nothing_is_cut_when_there_is_no_room_and_one_that_reads_is_not(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    cut: list[str] = []
+
+    async def write(name: str, rate: int) -> None:
+        with account.transfer(60 * KIB) as transfer:
+            for _ in range(100):
+                await trio.sleep(1)
+                transfer.progress(rate)
+        if transfer.cut:
+            cut.append(name)
+
+    nursery.start_soon(write, "stalled", 0)
+    await trio.sleep(20)
+    assert cut == [], "there is room"
+    nursery.start_soon(write, "reads", 10 * KIB)
+    await trio.sleep(OBSERVE_SECONDS - 1)
+    assert cut == []
+    await trio.sleep(2)
+    assert cut == ["stalled"]
+    await trio.sleep(50)
+    assert cut == ["stalled"]
+
+
+async def test_an_early_burst_excuses_no_later_rest(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def write() -> None:
+        with account.transfer(110 * KIB) as transfer:
+            await trio.sleep(1)
+            transfer.progress(1024 * KIB)
+            await trio.sleep(1_000)
+        assert transfer.cut
+
+    with trio.fail_after(2 * OBSERVE_SECONDS + 1):
+        await write()
+
+
+async def test_answers_that_nobody_reads_go_with_their_session_when_there_is_no_room(
+    account: Account, autojump_clock: MockClock
+) -> None:
+    gone = trio.Event()
+    log = EventLog(Budget(account=account, give_up=gone.set))
+    reader = log.open_reader()
+    log.append(b"x" * 101 * KIB)
+    await trio.sleep(2 * COME_BACK_SECONDS)
+    assert not gone.is_set(), "somebody reads it"
+    reader.leave()
+    await trio.sleep(COME_BACK_SECONDS - 1)
+    assert not gone.is_set()
+    log.open_reader().leave()
+    await trio.sleep(COME_BACK_SECONDS - 1)
+    assert not gone.is_set(), "the client came back meanwhile"
+    await trio.sleep(2)
+    assert gone.is_set()

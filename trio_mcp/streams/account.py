@@ -1,0 +1,349 @@
+"""What waits in the memory of one node, in bytes: one account for everybody.
+
+    event logs ── kept for replay, unread ──┐
+    listener ──── written, not yet taken ───┼──▶ Account ──▶ over the limit:
+    endpoint ──── bodies on their way ──────┤      1. replays go, those delivered longest ago first (at once)
+    stdio ─────── requests not yet begun ───┘      2. calls wait before they start, bodies wait unread
+                                                   3. `relief.decide`: slow peers are cut, then what nobody reads goes
+
+Charging never blocks and never fails: what is there is there. Only what is about to begin waits, in `turn` and `room_for_body`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Protocol
+
+import trio
+
+from trio_mcp.observability.logs import event
+from trio_mcp.streams.relief import AMPLE, OBSERVE_SECONDS, Abandoned, Peer, View, decide
+
+__all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom", "Transfer"]
+
+logger = logging.getLogger("trio_mcp.memory")
+
+DEFAULT_LIMIT = 256 * 1024 * 1024
+
+SMALL = 16 * 1024
+"""What weighs no more than the connection it comes or leaves by is not counted."""
+
+TURN_SECONDS = 60.0
+"""How long a call waits for room: as long as most clients wait for an answer."""
+
+BODY_SECONDS = 30.0
+"""How long a body waits unread. Less than a call, for its client may still send it elsewhere."""
+
+HARD = 2
+"""Times the limit, and a holder's share: calls that run when it is reached may still answer, up to here."""
+
+TICK_SECONDS = 0.25
+"""Between two looks at a node that is short of room, when nothing else wakes it."""
+
+_LATELY = 0.2
+"""The weight of the newest answer in what is typical."""
+
+
+class NoRoom(Exception):
+    """The node held more than it may for all the time one could wait."""
+
+
+class Kept(Protocol):
+    """What was delivered and is kept for replay, or waits for a reader."""
+
+    def evict(self) -> None:
+        """Give the delivered part back."""
+
+    def give_up(self) -> None:
+        """End what it belongs to: nobody reads it."""
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was not delivered and may not be dropped."""
+
+
+class Holder(Protocol):
+    """Somebody who holds a part of the account: a session, a connection."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that wait for their reader."""
+
+
+class Transfer:
+    """Bytes that are on their way to or from a peer that makes us wait."""
+
+    __slots__ = ("cut", "held", "moved", "scope", "seen_at", "seen_moved")
+
+    def __init__(self, held: int) -> None:
+        self.held = held
+        self.moved = 0
+        self.scope = trio.CancelScope()
+        self.cut = False
+        """Whether it was given up for want of room."""
+        self.seen_at: float | None = None
+        self.seen_moved = 0
+
+    def progress(self, count: int) -> None:
+        """The peer took or sent so many bytes."""
+        self.moved += count
+
+    def give_up(self) -> None:
+        """Stop waiting for this peer."""
+        self.cut = True
+        self.scope.cancel("too slow while memory is short")
+
+
+class Account:
+    """Counts what waits, and makes room. `limit` in bytes; nobody alone may hold more than `share`, a quarter."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        self.share = limit // 4
+        self.used = 0
+        self.short = False
+        """Whether new calls have to wait: there is no room, or others wait already."""
+        self._told: Callable[[str], None] | None = None
+        self._replays: dict[Kept, None] = {}
+        self._abandoned: dict[Kept, float | None] = {}
+        self._transfers: dict[Transfer, None] = {}
+        self._calls: dict[trio.Event, None] = {}
+        self._bodies: dict[trio.Event, int] = {}
+        self._receiving = 0
+        self._typical = 0.0
+        self._relieving = False
+        self._has_reliever = False
+        self._next_look = 0.0
+        self._woken = trio.Event()
+
+    def report_to(self, counter: Callable[[str], None]) -> None:
+        """Tell `counter` the name of everything that is done for want of room. The first who asks is told."""
+        self._told = self._told or counter
+
+    def count(self, what: str) -> None:
+        """`what` was done for want of room."""
+        if self._told is not None:
+            self._told(what)
+
+    # What is there.
+
+    def charge(self, count: int) -> None:
+        """So many bytes more wait. Evicts replays at once if that is too much."""
+        self.used += count
+        if self.used > self.limit:
+            self._evict(self.limit)
+            if self.used > self.limit:
+                self.short = True
+                self._begin_relief()
+
+    def release(self, count: int) -> None:
+        """So many bytes less."""
+        self.used -= count
+        if self._relieving:
+            self._woken.set()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        """So many bytes wait for the length of the block."""
+        self.charge(count)
+        try:
+            yield
+        finally:
+            self.release(count)
+
+    def delivered(self, kept: Kept) -> None:
+        """`kept` was read just now: of all replays it is the last to go."""
+        self._replays.pop(kept, None)
+        self._replays[kept] = None
+        if self._relieving:
+            self._woken.set()
+
+    def waits_for_nobody(self, kept: Kept) -> None:
+        """Something in `kept` must not be dropped, and has no reader."""
+        self._abandoned.setdefault(kept, None)
+
+    def has_reader(self, kept: Kept) -> None:
+        """Somebody reads `kept` now."""
+        self._abandoned.pop(kept, None)
+
+    def forget(self, kept: Kept) -> None:
+        """Nothing of `kept` is left."""
+        self._replays.pop(kept, None)
+        self._abandoned.pop(kept, None)
+
+    @contextmanager
+    def transfer(self, held: int) -> Iterator[Transfer]:
+        """Count `held` bytes for the block, which waits for a peer and is cancelled should that peer have to go."""
+        transfer = Transfer(held)
+        self._transfers[transfer] = None
+        self.charge(held)
+        try:
+            with transfer.scope:
+                yield transfer
+        finally:
+            del self._transfers[transfer]
+            self.release(held)
+
+    # What is to come.
+
+    def takes(self, size: int, holder: Holder | None) -> bool:
+        """Whether an answer of `size` bytes may wait for its reader: a quarter at most, and what the others left."""
+        self._typical += _LATELY * (size - self._typical)
+        held = 0 if holder is None else holder.unread
+        return size <= self.share and held + size <= HARD * self.share and self.used + size <= HARD * self.limit
+
+    def admits(self, holder: Holder | None) -> bool:
+        """Whether a new call may start now."""
+        return not self.short and (holder is None or holder.unread < self.share)
+
+    async def turn(self, holder: Holder | None) -> None:
+        """Wait until a new call may start, first come first served; raises NoRoom."""
+        self.count("call_waited")
+        with trio.move_on_after(TURN_SECONDS):
+            while True:
+                if holder is not None and holder.unread >= self.share:
+                    # Nobody else is kept waiting by one that reads too little of what it asked for.
+                    await trio.sleep(TICK_SECONDS)
+                elif self.short:
+                    await self._next_turn()
+                    return
+                else:
+                    return
+        raise NoRoom
+
+    async def _next_turn(self) -> None:
+        turn = trio.Event()
+        self._calls[turn] = None
+        self._woken.set()
+        try:
+            await turn.wait()
+        finally:
+            self._calls.pop(turn, None)
+
+    @contextmanager
+    def receiving(self, size: int) -> Iterator[None]:
+        """A body of `size` bytes is being received for the length of the block."""
+        self._receiving += size
+        try:
+            yield
+        finally:
+            self._receiving -= size
+            if self._bodies:
+                self._woken.set()
+
+    async def room_for_body(self, size: int) -> None:
+        """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom.
+
+        Bodies that are being received hold a quarter at most, all together: nobody knows yet who sends them.
+        """
+        if self._body_fits(size):
+            return
+        self.count("body_waited")
+        turn = trio.Event()
+        self._bodies[turn] = size
+        self._begin_relief()
+        try:
+            with trio.move_on_after(BODY_SECONDS):
+                await turn.wait()
+                return
+        finally:
+            self._bodies.pop(turn, None)
+        raise NoRoom
+
+    def _body_fits(self, size: int) -> bool:
+        fits = self._receiving + size <= self.share or not self._receiving
+        return fits and self.used <= self.limit
+
+    # Relief.
+
+    async def relieve(self) -> None:
+        """Make room whenever there is none, until cancelled. Of several tasks (servers that are mounted) the first does."""
+        if self._has_reliever:
+            await trio.sleep_forever()
+        self._has_reliever = True
+        try:
+            await self._relieve()
+        finally:
+            self._has_reliever = False
+
+    async def _relieve(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken = trio.Event()
+            while self._relieving:
+                # Whoever waits is worth more than what was delivered.
+                self._evict(self.limit * AMPLE)
+                self._carry_out(self._view(trio.current_time()))
+                self.short = self.used > self.limit or bool(self._calls)
+                self._relieving = self.short or bool(self._bodies)
+                if self._relieving:
+                    with trio.move_on_after(TICK_SECONDS):
+                        await self._woken.wait()
+                    self._woken = trio.Event()
+
+    def _evict(self, target: float) -> None:
+        while self.used > target and self._replays:
+            oldest = next(iter(self._replays))
+            del self._replays[oldest]
+            oldest.evict()
+            self.count("replay_evicted")
+
+    def _begin_relief(self) -> None:
+        if not self._relieving:
+            self._relieving = True
+            event(
+                logger, logging.WARNING, "memory is short: new calls and bodies wait", used=self.used, limit=self.limit
+            )
+        self._woken.set()
+
+    def _view(self, now: float) -> View:
+        """Peers are looked at once a tick, whatever wakes us in between: there may be thousands."""
+        view = View(self.used, self.limit, waiting=len(self._calls), typical=self._typical)
+        if now < self._next_look:
+            return view
+        self._next_look = now + TICK_SECONDS
+        return replace(
+            view,
+            peers=[_watched(transfer, now) for transfer in self._transfers],
+            abandoned=[self._watched_abandoned(kept, now) for kept in self._abandoned],
+            bodies_wait=bool(self._bodies),
+        )
+
+    def _watched_abandoned(self, kept: Kept, now: float) -> Abandoned:
+        since = self._abandoned[kept]
+        if since is None:
+            since = self._abandoned[kept] = now
+        return Abandoned(kept.unread_bytes, now - since)
+
+    def _carry_out(self, view: View) -> None:
+        plan = decide(view)
+        transfers, abandoned = list(self._transfers), list(self._abandoned)
+        for index in plan.cut:
+            self.count("peer_cut")
+            transfers[index].give_up()
+        for index in plan.end:
+            self.count("session_ended")
+            del self._abandoned[abandoned[index]]
+            abandoned[index].give_up()
+        for turn in list(self._calls)[: plan.admit]:
+            del self._calls[turn]
+            turn.set()
+        for turn in sorted(self._bodies, key=self._bodies.__getitem__):
+            if self._body_fits(self._bodies[turn]):
+                # Counted by its reader when it runs; one a look, so that none of them counts on the same room.
+                del self._bodies[turn]
+                turn.set()
+                break
+
+
+def _watched(transfer: Transfer, now: float) -> Peer:
+    """The peer as seen in this window; one that is not slow begins a new one, so that an early burst excuses no later rest."""
+    if transfer.seen_at is None:
+        transfer.seen_at, transfer.seen_moved = now, transfer.moved
+    peer = Peer(transfer.held, transfer.moved - transfer.seen_moved, now - transfer.seen_at)
+    if peer.watched >= OBSERVE_SECONDS and not peer.slow:
+        transfer.seen_at, transfer.seen_moved = now, transfer.moved
+    return peer

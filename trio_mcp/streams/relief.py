@@ -1,0 +1,113 @@
+"""Who makes room when a node holds more than it may: pure, from what is seen to what is done.
+
+The order: peers that move next to nothing lose their connection, the slowest first; then answers that nobody reads go, with
+their session; what room there is then admits those who wait. (Replays went before: the account evicts them at once.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Abandoned", "Peer", "Plan", "View", "decide"]
+
+SLOW_BYTES_PER_SECOND = 4 * 1024
+"""Slower than any link people use MCP on."""
+
+OBSERVE_SECONDS = 5.0
+"""A peer is judged by what it moved in so long: longer than a lost packet takes to be sent again."""
+
+COME_BACK_SECONDS = 10.0
+"""Clients resume a stream that was cut within seconds (`--retry-interval`); answers wait so long for them, at least."""
+
+AMPLE = 0.9
+"""Of the limit: made free down to here, so that the next answer is not the next emergency."""
+
+SMALLEST_ANSWER = 64 * 1024
+"""How much a call that waits is expected to need, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A connection that something waits for: it has yet to take an answer, or to send the rest of a body."""
+
+    held: int
+    """Bytes that would be free without it."""
+    moved: int
+    """Bytes that it took or sent while it was watched."""
+    watched: float
+    """For how many seconds."""
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second."""
+        return self.moved / self.watched if self.watched else float("inf")
+
+    @property
+    def slow(self) -> bool:
+        """Whether it was watched long enough and moved next to nothing."""
+        return self.watched >= OBSERVE_SECONDS and self.rate < SLOW_BYTES_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Answers of one stream that nobody reads."""
+
+    held: int
+    watched: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An account at one moment; `peers` and `abandoned` are answered by their index."""
+
+    used: int
+    limit: int
+    peers: Sequence[Peer] = ()
+    abandoned: Sequence[Abandoned] = ()
+    waiting: int = 0
+    """Calls that have yet to start."""
+    typical: float = 0.0
+    """What an answer weighs, lately."""
+    bodies_wait: bool = False
+    """Whether a body waits to be read for want of room for bodies: then slow senders go, whatever else there is room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do."""
+
+    cut: tuple[int, ...] = ()
+    """Peers that lose their connection, the slowest first."""
+    end: tuple[int, ...] = ()
+    """Abandoned streams whose sessions end, the oldest first."""
+    admit: int = 0
+    """How many of those who wait may start."""
+
+
+def decide(view: View) -> Plan:
+    """The plan for what is seen; does nothing by itself."""
+    ample = int(view.limit * AMPLE)
+    missing = view.used - ample if view.used > view.limit else 0
+    slow = sorted((i for i, peer in enumerate(view.peers) if peer.slow), key=lambda i: view.peers[i].rate)
+    cut: list[int] = []
+    for index in slow:
+        if missing <= 0 and not view.bodies_wait:
+            break
+        cut.append(index)
+        missing -= view.peers[index].held
+    old = [i for i, each in enumerate(view.abandoned) if each.watched >= COME_BACK_SECONDS]
+    end: list[int] = []
+    for index in sorted(old, key=lambda i: -view.abandoned[i].watched):
+        if missing <= 0:
+            break
+        end.append(index)
+        missing -= view.abandoned[index].held
+    return Plan(tuple(cut), tuple(end), _admitted(view, ample))
+
+
+def _admitted(view: View, ample: int) -> int:
+    room = ample - view.used
+    if room <= 0 or not view.waiting:
+        return 0
+    return min(view.waiting, max(1, int(room / max(view.typical, SMALLEST_ANSWER))))

@@ -98,9 +98,11 @@ def _session_bytes() -> float:
 def test_the_memory_fits_as_many_sessions_as_a_node_takes_each_with_a_stream(folder: str) -> None:
     needed = PROCESS + DEFAULT["max_sessions"] * _session_bytes()
     resources = container(folder)["resources"]
-    assert _bytes(resources["requests"]["memory"]) > needed
-    assert _bytes(resources["limits"]["memory"]) > 1.5 * needed
-    assert _bytes(parsed("compose.yaml")["services"]["node1"]["mem_limit"]) > 1.5 * needed
+    compose = parsed("compose.yaml")["services"]["node1"]["mem_limit"]
+    # What waits is half of the limit at most, when a node sets its own bound.
+    for limit in (resources["limits"]["memory"], compose):
+        assert _bytes(limit) / 2 > needed
+    assert _bytes(resources["requests"]["memory"]) > needed + _bytes(resources["limits"]["memory"]) / 4
 
 
 def test_the_descriptors_fit_a_stream_for_every_session() -> None:

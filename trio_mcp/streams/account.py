@@ -203,15 +203,12 @@ class Account:
         """Wait until a new call may start, first come first served; raises NoRoom."""
         self.count("call_waited")
         with trio.move_on_after(TURN_SECONDS):
-            while True:
-                if holder is not None and holder.unread >= self.share:
-                    # Nobody else is kept waiting by one that reads too little of what it asked for.
-                    await trio.sleep(TICK_SECONDS)
-                elif self.short:
-                    await self._next_turn()
-                    return
-                else:
-                    return
+            # Nobody else is kept waiting by one that reads too little of what it asked for.
+            while holder is not None and holder.unread >= self.share:  # noqa: ASYNC110
+                await trio.sleep(TICK_SECONDS)
+            if self.short:
+                await self._next_turn()
+            return
         raise NoRoom
 
     async def _next_turn(self) -> None:

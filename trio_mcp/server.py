@@ -262,8 +262,10 @@ class MCPServer(Registrar):
         Raises ValueError for another transport, TypeError for an argument of another package that has no meaning here.
         """
         from trio_mcp.serving.launch import launch
+        from trio_mcp.serving.loader import refuse_while_importing
         from trio_mcp.serving.settings import load
 
+        refuse_while_importing()
         transport = transport_of(transport)
         given = self._run_defaults | run_settings(settings)
         try:

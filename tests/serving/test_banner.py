@@ -34,5 +34,18 @@ def test_a_server_bound_everywhere_is_reached_by_this_machines_own_address(bound
     assert any(line.endswith(f"--transport http weather http://{reached}:80/mcp") for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({}, "memory (one node)"),
+        ({"redis_url": "redis://:secret@r", "secret": "s" * 32}, "Redis, not restored"),
+        ({"redis_url": "redis://:secret@r", "secret": "s" * 32, "restore": True}, "Redis, restored"),
+    ],
+)
+def test_the_banner_says_where_sessions_are_found(settings: dict[str, Any], where: str) -> None:
+    line = shown(URL, **settings)[-1]
+    assert line.split("Ctrl+C")[0].strip() == f"sessions  {where}"
+
+
 def test_a_unix_socket_has_no_commands_to_paste() -> None:
     assert [line.split()[0] for line in shown("unix:/run/mcp")[1:]] == ["endpoint", "sessions"]

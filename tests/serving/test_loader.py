@@ -130,6 +130,12 @@ def test_a_missing_dependency_is_named_with_the_python_it_is_missing_from(projec
     assert text.count("File ") == 1
 
 
+def test_a_module_that_runs_its_server_is_told_about_the_guard(project: Path) -> None:
+    (project / "made.py").write_text("from trio_mcp import MCPServer\nmcp = MCPServer('x')\nmcp.run()\n")
+    assert "made.py calls mcp.run() while it is imported" in refusal("made.py")
+    assert "__main__" in refusal("made.py")
+
+
 def test_a_script_without_a_guard_that_exits_is_told_about_the_guard(project: Path) -> None:
     (project / "made.py").write_text("import sys\nsys.exit(3)\n")
     assert "called sys.exit(3)" in refusal("made.py")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from trio_mcp.serving import settings
-from trio_mcp.serving.explain import describe, explain, strangers
+from trio_mcp.serving.explain import describe, explain, ignored, strangers
 from trio_mcp.serving.quantities import duration_text, parse_duration, parse_size, size_text
-from trio_mcp.serving.settings import Settings, SettingsError, load, load_one
+from trio_mcp.serving.settings import Settings, SettingsError, load, load_one, sources
 
 KEY = "k" * 32
 
@@ -65,6 +65,47 @@ def test_a_variable_sets_its_setting(
     assert getattr(load(), name) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        ("warn", "WARNING"),
+        ("fatal", "CRITICAL"),
+        ("20", "INFO"),
+        ("15", "INFO"),
+        ("NOTSET", "DEBUG"),
+        (" error ", "ERROR"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["LOG_LEVEL", "TRIO_MCP_LOG_LEVEL"])
+def test_loggings_own_names_and_numbers_are_levels(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, level: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert load().log_level == level
+    assert ignored() == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("PORT", "tcp://10.0.0.1:80"), ("PORT", "70000"), ("LOG_LEVEL", "trace")]
+)
+def test_a_platforms_variable_that_is_meant_for_something_else_is_ignored_and_ours_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert load() == Settings()
+    assert sources() == {}
+    assert ignored() == [variable]
+    monkeypatch.setenv(f"TRIO_MCP_{variable}", text)
+    with pytest.raises(SettingsError, match=f"or unset TRIO_MCP_{variable}"):
+        load()
+
+
+def test_a_redis_url_without_a_secret_may_be_another_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    with pytest.raises(SettingsError, match="or unset REDIS_URL"):
+        load()
+
+
 def test_our_own_variable_wins_over_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1")
     monkeypatch.setenv("TRIO_MCP_PORT", "2")
@@ -116,11 +157,12 @@ def test_a_size_reads_back_as_written(count: int) -> None:
 
 
 def test_a_wrong_value_is_told_with_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PORT", "eighty")
+    monkeypatch.setenv("TRIO_MCP_PORT", "eighty")
     with pytest.raises(SettingsError) as caught:
         load(keepalive="0")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("port (environment PORT): input should be a valid integer")
+    assert lines[0].startswith("port (environment TRIO_MCP_PORT): input should be a valid integer")
+    assert lines[0].endswith("; set it right, or unset TRIO_MCP_PORT")
     assert lines[1] == "keepalive (flag --keepalive): input should be greater than 0"
 
 

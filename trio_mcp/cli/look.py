@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import trio
 from cyclopts import Parameter
@@ -16,6 +16,9 @@ from trio_mcp.cli.options import Extra, Insecure, Json, parse_headers
 from trio_mcp.cli.show import print_catalog, print_json, print_notification, print_result, print_server
 from trio_mcp.cli.wire import HttpWire, Wire
 from trio_mcp.observability.logs import configure
+
+if TYPE_CHECKING:
+    from trio_mcp.transports.http.app import HttpApp
 
 __all__ = ["call", "inspect", "list_"]
 
@@ -156,24 +159,34 @@ def _with_client(
     *,
     insecure: bool,
 ) -> T:
+    sent = parse_headers(headers)
+    # Outside of `trio.run`, as `serve` imports it: a module may well run something while it is imported.
+    app = None if "://" in target else _app(target)
+
     async def main() -> T:
-        async with _wire(target, headers, insecure) as wire:
+        async with _wire(target, app, sent, insecure) as wire:
             async with connect(wire, legacy=legacy, notify=print_notification, silence=timeout) as client:
                 return await use(client)
 
     return trio.run(main)
 
 
-@asynccontextmanager
-async def _wire(target: str, headers: tuple[str, ...], insecure: bool) -> AsyncIterator[Wire]:
-    sent = parse_headers(headers)
-    if "://" in target:
-        yield HttpWire(target, sent, insecure=insecure)
-        return
+def _app(target: str) -> HttpApp:
     # Late: a URL needs neither a server nor its settings.
-    from trio_mcp.cli.in_memory import running
     from trio_mcp.serving.loader import load_target
 
     configure(logging.WARNING, "text")
-    async with running(load_target(target).http_app(path="/mcp"), "/mcp", sent) as wire:
+    return load_target(target).http_app(path="/mcp")
+
+
+@asynccontextmanager
+async def _wire(
+    target: str, app: HttpApp | None, headers: list[tuple[str, str]], insecure: bool
+) -> AsyncIterator[Wire]:
+    if app is None:
+        yield HttpWire(target, headers, insecure=insecure)
+        return
+    from trio_mcp.cli.in_memory import running
+
+    async with running(app, "/mcp", headers) as wire:
         yield wire

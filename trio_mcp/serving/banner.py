@@ -26,7 +26,14 @@ def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
         lines += _commands(server, web)
     if settings.admin_bind:
         lines.append(_row("admin", settings.admin_bind))
-    return "\n".join([*lines, _row("sessions", "memory (one node)     Ctrl+C stops")])
+    return "\n".join([*lines, _row("sessions", f"{_where(settings):<21} Ctrl+C stops")])
+
+
+def _where(settings: Settings) -> str:
+    """Where sessions are found; the URL of Redis is a secret."""
+    if settings.redis_url is None:
+        return "memory (one node)"
+    return "Redis, restored" if settings.restore else "Redis, not restored"
 
 
 def _commands(server: MCPServer, url: str) -> list[str]:

@@ -25,7 +25,7 @@ __all__ = ["LastResort", "Stage"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
-TELL_SECONDS = 0.3
+TELL_SECONDS = 1.0
 """For the last line of the log: whoever reads it may have stopped."""
 
 LOOK_SECONDS = 0.5

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from trio_mcp.serving.layers import Names, unknown_variables
+from trio_mcp.serving.layers import Names, strays, unknown_variables
 from trio_mcp.serving.quantities import duration_text, parse_size, size_text
 from trio_mcp.serving.settings import NAMES, Settings, load, sources
 
-__all__ = ["Explained", "describe", "explain", "strangers"]
+__all__ = ["Explained", "describe", "explain", "ignored", "strangers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ def explain(**flags: Any) -> list[Explained]:
 def strangers(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """Unknown `TRIO_MCP_*` variables, each with the nearest known name or None."""
     return unknown_variables(environ, NAMES)
+
+
+def ignored(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables without our prefix whose values are not meant for us."""
+    return strays(environ, NAMES)
 
 
 def _explained(name: Names, value: Any, source: str) -> Explained:

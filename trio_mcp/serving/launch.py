@@ -15,7 +15,7 @@ import trio
 from trio_mcp.observability.logs import configure, event, leaves, log_stray_errors
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.banner import banner
-from trio_mcp.serving.explain import strangers
+from trio_mcp.serving.explain import ignored, strangers
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.standard_streams import Pipes, open_missing_streams, protocol_pipes
 
@@ -100,6 +100,8 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
     log_stray_errors()
     if not settings.access_log:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
+    for name in ignored():
+        logger.warning("%s is ignored: what it says is no setting of trio-mcp", name)
     for name, hint in strangers().items():
         logger.warning("%s is no setting of trio-mcp%s", name, f"; did you mean {hint}?" if hint else "")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["Layer", "Names", "SettingsError", "layers", "nearest", "unknown_variables"]
+__all__ = ["Layer", "Names", "SettingsError", "layers", "nearest", "strays", "unknown_variables"]
 
 PREFIX = "TRIO_MCP_"
 
@@ -27,6 +27,8 @@ class Names:
     setting: str
     aliases: tuple[str, ...] = ()
     secret: bool = False
+    readable: Callable[[str], bool] | None = None
+    """Whether an alias's value may be meant for this setting; one that is not is another program's, and ignored."""
 
     @property
     def variable(self) -> str:
@@ -78,7 +80,7 @@ def _from_variables(variables: Mapping[str, str], names: Collection[Names], orig
     for name in names:
         for variable in name.variables:
             # Empty means unset: `FOO=` is how compose files and manifests clear a variable.
-            if variables.get(variable):
+            if variables.get(variable) and not _is_stray(name, variable, variables):
                 layer.add(name.setting, variables[variable], origin(variable))
                 break
         else:
@@ -86,6 +88,17 @@ def _from_variables(variables: Mapping[str, str], names: Collection[Names], orig
             if path:
                 layer.add(name.setting, _read(Path(path)).strip(), origin(f"{name.variable}_FILE"))
     return layer
+
+
+def _is_stray(name: Names, variable: str, variables: Mapping[str, str]) -> bool:
+    return variable in name.aliases and name.readable is not None and not name.readable(variables[variable])
+
+
+def strays(variables: Mapping[str, str], names: Collection[Names]) -> list[str]:
+    """The variables without our prefix that are set and ignored: what they say is not meant for us."""
+    return [
+        alias for name in names for alias in name.aliases if variables.get(alias) and _is_stray(name, alias, variables)
+    ]
 
 
 def _read(path: Path) -> str:

@@ -20,7 +20,7 @@ from trio_mcp.serving.layers import nearest
 if TYPE_CHECKING:
     from trio_mcp.server import MCPServer
 
-__all__ = ["NAMES", "TargetError", "load_target"]
+__all__ = ["NAMES", "TargetError", "load_target", "refuse_while_importing"]
 
 NAMES = ("mcp", "server", "app")
 """What a server is usually called; tried in this order when TARGET gives no name."""
@@ -88,9 +88,21 @@ def _from_name(name: str) -> ModuleType:
     return _run(name, lambda: importlib.import_module(name))
 
 
+_importing: list[str] = []
+
+
+def refuse_while_importing() -> None:
+    """For `mcp.run()`: raises TargetError while TARGET is imported, for it is the command that serves or asks it."""
+    if _importing:
+        raise TargetError(f"{_importing[-1]} calls mcp.run() while it is imported.\n{_guard()}")
+
+
 def _run(place: str, load: Callable[[], _T]) -> _T:
+    _importing.append(place)
     try:
         return load()
+    except TargetError:
+        raise
     except ModuleNotFoundError as error:
         raise TargetError(_missing(place, error)) from error
     except SystemExit as error:
@@ -99,6 +111,8 @@ def _run(place: str, load: Callable[[], _T]) -> _T:
     # The one place that runs code we did not write before there is a server to contain it.
     except Exception as error:
         raise TargetError(f"{place} raised while it was imported:\n{_their_traceback(error)}") from error
+    finally:
+        _importing.pop()
 
 
 def _guard() -> str:

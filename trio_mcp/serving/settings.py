@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,8 +48,16 @@ def _comma_list(value: Any) -> Any:
     return value
 
 
-def _upper(value: Any) -> Any:
-    return value.upper() if isinstance(value, str) else value
+_LEVELS = {name: getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
+
+
+def _level_name(value: Any) -> Any:
+    """Of logging's own names and numbers; a number between two levels is the upper one, which lets the same lines pass."""
+    text = str(value).strip().upper()
+    number = int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text)
+    if number is None:
+        return value
+    return next((name for name, level in _LEVELS.items() if level >= number), "CRITICAL")
 
 
 def _hosts(entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -212,8 +221,8 @@ class Settings(BaseModel):
         5.0, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."
     )
 
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = setting(
-        "INFO", "Logs", "Least severe log line written."
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level_name)] = (
+        setting("INFO", "Logs", "Least severe log line written.")
     )
     log_format: Literal["auto", "text", "json"] = setting(
         "auto", "Logs", "`auto` is text on a terminal and JSON lines elsewhere."
@@ -253,8 +262,11 @@ class Settings(BaseModel):
 
     def _check_cluster(self) -> None:
         if not self.keys:
+            # Other programs read a variable of this name, too.
+            step = "" if os.environ.get("TRIO_MCP_REDIS_URL") else "; or unset REDIS_URL, if that is another program's"
             raise ValueError(
-                f"redis_url needs the secret that all nodes share: set TRIO_MCP_SECRET to what this prints: {NEW_SECRET}"
+                "redis_url needs the secret that all nodes share: set TRIO_MCP_SECRET to what this prints: "
+                f"{NEW_SECRET}{step if os.environ.get('REDIS_URL') else ''}"
             )
         if self.certfile is not None:
             raise ValueError("redis_url with certfile: peers talk plain HTTP to each other; let the balancer speak TLS")
@@ -294,12 +306,30 @@ def _bracketed(host: str) -> str:
         return host
 
 
+def _readable(name: str) -> Callable[[str], bool] | None:
+    """For `PORT` and `LOG_LEVEL`, which platforms and other programs set for purposes of their own (`PORT=tcp://…`)."""
+    if name not in ("port", "log_level"):
+        return None
+
+    def readable(text: str) -> bool:
+        info = Settings.model_fields[name]
+        kind: Any = Annotated[(info.annotation, info)]
+        try:
+            TypeAdapter(kind).validate_python(text)
+        except ValidationError:
+            return False
+        return True
+
+    return readable
+
+
 def _is_secret(info: FieldInfo) -> bool:
     return "SecretStr" in str(info.annotation)
 
 
 NAMES: tuple[Names, ...] = tuple(
-    Names(name, _ALIASES.get(name, ()), secret=_is_secret(info)) for name, info in Settings.model_fields.items()
+    Names(name, _ALIASES.get(name, ()), secret=_is_secret(info), readable=_readable(name))
+    for name, info in Settings.model_fields.items()
 )
 """Every setting and the environment variables it answers to, in the order of Settings."""
 
@@ -349,4 +379,6 @@ def _fault(where: tuple[int | str, ...], kind: str, message: str, origins: Mappi
     if kind == "extra_forbidden":
         hint = nearest(name, Settings.model_fields)
         return f"unknown setting ({origin})" + (f"; did you mean {hint}?" if hint else "")
-    return f"{name} ({origin}): {text[:1].lower()}{text[1:]}"
+    variable = origin.removeprefix("environment ")
+    step = f"; set it right, or unset {variable}" if variable != origin else ""
+    return f"{name} ({origin}): {text[:1].lower()}{text[1:]}{step}"

@@ -51,6 +51,7 @@ class MCPServer(Registrar):
     """An MCP server: tools, resources and prompts, and the ways to serve them.
 
     `lifespan` is called with the server and gives an async context manager; what it yields is `ctx.lifespan_context`.
+    `mask_errors=False` shows clients the text of exceptions that handlers raise, beside the reference that the log has too.
     `settings` are what `run` is to use where it is not told otherwise (`host`, `port`, `log_level`, …): they stand above the
     environment, as arguments of `run` do, and are nothing to `trio-mcp serve`. Raises TypeError for arguments that mean
     nothing here, with what to write instead.
@@ -69,6 +70,7 @@ class MCPServer(Registrar):
         lifespan: Lifespan | None = None,
         authenticate: Authenticate | None = None,
         options: Options | None = None,
+        mask_errors: bool = True,
         **settings: Unpack[RunDefaults],
     ) -> None:
         super().__init__()
@@ -83,6 +85,7 @@ class MCPServer(Registrar):
         )
         self.instructions = instructions
         self.options = options or Options()
+        self.mask_errors = mask_errors
         self.authenticate = authenticate
         """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
@@ -223,6 +226,7 @@ class MCPServer(Registrar):
             options=replace(options, private_lists=options.private_lists or private_lists),
             keyring=Keyring(secrets),
             bus=LocalBus(self._feed),
+            mask_errors=self.mask_errors,
             metrics=Metrics(transport),
             account=account or Account(),
         )

@@ -106,6 +106,7 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
     "website_url": _TEXT,
     "icons": ((list, tuple), "a list of Icon"),
     "options": (Options, "an Options(…)"),
+    "mask_errors": (bool, "True or False"),
 }
 
 

@@ -80,6 +80,7 @@ def test_the_page_is_prometheus_text_and_names_everything_dashboards_use() -> No
         "trio_mcp_misroutes",
         "trio_mcp_stream_resumes",
         "trio_mcp_loop_lag_seconds",
+        "trio_mcp_loop_blocked",
         "trio_mcp_threads_in_use",
         "trio_mcp_draining",
         "trio_mcp_build_info",

@@ -115,6 +115,8 @@ class Call:
     keys: set[str] = field(default_factory=set)
     """Of the questions asked in this run."""
     progress: float | None = None
+    reference: str | None = None
+    """Of the crash that ended it: the client is shown it, and the log."""
 
     @property
     def modern(self) -> bool:

@@ -12,11 +12,12 @@ import logging
 import trio
 
 from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.crashes import crashed, labels
 from trio_mcp.dispatch.methods import HANDLERS
 from trio_mcp.dispatch.questions import begin_round, input_required
 from trio_mcp.dispatch.results import complete
 from trio_mcp.dispatch.room import fitting, wait_for_room
-from trio_mcp.dispatch.user_code import report, user_code
+from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -80,7 +81,7 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
         if not call.service.account.admits(call.outbox.holder):
             await wait_for_room(call)
         result = await HANDLERS[call.method](call)
-        failed = "tool_error" if isinstance(result, dict) and result.get("isError") else None
+        failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
         return (encode_result(call.request_id, complete(call, result)), 200), failed
     except (InvalidArguments, ClientCallError) as fault:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
@@ -90,12 +91,17 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
         return _error(call, fault)
 
 
+def _failure(call: Call) -> str:
+    """A tool's own words, or its crash."""
+    return "tool_error" if call.reference is None else "crash"
+
+
 def _crashed(call: Call, crash: Exception) -> tuple[tuple[bytes, int], str]:
     if all(isinstance(leaf, SlowReader) for leaf in leaves(crash)):
         call.ending = call.ending or Ending.SLOW_READER
         return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
-    reference = report(logger, "request failed", crash, method=call.method)
-    return _error(call, ProtocolError(INTERNAL_ERROR, f"Internal error (ref {reference})"))
+    words = crashed(logger, "request failed", call, crash, "Internal error", method=call.method)
+    return _error(call, ProtocolError(INTERNAL_ERROR, words))[0], "crash"
 
 
 def _error(call: Call, fault: ProtocolError) -> tuple[tuple[bytes, int], str]:
@@ -137,15 +143,14 @@ def _measure(call: Call, error: str | None, seconds: float) -> None:
     metrics = call.service.metrics
     metrics.operation(method, tool=known, version=call.version, error=error, seconds=seconds)
     if access.isEnabledFor(logging.INFO):
-        session = None if call.session is None else call.session.short_id
         event(
             access,
             logging.INFO,
             "request",
             method=method,
             tool=known,
-            session=session,
-            request_id=call.request_id if isinstance(call.request_id, int) else call.request_id[:64],
             duration_ms=round(seconds * 1000, 1),
             status=error or "ok",
+            ref=call.reference,
+            **labels(call),
         )

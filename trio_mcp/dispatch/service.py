@@ -74,6 +74,10 @@ class Service:
     account: Account = field(default_factory=Account)
     """Everything that waits in the memory of this node."""
     lifespan_context: Any = None
+    mask_errors: bool = True
+    """Whether clients see a reference in place of the text of exceptions."""
+    told_of_mask: bool = False
+    """Whether the log has said so."""
     variables: contextvars.Context = field(default_factory=contextvars.Context)
     """The context variables as the lifespan left them: what belongs to a session starts with a copy."""
     in_flight: set[Call] = field(default_factory=set)

@@ -6,9 +6,10 @@ import logging
 from typing import Any
 
 from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.crashes import crashed
 from trio_mcp.dispatch.invoke import invoke
 from trio_mcp.dispatch.params import object_param, string_param
-from trio_mcp.dispatch.user_code import report, user_code
+from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.features.tools import Tool, error_result
 from trio_mcp.protocol.errors import (
     ClientCallError,
@@ -57,8 +58,7 @@ async def _run(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[str, A
 def _failure(call: Call, tool: Tool, fault: Exception) -> dict[str, Any]:
     words = _spoken(call, fault)
     if words is None:
-        reference = report(logger, "tool failed", fault, tool=tool.name)
-        words = f"Error executing tool {tool.name} (ref {reference})"
+        words = crashed(logger, "tool failed", call, fault, f"Error executing tool {tool.name}", tool=tool.name)
     return error_result(words)
 
 

@@ -72,6 +72,9 @@ class Metrics:
         )
         self._resumes = self._counter("trio_mcp_stream_resumes_total", "Streams resumed with Last-Event-ID.")
         self._lag = self._gauge("trio_mcp_loop_lag_seconds", "How late the event loop runs a task that is due.")
+        self._blocked = self._counter(
+            "trio_mcp_loop_blocked_total", "Times the event loop was held for more than a second."
+        )
         self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
         self._draining = self._gauge("trio_mcp_draining", "1 from the stop signal on.")
         self._kept = self._gauge("trio_mcp_kept_bytes", "Messages and bodies that wait in memory.")
@@ -160,6 +163,9 @@ class Metrics:
 
     def set_loop_lag(self, seconds: float) -> None:
         self._lag.set(seconds)
+
+    def loop_was_blocked(self) -> None:
+        self._blocked.inc()
 
     def set_draining(self, draining: bool) -> None:
         self._draining.set(draining)

@@ -17,7 +17,7 @@ from trio_mcp.sessions.hub import Hub
 from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.hold_back import HoldBack
-from trio_mcp.transports.http.lifespan import lifespan_of, serve_lifespan
+from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
@@ -74,8 +74,10 @@ class HttpApp:
         self._all_closed = trio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI 3: HTTP and lifespan; WebSockets are refused."""
-        if scope["type"] == "lifespan":
+        """ASGI 3: HTTP and lifespan; WebSockets are refused. Raises RuntimeError outside of Trio, as under uvicorn."""
+        if not trio.lowlevel.in_trio_run():
+            await refuse_foreign_loop(scope, receive, send)
+        elif scope["type"] == "lifespan":
             await serve_lifespan(self, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)

@@ -12,11 +12,16 @@ import trio
 from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Send
+from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MountFailed", "lifespan_of", "serve_lifespan"]
+__all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "serve_lifespan"]
 
 logger = logging.getLogger("trio_mcp.http")
+
+NEEDS_TRIO = (
+    'trio-mcp runs on Trio, and this server runs its apps on asyncio. Use `trio-mcp serve`, mcp.run("http"), or Hypercorn '
+    "with --worker-class trio"
+)
 
 SHUTDOWN_SECONDS = 5.0
 """How long a mounted app may take to clean up."""
@@ -41,6 +46,14 @@ async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
     elif not await _run(app, receive, send):
         return
     await send({"type": "lifespan.shutdown.complete"})
+
+
+async def refuse_foreign_loop(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say that the server runs the app on another event loop than Trio's: where it starts, or at each request."""
+    if scope["type"] != "lifespan":
+        raise RuntimeError(NEEDS_TRIO)
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": NEEDS_TRIO})
 
 
 async def _run(app: _Runnable, receive: Receive, send: Send) -> bool:

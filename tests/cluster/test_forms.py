@@ -74,18 +74,23 @@ OLD_RECORD = OldRecord(
 )
 
 
+def of_the_old_form(found: msgspec.Struct, old: msgspec.Struct) -> dict[str, Any]:
+    """What is found in the members that the old form had; later ones are left at what they are where nothing says so."""
+    return {name: getattr(found, name) for name in old.__struct_fields__}
+
+
 def test_an_old_record_is_read_whole() -> None:
     record = read_record(msgspec.json.encode(OLD_RECORD))
     assert record is not None
     assert record.readable
-    assert msgspec.structs.asdict(record) == msgspec.structs.asdict(OLD_RECORD)
+    assert of_the_old_form(record, OLD_RECORD) == msgspec.structs.asdict(OLD_RECORD)
 
 
 def test_an_old_tombstone_is_read() -> None:
     old = OldStone("deleted", "d" * 32, "b0", 2)
     stone = read(msgspec.json.encode(old), Stone)
     assert stone is not None
-    assert msgspec.structs.asdict(stone) == msgspec.structs.asdict(old)
+    assert of_the_old_form(stone, old) == msgspec.structs.asdict(old)
 
 
 @pytest.mark.parametrize("key", ["", "0123abcd"])
@@ -93,7 +98,7 @@ def test_an_old_card_is_read(key: str) -> None:
     old = OldCard("b0", "http://node1:8000", "ready", 3, 1_764_300_000_000, key)
     card = read(msgspec.json.encode(old), NodeCard)
     assert card is not None
-    assert msgspec.structs.asdict(card) == msgspec.structs.asdict(old)
+    assert of_the_old_form(card, old) == msgspec.structs.asdict(old)
 
 
 @pytest.mark.parametrize(

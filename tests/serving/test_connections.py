@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.rig.waiting import PATIENCE
 from tests.serving.process import served
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -18,7 +19,7 @@ GET = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 async def test_idle_connections_take_neither_the_admin_listener_nor_the_place_of_others(tmp_path: Path) -> None:
     admin = tmp_path / "admin"
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         async with served("--admin-bind", f"unix:{admin}", descriptors=64) as node, AsyncExitStack() as stack:
             for _ in range(120):
                 await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", node.port))
@@ -35,9 +36,9 @@ async def test_busy_connections_leave_the_admin_listener_alone_and_one_line_says
     tmp_path: Path,
 ) -> None:
     admin = tmp_path / "admin"
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         async with (
-            served("--admin-bind", f"unix:{admin}", descriptors=64) as node,
+            served("--admin-bind", f"unix:{admin}", "--head-timeout", "1h", descriptors=64) as node,
             AsyncExitStack() as stack,
         ):
             for _ in range(24 + 5):

@@ -187,7 +187,7 @@ async def test_a_thousand_local_calls_ask_redis_nothing(open_client: OpenClient,
                 nursery.start_soon(_call, client, 250)
         await standing.redis.ask("PING", "all of it was seen")
         await monitor.says("all of it was seen")
-    upkeep = re.compile(r'"PING"|"mcp:nodes?\b')
+    upkeep = re.compile(r'"PING"|"mcp:(nodes?|moves)\b')
     assert [line for line in monitor.lines if not upkeep.search(line)] == []
 
 

@@ -9,6 +9,7 @@ import trio
 
 from tests.cluster.nodes import town
 from tests.cluster.test_elsewhere import said_by
+from tests.rig.waiting import PATIENCE
 from tests.transports.http.harness import LEGACY
 from tests.transports.http.test_authentication import operations
 
@@ -35,7 +36,7 @@ async def test_when_all_are_full_the_client_hears_503_once_and_nobody_asks_in_a_
         # Their cards say that there was room a moment ago.
         before = [len(node.heard) for node in nodes.nodes]
         exchange = nodes[1].wire.initialize()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             assert await exchange.head() == 503
         assert "retry-after" in exchange.headers
         assert len(nodes[1].heard) == before[0]

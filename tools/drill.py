@@ -8,7 +8,7 @@ for a while (SIGSTOP), or refuses its peers. What must hold:
   when a process it went through was under a fault while it ran, or just before; 503 `unreachable` while its node cannot be reached.
 - A session whose process lives all the time is never lost: no 404, whatever its peers thought of it.
 - No call runs twice; what was answered with a result has run; what was answered with a 404 has not.
-- No session is on two nodes, and at the end each record is that of the session it names.
+- No session is on two nodes.
 
 Prints one line for each violation and one at the end; exits 1 when there was one.
 """

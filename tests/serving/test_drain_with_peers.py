@@ -407,6 +407,30 @@ async def test_a_call_that_began_as_the_window_ended_has_half_a_second(autojump_
             assert 22.3 < done() <= 22.0 + LAST_BREATH_SECONDS
 
 
+async def test_a_call_that_is_sent_after_the_window_never_begins(autojump_clock: MockClock) -> None:
+    peers, begun = Peers(restore=False), list[str]()
+    server = MCPServer("x")
+
+    @server.tool
+    async def work(name: str) -> None:
+        begun.append(name)
+        await trio.sleep_forever()
+
+    async with serving(server) as wire:
+        client = await wire.open()
+        async with draining(wire.app, peers) as done:
+            await trio.sleep(21.9)
+            running = client.tool("work", name="in time")
+            await trio.sleep(0.2)
+            late = client.tool("work", name="late")
+            await trio.sleep(0.4)
+            assert done() > 22
+            await farewell(wire.app, cast("Cluster", peers))
+            assert (await running.error())["message"] == "The server is shutting down"
+            assert await late.head() == 404
+    assert begun == ["in time"]
+
+
 async def test_streams_that_are_relayed_end_evenly_and_all_relays_in_the_farewell(autojump_clock: MockClock) -> None:
     peers = Peers(streams=10)
     async with serving(MCPServer("x")) as wire:

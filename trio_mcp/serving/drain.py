@@ -5,7 +5,8 @@ stop signal ─▶ not ready; for the delay all else as before
                with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
                ├─ peers can restore: sessions leave, evenly spaced, each when it is at rest (`leaving`)
                └─ else in the last two seconds session streams end, each with a `retry:`
-window over ─▶ sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
+window over ─▶ no call of a session begins any more: it waits, and finds the session closed
+               sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
 nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
 """
 
@@ -95,6 +96,7 @@ async def _breathe_out(app: HttpApp) -> None:
     """Sessions close, each when no call of it runs; returns when no call runs that has only just begun."""
     async with trio.open_nursery() as nursery:
         for session in app.hub.sessions:
+            session.hold_calls_back()
             nursery.start_soon(_close_when_silent, session)
         while _just_begun(app):  # noqa: ASYNC110
             await trio.sleep(LOOK_SECONDS)

@@ -328,6 +328,10 @@ class Session:
             self._turn = None
             over.set()
 
+    def hold_calls_back(self) -> None:
+        """From now on requests wait in `turn`, until the session is closed: no more of them begin."""
+        self._turn = self._turn or trio.Event()
+
     async def turn(self, request_id: RequestId | None) -> bool:
         """Wait while requests are held back, `TURN_SECONDS` at most; False when the client cancels this one meanwhile."""
         with trio.move_on_after(TURN_SECONDS) as waiting:
@@ -386,6 +390,10 @@ class Session:
         ending = Ending.SHUTDOWN if reason == "shutdown" else Ending.SESSION_CLOSED
         for call in list(self._calls.values()):
             call.cancel(ending)
+        if self._turn is not None:
+            # They find it closed, and are told why.
+            self._turn.set()
+            self._turn = None
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel(f"session closed: {reason}")
 

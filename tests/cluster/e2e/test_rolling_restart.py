@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 
 import pytest
 import trio
 
+from tests.rig.client import Client
 from tests.rig.cluster import Cluster, cluster
-from tests.rig.load import Load, load
+from tests.rig.load import Call, Load, load
 from tests.rig.riding import riding
-from tests.rig.waiting import PATIENCE
+from tests.rig.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
@@ -59,7 +63,50 @@ async def test_no_client_notices_a_rolling_restart_with_restore() -> None:
         assert rider.calls > 20, rider
 
 
-async def test_without_restore_calls_fail_only_with_the_404_and_only_after_the_window() -> None:
+SHUTDOWN = "200 -32603 The server is shutting down"
+NODE_GONE = "404 node_gone"
+
+
+@dataclass
+class _LongCall:
+    """What became of a call that runs for longer than any window, and of the next one in its session."""
+
+    fate: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def _long_call(standing: Cluster, name: str) -> AsyncIterator[_LongCall]:
+    """It runs on that node when the block begins; its end is waited for after the block."""
+    seen, call = _LongCall(), f"long-{name}"
+    here, anywhere = Client(standing.node(name).url + "/mcp"), Client(standing.url)
+
+    async def ask() -> None:
+        seen.fate.append((await here.tool("count_runs", call=call, seconds=600)).error)
+        anywhere.session = here.session
+        refused = await anywhere.tool("where")
+        seen.fate.append(f"{refused.status} {refused.reason}")
+
+    async def runs() -> bool:
+        return call in standing.runs()
+
+    with closing(here), closing(anywhere):
+        assert not (await here.initialize()).error
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await until(runs, f"{call} runs")
+                yield seen
+
+
+def _fates(lost: list[Call]) -> dict[int, list[str]]:
+    """How the calls that failed did, by client, in the order they were made."""
+    fates: dict[int, list[str]] = {}
+    for call in lost:
+        fates.setdefault(call.client, []).append(f"404 {call.reason}" if call.status == 404 else call.error)
+    return fates
+
+
+async def test_without_restore_calls_fail_only_after_the_window_cut_short_once_or_with_the_404() -> None:
     window = 4.0
     flags = ("--drain-timeout", str(window), "--drain-delay", str(DELAY))
     async with cluster(restore=False, flags=flags) as standing:
@@ -67,9 +114,18 @@ async def test_without_restore_calls_fail_only_with_the_404_and_only_after_the_w
             await crowd.settled()
             for name in ("node1", "node2", "node3"):
                 before = len(crowd.calls)
-                told = await _roll(standing, name)
+                async with _long_call(standing, name) as long:
+                    told = await _roll(standing, name)
+                assert long.fate == [SHUTDOWN, NODE_GONE]
                 await crowd.settled()
                 lost = [call for call in crowd.calls[before:] if call.error]
                 assert lost, "its sessions ended with it"
-                assert {(call.status, call.reason) for call in lost} == {(404, "node_gone")}, crowd.summary()
+                assert {call.owner for call in lost} == {name}
+                for fate in _fates(lost).values():
+                    assert fate in ([NODE_GONE], [SHUTDOWN, NODE_GONE]), crowd.summary()
+                # The one time: the window is what is promised, and it begins when the node was told, or later.
                 assert all(call.ended - told >= DELAY + window for call in lost)
+        ran = standing.runs()
+    refused = {call.name for call in crowd.failed if call.status == 404}
+    assert refused.isdisjoint(ran), "a call that met the 404 has not begun"
+    assert set(ran.values()) == {1}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trio_mcp.dispatch.context import Context as Context
     from trio_mcp.dispatch.elicitation import Elicited as Elicited
     from trio_mcp.dispatch.service import Options as Options
+    from trio_mcp.features.path_values import UncheckedPath as UncheckedPath
     from trio_mcp.protocol.errors import ClientCallError as ClientCallError
     from trio_mcp.protocol.errors import ClientRefused as ClientRefused
     from trio_mcp.protocol.errors import ClientTimeout as ClientTimeout
@@ -41,6 +42,7 @@ _HOMES = {
     "trio_mcp.dispatch.context": ("Context",),
     "trio_mcp.dispatch.elicitation": ("Elicited",),
     "trio_mcp.dispatch.service": ("Options",),
+    "trio_mcp.features.path_values": ("UncheckedPath",),
     "trio_mcp.protocol.errors": (
         "ClientCallError",
         "ClientRefused",
@@ -91,6 +93,7 @@ __all__ = [
     "SessionClosed",
     "SlowReader",
     "ToolError",
+    "UncheckedPath",
     "UserMessage",
     "types",
 ]

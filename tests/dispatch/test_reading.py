@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from tests.doubles import Desk
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, MCPServer, UncheckedPath
 from trio_mcp.protocol.errors import PromptError
 from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
 
@@ -164,3 +164,22 @@ async def test_a_completion_of_nothing_we_have_is_invalid_params(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
     assert (await Desk(mcp, version).error("completion/complete", params))["code"] == -32602
+
+
+@ALL
+async def test_a_path_that_leaves_its_folder_is_not_found_and_a_marked_one_is_read(version: str) -> None:
+    mcp = MCPServer("t")
+
+    @mcp.resource("docs://{+path}")
+    async def page(path: str) -> str:
+        return path
+
+    @mcp.resource("any://{+path}")
+    async def anything(path: Annotated[str, UncheckedPath]) -> str:
+        return path
+
+    desk = Desk(mcp, version)
+    for uri in ("docs:///etc/passwd", "docs://%2Fetc%2Fpasswd", "docs://a/..%5c..", "docs://C:x"):
+        assert (await desk.error("resources/read", {"uri": uri}))["data"] == {"uri": uri}
+    result = await desk.result("resources/read", {"uri": "any://%2Fetc/../x"})
+    assert result["contents"][0]["text"] == "/etc/../x"

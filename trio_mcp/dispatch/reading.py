@@ -38,7 +38,7 @@ def _find(call: Call, uri: str) -> tuple[Resource | ResourceTemplate, Signature,
     if resource is not None:
         return resource, resource.signature, {}
     for template in registry.templates:
-        variables = template.match(uri)
-        if variables is not None:
-            return template, template.signature, template.signature.bind(dict(variables), blank="")
+        arguments = template.arguments(uri)
+        if arguments is not None:
+            return template, template.signature, arguments
     raise ResourceNotFoundError(uri)

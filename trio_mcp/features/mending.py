@@ -16,14 +16,19 @@ Path = tuple[str | int, ...]
 
 
 def mend(
-    arguments: dict[str, Any], faults: Iterable[Sequence[Any]], *, optional: frozenset[str], blank: str | None
+    arguments: dict[str, Any],
+    faults: Iterable[Sequence[Any]],
+    *,
+    optional: frozenset[str],
+    blank: str | None,
+    parse_json: bool = True,
 ) -> dict[str, Any] | None:
     """A copy of `arguments` in which values that do not fit are read another way, or None if there is none.
 
     - `faults`: where values do not fit, each a path of names and indexes; steps that are no part of the value (pydantic
       names the members of a union) are passed over.
     - `optional`: the arguments that may be left out. One of them that is null, or equals `blank`, is left out.
-    - Text that is JSON of anything but text becomes that value, at any depth.
+    - Text that is JSON of anything but text becomes that value, at any depth, unless `parse_json` is false.
 
     The copy may not fit either: whoever calls checks it again, and keeps the first complaint if it does not.
     """
@@ -32,7 +37,7 @@ def mend(
         path, value = _locate(arguments, fault)
         if len(path) == 1 and path[0] in optional and (value is None or value == blank):
             changes[path] = _LEFT_OUT
-        elif path and isinstance(value, str) and (parsed := _parse(value)) is not _NO_JSON:
+        elif parse_json and path and isinstance(value, str) and (parsed := _parse(value)) is not _NO_JSON:
             changes[path] = parsed
     return _changed(arguments, changes) if changes else None
 

@@ -12,6 +12,7 @@ from trio_mcp.features.complaints import clean
 from trio_mcp.features.json_values import base64, json_text, json_value, sendable
 from trio_mcp.features.metadata import present, wire_list, wire_object
 from trio_mcp.features.options import ResourceOptions, check_options, description_of, own_name_of
+from trio_mcp.features.path_values import PathGuard
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.uri_template import UriTemplate
 from trio_mcp.protocol import gates
@@ -83,8 +84,7 @@ class ResourceTemplate:
     icons: list[dict[str, Any]] | None = None
     meta: dict[str, Any] | None = None
     signature: Signature
-    match: Callable[[str], dict[str, str] | None]
-    """The values a URI gives the variables, or None if it is of another kind."""
+    guard: PathGuard
 
     @classmethod
     def of(cls, fn: Callable[..., Any], uri_template: str, **options: Unpack[ResourceOptions]) -> ResourceTemplate:
@@ -98,8 +98,21 @@ class ResourceTemplate:
         signature = Signature(fn)
         template = UriTemplate(_checked_uri(uri_template))
         _check_variables(fn, template, signature)
-        common = _common(fn, uri_template, signature, options)
-        return cls(uri_template=uri_template, match=template.match, **common)
+        guard = PathGuard.of(template, signature.hints)
+        return cls(uri_template=uri_template, guard=guard, **_common(fn, uri_template, signature, options))
+
+    def match(self, uri: str) -> dict[str, str] | None:
+        """The values a URI gives the variables; None if it is of another form, or a value could leave a folder."""
+        values = self.guard.template.match(uri)
+        return values if values is not None and self.guard.lets(values) else None
+
+    def arguments(self, uri: str) -> dict[str, Any] | None:
+        """Keyword arguments for the function, or None where the URI does not match; raises InvalidArguments.
+
+        What was checked is the text, so text it stays: values are not read as JSON.
+        """
+        values = self.match(uri)
+        return None if values is None else self.signature.bind(dict(values), blank="", parse_json=False)
 
     def definition(self, version: str) -> dict[str, Any]:
         """The template on the wire, with the fields `version` knows."""

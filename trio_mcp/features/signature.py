@@ -64,29 +64,40 @@ class Signature:
         """Those without a default."""
         return frozenset(self.schema.get("required", ()))
 
-    def bind(self, arguments: dict[str, Any], *, blank: str | None = None) -> dict[str, Any]:
+    @property
+    def hints(self) -> dict[str, Any]:
+        """The annotations of the arguments, by the name a client gives them."""
+        given = (hint for it, hint in parameters(self.fn) if it.name != self.context_parameter)
+        return dict(zip(self.names, given, strict=True))
+
+    def bind(self, arguments: dict[str, Any], *, blank: str | None = None, parse_json: bool = True) -> dict[str, Any]:
         """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments.
 
-        What does not fit as it was sent is read as `mending` says; `blank` stands for "left out" as null does.
+        What does not fit as it was sent is read as `mending` says; `blank` stands for "left out" as null does, and
+        JSON text is parsed unless `parse_json` is false.
         """
         try:
             bound: dict[str, Any] = self._validate(arguments).__dict__ if self._validate else {}
         except (pydantic.ValidationError, RecursionError) as error:
-            bound = self._mended(arguments, error, blank)
+            bound = self._mended(arguments, error, blank, parse_json)
         if self._extra:
             known = self.schema["properties"]
             bound |= {name: value for name, value in arguments.items() if name not in known}
         return bound
 
     def _mended(
-        self, arguments: dict[str, Any], error: pydantic.ValidationError | RecursionError, blank: str | None
+        self,
+        arguments: dict[str, Any],
+        error: pydantic.ValidationError | RecursionError,
+        blank: str | None,
+        parse_json: bool,
     ) -> dict[str, Any]:
         fault, optional = error, frozenset(self.names) - self.required
         for _ in range(ROUNDS):
             if isinstance(fault, RecursionError) or too_many(fault) or self._validate is None:
                 break
             paths = (it["loc"] for it in fault.errors(include_url=False, include_context=False))
-            mended = mend(arguments, paths, optional=optional, blank=blank)
+            mended = mend(arguments, paths, optional=optional, blank=blank, parse_json=parse_json)
             if mended is None:
                 break
             arguments = mended

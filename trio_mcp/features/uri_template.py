@@ -4,13 +4,14 @@
     {+x}  {#x}  {x*}  {/x*}    anything but an empty string; at most one of them in a template
     {?a,b}                     query parameters, in any order, each optional; only at the end
 
-URIs come from clients, so matching takes time linear in their length: nothing here backtracks.
+URIs come from clients, so matching takes time linear in their length: nothing here backtracks. Which values a handler
+should not see, though they fit, `path_values` decides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -56,17 +57,28 @@ class UriTemplate:
         """Those of the query: a URI may leave them out."""
         return frozenset(self._query)
 
-    def match(self, uri: str) -> dict[str, str] | None:
-        """The decoded values of the variables a URI has, or None if it does not fit.
+    @property
+    def segments(self) -> frozenset[str]:
+        """Those that stand for one path segment, or a part of one."""
+        return frozenset(variable.name for variable in self._path if not variable.greedy)
 
-        A value with a ".." segment, a NUL or a path from the root does not fit, however it was encoded: handlers
-        open files.
+    def expanded(self, values: Mapping[str, str]) -> str:
+        """The URI up to its query with `values` in it, not encoded."""
+        parts = [
+            text for it, text in zip(self._path, self._literals[1:], strict=True) for text in (values[it.name], text)
+        ]
+        return "".join([self._literals[0], *parts])
+
+    def match(self, uri: str) -> dict[str, str] | None:
+        """The values of the variables a URI has, decoded once, or None if it does not fit.
+
+        No value has a NUL. A decoded one may have characters that stand for themselves in no URI: "%2F" is a "/".
         """
         query = ""
         if self._query:
             uri, _, query = uri.partition("?")
         raw = self._split(uri)
-        values = None if raw is None else _decoded_path(self._path, raw, self._literals)
+        values = None if raw is None else _decoded_path(self._path, raw)
         parameters = _decoded_query(query, self._query)
         return None if values is None or parameters is None else values | parameters
 
@@ -147,13 +159,11 @@ def _is_plain(value: str) -> bool:
     return not any(character in value for character in "/?#")
 
 
-def _decoded_path(path: list[_Variable], raw: list[str], literals: list[str]) -> dict[str, str] | None:
+def _decoded_path(path: list[_Variable], raw: list[str]) -> dict[str, str] | None:
     values = {}
-    for variable, encoded, before in zip(path, raw, literals, strict=False):
+    for variable, encoded in zip(path, raw, strict=True):
         value = _decoded(encoded)
-        if value is None or (_ROOTED.match(value) and not before.endswith("://")):
-            return None
-        if "/" in value and not variable.greedy:
+        if value is None:
             return None
         values[variable.name] = value
     return values
@@ -173,16 +183,14 @@ def _decoded_query(query: str, names: Sequence[str]) -> dict[str, str] | None:
 
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_ROOTED = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
-_PATH_SEPARATOR = re.compile(r"[/\\]")
 
 
 def _decoded(encoded: str) -> str | None:
-    """None for an escape that is none, for what is not UTF-8, and for what could leave a folder."""
+    """None for an escape that is none, for what is not UTF-8, and for a NUL."""
     if _BAD_ESCAPE.search(encoded):
         return None
     try:
         value = unquote_to_bytes(encoded).decode()
     except UnicodeError:
         return None
-    return None if "\0" in value or ".." in _PATH_SEPARATOR.split(value) else value
+    return None if "\0" in value else value

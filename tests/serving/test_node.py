@@ -113,6 +113,20 @@ async def test_a_signal_ends_a_start_that_waits(limits: Asked) -> None:
     assert limits == [(WHOLE, 0, "START")]
 
 
+async def test_a_signal_that_comes_while_it_begins_to_listen_is_no_failure(
+    limits: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_front(*_: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(node, "open_front", open_front)
+    async with running(MCPServer("x")) as found:
+        await found.ended.wait()
+    assert found.code == 0
+    assert {code for _, code, _ in limits} == {0}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 async def test_a_stop_is_timed_as_a_whole_from_the_signal_on_and_then_step_by_step(
     number: signal.Signals, limits: Asked

@@ -168,6 +168,9 @@ class _Node:
 
     def _fail(self, error: BaseException) -> None:
         """Something the node runs has crashed, the user's lifespan perhaps: handlers must not hold up its end either."""
+        if self.whole is not None and self.whole.cancel_scope.cancel_called:
+            # A signal ended the start, which is no failure, wherever it met it.
+            return
         if not self._stopping.begun and isinstance(error, trio.Cancelled):
             # Should the last resort be needed, this line is all that is ever said of the crash.
             event(logger, logging.ERROR, "the node fails", why=str(error))

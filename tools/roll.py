@@ -1,7 +1,7 @@
-"""`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, under load, with restore.
+"""`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, or `--back`, under load, with restore.
 
 Three nodes of COMMIT behind Traefik, with a crowd of clients and the official ones; then one node after the other is told to stop
-and started anew from here. No call may fail, no client may open a second session, no call may run twice. Prints one line, and
+and started anew from here (`--back`: three of this checkout, started anew from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and
 exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
 """
 
@@ -52,27 +52,33 @@ def environment(root: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
 
 
-async def roll(old: Path, clients: int, python_only: bool) -> list[str]:
-    """What was lost; empty when all is well."""
-    server = old / SERVER.relative_to(REPOSITORY)
+def server_of(root: Path) -> Path:
+    """The server of a checkout that the nodes serve."""
+    return root / SERVER.relative_to(REPOSITORY)
+
+
+async def roll(before: Path, after: Path, clients: int, python_only: bool) -> list[str]:
+    """What was lost between two checkouts; empty when all is well."""
     riders = RIDERS[:1] if python_only else RIDERS
-    async with cluster(restore=True, flags=FLAGS, server=server, environment=environment(old)) as standing:
+    async with cluster(
+        restore=True, flags=FLAGS, server=server_of(before), environment=environment(before)
+    ) as standing:
         async with riding(standing.url, riders) as seen, load(standing.url, clients=clients, pause=1.0) as crowd:
             await crowd.settled()
             for name in [node.name for node in standing.nodes]:
-                await _renew(standing, name)
+                await _renew(standing, name, after)
                 await crowd.settled()
                 print(f"{name} rolled; {crowd.summary()}", flush=True)
         return [*_lost(standing, crowd), *_missed(seen)]
 
 
-async def _renew(standing: Cluster, name: str) -> None:
+async def _renew(standing: Cluster, name: str, root: Path) -> None:
     node = standing.node(name)
     with trio.fail_after(GONE_SECONDS):
         code = await node.terminate()
     assert code == 0, f"{name} ended with {code}"
-    node.target = SERVER
-    node.environment = {**node.environment, **environment(REPOSITORY)}
+    node.target = server_of(root)
+    node.environment = {**node.environment, **environment(root)}
     await node.start()
 
 
@@ -93,12 +99,14 @@ def main() -> int:
     parser.add_argument("commit", nargs="?", default=FIRST)
     parser.add_argument("--clients", type=int, default=60)
     parser.add_argument("--python-only", action="store_true", help="one official client, and no Node")
+    parser.add_argument("--back", action="store_true", help="from this checkout to the commit")
     given = parser.parse_args()
     with checkout(given.commit) as old:
-        lost = trio.run(partial(roll, old, given.clients, given.python_only))
+        ends = (REPOSITORY, old) if given.back else (old, REPOSITORY)
+        lost = trio.run(partial(roll, *ends, given.clients, given.python_only))
     for each in lost[:20]:
         print(each)
-    print(f"rolled from {given.commit}: {len(lost)} lost")
+    print(f"rolled {'back to' if given.back else 'from'} {given.commit}: {len(lost)} lost")
     return 1 if lost else 0
 
 

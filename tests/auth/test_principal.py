@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from trio_mcp.auth.principal import ANONYMOUS, Principal
+from trio_mcp.auth.principal import ANONYMOUS, Principal, form_of
 
 OLD = {
     ANONYMOUS: "6e340b9cffb37a989ca544e6bb780a2c",
@@ -63,8 +63,10 @@ def test_a_digest_says_its_version() -> None:
 
 @pytest.mark.parametrize(("principal", "old"), list(OLD.items()))
 def test_a_digest_of_form_1_is_known_again(principal: Principal, old: str) -> None:
-    assert old in principal.known_as
+    assert principal.known_as == (principal.digest, old)
     assert principal.digest != old
+    assert principal.recorded_as == old
+    assert form_of(old) == 1
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,5 @@ def test_a_digest_of_form_1_is_known_again(principal: Principal, old: str) -> No
 )
 def test_a_digest_of_form_1_that_may_be_anothers_proves_nothing(principal: Principal) -> None:
     assert principal.known_as == (principal.digest,)
+    assert principal.recorded_as == principal.digest
+    assert form_of(principal.digest) == 2

@@ -41,11 +41,11 @@ def waiting_long(seconds: float = 10.0) -> Iterator[None]:
         yield
 
 
-def snapshot(session_id: str = "node1.abc", epoch: int = 0, **changes: Any) -> Snapshot:
-    """A session of Ann's."""
+def snapshot(session_id: str = "node1.abc", epoch: int = 0, who: Principal = ANN, **changes: Any) -> Snapshot:
+    """A session of somebody's."""
     client = Client({"name": "test"}, {"roots": {}})
     return Snapshot(
-        id=session_id, epoch=epoch, owner=ANN.digest, version="2025-11-25", client=client, created=1, **changes
+        id=session_id, epoch=epoch, owner=who.recorded_as, version="2025-11-25", client=client, created=1, **changes
     )
 
 

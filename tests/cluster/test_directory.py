@@ -43,12 +43,12 @@ async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restor
     async with desk(tmp_path) as made:
         await made.directory.opened(snapshot(subscriptions=("a://b",), log_level="error"))
         assert await made.record() == {
-            "v": 2,
+            "v": 1,
             "node": "node1",
             "boot": "b1",
             "epoch": 0,
             "url": "http://node1:8000",
-            "principal": ANN.digest,
+            "principal": ANN.recorded_as,
             "version": "2025-11-25",
             "info": {"name": "test"},
             "capabilities": {"roots": {}},
@@ -68,7 +68,7 @@ async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_p
         made.directory.closed(snapshot(), "expired")
         await flushed(made)
         assert await made.record() is None
-        assert await made.stone() == {"reason": "expired", "principal": ANN.digest, "boot": "b1", "epoch": 0}
+        assert await made.stone() == {"reason": "expired", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
         assert TOMBSTONE_SECONDS - 5 < await made.redis.ask("TTL", KEYS.closed("node1.abc")) <= TOMBSTONE_SECONDS
 
 
@@ -114,7 +114,7 @@ async def test_a_late_end_of_an_earlier_life_takes_no_tombstone_of_a_later_one(t
         await flushed(other)
         mine.directory.closed(snapshot(), "expired")
         await flushed(mine)
-        assert await mine.stone() == {"reason": "deleted", "principal": ANN.digest, "boot": "b2", "epoch": 1}
+        assert await mine.stone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b2", "epoch": 1}
 
 
 async def test_what_another_node_took_up_meanwhile_is_neither_removed_nor_buried(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path
         assert b"trio_mcp_owed_writes 1.0" in made.metrics.render()[0]
         await made.redis.start()
         await flushed(made)
-        assert await made.stone() == {"reason": "deleted", "principal": ANN.digest, "boot": "b1", "epoch": 0}
+        assert await made.stone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
         assert b"trio_mcp_owed_writes 0.0" in made.metrics.render()[0]
 
 
@@ -300,7 +300,7 @@ async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_r
         assert await made.record("node2.abc") is None
         assert await made.stone("node2.abc") == {
             "reason": "node_gone",
-            "principal": ANN.digest,
+            "principal": ANN.recorded_as,
             "boot": "b2",
             "epoch": 0,
         }

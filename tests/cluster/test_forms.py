@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from tests.cluster.parts import KEYS, snapshot
+from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import Message, end_message, moved_message
 from trio_mcp.cluster.record import Identity, Move, NodeCard, Record, Stone, read, read_record
@@ -57,6 +58,7 @@ class OldMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     end: str = ""
 
 
+FIRST_DIGEST_OF_ANN = "5c1fd9322071981551347ca3c2e2c089"
 OLD_RECORD = OldRecord(
     v=1,
     node="node1",
@@ -112,9 +114,21 @@ def test_an_old_message_is_heard(old: OldMessage) -> None:
     assert message.moved == []
 
 
-def test_an_old_node_finds_the_owner_in_a_record_of_ours() -> None:
-    mine = Record.of(snapshot(), Identity("node1", "b1", "http://node1:8000"), restorable=True)
+def test_an_old_node_takes_up_a_session_from_a_record_of_ours() -> None:
+    """It reads the whole of a record of form 1, and knows the principal by that form's digest: here of "ann"."""
+    mine = Record.of(snapshot(), Identity("node1", "b1", "http://node1:8000"), restorable=True, released=True)
     old = msgspec.json.decode(msgspec.json.encode(mine), type=OldRecord)
+    assert (old.node, old.boot, old.epoch, old.url) == ("node1", "b1", 0, "http://node1:8000")
+    assert (old.v, old.principal, old.released) == (1, FIRST_DIGEST_OF_ANN, True)
+    assert of_the_old_form(mine, old) == msgspec.structs.asdict(old)
+
+
+def test_an_old_node_finds_the_owner_in_a_record_that_names_a_client() -> None:
+    mine = Record.of(
+        snapshot(who=Principal("ann", client_id="c1")), Identity("node1", "b1", "http://node1:8000"), restorable=True
+    )
+    old = msgspec.json.decode(msgspec.json.encode(mine), type=OldRecord)
+    assert old.v == 2, "or it would compare the digest, and call a living session unknown"
     assert (old.node, old.boot, old.epoch, old.url) == ("node1", "b1", 0, "http://node1:8000")
 
 

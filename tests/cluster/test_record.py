@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.record import VERSION, Identity, Record, Stone, read, read_record
+from trio_mcp.cluster.record import Identity, Record, Stone, read, read_record
 
 FORM_1 = (
     b'{"v":1,"node":"node1","boot":"0123456789abcdef","epoch":0,"url":"http://127.0.0.1:8000",'
@@ -51,11 +52,23 @@ def test_why_a_session_of_form_1_ended_is_its_principals_business() -> None:
     assert {stone.said_to(other) for other in OTHERS} == {"unknown"}
 
 
-def test_what_we_write_is_of_a_form_that_older_nodes_do_not_compare() -> None:
-    """They relay to the node that a record of another form names, and that one judges."""
-    me = Identity("node1", "b1")
-    mine = Record.of(form_1().snapshot("node1.abc", ALICE), me, restorable=True)
-    assert (mine.v, mine.principal, VERSION) == (2, ALICE.digest, 2)
+@pytest.mark.parametrize(
+    ("who", "form"), [(ALICE, 1), (Principal(""), 1), (Principal("alice", client_id="c1"), 2), (Principal("a\0b"), 2)]
+)
+def test_a_record_is_of_the_first_form_that_names_its_principal_alone(who: Principal, form: int) -> None:
+    """Nodes of the release before take up sessions of form 1, and relay for those of form 2."""
+    mine = Record.of(form_1().snapshot("node1.abc", who), Identity("node1", "b1"), restorable=True)
+    assert (mine.v, mine.principal) == (form, who.recorded_as)
+    assert mine.readable
+    assert mine.may_be_of(who)
+
+
+def test_a_record_of_form_2_is_its_principals_and_nobody_elses() -> None:
+    record = read_record(msgspec.json.encode(msgspec.structs.replace(form_1(), v=2, principal=ALICE.digest)))
+    assert record is not None
+    assert record.readable
+    assert record.may_be_of(ALICE)
+    assert not any(record.may_be_of(other) for other in OTHERS)
 
 
 def test_a_record_of_a_later_form_may_be_anybodys() -> None:

@@ -431,18 +431,42 @@ async def test_a_state_belongs_to_the_client_it_was_given_to_whatever_its_token_
     assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
 
 
-async def test_a_state_that_the_release_before_sealed_is_good_for_its_principal(
-    mcp: MCPServer, monkeypatch: pytest.MonkeyPatch
+def first_release(patch: pytest.MonkeyPatch, principal: Principal) -> None:
+    """From here on the server knows the principal as nodes of the release before do: by the digest of form 1 alone."""
+    first = "5c1fd9322071981551347ca3c2e2c089"
+    assert principal == Principal("ann")
+    patch.setattr(Principal, "known_as", (first,))
+    patch.setattr(Principal, "recorded_as", first)
+
+
+@pytest.mark.parametrize("newer_asks", [True, False], ids=["sealed by the newer", "sealed by the older"])
+async def test_a_state_is_good_at_a_node_of_the_release_before_and_of_this_one(
+    mcp: MCPServer, monkeypatch: pytest.MonkeyPatch, newer_asks: bool
 ) -> None:
     made = desk(mcp)
     made.principal = Principal("ann")
     with monkeypatch.context() as before:
-        before.setattr(Principal, "digest", made.principal.known_as[-1])
+        if not newer_asks:
+            first_release(before, made.principal)
         asked = await made.result("tools/call", call("greet"))
-    assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
+    with monkeypatch.context() as before:
+        if newer_asks:
+            first_release(before, made.principal)
+        assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
     for other in (Principal("bob"), Principal("ann", client_id="c1")):
         made.principal = other
         await refused(made, call("greet", asked, q1=ACCEPTED))
+
+
+async def test_a_state_that_a_later_release_sealed_is_good_for_its_principal(
+    mcp: MCPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = desk(mcp)
+    made.principal = Principal("ann")
+    with monkeypatch.context() as later:
+        later.setattr(Principal, "recorded_as", made.principal.digest)
+        asked = await made.result("tools/call", call("greet"))
+    assert text(await made.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
 
 
 async def test_a_state_is_good_for_its_time_and_no_longer(mcp: MCPServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["ANONYMOUS", "Authenticate", "CannotTell", "HttpRequestView", "Principal"]
+__all__ = ["ANONYMOUS", "Authenticate", "CannotTell", "HttpRequestView", "Principal", "form_of"]
 
 _DIGEST_VERSION = "02"
 """In front of a digest. Records of form 1 hold 32 hex digits without it: see `Principal.known_as`."""
 _DIGEST_CHARACTERS = 32
+
+
+def form_of(digest: str) -> int:
+    """The form of records that hold such a digest: 1 or 2."""
+    return 1 if len(digest) == _DIGEST_CHARACTERS else 2
 
 
 class CannotTell(Exception):
@@ -40,24 +45,36 @@ class Principal:
 
     @property
     def digest(self) -> str:
-        """What a record or a sealed state holds in the principal's place."""
+        """Stands for the principal where its name is not kept; no other principal has the same."""
         # JSON keeps the three apart, whatever characters are in them.
         triple = json.dumps([self.issuer, self.client_id, self.subject]).encode()
         return _DIGEST_VERSION + hashlib.sha256(triple).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def known_as(self) -> tuple[str, ...]:
-        """Every digest that can only be this principal's: today's, then that in records of form 1.
+        """Every digest that can only be this principal's: today's, then that in records of form 1."""
+        first = self._first_digest
+        return (self.digest,) if first is None else (self.digest, first)
 
-        The old one covered issuer and subject with a NUL in between. It names no client, and two pairs with a NUL in them
-        share one digest: for such a principal it proves nothing.
+    @property
+    def recorded_as(self) -> str:
+        """The digest that records and sealed states get: of form 1 where that can only be this principal's.
+
+        Nodes of the release before know no other. During a roll, or a roll back, they take up sessions of newer nodes, and
+        get the answers to their questions.
+        """
+        return self._first_digest or self.digest
+
+    @property
+    def _first_digest(self) -> str | None:
+        """Of issuer and subject with a NUL in between.
+
+        None where it proves nothing: it names no client, and two pairs with a NUL in them share one.
         """
         if self.client_id or "\0" in self.issuer or "\0" in self.subject:
-            return (self.digest,)
-        old = hashlib.sha256(f"{self.issuer}\0{self.subject}".encode(errors="surrogatepass")).hexdigest()[
-            :_DIGEST_CHARACTERS
-        ]
-        return self.digest, old
+            return None
+        pair = f"{self.issuer}\0{self.subject}".encode(errors="surrogatepass")
+        return hashlib.sha256(pair).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 ANONYMOUS = Principal("")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trio_mcp.auth.principal import Principal
+from trio_mcp.auth.principal import Principal, form_of
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.severity import LEVELS
@@ -30,9 +30,8 @@ __all__ = [
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-VERSION = 2
-"""The form of records we write. Form 1 differs by the digest in `principal`: see `Principal.known_as`."""
-_READABLE = (1, VERSION)
+_READABLE = (1, 2)
+"""Forms of records. They differ by the digest in `principal` alone: see `Principal.recorded_as`."""
 SESSION_SECONDS = 30 * 24 * 3600
 TOMBSTONE_SECONDS = 3600
 
@@ -120,7 +119,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return Snapshot(
             id=session_id,
             epoch=self.epoch + 1,
-            owner=who.digest,
+            owner=who.recorded_as,
             version=self.version,
             client=Client(self.info, self.capabilities),
             initialized=self.initialized,
@@ -133,7 +132,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, session: Snapshot, me: Identity, *, restorable: bool, released: bool = False) -> Record:
         """A session of ours, as it is now."""
         return cls(
-            v=VERSION,
+            v=form_of(session.owner),
             node=me.node,
             boot=me.boot,
             epoch=session.epoch,

@@ -60,7 +60,7 @@ def require(call: Call, capability: str, detail: str | None = None) -> None:
 
 def input_required(call: Call) -> dict[str, Any]:
     """InputRequiredResult with every question that was asked this round."""
-    sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call, call.principal.digest))
+    sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call, call.principal.recorded_as))
     return {"resultType": "input_required", "inputRequests": call.questions, "requestState": sealed}
 
 
@@ -113,13 +113,13 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
 
 
 def _opened(call: Call, state: str) -> bytes:
-    digest, *old = call.principal.known_as
+    # What we seal first; the other digest is what nodes of a later release may seal.
+    ours, *others = reversed(call.principal.known_as)
     max_age = call.service.options.request_state_ttl
     try:
-        return call.service.keyring.open(state, _bound_to(call, digest), max_age=max_age)
+        return call.service.keyring.open(state, _bound_to(call, ours), max_age=max_age)
     except BrokenSeal:
-        # While a cluster is upgraded, a node with the release before may have sealed it.
-        for each in old:
+        for each in others:
             with suppress(BrokenSeal):
                 return call.service.keyring.open(state, _bound_to(call, each), max_age=max_age)
         raise

@@ -69,14 +69,14 @@ def json_number(value: Any) -> int | float | None:
         return None
     try:
         number = _value(value)
+        if isinstance(value, Decimal | Fraction) and isinstance(number, str):
+            # No float exactly: near enough to tell how far something is.
+            number = float(value)
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
     if isinstance(number, bool):
         return int(number)
-    if isinstance(number, int | float):
-        return number if abs(number) <= _LARGEST else None
-    # A fraction or a decimal that is no float exactly: near enough to tell how far something is.
-    return float(value) if isinstance(value, Decimal | Fraction) and isfinite(value) else None
+    return number if isinstance(number, int | float) and abs(number) <= _LARGEST else None
 
 
 _LARGEST = float.fromhex("0x1.fffffffffffffp+1023")
@@ -132,10 +132,10 @@ def _other(value: Any) -> Any:
         case Decimal():
             return _decimal(value)
         case Fraction():
-            return float(value) if Fraction(float(value)) == value else str(value)
+            return _fraction(value)
         case bytes() | bytearray() | memoryview():
             return base64(value)
-        case BaseException():
+        case BaseException() | type():
             return _text(value)
     if wire_name(value) is not None or isinstance(value, msgspec.Struct):
         return unknown(value)
@@ -160,6 +160,14 @@ def _decimal(value: Decimal) -> Any:
         return int(value)
     number = float(value)
     return number if isfinite(number) and Decimal(repr(number)) == value else str(value)
+
+
+def _fraction(value: Fraction) -> Any:
+    try:
+        number = float(value)
+    except OverflowError:
+        return str(value)
+    return number if Fraction(number) == value else str(value)
 
 
 _DIGITS = 15

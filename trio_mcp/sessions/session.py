@@ -292,7 +292,7 @@ class Session:
         return Snapshot(
             id=self.id,
             epoch=self.streams.epoch,
-            owner=self.principal.digest,
+            owner=self.principal.recorded_as,
             version=self.protocol_version,
             client=self.client,
             initialized=self.initialized,

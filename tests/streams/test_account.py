@@ -187,6 +187,65 @@ async def test_one_line_tells_of_a_shortage_however_many_wait(
     assert [record.message for record in caplog.records] == ["memory is short: new calls and bodies wait"] * 2
 
 
+async def test_a_node_that_comes_and_goes_across_its_limit_does_not_fill_the_log(
+    account: Account, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(19):
+        account.charge(101 * KIB)
+        await trio.sleep(0.5)
+        account.release(101 * KIB)
+        await trio.sleep(0.5)
+    assert len(caplog.records) == 2
+
+
+async def test_calls_do_not_wait_for_room_that_they_hold_themselves(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    ended: list[int] = []
+
+    async def call(number: int) -> None:
+        account.charge_request(30 * KIB)
+        if not account.admits(None):
+            await account.turn(None)
+        assert account.takes(20 * KIB, None)
+        account.release_request(30 * KIB)
+        ended.append(number)
+
+    account.charge(101 * KIB)
+    for number in range(20):
+        nursery.start_soon(call, number)
+    await wait_all_tasks_blocked()
+    assert ended == []
+    account.release(101 * KIB)
+    assert account.used > 5 * account.limit
+    await trio.sleep(1)
+    assert sorted(ended) == list(range(20))
+    assert account.used == 0
+
+
+async def test_another_server_makes_room_when_the_one_that_did_has_ended(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    other = trio.CancelScope()
+    second = Account(KIB)
+
+    async def server() -> None:
+        with other:
+            await second.relieve()
+
+    nursery.start_soon(server)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(second.relieve)
+    await wait_all_tasks_blocked()
+    other.cancel()
+    second.charge(2 * KIB)
+    nursery.start_soon(second.turn, None)
+    await trio.sleep(1)
+    second.release(2 * KIB)
+    await trio.sleep(1)
+    assert second.admits(None)
+
+
 # Bodies
 
 
@@ -215,6 +274,28 @@ async def test_a_body_waits_for_half_a_minute(account: Account, autojump_clock: 
         began = trio.current_time()
         await account.room_for_body(1)
     assert trio.current_time() - began == BODY_SECONDS
+
+
+async def test_what_is_here_of_bodies_that_wait_has_a_bound_and_the_largest_are_given_up(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    given_up: list[int] = []
+
+    async def body(size: int) -> None:
+        try:
+            await account.room_for_body(size, 2 * KIB)
+        except NoRoom:
+            given_up.append(size)
+
+    with account.receiving(25 * KIB):
+        for size in (500, 100, 200, 300, 400, *[50] * 20):
+            nursery.start_soon(body, size * KIB)
+            await wait_all_tasks_blocked()
+            assert account.used <= account.share
+        assert given_up == [size * KIB for size in (500, 400, 300, 200, 100, *[50] * 8)]
+        assert account.admits(None)
+    await trio.sleep(1)
+    assert account.used == 0
 
 
 async def test_the_first_body_is_read_whatever_its_size(account: Account) -> None:

@@ -241,6 +241,43 @@ async def test_reading_stops_when_what_waits_has_used_up_its_share_and_that_is_s
         assert client.account.used == 0
 
 
+async def test_reading_goes_on_when_memory_is_short_no_longer(mcp: MCPServer, autojump_clock: MockClock) -> None:
+    async with piped(mcp) as client:
+        await client.open()
+        await client.say(*(client.call(n, "after", seconds=1_000) for n in range(MAX_IN_FLIGHT)))
+        await client.say(client.call("waits", "plain", size=1))
+        await wait_all_tasks_blocked()
+        client.account.charge(300 * MIB)
+        # Taken, and then no more is read.
+        await client.say(client.call("last", "plain", size=1))
+        await trio.sleep(5)
+        client.account.release(300 * MIB)
+        await client.say(client.cancel(0))
+        began = trio.current_time()
+        assert [(await client.hear())["id"] for _ in range(2)] == ["waits", "last"]
+        assert trio.current_time() - began < 5
+
+
+async def test_a_reply_is_found_behind_more_requests_than_there_is_room_for(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    async with piped(mcp, 4 * MIB, max_message=MIB) as client:
+        await client.open()
+        await client.say(*(client.call(f"ask{n}", "ask") for n in range(MAX_IN_FLIGHT)))
+        questions = [(await client.hear())["id"] for _ in range(MAX_IN_FLIGHT)]
+        await client.say(*(client.call(n, "plain", size=1, padding="x" * 100_000) for n in range(20)))
+        result = {"action": "accept", "content": {"size": 1}}
+        await client.say(*({"jsonrpc": "2.0", "id": each, "result": result} for each in questions))
+        began = trio.current_time()
+        heard = [await client.hear() for _ in range(20 + MAX_IN_FLIGHT)]
+        assert trio.current_time() - began < 5
+        refused = [message["id"] for message in heard if "error" in message]
+        assert 0 < len(refused) < 15
+        assert refused == list(range(20))[-len(refused) :]
+        await wait_all_tasks_blocked()
+        assert client.account.used == 0
+
+
 async def test_a_client_that_reads_nothing_is_given_up_after_the_write_deadline(
     mcp: MCPServer, autojump_clock: MockClock
 ) -> None:

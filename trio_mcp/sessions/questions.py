@@ -33,6 +33,10 @@ class PendingQuestions:
         self._last_id = epoch << _EPOCH_BITS
         self._pending: dict[int, _Pending] = {}
 
+    def __len__(self) -> int:
+        """Questions that have no answer yet."""
+        return len(self._pending)
+
     async def ask(
         self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any], *, patience: float
     ) -> Any:

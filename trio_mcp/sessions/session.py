@@ -260,6 +260,11 @@ class Session:
         """Ask the client; raises ClientCallError."""
         return await self._questions.ask(emit, method, params, patience=self._service.options.request_timeout)
 
+    @property
+    def asks(self) -> bool:
+        """Whether a handler waits for the client's answer to a question."""
+        return bool(self._questions)
+
     def subscribe(self, uri: str) -> None:
         """From now on the client hears of updates of `uri`."""
         if uri not in self._subscriptions:

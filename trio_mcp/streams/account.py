@@ -12,9 +12,10 @@ Charging never blocks and never fails: what is there is there. Only what is abou
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
@@ -42,6 +43,9 @@ HARD = 2
 
 TICK_SECONDS = 0.25
 """Between two looks at a node that is short of room, when nothing else wakes it."""
+
+LINE_SECONDS = 10.0
+"""From one line of the log about a shortage to the next: a node at its limit comes and goes across it many times a second."""
 
 _LATELY = 0.2
 """The weight of the newest answer in what is typical."""
@@ -97,8 +101,26 @@ class Transfer:
         self.scope.cancel("too slow while memory is short")
 
 
+@dataclass(slots=True, eq=False)
+class _WaitingBody:
+    """A body that has begun to arrive and is not read on for want of room."""
+
+    size: int
+    received: int
+    admitted: bool = False
+    decided: trio.Event = field(default_factory=trio.Event)
+
+    def decide(self, *, admitted: bool) -> None:
+        """Let it be read, or give it up."""
+        self.admitted = admitted
+        self.decided.set()
+
+
 class Account:
-    """Counts what waits, and makes room. `limit` in bytes; nobody alone may hold more than `share`, a quarter."""
+    """Counts what waits, and makes room. `limit` in bytes; nobody alone may hold more than `share`, a quarter.
+
+    It belongs to one event loop; all servers in that loop may share one.
+    """
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
@@ -111,12 +133,15 @@ class Account:
         self._abandoned: dict[Kept, float | None] = {}
         self._transfers: dict[Transfer, None] = {}
         self._calls: dict[trio.Event, None] = {}
-        self._bodies: dict[trio.Event, int] = {}
+        self._bodies: dict[_WaitingBody, None] = {}
         self._receiving = 0
+        self._requests = 0
+        """Of `used`: bodies of requests that are complete. Only a call that runs to its end gives its own back."""
         self._typical = 0.0
         self._relieving = False
-        self._has_reliever = False
+        self._reliever = trio.Lock()
         self._next_look = 0.0
+        self._told_at = -math.inf
         self._woken = trio.Event()
 
     def report_to(self, counter: Callable[[str], None]) -> None:
@@ -136,7 +161,7 @@ class Account:
         if self.used > self.limit:
             self._evict(self.limit)
             if self.used > self.limit:
-                self.short = True
+                self.short = self.short or self._calls_must_wait
                 self._begin_relief()
 
     def release(self, count: int) -> None:
@@ -144,6 +169,16 @@ class Account:
         self.used -= count
         if self._relieving:
             self._woken.set()
+
+    def charge_request(self, count: int) -> None:
+        """The body of a request, of so many bytes, is complete: no reason for calls to wait, for it goes when its call has run."""
+        self._requests += count
+        self.charge(count)
+
+    def release_request(self, count: int) -> None:
+        """Its call has run."""
+        self._requests -= count
+        self.release(count)
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
@@ -193,7 +228,9 @@ class Account:
         """Whether an answer of `size` bytes may wait for its reader: a quarter at most, and what the others left."""
         self._typical += _LATELY * (size - self._typical)
         held = 0 if holder is None else holder.unread
-        return size <= self.share and held + size <= HARD * self.share and self.used + size <= HARD * self.limit
+        # However much the calls came with: they could give nothing back if none of them were answered.
+        used = self.used - max(0, self._requests - self.limit)
+        return size <= self.share and held + size <= HARD * self.share and used + size <= HARD * self.limit
 
     def admits(self, holder: Holder | None) -> bool:
         """Whether a new call may start now."""
@@ -231,24 +268,32 @@ class Account:
             if self._bodies:
                 self._woken.set()
 
-    async def room_for_body(self, size: int) -> None:
+    async def room_for_body(self, size: int, received: int = 0) -> None:
         """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom.
 
-        Bodies that are being received hold a quarter at most, all together: nobody knows yet who sends them.
+        Bodies that are being received hold a quarter at most, all together: nobody knows yet who sends them. So do the `received`
+        bytes of those that wait; past that the largest of them is given up at once.
         """
         if self._body_fits(size):
             return
         self.count("body_waited")
-        turn = trio.Event()
-        self._bodies[turn] = size
+        body = _WaitingBody(size, received)
+        self._bodies[body] = None
+        self._give_up_bodies()
         self._begin_relief()
         try:
-            with trio.move_on_after(BODY_SECONDS):
-                await turn.wait()
-                return
+            with self.hold(received), trio.move_on_after(BODY_SECONDS):
+                await body.decided.wait()
         finally:
-            self._bodies.pop(turn, None)
-        raise NoRoom
+            self._bodies.pop(body, None)
+        if not body.admitted:
+            raise NoRoom
+
+    def _give_up_bodies(self) -> None:
+        while sum(body.received for body in self._bodies) > self.share:
+            largest = max(self._bodies, key=lambda body: body.size)
+            del self._bodies[largest]
+            largest.decide(admitted=False)
 
     def _body_fits(self, size: int) -> bool:
         fits = self._receiving + size <= self.share or not self._receiving
@@ -257,29 +302,30 @@ class Account:
     # Relief.
 
     async def relieve(self) -> None:
-        """Make room whenever there is none, until cancelled. Of several tasks (servers that are mounted) the first does."""
-        if self._has_reliever:
-            await trio.sleep_forever()
-        self._has_reliever = True
-        try:
+        """Make room whenever there is none, until cancelled. Of several tasks one does, and when it has ended the next."""
+        async with self._reliever:
             await self._relieve()
-        finally:
-            self._has_reliever = False
 
     async def _relieve(self) -> None:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
+            if self._relieving:
+                self._tell(trio.current_time())
             while self._relieving:
                 # Whoever waits is worth more than what was delivered.
                 self._evict(self.limit * AMPLE)
                 self._carry_out(self._view(trio.current_time()))
-                self.short = self.used > self.limit or bool(self._calls)
-                self._relieving = self.short or bool(self._bodies)
+                self.short = self._calls_must_wait or bool(self._calls)
+                self._relieving = self.used > self.limit or self.short or bool(self._bodies)
                 if self._relieving:
                     with trio.move_on_after(TICK_SECONDS):
                         await self._woken.wait()
                     self._woken = trio.Event()
+
+    @property
+    def _calls_must_wait(self) -> bool:
+        return self.used - self._requests > self.limit
 
     def _evict(self, target: float) -> None:
         while self.used > target and self._replays:
@@ -289,16 +335,22 @@ class Account:
             self.count("replay_evicted")
 
     def _begin_relief(self) -> None:
-        if not self._relieving:
-            self._relieving = True
+        self._relieving = True
+        self._woken.set()
+
+    def _tell(self, now: float) -> None:
+        """One log line a shortage, and no more of them than anybody reads."""
+        if now - self._told_at >= LINE_SECONDS:
+            self._told_at = now
             event(
                 logger, logging.WARNING, "memory is short: new calls and bodies wait", used=self.used, limit=self.limit
             )
-        self._woken.set()
 
     def _view(self, now: float) -> View:
         """Peers are looked at once a tick, whatever wakes us in between: there may be thousands."""
-        view = View(self.used, self.limit, waiting=len(self._calls), typical=self._typical)
+        view = View(
+            self.used, self.limit, requests=self._requests, waiting=len(self._calls), typical=self._typical
+        )
         if now < self._next_look:
             return view
         self._next_look = now + TICK_SECONDS
@@ -328,12 +380,11 @@ class Account:
         for turn in list(self._calls)[: plan.admit]:
             del self._calls[turn]
             turn.set()
-        for turn in sorted(self._bodies, key=self._bodies.__getitem__):
-            if self._body_fits(self._bodies[turn]):
-                # Counted by its reader when it runs; one a look, so that none of them counts on the same room.
-                del self._bodies[turn]
-                turn.set()
-                break
+        smallest = min(self._bodies, key=lambda body: body.size, default=None)
+        if smallest is not None and self._body_fits(smallest.size):
+            # Counted by its reader when it runs; one a look, so that none of them counts on the same room.
+            del self._bodies[smallest]
+            smallest.decide(admitted=True)
 
 
 def _watched(transfer: Transfer, now: float) -> Peer:

@@ -65,6 +65,8 @@ class View:
     limit: int
     peers: Sequence[Peer] = ()
     abandoned: Sequence[Abandoned] = ()
+    requests: int = 0
+    """Of `used`: what the calls came with. Those that wait hold a part of it themselves, and give it back when they have run."""
     waiting: int = 0
     """Calls that have yet to start."""
     typical: float = 0.0
@@ -107,7 +109,7 @@ def decide(view: View) -> Plan:
 
 
 def _admitted(view: View, ample: int) -> int:
-    room = ample - view.used
+    room = ample - (view.used - view.requests)
     if room <= 0 or not view.waiting:
         return 0
     return min(view.waiting, max(1, int(room / max(view.typical, SMALLEST_ANSWER))))

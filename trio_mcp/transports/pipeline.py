@@ -38,8 +38,13 @@ class Pipeline:
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be read: as many run as may, and what waits has used up its share."""
-        return bool(self._waiting) and (self._bytes >= self._account.share or self._account.short)
+        """Whether nothing more should be read: as many run as may, and what waits has used up its share, or memory is short."""
+        return bool(self._waiting) and (self.overfull or self._account.short)
+
+    @property
+    def overfull(self) -> bool:
+        """Whether what waits has used up its share."""
+        return self._bytes >= self._account.share
 
     def add(self, id: RequestId, size: int, begin: Callable[[], None], drop: Callable[[], None]) -> None:
         """Have `begin` called when it is this request's turn, perhaps now; `drop` when it is cancelled before that."""

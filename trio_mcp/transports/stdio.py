@@ -6,7 +6,8 @@ stdin ─ lines ─▶ decode ─▶ era.route ─▶ Pipeline ─┬─▶ mode
 stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
 
 Back-pressure: `max_in_flight` requests run, and start only while their answers have room. More are read and wait in the
-pipeline; replies and cancellations pass them. Reading stops when what waits exceeds its share of the node's memory.
+pipeline; replies and cancellations pass them. Reading stops when what waits exceeds its share of the node's memory, unless a
+handler waits for a reply: then reading goes on, and requests are refused.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
-from trio_mcp.streams.account import Holder
+from trio_mcp.streams.account import TICK_SECONDS, Holder
 from trio_mcp.streams.event_log import Budget, EventLog, Kind, Reader
 from trio_mcp.transports.lines import LineReader, LineTooLong
 from trio_mcp.transports.outline import Outline
@@ -136,13 +137,20 @@ class StdioServer:
 
     async def _room(self) -> None:
         """Wait while enough has been read. A client that writes all it has before it reads is told so once, in the log."""
-        while self._pipeline.full:
+        while self._pipeline.full and not self._asks:
             if not self._stuck and self._out.unread:
                 self._stuck = True
                 event(
                     logger, logging.WARNING, "the client sends requests and does not read the answers; waiting for it"
                 )
-            await self._ended.wait()
+            # Memory that is no longer short tells nobody.
+            with trio.move_on_after(TICK_SECONDS):
+                await self._ended.wait()
+
+    @property
+    def _asks(self) -> bool:
+        """Whether a handler waits for what has yet to be read."""
+        return self._session is not None and self._session.asks
 
     def _refuse_long(self, outline: Outline) -> None:
         text = f"A message has at most {self._max_message} bytes"
@@ -194,18 +202,24 @@ class StdioServer:
     def _add(self, request: Request, size: int, start: Callable[[], None], outbox: _BatchOutbox | None = None) -> None:
         """Start a request when there is room for it; `outbox` hears of it when it cannot be, or is cancelled before."""
 
+        def refuse(fault: ProtocolError) -> None:
+            answer = encode_error(request.id, fault)
+            if outbox is not None:
+                outbox.add(answer)
+            else:
+                self._say(answer)
+
         def begin() -> None:
             try:
                 start()
             except (ProtocolError, SessionClosed) as fault:
                 self._request_ended()
-                told = fault if isinstance(fault, ProtocolError) else ProtocolError(INTERNAL_ERROR, str(fault))
-                if outbox is not None:
-                    outbox.add(encode_error(request.id, told))
-                else:
-                    self._say(encode_error(request.id, told))
+                refuse(fault if isinstance(fault, ProtocolError) else ProtocolError(INTERNAL_ERROR, str(fault)))
 
-        self._pipeline.add(request.id, size, begin, lambda: None if outbox is None else outbox.add(None))
+        if self._pipeline.overfull:
+            refuse(ProtocolError(INVALID_REQUEST, "Too many requests wait; answer what was asked first"))
+        else:
+            self._pipeline.add(request.id, size, begin, lambda: None if outbox is None else outbox.add(None))
 
     def _request_ended(self) -> None:
         self._pipeline.ended()

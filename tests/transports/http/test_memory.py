@@ -161,6 +161,35 @@ async def test_a_call_that_waits_for_room_can_be_cancelled(mcp: MCPServer, autoj
         assert (await waiting.error())["code"] == -32800
 
 
+@ERAS
+async def test_many_calls_with_large_arguments_are_all_answered(
+    mcp: MCPServer, call: Call, autojump_clock: MockClock
+) -> None:
+    account = Account(MIB)
+
+    @mcp.tool
+    async def count(text: str) -> int:
+        await trio.sleep(1)
+        return len(text)
+
+    answered: list[Any] = []
+    async with serving(mcp, account=account) as wire:
+        account.charge(2 * MIB)
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                answered.append(await call(wire, "count", {"text": "x" * 60_000}))
+
+            for _ in range(50):
+                nursery.start_soon(ask)
+            await trio.sleep(5)
+            assert account.used > 4 * MIB
+            account.release(2 * MIB)
+        assert [answer["result"]["content"][0]["text"] for answer in answered] == ["60000"] * 50
+        await wait_all_tasks_blocked()
+        assert account.used < 200 * 1024, "replays of short answers are left"
+
+
 # What is kept
 
 

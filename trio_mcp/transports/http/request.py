@@ -120,22 +120,21 @@ class HttpExchange:
             raise BodyTooLarge
         self.body_ended = trio.current_time()
         if account is not None and len(self.content) > SMALL:
-            account.charge(len(self.content))
+            account.charge_request(len(self.content))
             self._counted_by = account
         return self.content
 
     def release(self) -> None:
         """The exchange is over: its body counts no more."""
         if self._counted_by is not None:
-            self._counted_by.release(len(self.content))
+            self._counted_by.release_request(len(self.content))
             self._counted_by = None
 
     async def _rest_of_body(self, limit: int, declared: int, account: Account) -> None:
         size = declared or limit
         chunks = [self.content]
         received = len(self.content)
-        with account.hold(received):
-            await account.room_for_body(size)
+        await account.room_for_body(size, received)
         with account.receiving(size), account.transfer(size) as transfer:
             more = True
             while more and received <= limit:

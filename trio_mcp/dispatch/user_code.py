@@ -24,7 +24,7 @@ import trio
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import UserCodeCrash
 
-__all__ = ["call_user", "owning_sigint", "report", "user_code", "user_context"]
+__all__ = ["call_user", "owning_sigint", "report", "user_code", "user_context", "without_crash"]
 
 T = TypeVar("T")
 
@@ -105,6 +105,18 @@ def report(logger: logging.Logger, name: str, error: BaseException, **fields: An
         error = error.raised
     event(logger, logging.ERROR, name, ref=reference, error=error, **fields)
     return reference
+
+
+def without_crash(logger: logging.Logger, name: str, group: BaseExceptionGroup, **fields: Any) -> BaseException:
+    """What to raise in place of `group`, in which a cleanup has failed while it was cancelled: the cancellation alone.
+
+    The crash is logged, for nobody waits for an answer any more. Of anything else it is the group itself.
+    """
+    cancelled, crash = group.split(trio.Cancelled)
+    if cancelled is None or not isinstance(crash, Exception):
+        return group
+    report(logger, name, crash, **fields)
+    return cancelled
 
 
 def _in_thread(fn: Callable[..., T], *args: Any) -> tuple[T]:

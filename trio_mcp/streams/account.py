@@ -348,9 +348,7 @@ class Account:
 
     def _view(self, now: float) -> View:
         """Peers are looked at once a tick, whatever wakes us in between: there may be thousands."""
-        view = View(
-            self.used, self.limit, requests=self._requests, waiting=len(self._calls), typical=self._typical
-        )
+        view = View(self.used, self.limit, requests=self._requests, waiting=len(self._calls), typical=self._typical)
         if now < self._next_look:
             return view
         self._next_look = now + TICK_SECONDS

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, request, serving, two_users
 from trio_mcp import ANONYMOUS, CannotTell, Context, MCPServer, Principal
@@ -252,3 +252,31 @@ async def test_paths_that_nobody_serves_and_apps_that_do_not_run_are_counted() -
     async with asgi_client(app) as client:
         assert await client.start("POST", "/mcp", [("host", HOST)]).head() == 503
     assert refused(app.service.metrics.render()[0])['status="503",reason="not_running"'] == 1
+
+
+async def fails_in_cleanup() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise ValueError("cleanup")
+
+
+@pytest.mark.parametrize("where", ["route", "mount", "authenticate"])
+async def test_a_cleanup_that_fails_while_its_request_is_cancelled_fails_nobody_else(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hangs(*args: Any) -> Any:
+        if args[0] is not None and isinstance(args[0], dict) and args[0]["type"] == "lifespan":
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails_in_cleanup)
+            await trio.sleep_forever()
+
+    mcp = MCPServer("test", authenticate=hangs if where == "authenticate" else None)
+    mcp.custom_route("/route")(hangs)
+    mcp.mount("/mount", hangs)
+    async with serving(mcp) as wire:
+        wire.start("GET", path="/mcp" if where == "authenticate" else f"/{where}")
+        await wait_all_tasks_blocked()
+    name = "authenticate failed" if where == "authenticate" else "route failed"
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [name]

@@ -122,3 +122,22 @@ async def test_an_answer_given_just_before_the_stop_was_the_last(autojump_clock:
         assert [answer.body for answer in answers(await client.hear_all())] == [b"done"]
         await stop(server)
         assert trio.current_time() == began
+
+
+async def fails_in_cleanup() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise ValueError("cleanup")
+
+
+async def test_a_cleanup_of_the_app_that_fails_does_not_fail_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails_in_cleanup)
+            await trio.sleep_forever()
+
+    async with serving(app) as server:
+        await server.connect().say(get())
+        await wait_all_tasks_blocked()
+    assert [record.message.partition(": ")[2] for record in caplog.records] == ["the app failed"]

@@ -7,7 +7,7 @@ import logging
 import trio
 
 from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, Principal
-from trio_mcp.dispatch.user_code import report, user_code
+from trio_mcp.dispatch.user_code import report, user_code, without_crash
 from trio_mcp.observability.logs import leaves
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
@@ -32,6 +32,8 @@ async def identify(authenticate: Authenticate, exchange: HttpExchange) -> Princi
             principal: object = await authenticate(exchange)
     except Exception as error:  # behind the boundary: its fault ends this request, and is told without its details
         raise _refusal_for(error) from None
+    except BaseExceptionGroup as group:
+        raise without_crash(logger, "authenticate failed", group) from None
     if principal is None:
         raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")])
     if not isinstance(principal, Principal):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcp.dispatch.user_code import call_user, report, user_code
+from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
 from trio_mcp.features.callables import is_async
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.http.request import (
@@ -221,6 +221,8 @@ async def run_behind_boundary(app: ASGIApp, path: str, scope: Scope, receive: Re
             raise
         reference = report(logger, "route failed", crash, path=path)
         await send_json(send, 500, encode({"error": "internal error", "ref": reference}), [])
+    except BaseExceptionGroup as group:
+        raise without_crash(logger, "route failed", group, path=path) from None
 
 
 async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:

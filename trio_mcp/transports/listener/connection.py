@@ -116,6 +116,13 @@ class Connection:
             await self._refuse(error)
         except Exception as error:
             await self._fail(error)
+        except BaseExceptionGroup as group:
+            cancelled, crash = group.split(trio.Cancelled)
+            if cancelled is None or not isinstance(crash, Exception):
+                raise
+            # A cleanup of the app failed while it was cancelled, as at the server's end: that ends as it does without.
+            logger.error("%s: the app failed", self._wire.client, exc_info=crash)
+            raise cancelled from None
         finally:
             self._front.idle.discard(self)
             if self._cut_short():

@@ -113,7 +113,7 @@ def without_crash(logger: logging.Logger, name: str, group: BaseExceptionGroup, 
     The crash is logged, for nobody waits for an answer any more. Of anything else it is the group itself.
     """
     cancelled, crash = group.split(trio.Cancelled)
-    if cancelled is None or not isinstance(crash, Exception):
+    if cancelled is None or not isinstance(crash, ExceptionGroup):
         return group
     report(logger, name, crash, **fields)
     return cancelled

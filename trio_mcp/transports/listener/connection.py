@@ -118,7 +118,7 @@ class Connection:
             await self._fail(error)
         except BaseExceptionGroup as group:
             cancelled, crash = group.split(trio.Cancelled)
-            if cancelled is None or not isinstance(crash, Exception):
+            if cancelled is None or not isinstance(crash, ExceptionGroup):
                 raise
             # A cleanup of the app failed while it was cancelled, as at the server's end: that ends as it does without.
             logger.error("%s: the app failed", self._wire.client, exc_info=crash)

@@ -140,3 +140,10 @@ async def test_discovery_names_versions_capabilities_and_instructions() -> None:
         "logging": {},
     }
     assert "serverInfo" not in result
+
+
+@pytest.mark.parametrize("bound", ["page_size", "max_in_flight", "max_listen_streams", "worker_threads"])
+def test_a_bound_below_one_is_refused(bound: str) -> None:
+    none: dict[str, Any] = {bound: 0}
+    with pytest.raises(ValueError, match=f"{bound}= of Options is at least 1, not 0"):
+        Options(**none)

@@ -84,7 +84,7 @@ def test_a_taken_key_is_refused_and_changes_nothing() -> None:
 
 
 def test_what_is_not_there_cannot_be_removed() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="no item 'a' is registered"):
         catalog().remove("a")
 
 

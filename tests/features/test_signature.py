@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -226,6 +227,13 @@ def test_what_a_partial_has_bound_is_neither_shown_nor_taken() -> None:
 def test_a_function_that_cannot_be_called_by_name_is_refused(source: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Signature(eval(source))
+
+
+def test_a_type_that_pydantic_does_not_know_is_refused_with_its_parameter() -> None:
+    def fn(a: int, file: socket.socket) -> None: ...
+
+    with pytest.raises(ValueError, match=r"type of parameter 'file', <class 'socket.socket'>. Take text, numbers"):
+        Signature(fn)
 
 
 def test_generators_are_refused() -> None:

@@ -320,10 +320,15 @@ def test_a_complaint_about_a_large_value_is_quick_and_short(size: int) -> None:
     ],
 )
 def test_a_schema_that_is_none_or_refers_elsewhere_is_refused_at_registration(schema: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^not a usable JSON Schema: .+"):
+    with pytest.raises(ValueError, match=r"^the input_schema of \w+ is not a usable JSON Schema:\n- .+"):
         by_hand(schema)
-    with pytest.raises(ValueError, match=r"^not a usable JSON Schema: .+"):
+    with pytest.raises(ValueError, match=r"^the output_schema of anything is not a usable JSON Schema:\n- .+"):
         Tool.of(anything, input_schema={"type": "object"}, output_schema=schema)
+
+
+def test_a_schema_that_is_none_is_refused_with_the_place_that_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"\n- properties\.a\.type: "):
+        by_hand({"type": "object", "properties": {"a": {"type": "objekt"}}})
 
 
 @pytest.mark.parametrize("schema", [{}, {"type": "array"}, {"type": ["object"]}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+from pydantic import AnyUrl
 
 from trio_mcp.streams.bus import MAX_PENDING, Change, ListChanged, LocalBus, ResourceUpdated, subscribed
 
@@ -126,3 +127,5 @@ async def test_a_change_for_many_listeners_lets_others_run_in_between() -> None:
 def test_a_uri_that_cannot_be_sent_is_refused_where_it_is_told() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         ResourceUpdated("file:///\udcff")
+    with pytest.raises(TypeError, match=r"write str\(uri\)"):
+        ResourceUpdated(AnyUrl("file:///a"))  # type: ignore[arg-type]

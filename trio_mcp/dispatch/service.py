@@ -38,7 +38,7 @@ _SETTINGS: dict[str, dict[str, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Bounds and deadlines of requests; seconds unless the name says otherwise."""
+    """Bounds and deadlines of requests; seconds unless the name says otherwise. Raises ValueError for a bound below 1."""
 
     page_size: int = 1_000
     request_timeout: float = 600.0
@@ -56,6 +56,12 @@ class Options:
     max_listen_streams: int = 1_024
     worker_threads: int = 40
     """Sync handlers that run at the same time."""
+
+    def __post_init__(self) -> None:
+        """A bound of nothing would have clients wait for ever, or ask for page after page."""
+        for name in ("page_size", "max_in_flight", "max_listen_streams", "worker_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}= of Options is at least 1, not {getattr(self, name)!r}")
 
 
 @dataclass(slots=True)

@@ -57,6 +57,8 @@ class Catalog(Generic[T]):
     def remove(self, key: str) -> T:
         """Raises KeyError if there is none."""
         with self._lock:
+            if key not in self._items:
+                raise KeyError(f"no {self.kind.lower()} {key!r} is registered")
             item = self._items.pop(key)
             self.version += 1
         return item

@@ -82,7 +82,11 @@ class Output:
 def output_with(schema: dict[str, Any], where: str) -> Output:
     """A promise made by hand; the schema is sent as it stands, but for patterns that JavaScript cannot compile."""
     # What the wire leaves out is checked here all the same; a schema that is none should fail at registration.
-    return Output(without_foreign_patterns(schema, where), json_value, validator=Validator(schema, formats=True))
+    return Output(
+        without_foreign_patterns(schema, where),
+        json_value,
+        validator=Validator(schema, formats=True, what=f"the output_schema of {where}"),
+    )
 
 
 def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:

@@ -31,21 +31,23 @@ class PlainJsonSchema(GenerateJsonSchema):
 class Validator:
     """Checks values against one schema; raises ValueError when it is no schema or refers to another document.
 
-    With `formats`, a value that does not have the `format` its schema names does not fit.
+    With `formats`, a value that does not have the `format` its schema names does not fit. `what` names the schema in that error.
 
     "MUST NOT automatically dereference" a network `$ref`  2026-07-28 basic/index
     """
 
     __slots__ = ("_optional", "_validator")
 
-    def __init__(self, schema: dict[str, Any], *, formats: bool = False) -> None:
+    def __init__(self, schema: dict[str, Any], *, formats: bool = False, what: str = "it") -> None:
         # Imported late: a server whose schemas all come from annotations starts 25 ms sooner.
         import jsonschema_rs
 
         try:
             validator = jsonschema_rs.validator_for(schema, offline=True, mask=_MASK, validate_formats=formats)
         except ValueError as error:
-            raise ValueError(f"not a usable JSON Schema: {str(error).partition(_DETAILS)[0]}") from None
+            place = getattr(error, "instance_path", ())
+            fault = list_complaints([(place, str(error).partition(_DETAILS)[0])])
+            raise ValueError(f"{what} is not a usable JSON Schema:\n{fault}") from None
         self._validator = validator
         self._optional = frozenset(schema.get("properties", ())) - frozenset(schema.get("required", ()))
 

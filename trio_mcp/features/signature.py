@@ -171,12 +171,31 @@ def _compile(
     try:
         adapter = _adapter(make_dataclass("Arguments", fields, kw_only=True))
         schema = adapter.json_schema(schema_generator=PlainJsonSchema)
+    except pydantic.PydanticSchemaGenerationError as error:
+        raise ValueError(f"{describe(fn)}: pydantic does not know the type of {_unfit(fields)}. {_TYPES}") from error
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
         raise ValueError(f"{describe(fn)}: {str(error).splitlines()[0]}") from error
     except SchemaError as error:
         raise ValueError(f"{describe(fn)}: {str(error).splitlines()[-1].strip()}") from error
     del schema["title"]
     return adapter.validator.validate_python, readable(schema, describe(fn))
+
+
+_TYPES = (
+    "Take text, numbers, lists, dicts, dataclasses or pydantic models, and make what you need of them in the function"
+)
+
+
+def _unfit(fields: Iterable[tuple[str, Any, Any]]) -> str:
+    """The first parameter, with its annotation, that pydantic can make no schema of."""
+    for name, hint, _ in fields:
+        try:
+            pydantic.TypeAdapter(hint)
+        except pydantic.PydanticSchemaGenerationError:
+            return f"parameter {name!r}, {hint!r:.80}"
+        except (SchemaError, pydantic.PydanticUserError):
+            continue
+    return "a parameter"
 
 
 def _adapter(arguments: Any) -> pydantic.TypeAdapter[Any]:

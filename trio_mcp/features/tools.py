@@ -75,7 +75,7 @@ class Tool:
             meta=options.get("meta"),
             signature=signature,
             param_headers=param_headers(schema),
-            _validator=None if by_hand is None else Validator(by_hand),
+            _validator=None if by_hand is None else Validator(by_hand, what=f"the input_schema of {name}"),
             _output=output,
             _scalar=output.scalar if output else None,
         )

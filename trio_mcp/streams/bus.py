@@ -34,12 +34,14 @@ class ListChanged:
 
 @dataclass(frozen=True, slots=True)
 class ResourceUpdated:
-    """The resource at `uri` has new contents. Raises ValueError for what cannot be sent: lone surrogates."""
+    """The resource at `uri` has new contents. Raises TypeError for what is no text, ValueError for lone surrogates in it."""
 
     uri: str
 
     def __post_init__(self) -> None:
         """Checked here, where whoever told us hears of it: the bus would fail for everybody."""
+        if not isinstance(self.uri, str):
+            raise TypeError(f"a resource is named by its URI as text, not by {self.uri!r:.80}: write str(uri)")
         self.uri.encode()
 
 

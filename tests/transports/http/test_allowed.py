@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.transports.http.harness import serving
@@ -54,6 +56,15 @@ def test_origins(entry: str, served: list[str], refused: list[str]) -> None:
     origins = Origins([entry])
     assert [origin for origin in served if origin not in origins] == []
     assert [origin for origin in refused if origin in origins] == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [("allowed_hosts", "x.com"), ("allowed_origins", "https://x.com"), ("forwarded_allow", "10.0.0.0/8")],
+)
+def test_a_text_in_place_of_a_list_is_refused_with_the_list(argument: str, given: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"write {argument}=['{given}']")):
+        MCPServer("test").http_app(**{argument: given})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.transports.http.harness import Wire, serving, two_users
 from trio_mcp import Context, MCPServer
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.probes import State
+from trio_mcp.transports.http.probes import CHALLENGE, State
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
 
@@ -126,6 +126,30 @@ async def test_probes_answer_in_every_state_and_to_any_host() -> None:
             app.state = State.DRAINING
             assert await probe("/livez") == (200, "draining")
             assert await probe("/readyz") == (503, "draining")
+
+
+async def test_a_probe_of_the_users_own_leaves_the_challenge_of_a_peer_to_the_node() -> None:
+    """Without the proof the peers of a node would not trust its address, and it would get no request of theirs."""
+    mcp = MCPServer("test")
+
+    @mcp.custom_route("/livez")
+    async def livez(request: object) -> str:
+        return "mine"
+
+    app = mcp.http_app()
+    async with asgi_client(app) as client, app.running():
+        wire = Wire(app, client)
+
+        async def livez_says(headers: dict[str, str]) -> bytes:
+            exchange = wire.start("GET", headers, path="/livez")
+            assert await exchange.head() == 200
+            return await exchange.raw.body()
+
+        challenge = {CHALLENGE.decode(): "0123456789abcdef" * 2}
+        assert await livez_says(challenge) == b"mine", "there are no peers"
+        app.probes.prove = lambda asked: asked.decode()[::-1]
+        assert json.loads(await livez_says(challenge))["proof"] == "fedcba9876543210" * 2
+        assert await livez_says({}) == await livez_says({CHALLENGE.decode(): "anything"}) == b"mine"
 
 
 async def ask(wire: Wire, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Literal, TypeVar
 
-__all__ = ["Hosts", "Origins", "is_address"]
+__all__ = ["Hosts", "Origins", "is_address", "listed"]
 
 T = TypeVar("T")
 
@@ -53,11 +53,18 @@ class _Place:
         return name == self.name
 
 
+def listed(entries: Iterable[str], name: str) -> Iterable[str]:
+    """The entries of an argument; raises TypeError for a text alone, whose characters would be taken one by one."""
+    if isinstance(entries, str):
+        raise TypeError(f"{name}= is a list: write {name}=[{entries!r}]")
+    return entries
+
+
 class Hosts:
     """Which Host headers are served. Raises ValueError for an entry that no Host can match, with the form to write."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        entries = [entry.strip() for entry in entries]
+        entries = [entry.strip() for entry in listed(entries, "allowed_hosts")]
         self.everything = "*" in entries
         self._places = [_or_complain("host", entry, _host(entry)) for entry in entries if entry != "*"]
 
@@ -73,7 +80,7 @@ class Origins:
     """Which Origin headers are served. Raises ValueError for an entry that no Origin can match, with the form to write."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        entries = [entry.strip() for entry in entries]
+        entries = [entry.strip() for entry in listed(entries, "allowed_origins")]
         self.everything = "*" in entries
         self._null = "null" in entries
         places = [entry for entry in entries if entry not in ("*", "null")]

@@ -127,7 +127,7 @@ class HttpApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _local_path(scope)
-        if path in Probes.paths and path not in self._custom:
+        if path in Probes.paths and (path not in self._custom or self.probes.asked_by_a_peer(scope)):
             return await self.probes.answer(scope, path, send)
         scope, hop = _without_node_headers(scope)
         if path in self._paths:

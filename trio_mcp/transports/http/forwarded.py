@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from trio_mcp.transports.http.allowed import listed
 from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = ["Proxies"]
@@ -14,7 +15,9 @@ class Proxies:
     """Addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-For` is believed. Raises ValueError for anything else."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        self._networks: list[IPv4Network | IPv6Network] = [ip_network(each.strip(), strict=False) for each in networks]
+        self._networks: list[IPv4Network | IPv6Network] = [
+            ip_network(each.strip(), strict=False) for each in listed(networks, "forwarded_allow")
+        ]
 
     def client_of(self, exchange: HttpExchange) -> str | None:
         """The client that a named proxy passed on; None when none did: then the peer may be anybody's balancer.

@@ -41,6 +41,10 @@ class Probes:
         self.prove: Callable[[bytes], str] | None = None
         """Answers a peer that wants to know whether we are one."""
 
+    def asked_by_a_peer(self, scope: Scope) -> bool:
+        """Whether the request has to be answered here, even where a route of the user's has the path."""
+        return self.prove is not None and _challenge(scope) is not None
+
     async def answer(self, scope: Scope, path: str, send: Send) -> None:
         """Alive while the event loop turns, also while draining; ready only when new work is welcome.
 
@@ -50,7 +54,12 @@ class Probes:
         well = state is State.READY if path == "/readyz" else state is not State.LEAVING
         status = 200 if well else 503
         body: dict[str, Any] = {"status": state.value, "boot": self._boot}
-        challenge = next((value for name, value in scope["headers"] if name == CHALLENGE), b"")
-        if self.prove is not None and CHALLENGE_BYTES.fullmatch(challenge):
+        challenge = _challenge(scope)
+        if self.prove is not None and challenge is not None:
             body["proof"] = self.prove(challenge)
         await send_json(send, status, encode(body), [(b"cache-control", b"no-store")])
+
+
+def _challenge(scope: Scope) -> bytes | None:
+    found = next((value for name, value in scope["headers"] if name == CHALLENGE), b"")
+    return found if CHALLENGE_BYTES.fullmatch(found) else None

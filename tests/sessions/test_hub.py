@@ -281,3 +281,30 @@ async def test_the_number_of_tombstones_is_bounded() -> None:
         directory.closed(snapshot(str(n)), "deleted")
     assert await directory.why_gone("0", ANN) == "unknown"
     assert await directory.why_gone("1", ANN) == "deleted"
+
+
+async def test_a_session_that_comes_back_while_its_last_tasks_end_outlives_their_crash() -> None:
+    async with a_session(max_per_principal=2) as (hub, first):
+        go = trio.Event()
+
+        async def ends_slowly() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(1_000, shield=True):
+                    await go.wait()
+                raise ValueError("cleanup")
+
+        first.start_soon(ends_slowly)
+        await trio.testing.wait_all_tasks_blocked()
+        first.close("moved")
+        await trio.testing.wait_all_tasks_blocked()
+        again = await hub.restore(snapshot(first.id), ANN)
+        go.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert hub.get(first.id, ANN) is again
+        page = hub._service.metrics.render()[0]
+        assert b"trio_mcp_sessions_active 1.0" in page
+        await hub.open(OFFER, ANN)
+        with pytest.raises(TooManySessions):
+            await hub.open(OFFER, ANN)

@@ -248,12 +248,11 @@ class Hub:
             # The boundary of user tasks: background work and hooks. A star, for what fails while the server stops
             # comes in a group with Cancelled, and must not stop it otherwise than it does.
             report(logger, "session crashed", crash, session=session.short_id)
-            if self.local(session.id) is not session:
+            if not session.admitted:
                 # It failed before it began: whoever waits for its start looks at `closed_because`.
                 task_status.started(session)
         finally:
             leave()
-            self._shares.give_back(session.id)
             self._forget(session, trio.current_time() - opened_at)
 
     async def _opened(self, session: Session) -> None:
@@ -268,6 +267,7 @@ class Hub:
         self._admit(session, "session restored")
 
     def _admit(self, session: Session, news: str) -> None:
+        session.admitted = True
         self._sessions[session.id] = session
         self._opening.discard(session.id)
         if not session.restored:
@@ -284,12 +284,17 @@ class Hub:
 
     def _forget(self, session: Session, seconds: float) -> None:
         reason = session.closed_because or "crashed"
-        if self._sessions.get(session.id) is not session:
+        latest = self._sessions.get(session.id)
+        if latest is None or latest is session:
+            self._shares.give_back(session.id)
+        if not session.admitted:
             # It never was open: who asked for it hears why.
             return
-        del self._sessions[session.id]
-        self._unused.pop(session.id, None)
-        self._freed.unpark_all()
-        self.directory.closed(session.snapshot(), reason)
+        if latest is session:
+            del self._sessions[session.id]
+            self._unused.pop(session.id, None)
+            self._freed.unpark_all()
+            self.directory.closed(session.snapshot(), reason)
+        # Otherwise it came back here while its last tasks still ended: what the directory has is of the later copy.
         self._service.metrics.session_closed(reason, session.protocol_version, seconds)
         event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason)

@@ -86,6 +86,8 @@ class Session:
         self.initialized = False
         self.used = False
         """Its client has done more than to open it."""
+        self.admitted = False
+        """It is open, or was: its hub counts it."""
         self.opened_at = trio.current_time()
         """Trio clock."""
         self.leaving: trio.Event | None = None

@@ -36,7 +36,8 @@ class Shares:
         self._count(session_id, keys)
 
     def note(self, session_id: str, principal: Principal) -> None:
-        """Count a session that goes on here, within the bounds or not."""
+        """Count a session that goes on here, within the bounds or not; one whose earlier copy still ends here only once."""
+        self.give_back(session_id)
         self._count(session_id, self._keys(principal, None))
 
     def give_back(self, session_id: str) -> None:

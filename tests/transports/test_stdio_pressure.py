@@ -207,6 +207,19 @@ async def test_a_batch_with_a_request_that_was_cancelled_while_it_waited_is_answ
         assert {answer["id"] for answer in await client.hear()} == {*range(MAX_IN_FLIGHT), MAX_IN_FLIGHT + 1}
 
 
+async def test_answers_that_wait_for_the_rest_of_their_batch_count(mcp: MCPServer, autojump_clock: MockClock) -> None:
+    async with piped(mcp) as client:
+        params = {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        await client.say({"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params})
+        await client.hear()
+        await client.say([client.call(1, "plain", size=MIB), client.call(2, "after", seconds=10)])
+        await trio.sleep(5)
+        assert client.account.used > MIB
+        assert len(await client.hear()) == 2
+        await wait_all_tasks_blocked()
+        assert client.account.used == 0
+
+
 async def test_replies_pass_the_requests_that_wait(mcp: MCPServer, autojump_clock: MockClock) -> None:
     async with piped(mcp) as client:
         await client.open()

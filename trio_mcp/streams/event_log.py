@@ -205,6 +205,8 @@ class EventLog:
     _lost_logs: int = 0
     _lost_on_the_way: int = 0
     _held: list[tuple[bytes, int]] = field(default_factory=list)
+    _held_bytes: int = 0
+    """What the account counts of these: answers to a batch."""
     _streaming: bool = False
     _cut: bool = False
     _change: trio.Event | None = None
@@ -233,6 +235,10 @@ class EventLog:
         if self.ended:
             return
         self._held.append((body, status))
+        if self.batched:
+            # The first of its answers wait for the last. (A single one goes out at once.)
+            self._held_bytes += len(body)
+            self.budget.account.charge(len(body))
         try:
             if self.streams:
                 self._release_held()
@@ -255,6 +261,8 @@ class EventLog:
         self.budget.release(self._bytes, _ENTRY_BYTES * len(self._entries))
         self._bytes = self._unread_bytes = 0
         self._entries.clear()
+        self._held.clear()
+        self._uncount_held()
 
     @property
     def is_read(self) -> bool:
@@ -400,8 +408,14 @@ class EventLog:
 
     def _release_held(self) -> None:
         held, self._held = self._held, []
+        self._uncount_held()
         for body, _ in held:
             self._append_reply(body)
+
+    def _uncount_held(self) -> None:
+        if self._held_bytes:
+            self.budget.account.release(self._held_bytes)
+            self._held_bytes = 0
 
     def _append_reply(self, body: bytes) -> None:
         ended, self.ended = self.ended, False

@@ -443,8 +443,11 @@ class _BatchOutbox(_LegacyOutbox):
 
     def add(self, body: bytes | None) -> None:
         """The answer of one element; None when it gets none."""
+        account = self._server._service.account
         self._wanted -= 1
         if body:
             self._bodies.append(body)
+            account.charge(len(body))
         if not self._wanted and self._bodies:
+            account.release(sum(map(len, self._bodies)))
             self._server._say(b"[" + b",".join(self._bodies) + b"]")

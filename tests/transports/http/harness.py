@@ -242,12 +242,12 @@ class SessionClient:
         """POST an error for a request of the server; the status."""
         return await self.post({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).nothing()
 
-    def batch(self, *elements: Any) -> Exchange:
+    def batch(self, *elements: Any, headers: Headers | None = None) -> Exchange:
         """POST a batch; requests among the elements are judged by their answers."""
         for element in elements:
             if isinstance(element, dict) and isinstance(element.get("id"), int | str) and "method" in element:
                 self.oracle.asked(element["id"], element["method"])
-        return self.post(list(elements))
+        return self.post(list(elements), headers)
 
     def listen(self, last_event_id: str | None = None, headers: Headers | None = None, **options: Any) -> Exchange:
         """Begin a GET."""

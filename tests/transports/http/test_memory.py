@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
-from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClient, Wire, serving
+from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClient, Wire, request, serving
 from tests.transports.listener.harness import Client, MemoryListener, answers
 from trio_mcp import Context, MCPServer
 from trio_mcp.streams.account import TURN_SECONDS, Account
@@ -227,6 +227,58 @@ async def test_nothing_counts_when_everything_was_read_or_given_up(
         await trio.sleep(5)
         for each in wire.app.hub.sessions:
             each.close("deleted")
+        await wait_all_tasks_blocked()
+        assert account.used == 0
+
+
+@pytest.mark.parametrize("accept", [JSON, BOTH])
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_answers_that_wait_for_the_rest_of_their_batch_count(
+    mcp: MCPServer, accept: str, leaves: bool, autojump_clock: MockClock
+) -> None:
+    account = Account()
+    sizes = [MIB, MIB]
+    batch = [request(n, "tools/call", {"name": "plain", "arguments": {"size": size}}) for n, size in enumerate(sizes)]
+    batch.append(request(9, "tools/call", {"name": "screenshot", "arguments": {"seconds": 30}}))
+    async with serving(mcp, account=account) as wire:
+        session = await wire.open("2025-03-26")
+        exchange = session.batch(*batch, headers={"accept": accept})
+        await trio.sleep(5)
+        assert 2 * MIB < account.used < 3 * MIB
+        if leaves:
+            exchange.disconnect()
+            await trio.sleep(50)
+        elif accept == JSON:
+            assert len(await exchange.json()) == 3
+        else:
+            assert len(await exchange.messages()) == 3
+        assert await session.delete().nothing() == 204
+        await wait_all_tasks_blocked()
+        assert account.used == 0
+
+
+async def test_a_call_whose_exchange_is_cancelled_by_an_app_around_ours_counts_no_longer_than_its_session(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    account = Account()
+    app = mcp.http_app(account=account)
+
+    @mcp.tool
+    async def late(ctx: Context) -> str:
+        await trio.sleep(1)
+        await ctx.info("begun")
+        return "x" * MIB
+
+    async def hurried(scope: Any, receive: Any, send: Any) -> None:
+        with trio.move_on_after(0.1):
+            await app(scope, receive, send)
+
+    async with app.running(), asgi_client(hurried) as client:
+        session = await Wire(app, client).open()
+        session.tool("late")
+        await trio.sleep(5)
+        assert account.used > MIB
+        app.hub.sessions[0].close("deleted")
         await wait_all_tasks_blocked()
         assert account.used == 0
 

@@ -41,7 +41,7 @@ from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
-from trio_mcp.streams.event_log import Budget, EventLog, Overflow
+from trio_mcp.streams.event_log import Answer, Budget, EventLog, Overflow
 from trio_mcp.transports.http.elsewhere import Elsewhere, Misdirected, Unavailable
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
 from trio_mcp.transports.http.forwarded import Proxies
@@ -232,15 +232,30 @@ class LegacyFront:
     async def _deliver(
         self, exchange: HttpExchange, session: Session, log: EventLog, id: RequestId | None, headers: HeaderList
     ) -> None:
-        answer = await self._hold_back.answer(log)
+        try:
+            answer = await self._hold_back.answer(log)
+        except BaseException:
+            # Cancelled, by an app around ours: the call runs on, and what it says must have an end and somebody who knows of it.
+            session.streams.make_resumable(log, id)
+            raise
         if answer is not None and may_be_json(exchange, answer):
-            return await send_answer(exchange, answer, self._pace, headers, session.streams.budget)
+            return await self._send_whole(exchange, session, log, answer, headers)
         if not self._streams(exchange):
-            async with exchange.cancelled_when_client_leaves():
-                await send_answer(exchange, await whole_answer(log), self._pace, headers, session.streams.budget)
+            try:
+                async with exchange.cancelled_when_client_leaves():
+                    await self._send_whole(exchange, session, log, await whole_answer(log), headers)
+            finally:
+                log.discard()
             return
         prefix = session.streams.make_resumable(log, id)
         await self._read(exchange, session, log, prefix, "post", headers)
+
+    async def _send_whole(
+        self, exchange: HttpExchange, session: Session, log: EventLog, answer: Answer, headers: HeaderList
+    ) -> None:
+        if log.batched:
+            log.discard()  # From here on the whole array counts.
+        await send_answer(exchange, answer, self._pace, headers, session.streams.budget)
 
     async def _read(
         self,

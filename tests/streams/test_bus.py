@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import trio
 import trio.testing
 from pydantic import AnyUrl
 
-from trio_mcp.streams.bus import MAX_PENDING, Change, ListChanged, LocalBus, ResourceUpdated, subscribed
+from trio_mcp import MCPServer
+from trio_mcp.streams.bus import MAX_PENDING, Change, Feed, ListChanged, LocalBus, ResourceUpdated, subscribed
 
 
 async def delivered(bus: LocalBus) -> None:
@@ -129,3 +133,30 @@ def test_a_uri_that_cannot_be_sent_is_refused_where_it_is_told() -> None:
         ResourceUpdated("file:///\udcff")
     with pytest.raises(TypeError, match=r"write str\(uri\)"):
         ResourceUpdated(AnyUrl("file:///a"))  # type: ignore[arg-type]
+
+
+class CountingBus(LocalBus):
+    """Notes what it takes, also what waits already."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self.taken: list[Change] = []
+
+    def take(self, change: Change) -> None:
+        self.taken.append(change)
+        super().take(change)
+
+
+async def test_a_change_of_the_registry_is_told_once_to_each_app_and_to_none_that_is_gone() -> None:
+    mcp = MCPServer("test")
+    services = [mcp.service() for _ in range(3)]
+    gone = weakref.ref(services.pop())
+    gc.collect()
+    assert gone() is None
+    buses = [CountingBus(mcp._feed) for _ in services]
+    for service, bus in zip(services, buses, strict=True):
+        service.bus = bus
+    mcp.tool(lambda: "x", name="new")
+    assert [bus.taken for bus in buses] == [[ListChanged("tools")]] * 2
+    services[0].bus.publish(ListChanged("prompts"))
+    assert [bus.taken[1:] for bus in buses] == [[ListChanged("prompts")]] * 2

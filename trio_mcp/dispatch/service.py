@@ -64,7 +64,7 @@ class Options:
                 raise ValueError(f"{name}= of Options is at least 1, not {getattr(self, name)!r}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Service:
     """Shared by every request of one server, in both eras."""
 
@@ -99,7 +99,7 @@ class Service:
     def __post_init__(self) -> None:
         """From now on a change of the registry is a change on the bus."""
         self.refusals = Refusals(self.metrics)
-        self.registry.on_change.append(self._registry_changed)
+        self.registry.call_on_change(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))
         self.metrics.count_kept_with(lambda: self.account.used, limit=self.account.limit)
         self.account.report_to(self.metrics.relieved)
@@ -144,4 +144,5 @@ class Service:
 
     def _registry_changed(self, kind: ListKind) -> None:
         self.cache.clear()
-        self.bus.publish(ListChanged(kind))
+        # Every app of the server hears of the change from the registry, and tells its own clients.
+        self.bus.take(ListChanged(kind))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, Unpack
 
@@ -20,7 +22,10 @@ Kind: TypeAlias = Literal["tools", "resources", "prompts"]
 
 
 class Registry:
-    """Tools, resources, templates, prompts and completions; the listeners in `on_change` hear of a change at once."""
+    """Tools, resources, templates, prompts and completions; the listeners in `on_change` hear of a change at once.
+
+    So do the methods given to `call_on_change`. All of them are called in the thread that makes the change.
+    """
 
     def __init__(self) -> None:
         self.tools: Catalog[Tool] = Catalog("Tool")
@@ -29,6 +34,13 @@ class Registry:
         self.prompts: Catalog[Prompt] = Catalog("Prompt")
         self.completions = Completions()
         self.on_change: list[Callable[[Kind], None]] = []
+        self._methods: tuple[weakref.WeakMethod[Callable[[Kind], None]], ...] = ()
+        self._lock = threading.Lock()
+
+    def call_on_change(self, method: Callable[[Kind], None]) -> None:
+        """Call a method of each change from now on, as long as somebody has its object."""
+        with self._lock:
+            self._methods = (*(known for known in self._methods if known() is not None), weakref.WeakMethod(method))
 
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
         """Offer a function as a tool; raises ValueError for what clients could not use, or a name that is taken."""
@@ -76,3 +88,7 @@ class Registry:
     def _announce(self, kind: Kind) -> None:
         for listener in list(self.on_change):
             listener(kind)
+        for known in self._methods:
+            method = known()
+            if method is not None:
+                method(kind)

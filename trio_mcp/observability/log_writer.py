@@ -63,8 +63,14 @@ class LineWriter:
         self._put += len(data)
         self._lines.put(data)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write_all, name="trio-mcp-log", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._write_all, name="trio-mcp-log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # The interpreter is ending, or the system has no thread left: it is written here, though that may block.
+                self._write_waiting()
+            else:
+                self._thread = thread
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that was put is written, `seconds` at most; whether it was."""
@@ -78,14 +84,18 @@ class LineWriter:
 
     def _write_all(self) -> None:
         while True:
-            data = bytearray(self._lines.get())
-            try:
-                while len(data) < BATCH_BYTES:
-                    data += self._lines.get_nowait()
-            except Empty:
-                pass
-            self._write(data)
-            self._written += len(data)
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Wait for a line; write it, and what more there is."""
+        data = bytearray(self._lines.get())
+        try:
+            while len(data) < BATCH_BYTES:
+                data += self._lines.get_nowait()
+        except Empty:
+            pass
+        self._write(data)
+        self._written += len(data)
 
     def _write(self, data: bytearray) -> None:
         left = memoryview(data)

@@ -52,7 +52,8 @@ def handling_signals(on_first: Callable[[int], None], *, keep: bool) -> Iterator
     finally:
         if not (stopping and keep):
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # None: not set from Python, which cannot set it again either.
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _is_free(number: signal.Signals) -> bool:

@@ -61,7 +61,10 @@ class Bus(Protocol):
     """The one its listeners are called in."""
 
     def publish(self, change: Change) -> None:
-        """Never blocks, from any thread; equal changes that wait become one."""
+        """Tell every app of the server. Never blocks, from any thread; equal changes that wait become one."""
+
+    def take(self, change: Change) -> None:
+        """Tell this app alone, with its peers: the others hear of the change by themselves."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Returns what ends the subscription."""
@@ -110,7 +113,7 @@ class LocalBus:
         self._feed.publish(change)
 
     def take(self, change: Change) -> None:
-        """A change of this server: for the listeners here, and the other nodes."""
+        """A change of the server: for the listeners here, and the other nodes."""
         with self._lock:
             self._add(change, forward=True)
         self.loop.soon(self._wake_up)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.cli.arguments import UsageError, parse_arguments
+from trio_mcp.cli.arguments import UsageError, parse_arguments, unnamed
 
 SCHEMA = {
     "properties": {
@@ -44,3 +44,19 @@ def test_a_value_is_what_the_schema_wants_else_json_else_text(pair: str, value: 
 def test_what_is_not_name_value_is_refused(pair: str) -> None:
     with pytest.raises(UsageError, match="expected an argument such as city=Berlin"):
         parse_arguments([pair], {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "names"),
+    [
+        ({"properties": {"a": {}}}, ["b"]),
+        ({"properties": {"a": {}}, "additionalProperties": False}, ["b"]),
+        ({"properties": {"a": {}}, "additionalProperties": True}, []),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, []),
+        ({"properties": {"a": {}}, "patternProperties": {"^b": {}}}, []),
+        ({"properties": {}}, ["a", "b"]),
+        ({}, []),
+    ],
+)
+def test_arguments_that_a_schema_does_not_name(schema: dict[str, Any], names: list[str]) -> None:
+    assert unnamed({"a": 1, "b": 2}, schema) == names

@@ -1,6 +1,7 @@
 """`inspect`, `list` and `call` on a TARGET in memory; by URL in test_processes.py."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,21 @@ def test_an_error_result_is_exit_code_1_and_on_stderr(shop: str, capsys: Printed
 def test_what_was_asked_wrongly_is_exit_code_2(shop: str, capsys: Printed, words: list[str], message: str) -> None:
     assert execute(["call", shop, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_argument_that_the_schema_does_not_name_is_noted_and_sent(shop: str, capsys: Printed) -> None:
+    assert execute(["call", shop, "price", "name=abc", "cuont=2"]) == 0
+    told = "trio-mcp: price names no argument cuont in its schema; it has: name, count\n"
+    assert capsys.readouterr() == ("3\n", told)
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--legacy"], ["inspect"]])
+def test_a_server_without_anything_says_so(tmp_path: Path, capsys: Printed, words: list[str]) -> None:
+    server = tmp_path / "empty.py"
+    server.write_text("from trio_mcp import MCPServer\nmcp = MCPServer('empty')\n")
+    command, *flags = words
+    assert execute([command, str(server), *flags]) == 0
+    assert capsys.readouterr().err == "trio-mcp: the server offers no tools, resources or prompts\n"
 
 
 def test_list_shows_what_there_is(shop: str, capsys: Printed) -> None:

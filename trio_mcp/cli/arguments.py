@@ -8,7 +8,7 @@ from typing import Any
 
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["UsageError", "parse_arguments"]
+__all__ = ["UsageError", "parse_arguments", "unnamed"]
 
 
 class UsageError(McpError):
@@ -28,6 +28,17 @@ def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, A
             raise UsageError(f"expected an argument such as city=Berlin, got {pair!r}")
         arguments[name] = _value(text, _types(properties.get(name, {})))
     return arguments
+
+
+def unnamed(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """The arguments that the schema does not name, unless it may take any: typing errors, most likely."""
+    if (
+        "properties" not in schema
+        or schema.get("additionalProperties", False) is not False
+        or "patternProperties" in schema
+    ):
+        return []
+    return [name for name in arguments if name not in schema["properties"]]
 
 
 def _value(text: str, wanted: set[str]) -> Any:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import trio
 from cyclopts import Parameter
 
-from trio_mcp.cli.arguments import UsageError, parse_arguments
+from trio_mcp.cli.arguments import UsageError, parse_arguments, unnamed
 from trio_mcp.cli.client import SILENCE_SECONDS, Client, connect
 from trio_mcp.cli.options import Extra, Insecure, Json, parse_headers
-from trio_mcp.cli.show import print_catalog, print_json, print_notification, print_result, print_server
+from trio_mcp.cli.show import print_catalog, print_json, print_note, print_notification, print_result, print_server
 from trio_mcp.cli.wire import HttpWire, Wire
 from trio_mcp.observability.logs import configure
 
@@ -124,7 +124,12 @@ def call(
 
     async def use(client: Client) -> int:
         definition = await _find(client, tool)
-        parsed = parse_arguments(arguments, definition.get("inputSchema", {}))
+        schema = definition.get("inputSchema", {})
+        parsed = parse_arguments(arguments, schema)
+        if strange := unnamed(parsed, schema):
+            print_note(
+                f"{tool} names no argument {', '.join(strange)} in its schema; it has: {', '.join(schema['properties']) or 'none'}"
+            )
         result = await client.call_tool(definition, parsed)
         if as_json:
             print_json(result)

@@ -16,6 +16,7 @@ from trio_mcp.observability.logs import printable
 __all__ = [
     "print_catalog",
     "print_json",
+    "print_note",
     "print_notification",
     "print_result",
     "print_rows",
@@ -31,6 +32,11 @@ _TITLES = {"tools": "Tools", "resources": "Resources", "resourceTemplates": "Res
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_note(text: str) -> None:
+    """Something that may explain a surprise, on stderr."""
+    print(printable(f"trio-mcp: {text}"), file=sys.stderr)
 
 
 def print_rows(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), indent: int = 0) -> None:
@@ -54,6 +60,8 @@ def print_catalog(catalog: dict[str, list[dict[str, Any]]], *, parameters: bool 
         print(f"{_TITLES[kind]} ({len(entries)})")
         if entries:
             print_rows([(_name(each, parameters), _first_line(each)) for each in entries], indent=2)
+    if not catalog:
+        print_note("the server offers no tools, resources or prompts")
 
 
 def print_server(info: dict[str, Any], instructions: str | None, versions: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ request ─▶ URL refuses ─▶ its card: when did it beat last? ─▶ `membe
                 ▲                                                  │ not to be told yet
                 └── the URL is asked again ◀── LOOK_SECONDS ───────┘  one beat and a second at most, then unknown
 
-Requests for sessions of one process wait for one look-out.
+Requests for sessions of one process share one look-out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 
 import trio
 
-from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
+from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
 from trio_mcp.cluster.owner import Owner
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
@@ -52,12 +52,16 @@ class FailureDetector:
         return await self._judged(owner, at_url(seen, owner.boot), math.inf)
 
     async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
-        """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest."""
+        """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest.
+
+        UNKNOWN is of one request's patience: those that came later look on.
+        """
         key = owner.boot, owner.url
         while (other := self._under_way.get(key)) is not None:
             await other.ended.wait()
-            if other.verdict is not None:
-                return other.verdict
+            if other.verdict is None or (other.verdict is Verdict.UNKNOWN and self._may_wait(since)):
+                continue
+            return other.verdict
         mine = self._under_way[key] = _LookOut()
         try:
             mine.verdict = await self._wait(owner, at_url(seen, owner.boot), since)
@@ -65,6 +69,10 @@ class FailureDetector:
         finally:
             del self._under_way[key]
             mine.ended.set()
+
+    @staticmethod
+    def _may_wait(since: float) -> bool:
+        return trio.current_time() - since < MISSED_BEAT_SECONDS
 
     async def _wait(self, owner: Owner, at: AtUrl, since: float) -> Verdict:
         while (verdict := await self._judged(owner, at, trio.current_time() - since)) is Verdict.WAIT:

@@ -300,6 +300,7 @@ async def test_a_client_that_reads_nothing_is_given_up_after_the_write_deadline(
         await client.say(*(client.call(n, "plain", size=10) for n in range(100)))
         await client.ended.wait()
         assert trio.current_time() - began == 20
+        assert client.account.used == 0
 
 
 @ERAS

@@ -126,9 +126,13 @@ class Call:
     @property
     def label(self) -> str:
         """What logs call it: its method, and the tool's name if there is such a tool."""
-        name = self.params.get("name")
-        known = isinstance(name, str) and self.service.registry.tools.get(name) is not None
-        return f"{self.method} {name}" if self.method == "tools/call" and known else self.method
+        return self.method if self.tool is None else f"{self.method} {self.tool}"
+
+    @property
+    def tool(self) -> str | None:
+        """The name of the tool, if there is such a tool: logs and metrics show no name that a client made up."""
+        name = self.params.get("name") if self.method == "tools/call" else None
+        return name if isinstance(name, str) and self.service.registry.tools.get(name) is not None else None
 
     @property
     def progress_token(self) -> RequestId | None:

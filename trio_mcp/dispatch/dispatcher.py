@@ -136,8 +136,7 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
 
 
 def _measure(call: Call, error: str | None, seconds: float) -> None:
-    tool = call.params.get("name") if call.method == "tools/call" else None
-    known = tool if isinstance(tool, str) and call.service.registry.tools.get(tool) is not None else None
+    known = call.tool
     # A client can invent names without end: what it did not get from us is no label.
     method = call.method if call.method in HANDLERS else "unknown"
     metrics = call.service.metrics

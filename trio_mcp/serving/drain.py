@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_mcp.dispatch.call import Ending
+from trio_mcp.dispatch.crashes import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.leaving import leave_evenly
 from trio_mcp.sessions.session import Session
@@ -140,8 +141,7 @@ async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
         cluster.end_relays()
     for call in list(app.service.in_flight):
         if call not in app.service.listeners:
-            tool = call.params.get("name")
-            event(logger, logging.WARNING, "call cut short", method=call.method, tool=tool, request_id=call.request_id)
+            event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool, **labels(call))
             call.cancel(Ending.SHUTDOWN)
     app.hub.close_all("shutdown")
     with trio.move_on_after(FAREWELL_SECONDS):

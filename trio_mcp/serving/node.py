@@ -202,4 +202,4 @@ async def _cleaned_up(stopping: Stopping) -> AsyncIterator[None]:
 
 
 def _still_running(app: HttpApp) -> list[str]:
-    return [f"{call.method} {call.params.get('name', '')}".strip() for call in list(app.service.in_flight)]
+    return [call.label for call in list(app.service.in_flight)]

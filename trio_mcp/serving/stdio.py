@@ -72,4 +72,4 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
 
 
 def _still_running(service: Service) -> list[str]:
-    return [f"{call.method} {call.params.get('name', '')}".strip() for call in list(service.in_flight)]
+    return [call.label for call in list(service.in_flight)]

@@ -84,8 +84,7 @@ def _what_runs(frame: FrameType) -> dict[str, Any]:
     for outer in _outwards(frame):
         if outer.f_code is respond.__code__:
             call: Call = outer.f_locals["call"]
-            tool = call.params.get("name") if call.method == "tools/call" else None
-            return {"method": call.method, "tool": tool, "where": where}
+            return {"method": call.method, "tool": call.tool, "where": where}
     return {"where": where}
 
 

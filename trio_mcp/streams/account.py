@@ -59,7 +59,7 @@ class Kept(Protocol):
     """What was delivered and is kept for replay, or waits for a reader."""
 
     def evict(self) -> None:
-        """Give the delivered part back."""
+        """Give back what was delivered, and, while nobody reads, what may be missed."""
 
     def give_up(self) -> None:
         """End what it belongs to: nobody reads it."""
@@ -189,8 +189,8 @@ class Account:
         finally:
             self.release(count)
 
-    def delivered(self, kept: Kept) -> None:
-        """`kept` was read just now: of all replays it is the last to go."""
+    def can_spare(self, kept: Kept) -> None:
+        """A part of `kept` was read just now, or may be missed and has no reader: of all that may go it is the last."""
         self._replays.pop(kept, None)
         self._replays[kept] = None
         if self._relieving:

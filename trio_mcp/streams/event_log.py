@@ -215,6 +215,8 @@ class EventLog:
         """Never blocks. Raises Overflow when only messages that must not be dropped are left."""
         if self.ended:
             return
+        # First, for it may make the account drop what is here already.
+        self.budget.charge(len(data), _ENTRY_BYTES)
         self.last += 1
         self._entries[self.last] = Entry(self.last, data, kind, key)
         self._bytes += len(data)
@@ -223,7 +225,8 @@ class EventLog:
             self.budget.unread += len(data)
             if not self.is_read:
                 self.budget.account.waits_for_nobody(self)
-        self.budget.charge(len(data), _ENTRY_BYTES)
+        elif not self.is_read:
+            self.budget.account.can_spare(self)
         if key is not None:
             self._latest[key] = self.last
         if self._bytes > self.max_bytes or len(self._entries) > self.max_events or self.budget.used > self.budget.limit:
@@ -353,7 +356,7 @@ class EventLog:
             if not self.replays:
                 self.forget_read()
             elif self._entries:
-                self.budget.account.delivered(self)
+                self.budget.account.can_spare(self)
         if n >= self._taken:
             self._lost_on_the_way = 0
         self.moved()
@@ -370,8 +373,10 @@ class EventLog:
             return
         if self.budget.closed:
             self.discard()
-        elif self._unread_bytes:
-            self.budget.account.waits_for_nobody(self)
+        elif self._entries:
+            self.budget.account.can_spare(self)
+            if self._unread_bytes:
+                self.budget.account.waits_for_nobody(self)
 
     def forget_read(self) -> None:
         """Give back what is only kept for replay."""
@@ -380,7 +385,11 @@ class EventLog:
                 self._drop(entry)
 
     def evict(self) -> None:
-        """Give back what is only kept for replay, and the log itself if that was all."""
+        """Give back what is only kept for replay, and the log itself if that was all; what may be missed while nobody reads."""
+        if not self.is_read:
+            for entry in list(self._entries.values()):
+                if self._missable(entry):
+                    self._drop(entry)
         if self.ended and not self.unread and not self.is_read and self.forget is not None:
             self.forget()
         else:

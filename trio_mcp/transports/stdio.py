@@ -109,18 +109,22 @@ class StdioServer:
 
         `ending` is called, perhaps more than once, when it begins to end: handlers that shield themselves hold the rest up.
         """
-        async with trio.open_nursery() as writing:
-            writing.start_soon(self._write, stdout, writing.cancel_scope, ending)
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._begin_waiting)
-                await self._read(stdin)
-                await self._drained()
-                ending()
-                await self._answers()
-                self._pipeline.clear()
-                self._end_all()
-                self._nursery.cancel_scope.cancel("stdin ended")
-            self._out.end()
+        try:
+            async with trio.open_nursery() as writing:
+                writing.start_soon(self._write, stdout, writing.cancel_scope, ending)
+                async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._begin_waiting)
+                    await self._read(stdin)
+                    await self._drained()
+                    ending()
+                    await self._answers()
+                    self._pipeline.clear()
+                    self._end_all()
+                    self._nursery.cancel_scope.cancel("stdin ended")
+                self._out.end()
+        finally:
+            self._pipeline.clear()
+            self._out.discard()
 
     async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
         lines = LineReader(stdin, self._max_message)

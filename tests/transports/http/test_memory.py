@@ -231,6 +231,31 @@ async def test_nothing_counts_when_everything_was_read_or_given_up(
         assert account.used == 0
 
 
+async def test_what_clients_may_miss_and_nobody_reads_keeps_nobody_waiting(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    account = Account(MIB)
+
+    @mcp.tool
+    async def talk(ctx: Context) -> str:
+        for _ in range(400):
+            await ctx.info("x" * 200)
+        return "said"
+
+    async with serving(mcp, account=account, json_response=True) as wire:
+        for _ in range(10):
+            session = await wire.open()
+            assert "result" in await session.tool("talk").answer()
+            assert account.used <= account.limit
+        last = session.listen()
+        assert "x" * 200 in json.dumps(await last.message()), "the latest are there still"
+        last.disconnect()
+        for each in wire.app.hub.sessions:
+            each.close("deleted")
+        await wait_all_tasks_blocked()
+        assert account.used == 0
+
+
 @pytest.mark.parametrize("accept", [JSON, BOTH])
 @pytest.mark.parametrize("leaves", [True, False])
 async def test_answers_that_wait_for_the_rest_of_their_batch_count(

@@ -1,7 +1,6 @@
 """The command as people run it: processes, sockets, signals."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -154,17 +153,6 @@ async def test_run_over_http_serves(shop: str) -> None:
         assert (await output("inspect", ready["endpoint"], "--legacy"))[1].startswith("shop 3 - The shop\n")
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
-
-
-async def test_a_reader_that_left_is_no_error(shop: str) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with trio.fail_after(PATIENCE):
-        done = await trio.run_process(
-            [*COMMAND, "list", shop, "--json"], stdout=write, capture_stderr=True, check=False
-        )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize(

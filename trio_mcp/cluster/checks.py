@@ -1,4 +1,4 @@
-"""The check of this node's records, in a task of its own: a slow Redis makes it long, and must not keep a heart from beating."""
+"""The check of this node's records, in a task of its own, so that a slow Redis does not delay the heartbeat."""
 
 from __future__ import annotations
 

@@ -319,5 +319,5 @@ def no_directory() -> port.Unavailable:
 
 
 def _not_released_yet() -> port.Unavailable:
-    """This node is at its end and the session about to be anybody's: to call it lost would make its client open another."""
+    """503 while this draining node still holds the session record: a 404 would make the client open a second session."""
     return port.Unavailable("moving", "The node of this session stops; try again")

@@ -38,7 +38,7 @@ async def end_session(roster: Roster, session_id: str) -> Outcome:
 
 
 async def _bury(roster: Roster, session_id: str) -> Outcome:
-    """The tombstone also makes a node give up its copy that was deaf, not dead."""
+    """The tombstone also makes a node close its copy that was unreachable, not gone."""
     line = await roster.session(session_id)
     if line is None:
         return Outcome.ENDED

@@ -32,5 +32,5 @@ class Owners:
             self._known.popitem(last=False)
 
     def forget(self, session_id: str) -> None:
-        """It did not."""
+        """Forget the owner: it answered 421."""
         self._known.pop(session_id, None)

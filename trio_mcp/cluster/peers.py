@@ -1,6 +1,6 @@
 """The heartbeat: this node's card in Redis, and the other nodes' cards, read by the same pipeline.
 
-The event loop itself beats, so that a node that is deaf looks dead.
+It runs in the event loop, so that a node whose loop is blocked does not look alive.
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ class Peers:
     def vouch_for(self, owner: Owner) -> bool:
         """Whether the card of that very process says the same address, and was read while it stood.
 
-        An older one is hearsay, for the address may be a stranger's by now: what it names has to have proven itself a moment ago.
+        A card older than CARD_SECONDS is not trusted, for the address may have been reassigned: the peer there must have answered a
+        `/livez` challenge within PROOF_SECONDS.
         """
         card = self._cards.get(owner.node)
         if card is None or card.url != owner.url:

@@ -432,7 +432,7 @@ class Session:
         self.loop.soon(self._record_change)
 
     def _record_change(self) -> None:
-        # Who leaves says nothing more: it would be taken for one that stays.
+        # A releasing session must not write its record: the write would clear `released`.
         if self.on_change is not None and self.leaving is None and self.closed_because is None:
             self.on_change()
 

@@ -42,7 +42,7 @@ class Proxies:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Also `[::1]:80` and `192.0.2.1:80`, as some proxies write it; an IPv4 address in IPv6's clothes is IPv4."""
+    """Also `[::1]:80` and `192.0.2.1:80`, as some proxies write it; an IPv4-mapped IPv6 address is read as IPv4."""
     name, colon, port = text.rpartition(":")
     if colon and port.isdigit() and ("." in name or name.endswith("]")):
         text = name

@@ -13,9 +13,10 @@ import trio.testing
 
 from tests.cluster.parts import ANN, BOB, KEYS, Desk, desk, snapshot
 from tests.rig.waiting import PATIENCE, until
+from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.directory import READ_SECONDS
 from trio_mcp.cluster.ledger import GROUP_SECONDS
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, Move, Record, Stone
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -333,3 +334,33 @@ async def test_nobody_whose_record_is_written_waits_for_the_clock(
                         nursery.start_soon(made.directory.opened, snapshot(f"node1.{number}"))
                         await trio.testing.wait_all_tasks_blocked()
         assert len(await made.redis.ask("KEYS", "mcp:session:*")) == 2
+
+
+async def test_the_record_of_an_earlier_life_is_replaced_and_told_and_that_of_a_later_one_stands(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as first, desk(tmp_path, node="node2", boot="b2", redis=first.redis) as later:
+        await first.directory.opened(snapshot())
+        await later.directory.check([snapshot(epoch=1)])
+        assert (await first.record())["boot"] == "b2"
+        ((_, fields),) = await first.redis.ask("XRANGE", KEYS.moves, "-", "+")
+        assert fields[1] == moved_message([Move("node1.abc", "b2", 1)])
+        await first.directory.check([snapshot()])
+        assert (first.lost, later.lost) == (["node1.abc"], [])
+
+
+async def test_what_is_kept_is_written_with_the_next_check_unless_the_session_has_gone_on_or_ended(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as made:
+        for session_id in ("node9.lost", "node9.gone-on", "node9.ended"):
+            made.directory.keep(session_id, Record.of(snapshot(), Identity("node9", "b9", ""), restorable=True))
+        await made.directory.opened(snapshot("node9.gone-on", epoch=1))
+        await made.redis.ask(
+            "SET", KEYS.closed("node9.ended"), msgspec.json.encode(Stone("deleted", ANN.digest, "b9", 0)).decode()
+        )
+        await made.directory.check([])
+        assert (await made.record("node9.lost"))["boot"] == "b9"
+        assert (await made.record("node9.gone-on"))["boot"] == "b1"
+        assert await made.record("node9.ended") is None
+        assert [session_id for session_id, _ in made.directory.keepsakes.commands()] == ["node9.lost"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import Node, Town, at, stranger, town
 from tests.cluster.parts import KEYS
+from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp.cluster.peers import REFILL_SECONDS
@@ -102,3 +104,40 @@ async def test_records_are_checked_when_the_connection_was_lost_also_when_our_ca
             return bool(await nodes.record(client.id) == record)
 
         await until(found, "the record is written anew")
+
+
+async def test_a_session_of_a_killed_node_outlives_redis_when_it_was_asked_for_in_between(tmp_path: Path) -> None:
+    async with town(tmp_path, 3, restore=True, missed_beat=2.0) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].die()
+        exchange = at(nodes[2], client).tool("where")
+        await until(partial(looks_out, nodes[2]), "the request waits")
+        await lose_all(nodes)
+        status = await exchange.head()
+        await nodes[2].beat()
+        assert (await nodes.record(client.id))["epoch"] == (0 if status == 503 else 1)
+
+        async def answered() -> bool:
+            return await at(nodes[3], client).tool("where").head() == 200
+
+        await until(answered, "it goes on")
+
+
+async def test_a_session_that_was_let_go_of_outlives_redis(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        session = nodes[1].app.hub.local(client.id)
+        assert session is not None
+        assert await nodes[1].cluster.release(session)
+        await lose_all(nodes)
+        await nodes[1].beat()
+        assert await node_of(at(nodes[2], client).tool("where")) == "node2"
+
+
+async def test_a_session_that_was_let_go_of_and_taken_up_is_not_put_back_when_redis_lost_it(tmp_path: Path) -> None:
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await moved(nodes)
+        await nodes[1].beat()
+        await lose_all(nodes, nodes[3])
+        await nodes[1].beat()
+        assert await nodes.record(client.id) is None

@@ -292,6 +292,7 @@ class Cluster:
             session.close("moved")
 
     def _moved(self, move: Move) -> None:
+        self.directory.keepsakes.moved(move)
         session = self._app.hub.local(move.session)
         if session is not None and superseded(self._me.boot, session.streams.epoch, move):
             session.close("moved")

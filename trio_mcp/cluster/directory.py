@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
+from trio_mcp.cluster.keepsakes import Keepsakes
 from trio_mcp.cluster.ledger import Ledger
 from trio_mcp.cluster.record import Identity, Keys, Record, Stone, read, read_record
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
@@ -56,6 +58,7 @@ class RedisDirectory:
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
         self.ledger = Ledger(store, keys, me.boot, metrics, lost=lost, failed=self.fall_behind)
+        self.keepsakes = Keepsakes()
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
         self.has_card = False
@@ -145,6 +148,11 @@ class RedisDirectory:
         """A session that ended with its node: leave a tombstone in its record's place."""
         self.ledger.owe(session_id, Stone.of(record, "node_gone"))
 
+    def keep(self, session_id: str, record: Record) -> None:
+        """Its node does not answer: should Redis lose the record now, nobody else would have it."""
+        if record.restorable and record.readable:
+            self.keepsakes.keep(session_id, record.epoch, scripts.own(self._keys, session_id, record))
+
     async def release(self, session: Snapshot) -> bool:
         """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
         self.ledger.withdraw(session.id)
@@ -153,28 +161,38 @@ class RedisDirectory:
             pass  # What was said before has landed.
         if self._store.down:
             return False
+        written = scripts.own(self._keys, session.id, record)
+        # Before it is known to be written: whoever claims it at once says that it need not be kept.
+        self.keepsakes.keep(session.id, record.epoch, written)
         try:
-            (reply,) = await self._store.run([scripts.own(self._keys, session.id, record)])
+            (reply,) = await self._store.run([written])
         except RedisDown:
             # It may have heard of it all the same; then the record is to be made right again.
             self.behind = True
+            self.keepsakes.forget(session.id)
             return False
-        return not isinstance(reply, CommandRefused)
+        if isinstance(reply, CommandRefused):
+            self.keepsakes.forget(session.id)
+            return False
+        return True
 
     async def check(self, sessions: Iterable[Snapshot]) -> None:
         """Compare every session of ours with its record: write what is missing, give up what is another's or has ended.
 
+        Records that were kept for sessions which are nobody's follow.
         Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises RedisDown.
         """
         self.behind = False
         those = iter(sessions)
-        checked = False
+        checked, more = False, True
         try:
-            while not checked:
+            while more:
                 async with self.ledger.order:
                     batch = self._batch(those)
                     await self._check(batch)
-                checked = not batch
+                more = bool(batch)
+            await self._write_kept()
+            checked = True
         finally:
             # Also when it was cancelled.
             self.behind = self.behind or not checked
@@ -209,3 +227,12 @@ class RedisDirectory:
         for session_id, reply in zip(batch, replies, strict=True):
             if isinstance(reply, bytes):
                 self._lost(session_id)
+
+    async def _write_kept(self) -> None:
+        """What is not written because another has the session need not be kept."""
+        kept = self.keepsakes.commands()
+        while batch := dict(islice(kept, _BATCH)):
+            replies = await self._store.run(list(batch.values()))
+            for session_id, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, bytes):
+                    self.keepsakes.forget(session_id)

@@ -211,11 +211,13 @@ class Elsewhere:
             raise self._misdirected(record.owner)
         outcome = await self._referrer.answered(search, record.owner)
         if outcome is None:
+            self._directory.keepsakes.forget(search.session_id)
             return None
         if isinstance(outcome, Broken) or (isinstance(outcome, Misdirected) and outcome.boot == record.boot):
             # It ends, or says that it has not what its record says it has: the record is about to change.
             await trio.sleep(LOOK_AGAIN_SECONDS)
             return _LOOK_AGAIN
+        self._directory.keep(search.session_id, record)
         match await self._detector.wait(record.owner, outcome, search.since):
             case Verdict.GONE:
                 return await self._gone(search, record)

@@ -3,7 +3,7 @@
 Whose a record is: the `boot` and `epoch` in it; whose a card is, the `boot`. A value that is neither is nobody's.
 A tombstone of a later life stands: one with a higher `epoch`.
 
-A claim, and an end that another process than the owner writes, is told to all nodes by the script that does it: on the bus,
+A claim, a record that replaces one of an earlier life, and an end that another process than the owner writes, is told to all nodes by the script that does it: on the bus,
 and in the stream of moves for whoever misses it there.
 """
 
@@ -55,11 +55,13 @@ return 1
 
 _OWN = (
     # While our record stands there is no tombstone of this life or a later one: `_END` puts it in the record's place.
+    # The record of an earlier life comes from a Redis that lost ours: who wrote it there first may still have a copy.
     _READ_RECORD
     + """
 local epoch = tonumber(ARGV[2])
+local earlier = known and held.epoch < epoch
 if known then
-  if held.boot ~= ARGV[1] or held.epoch ~= epoch then return raw end
+  if held.epoch > epoch or held.epoch == epoch and held.boot ~= ARGV[1] then return raw end
 else
 """
     + _READ_STONE
@@ -67,8 +69,9 @@ else
   if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
 end
 redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
-return 1
+if not earlier then return 1 end
 """
+    + _TELL
 )
 
 _CLAIM = (
@@ -118,9 +121,14 @@ def open_record(keys: Keys, session_id: str, record: Record) -> Command:
 
 
 def own(keys: Keys, session_id: str, record: Record) -> Command:
-    """Write our record unless it is another's or the session has ended, in this life or a later one: 1, or what says so."""
-    where = keys.session(session_id), keys.closed(session_id)
-    return ("EVAL", _OWN, 2, *where, record.boot, record.epoch, msgspec.json.encode(record), SESSION_SECONDS)
+    """Write the record unless it is another's or the session has ended, in this life or a later one: 1, or what says so.
+
+    That of an earlier life is replaced, and its owner told.
+    """
+    where = keys.session(session_id), keys.closed(session_id), keys.moves
+    written = msgspec.json.encode(record), SESSION_SECONDS
+    told = moved_message([Move(session_id, record.boot, record.epoch)]), keys.bus
+    return ("EVAL", _OWN, 3, *where, record.boot, record.epoch, *written, *told)
 
 
 def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:

@@ -1,0 +1,72 @@
+"""Records of sessions that are nobody's for a moment, remembered by who last saw them, for a Redis that loses what it knew.
+
+A node writes its own sessions' records anew. Those of a node that was killed, and those that were let go of and not taken up yet, are
+in Redis alone; a peer that was asked for the one, and the node that let go of the other, know what was in them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.cluster.record import Move
+from trio_mcp.cluster.redis.link import Command
+
+__all__ = ["KEPT_SECONDS", "Keepsakes"]
+
+KEPT_SECONDS = 60.0
+"""Far longer than it takes to find out that a node is gone."""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Some 20,000 sessions whose clients say little of themselves; past it the oldest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    since: float
+    epoch: int
+    command: Command
+
+    @property
+    def size(self) -> int:
+        return sum(len(word) for word in self.command if isinstance(word, bytes))
+
+
+class Keepsakes:
+    """The commands that write the records, by session id; each compares, and leaves later lives and tombstones alone."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, session_id: str, epoch: int, command: Command) -> None:
+        """Remember what writes the record of that life for `KEPT_SECONDS` from now, in place of what was remembered."""
+        self.forget(session_id)
+        self._kept[session_id] = kept = _Kept(trio.current_time(), epoch, command)
+        self._bytes += kept.size
+        while self._bytes > MAX_BYTES:
+            self.forget(next(iter(self._kept)))
+
+    def forget(self, session_id: str) -> None:
+        """It is somebody's again, or has ended."""
+        kept = self._kept.pop(session_id, None)
+        if kept is not None:
+            self._bytes -= kept.size
+
+    def moved(self, move: Move) -> None:
+        """Another has it, or it has ended; of an earlier life that is no news."""
+        kept = self._kept.get(move.session)
+        if kept is not None and (move.epoch > kept.epoch or (move.ended and move.epoch == kept.epoch)):
+            self.forget(move.session)
+
+    def commands(self) -> Iterator[tuple[str, Command]]:
+        """Those that are young enough, oldest first; some may be forgotten before their turn."""
+        for session_id in list(self._kept):
+            kept = self._kept.get(session_id)
+            if kept is not None and trio.current_time() - kept.since <= KEPT_SECONDS:
+                yield session_id, kept.command
+            else:
+                self.forget(session_id)

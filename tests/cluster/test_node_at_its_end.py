@@ -9,8 +9,9 @@ import trio
 
 from tests.cluster.nodes import Node, Town, at, demo, town
 from tests.cluster.parts import KEYS
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from tests.transports.http.harness import Exchange
+from trio_mcp.sessions.session import Session
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -57,6 +58,39 @@ async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again
         assert await client.tool("where").head() in (200, 503)
         await nodes[1].flushed()
         assert await node_of(at(nodes[2], client).tool("where")) == "node2"
+
+
+@pytest.mark.parametrize("through", ["itself", "a peer"])
+async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session_is_answered_by_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.elsewhere.RELEASED_SECONDS", PATIENCE)
+    async with town(tmp_path, 3, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        session = nodes[1].app.hub.local(client.id)
+        assert session is not None
+        waits, cleaned_up = trio.Event(), trio.Event()
+        found = nodes[1].cluster._elsewhere._released
+
+        async def released(session: Session) -> None:
+            waits.set()
+            await found(session)
+
+        async def clean_up() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
+                    await cleaned_up.wait()
+
+        monkeypatch.setattr(nodes[1].cluster._elsewhere, "_released", released)
+        session.start_soon(clean_up)
+        nodes[1].cluster.stop_claiming()
+        session.close("shutdown")
+        exchange = (client if through == "itself" else at(nodes[2], client)).tool("where")
+        await waits.wait()
+        cleaned_up.set()
+        assert await node_of(exchange) in ("node2", "node3")
 
 
 async def test_who_has_the_name_of_an_earlier_process_that_lives_after_all_takes_over_and_that_one_gives_up(

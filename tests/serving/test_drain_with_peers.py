@@ -36,6 +36,8 @@ class Peers:
     takes: bool = True
     """Redis hears of a session that is let go."""
     streams: int = 0
+    awaits_answers: bool = False
+    """A request is with a peer."""
     told: list[tuple[float, str]] = field(default_factory=list)
     began: float = 0.0
 
@@ -469,6 +471,27 @@ async def test_a_node_with_nothing_left_stays_until_balancers_have_noticed(autoj
     async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
         await trio.sleep(10)
         assert done() == LEAVING_SECONDS
+
+
+async def test_a_request_that_a_peer_is_to_answer_is_not_cut_short_by_the_farewell(autojump_clock: MockClock) -> None:
+    peers = Peers()
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
+        await trio.sleep(LEAVING_SECONDS - 0.1)
+        peers.awaits_answers = True
+        await trio.sleep(10)
+        assert done() == -1
+        peers.awaits_answers = False
+        await trio.sleep(1)
+        assert LEAVING_SECONDS + 9.9 <= done() < LEAVING_SECONDS + 10.1
+
+
+async def test_a_request_that_a_peer_does_not_answer_is_waited_for_no_longer_than_a_call_here(
+    autojump_clock: MockClock,
+) -> None:
+    peers = Peers(awaits_answers=True)
+    async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
+        await trio.sleep(30)
+        assert done() == 22.0 + LAST_BREATH_SECONDS
 
 
 async def test_a_node_alone_with_nothing_left_is_done_at_once(autojump_clock: MockClock) -> None:

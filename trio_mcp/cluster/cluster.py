@@ -183,6 +183,11 @@ class Cluster:
         """Whether there is somebody to take sessions, and Redis to tell it by."""
         return self.has_ready_peer and not self.directory.away
 
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether a request is with a peer whose response has not begun."""
+        return self._relay.awaits_answers
+
     def relayed_stream_enders(self) -> list[Callable[[], None]]:
         """What ends the streams that this node relays, each at once and cleanly: their clients come back by another way."""
         return self._relay.stream_enders()

@@ -57,6 +57,9 @@ MOST_ASKED = 3
 LEAVING_SECONDS = 1.5
 """For a session that leaves this node to be let go of; Redis takes a second at most."""
 
+RELEASED_SECONDS = 0.3
+"""The same for a session that this node closes at its end, which is near."""
+
 _SESSION = b"mcp-session-id"
 _ID = re.compile(r"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9_-]{1,128}")
 """`node.random`, as the hub makes them."""
@@ -175,10 +178,18 @@ class Elsewhere:
             with trio.move_on_after(LEAVING_SECONDS):
                 await session.leaving.wait()
         elif session.closed_because == "shutdown" and self._restore:
-            raise _not_released_yet()
+            await self._released(session)
         elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
             raise SessionNotFound(told(session.closed_because))
         return self._hub.get(session_id, who)
+
+    async def _released(self, session: Session) -> None:
+        """Wait until Redis says that a session which this node closes at its end is anybody's; raises Unavailable when it is late."""
+        with trio.move_on_after(RELEASED_SECONDS):
+            while self._hub.local(session.id) is session:  # noqa: ASYNC110
+                await trio.sleep(LOOK_AGAIN_SECONDS)
+            return await self._directory.ledger.flushed()
+        raise _not_released_yet()
 
     async def _seen(self, search: Search) -> tuple[Record | None, Stone | None] | None:
         """What Redis has of the session, as soon as it says so; None when a peer that could do without has answered."""
@@ -213,11 +224,11 @@ class Elsewhere:
         if outcome is None:
             self._directory.keepsakes.forget(search.session_id)
             return None
+        self._directory.keep(search.session_id, record)
         if isinstance(outcome, Broken) or (isinstance(outcome, Misdirected) and outcome.boot == record.boot):
             # It ends, or says that it has not what its record says it has: the record is about to change.
             await trio.sleep(LOOK_AGAIN_SECONDS)
             return _LOOK_AGAIN
-        self._directory.keep(search.session_id, record)
         match await self._detector.wait(record.owner, outcome, search.since):
             case Verdict.GONE:
                 return await self._gone(search, record)

@@ -7,7 +7,7 @@ stop signal ─▶ not ready; for the delay all else as before
                └─ else in the last two seconds session streams end, each with a `retry:`
 window over ─▶ no call of a session begins any more: it waits, and finds the session closed
                sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
-nothing left at any point ─▶ done at once; with peers, not before balancers have noticed
+nothing left at any point ─▶ done at once; with peers, not before balancers have noticed and what is passed on is answered
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Clu
     with trio.move_on_after(window):
         await _empty(app, window, cluster)
         await trio.sleep_until(noticed)
+        await _all_passed_on(cluster)
     with trio.move_on_after(LAST_BREATH_SECONDS):
         await _breathe_out(app)
+        await _all_passed_on(cluster)
 
 
 async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
@@ -90,6 +92,12 @@ async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
     """Alone, a session that nobody uses now need not be waited for: there is no better place for it to be."""
     await app.quiet()
     while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
+        await trio.sleep(LOOK_SECONDS)
+
+
+async def _all_passed_on(cluster: Cluster | None) -> None:
+    """Requests that a peer is to answer come until balancers have noticed, and the farewell would cut them short."""
+    while cluster is not None and cluster.awaits_answers:  # noqa: ASYNC110
         await trio.sleep(LOOK_SECONDS)
 
 

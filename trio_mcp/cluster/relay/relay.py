@@ -93,6 +93,11 @@ class Relay:
             return seen
         return seen.boot if self._hops.proves(seen.proof, challenge, seen.boot, url) else STRANGER
 
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether the head of a response is still to come."""
+        return bool(self._streams.waiting)
+
     def stream_enders(self) -> list[Callable[[], None]]:
         """What ends each event stream that is relayed now and whose client can come back for the rest, cleanly."""
         return self._streams.enders()

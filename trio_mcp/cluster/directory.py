@@ -204,6 +204,7 @@ class RedisDirectory:
         if self._store.down:
             self.behind = True
             return False
+        self.keepsakes.forget(session.id)
         record = Record.of(session, self._me, restorable=self._restorable, released=released)
         self.ledger.put(session.id, record, opens=opens)
         return True
@@ -213,6 +214,8 @@ class RedisDirectory:
         batch: dict[str, Command] = {}
         size = 0
         for session in sessions:
+            # A release that was taken back.
+            self.keepsakes.forget(session.id)
             record = Record.of(session, self._me, restorable=self._restorable)
             batch[session.id] = command = scripts.own(self._keys, session.id, record)
             size += sum(len(word) for word in command if isinstance(word, bytes))

@@ -14,7 +14,8 @@ import trio
 from trio_mcp import MCPServer, Session
 
 BLOCKER = os.environ["BLOCKER"]
-LONG = 60.0
+LONG = 600.0
+SPIN_SECONDS = 0.5
 
 
 def began() -> None:
@@ -34,10 +35,14 @@ async def lifespan(_: MCPServer) -> AsyncIterator[None]:
     yield
     if BLOCKER == "lifespan_exit":
         block_here()
+    sys.stderr.write("CLEANED\n")
+    sys.stderr.flush()
 
 
 triggered = trio.Event()
-mcp = MCPServer("blockers", lifespan=lifespan if BLOCKER.startswith("lifespan") else None)
+mcp = MCPServer(
+    "blockers", lifespan=lifespan if BLOCKER.startswith("lifespan") or BLOCKER == "stalled_reader" else None
+)
 
 
 @mcp.on_session
@@ -51,8 +56,11 @@ async def hook(session: Session) -> None:
 @mcp.tool
 async def spin() -> None:
     began()
+    cool = time.monotonic() + SPIN_SECONDS
     while True:  # noqa: ASYNC913
-        pass
+        # Python code all the way, and the machine has others to serve.
+        if time.monotonic() > cool:
+            time.sleep(0.005)  # noqa: ASYNC251
 
 
 @mcp.tool
@@ -104,6 +112,7 @@ async def flood() -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "http":
-        mcp.run("http", port=0, log_format="json", server=os.environ.get("FRONT", "own"))
-    mcp.run(log_format="json")
+    if sys.argv[1:] == ["http"]:
+        mcp.run("http")
+    else:
+        mcp.run()

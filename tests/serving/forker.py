@@ -1,12 +1,13 @@
 """Starts many `trio-mcp` processes at the cost of one import: run as a program, it forks for each line of its stdin.
 
-{"argv": […], "env": {…}, "folder": path, "stdin": path, "stdout": path, "stderr": path} ─▶ {"pid": n}, and when that ends {"pid": n, "status": n}
+{"argv": [a command's words, or a script and its words], "env": {…}, "folder": path, "stdin": path, "stdout": path, "stderr": path} ─▶ {"pid": n}, and when that ends {"pid": n, "status": n}
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import selectors
 import signal
 import sys
@@ -30,6 +31,10 @@ def become(order: dict[str, Any]) -> NoReturn:
         os.close(descriptor)
     os.environ.update(order["env"])
     os.chdir(order["folder"])
+    if order["argv"][0].endswith(".py"):
+        sys.argv = order["argv"]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        sys.exit()
     sys.argv = ["trio-mcp", *order["argv"]]
     main()
     raise AssertionError("main ends the process")

@@ -297,3 +297,23 @@ async def test_no_unix_socket_is_left_behind(front: str, limits: Asked, tmp_path
         assert all(path.exists() for path in paths)
         signal.raise_signal(signal.SIGTERM)
     assert not any(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("front", ["own", "hypercorn"])
+async def test_a_client_that_stops_reading_is_cut_by_the_write_timeout(front: str, limits: Asked) -> None:
+    server, answered = MCPServer("x"), trio.Event()
+
+    @server.tool
+    async def flood() -> str:
+        answered.set()
+        return "x" * 8_000_000
+
+    # A window that nobody waits for to end: the node is empty when the connection is gone.
+    async with running(server, server=front, write_timeout=0.2, drain_timeout=600.0) as found:
+        await found.ready.wait()
+        async with connect(found.port) as stalled:
+            await stalled.modern(1, "tools/call", {"name": "flood", "arguments": {}}, "flood")
+            await answered.wait()
+            signal.raise_signal(signal.SIGTERM)
+            await found.ended.wait()
+    assert found.code == 0

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.rig.waiting import until
 from tests.serving.peer import Peer
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -36,8 +37,11 @@ FRONTS = {
     "serve": ("serve",),
     "run http": ("run", "-t", "http"),
     "hypercorn": ("serve", "--server", "hypercorn"),
+    'mcp.run("http")': ("script", "http"),
     "stdio": ("run",),
+    "mcp.run()": ("script",),
 }
+STDIO = ("stdio", "mcp.run()")
 STOPS = ("SIGTERM", "second SIGTERM", "SIGINT", "drain")
 
 
@@ -64,13 +68,13 @@ BLOCKERS = {
     "worker": Blocker(False, 0),
     "thread": Blocker(False, 0, "stopped with threads still running", "stray in blockers.py"),
     "full_stderr": Blocker(False, 0),
-    "stalled_reader": Blocker(False, 0),
+    "stalled_reader": Blocker(False, 0, "CLEANED"),
 }
 
 CELLS = [
     (front, blocker, stop)
     for front, blocker, stop in itertools.product(FRONTS, BLOCKERS, STOPS)
-    if not (stop == "drain" and (front == "stdio" or blocker == "lifespan_enter"))
+    if not (stop == "drain" and (front in STDIO or blocker == "lifespan_enter"))
 ]
 
 
@@ -117,12 +121,21 @@ class Process:
                 self.text += os.read(self.stderr, 65536).decode()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        # The last line may still be on its way.
+        lines = [json.loads(line) for line in self.text.split("\n")[:-1] if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     @property
     def port(self) -> int:
         return int(self.events("ready")[0]["endpoint"].split(":")[2].partition("/")[0])
+
+    def catches(self, number: signal.Signals) -> bool:
+        """Whether it has a handler of its own."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+                if line.startswith("SigCgt:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         if not self.ended.is_set():
@@ -141,9 +154,9 @@ class Forker:
         self._running: dict[int, Process] = {}
         self._early: dict[int, int] = {}
 
-    async def start(self, process: Process, argv: list[str], pipes: dict[str, str]) -> None:
+    async def start(self, process: Process, argv: list[str], env: dict[str, str], pipes: dict[str, str]) -> None:
         async with self._starting:
-            order = {"argv": argv, "env": {"BLOCKER": process.blocker}, "folder": str(process.folder), **pipes}
+            order = {"argv": argv, "env": env, "folder": str(process.folder), **pipes}
             await self._orders.send_all(json.dumps(order).encode() + b"\n")
             process.pid = await self._pids.receive()
             self._running[process.pid] = process
@@ -193,22 +206,32 @@ async def forking() -> AsyncIterator[Forker]:
             nursery.cancel_scope.cancel("the test is over")
 
 
-def flags(front: str, blocker: str, stop: str) -> list[str]:
+def settings(front: str, blocker: str, stop: str) -> dict[str, str]:
     """Short windows; where something has to happen within one, longer; where the second signal has to end it, endless."""
     cleanup, window = "0.2", "0.2"
     if stop == "drain":
         window = "5"
     elif stop == "second SIGTERM":
         cleanup = window = "600"
-    words = ["--log-format", "json", "--drain-timeout", window, "--cleanup-timeout", cleanup]
-    if front != "stdio":
-        words += ["--port", "0", "--admin-bind", "unix:admin"]
-    return words
+    elif blocker == "stalled_reader":
+        # Its cleanup takes no time, and is not to be cut.
+        cleanup = "60"
+    found = {"LOG_FORMAT": "json", "DRAIN_TIMEOUT": window, "CLEANUP_TIMEOUT": cleanup}
+    if front not in STDIO:
+        found |= {"PORT": "0", "ADMIN_BIND": "unix:admin"}
+    return {f"TRIO_MCP_{name}": value for name, value in found.items()}
+
+
+def words(front: str) -> list[str]:
+    """What the process is started with."""
+    command, *rest = FRONTS[front]
+    server = str(HERE / "blockers.py")
+    return [server, *rest] if command == "script" else [command, server, *rest]
 
 
 @asynccontextmanager
 async def started(forker: Forker, folder: Path, cell: tuple[str, str, str]) -> AsyncIterator[tuple[Process, Talk]]:
-    front, blocker, stop = cell
+    front, blocker, _ = cell
     process = Process(folder, blocker)
     pipes = {name: str(folder / name) for name in ("stdin", "stdout", "stderr")}
     for path in pipes.values():
@@ -216,15 +239,14 @@ async def started(forker: Forker, folder: Path, cell: tuple[str, str, str]) -> A
     # For reading and writing: opening waits for nobody, and nobody sees an end of file by accident.
     ends = {name: os.open(path, os.O_RDWR | os.O_NONBLOCK) for name, path in pipes.items()}
     process.stderr = ends["stderr"]
-    command, *rest = FRONTS[front]
-    argv = [command, str(HERE / "blockers.py"), *rest, *flags(front, blocker, stop)]
     async with AsyncExitStack() as stack:
         stdin, stdout, stderr = [await stack.enter_async_context(trio.lowlevel.FdStream(ends[n])) for n in pipes]
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(process.listen, stderr)
-        await forker.start(process, argv, pipes)
+        await forker.start(process, words(front), {"BLOCKER": blocker, **settings(*cell)}, pipes)
         try:
-            yield process, await stack.enter_async_context(talking(front, process, stdin, stdout))
+            async with AsyncExitStack() as peers:
+                yield process, Talk(process, stdin if front in STDIO else None, stdout, peers)
         finally:
             process.signal(signal.SIGKILL)
             with trio.CancelScope(shield=True):
@@ -275,11 +297,6 @@ class Talk:
     def is_stdio(self) -> bool:
         return self._stdin is not None
 
-    async def until_not_ready(self) -> None:
-        """Asked again and again."""
-        while b" 503 " not in await self._admin(b"GET /readyz"):
-            pass
-
     async def _admin(self, request: bytes) -> bytes:
         async with await trio.open_unix_socket(self._process.folder / "admin") as admin:
             await admin.send_all(request + b" HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")
@@ -298,14 +315,6 @@ class Talk:
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
-@asynccontextmanager
-async def talking(
-    front: str, process: Process, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream
-) -> AsyncIterator[Talk]:
-    async with AsyncExitStack() as stack:
-        yield Talk(process, stdin if front == "stdio" else None, stdout, stack)
-
-
 async def begin(process: Process, talk: Talk, times: int = 1) -> None:
     """Have the blocker block."""
     match process.blocker:
@@ -322,6 +331,9 @@ async def begin(process: Process, talk: Talk, times: int = 1) -> None:
             await process.says("BEGAN", times + 1)
         case "full_stderr":
             await talk.ready()
+            # Something has to keep a drain open.
+            await talk.tool("wait")
+            await process.says("BEGAN", times)
             process.deaf = True
             for _ in range(40):
                 peer = await talk.tool("crash")
@@ -362,14 +374,14 @@ async def stop(process: Process, talk: Talk, how: str) -> None:
 
 
 async def _until_heeded(process: Process, talk: Talk) -> None:
-    """Two signals that wait are one: the first has to be taken."""
-    if talk.is_stdio:
-        # Nobody tells; and its calls have a second and a half, so that two signals may be one, or the first has done.
-        return
-    if BLOCKERS[process.blocker].blocks_the_loop:
+    """Two signals that wait are one: the first has to be taken. Then the second has its default action."""
+
+    async def has_default_action() -> bool:
+        return process.ended.is_set() or not process.catches(signal.SIGTERM)
+
+    await until(has_default_action, "the first signal is taken", pause=0.01)
+    if BLOCKERS[process.blocker].blocks_the_loop and not talk.is_stdio:
         await process.says("the event loop is blocked")
-    else:
-        await talk.until_not_ready()
 
 
 async def check(forker: Forker, folder: Path, cell: tuple[str, str, str], limiter: trio.CapacityLimiter) -> str | None:
@@ -384,15 +396,15 @@ async def check(forker: Forker, folder: Path, cell: tuple[str, str, str], limite
                     await process.ended.wait()
                     process.read_rest()
                     found = verdict(front, how, process)
-    except* EndedEarly as early:
-        found = f"{cell}: {early.exceptions}"
+    except* (EndedEarly, OSError, trio.BrokenResourceError) as failed:
+        found = f"{cell}: {failed.exceptions}"
     return found
 
 
 def verdict(front: str, how: str, process: Process) -> str | None:
     blocker = BLOCKERS[process.blocker]
     codes = {-signal.SIGTERM} if how == "second SIGTERM" else {blocker.code}
-    if how == "second SIGTERM" and front == "stdio":
+    if how == "second SIGTERM" and front in STDIO:
         # Its calls have a second and a half from the first signal on, whatever the windows are.
         codes.add(blocker.code)
     wrong = []
@@ -401,7 +413,7 @@ def verdict(front: str, how: str, process: Process) -> str | None:
     if how != "second SIGTERM" and blocker.last_words and blocker.last_words not in process.text:
         wrong.append(f"does not say {blocker.last_words!r}")
     second = how == "second SIGTERM"
-    if (not second or (blocker.blocks_the_loop and front != "stdio")) and blocker.named not in process.text:
+    if (not second or (blocker.blocks_the_loop and front not in STDIO)) and blocker.named not in process.text:
         wrong.append(f"does not name {blocker.named!r}")
     return f"{front}, {process.blocker}, {how}: {'; '.join(wrong)}\n{process.text}" if wrong else None
 

@@ -46,7 +46,7 @@ async def _serving(
     if settings.server == "hypercorn":
         from trio_mcp.serving.hypercorn_front import HypercornFront
 
-        return await HypercornFront.open(nursery, app, settings, [listener.socket for listener in listeners], urls)
+        return await HypercornFront.open(nursery, app, settings, listeners, urls)
     front = _OwnFront(urls)
     await nursery.start(front.run, app, listeners, _limits(app, settings))
     return front

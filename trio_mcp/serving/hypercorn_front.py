@@ -1,18 +1,26 @@
-"""The same app behind Hypercorn's trio worker: TLS, HTTP/2. The only module that imports Hypercorn.
+"""The same app behind Hypercorn's connections: TLS, HTTP/2. The only module that imports Hypercorn.
 
-What Hypercorn cannot: it writes under a shield without a deadline, so a client that stopped reading holds its connection
-until `graceful_timeout`, and in the end the process's last resort. It has no deadline for heads and bodies either.
+What we listen on, and each write's deadline, are ours: Hypercorn writes under a shield without one, so that clients which stopped
+reading would hold the end of the process. It has no deadline for heads and bodies.
 """
 
 from __future__ import annotations
 
-import os
+import math
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
@@ -24,7 +32,7 @@ USER_TIMEOUT_MS = 30_000
 """As on our own listener: a peer that vanished must not swallow keep-alives for 15 minutes."""
 
 GRACE_SECONDS = 0.2
-"""Hypercorn is told to stop when every exchange has ended; what it then waits for is not worth waiting for."""
+"""For connections to close once their exchanges have ended, and for the last writes."""
 
 
 class CertificateError(McpError):
@@ -32,11 +40,13 @@ class CertificateError(McpError):
 
 
 class HypercornFront:
-    """Runs until its nursery is cancelled, or stopped through Hypercorn's shutdown trigger."""
+    """Runs until its nursery is cancelled, or stopped."""
 
-    def __init__(self, urls: list[str]) -> None:
+    def __init__(self, urls: list[str], write_timeout: float) -> None:
         self.urls = urls
-        self._stopping = trio.Event()
+        self._writes = _Writes(write_timeout)
+        self._context = WorkerContext(None)
+        self._accepting = trio.CancelScope()
         self._stopped = trio.Event()
 
     @classmethod
@@ -45,35 +55,109 @@ class HypercornFront:
         nursery: trio.Nursery,
         app: HttpApp,
         settings: Settings,
-        sockets: Sequence[trio.socket.SocketType],
+        listeners: Sequence[trio.SocketListener],
         urls: list[str],
     ) -> HypercornFront:
-        """Serve on sockets that listen already; raises CertificateError."""
-        front = cls(urls)
-        config = _config(settings)
-        config.bind = [f"fd://{_hand_over(each)}" for each in sockets]
-        await nursery.start(front._run, app, config)
+        """Serve on what listens already; raises CertificateError."""
+        front = cls(urls, app.service.options.write_timeout)
+        await nursery.start(front._run, app, _config(settings), listeners)
         return front
 
     async def stop(self) -> None:
-        """Let Hypercorn close its connections; the nursery's cancel ends what it does not."""
-        self._stopping.set()
+        """Close what is idle, and cut what a client does not read; the nursery's cancel ends the rest."""
+        await self._context.terminated.set()
+        self._accepting.cancel("the node stops")
         with trio.move_on_after(GRACE_SECONDS):
             await self._stopped.wait()
 
-    async def _run(self, app: HttpApp, config: Any, *, task_status: trio.TaskStatus[Any]) -> None:
-        from hypercorn.trio import serve
-
+    async def _run(
+        self,
+        app: HttpApp,
+        config: Config,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[Any],
+    ) -> None:
         app_for_hypercorn: Any = app
+        wrapped = ASGIWrapper(app_for_hypercorn)
+        serve = partial(_Connection, self._writes, wrapped, config, self._context, ConnectionState({}))
         try:
-            await serve(app_for_hypercorn, config, shutdown_trigger=self._stopping.wait, task_status=task_status)
+            async with trio.open_nursery() as connections:
+                try:
+                    with self._accepting:
+                        await trio.serve_listeners(
+                            serve, _listeners(config, listeners), handler_nursery=connections, task_status=task_status
+                        )
+                finally:
+                    self._writes.end_within(GRACE_SECONDS / 2)
+                    connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
         finally:
             self._stopped.set()
 
 
-def _config(settings: Settings) -> Any:
-    from hypercorn.config import Config
+class _Writes:
+    """Writes under way: Hypercorn shields them, so that cancellation leaves no half frame, and each has a deadline."""
 
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._latest = math.inf
+        self._under_way: set[trio.CancelScope] = set()
+
+    @contextmanager
+    def one(self) -> Iterator[trio.CancelScope]:
+        """For the length of one write."""
+        deadline = min(trio.current_time() + self._timeout, self._latest)
+        scope = trio.CancelScope(deadline=deadline, shield=True)
+        self._under_way.add(scope)
+        try:
+            with scope:
+                yield scope
+        finally:
+            self._under_way.discard(scope)
+
+    def end_within(self, seconds: float) -> None:
+        """From now on none may take longer."""
+        self._latest = trio.current_time() + seconds
+        for scope in self._under_way:
+            scope.deadline = min(scope.deadline, self._latest)
+
+
+class _Connection(TCPServer):
+    """Hypercorn's, with a deadline for each write; one that is over closes the connection."""
+
+    def __init__(self, writes: _Writes, *args: Any) -> None:
+        super().__init__(*args)
+        self._writes = writes
+
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            return await super().protocol_send(event)
+        if not await self._sent(event.data):
+            await trio.aclose_forcefully(self.stream)
+            await self.protocol.handle(Closed())
+
+    async def _sent(self, data: bytes) -> bool:
+        async with self.send_lock:
+            try:
+                with self._writes.one() as writing:
+                    await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+        return not writing.cancelled_caught
+
+
+def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list[Any]:
+    """With TLS where there is a certificate, and our socket option, which accepted connections inherit."""
+    for each in listeners:
+        if each.socket.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            each.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    context = config.create_ssl_context()
+    if context is None:
+        return list(listeners)
+    return [trio.SSLListener(each, context, https_compatible=True) for each in listeners]
+
+
+def _config(settings: Settings) -> Config:
     config = Config()
     if settings.certfile is not None:
         # Hypercorn serves without TLS unless it has both: the key may well be in the certificate's file.
@@ -81,26 +165,16 @@ def _config(settings: Settings) -> Any:
         _check_certificate(config)
     config.h11_max_incomplete_size = config.h2_max_header_list_size = settings.max_head
     config.keep_alive_timeout = settings.connection_idle_timeout
-    config.graceful_timeout = GRACE_SECONDS
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = None
     return config
 
 
-def _check_certificate(config: Any) -> None:
+def _check_certificate(config: Config) -> None:
     try:
         config.create_ssl_context()
     except (ssl.SSLError, OSError) as error:
         files = f"{config.certfile} and {config.keyfile}"
         step = "Give a PEM certificate chain, and the PEM key that belongs to it"
         raise CertificateError(f"cannot serve TLS with {files}: {error}. {step}") from error
-
-
-def _hand_over(listening: trio.socket.SocketType) -> int:
-    """A descriptor of our own making, so that accepted connections inherit our socket option."""
-    if listening.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-    descriptor = os.dup(listening.fileno())
-    listening.close()
-    return descriptor

@@ -20,7 +20,7 @@ from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
-__all__ = ["Desk", "FakeConversation", "FakeOutbox"]
+__all__ = ["Desk", "FakeConversation", "FakeOutbox", "kept_cancelled"]
 
 
 @dataclass
@@ -148,3 +148,15 @@ class Desk:
     async def tool(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Call a tool that must give a result."""
         return await self.result("tools/call", {"name": name, "arguments": arguments})
+
+
+async def kept_cancelled() -> BaseException:
+    """A `Cancelled` whose scope has ended, for code that kept it and raises it again."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            kept = cancelled
+            raise
+    return kept

@@ -24,6 +24,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.doubles import kept_cancelled
 from tests.transports.http.harness import Wire, serving
 from tests.transports.test_stdio import piped
 from trio_mcp import Context, MCPServer
@@ -75,18 +76,7 @@ def sigint_is_ours() -> Iterator[None]:
 
 @pytest.fixture(params=RAISED)
 async def raised(request: pytest.FixtureRequest) -> BaseException:
-    return RAISED[request.param](await _kept_cancelled())
-
-
-async def _kept_cancelled() -> BaseException:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled as cancelled:
-            kept = cancelled
-            raise
-    return kept
+    return RAISED[request.param](await kept_cancelled())
 
 
 def server_that_raises(raised: BaseException) -> MCPServer:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.doubles import kept_cancelled
 from trio_mcp.dispatch.user_code import call_user, owning_sigint, user_code
 from trio_mcp.protocol.errors import UserCodeCrash
 
@@ -90,21 +91,10 @@ async def _crash_when_cancelled() -> None:
 
 @pytest.mark.parametrize("wrap", [lambda it: it, lambda it: BaseExceptionGroup("", [it, SystemExit()])])
 async def test_a_cancelled_that_was_kept_and_raised_again_is_a_crash(wrap: Callable[..., BaseException]) -> None:
-    kept = await _kept_cancelled()
+    kept = await kept_cancelled()
     with pytest.raises(UserCodeCrash):
         with user_code():
             raise wrap(kept)
-
-
-async def _kept_cancelled() -> BaseException:
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled as cancelled:
-            kept = cancelled
-            raise
-    return kept
 
 
 async def test_a_coroutine_that_is_closed_stays_closed() -> None:

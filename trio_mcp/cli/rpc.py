@@ -163,7 +163,7 @@ class Channel:
             with trio.fail_after(self._silence):
                 return await receive()
         except trio.TooSlowError as error:
-            raise WireError(f"the server has been silent for {self._silence:g} s") from error
+            raise WireError(f"the server has been silent for {self._silence:g} s; --timeout waits longer") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.reading import read
 from trio_mcp.features.signature import HandlerContext
+from trio_mcp.protocol import gates
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.severity import LEVELS, at_least
@@ -128,7 +129,8 @@ class Context(HandlerContext, Generic[App]):
             return await trio.lowlevel.checkpoint()
         call.progress = params["progress"]
         params["progressToken"] = token
-        call.emit(encode_notification("notifications/progress", params), Kind.LATEST, ("progress", token))
+        known = gates.progress(params, call.version)
+        call.emit(encode_notification("notifications/progress", known), Kind.LATEST, ("progress", token))
         await call.outbox.settle()
 
     @in_loop
@@ -173,7 +175,7 @@ class Context(HandlerContext, Generic[App]):
     def supports(self, capability: str, detail: str | None = None) -> bool:
         """Whether the client declared a capability, such as `supports("elicitation", "url")`."""
         declared = self.client_capabilities.get(capability)
-        return isinstance(declared, dict) and (detail is None or detail in declared)
+        return isinstance(declared, dict) and (detail is None or declared.get(detail) is not None)
 
     @overload
     async def elicit(self, message: str, schema: type[M], *, key: str | None = None) -> Elicited[M]: ...

@@ -7,6 +7,7 @@ from typing import Any
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.results import cache_hints, server_info
 from trio_mcp.dispatch.service import Service
+from trio_mcp.protocol import gates
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
 __all__ = ["discover", "initialize_result"]
@@ -16,7 +17,7 @@ def initialize_result(service: Service, version: str) -> dict[str, Any]:
     """InitializeResult for the negotiated version (basic/lifecycle)."""
     result = {
         "protocolVersion": version,
-        "capabilities": service.capabilities(),
+        "capabilities": gates.capabilities(service.capabilities(), version),
         "serverInfo": server_info(service, version),
     }
     return _with_instructions(service, result)

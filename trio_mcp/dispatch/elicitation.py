@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
+from trio_mcp.dispatch.params import optional_param
 from trio_mcp.dispatch.questions import InvalidAnswer
 from trio_mcp.features.ecma_patterns import is_ecma_pattern
 from trio_mcp.protocol.errors import NoBackChannel
@@ -69,7 +70,7 @@ class Form:
         action = read_action(result)
         if action != "accept":
             return Elicited(action)
-        content = result.get("content", {})
+        content = optional_param(result, "content", {})
         return Elicited(action, self._fill(content))
 
     def _fill(self, content: Any) -> Any:

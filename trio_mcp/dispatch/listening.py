@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.params import MAX_KEPT_URI, object_param
+from trio_mcp.dispatch.params import MAX_KEPT_URI, object_param, optional_param
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
 from trio_mcp.protocol.jsonrpc import encode_notification
@@ -71,10 +71,10 @@ async def listen(call: Call) -> dict[str, Any]:
 
 
 def _read_filter(call: Call) -> _Filter:
-    if "notifications" not in call.params:
+    if call.params.get("notifications") is None:
         raise InvalidParams("params.notifications must be an object")
     asked = object_param(call.params, "notifications")
-    uris = asked.get("resourceSubscriptions", [])
+    uris = optional_param(asked, "resourceSubscriptions", [])
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
         raise InvalidParams("params.notifications.resourceSubscriptions must be a list of strings")
     if any(len(uri) > MAX_KEPT_URI for uri in uris):
@@ -82,7 +82,7 @@ def _read_filter(call: Call) -> _Filter:
     if len(uris) > MAX_SUBSCRIPTIONS:
         raise InvalidParams(f"A client may subscribe to {MAX_SUBSCRIPTIONS} resources")
     for flag in _FLAGS:
-        if not isinstance(asked.get(flag, False), bool):
+        if not isinstance(optional_param(asked, flag, False), bool):
             raise InvalidParams(f"params.notifications.{flag} must be a boolean")
     offers = call.service.offers
     lists = {flag: kind for flag, kind in _FLAGS.items() if asked.get(flag) and offers(kind)}

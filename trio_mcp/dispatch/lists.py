@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.params import optional_param
 from trio_mcp.dispatch.results import cache_hints, complete
 from trio_mcp.features.catalog import Catalog
 from trio_mcp.protocol.errors import InvalidParams
@@ -59,8 +60,9 @@ def _serialise(call: Call, catalog: Catalog[Any], member: str, offset: int) -> R
 
 
 def _offset(call: Call) -> int:
-    cursor = call.params.get("cursor")
-    if cursor is None:
+    # Some clients send an empty cursor for the first page.
+    cursor = optional_param(call.params, "cursor", "")
+    if cursor == "":
         return 0
     if not isinstance(cursor, str):
         raise InvalidParams("params.cursor must be a string")

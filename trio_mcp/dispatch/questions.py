@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call, Ending
+from trio_mcp.dispatch.params import optional_param
 from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClientCapability, NoBackChannel
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.protocol.methods import METHODS
@@ -93,7 +94,7 @@ def _answers(call: Call) -> dict[str, Any]:
 
 
 def _input_responses(call: Call) -> dict[str, Any]:
-    given = call.params.get("inputResponses", {})
+    given = optional_param(call.params, "inputResponses", {})
     if not isinstance(given, dict) or not all(isinstance(answer, dict) for answer in given.values()):
         raise InvalidParams("params.inputResponses must map keys to result objects")
     return given
@@ -140,5 +141,5 @@ def note_binding(call: Call) -> None:
     """Note what a retry must repeat, before a handler that may ask can change its arguments."""
     if not call.bound_to:
         target = call.params.get(METHODS[call.method].name_param or "", "")
-        salient = [call.method, target, call.params.get("arguments", {})]
+        salient = [call.method, target, optional_param(call.params, "arguments", {})]
         call.bound_to = msgspec.json.encode(salient, order="sorted")

@@ -1,7 +1,7 @@
 """Which fields each protocol version knows, and wire objects cut down to them.
 
-Source: the schemas of 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28. All of these were in 2025-03-26 unless the
-table says otherwise, audio content and tool annotations included.
+Source: the schemas of 2024-11-05, 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28. A field was in 2024-11-05 unless the
+table says otherwise.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from trio_mcp.protocol.types import Implementation, to_wire
-from trio_mcp.protocol.versions import V2025_06_18, V2025_11_25, V2026_07_28
+from trio_mcp.protocol.versions import V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
 
 __all__ = [
     "SINCE",
+    "capabilities",
     "content_block",
     "has_structured_content",
     "implementation",
     "own_result",
+    "progress",
     "prompt",
     "resource",
     "resource_contents",
@@ -29,7 +31,7 @@ Wire = dict[str, Any]
 _NAMED = {"title": V2025_06_18, "_meta": V2025_06_18, "icons": V2025_11_25}
 
 SINCE: dict[str, dict[str, str]] = {
-    "tool": {**_NAMED, "outputSchema": V2025_06_18},
+    "tool": {**_NAMED, "annotations": V2025_03_26, "outputSchema": V2025_06_18},
     "schema": {"$schema": V2025_11_25},
     "resource": _NAMED,
     "prompt": _NAMED,
@@ -37,6 +39,8 @@ SINCE: dict[str, dict[str, str]] = {
     "content": _NAMED,
     "contents": {"_meta": V2025_06_18},
     "annotations": {"lastModified": V2025_06_18},
+    "progress": {"message": V2025_03_26},
+    "capabilities": {"completions": V2025_03_26},
     "implementation": {
         "title": V2025_06_18,
         "description": V2025_11_25,
@@ -86,17 +90,34 @@ def prompt(value: Wire, version: str) -> Wire:
     return value
 
 
+def progress(value: Wire, version: str) -> Wire:
+    """The params of a progress notification as `version` knows them."""
+    return value if version >= _COMPLETE else _known("progress", value, version)
+
+
+def capabilities(value: Wire, version: str) -> Wire:
+    """A server's capabilities as `version` knows them; the methods themselves may be older than their capability."""
+    return value if version >= _COMPLETE else _known("capabilities", value, version)
+
+
 def implementation(value: Implementation, version: str) -> Wire:
     """A `serverInfo` as `version` knows it."""
     return _known("implementation", to_wire(value), version)
 
 
 def content_block(value: Wire, version: str) -> Wire:
-    """A content block as `version` knows it; a link to a resource becomes text before 2025-06-18."""
+    """A content block as `version` knows it; what it has no type for becomes one it has.
+
+    A link to a resource becomes text before 2025-06-18, audio an embedded resource before 2025-03-26.
+    """
     if version >= _COMPLETE:
         return value
     if value.get("type") == "resource_link" and version < V2025_06_18:
         return {"type": "text", "text": f"{value.get('title') or value['name']}: {value['uri']}"}
+    if value.get("type") == "audio" and version < V2025_03_26:
+        audio = {"uri": "audio:content", "mimeType": value["mimeType"], "blob": value["data"]}
+        value = {**{name: item for name, item in value.items() if name not in {"data", "mimeType"}}, "type": "resource"}
+        value["resource"] = audio
     value = _annotated(_known("content", value, version), version)
     if value.get("type") == "resource":
         value["resource"] = resource_contents(value["resource"], version)

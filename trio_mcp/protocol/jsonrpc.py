@@ -2,10 +2,12 @@
 
 Source: specification `basic/index` of every version. Ids are strings or integers, never null, float or bool;
 `params` is an object; a batch (an array) exists on 2025-03-26 only, so who accepts one decides that.
+A member that may be left out counts as left out when it is null, as many clients send it.
 """
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from typing import Any, Literal, TypeAlias, TypeGuard
 
 import msgspec
@@ -73,9 +75,9 @@ class _Wire(msgspec.Struct, gc=False):
     jsonrpc: Literal["2.0"]
     method: str | UnsetType = UNSET
     id: RequestId | UnsetType = UNSET
-    params: dict[str, Any] | UnsetType = UNSET
+    params: dict[str, Any] | UnsetType | None = UNSET
     result: Any = UNSET
-    error: dict[str, Any] | UnsetType = UNSET
+    error: dict[str, Any] | UnsetType | None = UNSET
 
 
 _typed = msgspec.json.Decoder(_Wire)
@@ -87,10 +89,12 @@ MAX_DEPTH = 128
 
 
 def decode(body: bytes) -> Message | Batch:
-    """One message, or the elements of a batch; raises InvalidMessage."""
+    """One message, or the elements of a batch; raises InvalidMessage. A byte order mark before it is skipped."""
     try:
         message: Message | Batch = _message(_typed.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if body.startswith(BOM_UTF8):
+            return decode(body.removeprefix(BOM_UTF8))
         message = _diagnose(_parse(body))
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(MAX_DEPTH, _contents(message)):
         readable = None if isinstance(message, list | Notification) else message.id
@@ -122,20 +126,26 @@ def _depth_exceeds(limit: int, level: list[Any]) -> bool:
 
 
 def _message(wire: _Wire) -> Message:
-    params: Any = {} if wire.params is UNSET else wire.params
+    params: Any = _given(wire.params) or {}
     if wire.method is not UNSET:
         if wire.id is UNSET:
             return Notification(wire.method, params)
         return Request(wire.id, wire.method, params)
-    if wire.id is not UNSET and (wire.result is UNSET) != (wire.error is UNSET):
-        return Reply(
-            wire.id, None if wire.result is UNSET else wire.result, None if wire.error is UNSET else wire.error
-        )
+    if wire.id is not UNSET:
+        error = _given(wire.error)
+        if error is not None and _given(wire.result) is None:
+            return Reply(wire.id, None, error)
+        if error is None and wire.result is not UNSET:
+            return Reply(wire.id, wire.result, None)
     raise InvalidMessage(
         INVALID_REQUEST,
         "A message has a method, or an id with exactly one of result and error",
         None if wire.id is UNSET else wire.id,
     )
+
+
+def _given(member: Any) -> Any:
+    return None if member is UNSET else member
 
 
 def _parse(body: bytes) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trio_mcp.protocol.versions import V2025_03_26, V2026_07_28
+from trio_mcp.protocol.versions import V2024_11_05, V2026_07_28
 
 __all__ = ["METHODS", "Method", "find_method"]
 
@@ -15,7 +15,7 @@ _FOREVER = "9999-99-99"
 class Method:
     """One request method; `since` and `until` (exclusive) are protocol versions."""
 
-    since: str = V2025_03_26
+    since: str = V2024_11_05
     until: str = _FOREVER
     capability: str | None = None
     """The server capability that offers it; without it the method does not exist here."""

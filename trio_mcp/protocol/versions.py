@@ -6,8 +6,8 @@ V2025_06_18 = "2025-06-18"
 V2025_11_25 = "2025-11-25"
 V2026_07_28 = "2026-07-28"
 
-LEGACY_VERSIONS = (V2025_03_26, V2025_06_18, V2025_11_25)
-"""With sessions, oldest first. 2024-11-05 is not among them: its clients get a negotiated answer."""
+LEGACY_VERSIONS = (V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25)
+"""With sessions, oldest first. 2024-11-05 is served over streamable HTTP and stdio, not over its own HTTP+SSE transport."""
 
 LATEST_LEGACY = LEGACY_VERSIONS[-1]
 

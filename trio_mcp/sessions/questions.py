@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from trio_mcp.protocol.errors import ClientRefused, ClientTimeout, NoBackChannel
-from trio_mcp.protocol.jsonrpc import Reply, encode_notification, encode_request
+from trio_mcp.protocol.jsonrpc import Reply, RequestId, encode_notification, encode_request
 from trio_mcp.streams.event_log import Kind
 
 __all__ = ["PendingQuestions"]
@@ -16,6 +16,10 @@ __all__ = ["PendingQuestions"]
 
 _EPOCH_BITS = 32
 """For the ids of each life; with 21 bits left for the epoch, JavaScript still reads them as the integers they are."""
+
+
+_LONGEST_ID = 19
+"""Digits of an id of ours, at most."""
 
 
 class _Pending:
@@ -31,7 +35,7 @@ class PendingQuestions:
 
     def __init__(self, epoch: int = 0) -> None:
         self._last_id = epoch << _EPOCH_BITS
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[RequestId, _Pending] = {}
 
     def __len__(self) -> int:
         """Questions that have no answer yet."""
@@ -58,10 +62,16 @@ class PendingQuestions:
 
     def resolve(self, reply: Reply) -> None:
         """Hand a reply to whoever waits for it; one nobody waits for is ignored."""
-        pending = self._pending.get(reply.id) if isinstance(reply.id, int) else None
+        pending = self._pending.get(_own_id(reply.id))
         if pending is not None:
             pending.reply = reply
             pending.answered.set()
+
+
+def _own_id(id: RequestId) -> RequestId:
+    """The id of ours that a reply means: some clients send back 1 as "1"."""
+    is_number = isinstance(id, str) and len(id) <= _LONGEST_ID and id.isascii() and id.isdigit()
+    return int(id) if is_number else id
 
 
 def _result(reply: Reply | None, method: str, patience: float) -> Any:

@@ -122,7 +122,7 @@ class Endpoint:
 
     def _session_id(self, exchange: HttpExchange) -> str:
         """GET and DELETE belong to sessions: 405 for who has none by its version, 400 for who forgot it."""
-        version = exchange.header(_VERSION)
+        version = _version(exchange)
         if version is not None and names_modern(version):
             raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
         session_id = exchange.header(_SESSION)
@@ -155,7 +155,7 @@ class Endpoint:
     async def _route(
         self, exchange: HttpExchange, message: Message | Batch, who: Principal, headers: HeaderList
     ) -> None:
-        match route(message, version_header=exchange.header(_VERSION), session_id=exchange.header(_SESSION)):
+        match route(message, version_header=_version(exchange), session_id=exchange.header(_SESSION)):
             case Modern(message=single):
                 if not await self._passed_on(exchange):
                     await self._modern.post(exchange, single, who, headers)
@@ -169,6 +169,11 @@ class Endpoint:
 
     async def _passed_on(self, exchange: HttpExchange) -> bool:
         return self._elsewhere is not None and await self._elsewhere.pass_on(exchange)
+
+
+def _version(exchange: HttpExchange) -> str | None:
+    """What MCP-Protocol-Version says; an empty one says nothing."""
+    return exchange.header(_VERSION) or None
 
 
 def _allow(methods: bytes) -> HeaderList:

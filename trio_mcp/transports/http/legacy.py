@@ -182,8 +182,8 @@ class LegacyFront:
         self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
     ) -> Session | None:
         """The session; None when another node has answered the exchange."""
-        version = exchange.headers.get(b"mcp-protocol-version")
-        if version is not None and version.strip().decode("latin-1") not in LEGACY_VERSIONS:
+        version = exchange.header(b"mcp-protocol-version")
+        if version and version not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
         elsewhere = self.elsewhere

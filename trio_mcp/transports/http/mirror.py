@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trio_mcp.dispatch.params import optional_param
 from trio_mcp.features.param_headers import decode_sentinel, mismatch
 from trio_mcp.features.registry import Registry
 from trio_mcp.protocol.errors import HEADER_MISMATCH, RemoteProtocolError
@@ -28,7 +29,7 @@ def check_param_headers(exchange: HttpExchange, request: Request, registry: Regi
     """Raise -32020 unless every `x-mcp-header` argument of the tool stands in its `Mcp-Param-*` header."""
     name = request.params.get("name")
     tool = registry.tools.get(name) if isinstance(name, str) else None
-    arguments = request.params.get("arguments", {})
+    arguments = optional_param(request.params, "arguments", {})
     if tool is None or not tool.param_headers or not isinstance(arguments, dict):
         return
     fault = mismatch(lambda header: exchange.header_list(header.lower().encode()), arguments, tool.param_headers)

@@ -9,7 +9,7 @@ import pytest
 
 from trio_mcp.protocol import gates
 from trio_mcp.protocol.types import Icon, Implementation
-from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
 
 A, B, C, D = V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
 
@@ -115,3 +115,18 @@ def test_structured_content_is_objects_from_2025_06_18_and_anything_from_2026_07
     version: str, value: Any, allowed: bool
 ) -> None:
     assert gates.has_structured_content(value, version) is allowed
+
+
+def test_audio_is_an_embedded_resource_and_hints_are_left_out_before_2025_03_26() -> None:
+    audio = {"type": "audio", "data": "AAAA", "mimeType": "audio/wav", "annotations": {"priority": 1}}
+    assert gates.content_block(audio, A) == audio
+    resource = {"uri": "audio:content", "mimeType": "audio/wav", "blob": "AAAA"}
+    assert gates.content_block(audio, V2024_11_05) == {
+        "type": "resource",
+        "resource": resource,
+        "annotations": {"priority": 1},
+    }
+    assert "annotations" not in gates.tool(TOOL, V2024_11_05)
+    assert gates.progress({"progress": 1, "message": "m"}, V2024_11_05) == {"progress": 1}
+    assert gates.progress({"progress": 1, "message": "m"}, A) == {"progress": 1, "message": "m"}
+    assert gates.capabilities({"completions": {}, "tools": {}}, V2024_11_05) == {"tools": {}}

@@ -83,7 +83,7 @@ def test_an_id_that_is_neither_string_nor_integer_is_refused_and_never_taken_for
         {"id": 4, "method": 5},
         {"id": 4, "method": None},
         {"id": 4, "method": "ping", "params": []},
-        {"id": 4, "method": "ping", "params": None},
+        {"id": 4, "method": "ping", "params": "x"},
         {"id": 4, "method": "ping", "jsonrpc": "1.0"},
         {"id": 4, "method": "ping", "jsonrpc": 2.0},
         {"id": 4},
@@ -114,7 +114,8 @@ def test_json_that_is_no_message_is_an_invalid_request(body: bytes) -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"\\ud800"}',
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1e999}}',
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":NaN}}',
-        b"\xef\xbb\xbf" + raw(id=1, method="ping"),
+        b"\xef\xbb\xbf" * 2 + raw(id=1, method="ping"),
+        b"\xef\xbb\xbf" * 100_000,
         b"[" * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
     ],
@@ -205,3 +206,18 @@ def test_an_error_carries_its_data_and_its_id_with_its_type() -> None:
 def test_a_raw_result_is_copied_as_it_stands_and_empty_params_are_left_out() -> None:
     assert json.loads(encode_result(0, msgspec.Raw(b'{"a": 1}'))) == {"jsonrpc": "2.0", "id": 0, "result": {"a": 1}}
     assert json.loads(encode_notification("n")) == {"jsonrpc": "2.0", "method": "n"}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"id": 1, "method": "ping", "params": None}, Request(1, "ping", {})),
+        ({"method": "x", "params": None}, Notification("x", {})),
+        ({"id": 1, "result": {"a": 1}, "error": None}, Reply(1, {"a": 1}, None)),
+        ({"id": 1, "result": None, "error": None}, Reply(1, None, None)),
+        ({"id": 1, "result": None, "error": {"code": 1}}, Reply(1, None, {"code": 1})),
+    ],
+)
+def test_null_is_left_out(members: dict[str, object], message: object) -> None:
+    assert decode(raw(**members)) == message
+    assert decode(b"\xef\xbb\xbf" + raw(**members)) == message

@@ -54,7 +54,11 @@ async def test_a_session_has_an_id_of_its_node_and_enough_random_characters() ->
 
 async def test_a_session_speaks_the_version_it_negotiated() -> None:
     async with open_hub(MCPServer("t")) as hub:
-        for asked, settled in {"2025-03-26": "2025-03-26", "2024-11-05": "2025-11-25"}.items():
+        for asked, settled in {
+            "2025-03-26": "2025-03-26",
+            "2024-11-05": "2024-11-05",
+            "2024-10-07": "2025-11-25",
+        }.items():
             session = await hub.open(Offer(asked, {}, {"name": "c"}), ANN)
             assert session.protocol_version == settled
             assert session.client_info == {"name": "c"}

@@ -312,7 +312,16 @@ async def test_a_question_goes_on_the_stream_of_its_request_and_its_answer_to_wh
             assert name in (await replies(log))[-1]["result"]["content"][0]["text"]
 
 
-@pytest.mark.parametrize("id", ["1", 99, "x"])
+async def test_an_answer_may_carry_its_id_as_text() -> None:
+    """Clients have sent "1" for 1."""
+    async with a_session() as session:
+        log = session.accept([call("name")], who=session.principal, streams=True)
+        question = await asked(session, log)
+        session.take(Reply(str(question.id), {"action": "accept", "content": {"name": "ann"}}, None))
+        assert "ann" in (await replies(log))[-1]["result"]["content"][0]["text"]
+
+
+@pytest.mark.parametrize("id", ["01x", 99, "x", "", "٣", "9" * 5_000])
 async def test_an_answer_to_nothing_that_was_asked_is_ignored(id: Any) -> None:
     async with a_session() as session:
         log = session.accept([call("name")], who=session.principal, streams=True)

@@ -93,9 +93,7 @@ def decode(body: bytes) -> Message | Batch:
     try:
         message: Message | Batch = _message(_typed.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if body.startswith(BOM_UTF8):
-            return decode(body.removeprefix(BOM_UTF8))
-        message = _diagnose(_parse(body))
+        message = _diagnose(_parse(body.removeprefix(BOM_UTF8)))
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth_exceeds(MAX_DEPTH, _contents(message)):
         readable = None if isinstance(message, list | Notification) else message.id
         raise InvalidMessage(INVALID_REQUEST, f"The JSON is nested more than {MAX_DEPTH} levels deep", readable)

@@ -40,7 +40,7 @@ __all__ = [
 
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"
-OLDER = ("2025-03-26", "2025-06-18")
+OLDER = ("2024-11-05", "2025-03-26", "2025-06-18")
 
 BOTH = "application/json, text/event-stream"
 JSON = "application/json"

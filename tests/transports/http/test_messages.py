@@ -27,7 +27,7 @@ MISSHAPEN: list[tuple[Any, Any]] = [
     ({"jsonrpc": "2.0", "id": 1}, 1),
     ({"jsonrpc": "2.0", "id": 1, "method": 5}, 1),
     ({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": []}, 1),
-    ({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": None}, 1),
+    ({"jsonrpc": "2.0", "id": 1, "error": None}, 1),
     ({"jsonrpc": "2.0", "id": 1, "result": {}, "error": {"code": 1, "message": "x"}}, 1),
     ({"jsonrpc": "2.0"}, None),
     ({"jsonrpc": "2.0", "id": None, "method": "ping"}, None),

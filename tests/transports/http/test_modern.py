@@ -248,7 +248,7 @@ async def test_a_version_we_do_not_serve_this_way_is_refused_with_those_we_do(mc
             modern.start("tools/list", headers={"mcp-protocol-version": version}, meta=meta), 400, -32022
         )
         assert error["data"] == {"supported": supported, "requested": version}
-        assert {"2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"} == set(supported)
+        assert {"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"} == set(supported)
 
 
 @pytest.mark.requirement("H13", "P8", "405")

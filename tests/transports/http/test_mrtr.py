@@ -159,7 +159,7 @@ async def test_an_answer_that_is_missing_is_asked_for_again_and_unknown_ones_are
 
 
 @pytest.mark.requirement("R10")
-@pytest.mark.parametrize("responses", [[], "x", {"q1": 5}, {"q1": None}, None])
+@pytest.mark.parametrize("responses", [[], "x", {"q1": 5}, {"q1": None}, False])
 async def test_malformed_answers_are_refused(mcp: MCPServer, responses: Any) -> None:
     async with serving(mcp) as wire:
         client = wire.modern(ABLE)

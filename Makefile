@@ -35,7 +35,7 @@ cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 
 # More workers than cores: tests of several nodes wait more than they compute. Bytecode is kept, whatever the environment says:
 # a thousand processes are started.
-test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30
+test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.python-1.1
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
@@ -121,6 +121,11 @@ $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 $(CACHE)/.python-1.30: $(VENV)/.created
 	$(PYTHON) -m venv $(CACHE)/python-1.30
 	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.30.0"
+	@touch $@
+
+$(CACHE)/.python-1.1: $(VENV)/.created
+	$(PYTHON) -m venv $(CACHE)/python-1.1
+	$(CACHE)/python-1.1/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.1.3"
 	@touch $@
 
 PEERS := benchmarks/peers

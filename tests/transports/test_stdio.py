@@ -29,7 +29,7 @@ from trio_mcp.transports.stdio import StdioServer
 
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"
-VERSIONS = ["2025-03-26", "2025-06-18", LEGACY]
+VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY]
 
 
 class Size(BaseModel):

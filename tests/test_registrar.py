@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.transports.http.harness import Wire, serving
-from trio_mcp import MCPServer, Session
+from trio_mcp import Context, MCPServer, Session
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
@@ -395,3 +395,16 @@ async def test_a_mounted_server_without_an_authenticator_has_that_of_the_one_aro
     site.mount("/tools", MCPServer("inner"))
     async with serving(site) as wire:
         assert await wire.modern().start("server/discover", path="/tools/mcp").head() == 401
+
+
+async def test_a_call_knows_the_id_of_its_session() -> None:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def which(ctx: Context) -> str | None:
+        return ctx.session_id
+
+    async with serving(mcp) as wire:
+        session = await wire.open()
+        assert (await session.tool("which").result())["structuredContent"] == {"result": session.id}
+        assert (await wire.modern().tool("which").result())["structuredContent"] == {"result": None}

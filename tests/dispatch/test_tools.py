@@ -227,3 +227,24 @@ async def test_a_stream_is_closed_for_polling_only_where_it_can_be_resumed() -> 
         await desk.tool("long")
         closed[version] = desk.outbox.closed_streams
     assert closed == {version: int(version == "2025-11-25") for version in SERVED_VERSIONS}
+
+
+async def test_a_context_is_read_as_other_packages_write_it() -> None:
+    mcp = MCPServer("t")
+    seen: list[Any] = []
+
+    @mcp.tool
+    async def look(ctx: Context[dict[str, int]]) -> None:
+        await ctx.info("x", logger_name="other")
+        seen.append(ctx.request_context.lifespan_context is ctx.lifespan_context)
+        for name, words in (
+            ("client_id", "ctx.client_info"),
+            ("create_message", "ctx.sample"),
+            ("none", "has no none$"),
+        ):
+            with pytest.raises(AttributeError, match=words):
+                getattr(ctx, name)
+
+    result = await Desk(mcp).tool("look")
+    assert result.get("isError") is not True, result
+    assert seen == [True]

@@ -103,6 +103,22 @@ class Context(HandlerContext, Generic[App]):
         return None if self._call.session is None else self._call.session.face
 
     @property
+    def session_id(self) -> str | None:
+        """`ctx.session.id`; None on 2026-07-28."""
+        return None if self._call.session is None else str(self._call.session.face.id)
+
+    @property
+    def request_context(self) -> Context[App]:
+        """This context, for what other packages keep behind it: `lifespan_context`, `session`, `request_id`, `meta`."""
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = _ELSEWHERE.get(name)
+            raise AttributeError(f"Context has no {name}" + (f": {hint}" if hint else ""))
+
+    @property
     def meta(self) -> dict[str, Any]:
         """The request's `_meta`: `traceparent`, `progressToken` and whatever else its client sent; {} without one."""
         meta = self._call.params.get("_meta")
@@ -134,11 +150,11 @@ class Context(HandlerContext, Generic[App]):
         await call.outbox.settle()
 
     @in_loop
-    async def log(self, level: str, data: Any, logger: str | None = None) -> None:
+    async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
 
         `data` may be anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of
-        it once for each tool. Raises ValueError for any other level.
+        it once for each tool. `logger_name` is `logger` by another name. Raises ValueError for any other level.
         """
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
@@ -146,31 +162,31 @@ class Context(HandlerContext, Generic[App]):
         threshold = call.log_level if call.session is None else call.session.log_level
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
-        params = speech.message(call.service.unsaid, call.label, level, data, logger)
+        params = speech.message(call.service.unsaid, call.label, level, data, logger or logger_name)
         if params is None:
             return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
         await call.outbox.settle()
 
     @in_loop
-    async def debug(self, data: Any, logger: str | None = None) -> None:
+    async def debug(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """`log("debug", …)`."""
-        await self.log("debug", data, logger)
+        await self.log("debug", data, logger or logger_name)
 
     @in_loop
-    async def info(self, data: Any, logger: str | None = None) -> None:
+    async def info(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """`log("info", …)`."""
-        await self.log("info", data, logger)
+        await self.log("info", data, logger or logger_name)
 
     @in_loop
-    async def warning(self, data: Any, logger: str | None = None) -> None:
+    async def warning(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """`log("warning", …)`."""
-        await self.log("warning", data, logger)
+        await self.log("warning", data, logger or logger_name)
 
     @in_loop
-    async def error(self, data: Any, logger: str | None = None) -> None:
+    async def error(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
         """`log("error", …)`."""
-        await self.log("error", data, logger)
+        await self.log("error", data, logger or logger_name)
 
     def supports(self, capability: str, detail: str | None = None) -> bool:
         """Whether the client declared a capability, such as `supports("elicitation", "url")`."""
@@ -302,6 +318,21 @@ def _messages(messages: str | Sequence[SamplingMessage]) -> Any:
         return [{"role": "user", "content": {"type": "text", "text": messages}}]
     return to_wire(list(messages))
 
+
+_ELSEWHERE = {
+    "client_id": "write ctx.client_info for what the client says of itself, ctx.principal for who was authenticated",
+    "get_state": "keep it in a variable, or in what the lifespan yields",
+    "set_state": "keep it in a variable, or in what the lifespan yields",
+    "create_message": "write ctx.sample(…)",
+    "fastmcp": "use the server by its own name",
+    "list_resources": "use the server by its own name",
+    "list_prompts": "use the server by its own name",
+    "send_notification": "write ctx.notify_resource_updated(uri) or ctx.notify_tools_changed()",
+    "send_tool_list_changed": "write ctx.notify_tools_changed()",
+    "send_resource_list_changed": "write ctx.notify_resources_changed()",
+    "send_prompt_list_changed": "write ctx.notify_prompts_changed()",
+}
+"""What other packages' contexts have, and what stands for it here."""
 
 T = TypeVar("T")
 

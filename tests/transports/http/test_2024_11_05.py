@@ -127,7 +127,10 @@ async def test_lists_have_the_members_of_the_version(
 async def test_content_has_the_types_of_the_version(mcp: MCPServer, headers: dict[str, str]) -> None:
     async with serving(mcp) as wire:
         client = await wire.open(VERSION, headers=headers)
-        assert await client.tool("add", a=1, b=2).result() == {"content": [{"type": "text", "text": "3"}], "isError": False}
+        assert await client.tool("add", a=1, b=2).result() == {
+            "content": [{"type": "text", "text": "3"}],
+            "isError": False,
+        }
         result = await client.tool("blocks").result()
     assert result.keys() == {"content", "isError"}
     assert [block["type"] for block in result["content"]] == ["text", "image", "resource", "text"]

@@ -149,9 +149,9 @@ class RedisDirectory:
         self.ledger.owe(session_id, Stone.of(record, "node_gone"))
 
     def keep(self, session_id: str, record: Record) -> None:
-        """Its node does not answer: should Redis lose the record now, nobody else would have it."""
+        """Its node may be gone: should Redis lose the record now, nobody else would have it."""
         if record.restorable and record.readable:
-            self.keepsakes.keep(session_id, record.epoch, scripts.own(self._keys, session_id, record))
+            self.keepsakes.keep(session_id, record.epoch, scripts.put_back(self._keys, session_id, record))
 
     async def release(self, session: Snapshot) -> bool:
         """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
@@ -161,11 +161,10 @@ class RedisDirectory:
             pass  # What was said before has landed.
         if self._store.down:
             return False
-        written = scripts.own(self._keys, session.id, record)
         # Before it is known to be written: whoever claims it at once says that it need not be kept.
-        self.keepsakes.keep(session.id, record.epoch, written)
+        self.keep(session.id, record)
         try:
-            (reply,) = await self._store.run([written])
+            (reply,) = await self._store.run([scripts.own(self._keys, session.id, record)])
         except RedisDown:
             # It may have heard of it all the same; then the record is to be made right again.
             self.behind = True
@@ -232,10 +231,6 @@ class RedisDirectory:
                 self._lost(session_id)
 
     async def _write_kept(self) -> None:
-        """What is not written because another has the session need not be kept."""
         kept = self.keepsakes.commands()
-        while batch := dict(islice(kept, _BATCH)):
-            replies = await self._store.run(list(batch.values()))
-            for session_id, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, bytes):
-                    self.keepsakes.forget(session_id)
+        while batch := [command for _, command in islice(kept, _BATCH)]:
+            await self._store.run(batch)

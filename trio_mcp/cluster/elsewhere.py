@@ -220,11 +220,10 @@ class Elsewhere:
             if await self._detector.look(record.owner, await self._relay.probe(record.url)) is Verdict.GONE:
                 return await self._gone(search, record)
             raise self._misdirected(record.owner)
+        self._directory.keep(search.session_id, record)
         outcome = await self._referrer.answered(search, record.owner)
         if outcome is None:
-            self._directory.keepsakes.forget(search.session_id)
             return None
-        self._directory.keep(search.session_id, record)
         if isinstance(outcome, Broken) or (isinstance(outcome, Misdirected) and outcome.boot == record.boot):
             # It ends, or says that it has not what its record says it has: the record is about to change.
             await trio.sleep(LOOK_AGAIN_SECONDS)

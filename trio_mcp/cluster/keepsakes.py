@@ -36,7 +36,7 @@ class _Kept:
 
 
 class Keepsakes:
-    """The commands that write the records, by session id; each compares, and leaves later lives and tombstones alone."""
+    """The commands that write the records, by session id; none replaces a record or a tombstone that is there."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()

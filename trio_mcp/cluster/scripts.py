@@ -15,7 +15,7 @@ from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Move, Record, Stone
 from trio_mcp.cluster.redis.link import Command
 
-__all__ = ["beat", "claim", "end", "leave", "open_record", "own"]
+__all__ = ["beat", "claim", "end", "leave", "open_record", "own", "put_back"]
 
 _READ = """
 local raw = redis.call('GET', KEYS[1])
@@ -74,6 +74,18 @@ if not earlier then return 1 end
     + _TELL
 )
 
+_PUT_BACK = (
+    _READ_RECORD
+    + _READ_STONE
+    + """
+local epoch = tonumber(ARGV[2])
+if known then return raw end
+if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
+redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+return 1
+"""
+)
+
 _CLAIM = (
     _READ_RECORD
     + """
@@ -129,6 +141,12 @@ def own(keys: Keys, session_id: str, record: Record) -> Command:
     written = msgspec.json.encode(record), SESSION_SECONDS
     told = moved_message([Move(session_id, record.boot, record.epoch)]), keys.bus
     return ("EVAL", _OWN, 3, *where, record.boot, record.epoch, *written, *told)
+
+
+def put_back(keys: Keys, session_id: str, record: Record) -> Command:
+    """Write a record that is missing, unless the session has ended: 1, or what is there."""
+    where = keys.session(session_id), keys.closed(session_id)
+    return ("EVAL", _PUT_BACK, 2, *where, record.boot, record.epoch, msgspec.json.encode(record), SESSION_SECONDS)
 
 
 def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:

@@ -254,6 +254,20 @@ async def test_reading_stops_when_what_waits_has_used_up_its_share_and_that_is_s
         assert client.account.used == 0
 
 
+@pytest.mark.parametrize("line", [b"no json", b'{"jsonrpc":"2.0","id":1,"method":"ping"}'])
+async def test_what_is_answered_at_once_waits_too_for_a_client_that_reads_nothing(
+    mcp: MCPServer, autojump_clock: MockClock, line: bytes
+) -> None:
+    async with piped(mcp, 4 * MIB) as client:
+        await client.say(*[line] * 20_000)
+        await wait_all_tasks_blocked()
+        assert client.account.used < client.account.limit
+        for _ in range(20_000):
+            assert await client.hear()
+        await wait_all_tasks_blocked()
+        assert client.account.used == 0
+
+
 async def test_reading_goes_on_when_memory_is_short_no_longer(mcp: MCPServer, autojump_clock: MockClock) -> None:
     async with piped(mcp) as client:
         await client.open()

@@ -278,6 +278,11 @@ class EventLog:
         return self._unread_bytes
 
     @property
+    def waiting_bytes(self) -> int:
+        """The same, with what the entries weigh that wait for a reader."""
+        return self._unread_bytes + _ENTRY_BYTES * self.unread
+
+    @property
     def newest(self) -> int:
         """The number of the newest entry that is kept; what was refused for want of room has none."""
         return next(reversed(self._entries), 0)

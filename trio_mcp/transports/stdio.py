@@ -54,7 +54,7 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
-from trio_mcp.streams.account import TICK_SECONDS, Holder
+from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
 from trio_mcp.streams.event_log import Budget, EventLog, Kind, Reader
 from trio_mcp.transports.lines import LineReader, LineTooLong
 from trio_mcp.transports.outline import Outline
@@ -141,7 +141,7 @@ class StdioServer:
 
     async def _room(self) -> None:
         """Wait while enough has been read. A client that writes all it has before it reads is told so once, in the log."""
-        while self._pipeline.full and not self._asks:
+        while self._has_enough:
             if not self._stuck and self._out.unread:
                 self._stuck = True
                 event(
@@ -152,9 +152,13 @@ class StdioServer:
                 await self._ended.wait()
 
     @property
-    def _asks(self) -> bool:
-        """Whether a handler waits for what has yet to be read."""
-        return self._session is not None and self._session.asks
+    def _has_enough(self) -> bool:
+        """Whether nothing more should be read now. A question to the client is answered behind whatever it has sent before."""
+        if self._out.waiting_bytes >= HARD * self._service.account.share:
+            # No answers, of which so many are never taken: errors and the like, for a client that reads nothing.
+            return True
+        asks = self._session is not None and self._session.asks
+        return self._pipeline.full and not asks
 
     def _refuse_long(self, outline: Outline) -> None:
         text = f"A message has at most {self._max_message} bytes"

@@ -526,7 +526,7 @@ async def test_a_claim_whose_reply_was_lost_is_made_good_by_the_next_request(tmp
 async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> None:
     async with town(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
         client = await nodes[1].wire.open()
-        await nodes[2].wire.open()
+        assert await said_by((await nodes[2].wire.open()).tool("where")) == "node2"
         await nodes[1].die()
         exchange = at(nodes[2], client).tool("where")
         assert await exchange.head() == 503
@@ -534,6 +534,14 @@ async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> No
         await exchange.error()
         assert (await nodes.record(client.id))["epoch"] == 0
         assert await said_by(at(nodes[3], client).tool("where")) == "node3"
+
+
+async def test_a_full_node_takes_a_session_up_in_place_of_one_that_was_never_used(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
+        client, unused = await nodes[1].wire.open(), await nodes[2].wire.open()
+        await nodes[1].die()
+        assert await said_by(at(nodes[2], client).tool("where")) == "node2"
+        assert await reason_of(unused.tool("where")) == "unused"
 
 
 async def test_a_node_that_fills_up_while_it_claims_has_kept_the_sessions_place(

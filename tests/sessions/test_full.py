@@ -10,10 +10,12 @@ from tests.sessions.doubles import ANN, BOB, OFFER, ask, open_hub
 from tests.transports.http.harness import HOST, serving
 from trio_mcp import ANONYMOUS, Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
+from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import Notification, Reply
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import TooManyForCaller
+from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.transports.http.forwarded import Proxies
 from trio_mcp.transports.http.request import HttpExchange
 
@@ -51,6 +53,27 @@ async def test_many_that_come_to_a_full_node_at_once_get_a_place_each(autojump_c
             for _ in range(5):
                 nursery.start_soon(hub.open, OFFER, BOB)
         assert [session.principal for session in hub.sessions] == [BOB] * 5
+
+
+def moved(session_id: str) -> Snapshot:
+    client = Client({"name": "t"}, {})
+    return Snapshot(id=session_id, epoch=1, owner=BOB.digest, version="2025-11-25", client=client, created=1)
+
+
+async def test_a_session_that_is_restored_to_a_full_node_takes_the_place_of_one_that_was_never_used(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_hub(MCPServer("t"), max_sessions=2) as hub:
+        used, unused = [await hub.open(OFFER, ANN) for _ in range(2)]
+        await ask(used, "ping")
+        began = trio.current_time()
+        restored = await hub.restore(moved("node2.abc"), BOB)
+        assert trio.current_time() - began == UNUSED_SECONDS
+        assert unused.closed_because == "unused"
+        assert hub.sessions == [used, restored]
+        with pytest.raises(TooManySessions):
+            await hub.restore(moved("node2.def"), BOB)
+        assert hub.sessions == [used, restored]
 
 
 @pytest.mark.parametrize("use", ["a call", "a stream", "a reply"])

@@ -51,7 +51,7 @@ class Restorer:
         self._under_way[session_id] = trio.Event()
         try:
             # Before the claim: a node that has the record and no room for the session would keep it from all others.
-            with self._hub.room_for(session_id):
+            async with self._hub.room_for(session_id):
                 return await self._take_up(session_id, record, who)
         finally:
             self._under_way.pop(session_id).set()

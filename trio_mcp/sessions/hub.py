@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -39,7 +39,7 @@ UNUSED_SECONDS = 1.0
 """A full node leaves a new session so long for its client's first request: a round trip, and some."""
 
 ROOM_SECONDS = 2.0
-"""How long an `initialize` waits for a place in a full node that has unused sessions."""
+"""How long a new or restored session waits for a place in a full node that has unused ones."""
 
 _RANDOM_BYTES = 18
 """144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
@@ -106,12 +106,17 @@ class Hub:
         """Whether there is no room for another session."""
         return self._nursery is None or len(self) >= self.options.max_sessions
 
-    @contextmanager
-    def room_for(self, session_id: str) -> Iterator[None]:
-        """Keep a place for a session that is about to begin; one that has its place keeps it. Raises TooManySessions."""
-        if self._full and session_id not in self._opening:
-            raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
-        self._opening.add(session_id)
+    @asynccontextmanager
+    async def room_for(self, session_id: str) -> AsyncIterator[None]:
+        """Keep a place for a session that is about to begin; one that has its place keeps it.
+
+        A full node ends a session that was never used for it. Raises TooManySessions when there is none.
+        """
+        if session_id not in self._opening:
+            await self._make_room()
+            if self._full:
+                raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
+            self._opening.add(session_id)
         try:
             yield
         finally:
@@ -140,10 +145,8 @@ class Hub:
         session = Session(self._new_id(), self._service, principal, client, version, standalone)
         self._shares.take(session.id, principal, address)
         try:
-            await self._make_room(session.id)
             await self._start(session, partial(self._opened, session))
         except BaseException:
-            self._opening.discard(session.id)
             self._shares.give_back(session.id)
             raise
         return session
@@ -151,7 +154,8 @@ class Hub:
     async def restore(self, snapshot: Snapshot, principal: Principal) -> Session:
         """Go on with a session whose node is gone: same id, nothing of its streams. Its caller has claimed it.
 
-        Returns when `@mcp.on_restore` is through. Raises TooManySessions, and SessionClosed when a hook failed.
+        A full node ends one that was never used for it, as for a new one. Returns when `@mcp.on_restore` is through. Raises
+        TooManySessions, and SessionClosed when a hook failed.
         """
         session = Session.restoring(snapshot, self._service, principal)
         self._shares.note(session.id, principal)
@@ -202,8 +206,8 @@ class Hub:
     def _new_id(self) -> str:
         return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
-    async def _make_room(self, session_id: str) -> None:
-        """Keep a place, in a full node that of a session which was never used; without one, `_start` says that there is none.
+    async def _make_room(self) -> None:
+        """End the oldest session that was never used, where the node is full and has one.
 
         A session that began a moment ago is waited for: its client is about to use it, or it is part of a flood.
         """
@@ -218,8 +222,6 @@ class Hub:
                             del self._unused[victim.id]
                             victim.close("unused")
                             await self._freed.park()
-        if not self._full:
-            self._opening.add(session_id)
 
     def _next_victim(self) -> Session | None:
         """The oldest session that was never used; None when all were."""
@@ -230,7 +232,7 @@ class Hub:
         return None
 
     async def _start(self, session: Session, begin: Callable[[], Awaitable[None]]) -> None:
-        with self.room_for(session.id):
+        async with self.room_for(session.id):
             assert self._nursery is not None
             await self._nursery.start(self._supervise, session, begin)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, stranger, town
+from tests.cluster.nodes import Node, Town, at, demo, stranger, town
 from tests.cluster.parts import KEYS
 from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
@@ -141,3 +143,45 @@ async def test_a_session_that_was_let_go_of_and_taken_up_is_not_put_back_when_re
         await lose_all(nodes, nodes[3])
         await nodes[1].beat()
         assert await nodes.record(client.id) is None
+
+
+async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_to_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with town(tmp_path) as nodes, trio.open_nursery() as nursery:
+        client = await nodes[1].wire.open()
+        peers = nodes[2].peers
+        exchange_cards, put_up, go_on = peers._exchange, trio.Event(), trio.Event()
+
+        async def held_up() -> Any:
+            found = await exchange_cards()
+            put_up.set()
+            await go_on.wait()
+            return found
+
+        await lose_all(nodes, nodes[1])
+        monkeypatch.setattr(peers, "_exchange", held_up)
+        nursery.start_soon(nodes[2].beat)
+        await put_up.wait()
+        await nodes[1].refuse()
+        asked = at(nodes[2], client).tool("where")
+        looked = nodes[2].asked
+        await until(partial(_has_looked, looked, client.id), "it has looked for the record")
+        go_on.set()
+        assert await refusal(asked) == (503, "directory_unavailable")
+
+
+async def _has_looked(asked: list[Any], session_id: str) -> bool:
+    return any(KEYS.session(session_id) in words for words in asked)
+
+
+async def test_a_node_that_started_while_redis_was_away_gives_the_others_time_to_write(tmp_path: Path) -> None:
+    async with town(tmp_path) as nodes:
+        await nodes.redis.stop()
+        late = Node("node3", nodes[2].cable, demo, {}, {})
+        await nodes._nursery.start(late.run, 0)
+        nodes.nodes.append(late)
+        await nodes.redis.start(empty=True)
+        assert await refusal(stranger(late, "node9.abc").tool("where")) == (503, "directory_unavailable")
+        await late.beat()
+        assert await refusal(stranger(late, "node9.abc").tool("where")) == (503, "directory_unavailable")

@@ -62,7 +62,7 @@ class RedisDirectory:
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
         self.has_card = False
-        """Our node's card has been put up: a Redis that is without it has lost more than that."""
+        """Our node's card has been put up, or Redis was away when it was to be: one that is without it may have lost more than that."""
         store.on_return(self.fall_behind)
 
     def fall_behind(self) -> None:

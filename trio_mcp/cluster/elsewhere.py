@@ -209,7 +209,11 @@ class Elsewhere:
             seen = await look_up(search.session_id)
         except RedisDown:
             return None
-        return None if seen == (None, None) and self._peers.refilling else seen
+        if seen == (None, None):
+            await self._peers.beat_ended()
+            if self._peers.refilling:
+                return None
+        return seen
 
     async def _by_record(self, search: Search, record: Record) -> Session | object | None:
         if record.boot == self._me.boot and not record.released:

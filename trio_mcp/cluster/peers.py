@@ -158,6 +158,8 @@ class Peers:
                 card = await self._exchange()
         except RedisDown:
             self._standing_since = None
+            # Also for a process that starts now: it cannot know what a Redis that comes back had before.
+            self._directory.has_card = not self._left
             return
         self.has_name = not isinstance(card, NodeCard) and (card is not _Card.REFUSED or self.has_name)
         if card is not _Card.REFUSED:
@@ -180,6 +182,11 @@ class Peers:
             self._refilled_at = trio.current_time() + REFILL_SECONDS
         self._directory.has_card = card is not _Card.REFUSED
         await self._refreshed(card is _Card.FALLEN)
+
+    async def beat_ended(self) -> None:
+        """Wait for a beat that is under way: it may have put our card up already, and not know yet that it was missing."""
+        async with self._writing:
+            pass
 
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. A later process of our name stays."""

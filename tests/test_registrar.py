@@ -200,7 +200,7 @@ WRONG: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("endpoint of None", lambda m: m.http_app(path=None), TypeError, "a path is text"),
     ("route at the endpoint", lambda m: [m.custom_route("/mcp")(route), m.http_app()], ValueError, "MCP endpoint"),
     ("mount at the endpoint", lambda m: [m.mount("/mcp", app), m.http_app()], ValueError, "MCP endpoint"),
-    ("authenticate=42", lambda m: m.http_app(authenticate=42), TypeError, "an async function"),
+    ("authenticate=42", lambda m: m.http_app(authenticate=42), TypeError, "an async or sync function, not 42"),
     ('run("sse")', lambda m: m.run("sse"), ValueError, r'write mcp\.run\("http"\)'),
     ('run("sdtio")', lambda m: m.run("sdtio"), ValueError, "unknown transport 'sdtio', did you mean 'stdio'"),
     ('run("HTTP")', lambda m: m.run("HTTP"), ValueError, "did you mean 'http'"),
@@ -218,6 +218,10 @@ def test_what_can_never_work_is_refused_with_what_to_write(
         call(MCPServer("t"))
 
 
+def generates(request: Any) -> Any:
+    yield request
+
+
 CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"name": 42}, "name= of MCPServer is text"),
     ({"name": None}, "name= of MCPServer is text"),
@@ -225,7 +229,13 @@ CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"version": 1}, "version= of MCPServer is text"),
     ({"icons": {"src": "x:y"}}, "a list of Icon"),
     ({"options": {"page_size": 3}}, r"an Options\("),
-    ({"authenticate": "token"}, "an async function"),
+    ({"authenticate": "token"}, "is an async or sync function, not 'token'. Write\nasync def authenticate"),
+    ({"authenticate": Bag}, "is an async or sync function, not <class"),
+    ({"authenticate": nothing}, "nothing is called with the request alone.*\nasync def authenticate"),
+    ({"authenticate": lambda request, token: None}, "is called with the request alone: missing"),
+    ({"authenticate": lambda *, request: None}, "is called with the request alone"),
+    ({"authenticate": Bag().method}, r"Bag\.method is called with the request alone"),
+    ({"authenticate": generates}, "generates is a generator"),
     ({"lifespan": 42}, "@asynccontextmanager"),
     ({"lifespan": nothing}, "@asynccontextmanager"),
     ({"lifespan": lambda: None}, "called with the server alone"),
@@ -243,6 +253,17 @@ CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
 def test_a_server_refuses_arguments_that_mean_nothing(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         MCPServer(**arguments)
+
+
+def test_an_app_refuses_what_cannot_be_asked_who_is_calling() -> None:
+    mcp = MCPServer("t")
+    wrongs: list[Any] = ["token", nothing, generates, nothing()]
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="async def authenticate"):
+            mcp.http_app(authenticate=wrong)
+    mcp.authenticate = nothing  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="nothing is called with the request alone"):
+        mcp.http_app()
 
 
 def test_a_refused_function_leaves_nothing_behind() -> None:

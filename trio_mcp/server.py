@@ -32,6 +32,7 @@ from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.http.allowed import Hosts, Origins
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.authentication import authenticator
 from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
@@ -87,7 +88,7 @@ class MCPServer(Registrar):
         self.options = options or Options()
         self.mask_errors = mask_errors
         self.authenticate = authenticate
-        """Who is asking, over HTTP: `async (request) -> Principal | None`; None becomes a 401."""
+        """Who is asking, over HTTP: `(request) -> Principal | None`, async or sync; None becomes a 401."""
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
         self._run_defaults = run_settings(settings)
         self._feed = Feed()
@@ -147,8 +148,8 @@ class MCPServer(Registrar):
         networks), and nobody else. Durations in seconds. Raises ValueError for a host or an origin that nothing can match.
         `account` counts what waits in memory, `Account(bytes)`; 256 MiB unless given.
         """
-        check_authenticate(authenticate)
         authenticate = authenticate or self.authenticate
+        check_authenticate(authenticate)
         account = account or Account()
 
         def served(app: Any) -> ASGIApp:
@@ -186,7 +187,7 @@ class MCPServer(Registrar):
         gate = Gate(
             None if allowed_hosts is None else Hosts(allowed_hosts),
             None if allowed_origins is None else Origins(allowed_origins),
-            authenticate,
+            None if authenticate is None else authenticator(authenticate, service.options.worker_threads),
         )
         hold_back = HoldBack(pace.sse_after)
         legacy = LegacyFront(

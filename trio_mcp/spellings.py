@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from trio_mcp.dispatch.service import Options
+from trio_mcp.features.callables import describe
+from trio_mcp.features.functions import shown, takes_one
 
 __all__ = [
     "RunDefaults",
@@ -57,9 +59,9 @@ _NOTHING = {
     "message_path": "leave it out: HTTP+SSE is not served",
     "mount_path": "leave it out, and see mcp.http_app() for mounting",
     "transport_security": 'write mcp.run("http", allowed_hosts=[…], allowed_origins=[…])',
-    "auth": "write authenticate=, an async function (request) -> Principal | None",
-    "token_verifier": "write authenticate=, an async function (request) -> Principal | None",
-    "auth_server_provider": "write authenticate=, an async function (request) -> Principal | None",
+    "auth": "write authenticate=, a function (request) -> Principal | None",
+    "token_verifier": "write authenticate=, a function (request) -> Principal | None",
+    "auth_server_provider": "write authenticate=, a function (request) -> Principal | None",
     "event_store": "leave it out: streams are resumable as they are",
     "middleware": "wrap mcp.http_app(), which is an ASGI app",
     "tags": "leave it out",
@@ -126,9 +128,20 @@ def check_arguments(given: Mapping[str, Any]) -> None:
 
 
 def check_authenticate(given: Any) -> None:
-    """Raise TypeError for what cannot be asked who is calling."""
-    if given is not None and not callable(given):
-        raise TypeError(f"authenticate= is an async function (request) -> Principal | None, not {given!r:.80}")
+    """Raise TypeError for what cannot be asked who is calling; None is nobody to ask."""
+    if given is None:
+        return
+    line = "async def authenticate(request) -> Principal | None: ..."
+    if inspect.isclass(given) or not callable(given):
+        raise TypeError(f"authenticate= is an async or sync function, not {shown(given)}. Write\n{line}")
+    try:
+        takes_one(given, "the request")
+    except TypeError as error:
+        raise TypeError(f"authenticate= is wrong: {error}. Write\n{line}") from None
+    except ValueError:
+        raise TypeError(
+            f"authenticate= gives a Principal or None, and {describe(given)} is a generator. Write\n{line}"
+        ) from None
 
 
 def lifespan_function(given: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:

@@ -96,8 +96,8 @@ class HttpRequestView(Protocol):
         """The value of the header of that name (bytes: in lower case), of several the last; None without one."""
 
 
-Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None]]
-"""Asked on every request, never remembered for a connection or session.
+Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None] | Principal | None]
+"""Asked on every request, never remembered for a connection or session. A sync one runs in a worker thread.
 
 None becomes a 401. `CannotTell`, `OSError` and a timeout become a 503, any other exception a 500.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from trio_mcp.features.callables import describe, is_async
 
-__all__ = ["function_of", "takes_one"]
+__all__ = ["function_of", "shown", "takes_one"]
 
 Function = Callable[..., Any]
 
@@ -30,7 +30,7 @@ def function_of(given: Any, write: str) -> Function:
             getter = given.fget if isinstance(given, property) else given.func
             raise TypeError(_in_class(getter, "is a property", write))
     if not callable(given):
-        raise TypeError(f"{_shown(given)} is no function. Write {write.replace('FN', 'fn')}")
+        raise TypeError(f"{shown(given)} is no function. Write {write.replace('FN', 'fn')}")
     function: Function = given
     return function
 
@@ -53,7 +53,8 @@ def _in_class(fn: Any, kind: str, write: str) -> str:
     return f"{names[-1]} {kind}, and here its class does not exist yet. Below the class, write {line} with the bound method"
 
 
-def _shown(given: Any) -> str:
+def shown(given: Any) -> str:
+    """What was given in place of a function, in words; a coroutine is closed."""
     if inspect.iscoroutine(given):
         given.close()
         return f"{given.__name__}() is the coroutine of a call"

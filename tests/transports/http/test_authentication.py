@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, request, serving, two_users
 from trio_mcp import ANONYMOUS, CannotTell, Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
+from trio_mcp.dispatch.service import Options
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.request import Receive, Scope, Send
 
@@ -26,11 +29,14 @@ class Own(BaseException):
     """What nobody catches by accident."""
 
 
-def raising(error: BaseException) -> MCPServer:
-    async def authenticate(exchange: HttpRequestView) -> Principal | None:
+def raising(error: BaseException, *, sync: bool = False) -> MCPServer:
+    def in_thread(exchange: HttpRequestView) -> Principal | None:
         raise error
 
-    return MCPServer("test", authenticate=authenticate)
+    async def in_loop(exchange: HttpRequestView) -> Principal | None:
+        raise error
+
+    return MCPServer("test", authenticate=in_thread if sync else in_loop)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,89 @@ async def test_an_authenticator_that_hangs_cannot_tell(autojump_clock: MockClock
         assert await wire.initialize().head() == 503
 
 
+class Tokens:
+    """Callable in each way a function can be given in."""
+
+    def __init__(self) -> None:
+        self.in_loop: list[bool] = []
+
+    def sync(self, request: HttpRequestView) -> Principal | None:
+        self.in_loop.append(trio.lowlevel.in_trio_task())
+        return Principal("ann") if request.header("authorization") == ALICE else None
+
+    async def asynchronous(self, request: HttpRequestView) -> Principal | None:
+        return self.sync(request)
+
+    def delegates(self, request: HttpRequestView) -> Any:
+        return self.asynchronous(request)
+
+    async def __call__(self, request: HttpRequestView) -> Principal | None:
+        return self.sync(request)
+
+
+@pytest.mark.parametrize(
+    ("form", "in_loop"),
+    [
+        (lambda tokens: tokens.sync, False),
+        (lambda tokens: partial(tokens.sync), False),
+        (lambda tokens: tokens.asynchronous, True),
+        (lambda tokens: partial(tokens.asynchronous), True),
+        (lambda tokens: tokens.delegates, True),
+        (lambda tokens: tokens, True),
+    ],
+    ids=["sync", "partial of sync", "async", "partial of async", "sync that gives an awaitable", "object"],
+)
+async def test_an_authenticator_is_sync_in_a_thread_or_async_in_the_loop(
+    form: Callable[[Tokens], Any], in_loop: bool
+) -> None:
+    tokens = Tokens()
+    async with serving(MCPServer("test", authenticate=form(tokens))) as wire:
+        assert await wire.initialize(headers={"authorization": ALICE}).head() == 200
+        assert await wire.initialize().head() == 401
+    assert tokens.in_loop == [in_loop, in_loop]
+
+
+async def test_a_sync_authenticator_is_asked_while_the_threads_of_sync_tools_are_all_busy() -> None:
+    began, go = threading.Semaphore(0), threading.Event()
+    mcp = MCPServer("test", authenticate=Tokens().sync, options=Options(worker_threads=1))
+
+    @mcp.tool
+    def wait() -> str:
+        began.release()
+        go.wait(60)
+        return "done"
+
+    @mcp.tool
+    async def quick() -> str:
+        return "quick"
+
+    try:
+        async with serving(mcp) as wire:
+            session = await wire.open(headers={"authorization": ALICE})
+            waiting = session.tool("wait")
+            await trio.to_thread.run_sync(began.acquire)
+            await session.tool("quick").result()
+            go.set()
+            await waiting.result()
+    finally:
+        go.set()
+
+
+async def test_a_sync_authenticator_that_hangs_cannot_tell(autojump_clock: MockClock) -> None:
+    go = threading.Event()
+
+    def authenticate(request: HttpRequestView) -> Principal | None:
+        go.wait(60)
+        return None
+
+    try:
+        async with serving(MCPServer("test", authenticate=authenticate)) as wire:
+            assert await wire.initialize().head() == 503
+    finally:
+        go.set()
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 @pytest.mark.parametrize(
     "error",
     [
@@ -79,9 +168,9 @@ async def test_an_authenticator_that_hangs_cannot_tell(autojump_clock: MockClock
     ids=["a bug", "a bug beside an outage", "an exit", "no Exception", "an exit beside an outage"],
 )
 async def test_an_authenticator_that_fails_is_a_500_with_a_reference_and_one_log_line(
-    error: BaseException, caplog: pytest.LogCaptureFixture
+    error: BaseException, sync: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(raising(error)) as wire:
+    async with serving(raising(error, sync=sync)) as wire:
         for _ in range(2):
             exchange = wire.initialize()
             assert await exchange.head() == 500

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias, cast
 
 import trio
 
-from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, Principal
-from trio_mcp.dispatch.user_code import report, user_code, without_crash
+from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpRequestView, Principal
+from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
+from trio_mcp.features.callables import is_async
 from trio_mcp.observability.logs import leaves
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
 
-__all__ = ["identify"]
+__all__ = ["Authenticator", "authenticator", "identify"]
 
 logger = logging.getLogger("trio_mcp.http")
 
@@ -22,14 +26,24 @@ AUTHENTICATE_SECONDS = 10.0
 RETRY_AFTER = b"5"
 """Seconds until a client that could not be judged should ask again."""
 
+Authenticator: TypeAlias = Callable[[HttpRequestView], Awaitable[object]]
+"""An `authenticate` function that never blocks the event loop."""
+
 _CANNOT_TELL = (CannotTell, OSError, trio.TooSlowError)
 
 
-async def identify(authenticate: Authenticate, exchange: HttpExchange) -> Principal:
+def authenticator(authenticate: Authenticate, threads: int) -> Authenticator:
+    """The function as it is asked: a sync one in one of so many worker threads. They are not those of sync handlers, which may all be busy."""
+    if is_async(authenticate):
+        return cast("Authenticator", authenticate)
+    return partial(call_user, authenticate, is_async=False, limiter=trio.CapacityLimiter(threads))
+
+
+async def identify(authenticate: Authenticator, exchange: HttpExchange) -> Principal:
     """Who sent the request. Raises HttpRefusal: 401 for nobody, 503 when that cannot be told now, 500 when the function failed."""
     try:
         with trio.fail_after(AUTHENTICATE_SECONDS), user_code():
-            principal: object = await authenticate(exchange)
+            principal = await authenticate(exchange)
     except Exception as error:  # behind the boundary: its fault ends this request, and is told without its details
         raise _refusal_for(error) from None
     except BaseExceptionGroup as group:

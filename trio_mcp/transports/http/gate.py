@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from trio_mcp.auth.principal import ANONYMOUS, Authenticate, Principal
+from trio_mcp.auth.principal import ANONYMOUS, Principal
 from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.http.allowed import Hosts, Origins
-from trio_mcp.transports.http.authentication import identify
+from trio_mcp.transports.http.authentication import Authenticator, identify
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal
 
@@ -33,7 +33,7 @@ class Gate:
 
     allowed_hosts: Hosts | None = field(default_factory=lambda: Hosts(LOOPBACK_NAMES))
     allowed_origins: Origins | None = None
-    authenticate: Authenticate | None = None
+    authenticate: Authenticator | None = None
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
 
     def check_host(self, exchange: HttpExchange) -> None:

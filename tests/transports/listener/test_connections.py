@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.transports.listener.harness import answers, get, reply, serving
+from tests.transports.listener.harness import Client, Server, answers, get, post, reply, serving
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 from trio_mcp.transports.listener.serving import REFUSED_AT_ONCE
 
@@ -58,6 +58,54 @@ async def test_those_that_are_refused_at_once_are_bounded_too(autojump_clock: Mo
         for client in refused[:-1]:
             await client.hang_up()
         assert (await late.hear()).startswith(b"HTTP/1.1 503 ")
+
+
+async def lingers(server: Server) -> Client:
+    """A connection that was answered early, whose body still comes."""
+    client = server.connect()
+    await client.say(b"POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{")
+    assert (await client.hear()).startswith(b"HTTP/1.1 200 ")
+    return client
+
+
+async def test_connections_that_linger_keep_nobody_out(autojump_clock: MockClock) -> None:
+    async with serving(waiting, Limits(connections=1)) as server:
+        began = trio.current_time()
+        lingering = [await lingers(server) for _ in range(3 * REFUSED_AT_ONCE)]
+        served = server.connect()
+        await served.say(get("/now"))
+        assert answers(await served.hear(), closed=False)[0].status == 200
+        assert trio.current_time() == began
+        for client in lingering[: 1 - REFUSED_AT_ONCE]:
+            with pytest.raises(trio.BrokenResourceError):
+                await client.say(b" ")
+        for client in lingering[1 - REFUSED_AT_ONCE :]:
+            await client.say(b" ")
+
+
+async def test_those_that_are_refused_and_linger_keep_nobody_waiting(autojump_clock: MockClock) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/now":
+            return await reply(send, b"ok")
+        await receive()
+        await receive()
+
+    async with serving(app, Limits(connections=2)) as server:
+        busy = [server.connect(), server.connect()]
+        for client in busy:
+            await client.say(get("/later"))
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        for _ in range(3 * REFUSED_AT_ONCE):
+            client = server.connect()
+            await client.say(post(b"{}"))
+            assert (await client.hear()).startswith(b"HTTP/1.1 503 "), "a place that is taken stays so"
+        await busy[0].hang_up()
+        await wait_all_tasks_blocked()
+        client = server.connect()
+        await client.say(get("/now"))
+        assert answers(await client.hear(), closed=False)[0].status == 200
+        assert trio.current_time() == began
 
 
 @pytest.mark.parametrize("limit", [None, 3])

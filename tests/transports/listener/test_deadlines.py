@@ -22,7 +22,8 @@ from tests.transports.listener.harness import (
     serving,
 )
 from trio_mcp.transports.listener import ClientDisconnected, Limits, Receive, Scope, Send
-from trio_mcp.transports.listener.connection import LINGER_BYTES, LINGER_QUIET_SECONDS, LINGER_SECONDS
+from trio_mcp.transports.listener.connection import LINGER_BYTES, LINGER_QUIET_SECONDS
+from trio_mcp.transports.listener.lingering import LINGER_SECONDS
 
 
 async def drip(client: Client, data: bytes, seconds: float) -> None:

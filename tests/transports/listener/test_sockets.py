@@ -37,6 +37,7 @@ from trio_mcp.transports.listener import (
 from trio_mcp.transports.listener.connection import Connection, Front
 from trio_mcp.transports.listener.hangups import Hangups
 from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.lingering import Lingering
 from trio_mcp.transports.listener.wire import SocketWire
 
 pytestmark = pytest.mark.sockets
@@ -394,7 +395,7 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
         await echo(scope, receive, send)
 
     idle, hangups = IdleConnections(75), Hangups()
-    front = Front(app, Limits(), idle, lambda status, reason: None)
+    front = Front(app, Limits(), idle, Lingering(lambda: None), lambda status, reason: None)
 
     async def connection(end: socket.socket) -> None:
         end.setblocking(False)

@@ -22,14 +22,12 @@ from trio_mcp.transports.listener.head import Head
 from trio_mcp.transports.listener.idle import IdleConnections
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.lines import refusal
+from trio_mcp.transports.listener.lingering import Lingering
 from trio_mcp.transports.listener.parsing import HeadReader
 from trio_mcp.transports.listener.wire import Wire
 
 __all__ = ["Connection", "Front"]
 
-LINGER_SECONDS = 10.0
-"""Closing with unread bytes resets the connection and may destroy our last answer on its way: read on so long. Clients that
-write a whole body before they read anything (http.client, requests) would report a broken pipe instead of the answer."""
 LINGER_QUIET_SECONDS = 2.0
 """A peer that sends nothing for so long has seen the end of our answer, or never will."""
 LINGER_BYTES = 64 * 1024 * 1024
@@ -62,6 +60,7 @@ class Front:
     app: ASGIApp
     limits: Limits
     idle: IdleConnections
+    lingering: Lingering
     refused: Callable[[int, str], None]
     """Told of each answer that is the listener's own: its status, and what was wrong in one word."""
     account: Account = field(default_factory=Account)
@@ -248,7 +247,7 @@ class Connection:
 
     async def _linger(self) -> None:
         left = LINGER_BYTES
-        with trio.move_on_after(LINGER_SECONDS):
+        with self._front.lingering.linger():
             await self._wire.finish_sending()
             while left > 0:
                 with trio.move_on_after(LINGER_QUIET_SECONDS) as quiet:

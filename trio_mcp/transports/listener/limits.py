@@ -12,7 +12,8 @@ class Limits:
     """Bounds of one connection; sizes in bytes, times in seconds."""
 
     connections: int | None = None
-    """Open at once. Past it the connection that has been idle for longest makes way, and when none is, the new one gets 503."""
+    """Open at once, but for a few that only linger. Past it the connection that has been idle for longest makes way, and when none
+    is, the new one gets 503."""
     head_bytes: int = 32 * 1024
     """Request line and headers together: more is 431."""
     head_seconds: float = 10.0

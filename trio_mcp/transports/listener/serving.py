@@ -18,6 +18,7 @@ from trio_mcp.transports.listener.connection import Connection, Front
 from trio_mcp.transports.listener.hangups import Hangups
 from trio_mcp.transports.listener.idle import IdleConnections
 from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.lingering import Lingering
 from trio_mcp.transports.listener.stream_wire import StreamWire
 from trio_mcp.transports.listener.wire import SocketWire
 
@@ -32,7 +33,7 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 HAS_EPOLL = sys.platform == "linux"
 """Elsewhere sockets are served like any other stream: as well, but slower."""
 REFUSED_AT_ONCE = 8
-"""Connections beyond the bound that are told so at the same time; more wait in the kernel."""
+"""Connections beyond the bound that are told so, or linger, at the same time; past it whoever lingers for longest makes way."""
 ACCEPT_RETRY_SECONDS = 0.1
 """Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
 
@@ -73,10 +74,12 @@ class _Server:
     def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[int, str], None], account: Account) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
-        self._front = Front(app, limits, self._idle, refused, account)
+        self._changed = trio.lowlevel.ParkingLot()
+        """Where accepting waits for connections to end, or to begin to linger."""
+        self._lingering = Lingering(self._changed.unpark_all)
+        self._front = Front(app, limits, self._idle, self._lingering, refused, account)
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
-        self._ended = trio.lowlevel.ParkingLot()
 
     async def run(
         self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
@@ -109,8 +112,9 @@ class _Server:
         async with listener:
             complain = True
             while True:
-                while self._beyond(REFUSED_AT_ONCE):
-                    await self._ended.park()
+                while self._beyond(self._open, REFUSED_AT_ONCE):
+                    self._lingering.end_oldest()
+                    await self._changed.park()
                 try:
                     stream = await listener.accept()
                 except OSError as error:
@@ -119,28 +123,29 @@ class _Server:
                 else:
                     complain = True
                     self._open += 1
-                    full = self._beyond(1) and not self._idle.dismiss_oldest()
+                    full = self._beyond(self._open - len(self._lingering), 1) and not self._idle.dismiss_oldest()
                     connections.start_soon(self._connection, stream, full)
 
     async def _bear(self, error: OSError, complain: bool) -> None:
         """An accept failed; raises `error` when the listener cannot go on. One line in the log until one succeeds."""
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
-        self._idle.dismiss_oldest()
+        if not self._lingering.end_oldest():
+            self._idle.dismiss_oldest()
         if complain:
             logger.error("Cannot accept connections, trying on: %s", error)
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
-    def _beyond(self, excess: int) -> bool:
-        """Whether so many connections more are open than may be."""
-        return self._limits.connections is not None and self._open >= self._limits.connections + excess
+    def _beyond(self, count: int, excess: int) -> bool:
+        """Whether `count` connections are so many more than may be."""
+        return self._limits.connections is not None and count >= self._limits.connections + excess
 
     async def _connection(self, stream: trio.abc.Stream, full: bool) -> None:
         try:
             await self._serve_connection(stream, full)
         finally:
             self._open -= 1
-            self._ended.unpark_all()
+            self._changed.unpark_all()
 
     async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):

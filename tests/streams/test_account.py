@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_mcp.streams.account import BODY_SECONDS, TURN_SECONDS, Account, NoRoom
+from trio_mcp.streams.account import BODY_SECONDS, TURN_SECONDS, Account, NoRoom, Transfer
 from trio_mcp.streams.event_log import Budget, EventLog
 from trio_mcp.streams.relief import COME_BACK_SECONDS, OBSERVE_SECONDS
 
@@ -270,8 +271,9 @@ async def test_bodies_share_a_quarter_and_small_ones_go_first(
 
 
 async def test_a_body_waits_for_half_a_minute(account: Account, autojump_clock: MockClock) -> None:
-    with account.receiving(25 * KIB), pytest.raises(NoRoom):
-        began = trio.current_time()
+    account.charge(101 * KIB)
+    began = trio.current_time()
+    with pytest.raises(NoRoom):
         await account.room_for_body(1)
     assert trio.current_time() - began == BODY_SECONDS
 
@@ -291,11 +293,94 @@ async def test_what_is_here_of_bodies_that_wait_has_a_bound_and_the_largest_are_
         for size in (500, 100, 200, 300, 400, *[50] * 20):
             nursery.start_soon(body, size * KIB)
             await wait_all_tasks_blocked()
-            assert account.used <= account.share
+            assert account.used <= 25 * KIB + account.share
         assert given_up == [size * KIB for size in (500, 400, 300, 200, 100, *[50] * 8)]
         assert account.admits(None)
     await trio.sleep(1)
     assert account.used == 0
+
+
+@pytest.mark.parametrize(
+    "a_second",
+    [lambda left: 5 * KIB, lambda left: left * 0.08],
+    ids=["just above what is slow", "a part of what is left"],
+)
+async def test_a_sender_that_takes_too_long_makes_way_for_a_body_that_waits(
+    nursery: trio.Nursery, autojump_clock: MockClock, a_second: Callable[[int], float]
+) -> None:
+    size = 1024 * KIB
+    account = Account(16 * size)
+    ended: list[str] = []
+    late_read = trio.Event()
+
+    async def send(name: str, a_second: Callable[[int], float]) -> None:
+        await account.room_for_body(size)
+        left = size
+        with account.receiving(size) as transfer:
+            while left > 0:
+                await trio.sleep(1)
+                count = int(a_second(left)) + 1
+                transfer.progress(count)
+                left -= count
+        ended.append(f"{name} {'cut' if transfer.cut else 'read'}")
+        if name == "late":
+            late_read.set()
+
+    nursery.start_soon(account.relieve)
+    for _ in range(3):
+        nursery.start_soon(send, "hoarder", a_second)
+    nursery.start_soon(send, "steady", lambda left: size / 14)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(send, "late", lambda left: size)
+    with trio.fail_after(BODY_SECONDS / 2):
+        await late_read.wait()
+    assert ended == ["hoarder cut", "late read"]
+    await trio.sleep(10)
+    assert ended == ["hoarder cut", "late read", "steady read"], "nobody else waits"
+
+
+async def test_a_new_body_overtakes_none_that_is_as_small(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    order: list[str] = []
+
+    async def body(name: str, size: int) -> None:
+        await account.room_for_body(size)
+        with account.receiving(size):
+            order.append(name)
+            await trio.sleep(1)
+
+    with account.receiving(12 * KIB):
+        nursery.start_soon(body, "first", 14 * KIB)
+        await wait_all_tasks_blocked()
+        with account.receiving(KIB):
+            nursery.start_soon(body, "small", 12 * KIB)
+            await wait_all_tasks_blocked()
+            assert order == ["small"]
+    nursery.start_soon(body, "as large", 14 * KIB)
+    await wait_all_tasks_blocked()
+    assert order == ["small"]
+    await trio.sleep(5)
+    assert order == ["small", "first", "as large"]
+
+
+async def test_many_small_bodies_do_not_wait_for_a_look_each(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    read_in: list[int] = []
+
+    async def body(number: int) -> None:
+        await account.room_for_body(KIB)
+        with account.receiving(KIB):
+            read_in.append(number)
+            await trio.sleep(1)
+
+    with account.receiving(25 * KIB):
+        for number in range(25):
+            nursery.start_soon(body, number)
+        await wait_all_tasks_blocked()
+    await trio.sleep(0.1)
+    assert len(read_in) == 25
 
 
 async def test_the_first_body_is_read_whatever_its_size(account: Account) -> None:
@@ -328,6 +413,23 @@ async def test_a_peer_that_takes_nothing_is_cut_when_there_is_no_room_and_one_th
     assert cut == ["stalled"]
     await trio.sleep(50)
     assert cut == ["stalled"]
+
+
+async def test_as_few_slow_readers_are_cut_as_are_in_the_way(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    transfers: list[Transfer] = []
+
+    async def read_slowly() -> None:
+        # A long answer is written in pieces; the rest of it goes with its reader.
+        with account.hold(20 * KIB), account.transfer(KIB) as transfer:
+            transfers.append(transfer)
+            await trio.sleep_forever()
+
+    for _ in range(5):
+        nursery.start_soon(read_slowly)
+    await trio.sleep(2 * OBSERVE_SECONDS)
+    assert [transfer.cut for transfer in transfers].count(True) == 1
 
 
 async def test_an_early_burst_excuses_no_later_rest(

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol, TypeVar
 
 import trio
 
 from trio_mcp.observability.logs import event
+from trio_mcp.streams.bodies import Bodies
 from trio_mcp.streams.relief import AMPLE, OBSERVE_SECONDS, Abandoned, Peer, View, decide
 
 __all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom", "Transfer"]
@@ -49,6 +51,9 @@ LINE_SECONDS = 10.0
 
 _LATELY = 0.2
 """The weight of the newest answer in what is typical."""
+
+
+T = TypeVar("T")
 
 
 class NoRoom(Exception):
@@ -80,10 +85,12 @@ class Holder(Protocol):
 class Transfer:
     """Bytes that are on their way to or from a peer that makes us wait."""
 
-    __slots__ = ("cut", "held", "moved", "scope", "seen_at", "seen_moved")
+    __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
 
-    def __init__(self, held: int) -> None:
+    def __init__(self, held: int, *, body: bool = False) -> None:
         self.held = held
+        self.body = body
+        self.began = trio.current_time()
         self.moved = 0
         self.scope = trio.CancelScope()
         self.cut = False
@@ -99,21 +106,6 @@ class Transfer:
         """Stop waiting for this peer."""
         self.cut = True
         self.scope.cancel("too slow while memory is short")
-
-
-@dataclass(slots=True, eq=False)
-class _WaitingBody:
-    """A body that has begun to arrive and is not read on for want of room."""
-
-    size: int
-    received: int
-    admitted: bool = False
-    decided: trio.Event = field(default_factory=trio.Event)
-
-    def decide(self, *, admitted: bool) -> None:
-        """Let it be read, or give it up."""
-        self.admitted = admitted
-        self.decided.set()
 
 
 class Account:
@@ -133,14 +125,14 @@ class Account:
         self._abandoned: dict[Kept, float | None] = {}
         self._transfers: dict[Transfer, None] = {}
         self._calls: dict[trio.Event, None] = {}
-        self._bodies: dict[_WaitingBody, None] = {}
-        self._receiving = 0
+        self._bodies = Bodies(self.share)
         self._requests = 0
         """Of `used`: bodies of requests that are complete. Only a call that runs to its end gives its own back."""
         self._typical = 0.0
         self._relieving = False
         self._reliever = trio.Lock()
         self._next_look = 0.0
+        self._cut_at_once = 1
         self._told_at = -math.inf
         self._woken = trio.Event()
 
@@ -210,9 +202,12 @@ class Account:
         self._abandoned.pop(kept, None)
 
     @contextmanager
-    def transfer(self, held: int) -> Iterator[Transfer]:
-        """Count `held` bytes for the block, which waits for a peer and is cancelled should that peer have to go."""
-        transfer = Transfer(held)
+    def transfer(self, held: int, *, body: bool = False) -> Iterator[Transfer]:
+        """Count `held` bytes for the block, which waits for a peer and is cancelled should that peer have to go.
+
+        Of a `body`, `held` is what its peer sends.
+        """
+        transfer = Transfer(held, body=body)
         self._transfers[transfer] = None
         self.charge(held)
         try:
@@ -258,15 +253,13 @@ class Account:
             self._calls.pop(turn, None)
 
     @contextmanager
-    def receiving(self, size: int) -> Iterator[None]:
-        """A body of `size` bytes is being received for the length of the block."""
-        self._receiving += size
-        try:
-            yield
-        finally:
-            self._receiving -= size
-            if self._bodies:
-                self._woken.set()
+    def receiving(self, size: int, received: int = 0) -> Iterator[Transfer]:
+        """A body of `size` bytes is received for the length of the block, which is cancelled should it have to make way."""
+        with self._bodies.receiving(size), self.transfer(size, body=True) as transfer:
+            transfer.progress(received)
+            self._bodies_changed()
+            yield transfer
+        self._bodies_changed()
 
     async def room_for_body(self, size: int, received: int = 0) -> None:
         """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom.
@@ -274,30 +267,19 @@ class Account:
         Bodies that are being received hold a quarter at most, all together: nobody knows yet who sends them. So do the `received`
         bytes of those that wait; past that the largest of them is given up at once.
         """
-        if self._body_fits(size):
+        if self.used <= self.limit and self._bodies.fits(size):
             return
         self.count("body_waited")
-        body = _WaitingBody(size, received)
-        self._bodies[body] = None
-        self._give_up_bodies()
-        self._begin_relief()
-        try:
+        with self._bodies.waiting(size, received) as body:
+            self._begin_relief()
             with self.hold(received), trio.move_on_after(BODY_SECONDS):
                 await body.decided.wait()
-        finally:
-            self._bodies.pop(body, None)
         if not body.admitted:
             raise NoRoom
 
-    def _give_up_bodies(self) -> None:
-        while sum(body.received for body in self._bodies) > self.share:
-            largest = max(self._bodies, key=lambda body: body.size)
-            del self._bodies[largest]
-            largest.decide(admitted=False)
-
-    def _body_fits(self, size: int) -> bool:
-        fits = self._receiving + size <= self.share or not self._receiving
-        return fits and self.used <= self.limit
+    def _bodies_changed(self) -> None:
+        if self._bodies:
+            self._woken.set()
 
     # Relief.
 
@@ -308,10 +290,8 @@ class Account:
 
     async def _relieve(self) -> None:
         while True:
-            await self._woken.wait()
-            self._woken = trio.Event()
-            if self._relieving:
-                self._tell(trio.current_time())
+            await self._shortage()
+            self._tell(trio.current_time())
             while self._relieving:
                 # Whoever waits is worth more than what was delivered.
                 self._evict(self.limit * AMPLE)
@@ -322,6 +302,12 @@ class Account:
                     with trio.move_on_after(TICK_SECONDS):
                         await self._woken.wait()
                     self._woken = trio.Event()
+
+    async def _shortage(self) -> None:
+        """Wait for one, perhaps for none: whoever relieved before may have ended in the middle of it."""
+        while not self._relieving:
+            await self._woken.wait()
+            self._woken = trio.Event()
 
     @property
     def _calls_must_wait(self) -> bool:
@@ -356,7 +342,8 @@ class Account:
             view,
             peers=[_watched(transfer, now) for transfer in self._transfers],
             abandoned=[self._watched_abandoned(kept, now) for kept in self._abandoned],
-            bodies_wait=bool(self._bodies),
+            body_missing=self._bodies.missing,
+            cut_at_once=self._cut_at_once,
         )
 
     def _watched_abandoned(self, kept: Kept, now: float) -> Abandoned:
@@ -367,29 +354,41 @@ class Account:
 
     def _carry_out(self, view: View) -> None:
         plan = decide(view)
-        transfers, abandoned = list(self._transfers), list(self._abandoned)
-        for index in plan.cut:
+        if view.peers:
+            # What the others free by going shows before more of them go.
+            self._cut_at_once = 2 * self._cut_at_once if plan.cut else 1
+        for transfer in _chosen(self._transfers, plan.cut):
             self.count("peer_cut")
-            transfers[index].give_up()
-        for index in plan.end:
+            transfer.give_up()
+        for kept in _chosen(self._abandoned, plan.end):
             self.count("session_ended")
-            del self._abandoned[abandoned[index]]
-            abandoned[index].give_up()
-        for turn in list(self._calls)[: plan.admit]:
+            del self._abandoned[kept]
+            kept.give_up()
+        for turn in list(islice(self._calls, plan.admit)):
             del self._calls[turn]
             turn.set()
-        smallest = min(self._bodies, key=lambda body: body.size, default=None)
-        if smallest is not None and self._body_fits(smallest.size):
-            # Counted by its reader when it runs; one a look, so that none of them counts on the same room.
-            del self._bodies[smallest]
-            smallest.decide(admitted=True)
+        if self.used <= self.limit:
+            self._bodies.admit()
+
+
+def _chosen(everything: Iterable[T], indexes: Sequence[int]) -> list[T]:
+    if not indexes:
+        return []
+    numbered = list(everything)
+    return [numbered[index] for index in indexes]
 
 
 def _watched(transfer: Transfer, now: float) -> Peer:
     """The peer as seen in this window; one that is not slow begins a new one, so that an early burst excuses no later rest."""
     if transfer.seen_at is None:
         transfer.seen_at, transfer.seen_moved = now, transfer.moved
-    peer = Peer(transfer.held, transfer.moved - transfer.seen_moved, now - transfer.seen_at)
-    if peer.watched >= OBSERVE_SECONDS and not peer.slow:
+    peer = Peer(
+        transfer.held,
+        transfer.moved - transfer.seen_moved,
+        now - transfer.seen_at,
+        left=max(0, transfer.held - transfer.moved) if transfer.body else None,
+        age=now - transfer.began,
+    )
+    if peer.watched >= OBSERVE_SECONDS and not (peer.slow or peer.late):
         transfer.seen_at, transfer.seen_moved = now, transfer.moved
     return peer

@@ -2,6 +2,7 @@
 
 The order: peers that move next to nothing lose their connection, the slowest first; then answers that nobody reads go, with
 their session; what room there is then admits those who wait. (Replays went before: the account evicts them at once.)
+When bodies wait for each other, senders that take too long for the size they have reserved make way, whoever takes longest first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ SLOW_BYTES_PER_SECOND = 4 * 1024
 
 OBSERVE_SECONDS = 5.0
 """A peer is judged by what it moved in so long: longer than a lost packet takes to be sent again."""
+
+RECEIVE_SECONDS = 15.0
+"""While others wait for the room a body has reserved: half of what they wait for it."""
 
 COME_BACK_SECONDS = 10.0
 """Clients resume a stream that was cut within seconds (`--retry-interval`); answers wait so long for them, at least."""
@@ -37,6 +41,10 @@ class Peer:
     """Bytes that it took or sent while it was watched."""
     watched: float
     """For how many seconds."""
+    left: int | None = None
+    """Of a body: bytes that are still to come."""
+    age: float = 0.0
+    """Seconds since it began."""
 
     @property
     def rate(self) -> float:
@@ -47,6 +55,18 @@ class Peer:
     def slow(self) -> bool:
         """Whether it was watched long enough and moved next to nothing."""
         return self.watched >= OBSERVE_SECONDS and self.rate < SLOW_BYTES_PER_SECOND
+
+    @property
+    def takes(self) -> float:
+        """How many seconds a body takes from its first byte to its last, if its sender goes on like this."""
+        if not self.left:
+            return self.age
+        return self.age + self.left / self.rate if self.rate else float("inf")
+
+    @property
+    def late(self) -> bool:
+        """Whether a body was watched long enough and takes longer than it may while others wait."""
+        return self.left is not None and self.watched >= OBSERVE_SECONDS and self.takes > RECEIVE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +91,11 @@ class View:
     """Calls that have yet to start."""
     typical: float = 0.0
     """What an answer weighs, lately."""
-    bodies_wait: bool = False
-    """Whether a body waits to be read for want of room for bodies: then slow senders go, whatever else there is room for."""
+    body_missing: int = 0
+    """Bytes that senders of bodies have reserved and the next body that waits for them needs."""
+    cut_at_once: int | None = None
+    """How many slow peers at most. Of a long answer `held` is only the piece that is being written: what it frees in all shows
+    when it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +103,7 @@ class Plan:
     """What to do."""
 
     cut: tuple[int, ...] = ()
-    """Peers that lose their connection, the slowest first."""
+    """Peers that lose their connection: senders that take too long, and then the slowest first."""
     end: tuple[int, ...] = ()
     """Abandoned streams whose sessions end, the oldest first."""
     admit: int = 0
@@ -91,13 +114,20 @@ def decide(view: View) -> Plan:
     """The plan for what is seen; does nothing by itself."""
     ample = int(view.limit * AMPLE)
     missing = view.used - ample if view.used > view.limit else 0
-    slow = sorted((i for i, peer in enumerate(view.peers) if peer.slow), key=lambda i: view.peers[i].rate)
-    cut: list[int] = []
-    for index in slow:
-        if missing <= 0 and not view.bodies_wait:
+    if view.waiting:
+        # They start below the ample mark alone: what holds the rest must not be safe above it.
+        missing = max(missing, view.used - view.requests - ample)
+    cut = _make_way(view.peers, view.body_missing)
+    missing -= sum(view.peers[index].held for index in cut)
+    slow = [i for i, peer in enumerate(view.peers) if peer.slow and i not in cut]
+    slow.sort(key=lambda i: view.peers[i].rate)
+    for index in slow[: view.cut_at_once]:
+        if missing <= 0:
             break
         cut.append(index)
         missing -= view.peers[index].held
+    if view.cut_at_once is not None and len(slow) > view.cut_at_once:
+        missing = 0
     old = [i for i, each in enumerate(view.abandoned) if each.watched >= COME_BACK_SECONDS]
     end: list[int] = []
     for index in sorted(old, key=lambda i: -view.abandoned[i].watched):
@@ -108,8 +138,21 @@ def decide(view: View) -> Plan:
     return Plan(tuple(cut), tuple(end), _admitted(view, ample))
 
 
+def _make_way(peers: Sequence[Peer], missing: int) -> list[int]:
+    """The senders that have reserved what others wait for, those that take longest first, and no more than are in the way."""
+    late = [i for i, peer in enumerate(peers) if peer.late] if missing > 0 else []
+    late.sort(key=lambda i: -peers[i].takes)
+    chosen: list[int] = []
+    for index in late:
+        if missing <= 0:
+            break
+        chosen.append(index)
+        missing -= peers[index].held
+    return chosen
+
+
 def _admitted(view: View, ample: int) -> int:
     room = ample - (view.used - view.requests)
-    if room <= 0 or not view.waiting:
+    if room < 0 or not view.waiting:
         return 0
     return min(view.waiting, max(1, int(room / max(view.typical, SMALLEST_ANSWER))))

@@ -135,7 +135,7 @@ class HttpExchange:
         chunks = [self.content]
         received = len(self.content)
         await account.room_for_body(size, received)
-        with account.receiving(size), account.transfer(size) as transfer:
+        with account.receiving(size, received) as transfer:
             more = True
             while more and received <= limit:
                 message = await self.receive()

@@ -1,0 +1,97 @@
+"""Bodies on their way: who is received, who waits, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+__all__ = ["Bodies", "WaitingBody"]
+
+
+@dataclass(slots=True, eq=False)
+class WaitingBody:
+    """A body that has begun to arrive and is not read on for want of room."""
+
+    size: int
+    received: int
+    admitted: bool = False
+    decided: trio.Event = field(default_factory=trio.Event)
+
+    def decide(self, *, admitted: bool) -> None:
+        """Let it be read, or give it up."""
+        self.admitted = admitted
+        self.decided.set()
+
+
+class Bodies:
+    """Those being received reserve their whole size, `room` bytes together. Of those that wait the smallest goes first.
+
+    What has come of those that wait may be as much; past that the largest is given up.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._reserved = 0
+        self._received = 0
+        self._waiting: dict[WaitingBody, None] = {}
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def fits(self, size: int) -> bool:
+        """Whether a new body of `size` bytes may be received; it overtakes nobody that is as small."""
+        return self._has_room(size) and not any(body.size <= size for body in self._waiting)
+
+    @property
+    def missing(self) -> int:
+        """Bytes that must be given back before the next one may be received."""
+        body = self._next
+        return 0 if body is None or self._has_room(body.size) else self._reserved + body.size - self._room
+
+    @contextmanager
+    def waiting(self, size: int, received: int) -> Iterator[WaitingBody]:
+        """A body of `size` bytes, of which `received` are here, waits for the length of the block, or until it is decided."""
+        body = WaitingBody(size, received)
+        self._waiting[body] = None
+        self._received += received
+        while self._received > self._room:
+            self._decide(max(self._waiting, key=lambda each: each.size), admitted=False)
+        try:
+            yield body
+        finally:
+            if body in self._waiting:
+                self._leave(body)
+
+    @contextmanager
+    def receiving(self, size: int) -> Iterator[None]:
+        """A body of `size` bytes is being received for the length of the block."""
+        self._reserved += size
+        try:
+            yield
+        finally:
+            self._reserved -= size
+
+    def admit(self) -> None:
+        """Let the next one be read, if there is room. Not two in a row: it reserves its size when its reader runs."""
+        body = self._next
+        if body is not None and self._has_room(body.size):
+            self._decide(body, admitted=True)
+
+    @property
+    def _next(self) -> WaitingBody | None:
+        return min(self._waiting, key=lambda body: body.size, default=None)
+
+    def _has_room(self, size: int) -> bool:
+        return self._reserved + size <= self._room or not self._reserved
+
+    def _decide(self, body: WaitingBody, *, admitted: bool) -> None:
+        self._leave(body)
+        body.decide(admitted=admitted)
+
+    def _leave(self, body: WaitingBody) -> None:
+        del self._waiting[body]
+        self._received -= body.received

@@ -33,8 +33,9 @@ def ended(account: Account, size: int) -> EventLog:
 
 
 class FakeHolder:
-    def __init__(self, unread: int) -> None:
+    def __init__(self, unread: int, unfinished: int = 0) -> None:
         self.unread = unread
+        self.unfinished = unfinished
 
 
 # What counts
@@ -222,6 +223,24 @@ async def test_calls_do_not_wait_for_room_that_they_hold_themselves(
     await trio.sleep(1)
     assert sorted(ended) == list(range(20))
     assert account.used == 0
+
+
+async def test_the_calls_of_a_batch_do_not_wait_for_its_answers(account: Account, autojump_clock: MockClock) -> None:
+    budgets = [Budget(account=account) for _ in range(8)]
+    for budget in budgets:
+        for _ in range(2):
+            assert account.admits(budget)
+            assert account.takes(12 * KIB, budget)
+            budget.hold_back(12 * KIB)
+    assert account.used > account.limit
+    assert account.admits(budgets[0]), "only its calls complete a batch"
+    assert not account.takes(12 * KIB, budgets[0]), "there is an end to it all the same"
+    for budget in budgets:
+        budget.let_go(24 * KIB)
+    assert account.used == 0
+    budgets[0].hold_back(40 * KIB)
+    assert not account.takes(12 * KIB, budgets[0]), "twice its share for one client"
+    assert account.takes(12 * KIB, budgets[1])
 
 
 async def test_another_server_makes_room_when_the_one_that_did_has_ended(

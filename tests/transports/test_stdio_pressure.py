@@ -78,9 +78,9 @@ class Client:
         line = await self._lines.next_line()
         return None if line is None else json.loads(line)
 
-    async def open(self) -> None:
+    async def open(self, version: str = LEGACY) -> None:
         capabilities: dict[str, Any] = {"elicitation": {}}
-        params = {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}
+        params = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}
         await self.say({"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params})
         assert (await self.hear())["id"] == "open"
         await self.say({"jsonrpc": "2.0", "method": "notifications/initialized"})
@@ -217,6 +217,36 @@ async def test_answers_that_wait_for_the_rest_of_their_batch_count(mcp: MCPServe
         assert client.account.used > MIB
         assert len(await client.hear()) == 2
         await wait_all_tasks_blocked()
+        assert client.account.used == 0
+
+
+async def test_a_batch_whose_answers_fill_the_memory_is_answered_at_once(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    async with piped(mcp, 8 * MIB) as client:
+        await client.open("2025-03-26")
+        began = trio.current_time()
+        await client.say([client.call(n, "plain", size=MIB) for n in range(20)])
+        heard = await client.hear()
+        assert trio.current_time() == began
+        assert len(heard) == 20
+        assert 3 <= sum("result" in message for message in heard) < 8
+        await client.say([client.call(1, "plain", size=MIB)])
+        assert "result" in (await client.hear())[0]
+        await wait_all_tasks_blocked()
+        assert client.account.used == 0
+
+
+async def test_a_batch_that_is_never_completed_is_counted_no_more_at_the_end(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    async with piped(mcp) as client:
+        await client.open("2025-03-26")
+        await client.say([client.call(1, "plain", size=MIB), client.call(2, "after", seconds=1_000)])
+        await wait_all_tasks_blocked()
+        assert client.account.used > MIB
+        await client.stdin.aclose()
+        await client.ended.wait()
         assert client.account.used == 0
 
 

@@ -81,6 +81,10 @@ class Holder(Protocol):
     def unread(self) -> int:
         """Bytes of answers that wait for their reader."""
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes of answers that wait for the rest of their batch: who reads faster gets them no sooner."""
+
 
 class Transfer:
     """Bytes that are on their way to or from a peer that makes us wait."""
@@ -128,6 +132,8 @@ class Account:
         self._bodies = Bodies(self.share)
         self._requests = 0
         """Of `used`: bodies of requests that are complete. Only a call that runs to its end gives its own back."""
+        self._unfinished = 0
+        """Of `used`: answers that wait for the rest of their batch. Only the calls of that batch give them back."""
         self._typical = 0.0
         self._relieving = False
         self._reliever = trio.Lock()
@@ -170,6 +176,16 @@ class Account:
     def release_request(self, count: int) -> None:
         """Its call has run."""
         self._requests -= count
+        self.release(count)
+
+    def charge_unfinished(self, count: int) -> None:
+        """An answer of so many bytes waits for the rest of its batch: no reason for calls to wait, its own among them."""
+        self._unfinished += count
+        self.charge(count)
+
+    def release_unfinished(self, count: int) -> None:
+        """The batch is complete."""
+        self._unfinished -= count
         self.release(count)
 
     @contextmanager
@@ -222,7 +238,7 @@ class Account:
     def takes(self, size: int, holder: Holder | None) -> bool:
         """Whether an answer of `size` bytes may wait for its reader: a quarter at most, and what the others left."""
         self._typical += _LATELY * (size - self._typical)
-        held = 0 if holder is None else holder.unread
+        held = 0 if holder is None else holder.unread + holder.unfinished
         # However much the calls came with: they could give nothing back if none of them were answered.
         used = self.used - max(0, self._requests - self.limit)
         return size <= self.share and held + size <= HARD * self.share and used + size <= HARD * self.limit
@@ -310,8 +326,12 @@ class Account:
             self._woken = trio.Event()
 
     @property
+    def _held_by_calls(self) -> int:
+        return self._requests + self._unfinished
+
+    @property
     def _calls_must_wait(self) -> bool:
-        return self.used - self._requests > self.limit
+        return self.used - self._held_by_calls > self.limit
 
     def _evict(self, target: float) -> None:
         while self.used > target and self._replays:
@@ -334,7 +354,9 @@ class Account:
 
     def _view(self, now: float) -> View:
         """Peers are looked at once a tick, whatever wakes us in between: there may be thousands."""
-        view = View(self.used, self.limit, requests=self._requests, waiting=len(self._calls), typical=self._typical)
+        view = View(
+            self.used, self.limit, by_calls=self._held_by_calls, waiting=len(self._calls), typical=self._typical
+        )
         if now < self._next_look:
             return view
         self._next_look = now + TICK_SECONDS

@@ -86,6 +86,8 @@ class Budget:
     """How much of `unread` nobody reads; None: all of it."""
     give_up: Callable[[], None] = _nothing
     """Ends the conversation, because nobody reads it and there is no room."""
+    unfinished: int = 0
+    """Bytes of answers that wait for the rest of their batch; not in `used`."""
     closed: bool = False
     """The conversation is over: what its last readers leave is kept for nobody."""
 
@@ -111,6 +113,16 @@ class Budget:
             self.unread -= size
             self.used -= size
             self.account.release(size)
+
+    def hold_back(self, size: int) -> None:
+        """An answer of `size` bytes waits for the rest of its batch."""
+        self.unfinished += size
+        self.account.charge_unfinished(size)
+
+    def let_go(self, size: int) -> None:
+        """The batch is complete, or given up."""
+        self.unfinished -= size
+        self.account.release_unfinished(size)
 
     @property
     def exceeded(self) -> bool:
@@ -241,7 +253,7 @@ class EventLog:
         if self.batched:
             # The first of its answers wait for the last. (A single one goes out at once.)
             self._held_bytes += len(body)
-            self.budget.account.charge(len(body))
+            self.budget.hold_back(len(body))
         try:
             if self.streams:
                 self._release_held()
@@ -428,7 +440,7 @@ class EventLog:
 
     def _uncount_held(self) -> None:
         if self._held_bytes:
-            self.budget.account.release(self._held_bytes)
+            self.budget.let_go(self._held_bytes)
             self._held_bytes = 0
 
     def _append_reply(self, body: bytes) -> None:

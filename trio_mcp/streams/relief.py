@@ -85,8 +85,9 @@ class View:
     limit: int
     peers: Sequence[Peer] = ()
     abandoned: Sequence[Abandoned] = ()
-    requests: int = 0
-    """Of `used`: what the calls came with. Those that wait hold a part of it themselves, and give it back when they have run."""
+    by_calls: int = 0
+    """Of `used`: what the calls came with, and answers that wait for the rest of their batch. Those that wait hold a part of it
+    themselves, and give it back when they have run."""
     waiting: int = 0
     """Calls that have yet to start."""
     typical: float = 0.0
@@ -116,7 +117,7 @@ def decide(view: View) -> Plan:
     missing = view.used - ample if view.used > view.limit else 0
     if view.waiting:
         # They start below the ample mark alone: what holds the rest must not be safe above it.
-        missing = max(missing, view.used - view.requests - ample)
+        missing = max(missing, view.used - view.by_calls - ample)
     cut = _make_way(view.peers, view.body_missing)
     missing -= sum(view.peers[index].held for index in cut)
     slow = [i for i, peer in enumerate(view.peers) if peer.slow and i not in cut]
@@ -152,7 +153,7 @@ def _make_way(peers: Sequence[Peer], missing: int) -> list[int]:
 
 
 def _admitted(view: View, ample: int) -> int:
-    room = ample - (view.used - view.requests)
+    room = ample - (view.used - view.by_calls)
     if room < 0 or not view.waiting:
         return 0
     return min(view.waiting, max(1, int(room / max(view.typical, SMALLEST_ANSWER))))

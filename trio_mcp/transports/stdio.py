@@ -125,6 +125,8 @@ class StdioServer:
         finally:
             self._pipeline.clear()
             self._out.discard()
+            # Of batches that were never completed.
+            self._out.budget.let_go(self._out.budget.unfinished)
 
     async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
         lines = LineReader(stdin, self._max_message)
@@ -451,11 +453,13 @@ class _BatchOutbox(_LegacyOutbox):
 
     def add(self, body: bytes | None) -> None:
         """The answer of one element; None when it gets none."""
-        account = self._server._service.account
+        out = self._server._out
+        if out.ended:
+            return
         self._wanted -= 1
         if body:
             self._bodies.append(body)
-            account.charge(len(body))
+            out.budget.hold_back(len(body))
         if not self._wanted and self._bodies:
-            account.release(sum(map(len, self._bodies)))
+            out.budget.let_go(sum(map(len, self._bodies)))
             self._server._say(b"[" + b",".join(self._bodies) + b"]")

@@ -14,11 +14,11 @@ import trio
 
 from tests.deploy.shipped import one, parsed
 from tests.rig.ports import free_ports
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
-PASSWORD = "s3cret-_"
+PASSWORD = "s3cret-_$HOME"
 
 
 def compose(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -42,8 +42,10 @@ def kubernetes(folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 @asynccontextmanager
-async def running(command: Sequence[str], environ: dict[str, str], folder: Path) -> AsyncIterator[tuple[int, int]]:
-    """The process id and the port."""
+async def running(
+    command: Sequence[str], environ: dict[str, str], folder: Path
+) -> AsyncIterator[tuple[trio.Process, int]]:
+    """The process and its port."""
     (port,) = free_ports(1)
     redis = shutil.which("redis-server")
     assert redis is not None, "redis-server is not installed. Install it with: make redis-server"
@@ -52,9 +54,10 @@ async def running(command: Sequence[str], environ: dict[str, str], folder: Path)
         [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)], env=env, stdout=subprocess.DEVNULL
     )
     try:
-        yield process.pid, port
+        yield process, port
     finally:
-        process.terminate()
+        if process.poll() is None:
+            process.kill()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
             await process.wait()
 
@@ -74,7 +77,7 @@ async def test_only_who_has_the_password_is_served_and_no_list_of_processes_show
     tmp_path: Path, shipped: Callable[[Path], tuple[list[str], dict[str, str]]]
 ) -> None:
     command, environ = shipped(tmp_path)
-    async with running(command, environ, tmp_path) as (pid, port):
+    async with running(command, environ, tmp_path) as (process, port):
 
         async def answers() -> bool:
             try:
@@ -86,6 +89,10 @@ async def test_only_who_has_the_password_is_served_and_no_list_of_processes_show
         assert await ask(port, f"AUTH {PASSWORD}", "PING") == [b"+OK\r\n", b"+PONG\r\n"]
         (policy,) = (await ask(port, f"AUTH {PASSWORD}", "CONFIG GET maxmemory-policy"))[1:]
         assert b"noeviction" in policy
-        assert PASSWORD.encode() not in await trio.Path(f"/proc/{pid}/cmdline").read_bytes()
-        program = Path(os.readlink(f"/proc/{pid}/exe")).name
+        assert PASSWORD.encode() not in await trio.Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        # As process 1 of a container a shell would ignore SIGTERM, and Redis would be killed at the end of the grace.
+        program = Path(os.readlink(f"/proc/{process.pid}/exe")).name
         assert program.startswith("redis"), f"signals would reach {program}, not Redis"
+        process.terminate()
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 0

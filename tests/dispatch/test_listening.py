@@ -156,7 +156,7 @@ async def test_a_client_that_leaves_frees_its_place(desk: Desk) -> None:
         {"notifications": None},
         {"notifications": []},
         {"notifications": {"toolsListChanged": "yes"}},
-        {"notifications": {"promptsListChanged": None}},
+        {"notifications": {"promptsListChanged": 1}},
         {"notifications": {"resourceSubscriptions": "x://y"}},
         {"notifications": {"resourceSubscriptions": [1]}},
         {"notifications": {"resourceSubscriptions": ["x"] * (MAX_SUBSCRIPTIONS + 1)}},

@@ -66,7 +66,7 @@ async def test_a_page_that_ends_the_list_has_no_cursor(method: str, member: str)
 
 @EACH
 @ALL
-@pytest.mark.parametrize("cursor", ["", "2", "nonsense", 2, [], {}])
+@pytest.mark.parametrize("cursor", ["0", "2", "nonsense", 2, [], {}])
 async def test_a_cursor_that_we_did_not_give_out_is_invalid_params(
     method: str, member: str, version: str, cursor: object
 ) -> None:

@@ -61,7 +61,7 @@ async def test_progress_goes_out_under_its_token_with_its_type_and_only_grows(
     assert [each["progress"] for each in params] == [0, 1, 2, 1000]
     assert all(each["progressToken"] == token and type(each["progressToken"]) is type(token) for each in params)
     assert params[0]["total"] == 10
-    assert params[0]["message"] == "at 0.0"
+    assert params[0].get("message") == ("at 0.0" if version > "2024-11-05" else None)
     assert params[-1].keys() == {"progressToken", "progress"}
 
 
@@ -238,6 +238,7 @@ async def test_progress_is_a_number_of_any_type_and_never_fails_its_tool(
     assert (await desk.result("tools/call", params))["content"][0]["text"] == "counted"
     said = [message["params"] for message in desk.outbox.said]
     expected = [] if sent is None else [{"progressToken": 1, **sent}]
-    assert said == [*expected, {"progressToken": 1, "progress": 99, "message": "caf?"}]
+    message = {"message": "caf?"} if version > "2024-11-05" else {}
+    assert said == [*expected, {"progressToken": 1, "progress": 99, **message}]
     whole = sent is not None and ("total" in sent or total is None)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == (not whole)

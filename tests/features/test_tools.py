@@ -551,8 +551,8 @@ def test_a_whole_result_is_sent_as_it_is_and_cut_down_to_its_reader(value: Any, 
     result = FREE.result(value, version)
     assert result["isError"] is True
     assert result["_meta"] == {"m": 1}
-    assert ("structuredContent" in result) is (version != OLD)
-    assert [block["type"] for block in result["content"]] == ["text", "text" if version == OLD else "resource_link"]
+    assert ("structuredContent" in result) is (version > OLD)
+    assert [block["type"] for block in result["content"]] == ["text", "resource_link" if version > OLD else "text"]
     accept("tools/call", version, result)
 
 

@@ -10,6 +10,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
@@ -21,12 +22,30 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 64 * 1024
 """Written at once at most: what a pipe holds by default."""
 
+CLOSING_SECONDS = 1.0
+"""Lines put after `close`, when no thread can be started, wait for those before it no longer than this."""
+
+_END = b""
+"""In the queue of lines: the thread ends here."""
+
 _dropped = 0
 
 
 def dropped_lines() -> int:
     """Log lines this process has dropped so far."""
     return _dropped
+
+
+_writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
+
+
+def _reset_all() -> None:
+    for writer in _writers:
+        writer.reset()
+
+
+# The child of a fork has the queues, and not the threads that empty them.
+os.register_at_fork(after_in_child=_reset_all)
 
 
 class LineWriter:
@@ -38,16 +57,18 @@ class LineWriter:
     def __init__(self, descriptor: int, notice: Callable[[int], str]) -> None:
         self._descriptor = descriptor
         self._notice = notice
-        self._reset()
-        # The child of a fork has the queue, and not the thread that empties it.
-        os.register_at_fork(after_in_child=self._reset)
+        self.reset()
+        _writers.add(self)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Begin without lines and without a thread."""
         # A C queue: its `put` may interrupt itself, as in a signal handler.
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._put = self._written = self._untold = 0
         """Each is written by one thread only: the sum that waits needs no lock."""
         self._thread: threading.Thread | None = None
+        self._closing: threading.Thread | None = None
+        """The thread that ends with what was put before `close`."""
 
     def put(self, line: str) -> None:
         """Queue a line; its end is added."""
@@ -63,14 +84,22 @@ class LineWriter:
         self._put += len(data)
         self._lines.put(data)
         if self._thread is None:
-            thread = threading.Thread(target=self._write_all, name="trio-mcp-log", daemon=True)
+            thread = threading.Thread(target=self._write_all, args=(self._closing,), name="trio-mcp-log", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
                 # The interpreter is ending, or the system has no thread left: it is written here, though that may block.
+                if self._closing is not None:
+                    self._closing.join(CLOSING_SECONDS)
                 self._write_waiting()
             else:
                 self._thread = thread
+
+    def close(self) -> None:
+        """End the thread once all that was put is written; does not wait for it. A later `put` starts another."""
+        if self._thread is not None:
+            self._lines.put(_END)
+            self._closing, self._thread = self._thread, None
 
     def flush(self, seconds: float) -> bool:
         """Wait until all that was put is written, `seconds` at most; whether it was."""
@@ -82,20 +111,25 @@ class LineWriter:
             time.sleep(0.002)
         return True
 
-    def _write_all(self) -> None:
-        while True:
-            self._write_waiting()
+    def _write_all(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+        while self._write_waiting():
+            pass
 
-    def _write_waiting(self) -> None:
-        """Wait for a line; write it, and what more there is."""
-        data = bytearray(self._lines.get())
+    def _write_waiting(self) -> bool:
+        """Wait for a line; write it, and what more there is. False at the end."""
+        line = self._lines.get()
+        data = bytearray(line)
         try:
-            while len(data) < BATCH_BYTES:
-                data += self._lines.get_nowait()
+            while line is not _END and len(data) < BATCH_BYTES:
+                line = self._lines.get_nowait()
+                data += line
         except Empty:
             pass
         self._write(data)
         self._written += len(data)
+        return line is not _END
 
     def _write(self, data: bytearray) -> None:
         left = memoryview(data)

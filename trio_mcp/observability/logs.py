@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -79,6 +79,8 @@ def configure(
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler) or _writes_to_terminal(each)]:
         root.removeHandler(old)
+        if isinstance(old, _Handler):
+            old.retire()
     root.addHandler(handler)
     root.setLevel(level)
 
@@ -167,6 +169,12 @@ class _Handler(logging.Handler):
     def flush(self) -> None:
         """Called when the process ends."""
         self.flush_within(FLUSH_SECONDS)
+
+    def retire(self) -> None:
+        """Its thread ends when the lines so far are written. (`close` leaves it alone: at the process's end more may come.)"""
+        if self._writer is not None:
+            with self.lock or nullcontext():
+                self._writer.close()
 
     def _notice(self, count: int) -> str:
         return self._own_line("log lines dropped", count=count)

@@ -1,0 +1,343 @@
+"""Streamed answers through a real Traefik while every core is busy: how many are cut off, with the remedy and without.
+
+    python -m benchmarks.cut_answers [--calls 5000] [--listens 500] [--write docs/performance.md]
+
+Go's reverse proxy may break off an answer that begins while it still finishes sending the request (golang/go#40747);
+deploy/README.md has the remedy. Asserts that with it, which is in the Traefik files as shipped, no answer is cut.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import trio
+import yaml
+
+from benchmarks.cut_answers_app import TICKS
+from benchmarks.machine import describe, pinned
+from benchmarks.wire import CLIENT, LEGACY, MODERN
+from tests.rig.traefik import MissingTraefik, traefik
+from tests.rig.wire import Broken, Response, Wire
+from tools.report import between, table, today
+from tools.served import ServerFailed, served
+from trio_mcp.cli.export import traefik_dynamic
+
+__all__ = ["VARIANTS", "Cuts", "Variant", "main"]
+
+HERE = Path(__file__).resolve().parent
+COMMAND = (sys.executable, "-m", "trio_mcp", "serve", str(HERE / "cut_answers_app.py"), "--port", "{port}")
+QUIET = {"TRIO_MCP_LOG_LEVEL": "ERROR", "TRIO_MCP_NODE_ID": "node1", "TRIO_MCP_DRAIN_DELAY": "0"}
+
+CLIENTS = 16
+"""Each keeps a connection, and makes one call after the other."""
+WORK_SECONDS = 0.02
+"""Of every second call, between its progress and its result: longer than the node waits before it streams. The others
+have their result at once."""
+IDLE_CALLS = 100
+ANSWER_SECONDS = 120.0
+COMPARED = 0.3
+"""The part of the calls that the variants which are not shipped are given."""
+BUSY_SECONDS = 1800.0
+"""A bound on the loops that keep the cores busy, should nobody be left to stop them."""
+BUSY_LOOP = """
+import os, time
+end = time.monotonic() + {seconds}
+while time.monotonic() < end and os.getppid() == {parent}:
+    for _ in range(100_000):
+        pass
+"""
+
+Act: TypeAlias = Callable[[int], Awaitable[bool]]
+"""A call or a listen stream by its number; false when it was cut."""
+
+
+class WrongAnswer(AssertionError):
+    """An answer that is no answer, or one that was cut where none may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Whether Traefik reads a request before it sends it on, and how long the node waits before it streams, in ms."""
+
+    remedy: bool
+    delay: int
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"{'remedy' if self.remedy else 'no remedy'}, node waits {self.delay} ms"
+
+    def routes(self, node: str) -> str:
+        """Traefik's dynamic file for a node at this URL: as shipped, or with a retry that reads nothing first."""
+        shipped = traefik_dynamic([node], names=["node1"])
+        if self.remedy:
+            return shipped
+        dynamic = yaml.safe_load(shipped)
+        retry = dynamic["http"]["middlewares"]["mcp-retry"]["retry"]
+        for part in ("status", "retryNonIdempotentMethod", "maxRequestBodyBytes"):
+            del retry[part]
+        return str(yaml.safe_dump(dynamic))
+
+
+SHIPPED = Variant(remedy=True, delay=10)
+VARIANTS = (SHIPPED, *(Variant(*each) for each in ((True, 0), (False, 10), (False, 0))))
+
+
+@dataclass(slots=True)
+class Cuts:
+    """What one variant did. `cut` and `made` by kind: a protocol version's calls, or listen streams."""
+
+    cut: dict[str, int] = field(default_factory=dict)
+    made: dict[str, int] = field(default_factory=dict)
+    rate: float = 0
+    """Calls per second, all cores busy."""
+    first: float = 0
+    """Median seconds from a call to its first progress, the cores idle."""
+
+
+class Client:
+    """Speaks to Traefik in one version, on a connection that it keeps as long as nothing is cut."""
+
+    def __init__(self, url: str, version: str) -> None:
+        self._url = url
+        self._version = version
+        self._session = ""
+        self._wire: Wire | None = None
+        self._id = 0
+
+    async def open(self) -> None:
+        """Open a session, where the version has them."""
+        params = {"protocolVersion": self._version, "capabilities": {}, "clientInfo": CLIENT}
+        while self._version == LEGACY and not self._session:
+            response = await self._whole("initialize", params)
+            self._session = response.header("mcp-session-id") if response else ""
+
+    async def call(self, number: int) -> bool:
+        """Whether the stream of a call came to its end, with the result."""
+        return await self._tool("report", work=WORK_SECONDS if number % 2 else 0)
+
+    async def first(self) -> float | None:
+        """Seconds until a call's first progress is here; None when it was cut off."""
+        began = time.perf_counter()
+        try:
+            wire = await self._connected()
+            await self._send(wire, "tools/call", {"name": "report", "arguments": {"work": WORK_SECONDS}})
+            _require(await wire.head())
+            await _heard(wire, b"notifications/progress")
+            taken = time.perf_counter() - began
+            while await wire.chunk():
+                pass
+        except Broken:
+            return None
+        return taken
+
+    async def listen(self, _number: int) -> bool:
+        """Whether a listen stream told of a change before it was closed."""
+        wire = await Wire.open(self._url)
+        try:
+            await self._send(wire, "subscriptions/listen", {"notifications": {"resourceSubscriptions": [TICKS]}})
+            _require(await wire.head())
+            await _heard(wire, b"notifications/subscriptions/acknowledged")
+            ticked = await self._tool("tick")
+            await _heard(wire, b"notifications/resources/updated")
+        except Broken:
+            return False
+        finally:
+            wire.close()
+        return ticked
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    async def _tool(self, name: str, **arguments: float) -> bool:
+        response = await self._whole("tools/call", {"name": name, "arguments": arguments})
+        return response is not None and b'"result"' in response.body
+
+    async def _whole(self, method: str, params: dict[str, Any]) -> Response | None:
+        """The whole response, None when it was cut off."""
+        try:
+            wire = await self._connected()
+            await self._send(wire, method, params)
+            response = await wire.response()
+        except Broken:
+            return None
+        _require(response)
+        return response
+
+    async def _connected(self) -> Wire:
+        if self._wire is None or not self._wire.reusable:
+            self.close()
+            self._wire = await Wire.open(self._url)
+        return self._wire
+
+    async def _send(self, wire: Wire, method: str, params: dict[str, Any]) -> None:
+        self._id += 1
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        meta: dict[str, Any] = {"progressToken": self._id}
+        if self._version == MODERN:
+            prefix = "io.modelcontextprotocol/"
+            meta |= {
+                f"{prefix}protocolVersion": MODERN,
+                f"{prefix}clientCapabilities": {},
+                f"{prefix}clientInfo": CLIENT,
+            }
+            headers |= {"mcp-protocol-version": MODERN, "mcp-method": method, "mcp-name": params.get("name", "")}
+        elif self._session:
+            headers |= {"mcp-session-id": self._session, "mcp-protocol-version": LEGACY}
+        message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": {**params, "_meta": meta}}
+        await wire.request("POST", "/mcp", {k: v for k, v in headers.items() if v}, json.dumps(message).encode())
+
+
+def _require(response: Response) -> None:
+    if response.status != 200:
+        raise WrongAnswer(f"{response.status} {response.body[:200]!r}")
+
+
+async def _heard(wire: Wire, text: bytes) -> None:
+    """Read a stream until it says `text`; raises Broken when it ends before."""
+    said = b""
+    while text not in said:
+        part = await wire.chunk()
+        if not part:
+            raise Broken("the stream ended")
+        said += part
+
+
+async def _cut(act: Sequence[Act], count: int) -> int:
+    """How many of `count` acts were cut, one after the other by each of those who act."""
+    numbers, cut = iter(range(count)), 0
+
+    async def acting(one: Act) -> None:
+        nonlocal cut
+        for number in numbers:
+            with trio.move_on_after(ANSWER_SECONDS) as patience:
+                cut += not await one(number)
+            if patience.cancelled_caught:
+                raise WrongAnswer(f"no answer within {ANSWER_SECONDS:g} s")
+
+    async with trio.open_nursery() as nursery:
+        for one in act:
+            nursery.start_soon(acting, one)
+    return cut
+
+
+@contextmanager
+def busy_cores() -> Iterator[None]:
+    """Every core busy for the length of the block; raises WrongAnswer when one was not."""
+    loop = BUSY_LOOP.format(seconds=BUSY_SECONDS, parent=os.getpid())
+    command = (sys.executable, "-c", loop)
+    loops = [subprocess.Popen(pinned(command, str(core))) for core in sorted(os.sched_getaffinity(0))]
+    try:
+        yield
+        if any(each.poll() is not None for each in loops):
+            raise WrongAnswer("a core was not kept busy to the end")
+    finally:
+        for each in loops:
+            each.kill()
+            each.wait()
+
+
+async def measure(variant: Variant, node: str, calls: int, listens: int, folder: Path) -> Cuts:
+    """Both versions' calls and the listen streams through a Traefik of their own; raises WrongAnswer."""
+    found = Cuts()
+    async with traefik(folder, variant.routes(node)) as balancer:
+        clients = {version: [Client(balancer.url, version) for _ in range(CLIENTS)] for version in (LEGACY, MODERN)}
+        for client in clients[LEGACY]:
+            await client.open()
+        firsts = [await clients[MODERN][0].first() for _ in range(IDLE_CALLS)]
+        found.first = statistics.median(each for each in firsts if each is not None)
+        loads: dict[str, tuple[Sequence[Act], int]] = {
+            LEGACY: ([each.call for each in clients[LEGACY]], calls),
+            MODERN: ([each.call for each in clients[MODERN]], calls),
+            "listen": ([each.listen for each in clients[MODERN]], listens),
+        }
+        seconds = 0.0
+        with busy_cores():
+            for kind, (act, count) in loads.items():
+                began = time.perf_counter()
+                found.cut[kind], found.made[kind] = await _cut(act, count), count
+                seconds += time.perf_counter() - began if kind != "listen" else 0
+        found.rate = 2 * calls / seconds
+        for client in (*clients[LEGACY], *clients[MODERN]):
+            client.close()
+    return found
+
+
+def run(variant: Variant, calls: int, listens: int) -> Cuts:
+    """Measure one variant with a node of its own; raises WrongAnswer."""
+    part = 1.0 if variant == SHIPPED else COMPARED
+    settings = {**QUIET, "TRIO_MCP_STREAM_DELAY": str(variant.delay / 1000)}
+    with served(COMMAND, settings) as node, tempfile.TemporaryDirectory() as folder:
+        url = f"http://127.0.0.1:{node.port}"
+        found = trio.run(partial(measure, variant, url, int(calls * part), int(listens * part), Path(folder)))
+    print(_row(variant, found), flush=True)
+    if variant.remedy and any(found.cut.values()):
+        raise WrongAnswer(f"{variant.name}: cut {found.cut} of {found.made}")
+    return found
+
+
+def _single(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _single(each)
+    else:
+        yield error
+
+
+COLUMNS = (
+    "",
+    f"cut / calls of {LEGACY}",
+    f"cut / calls of {MODERN}",
+    "cut / listen streams",
+    "calls/s, cores busy",
+    "ms to the first progress, cores idle",
+)
+
+
+def _row(variant: Variant, found: Cuts) -> list[str]:
+    cuts = [f"{found.cut[kind]} / {found.made[kind]:,}" for kind in found.cut]
+    shipped = "as shipped: " if variant == SHIPPED else ""
+    return [shipped + variant.name, *cuts, f"{found.rate:,.0f}", f"{found.first * 1000:.1f}"]
+
+
+def main() -> int:
+    """`python -m benchmarks.cut_answers`."""
+    ask = argparse.ArgumentParser(prog="benchmarks.cut_answers", description=__doc__)
+    ask.add_argument(
+        "--calls", type=int, default=1000, help="of each version, with the files as shipped; the others get 30 %%"
+    )
+    ask.add_argument("--listens", type=int, default=100, help="listen streams, likewise")
+    ask.add_argument("--write", type=Path, help="put the table into this Markdown file")
+    given = ask.parse_args()
+    rows: list[list[str]] = []
+    try:
+        rows += [_row(variant, run(variant, given.calls, given.listens)) for variant in VARIANTS]
+    except* (MissingTraefik, ServerFailed, WrongAnswer) as errors:
+        print(*_single(errors), sep="\n", file=sys.stderr)
+    if not rows:
+        return 1
+    text = table(COLUMNS, rows)
+    print(text)
+    if given.write:
+        command = f"python -m benchmarks.cut_answers --calls {given.calls} --listens {given.listens}"
+        cores = f"{len(os.sched_getaffinity(0))} cores, busy"
+        between(given.write, "cut answers", f"`{command}` on {today()}: {cores}, {describe()}.\n\n{text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -136,7 +136,9 @@ class Traefik:
         await until(self._answers, "Traefik answers")
 
     async def stop(self) -> None:
-        """SIGKILL: by SIGTERM it would wait a minute for streams."""
+        """SIGKILL: by SIGTERM it would wait a minute for streams. Nothing when it was never started."""
+        if not self.runs:
+            return
         if self.process.poll() is None:
             # `strace` would leave what it runs behind.
             for pid in _children(self.process.pid) if self._under else ():
@@ -238,8 +240,8 @@ async def traefik(folder: Path, dynamic: str, *, under: Sequence[str] = ()) -> A
     async with trio.open_nursery() as nursery:
         balancer = Traefik(folder, nursery, yaml.safe_load(traefik_static()), under)
         balancer.load(dynamic)
-        await balancer.start()
         try:
+            await balancer.start()
             await balancer.settled(dynamic)
             yield balancer
         finally:

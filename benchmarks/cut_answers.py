@@ -356,9 +356,8 @@ def main() -> int:
     text = table(COLUMNS, rows)
     print(text)
     if given.write:
-        command = f"python -m benchmarks.cut_answers --calls {given.calls} --listens {given.listens}"
-        cores = f"{len(os.sched_getaffinity(0))} cores, busy"
-        between(given.write, "cut answers", f"`{command}` on {today()}: {cores}, {describe()}.\n\n{text}")
+        machine = f"{len(os.sched_getaffinity(0))} cores, busy, {describe()}"
+        between(given.write, "cut answers", f"`python -m benchmarks.cut_answers` on {today()}: {machine}.\n\n{text}")
     return 0
 
 

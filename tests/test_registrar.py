@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from tests.transports.http.harness import Wire, serving
+from tests.transports.test_stdio import piped
 from trio_mcp import Context, MCPServer, Session
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.transports.http.request import Receive, Scope, Send
@@ -136,6 +137,14 @@ def test_what_is_called_with_one_thing_takes_one_thing(form: str, fn: Any) -> No
         REGISTER[form](MCPServer("t"), fn)
 
 
+def nothing_typed(value: str) -> list[str]:
+    return []
+
+
+def advertise(article: str, tone: str = "loud") -> str:
+    return f"{article} {tone}"
+
+
 WRONG: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("bare @resource", lambda m: m.resource(work), TypeError, r'@mcp\.resource\("config://app"\)'),
     ("@resource(42)", lambda m: m.resource(42), TypeError, r"a resource has a URI"),
@@ -146,6 +155,30 @@ WRONG: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("@completion()", lambda m: m.completion(), TypeError, r'@mcp\.completion\("ref", "argument"\)'),
     ("@completion(ref, 1)", lambda m: m.completion("p", 1), TypeError, "an argument of it"),
     ("completion of three", lambda m: m.completion("p", "a")(lambda r, a, c: []), ValueError, r"\(value, arguments\)"),
+    (
+        "completion of no argument",
+        lambda m: [m.prompt(work), m.completion("work", "style")(nothing_typed)],
+        ValueError,
+        "work has no argument style; there are a",
+    ),
+    (
+        "completion of a misspelt argument",
+        lambda m: [m.prompt(advertise), m.completion("advertise", "ton")(nothing_typed)],
+        ValueError,
+        "advertise has no argument ton; did you mean tone?",
+    ),
+    (
+        "completion of no variable",
+        lambda m: [m.resource("x://{a}")(lambda a: a), m.completion("x://{a}", "b")(nothing_typed)],
+        ValueError,
+        r"x://\{a\} has no argument b; there are a",
+    ),
+    (
+        "completion of a resource",
+        lambda m: [m.resource("x://y")(work), m.completion("x://y", "a")(nothing_typed)],
+        ValueError,
+        "x://y has no argument a; there are none",
+    ),
     ("bare @custom_route", lambda m: m.custom_route(route), TypeError, r'@mcp\.custom_route\("/health"\)'),
     ("route without slash", lambda m: m.custom_route("health"), ValueError, r'write @mcp\.custom_route\("/health"\)'),
     ("route with a query", lambda m: m.custom_route("/a?b=1"), ValueError, r'write @mcp\.custom_route\("/a"\)'),
@@ -274,6 +307,41 @@ def test_a_refused_function_leaves_nothing_behind() -> None:
                 call(mcp)
     registry = mcp.registry
     assert not any((registry.tools, registry.resources, registry.templates, registry.prompts, registry.completions))
+
+
+def completing_nothing(mcp: MCPServer) -> None:
+    mcp.completion("advertize", "tone")(nothing_typed)
+    mcp.completion("advertise", "ton")(nothing_typed)
+    mcp.completion("x://{b}", "b")(nothing_typed)
+    mcp.prompt(advertise)
+    mcp.completion("advertise", "tone")(nothing_typed)
+
+
+LOST = [
+    ("advertize", "tone", "no prompt or resource template is advertize; did you mean advertise?"),
+    ("advertise", "ton", "advertise has no argument ton; did you mean tone?"),
+    ("x://{b}", "b", "no prompt or resource template is x://{b}; there are advertise, late"),
+]
+
+
+@pytest.mark.parametrize("front", ["http", "stdio"])
+async def test_the_start_warns_of_completions_that_no_client_can_ask_for(
+    front: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only then: a prompt may be registered after what completes it, and by the lifespan as well."""
+
+    @asynccontextmanager
+    async def lifespan(server: MCPServer) -> AsyncIterator[None]:
+        server.prompt(work, name="late")
+        yield
+
+    mcp = MCPServer("t", lifespan=lifespan)
+    completing_nothing(mcp)
+    mcp.completion("late", "a")(nothing_typed)
+    assert not caplog.records
+    async with serving(mcp) if front == "http" else piped(mcp):
+        lines = [record.mcp_fields for record in caplog.records if record.message == "completion of nothing"]  # type: ignore[attr-defined]
+    assert [(line["target"], line["argument"], line["reason"]) for line in lines] == LOST
 
 
 def test_every_decorator_takes_its_name_in_every_form() -> None:

@@ -90,7 +90,9 @@ class Registrar:
     def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
         """Register what completes `argument` of `ref`, a prompt's name or a resource template's URI.
 
-        The function takes `(value)` or `(value, arguments)`. Raises TypeError without both, ValueError for another signature.
+        The function takes `(value)` or `(value, arguments)`. The prompt or template may be registered later; where there is none
+        when the server starts, the log warns. Raises TypeError without both, ValueError for another signature, and for an
+        argument that a registered prompt or template does not have.
         """
         for given in (ref, argument):
             if not isinstance(given, str) or not given:
@@ -100,7 +102,7 @@ class Registrar:
 
         def register(fn: F) -> F:
             write = f'mcp.completion("{ref}", "{argument}")(FN)'
-            self.registry.completions.add(ref, argument, function_of(fn, write))
+            self.registry.add_completion(ref, argument, function_of(fn, write))
             return fn
 
         return register

@@ -93,7 +93,7 @@ def mcp(runs: list[str]) -> MCPServer:
         return [root.uri for root in await ctx.list_roots()]
 
     @mcp.prompt
-    async def ask_prompt(ctx: Context) -> str:
+    async def ask_prompt(ctx: Context, x: str = "") -> str:
         return (await ctx.elicit("who?", Who)).action
 
     @mcp.resource("x://ask")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ class Completions:
 
     def __bool__(self) -> bool:
         return bool(self._completers)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """What is completed, as (prompt name or URI template, argument)."""
+        return iter(list(self._completers))
 
     def add(self, target: str, argument: str, fn: Callable[..., Any]) -> Completer:
         """Let `fn` complete `argument` of a prompt or URI template; raises ValueError if another does."""

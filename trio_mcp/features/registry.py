@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, Unpack
 
 from trio_mcp.features.catalog import Catalog
@@ -70,6 +71,37 @@ class Registry:
         self._announce("prompts")
         return prompt
 
+    def add_completion(self, ref: str, argument: str, fn: Callable[..., Any]) -> None:
+        """Let a function complete an argument of a prompt or template, which may be registered later.
+
+        Raises ValueError for an argument that a registered one does not have, or that is completed already.
+        """
+        arguments = self.arguments_of(ref)
+        if arguments is not None and argument not in arguments:
+            raise ValueError(_without_argument(ref, argument, arguments))
+        self.completions.add(ref, argument, fn)
+
+    def arguments_of(self, ref: str) -> tuple[str, ...] | None:
+        """The arguments of a prompt, by its name, or of a resource, by its URI or template; None where there is none."""
+        prompt, template = self.prompts.get(ref), self.templates.get(ref)
+        if prompt is not None:
+            return tuple(argument.name for argument in prompt.arguments)
+        if template is not None:
+            return template.guard.template.variables
+        return () if ref in self.resources else None
+
+    def lost_completions(self) -> list[tuple[str, str, str]]:
+        """Completions that no client can ask for, as things are registered now: ref, argument, and what is wrong."""
+        lost = []
+        for ref, argument in self.completions:
+            arguments = self.arguments_of(ref)
+            if arguments is None:
+                every = [each.name for each in self.prompts] + [each.uri_template for each in self.templates]
+                lost.append((ref, argument, f"no prompt or resource template is {ref}{_near(ref, every)}"))
+            elif argument not in arguments:
+                lost.append((ref, argument, _without_argument(ref, argument, arguments)))
+        return lost
+
     def remove_tool(self, name: str) -> None:
         """Raises KeyError if there is none."""
         self.tools.remove(name)
@@ -92,3 +124,12 @@ class Registry:
             method = known()
             if method is not None:
                 method(kind)
+
+
+def _without_argument(ref: str, argument: str, arguments: tuple[str, ...]) -> str:
+    return f"{ref} has no argument {argument}{_near(argument, arguments)}"
+
+
+def _near(given: str, known: Iterable[str]) -> str:
+    near = get_close_matches(given, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none'}"

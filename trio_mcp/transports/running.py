@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -11,9 +12,12 @@ import trio
 
 from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.user_code import user_context
+from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
 
 __all__ = ["running"]
+
+logger = logging.getLogger("trio_mcp")
 
 
 @asynccontextmanager
@@ -24,6 +28,9 @@ async def running(
     async with user_context(lifespan()) as service.lifespan_context, trio.open_nursery() as nursery:
         service.loop.adopt()
         service.variables = contextvars.copy_context()
+        for ref, argument, why in service.registry.lost_completions():
+            # Not an error: what is registered while the server runs may be it.
+            event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)
         async with hub.running():

@@ -321,7 +321,7 @@ async def test_what_is_here_of_bodies_that_wait_has_a_bound_and_the_largest_are_
 
 @pytest.mark.parametrize(
     "a_second",
-    [lambda left: 5 * KIB, lambda left: left * 0.08],
+    [lambda left: 5 * KIB, lambda left: left * 0.06],
     ids=["just above what is slow", "a part of what is left"],
 )
 async def test_a_sender_that_takes_too_long_makes_way_for_a_body_that_waits(
@@ -337,8 +337,9 @@ async def test_a_sender_that_takes_too_long_makes_way_for_a_body_that_waits(
         left = size
         with account.receiving(size) as transfer:
             while left > 0:
-                await trio.sleep(1)
-                count = int(a_second(left)) + 1
+                # So small that it does not matter which comes first, a piece or a look.
+                await trio.sleep(0.1)
+                count = int(a_second(left) / 10) + 1
                 transfer.progress(count)
                 left -= count
         ended.append(f"{name} {'cut' if transfer.cut else 'read'}")
@@ -348,7 +349,7 @@ async def test_a_sender_that_takes_too_long_makes_way_for_a_body_that_waits(
     nursery.start_soon(account.relieve)
     for _ in range(3):
         nursery.start_soon(send, "hoarder", a_second)
-    nursery.start_soon(send, "steady", lambda left: size / 14)
+    nursery.start_soon(send, "steady", lambda left: size / 10)
     await wait_all_tasks_blocked()
     nursery.start_soon(send, "late", lambda left: size)
     with trio.fail_after(BODY_SECONDS / 2):

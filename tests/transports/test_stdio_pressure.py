@@ -48,7 +48,7 @@ def mcp() -> MCPServer:
         return "x" * size
 
     @mcp.tool
-    async def after(seconds: float) -> str:
+    async def after(seconds: float, padding: str = "") -> str:
         await trio.sleep(seconds)
         return "done"
 
@@ -248,6 +248,19 @@ async def test_a_batch_that_is_never_completed_is_counted_no_more_at_the_end(
         await client.stdin.aclose()
         await client.ended.wait()
         assert client.account.used == 0
+
+
+async def test_calls_do_not_wait_for_room_that_requests_behind_them_hold(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    async with piped(mcp, 4 * MIB, max_message=4 * MIB) as client:
+        await client.open()
+        paddings = [0] * 2 * MAX_IN_FLIGHT + [900_000, 3_900_000]
+        await client.say(*(client.call(n, "after", seconds=1, padding="x" * size) for n, size in enumerate(paddings)))
+        began = trio.current_time()
+        for _ in paddings:
+            assert "result" in await client.hear()
+        assert trio.current_time() - began <= 5
 
 
 async def test_replies_pass_the_requests_that_wait(mcp: MCPServer, autojump_clock: MockClock) -> None:

@@ -273,9 +273,10 @@ class Account:
         """A body of `size` bytes is received for the length of the block, which is cancelled should it have to make way."""
         with self._bodies.receiving(size), self.transfer(size, body=True) as transfer:
             transfer.progress(received)
-            self._bodies_changed()
+            if self._bodies:
+                # The next may have room beside it; when it ends, what is released tells.
+                self._woken.set()
             yield transfer
-        self._bodies_changed()
 
     async def room_for_body(self, size: int, received: int = 0) -> None:
         """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom.
@@ -292,10 +293,6 @@ class Account:
                 await body.decided.wait()
         if not body.admitted:
             raise NoRoom
-
-    def _bodies_changed(self) -> None:
-        if self._bodies:
-            self._woken.set()
 
     # Relief.
 
@@ -378,7 +375,7 @@ class Account:
         plan = decide(view)
         if view.peers:
             # What the others free by going shows before more of them go.
-            self._cut_at_once = 2 * self._cut_at_once if plan.cut else 1
+            self._cut_at_once = 2 * len(plan.cut) or 1
         for transfer in _chosen(self._transfers, plan.cut):
             self.count("peer_cut")
             transfer.give_up()

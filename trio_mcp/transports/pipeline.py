@@ -84,8 +84,9 @@ class Pipeline:
         self._count(-self._bytes)
 
     def _count(self, weight: int) -> None:
+        # As requests: those that run must not wait for room that only their end gives back.
         self._bytes += weight
         if weight > 0:
-            self._account.charge(weight)
+            self._account.charge_request(weight)
         else:
-            self._account.release(-weight)
+            self._account.release_request(-weight)

@@ -126,6 +126,32 @@ def text(result: dict[str, Any]) -> str:
     return found
 
 
+async def test_questions_are_taken_as_fastmcp_spells_them(mcp: MCPServer) -> None:
+    asked: list[dict[str, Any]] = []
+
+    @mcp.tool
+    async def spelt(ctx: Context) -> str:
+        await ctx.sample("hm")
+        await ctx.sample("hm", max_tokens=None)
+        answer = await ctx.elicit("who?", response_type=Who)
+        wrong: list[dict[str, Any]] = [{}, {"schema": Who, "response_type": Who}]
+        for arguments in wrong:
+            with pytest.raises(TypeError, match=r"write ctx\.elicit\(message, Model\)"):
+                await ctx.elicit("who?", **arguments)
+        return answer.data.name if answer.data else answer.action
+
+    def answer(method: str, params: dict[str, Any]) -> Any:
+        asked.append(params)
+        if method == "elicitation/create":
+            return ACCEPTED
+        return {"role": "assistant", "model": "m", "content": {"type": "text", "text": "aha"}}
+
+    result = await desk(mcp, "2025-11-25").result("tools/call", call("spelt"), answer=answer)
+    assert text(result) == "ann"
+    assert [params.get("maxTokens") for params in asked] == [512, 512, None]
+    assert asked[2]["requestedSchema"]["required"] == ["name"]
+
+
 # Legacy
 
 

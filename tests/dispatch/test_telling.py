@@ -242,3 +242,24 @@ async def test_progress_is_a_number_of_any_type_and_never_fails_its_tool(
     assert said == [*expected, {"progressToken": 1, "progress": 99, **message}]
     whole = sent is not None and ("total" in sent or total is None)
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == (not whole)
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("extra", "data"),
+    [
+        ({"user": 1, "path": Path("/x")}, {"message": "m", "user": 1, "path": "/x"}),
+        ({}, {"message": "m"}),
+        ("more", {"message": "m", "extra": "more"}),
+    ],
+)
+async def test_a_log_message_has_its_extra_beside_it(version: str, extra: Any, data: Any) -> None:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def speak(ctx: Context) -> None:
+        for say in (ctx.info, ctx.warning, ctx.error):
+            await say("m", extra=extra)
+        await ctx.log("alert", "m", extra=extra)
+
+    assert [params["data"] for params in await said(Desk(mcp, version), "speak")] == [data] * 4

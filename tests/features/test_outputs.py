@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -253,3 +254,30 @@ def test_attributes_serve_as_well_as_members() -> None:
         userId = 1
 
     assert returning(Place).result(Record(), V2026_07_28)["structuredContent"] == {"name": "x", "userId": 1}
+
+
+LARGEST = int(float.fromhex("0x1.fffffffffffffp+1023"))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("kind", "of", "where"),
+    [
+        (int, lambda n: n, "$.result"),
+        (int | str, lambda n: n, "$.result"),
+        (list[int], lambda n: [1, n], "$.result.1"),
+        (dict[str, int], lambda n: {"a": n}, "$.a"),
+        (dict[str, Any], lambda n: {"a": [{"b": n}]}, "$.a.0.b"),
+        (Annotated[CallToolResult, Row], lambda n: CallToolResult(content=[], structured_content={"x": n}), "$.x"),
+    ],
+)
+def test_an_integer_that_javascript_reads_as_infinity_is_the_tools_fault(
+    kind: Any, of: Callable[[int], Any], where: str, sign: int
+) -> None:
+    tool = returning(kind)
+    assert tool.result(of(sign * LARGEST), V2025_11_25)["isError"] is False
+    for beyond in (LARGEST + 1, 10**400):
+        with pytest.raises(
+            LocalProtocolError, match=rf"- {re.escape(where)} is an integer beyond 1\.8e308.*return text"
+        ):
+            tool.result(of(sign * beyond), V2025_11_25)

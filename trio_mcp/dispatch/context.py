@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
@@ -30,6 +30,9 @@ from trio_mcp.streams.loop import Loop, in_loop
 __all__ = ["Context"]
 
 M = TypeVar("M", bound=BaseModel)
+
+DEFAULT_MAX_TOKENS = 512
+"""Of `sample`: the protocol requires a bound. FastMCP has the same."""
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
@@ -150,11 +153,14 @@ class Context(HandlerContext, Generic[App]):
         await call.outbox.settle()
 
     @in_loop
-    async def log(self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+    async def log(
+        self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+    ) -> None:
         """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
 
         `data` may be anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of
-        it once for each tool. `logger_name` is `logger` by another name. Raises ValueError for any other level.
+        it once for each tool. `logger_name` is `logger` by another name; with `extra`, a mapping, what is sent is an object of it and
+        `message`, which is `data`. Raises ValueError for any other level.
         """
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
@@ -162,31 +168,39 @@ class Context(HandlerContext, Generic[App]):
         threshold = call.log_level if call.session is None else call.session.log_level
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
-        params = speech.message(call.service.unsaid, call.label, level, data, logger or logger_name)
+        params = speech.message(call.service.unsaid, call.label, level, _with_extra(data, extra), logger or logger_name)
         if params is None:
             return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
         await call.outbox.settle()
 
     @in_loop
-    async def debug(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+    async def debug(
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+    ) -> None:
         """`log("debug", …)`."""
-        await self.log("debug", data, logger or logger_name)
+        await self.log("debug", data, logger or logger_name, extra=extra)
 
     @in_loop
-    async def info(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+    async def info(
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+    ) -> None:
         """`log("info", …)`."""
-        await self.log("info", data, logger or logger_name)
+        await self.log("info", data, logger or logger_name, extra=extra)
 
     @in_loop
-    async def warning(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+    async def warning(
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+    ) -> None:
         """`log("warning", …)`."""
-        await self.log("warning", data, logger or logger_name)
+        await self.log("warning", data, logger or logger_name, extra=extra)
 
     @in_loop
-    async def error(self, data: Any, logger: str | None = None, *, logger_name: str | None = None) -> None:
+    async def error(
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+    ) -> None:
         """`log("error", …)`."""
-        await self.log("error", data, logger or logger_name)
+        await self.log("error", data, logger or logger_name, extra=extra)
 
     def supports(self, capability: str, detail: str | None = None) -> bool:
         """Whether the client declared a capability, such as `supports("elicitation", "url")`."""
@@ -199,13 +213,17 @@ class Context(HandlerContext, Generic[App]):
     async def elicit(
         self, message: str, schema: dict[str, Any], *, key: str | None = None
     ) -> Elicited[dict[str, Any]]: ...
-    def elicit(self, message: str, schema: Any, *, key: str | None = None) -> Any:
+    @overload
+    async def elicit(self, message: str, *, response_type: type[M], key: str | None = None) -> Elicited[M]: ...
+    def elicit(self, message: str, schema: Any = None, *, response_type: Any = None, key: str | None = None) -> Any:
         """Ask the user to fill in a form: a pydantic model or an object schema with primitive fields. Never for secrets.
 
-        On 2026-07-28 the handler runs again from its start with the answer. Raises ClientCallError when there is none,
-        MissingClientCapability on 2026-07-28 when the client cannot show forms, TypeError for a form that is not flat.
+        `response_type` is `schema` by another name. On 2026-07-28 the handler runs again from its start with the answer. Raises
+        ClientCallError when there is none, MissingClientCapability on 2026-07-28 when the client cannot show forms, TypeError for a form that is not flat.
         """
-        return self._elicit(message, schema, key)
+        if (schema is None) == (response_type is None):
+            raise TypeError("elicit takes a message and one schema: write ctx.elicit(message, Model)")
+        return self._elicit(message, response_type if schema is None else schema, key)
 
     @in_loop
     async def _elicit(self, message: str, schema: Any, key: str | None) -> Elicited[Any]:
@@ -234,7 +252,7 @@ class Context(HandlerContext, Generic[App]):
         self,
         messages: str | Sequence[SamplingMessage],
         *,
-        max_tokens: int,
+        max_tokens: int | None = None,
         system_prompt: str | None = None,
         temperature: float | None = None,
         stop_sequences: Sequence[str] | None = None,
@@ -244,14 +262,14 @@ class Context(HandlerContext, Generic[App]):
         metadata: dict[str, Any] | None = None,
         key: str | None = None,
     ) -> CreateMessageResult:
-        """Have the client's model write a message (client/sampling); raises as `elicit` does.
+        """Have the client's model write a message (client/sampling), of 512 tokens unless told; raises as `elicit` does.
 
         `tools` need `sampling.tools` of the client (2025-11-25). On 2026-07-28 the handler runs again from its start.
         """
         require(self._call, "sampling", "tools" if tools or tool_choice else None)
         params = {
             "messages": _messages(messages),
-            "maxTokens": max_tokens,
+            "maxTokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
             "systemPrompt": system_prompt,
             "temperature": temperature,
             "stopSequences": stop_sequences,
@@ -311,6 +329,12 @@ class Context(HandlerContext, Generic[App]):
     async def _publish(self, change: ListChanged | ResourceUpdated) -> None:
         self._call.service.bus.publish(change)
         await trio.lowlevel.checkpoint()
+
+
+def _with_extra(data: Any, extra: Any) -> Any:
+    if extra is None:
+        return data
+    return {"message": data, **(extra if isinstance(extra, Mapping) else {"extra": extra})}
 
 
 def _messages(messages: str | Sequence[SamplingMessage]) -> Any:

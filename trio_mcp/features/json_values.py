@@ -28,7 +28,18 @@ from trio_mcp.features.complaints import clean
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.types import to_wire, wire_name
 
-__all__ = ["base64", "json_number", "json_text", "json_value", "sendable", "serializer", "unknown", "with_text"]
+__all__ = [
+    "SHORTEST_BEYOND",
+    "base64",
+    "beyond_double",
+    "json_number",
+    "json_text",
+    "json_value",
+    "sendable",
+    "serializer",
+    "unknown",
+    "with_text",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -78,6 +89,26 @@ def json_number(value: Any) -> int | float | None:
         return int(number)
     return number if isinstance(number, int | float) and abs(number) <= _LARGEST else None
 
+
+def beyond_double(value: Any, where: str = "$") -> str | None:
+    """Where a JSON value has an integer that is larger than any double; None where it has none."""
+    if type(value) is int:
+        return where if abs(value) > _LARGEST else None
+    parts: Any = ()
+    if type(value) is dict:
+        parts = value.items()
+    elif type(value) is list:
+        parts = enumerate(value)
+    for key, item in parts:
+        if type(item) in _NUMBERS_OR_MORE and (found := beyond_double(item, f"{where}.{key}")):
+            return found
+    return None
+
+
+_NUMBERS_OR_MORE = frozenset({int, dict, list})
+
+SHORTEST_BEYOND = 309
+"""Decimal digits of the smallest integer that no double holds."""
 
 _LARGEST = float.fromhex("0x1.fffffffffffffp+1023")
 """Beyond it a reader in JavaScript has Infinity."""

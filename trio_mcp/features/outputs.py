@@ -13,7 +13,7 @@ from pydantic_core import SchemaError
 
 from trio_mcp.features.callables import Unresolved, describe, return_annotation
 from trio_mcp.features.complaints import complain
-from trio_mcp.features.json_values import json_value, serializer, unknown
+from trio_mcp.features.json_values import beyond_double, json_value, serializer, unknown
 from trio_mcp.features.output_schemas import OutputJsonSchema, promised
 from trio_mcp.features.result_types import structured_type
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
@@ -66,6 +66,14 @@ class Output:
         if complaint:
             raise self._broken(complaint)
         return structured
+
+    def check_numbers(self, structured: Any) -> None:
+        """Raise LocalProtocolError for an integer that readers in JavaScript have as Infinity."""
+        where = beyond_double(structured)
+        if where is not None:
+            raise self._broken(
+                f"- {where} is an integer beyond 1.8e308, which many clients read as infinity: return text"
+            )
 
     @property
     def validator(self) -> Validator:

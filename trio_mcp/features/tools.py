@@ -13,7 +13,7 @@ import msgspec
 from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import blocks, text_block
-from trio_mcp.features.json_values import json_value, sendable, with_text
+from trio_mcp.features.json_values import SHORTEST_BEYOND, json_value, sendable, with_text
 from trio_mcp.features.metadata import present, wire_list, wire_object
 from trio_mcp.features.options import ToolOptions, check_options, description_of, own_name_of
 from trio_mcp.features.outputs import Output, output_of, output_with
@@ -117,6 +117,8 @@ class Tool:
             structured = self._output.structured(value)
             bare, encoded = with_text(structured["result"] if self._output.wrapped else structured)
             structured = {"result": bare} if self._output.wrapped else bare
+            if len(encoded) >= SHORTEST_BEYOND:
+                self._output.check_numbers(structured)
             text = bare if isinstance(bare, str) else encoded
         content = [{"type": "text", "text": text}]
         if not gates.has_structured_content(structured, version):
@@ -129,6 +131,7 @@ class Tool:
         structured = result.get("structuredContent")
         if self._output and not result["isError"]:
             self._output.checked(structured)
+            self._output.check_numbers(structured)
         if structured is not None and not gates.has_structured_content(structured, version):
             del result["structuredContent"]
         result["content"] = [gates.content_block(it, version) for it in result.get("content", ())]

@@ -37,6 +37,8 @@ class Child:
     def __init__(self, process: trio.Process) -> None:
         self.process = process
         self.errors = b""
+        self.silent = trio.Event()
+        """Set when `errors` is all it said."""
         assert process.stdin is not None
         assert process.stdout is not None
         self.stdin = process.stdin
@@ -73,6 +75,7 @@ class Child:
         assert self.process.stderr is not None
         async for chunk in self.process.stderr:
             self.errors += chunk
+        self.silent.set()
 
     async def ends_well(self) -> None:
         """Wait for the process's end, with exit code 0."""

@@ -56,7 +56,7 @@ def mcp(runs: list[str]) -> MCPServer:
         return (await ctx.elicit_url("Sign", "https://sign.example/1")).action
 
     @mcp.prompt
-    async def tour(ctx: Context) -> str:
+    async def tour(ctx: Context, place: str = "") -> str:
         return (await ctx.list_roots())[0].uri
 
     @mcp.resource("note://mine")

@@ -145,6 +145,23 @@ async def test_a_session_that_was_let_go_of_and_taken_up_is_not_put_back_when_re
         assert await nodes.record(client.id) is None
 
 
+async def test_a_session_that_ended_is_not_put_back_by_a_node_that_was_asked_for_it(tmp_path: Path) -> None:
+    async with town(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        assert await node_of(at(nodes[2], client).tool("where")) == "node1"
+        assert await client.delete().nothing() == 204
+
+        async def ended() -> bool:
+            return await nodes.record(client.id) is None
+
+        await until(ended, "its record is gone")
+        await nodes[2].beat()
+        await lose_all(nodes)
+        await nodes[2].beat()
+        await nodes[1].beat()
+        assert await nodes.record(client.id) is None
+
+
 async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_to_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,9 @@ class Forker:
 
 @asynccontextmanager
 async def forking() -> AsyncIterator[Forker]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Without coverage: it writes its data from whichever thread ends the process, which crashes an interpreter that is ending.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment = {**kept, "PYTHONPATH": str(ROOT)}
     async with trio.open_nursery() as nursery:
         program = await trio.lowlevel.open_process(
             [sys.executable, "-m", "tests.serving.forker"],

@@ -57,7 +57,7 @@ class RedisDirectory:
         self._lost = lost
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
-        self.ledger = Ledger(store, keys, me.boot, metrics, lost=lost, failed=self.fall_behind)
+        self.ledger = Ledger(store, keys, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind)
         self.keepsakes = Keepsakes()
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""

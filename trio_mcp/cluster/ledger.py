@@ -41,7 +41,10 @@ class _Write:
 
 
 class Ledger:
-    """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written."""
+    """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written.
+
+    With `tell_ends` all nodes are told of each end, for they may remember the record of the session that has ended.
+    """
 
     def __init__(
         self,
@@ -50,13 +53,14 @@ class Ledger:
         boot: str,
         metrics: Metrics,
         *,
+        tell_ends: bool,
         lost: Callable[[str], None],
         failed: Callable[[], None],
     ) -> None:
         self._store = store
         self._keys = keys
-        self._boot = boot
         self._metrics = metrics
+        self._ends_by = "" if tell_ends else boot
         self._lost = lost
         self._failed = failed
         self.order = trio.Lock()
@@ -168,7 +172,7 @@ class Ledger:
 
     def _commands(self, writes: dict[str, _Write], owed: dict[str, Stone]) -> list[Command]:
         commands = [self._command(key, write) for key, write in writes.items()]
-        return commands + [scripts.end(self._keys, key, stone, by=self._boot) for key, stone in owed.items()]
+        return commands + [scripts.end(self._keys, key, stone, by=self._ends_by) for key, stone in owed.items()]
 
     def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""

@@ -160,7 +160,7 @@ def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:
 def end(keys: Keys, session_id: str, stone: Stone, *, by: str) -> Command:
     """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life.
 
-    `by` is the boot of who writes it: another than the tombstone's has to tell that process, should it live.
+    `by` is the boot of who writes it: all are told of an end by another than the tombstone's, or by "".
     """
     where = keys.session(session_id), keys.closed(session_id), keys.moves
     written = msgspec.json.encode(stone), TOMBSTONE_SECONDS

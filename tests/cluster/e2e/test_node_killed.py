@@ -123,6 +123,12 @@ async def test_a_client_that_an_http_error_would_end_goes_on_when_the_node_of_it
                 return await node2.metric("trio_mcp_restores_total", outcome="restored") == len(riders)
 
             await until(restored, "their sessions go on")
+
+            async def at_work() -> bool:
+                served = await node2.metric("mcp_server_operation_duration_seconds_count", mcp_method_name="tools/call")
+                return served > 10 * len(riders)
+
+            await until(at_work, "each of them is answered there")
     for rider in seen:
         assert rider.connects == 1, rider
         assert rider.nodes["node2"] > 0, rider

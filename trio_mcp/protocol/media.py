@@ -70,7 +70,7 @@ class Image(_Media):
 
     def to_image_content(self) -> ImageContent:
         """The block."""
-        return ImageContent.of(self.data, self.mime_type)
+        return self._block()
 
 
 class Audio(_Media):
@@ -92,7 +92,7 @@ class Audio(_Media):
 
     def to_audio_content(self) -> AudioContent:
         """The block."""
-        return AudioContent.of(self.data, self.mime_type)
+        return self._block()
 
 
 class File(_Media):

@@ -14,6 +14,17 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+UNMEASURED = (
+    "tests/cli/test_check.py",
+    "tests/clients/",
+    "tests/cluster/e2e/",
+    "tests/conformance/",
+    "tests/deploy/",
+    "tests/serving/test_contained.py",
+    "tests/tools/",
+)
+"""Tests that start many processes, or keep them busy. Coverage makes these a third slower, and other tests run the same lines."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_ends_the_test_run() -> Iterator[None]:
@@ -37,6 +48,22 @@ def only_marked_tests_touch_the_system(request: pytest.FixtureRequest, monkeypat
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that no worker is left with it when all others are done."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """The processes of `UNMEASURED` tests, and of the fixtures they are the first to ask for, run without coverage."""
+    kept = {
+        name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_") and _is_unmeasured(item)
+    }
+    try:
+        return (yield)
+    finally:
+        os.environ.update(kept)
+
+
+def _is_unmeasured(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(UNMEASURED)
 
 
 @pytest.hookimpl(optionalhook=True)

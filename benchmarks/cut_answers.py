@@ -28,8 +28,8 @@ import yaml
 from benchmarks.cut_answers_app import TICKS
 from benchmarks.machine import describe, pinned
 from benchmarks.wire import CLIENT, LEGACY, MODERN
+from tests.rig.http_connection import Broken, HttpConnection, Response
 from tests.rig.traefik import MissingTraefik, traefik
-from tests.rig.wire import Broken, Response, Wire
 from tools.report import between, table, today
 from tools.served import ServerFailed, served
 from trio_mcp.cli.export import traefik_dynamic
@@ -114,14 +114,14 @@ class Cuts:
     """Median seconds from a call to its first progress, the cores idle."""
 
 
-class Client:
+class TraefikClient:
     """Speaks to Traefik in one version, on a connection that it keeps as long as nothing is cut."""
 
     def __init__(self, url: str, version: str) -> None:
         self._url = url
         self._version = version
         self._session = ""
-        self._wire: Wire | None = None
+        self._connection: HttpConnection | None = None
         self._id = 0
 
     async def open(self) -> None:
@@ -139,12 +139,12 @@ class Client:
         """Seconds until a call's first progress is here; None when it was cut off."""
         began = time.perf_counter()
         try:
-            wire = await self._connected()
-            await self._send(wire, "tools/call", {"name": "report", "arguments": {"work": WORK_SECONDS}})
-            _require(await wire.head())
-            await _heard(wire, b"notifications/progress")
+            connection = await self._connected()
+            await self._send(connection, "tools/call", {"name": "report", "arguments": {"work": WORK_SECONDS}})
+            _require(await connection.head())
+            await _heard(connection, b"notifications/progress")
             taken = time.perf_counter() - began
-            while await wire.chunk():
+            while await connection.chunk():
                 pass
         except Broken:
             return None
@@ -152,24 +152,24 @@ class Client:
 
     async def listen(self, _number: int) -> bool:
         """Whether a listen stream told of a change before it was closed."""
-        wire = await Wire.open(self._url)
+        connection = await HttpConnection.open(self._url)
         try:
-            await self._send(wire, "subscriptions/listen", {"notifications": {"resourceSubscriptions": [TICKS]}})
-            _require(await wire.head())
-            await _heard(wire, b"notifications/subscriptions/acknowledged")
+            await self._send(connection, "subscriptions/listen", {"notifications": {"resourceSubscriptions": [TICKS]}})
+            _require(await connection.head())
+            await _heard(connection, b"notifications/subscriptions/acknowledged")
             ticked = await self._tool("tick")
-            await _heard(wire, b"notifications/resources/updated")
+            await _heard(connection, b"notifications/resources/updated")
         except Broken:
             return False
         finally:
-            wire.close()
+            connection.close()
         return ticked
 
     def close(self) -> None:
         """Close the kept connection."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     async def _tool(self, name: str, **arguments: float) -> bool:
         response = await self._whole("tools/call", {"name": name, "arguments": arguments})
@@ -178,21 +178,21 @@ class Client:
     async def _whole(self, method: str, params: dict[str, Any]) -> Response | None:
         """The whole response, None when it was cut off."""
         try:
-            wire = await self._connected()
-            await self._send(wire, method, params)
-            response = await wire.response()
+            connection = await self._connected()
+            await self._send(connection, method, params)
+            response = await connection.response()
         except Broken:
             return None
         _require(response)
         return response
 
-    async def _connected(self) -> Wire:
-        if self._wire is None or not self._wire.reusable:
+    async def _connected(self) -> HttpConnection:
+        if self._connection is None or not self._connection.reusable:
             self.close()
-            self._wire = await Wire.open(self._url)
-        return self._wire
+            self._connection = await HttpConnection.open(self._url)
+        return self._connection
 
-    async def _send(self, wire: Wire, method: str, params: dict[str, Any]) -> None:
+    async def _send(self, connection: HttpConnection, method: str, params: dict[str, Any]) -> None:
         self._id += 1
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         meta: dict[str, Any] = {"progressToken": self._id}
@@ -207,7 +207,7 @@ class Client:
         elif self._session:
             headers |= {"mcp-session-id": self._session, "mcp-protocol-version": LEGACY}
         message = {"jsonrpc": "2.0", "id": self._id, "method": method, "params": {**params, "_meta": meta}}
-        await wire.request("POST", "/mcp", {k: v for k, v in headers.items() if v}, json.dumps(message).encode())
+        await connection.request("POST", "/mcp", {k: v for k, v in headers.items() if v}, json.dumps(message).encode())
 
 
 def _require(response: Response) -> None:
@@ -217,11 +217,11 @@ def _require(response: Response) -> None:
         raise WrongAnswer(f"{response.status} {response.body[:200]!r}")
 
 
-async def _heard(wire: Wire, text: bytes) -> None:
+async def _heard(connection: HttpConnection, text: bytes) -> None:
     """Read a stream until it says `text`; raises Broken when it ends before."""
     said = b""
     while text not in said:
-        part = await wire.chunk()
+        part = await connection.chunk()
         if not part:
             raise Broken("the stream ended")
         said += part
@@ -275,7 +275,7 @@ async def measure(variant: Variant, node: str, calls: int, listens: int, folder:
     found = Cuts()
     async with traefik(folder, variant.routes(node)) as balancer:
         clients = {
-            version: [Client(balancer.url, version) for _ in range(max(AT_ONCE))] for version in (LEGACY, MODERN)
+            version: [TraefikClient(balancer.url, version) for _ in range(max(AT_ONCE))] for version in (LEGACY, MODERN)
         }
         for client in clients[LEGACY]:
             await _served(client.open)

@@ -20,7 +20,7 @@ from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
-__all__ = ["Desk", "FakeConversation", "FakeOutbox", "kept_cancelled"]
+__all__ = ["DispatchHarness", "FakeConversation", "FakeOutbox", "kept_cancelled"]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class FakeConversation:
         self.uris.discard(uri)
 
 
-class Desk:
+class DispatchHarness:
     """Where a test hands in requests: each is run by the dispatcher, its reply judged by the official types."""
 
     def __init__(self, server: MCPServer, version: str = "2025-11-25", *, options: Options | None = None) -> None:

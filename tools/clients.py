@@ -14,7 +14,7 @@ from tools.node import PACKAGES, MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import EVERYTHING, ServerFailed, served
 
-__all__ = ["CLIENTS", "STEPS", "Client", "complete", "verdicts"]
+__all__ = ["CLIENTS", "STEPS", "ClientUnderTest", "complete", "verdicts"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "tests" / "clients"
@@ -30,7 +30,7 @@ ONE_SHOT = ("connect", "list", "call")
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientUnderTest:
     """A client to run, and the steps it must report: one it leaves out is a failure too."""
 
     name: str
@@ -44,18 +44,18 @@ class Client:
 
 
 CLIENTS = (
-    Client("Python mcp 2.3", "python_2_3.py", "legacy", STEPS),
-    Client("Python mcp 2.3", "python_2_3.py", "auto", SESSIONLESS),
-    Client("Python mcp 1.30", "python_1_30.py", "legacy", STEPS),
-    Client("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy", STEPS),
-    Client("TypeScript client 2.4", "typescript_2_4.mjs", "legacy", STEPS),
-    Client("TypeScript client 2.4", "typescript_2_4.mjs", "auto", SESSIONLESS),
-    Client("Inspector CLI 2.12", "inspector.py", "legacy", ONE_SHOT),
-    Client("Inspector CLI 2.12", "inspector.py", "auto", ONE_SHOT),
+    ClientUnderTest("Python mcp 2.3", "python_2_3.py", "legacy", STEPS),
+    ClientUnderTest("Python mcp 2.3", "python_2_3.py", "auto", SESSIONLESS),
+    ClientUnderTest("Python mcp 1.30", "python_1_30.py", "legacy", STEPS),
+    ClientUnderTest("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy", STEPS),
+    ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "legacy", STEPS),
+    ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "auto", SESSIONLESS),
+    ClientUnderTest("Inspector CLI 2.12", "inspector.py", "legacy", ONE_SHOT),
+    ClientUnderTest("Inspector CLI 2.12", "inspector.py", "auto", ONE_SHOT),
 )
 
 
-def verdicts(client: Client, url: str) -> dict[str, str]:
+def verdicts(client: ClientUnderTest, url: str) -> dict[str, str]:
     """`ok` or the reason for each step `client` must report; raises `MissingNode` when it is not installed."""
     try:
         done = subprocess.run(
@@ -72,7 +72,7 @@ def verdicts(client: Client, url: str) -> dict[str, str]:
     return complete(client, done)
 
 
-def complete(client: Client, done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+def complete(client: ClientUnderTest, done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
     """A step that was never reached says how the client ended."""
     lines = done.stdout.strip().splitlines()
     try:
@@ -83,13 +83,13 @@ def complete(client: Client, done: "subprocess.CompletedProcess[str]") -> dict[s
     return {step: said.get(step, ending) for step in client.steps}
 
 
-def _command(client: Client) -> list[str]:
+def _command(client: ClientUnderTest) -> list[str]:
     if client.script.endswith(".mjs"):
         return [str(node()), str(_beside_packages(client.script))]
     return [str(_python(client)), str(SCRIPTS / client.script), *_inspector(client)]
 
 
-def _python(client: Client) -> Path:
+def _python(client: ClientUnderTest) -> Path:
     if client.script != "python_1_30.py":
         return Path(sys.executable)
     if not PYTHON_1_30.exists():
@@ -97,7 +97,7 @@ def _python(client: Client) -> Path:
     return PYTHON_1_30
 
 
-def _inspector(client: Client) -> list[str]:
+def _inspector(client: ClientUnderTest) -> list[str]:
     return [str(node()), str(package_file(INSPECTOR))] if client.script == "inspector.py" else []
 
 
@@ -109,7 +109,7 @@ def _beside_packages(script: str) -> Path:
     return PACKAGES / script
 
 
-def _row(client: Client, results: Mapping[str, str]) -> list[str]:
+def _row(client: ClientUnderTest, results: Mapping[str, str]) -> list[str]:
     return [client.name, client.mode, *(_cell(results.get(step)) for step in STEPS)]
 
 
@@ -136,7 +136,7 @@ def _arguments() -> argparse.Namespace:
     return ask.parse_args()
 
 
-def _run(command: Sequence[str], only: str) -> dict[Client, dict[str, str]]:
+def _run(command: Sequence[str], only: str) -> dict[ClientUnderTest, dict[str, str]]:
     with served(command) as server:
         return {client: verdicts(client, server.url) for client in CLIENTS if only.lower() in client.id.lower()}
 

@@ -29,12 +29,12 @@ from pathlib import Path
 
 import trio
 
+from tests.rig.http_connection import Broken
 from tests.rig.load import Call, Load, load, runs
 from tests.rig.nodes import SERVER, Node
 from tests.rig.redis import redis_server
 from tests.rig.routing import shipped
 from tests.rig.traefik import traefik
-from tests.rig.wire import Broken
 
 __all__ = ["main"]
 
@@ -152,26 +152,26 @@ class Drill:
             self.wrong += [f"session {session} is on {count} nodes" for session, count in seen.items() if count > 1]
             await trio.sleep(1)
 
-    def judge(self, crowd: Load) -> None:
+    def judge(self, traffic: Load) -> None:
         """All calls, when it is over."""
         ran = runs(self.runs_file)
         self.wrong += [f"call {name} ran {count} times" for name, count in ran.items() if count > 1]
-        for call in crowd.calls:
+        for call in traffic.calls:
             if not call.error:
                 if not ran[call.name]:
                     self.wrong.append(f"answered, and never run: {call}")
             elif call.status == 404:
                 if ran[call.name]:
                     self.wrong.append(f"run, and called lost: {call}")
-                if call.reason != "node_gone" or not self._was_ended(crowd, call):
+                if call.reason != "node_gone" or not self._was_ended(traffic, call):
                     self.wrong.append(f"lost without its process having ended: {call}")
             elif not any(fault.touches(call) for fault in self.faults):
                 self.wrong.append(f"failed for no reason: {call}")
 
-    def _was_ended(self, crowd: Load, call: Call) -> bool:
+    def _was_ended(self, traffic: Load, call: Call) -> bool:
         """Whether the process that had the session was killed, or its window was over, between opening and answer."""
         opened = max(
-            each.started for each in crowd.openings if each.client == call.client and each.started <= call.started
+            each.started for each in traffic.openings if each.client == call.client and each.started <= call.started
         )
         ends = [
             fault.began + (DELAY + WINDOW if fault.kind == "term" else 0.0)
@@ -212,17 +212,17 @@ async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
 async def run(seed: int, seconds: float, clients: int) -> list[str]:
     """What was wrong."""
     async with standing(seed) as (drill, url):
-        async with load(url, clients=clients, pause=0.4) as crowd:
-            await crowd.settled()
+        async with load(url, clients=clients, pause=0.4) as traffic:
+            await traffic.settled()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(drill.watch)
                 await drill.harm(seconds)
                 await trio.sleep(NOTICE)
-                await crowd.settled()
+                await traffic.settled()
                 nursery.cancel_scope.cancel("seen enough")
-        drill.judge(crowd)
+        drill.judge(traffic)
         did = Counter(fault.kind for fault in drill.faults)
-        print(f"seed {seed}: {dict(did)}; {crowd.summary()}", flush=True)
+        print(f"seed {seed}: {dict(did)}; {traffic.summary()}", flush=True)
         drill.wrong += [
             f"error in a log: {line}" for node in drill.nodes for line in node.lines if '"level":"error"' in line
         ]

@@ -20,7 +20,7 @@ from tests.rig.traefik import MissingTraefik, Routed, Traefik, binary
 from tests.rig.waiting import until
 from tools.report import table, today, write
 
-__all__ = ["CLIENTS", "CONNECTIONS", "Cell", "Client", "Matrix", "Relays", "document", "measure", "read"]
+__all__ = ["CLIENTS", "CONNECTIONS", "Cell", "ClientUnderTest", "Matrix", "Relays", "document", "measure", "read"]
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "tests" / "rig" / "connections"
 CONNECTIONS = 30
@@ -28,7 +28,7 @@ CLIENT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class ClientUnderTest:
     """A client to run, and the era it speaks."""
 
     name: str
@@ -41,12 +41,12 @@ class Client:
 
 
 CLIENTS = (
-    Client("Python mcp 2.3", "python_2_3.py", "legacy"),
-    Client("Python mcp 2.3", "python_2_3.py", "auto"),
-    Client("Python mcp 1.30", "python_1_30.py", "legacy"),
-    Client("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy"),
-    Client("TypeScript client 2.4", "typescript_2_4.mjs", "legacy"),
-    Client("TypeScript client 2.4", "typescript_2_4.mjs", "auto"),
+    ClientUnderTest("Python mcp 2.3", "python_2_3.py", "legacy"),
+    ClientUnderTest("Python mcp 2.3", "python_2_3.py", "auto"),
+    ClientUnderTest("Python mcp 1.30", "python_1_30.py", "legacy"),
+    ClientUnderTest("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy"),
+    ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "legacy"),
+    ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "auto"),
 )
 
 
@@ -54,7 +54,7 @@ CLIENTS = (
 class Cell:
     """One client behind one way of routing."""
 
-    client: Client
+    client: ClientUnderTest
     routing: str
     good: int
     of: int
@@ -91,7 +91,7 @@ class Matrix:
     """Relays by the nodes' own metrics."""
 
 
-async def measure(clients: Sequence[Client] = CLIENTS, connections: int = CONNECTIONS) -> Matrix:
+async def measure(clients: Sequence[ClientUnderTest] = CLIENTS, connections: int = CONNECTIONS) -> Matrix:
     """Each client behind each way of routing, over one cluster."""
     async with cluster(routing=tuple(VARIANTS.values())) as parts:
         cells = [
@@ -105,7 +105,7 @@ async def measure(clients: Sequence[Client] = CLIENTS, connections: int = CONNEC
         return Matrix(cells, relays, counted)
 
 
-async def _cell(client: Client, routing: str, balancer: Traefik, connections: int) -> Cell:
+async def _cell(client: ClientUnderTest, routing: str, balancer: Traefik, connections: int) -> Cell:
     with trio.move_on_after(CLIENT_SECONDS):
         done = await trio.run_process(
             [*command(SCRIPTS / client.script), balancer.mcp_url, client.mode, str(connections)],
@@ -119,7 +119,7 @@ async def _cell(client: Client, routing: str, balancer: Traefik, connections: in
     return Cell(client, routing, 0, connections, [ending], ending, ending)
 
 
-def read(client: Client, routing: str, connections: int, done: subprocess.CompletedProcess[bytes]) -> Cell:
+def read(client: ClientUnderTest, routing: str, connections: int, done: subprocess.CompletedProcess[bytes]) -> Cell:
     """What a client said; one that crashed says how it ended."""
     lines = done.stdout.decode().strip().splitlines()
     try:

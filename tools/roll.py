@@ -1,6 +1,6 @@
 """`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, or `--back`, under load, with restore.
 
-Three nodes of COMMIT behind Traefik, with a crowd of clients and the official ones; then one node after the other is told to stop
+Three nodes of COMMIT behind Traefik, with many clients and the official ones; then one node after the other is told to stop
 and started anew from here (`--back`: three of this checkout, started anew from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and
 exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import trio
 
+from tests.rig.background_clients import BACKGROUND_CLIENTS, BackgroundClient, background_clients
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Load, load
 from tests.rig.nodes import SERVER
-from tests.rig.riding import RIDERS, Rider, riding
 
 __all__ = ["main"]
 
@@ -59,17 +59,20 @@ def server_of(root: Path) -> Path:
 
 async def roll(before: Path, after: Path, clients: int, python_only: bool) -> list[str]:
     """What was lost between two checkouts; empty when all is well."""
-    riders = RIDERS[:1] if python_only else RIDERS
+    chosen = BACKGROUND_CLIENTS[:1] if python_only else BACKGROUND_CLIENTS
     async with cluster(
         restore=True, flags=FLAGS, server=server_of(before), environment=environment(before)
     ) as standing:
-        async with riding(standing.url, riders) as seen, load(standing.url, clients=clients, pause=1.0) as crowd:
-            await crowd.settled()
+        async with (
+            background_clients(standing.url, chosen) as seen,
+            load(standing.url, clients=clients, pause=1.0) as traffic,
+        ):
+            await traffic.settled()
             for name in [node.name for node in standing.nodes]:
                 await _renew(standing, name, after)
-                await crowd.settled()
-                print(f"{name} rolled; {crowd.summary()}", flush=True)
-        return [*_lost(standing, crowd), *_missed(seen)]
+                await traffic.settled()
+                print(f"{name} rolled; {traffic.summary()}", flush=True)
+        return [*_lost(standing, traffic), *_missed(seen)]
 
 
 async def _renew(standing: Cluster, name: str, root: Path) -> None:
@@ -82,16 +85,16 @@ async def _renew(standing: Cluster, name: str, root: Path) -> None:
     await node.start()
 
 
-def _lost(standing: Cluster, crowd: Load) -> list[str]:
-    found = [f"call failed: {call}" for call in crowd.failed]
-    found += [f"session opened anew: {opening}" for opening in crowd.reopened]
-    found += [f"stream broken: {stream}" for stream in crowd.streams if not stream.clean or stream.status != 200]
+def _lost(standing: Cluster, traffic: Load) -> list[str]:
+    found = [f"call failed: {call}" for call in traffic.failed]
+    found += [f"session opened anew: {opening}" for opening in traffic.reopened]
+    found += [f"stream broken: {stream}" for stream in traffic.streams if not stream.clean or stream.status != 200]
     found += [f"call {name} ran {count} times" for name, count in standing.runs().items() if count != 1]
     return found + [f"error in a log: {line}" for line in standing.logged('"level":"error"')]
 
 
-def _missed(riders: list[Rider]) -> list[str]:
-    return [f"client: {rider}" for rider in riders if rider.failures or rider.connects != 1]
+def _missed(clients: list[BackgroundClient]) -> list[str]:
+    return [f"client: {client}" for client in clients if client.failures or client.connects != 1]
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.rig.client import Client
+from tests.rig.client import LegacyClient
 from tests.rig.ports import free_ports
 from tests.rig.waiting import PATIENCE
 from tests.serving.process import ServedProcess, served
@@ -40,7 +40,7 @@ async def node(admin: str) -> AsyncIterator[ServedProcess]:
 async def test_a_node_drains_and_is_followed_until_it_is_gone(capsys: Printed) -> None:
     admin = f"127.0.0.1:{free_ports(1)[0]}"
     async with node(admin) as process:
-        client = Client(f"http://127.0.0.1:{process.port}/mcp", fresh=True)
+        client = LegacyClient(f"http://127.0.0.1:{process.port}/mcp", fresh=True)
         assert not (await client.initialize()).error
         listening = trio.Event()
         async with trio.open_nursery() as nursery:

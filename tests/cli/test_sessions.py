@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.rig.client import Client
+from tests.rig.client import LegacyClient
 from tests.rig.cluster import cluster
 from tests.rig.records import on_record
 from tests.rig.redis import RedisServer, redis_server
@@ -215,7 +215,7 @@ async def test_a_cluster_shows_who_is_where_and_ends_a_session_by_its_short_id(
 ) -> None:
     async with cluster(2, routing=()) as found:
         monkeypatch.setenv("TRIO_MCP_REDIS_URL", found.redis.url)
-        clients = [Client(f"{node.url}/mcp", fresh=True) for node in found.nodes for _ in range(2)]
+        clients = [LegacyClient(f"{node.url}/mcp", fresh=True) for node in found.nodes for _ in range(2)]
         for number, client in enumerate(clients):
             assert not (await client.initialize(f"client{number}")).error
         await on_record(found, *(client.session for client in clients))
@@ -240,7 +240,7 @@ async def test_a_cluster_shows_who_is_where_and_ends_a_session_by_its_short_id(
         await until(heard_of_it, "the node that was paused ends the session when it wakes")
 
 
-async def _end_one(redis: RedisServer, capsys: Printed, client: Client) -> None:
+async def _end_one(redis: RedisServer, capsys: Printed, client: LegacyClient) -> None:
     short = client.session.rpartition(".")[2][:8]
     assert await run("sessions", "end", short) == 0
     assert capsys.readouterr().out == f"{short} on {client.node} has ended\n"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.clients import CLIENTS, Client, verdicts
+from tools.clients import CLIENTS, ClientUnderTest, verdicts
 from tools.served import EVERYTHING, Served, served
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -17,5 +17,5 @@ def server() -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
-def test_every_step_of_every_client_works(server: Served, client: Client) -> None:
+def test_every_step_of_every_client_works(server: Served, client: ClientUnderTest) -> None:
     assert verdicts(client, server.url) == dict.fromkeys(client.steps, "ok")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tools.clients import SCRIPTS, Client, complete
+from tools.clients import SCRIPTS, ClientUnderTest, complete
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = REPOSITORY / ".cache" / "python-1.1" / "bin" / "python"
-CLIENT = Client(
+CLIENT = ClientUnderTest(
     "Python mcp 1.1",
     "python_1_1.py",
     "stdio",

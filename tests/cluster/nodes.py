@@ -1,7 +1,7 @@
 """A cluster within one test: whole nodes on ports of loopback, over one real Redis; each may die, be deaf, or lose Redis.
 
 client ──in memory──▶ node1 ──our relay, real sockets──▶ node2 on our listener
-                        └──cable──▶ redis-server
+                        └──proxy──▶ redis-server
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import msgspec
 import pytest
 import trio
 
-from tests.cluster.cable import Cable, cable
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.parts import KEYS, waiting_long
+from tests.cluster.tcp_proxy import TcpProxy, tcp_proxy
 from tests.oracle import Oracle
 from tests.rig.redis import RedisServer, redis_server
 from tests.transports.http.harness import LEGACY, Headers, SessionClient, Wire
@@ -33,7 +33,7 @@ from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.listener import serve
 
-__all__ = ["SECRET", "Deeds", "Node", "Town", "at", "demo", "hops_of", "stranger", "town"]
+__all__ = ["SECRET", "Activity", "InProcessCluster", "Node", "at", "demo", "hops_of", "in_process_cluster", "stranger"]
 
 SECRET = b"of all nodes"
 PATIENCE = 120.0
@@ -46,7 +46,7 @@ def hops_of(node: str, secret: bytes = SECRET) -> Hops:
 
 
 @dataclass
-class Deeds:
+class Activity:
     """What happened on one node, in order."""
 
     ran: list[str] = field(default_factory=list)
@@ -55,25 +55,25 @@ class Deeds:
     go: trio.Event = field(default_factory=trio.Event)
 
 
-def demo(name: str, deeds: Deeds) -> MCPServer:
+def demo(name: str, activity: Activity) -> MCPServer:
     """`where` tells the node; `work` waits until the test says `go`; `ask` asks the client."""
     mcp = MCPServer("demo")
 
     @mcp.tool
     async def where() -> str:
-        deeds.ran.append("where")
+        activity.ran.append("where")
         return name
 
     @mcp.tool
     async def work() -> str:
-        deeds.ran.append("work")
-        deeds.working.set()
-        await deeds.go.wait()
+        activity.ran.append("work")
+        activity.working.set()
+        await activity.go.wait()
         return name
 
     @mcp.tool
     async def ask(ctx: Context) -> str:
-        deeds.working.set()
+        activity.working.set()
         answer = await ctx.elicit("Well?", {"type": "object", "properties": {}})
         return str(answer.action)
 
@@ -83,11 +83,11 @@ def demo(name: str, deeds: Deeds) -> MCPServer:
 
     @mcp.on_session
     async def begun(session: Session) -> None:
-        deeds.news.append("restored session" if session.restored else "session")
+        activity.news.append("restored session" if session.restored else "session")
 
     @mcp.on_restore
     async def restored(session: Session) -> None:
-        deeds.news.append("on_restore")
+        activity.news.append("on_restore")
 
     return mcp
 
@@ -98,14 +98,14 @@ class Node:
     def __init__(
         self,
         name: str,
-        line: Cable,
-        build: Callable[[str, Deeds], MCPServer],
+        line: TcpProxy,
+        build: Callable[[str, Activity], MCPServer],
         app: dict[str, Any],
         options: dict[str, Any],
     ) -> None:
         self.name = name
-        self.cable = line
-        self.deeds = Deeds()
+        self.proxy = line
+        self.activity = Activity()
         self.url = ""
         self.deaf = False
         """It takes connections, and answers nothing."""
@@ -113,7 +113,7 @@ class Node:
         """It shows itself to the others once it serves."""
         self.heard: list[Scope] = []
         """What came through its listener to the endpoint."""
-        self.server = build(name, self.deeds)
+        self.server = build(name, self.activity)
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
         self.cluster = Cluster(self.app, ClusterOptions(**{"redis_url": line.url, "secrets": [SECRET], **options}))
         self.wire: RecordedWire
@@ -149,7 +149,7 @@ class Node:
         return self.metric('trio_mcp_relays_total{outcome="relayed"}')
 
     async def run(self, port: int, *, task_status: trio.TaskStatus[None]) -> None:
-        """Until the town ends, or it dies."""
+        """Until the test ends, or the node dies."""
         with self._whole:
             async with (
                 self.cluster.running(),
@@ -183,7 +183,7 @@ class Node:
 
     async def die(self) -> None:
         """As by SIGKILL: nobody is told, its port refuses, what was open breaks."""
-        self.cable.cut()
+        self.proxy.cut()
         self._listening.cancel()
         await self._silent.wait()
         self._whole.cancel()
@@ -201,7 +201,7 @@ class Node:
     async def cut_off(self) -> None:
         """It loses Redis, which has heard all of it until then: what a test writes there, it will not put right."""
         await self.flushed()
-        self.cable.cut()
+        self.proxy.cut()
 
     async def beat(self) -> None:
         """One heartbeat, now, and the check of its records if one is due then."""
@@ -243,7 +243,7 @@ class RecordedWire(Wire):
         return client
 
 
-class Town:
+class InProcessCluster:
     """The nodes and what they share."""
 
     def __init__(
@@ -288,7 +288,7 @@ class Town:
         found = {**await self.record(session_id), **changes}
         await self.redis.ask("SET", KEYS.session(session_id), msgspec.json.encode(found).decode())
 
-    async def stone(self, session_id: str) -> Any:
+    async def tombstone(self, session_id: str) -> Any:
         """The tombstone."""
         raw = await self.redis.ask("GET", KEYS.closed(session_id))
         return None if raw is None else msgspec.json.decode(raw)
@@ -312,16 +312,16 @@ class Town:
 
 
 @asynccontextmanager
-async def town(
+async def in_process_cluster(
     folder: Path,
     count: int = 2,
     *,
-    build: Callable[[str, Deeds], MCPServer] = demo,
+    build: Callable[[str, Activity], MCPServer] = demo,
     app: dict[str, Any] | None = None,
     in_haste: bool = False,
     missed_beat: float = 0.3,
     **options: Any,
-) -> AsyncIterator[Town]:
+) -> AsyncIterator[InProcessCluster]:
     """`count` nodes that know each other; `app` is for `http_app`, `options` for ClusterOptions.
 
     In haste they wait for Redis no longer than nodes do. A node that refuses connections is gone when it has not beaten for
@@ -335,27 +335,27 @@ async def town(
 
 @asynccontextmanager
 async def _town(
-    folder: Path, count: int, build: Callable[[str, Deeds], MCPServer], app: dict[str, Any], options: dict[str, Any]
-) -> AsyncIterator[Town]:
-    async with redis_server(folder) as redis, cables(redis.port, count) as lines, trio.open_nursery() as nursery:
+    folder: Path, count: int, build: Callable[[str, Activity], MCPServer], app: dict[str, Any], options: dict[str, Any]
+) -> AsyncIterator[InProcessCluster]:
+    async with redis_server(folder) as redis, tcp_proxies(redis.port, count) as lines, trio.open_nursery() as nursery:
         names = [f"node{number}" for number in range(1, count + 1)]
         nodes = [Node(name, line, build, app, options) for name, line in zip(names, lines, strict=True)]
         with trio.fail_after(PATIENCE) as limit:
             for node in nodes:
                 await nursery.start(node.run, 0)
-            made = Town(redis, nodes, limit, nursery)
+            made = InProcessCluster(redis, nodes, limit, nursery)
             await made.meet()
             yield made
         nursery.cancel_scope.cancel("the test is over")
 
 
 @asynccontextmanager
-async def cables(port: int, count: int) -> AsyncIterator[list[Cable]]:
+async def tcp_proxies(port: int, count: int) -> AsyncIterator[list[TcpProxy]]:
     """Several."""
     if not count:
         yield []
         return
-    async with cable(port) as first, cables(port, count - 1) as others:
+    async with tcp_proxy(port) as first, tcp_proxies(port, count - 1) as others:
         yield [first, *others]
 
 

@@ -22,7 +22,7 @@ from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.snapshot import Snapshot
 
-__all__ = ["ANN", "BOB", "KEYS", "Desk", "desk", "snapshot", "waiting_long"]
+__all__ = ["ANN", "BOB", "KEYS", "DirectoryHarness", "directory_harness", "snapshot", "waiting_long"]
 
 ANN, BOB = Principal("ann"), Principal("bob")
 KEYS = Keys("mcp")
@@ -50,7 +50,7 @@ def snapshot(session_id: str = "node1.abc", epoch: int = 0, who: Principal = ANN
 
 
 @dataclass
-class Desk:
+class DirectoryHarness:
     """One node's directory, and what it gave up."""
 
     redis: RedisServer
@@ -70,14 +70,14 @@ class Desk:
         raw = await self.redis.ask("GET", KEYS.session(session_id))
         return None if raw is None else msgspec.json.decode(raw)
 
-    async def stone(self, session_id: str = "node1.abc") -> Any:
+    async def tombstone(self, session_id: str = "node1.abc") -> Any:
         """The tombstone."""
         raw = await self.redis.ask("GET", KEYS.closed(session_id))
         return None if raw is None else msgspec.json.decode(raw)
 
 
 @asynccontextmanager
-async def desk(
+async def directory_harness(
     folder: Path,
     *,
     node: str = "node1",
@@ -85,13 +85,13 @@ async def desk(
     restorable: bool = True,
     redis: RedisServer | None = None,
     in_haste: bool = False,
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[DirectoryHarness]:
     """A directory with its writer running, over its own Redis or a given one; in haste it waits for it no longer than nodes do."""
     if redis is None:
         with nullcontext() if in_haste else waiting_long():
             async with (
                 redis_server(folder) as server,
-                desk(folder, node=node, boot=boot, restorable=restorable, redis=server) as made,
+                directory_harness(folder, node=node, boot=boot, restorable=restorable, redis=server) as made,
             ):
                 yield made
         return
@@ -101,6 +101,6 @@ async def desk(
     directory = RedisDirectory(store, KEYS, me, metrics, restorable=restorable, lost=lost.append)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.ledger.write)
-        yield Desk(redis, link, store, me, directory, metrics, lost)
+        yield DirectoryHarness(redis, link, store, me, directory, metrics, lost)
         nursery.cancel_scope.cancel()
     link.close()

@@ -150,7 +150,7 @@ async def relaying_to(
         yield front, own
 
 
-class Client:
+class RawClient:
     """A raw connection to a node."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -181,11 +181,11 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[Client]:
+async def client_of(url: str) -> AsyncIterator[RawClient]:
     with trio.fail_after(PATIENCE):
         stream = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
         async with stream:
-            yield Client(stream)
+            yield RawClient(stream)
 
 
 def request(method: str = "POST", target: str = "/mcp", body: bytes = b"{}", *headers: str) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from tests.cluster.nodes import Node, Town, demo, town
+from tests.cluster.nodes import InProcessCluster, Node, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.rig.waiting import until
 from trio_mcp.cluster.bus_message import end_message
@@ -35,7 +35,7 @@ class Ear:
         self.heard.clear()
 
 
-async def listening(nodes: Town, count: int = 2) -> None:
+async def listening(nodes: InProcessCluster, count: int = 2) -> None:
     """Everybody's subscription stands."""
 
     async def all_there() -> bool:
@@ -44,13 +44,13 @@ async def listening(nodes: Town, count: int = 2) -> None:
     await until(all_there, "all nodes listen")
 
 
-async def say(nodes: Town, **message: object) -> None:
+async def say(nodes: InProcessCluster, **message: object) -> None:
     """As a node whose boot is `b9`."""
     await nodes.redis.ask("PUBLISH", KEYS.bus, msgspec.json.encode({"boot": "b9", **message}).decode())
 
 
 async def test_what_changes_on_one_node_is_heard_on_all_in_order_and_once(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         here, there = Ear(nodes[1]), Ear(nodes[2])
         changes: list[Change] = [
@@ -69,7 +69,7 @@ async def test_what_changes_on_one_node_is_heard_on_all_in_order_and_once(tmp_pa
 
 
 async def test_what_was_heard_from_a_peer_is_not_told_on(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes, nodes.redis.monitor() as monitor:
+    async with in_process_cluster(tmp_path) as nodes, nodes.redis.monitor() as monitor:
         await listening(nodes)
         there = Ear(nodes[2])
         nodes[1].app.service.bus.publish(ListChanged("tools"))
@@ -81,7 +81,7 @@ async def test_what_was_heard_from_a_peer_is_not_told_on(tmp_path: Path) -> None
 
 
 async def test_a_number_left_out_is_a_message_lost_and_all_counts_as_changed(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         await say(nodes, n=4, changes=[["list", "tools"]])
@@ -93,7 +93,7 @@ async def test_a_number_left_out_is_a_message_lost_and_all_counts_as_changed(tmp
 
 
 async def test_a_message_that_comes_again_is_known_by_its_number(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         for _ in range(2):
@@ -103,7 +103,7 @@ async def test_a_message_that_comes_again_is_known_by_its_number(tmp_path: Path)
 
 
 async def test_each_process_counts_for_itself(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         await say(nodes, boot="b7", n=9, changes=[["list", "tools"]])
@@ -113,7 +113,7 @@ async def test_each_process_counts_for_itself(tmp_path: Path) -> None:
 
 
 async def test_what_a_later_release_may_say_is_passed_over(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         changes = [["weather", "sunny"], ["list", "colours"], ["list", "tools"]]
@@ -122,13 +122,13 @@ async def test_what_a_later_release_may_say_is_passed_over(tmp_path: Path) -> No
 
 
 async def test_after_a_broken_subscription_all_counts_as_changed_and_numbers_begin_anew(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         await say(nodes, n=4)
         there = Ear(nodes[2])
-        nodes[2].cable.cut()
+        nodes[2].proxy.cut()
         await listening(nodes, 1)
-        nodes[2].cable.mend()
+        nodes[2].proxy.mend()
         await listening(nodes)
         await there.hears(Missed())
         await say(nodes, n=9, changes=[["list", "tools"]])
@@ -137,13 +137,13 @@ async def test_after_a_broken_subscription_all_counts_as_changed_and_numbers_beg
 
 @pytest.mark.parametrize("way", ["frozen", "away"])
 async def test_what_could_not_be_told_is_told_when_redis_is_back_and_heard_once(tmp_path: Path, way: str) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         if way == "frozen":
             nodes.redis.pause()
         else:
-            nodes[1].cable.cut()
+            nodes[1].proxy.cut()
         nodes[1].app.service.bus.publish(ListChanged("tools"))
 
         async def failed() -> bool:
@@ -154,13 +154,13 @@ async def test_what_could_not_be_told_is_told_when_redis_is_back_and_heard_once(
         if way == "frozen":
             nodes.redis.resume()
         else:
-            nodes[1].cable.mend()
+            nodes[1].proxy.mend()
         await there.hears(ListChanged("tools"), ListChanged("prompts"))
 
 
 async def test_nothing_is_told_before_the_node_serves(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
-        other = Node("node3", nodes[1].cable, demo, {}, {})
+    async with in_process_cluster(tmp_path) as nodes:
+        other = Node("node3", nodes[1].proxy, demo, {}, {})
         other.joins = False
         await nodes.start(other)
         await listening(nodes, 3)
@@ -173,7 +173,7 @@ async def test_nothing_is_told_before_the_node_serves(tmp_path: Path) -> None:
 
 
 async def test_a_session_is_ended_by_the_node_that_has_it(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         client, other = await nodes[1].wire.open(), await nodes[2].wire.open()
         await nodes.redis.ask("PUBLISH", KEYS.bus, end_message(client.id).decode())
@@ -183,12 +183,12 @@ async def test_a_session_is_ended_by_the_node_that_has_it(tmp_path: Path) -> Non
 
         await until(gone, "the session has ended")
         await nodes[1].flushed()
-        assert (await nodes.stone(client.id))["reason"] == "deleted"
+        assert (await nodes.tombstone(client.id))["reason"] == "deleted"
         assert nodes[2].app.hub.local(other.id) is not None
 
 
 async def test_a_client_hears_of_a_change_on_another_node_on_its_own_stream(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         client = await nodes[1].wire.open()
         await client.start("resources/subscribe", {"uri": "demo://oslo"}).result()

@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, town
+from tests.cluster.nodes import InProcessCluster, Node, at, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.rig.waiting import until
@@ -26,7 +26,7 @@ def clock() -> LeapingClock:
     return LeapingClock()
 
 
-async def taken_over(nodes: Town, client: SessionClient) -> None:
+async def taken_over(nodes: InProcessCluster, client: SessionClient) -> None:
     """While the first node slept, the second claimed its session."""
     await nodes.change_record(client.id, node="node2", boot=nodes[2].boot, url=nodes[2].url, epoch=1)
 
@@ -35,7 +35,7 @@ async def taken_over(nodes: Town, client: SessionClient) -> None:
 async def test_a_session_that_was_taken_over_meanwhile_is_not_served_from_its_old_node(
     tmp_path: Path, clock: LeapingClock, first: str
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await taken_over(nodes, client)
         await nodes.leap(clock, 20)
@@ -43,28 +43,28 @@ async def test_a_session_that_was_taken_over_meanwhile_is_not_served_from_its_ol
             await wait_all_tasks_blocked()
         exchanges = [client.tool("where") for _ in range(3)]
         assert [await said_by(each) for each in exchanges] == ["node2"] * 3
-        assert nodes[1].deeds.ran == []
+        assert nodes[1].activity.ran == []
         assert (await nodes.record(client.id))["node"] == "node2"
-        assert await nodes.stone(client.id) is None
+        assert await nodes.tombstone(client.id) is None
 
 
 async def test_a_machine_that_was_suspended_has_slept_though_no_clock_of_trio_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         async with nodes[1].beating, nodes[2].beating:
             await taken_over(nodes, client)
             monkeypatch.setattr("trio_mcp.cluster.moment.machine_time", lambda: machine_time() + 20)
             assert await said_by(client.tool("where")) == "node2"
-        assert nodes[1].deeds.ran == []
+        assert nodes[1].activity.ran == []
 
 
 async def test_calls_and_streams_of_a_session_that_was_taken_over_end(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         stream, call = client.listen(), client.tool("work")
-        await nodes[1].deeds.working.wait()
+        await nodes[1].activity.working.wait()
         await taken_over(nodes, client)
         await nodes.leap(clock, 20)
         assert await stream.messages() == []
@@ -72,7 +72,7 @@ async def test_calls_and_streams_of_a_session_that_was_taken_over_end(tmp_path: 
 
 
 async def test_a_session_that_nobody_took_stays(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         await nodes.leap(clock, 20)
@@ -83,13 +83,13 @@ async def test_a_session_that_nobody_took_stays(tmp_path: Path, clock: LeapingCl
 async def test_a_node_that_only_lost_redis_serves_on_and_gives_up_what_is_anothers_when_it_is_back(
     tmp_path: Path, clock: LeapingClock
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.leap(clock, 20)
         assert await said_by(client.tool("where")) == "node1"
         await taken_over(nodes, client)
-        nodes[1].cable.mend()
+        nodes[1].proxy.mend()
 
         async def given_up() -> bool:
             return nodes[1].app.hub.local(client.id) is None
@@ -99,7 +99,7 @@ async def test_a_node_that_only_lost_redis_serves_on_and_gives_up_what_is_anothe
 
 
 async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True, in_haste=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, in_haste=True) as nodes:
         client = await nodes[1].wire.open()
         async with nodes[1].beating:  # a beat in between would tell it
             await taken_over(nodes, client)
@@ -115,14 +115,14 @@ async def test_a_check_that_took_too_long_is_made_up_for(tmp_path: Path, clock: 
 
 
 async def test_what_was_taken_up_and_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].cut_off()
         await taken_over(nodes, client)
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
         assert await at(nodes[2], client).delete().nothing() == 204
         await until(lambda: buried(nodes, client), "the session has ended there")
-        nodes[1].cable.mend()
+        nodes[1].proxy.mend()
 
         async def given_up() -> bool:
             return nodes[1].app.hub.local(client.id) is None
@@ -132,12 +132,12 @@ async def test_what_was_taken_up_and_ended_elsewhere_meanwhile_is_over(tmp_path:
         assert await nodes.record(client.id) is None
 
 
-async def buried(nodes: Town, client: SessionClient) -> bool:
-    return await nodes.stone(client.id) is not None
+async def buried(nodes: InProcessCluster, client: SessionClient) -> bool:
+    return await nodes.tombstone(client.id) is not None
 
 
 async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         record, _ = await nodes[2].cluster.directory.look_up(client.id)
         assert record is not None
@@ -177,7 +177,7 @@ class SlowChecks:
 
 
 async def test_a_heart_beats_on_while_records_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         checks = SlowChecks(nodes[1], monkeypatch)
         nodes[1].cluster.directory.fall_behind()
@@ -193,7 +193,7 @@ async def test_a_heart_beats_on_while_records_are_checked(tmp_path: Path, monkey
 async def test_who_catches_up_waits_for_a_check_that_began_after_it_woke_and_of_two_only_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: LeapingClock
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         checks = SlowChecks(nodes[1], monkeypatch)
         async with nodes[1].beating:

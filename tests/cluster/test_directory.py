@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cluster.parts import ANN, BOB, KEYS, Desk, desk, snapshot
+from tests.cluster.parts import ANN, BOB, KEYS, DirectoryHarness, directory_harness, snapshot
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.directory import READ_SECONDS
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 
 @asynccontextmanager
-async def waiting_for_ever(made: Desk) -> AsyncIterator[None]:
+async def waiting_for_ever(made: DirectoryHarness) -> AsyncIterator[None]:
     """Redis is frozen for the length of the block, and the link to it waits longer than any test."""
     link, made.store._link = (
         made.store._link,
@@ -36,7 +36,7 @@ async def waiting_for_ever(made: Desk) -> AsyncIterator[None]:
     made.store._link = link
 
 
-async def flushed(made: Desk) -> None:
+async def flushed(made: DirectoryHarness) -> None:
     with trio.fail_after(PATIENCE):
         await made.directory.ledger.flushed()
 
@@ -44,7 +44,7 @@ async def flushed(made: Desk) -> None:
 async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restore_needs_and_nothing_else(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot(subscriptions=("a://b",), log_level="error"))
         assert await made.record() == {
             "v": 1,
@@ -67,29 +67,32 @@ async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restor
 
 
 async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         made.directory.closed(snapshot(), "expired")
         await flushed(made)
         assert await made.record() is None
-        assert await made.stone() == {"reason": "expired", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
+        assert await made.tombstone() == {"reason": "expired", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
         assert TOMBSTONE_SECONDS - 5 < await made.redis.ask("TTL", KEYS.closed("node1.abc")) <= TOMBSTONE_SECONDS
 
 
 @pytest.mark.parametrize("reason", ["moved", "released"])
 async def test_a_session_that_goes_on_elsewhere_leaves_its_record_alone(tmp_path: Path, reason: str) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         made.directory.closed(snapshot(), reason)
         await flushed(made)
         assert (await made.record())["node"] == "node1"
-        assert await made.stone() is None
+        assert await made.tombstone() is None
 
 
 async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_and_our_copy_is_given_up(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await mine.directory.opened(snapshot())
         await other.directory.opened(snapshot(epoch=1))
         mine.directory.changed(snapshot(log_level="debug"))
@@ -104,7 +107,7 @@ async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_an
 
 
 async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot(epoch=2))
         made.directory.closed(snapshot(epoch=1), "expired")
         await flushed(made)
@@ -112,33 +115,39 @@ async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path)
 
 
 async def test_a_late_end_of_an_earlier_life_takes_no_tombstone_of_a_later_one(tmp_path: Path) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await other.directory.opened(snapshot(epoch=1))
         other.directory.closed(snapshot(epoch=1), "deleted")
         await flushed(other)
         mine.directory.closed(snapshot(), "expired")
         await flushed(mine)
-        assert await mine.stone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b2", "epoch": 1}
+        assert await mine.tombstone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b2", "epoch": 1}
 
 
 async def test_what_another_node_took_up_meanwhile_is_neither_removed_nor_buried(tmp_path: Path) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await mine.directory.opened(snapshot())
         record, _ = await mine.directory.look_up("node1.abc")
         assert record is not None
         await other.directory.opened(snapshot(epoch=1))
         assert not await mine.directory.remove("node1.abc", record)
         assert (await mine.record())["boot"] == "b2"
-        assert await mine.stone() is None
+        assert await mine.tombstone() is None
         record, _ = await mine.directory.look_up("node1.abc")
         assert record is not None
         assert await mine.directory.remove("node1.abc", record)
         assert await mine.record() is None
-        assert (await mine.stone())["epoch"] == 1
+        assert (await mine.tombstone())["epoch"] == 1
 
 
 async def test_what_redis_will_not_remove_is_not_said_to_be_removed(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         record, _ = await made.directory.look_up("node1.abc")
         assert record is not None
@@ -149,7 +158,7 @@ async def test_what_redis_will_not_remove_is_not_said_to_be_removed(tmp_path: Pa
 
 
 async def test_an_opening_goes_on_without_redis_before_the_link_has_given_it_up(tmp_path: Path) -> None:
-    async with desk(tmp_path, in_haste=True) as made, waiting_for_ever(made):
+    async with directory_harness(tmp_path, in_haste=True) as made, waiting_for_ever(made):
         began = trio.current_time()
         with trio.fail_after(PATIENCE):
             await made.directory.opened(snapshot())
@@ -158,7 +167,7 @@ async def test_an_opening_goes_on_without_redis_before_the_link_has_given_it_up(
 
 
 async def test_while_redis_is_away_an_opening_does_not_wait(tmp_path: Path) -> None:
-    async with desk(tmp_path, in_haste=True) as made:
+    async with directory_harness(tmp_path, in_haste=True) as made:
         made.redis.pause()
         await made.directory.opened(snapshot())
         await until(made.is_down, "Redis counts as away")
@@ -169,7 +178,7 @@ async def test_while_redis_is_away_an_opening_does_not_wait(tmp_path: Path) -> N
 
 
 async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         await made.redis.stop()
         made.directory.closed(snapshot(), "deleted")
@@ -177,14 +186,17 @@ async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path
         assert b"trio_mcp_owed_writes 1.0" in made.metrics.render()[0]
         await made.redis.start()
         await flushed(made)
-        assert await made.stone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
+        assert await made.tombstone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
         assert b"trio_mcp_owed_writes 0.0" in made.metrics.render()[0]
 
 
 async def test_a_check_writes_what_an_emptied_redis_has_lost_and_gives_up_what_is_anothers_or_buried(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await other.directory.opened(snapshot("node1.taken", epoch=1))
         await mine.directory.opened(snapshot("node1.ended"))
         record, _ = await other.directory.look_up("node1.ended")
@@ -197,7 +209,7 @@ async def test_a_check_writes_what_an_emptied_redis_has_lost_and_gives_up_what_i
         assert sorted(mine.lost) == ["node1.ended", "node1.taken"]
 
 
-async def ended_in_its_second_life(mine: Desk, other: Desk) -> None:
+async def ended_in_its_second_life(mine: DirectoryHarness, other: DirectoryHarness) -> None:
     """Opened here, taken up and ended there."""
     await mine.directory.opened(snapshot())
     await other.directory.opened(snapshot(epoch=1))
@@ -207,7 +219,10 @@ async def ended_in_its_second_life(mine: Desk, other: Desk) -> None:
 
 
 async def test_a_check_gives_up_what_was_taken_up_and_ended_elsewhere(tmp_path: Path) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await ended_in_its_second_life(mine, other)
         await mine.directory.check([snapshot()])
         assert mine.lost == ["node1.abc"]
@@ -215,7 +230,10 @@ async def test_a_check_gives_up_what_was_taken_up_and_ended_elsewhere(tmp_path: 
 
 
 async def test_a_change_of_what_was_taken_up_and_ended_elsewhere_does_not_bring_it_back(tmp_path: Path) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await ended_in_its_second_life(mine, other)
         mine.directory.changed(snapshot(log_level="error"))
         await flushed(mine)
@@ -224,7 +242,10 @@ async def test_a_change_of_what_was_taken_up_and_ended_elsewhere_does_not_bring_
 
 
 async def test_the_tombstone_of_a_life_before_ends_no_later_one(tmp_path: Path) -> None:
-    async with desk(tmp_path) as mine, desk(tmp_path, node="node2", boot="b2", redis=mine.redis) as other:
+    async with (
+        directory_harness(tmp_path) as mine,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
+    ):
         await mine.directory.opened(snapshot())
         mine.directory.closed(snapshot(), "expired")
         await flushed(mine)
@@ -234,7 +255,7 @@ async def test_the_tombstone_of_a_life_before_ends_no_later_one(tmp_path: Path) 
 
 
 async def test_a_value_that_is_no_record_is_nobodys_and_replaced(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         for garbage in ("", "not json", "[]", '{"boot": 3}', '"text"', "null"):
             await made.redis.ask("SET", KEYS.session("node1.abc"), garbage)
             assert await made.directory.look_up("node1.abc") == (None, None)
@@ -244,7 +265,7 @@ async def test_a_value_that_is_no_record_is_nobodys_and_replaced(tmp_path: Path)
 
 
 async def test_a_value_of_another_type_fails_that_command_and_no_other(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.redis.ask("LPUSH", KEYS.session("node1.bad"), "x")
         await made.directory.check([snapshot("node1.bad"), snapshot("node1.good")])
         assert (await made.record("node1.good"))["boot"] == "b1"
@@ -252,7 +273,7 @@ async def test_a_value_of_another_type_fails_that_command_and_no_other(tmp_path:
 
 
 async def test_a_record_of_another_release_says_where_the_session_is_and_nothing_else(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         later = {"v": 99, "node": "node9", "boot": "b9", "epoch": 4, "url": "http://node9:8000", "principal": ["new"]}
         await made.redis.ask("SET", KEYS.session("node1.abc"), msgspec.json.encode(later).decode())
         record, _ = await made.directory.look_up("node1.abc")
@@ -270,7 +291,10 @@ async def test_a_record_of_another_release_says_where_the_session_is_and_nothing
 
 
 async def test_only_the_principal_of_a_session_hears_why_it_is_gone(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made, desk(tmp_path, node="node2", boot="b2", redis=made.redis) as other:
+    async with (
+        directory_harness(tmp_path) as made,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=made.redis) as other,
+    ):
         await made.directory.opened(snapshot("node1.live"))
         await made.directory.opened(snapshot("node1.dead"))
         made.directory.closed(snapshot("node1.dead"), "crashed")
@@ -283,15 +307,15 @@ async def test_only_the_principal_of_a_session_hears_why_it_is_gone(tmp_path: Pa
 
 
 async def test_a_frozen_redis_is_asked_for_a_quarter_second(tmp_path: Path) -> None:
-    async with desk(tmp_path, in_haste=True) as made, waiting_for_ever(made):
+    async with directory_harness(tmp_path, in_haste=True) as made, waiting_for_ever(made):
         with trio.fail_after(PATIENCE), pytest.raises(RedisDown, match=f"within {READ_SECONDS} s"):
             await made.directory.look_up("node1.abc")
 
 
 async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_rest(tmp_path: Path) -> None:
     async with (
-        desk(tmp_path) as made,
-        desk(tmp_path, node="node2", boot="b2", restorable=False, redis=made.redis) as plain,
+        directory_harness(tmp_path) as made,
+        directory_harness(tmp_path, node="node2", boot="b2", restorable=False, redis=made.redis) as plain,
     ):
         await made.directory.opened(snapshot())
         made.directory.closed(snapshot(), "shutdown")
@@ -300,9 +324,9 @@ async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_r
         await flushed(made)
         await flushed(plain)
         assert (await made.record())["released"] is True
-        assert await made.stone() is None
+        assert await made.tombstone() is None
         assert await made.record("node2.abc") is None
-        assert await made.stone("node2.abc") == {
+        assert await made.tombstone("node2.abc") == {
             "reason": "node_gone",
             "principal": ANN.recorded_as,
             "boot": "b2",
@@ -311,7 +335,7 @@ async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_r
 
 
 async def test_many_sessions_opened_at_once_share_their_round_trips(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         async with trio.open_nursery() as nursery:
             for number in range(200):
                 nursery.start_soon(made.directory.opened, snapshot(f"node1.{number}"))
@@ -328,7 +352,7 @@ async def test_nobody_whose_record_is_written_waits_for_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.ledger.GROUP_SECONDS", 3600.0)
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 async with made.directory.ledger.order:
@@ -342,7 +366,10 @@ async def test_nobody_whose_record_is_written_waits_for_the_clock(
 async def test_the_record_of_an_earlier_life_is_replaced_and_told_and_that_of_a_later_one_stands(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as first, desk(tmp_path, node="node2", boot="b2", redis=first.redis) as later:
+    async with (
+        directory_harness(tmp_path) as first,
+        directory_harness(tmp_path, node="node2", boot="b2", redis=first.redis) as later,
+    ):
         await first.directory.opened(snapshot())
         await later.directory.check([snapshot(epoch=1)])
         assert (await first.record())["boot"] == "b2"
@@ -355,7 +382,7 @@ async def test_the_record_of_an_earlier_life_is_replaced_and_told_and_that_of_a_
 async def test_what_is_kept_is_written_with_the_next_check_unless_the_session_has_gone_on_or_ended(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         for session_id in ("node9.lost", "node9.gone-on", "node9.ended"):
             made.directory.keep(session_id, Record.of(snapshot(), Identity("node9", "b9", ""), restorable=True))
         await made.directory.opened(snapshot("node9.gone-on", epoch=1))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.cluster.parts import KEYS, Desk, desk, snapshot
+from tests.cluster.parts import KEYS, DirectoryHarness, directory_harness, snapshot
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.redis.link import Command, RedisLink
 
@@ -34,11 +34,11 @@ class LateLink(RedisLink):
         return await super().run(commands)
 
 
-async def waits_in_line(made: Desk) -> bool:
+async def waits_in_line(made: DirectoryHarness) -> bool:
     return made.directory.ledger.order.statistics().tasks_waiting > 0
 
 
-def made_late(made: Desk) -> LateLink:
+def made_late(made: DirectoryHarness) -> LateLink:
     """From here on the next pipeline with a record is held."""
     link = LateLink(made.redis.url)
     made.store._link = link
@@ -47,7 +47,7 @@ def made_late(made: Desk) -> LateLink:
 
 
 async def test_a_change_that_is_under_way_does_not_take_a_release_back(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         link = made_late(made)
         made.directory.changed(snapshot(log_level="error"))
@@ -61,7 +61,7 @@ async def test_a_change_that_is_under_way_does_not_take_a_release_back(tmp_path:
 
 
 async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_session_that_ended(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         link = made_late(made)
         async with trio.open_nursery() as nursery:
@@ -73,14 +73,14 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
         with trio.fail_after(PATIENCE):
             await made.directory.ledger.flushed()
         assert await made.record() is None
-        assert (await made.stone())["reason"] == "expired"
+        assert (await made.tombstone())["reason"] == "expired"
         link.close()
 
 
 async def test_large_records_are_checked_by_few_in_one_pipeline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         uris = tuple(f"x://{number}/" + "u" * 8_000 for number in range(8))
         run, sizes = made.store.run, []
 
@@ -96,7 +96,7 @@ async def test_large_records_are_checked_by_few_in_one_pipeline(
 
 
 async def test_a_session_that_ends_while_others_are_checked_is_checked_no_more(tmp_path: Path) -> None:
-    async with desk(tmp_path) as made:
+    async with directory_harness(tmp_path) as made:
         open_ones = {"node1.a", "node1.b"}
 
         def living() -> Any:

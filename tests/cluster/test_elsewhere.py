@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Deeds, Node, Town, at, demo, hops_of, stranger, town
+from tests.cluster.nodes import Activity, InProcessCluster, Node, at, demo, hops_of, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import black_hole, raw_peer, read_request
 from tests.rig.waiting import until
@@ -43,7 +43,7 @@ async def reason_of(exchange: Exchange, status: int = 404) -> str:
     return str((await exchange.error())["data"]["reason"])
 
 
-async def stand(nodes: Town, clock: LeapingClock) -> None:
+async def stand(nodes: InProcessCluster, clock: LeapingClock) -> None:
     """All cards have stood for sixteen seconds, as far as their nodes know."""
     for _ in range(2):
         await nodes.leap(clock, 8)
@@ -54,7 +54,7 @@ async def stand(nodes: Town, clock: LeapingClock) -> None:
 
 
 async def test_a_request_is_relayed_to_the_node_that_has_its_session(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         exchange = at(nodes[2], client).tool("where")
         assert await said_by(exchange) == "node1"
@@ -64,7 +64,7 @@ async def test_a_request_is_relayed_to_the_node_that_has_its_session(tmp_path: P
 
 
 async def test_streams_notifications_and_deletes_are_relayed_like_calls(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         stream = far.listen()
@@ -78,7 +78,7 @@ async def test_streams_notifications_and_deletes_are_relayed_like_calls(tmp_path
 
 
 async def test_the_owner_of_a_session_once_met_is_remembered_and_redis_not_asked_again(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await said_by(far.tool("where"))
         assert nodes[2].asked != []
@@ -89,7 +89,7 @@ async def test_the_owner_of_a_session_once_met_is_remembered_and_redis_not_asked
 
 
 async def test_a_remembered_owner_that_drains_is_asked_only_for_what_is_still_its_own(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         clients = [await nodes[1].wire.open() for _ in range(2)]
         far = [at(nodes[2], client) for client in clients]
         for client in far:
@@ -108,7 +108,7 @@ async def test_a_remembered_owner_that_drains_is_asked_only_for_what_is_still_it
 async def test_a_remembered_owner_that_has_the_session_no_longer_is_forgotten_and_the_record_asked(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         await said_by(far.tool("where"))
@@ -123,7 +123,7 @@ async def test_a_remembered_owner_that_has_the_session_no_longer_is_forgotten_an
 
 
 async def test_a_remembered_owner_that_died_is_forgotten_and_the_session_restored(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await said_by(far.tool("where"))
         await nodes[1].die()
@@ -131,15 +131,15 @@ async def test_a_remembered_owner_that_died_is_forgotten_and_the_session_restore
 
 
 async def test_an_owner_that_says_404_is_not_remembered(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         for number in range(3):
             assert await reason_of(stranger(nodes[2], f"node1.{number}").tool("where")) == "unknown"
         assert not nodes[2].cluster._elsewhere._referrer.met._known
 
 
 async def test_a_session_whose_record_is_still_owed_is_found_by_the_node_in_its_id(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
-        nodes[1].cable.cut()
+    async with in_process_cluster(tmp_path) as nodes:
+        nodes[1].proxy.cut()
         client = await nodes[1].wire.open()
         assert await nodes.record(client.id) is None
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
@@ -150,7 +150,7 @@ async def test_a_session_whose_record_is_still_owed_is_found_by_the_node_in_its_
 
 @pytest.mark.parametrize("restore", [True, False])
 async def test_a_node_whose_port_refuses_is_gone(tmp_path: Path, restore: bool) -> None:
-    async with town(tmp_path, restore=restore) as nodes:
+    async with in_process_cluster(tmp_path, restore=restore) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         exchange = at(nodes[2], client).tool("where")
@@ -164,7 +164,7 @@ async def test_a_node_whose_port_refuses_is_gone(tmp_path: Path, restore: bool) 
 
 @pytest.mark.parametrize("asked", [1, 2])
 async def test_a_node_that_was_restarted_is_another_process(tmp_path: Path, asked: int) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         again = await reborn(nodes)
         node = again if asked == 1 else nodes[2]
@@ -173,45 +173,45 @@ async def test_a_node_that_was_restarted_is_another_process(tmp_path: Path, aske
 
 
 async def test_a_node_that_was_restarted_without_restore_says_that_the_node_is_gone(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         again = await reborn(nodes)
         assert await reason_of(at(again, client).tool("where")) == "node_gone"
         await again.flushed()
         assert await nodes.record(client.id) is None
-        assert (await nodes.stone(client.id))["reason"] == "node_gone"
+        assert (await nodes.tombstone(client.id))["reason"] == "node_gone"
 
 
 async def test_another_node_at_the_address_of_a_dead_one_says_so_and_the_session_is_restored(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.change_record(client.id, url=nodes[2].url)
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
 
 
-async def reborn(nodes: Town) -> Node:
+async def reborn(nodes: InProcessCluster) -> Node:
     """The first node dies, and another process has its name and port."""
     old = nodes[1]
     await old.die()
-    new = Node(old.name, nodes[2].cable, demo, {}, {"restore": nodes[2].cluster.options.restore})
+    new = Node(old.name, nodes[2].proxy, demo, {}, {"restore": nodes[2].cluster.options.restore})
     await nodes.start(new, int(old.url.rpartition(":")[2]))
     return new
 
 
 async def test_a_deaf_node_is_gone_when_its_card_fell_while_ours_stood(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
         nodes[1].deaf = True
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.drop_card("node1")
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
         assert nodes[1].heard == []
 
 
 async def test_a_deaf_node_whose_card_stands_is_not_gone(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
         await nodes[1].cut_off()
@@ -224,12 +224,12 @@ async def test_a_deaf_node_whose_card_stands_is_not_gone(tmp_path: Path, clock: 
 
 
 async def test_while_everybodys_card_is_missing_nobody_is_gone(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
         record = await nodes.redis.ask("GET", KEYS.session(client.id))
         nodes[1].deaf = True
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.redis.ask("FLUSHALL")
         await nodes.redis.ask("SET", KEYS.session(client.id), record.decode())
         await nodes[2].beat()
@@ -238,10 +238,10 @@ async def test_while_everybodys_card_is_missing_nobody_is_gone(tmp_path: Path, c
 
 
 async def test_a_node_with_a_fallen_card_that_answers_its_probe_is_there(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.drop_card("node1")
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
 
@@ -250,18 +250,18 @@ async def test_a_request_that_went_out_and_found_no_answer_is_sent_to_nobody_els
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
         nodes[1].deaf = True
         # The card falls between the sending and the silence.
         exchange = at(nodes[2], client).tool("where")
         await until(lambda: heard(nodes[1]), "the request has come")
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.drop_card("node1")
         await nodes.leap(clock, 5)
         assert "may or may not" in (await exchange.error())["message"]
-        assert nodes[2].deeds.ran == []
+        assert nodes[2].activity.ran == []
         assert (await nodes.record(client.id))["node"] == "node1"
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
 
@@ -274,7 +274,7 @@ async def heard(node: Node) -> int:
 
 
 async def test_a_released_session_is_taken_up_by_whoever_is_asked(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -285,7 +285,7 @@ async def test_a_released_session_is_taken_up_by_whoever_is_asked(tmp_path: Path
 
 
 async def test_a_session_that_could_not_be_released_stays_where_it_is(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -306,18 +306,18 @@ async def is_leaving(session: Session) -> bool:
 
 
 async def test_what_was_not_opened_to_be_restored_is_not_and_the_tombstone_says_why(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.change_record(client.id, restorable=False)
         assert await reason_of(at(nodes[2], client).tool("where")) == "node_gone"
         await nodes[2].flushed()
         assert await nodes.record(client.id) is None
-        assert (await nodes.stone(client.id))["reason"] == "node_gone"
+        assert (await nodes.tombstone(client.id))["reason"] == "node_gone"
 
 
 async def test_a_restored_session_is_what_it_was(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open(capabilities={"roots": {}})
         await client.start("resources/subscribe", {"uri": "demo://oslo"}).result()
         await client.start("logging/setLevel", {"level": "error"}).result()
@@ -343,28 +343,28 @@ async def test_a_restored_session_is_what_it_was(tmp_path: Path) -> None:
 async def test_hooks_of_a_restored_session_run_before_its_first_request(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
-    def build(name: str, deeds: Deeds) -> MCPServer:
-        mcp = demo(name, deeds)
+    def build(name: str, activity: Activity) -> MCPServer:
+        mcp = demo(name, activity)
 
         @mcp.on_restore
         async def slowly(session: Session) -> None:
             await trio.testing.wait_all_tasks_blocked()
-            seen.append([*deeds.ran, *deeds.news])
+            seen.append([*activity.ran, *activity.news])
 
         return mcp
 
-    async with town(tmp_path, build=build, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=build, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await said_by(at(nodes[2], client).tool("where"))
         assert seen == [["on_restore"]]
-        assert nodes[2].deeds.news == ["on_restore", "restored session"]
-        assert nodes[1].deeds.news == ["session"]
+        assert nodes[2].activity.news == ["on_restore", "restored session"]
+        assert nodes[1].activity.news == ["session"]
 
 
 async def test_a_hook_that_fails_ends_the_session_for_good(tmp_path: Path) -> None:
-    def build(name: str, deeds: Deeds) -> MCPServer:
-        mcp = demo(name, deeds)
+    def build(name: str, activity: Activity) -> MCPServer:
+        mcp = demo(name, activity)
 
         @mcp.on_restore
         async def fail(session: Session) -> None:
@@ -372,13 +372,13 @@ async def test_a_hook_that_fails_ends_the_session_for_good(tmp_path: Path) -> No
 
         return mcp
 
-    async with town(tmp_path, build=build, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=build, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         assert await reason_of(at(nodes[2], client).tool("where")) == "crashed"
         await nodes[2].flushed()
         assert await nodes.record(client.id) is None
-        assert (await nodes.stone(client.id))["reason"] == "crashed"
+        assert (await nodes.tombstone(client.id))["reason"] == "crashed"
         assert await reason_of(at(nodes[2], client).tool("where")) == "crashed"
         assert len(nodes[2].app.hub) == 0
 
@@ -388,8 +388,8 @@ async def test_a_hook_that_hangs_ends_the_session_and_not_the_patience_of_all(
 ) -> None:
     hangs = trio.Event()
 
-    def build(name: str, deeds: Deeds) -> MCPServer:
-        mcp = demo(name, deeds)
+    def build(name: str, activity: Activity) -> MCPServer:
+        mcp = demo(name, activity)
 
         @mcp.on_restore
         async def hang(session: Session) -> None:
@@ -398,7 +398,7 @@ async def test_a_hook_that_hangs_ends_the_session_and_not_the_patience_of_all(
 
         return mcp
 
-    async with town(tmp_path, build=build, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=build, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         exchanges = [at(nodes[2], client).tool("where") for _ in range(2)]
@@ -409,35 +409,35 @@ async def test_a_hook_that_hangs_ends_the_session_and_not_the_patience_of_all(
 
 
 async def test_requests_that_come_at_once_share_one_restore(tmp_path: Path) -> None:
-    def build(name: str, deeds: Deeds) -> MCPServer:
-        mcp = demo(name, deeds)
+    def build(name: str, activity: Activity) -> MCPServer:
+        mcp = demo(name, activity)
 
         @mcp.on_restore
         async def hold(session: Session) -> None:
-            await deeds.go.wait()
+            await activity.go.wait()
 
         return mcp
 
-    async with town(tmp_path, build=build, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=build, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         exchanges = [at(nodes[2], client).tool("where") for _ in range(5)]
         await until(lambda: has_news(nodes[2]), "the session is being restored")
         await trio.testing.wait_all_tasks_blocked(0.05)
-        nodes[2].deeds.go.set()
+        nodes[2].activity.go.set()
         assert [await said_by(each) for each in exchanges] == ["node2"] * 5
-        assert nodes[2].deeds.news == ["on_restore", "restored session"]
+        assert nodes[2].activity.news == ["on_restore", "restored session"]
         assert nodes[2].metric('trio_mcp_restores_total{outcome="restored"}') == 1
 
 
 async def has_news(node: Node) -> bool:
-    return bool(node.deeds.news)
+    return bool(node.activity.news)
 
 
 async def test_a_request_that_learns_late_that_its_session_is_here_by_now_restores_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         directory, asked, restored = nodes[2].cluster.directory, trio.Event(), trio.Event()
@@ -455,13 +455,13 @@ async def test_a_request_that_learns_late_that_its_session_is_here_by_now_restor
         await said_by(at(nodes[2], client).tool("where"))
         restored.set()
         assert await said_by(first) == "node2"
-        assert nodes[2].deeds.news == ["on_restore", "restored session"]
+        assert nodes[2].activity.news == ["on_restore", "restored session"]
 
 
 async def test_of_two_nodes_that_want_a_session_the_loser_relays_to_the_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         directory = nodes[3].cluster.directory
@@ -478,7 +478,7 @@ async def test_of_two_nodes_that_want_a_session_the_loser_relays_to_the_winner(
 
 
 async def test_two_nodes_asked_at_once_restore_a_session_once(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         exchanges = [at(nodes[number], client).tool("where") for number in (2, 3, 2, 3)]
@@ -491,7 +491,7 @@ async def test_two_nodes_asked_at_once_restore_a_session_once(tmp_path: Path) ->
 async def test_a_release_that_was_taken_back_is_not_claimed_by_who_saw_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -512,7 +512,7 @@ async def test_a_release_that_was_taken_back_is_not_claimed_by_who_saw_it(
 
 @pytest.mark.parametrize("asked", [2, 3])
 async def test_a_claim_whose_reply_was_lost_is_made_good_by_the_next_request(tmp_path: Path, asked: int) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.change_record(client.id, node="node2", boot=nodes[2].boot, url=nodes[2].url, epoch=1)
@@ -524,7 +524,7 @@ async def test_a_claim_whose_reply_was_lost_is_made_good_by_the_next_request(tmp
 
 
 async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
         client = await nodes[1].wire.open()
         assert await said_by((await nodes[2].wire.open()).tool("where")) == "node2"
         await nodes[1].die()
@@ -537,7 +537,7 @@ async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> No
 
 
 async def test_a_full_node_takes_a_session_up_in_place_of_one_that_was_never_used(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
         client, unused = await nodes[1].wire.open(), await nodes[2].wire.open()
         await nodes[1].die()
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
@@ -547,7 +547,7 @@ async def test_a_full_node_takes_a_session_up_in_place_of_one_that_was_never_use
 async def test_a_node_that_fills_up_while_it_claims_has_kept_the_sessions_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
         client, other = await nodes[1].wire.open(), await nodes[3].wire.open()
         await nodes[1].die()
         await nodes[3].die()
@@ -571,7 +571,7 @@ async def test_a_node_that_fills_up_while_it_claims_has_kept_the_sessions_place(
 
 
 async def test_a_claim_that_failed_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with town(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"max_sessions": 1}) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         store = nodes[2].cluster.directory._store
@@ -594,13 +594,13 @@ async def test_a_claim_that_failed_gives_its_place_back(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("session_id", ["node1.neverwas", "node9.neverwas", "node2.neverwas", "nonsense"])
 async def test_an_id_that_never_was_is_unknown(tmp_path: Path, session_id: str) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         assert await reason_of(stranger(nodes[2], session_id).tool("where")) == "unknown"
         assert len(nodes[1].heard) == (session_id.startswith("node1."))
 
 
 async def test_every_node_knows_why_a_session_ended(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         assert await client.delete().nothing() == 204
         await until(lambda: gone(nodes[1], client), "the session has ended")
@@ -614,19 +614,19 @@ async def gone(node: Node, client: SessionClient) -> bool:
 
 
 async def test_a_client_may_delete_the_session_of_a_dead_node(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         assert await at(nodes[2], client).delete().nothing() == 204
         assert await nodes.record(client.id) is None
-        assert (await nodes.stone(client.id))["reason"] == "deleted"
+        assert (await nodes.tombstone(client.id))["reason"] == "deleted"
         assert await reason_of(at(nodes[2], client).tool("where")) == "deleted"
 
 
 async def test_a_delete_reaches_the_node_that_took_the_session_up_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         directory = nodes[2].cluster.directory
@@ -643,7 +643,7 @@ async def test_a_delete_reaches_the_node_that_took_the_session_up_meanwhile(
         await until(lambda: gone(nodes[3], client), "the session has ended")
         await nodes[3].flushed()
         assert await nodes.record(client.id) is None
-        stone = await nodes.stone(client.id)
+        stone = await nodes.tombstone(client.id)
         assert (stone["reason"], stone["boot"], stone["epoch"]) == ("deleted", nodes[3].boot, 1)
 
 
@@ -651,14 +651,14 @@ async def test_a_delete_reaches_the_node_that_took_the_session_up_meanwhile(
 
 
 async def test_without_redis_a_peer_that_was_seen_is_asked(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         await nodes.redis.stop()
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
 
 
 async def test_without_redis_a_peer_that_is_gone_is_no_404(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes.redis.stop()
         await nodes[1].die()
@@ -668,14 +668,14 @@ async def test_without_redis_a_peer_that_is_gone_is_no_404(tmp_path: Path) -> No
 
 
 async def test_without_redis_a_session_of_nobody_known_is_no_404(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes.redis.stop()
         assert await reason_of(stranger(nodes[2], "node9.abc").tool("where"), 503) == "directory_unavailable"
         assert await reason_of(stranger(nodes[2], "node2.abc").tool("where"), 503) == "directory_unavailable"
 
 
 async def test_without_redis_a_node_still_knows_what_ended_here(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes.redis.stop()
         client = await nodes[1].wire.open()
         assert await client.delete().nothing() == 204
@@ -684,13 +684,13 @@ async def test_without_redis_a_node_still_knows_what_ended_here(tmp_path: Path) 
 
 async def test_a_peer_nobody_has_seen_is_looked_for_where_all_peers_are(tmp_path: Path) -> None:
     build = demo
-    async with town(tmp_path, 1, build=build) as nodes:
+    async with in_process_cluster(tmp_path, 1, build=build) as nodes:
         port = int(nodes[1].url.rpartition(":")[2])
-        other = Node("node2", nodes[1].cable, build, {}, {"peer_url": f"http://{{node}}:{port}"})
+        other = Node("node2", nodes[1].proxy, build, {}, {"peer_url": f"http://{{node}}:{port}"})
         # This one's name is an address as well.
         nodes[1].app.hub.options = type(nodes[1].app.hub.options)(node_id="localhost")
         await nodes[1].cluster.join(f"http://localhost:{port}")
-        nodes[1].cable.cut()
+        nodes[1].proxy.cut()
         await nodes.start(other)
         client = await nodes[1].wire.open()
         assert client.id.startswith("localhost.")
@@ -698,13 +698,13 @@ async def test_a_peer_nobody_has_seen_is_looked_for_where_all_peers_are(tmp_path
 
 
 async def test_a_node_without_redis_is_told_by_a_peer_with_it_where_the_session_is(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
         assert await nodes[1].cluster.release(session)
         await said_by(at(nodes[3], client).tool("where"))
-        nodes[2].cable.cut()
+        nodes[2].proxy.cut()
         exchange = at(nodes[2], client).tool("where")
         assert await said_by(exchange) == "node3"
         assert exchange.headers["trio-mcp-relay"] == "node2 to node3"
@@ -727,7 +727,7 @@ def asked_for(node: Node, client: SessionClient) -> int:
 async def test_a_peer_that_is_known_is_asked_without_waiting_for_a_slow_redis(
     tmp_path: Path, slow: Callable[[], None]
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         slow()
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
@@ -735,7 +735,7 @@ async def test_a_peer_that_is_known_is_asked_without_waiting_for_a_slow_redis(
 
 
 async def test_what_only_a_slow_redis_knows_is_waited_for(tmp_path: Path, slow: Callable[[], None]) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -751,7 +751,7 @@ async def test_what_only_a_slow_redis_knows_is_waited_for(tmp_path: Path, slow: 
 async def test_a_node_that_stops_hands_on_to_a_peer_that_waits_for_a_slow_redis(
     tmp_path: Path, slow: Callable[[], None]
 ) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         nodes[2].cluster.stop_claiming()
@@ -760,7 +760,7 @@ async def test_a_node_that_stops_hands_on_to_a_peer_that_waits_for_a_slow_redis(
 
 
 async def test_a_redis_that_is_known_to_be_away_is_not_waited_for_twice(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         await nodes.redis.stop()
         await nodes[1].die()
@@ -769,7 +769,7 @@ async def test_a_redis_that_is_known_to_be_away_is_not_waited_for_twice(tmp_path
 
 
 async def test_a_frozen_redis_is_waited_for_no_longer_than_it_takes_to_know_it_away(tmp_path: Path) -> None:
-    async with town(tmp_path, in_haste=True) as nodes:
+    async with in_process_cluster(tmp_path, in_haste=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         nodes.redis.pause()
@@ -782,7 +782,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_it_takes_to_know_it_a
 
 
 async def test_a_node_asked_by_a_peer_for_what_it_does_not_have_says_who_does(tmp_path: Path) -> None:
-    async with town(tmp_path, 3) as nodes:
+    async with in_process_cluster(tmp_path, 3) as nodes:
         client = await nodes[1].wire.open()
         hop = hops_of("node3").sign("POST", b"/mcp", client.id).decode()
         exchange = at(nodes[2], client).start("ping", headers={"trio-mcp-hop": hop})
@@ -794,7 +794,7 @@ async def test_a_node_asked_by_a_peer_for_what_it_does_not_have_says_who_does(tm
 
 
 async def test_a_session_that_is_never_where_its_record_says_is_moving(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         marker = f"Trio-Mcp-Misdirected: node1.{nodes[1].boot}"
 
@@ -807,7 +807,7 @@ async def test_a_session_that_is_never_where_its_record_says_is_moving(tmp_path:
             assert await reason_of(at(nodes[2], client).tool("where"), 503) == "moving"
 
 
-async def plant(nodes: Town, client: SessionClient, url: str) -> None:
+async def plant(nodes: InProcessCluster, client: SessionClient, url: str) -> None:
     """Let the record and the card of the first node say another address."""
     async with nodes[1].beating:  # with its heartbeat it puts right what Redis says
         nodes[1].cluster._me.url = url
@@ -820,17 +820,17 @@ async def breaks_off(stream: trio.SocketStream) -> None:
 
 
 async def test_an_owner_that_dies_with_a_request_is_told_of_in_band(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
         client = await nodes[1].wire.open()
         await plant(nodes, client, url)
         exchange = at(nodes[2], client).tool("where")
         assert await exchange.head() == 200
         assert "may or may not" in (await exchange.error())["message"]
-        assert nodes[2].deeds.ran == []
+        assert nodes[2].activity.ran == []
 
 
 async def test_an_owner_that_dies_with_a_notification_is_a_502(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
         client = await nodes[1].wire.open()
         await plant(nodes, client, url)
         exchange = at(nodes[2], client).post({"jsonrpc": "2.0", "method": "notifications/x"})
@@ -843,7 +843,7 @@ async def test_an_owner_that_breaks_off_what_can_be_asked_again_is_asked_again_f
     async def handle(stream: trio.SocketStream) -> None:
         asked.append(await read_request(stream))
 
-    async with town(tmp_path, restore=True) as nodes, raw_peer(handle) as url:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, raw_peer(handle) as url:
         client = await nodes[1].wire.open()
         await plant(nodes, client, url)
         far = at(nodes[2], client)
@@ -857,7 +857,7 @@ async def test_an_owner_that_breaks_off_what_can_be_asked_again_is_asked_again_f
 
 
 async def test_a_node_that_stops_takes_up_nothing_and_the_peer_all_would_pick_does(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         nodes[2].cluster.stop_claiming()
@@ -868,7 +868,7 @@ async def test_a_node_that_stops_takes_up_nothing_and_the_peer_all_would_pick_do
 
 
 async def test_a_node_that_stops_alone_says_so(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.drop_card("node1")
@@ -878,7 +878,7 @@ async def test_a_node_that_stops_alone_says_so(tmp_path: Path) -> None:
 
 
 async def test_what_belongs_to_no_session_is_a_peers_once_a_node_hands_over(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         nodes[2].cluster.stop_claiming()
         assert await said_by(nodes[2].wire.modern().tool("where")) == "node2"
         nodes[2].cluster.hand_over()
@@ -891,7 +891,7 @@ async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
-    async with town(tmp_path, 3) as nodes:
+    async with in_process_cluster(tmp_path, 3) as nodes:
         nodes[2].cluster.hand_over()
         first, _ = nodes[2].peers.ready("")
         deaf = next(node for node in nodes.nodes if node.name == first.node)
@@ -900,4 +900,4 @@ async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
         await until(lambda: heard(deaf), "the request has come")
         await nodes.leap(clock, 5)
         assert "may or may not" in (await exchange.error())["message"]
-        assert all(node.deeds.ran == [] for node in nodes.nodes)
+        assert all(node.activity.ran == [] for node in nodes.nodes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.nodes import town
+from tests.cluster.nodes import in_process_cluster
 from tests.cluster.test_elsewhere import said_by
 from tests.rig.waiting import PATIENCE
 from tests.transports.http.harness import LEGACY
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 
 async def test_a_full_node_has_a_peer_with_room_open_the_session(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, app={"max_sessions": 1}) as nodes:
         mine = await nodes[1].wire.open()
         assert await said_by(mine.tool("where")) == "node1"
         await nodes.meet()
@@ -30,7 +30,7 @@ async def test_a_full_node_has_a_peer_with_room_open_the_session(tmp_path: Path)
 
 
 async def test_when_all_are_full_the_client_hears_503_once_and_nobody_asks_in_a_circle(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, app={"max_sessions": 1}) as nodes:
+    async with in_process_cluster(tmp_path, 3, app={"max_sessions": 1}) as nodes:
         for node in nodes.nodes:
             assert await said_by((await node.wire.open()).tool("where")) == node.name
         # Their cards say that there was room a moment ago.

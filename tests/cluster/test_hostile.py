@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, hops_of, stranger, town
+from tests.cluster.nodes import InProcessCluster, Node, at, hops_of, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import ok, raw_peer, read_request
 from tests.cluster.test_bus import Ear, listening, say
@@ -53,7 +53,7 @@ def expired(session_id: str, monkeypatch: pytest.MonkeyPatch) -> str:
 async def test_a_hop_that_does_not_verify_is_a_clients_word_and_counted(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         hop = {
             "forged": signed(client.id, secret=b"guessed"),
@@ -70,7 +70,7 @@ async def test_a_hop_that_does_not_verify_is_a_clients_word_and_counted(
 
 
 async def test_a_hop_that_verifies_is_believed(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         exchange = at(nodes[2], client).tool("where", headers={"trio-mcp-hop": signed(client.id)})
         assert await exchange.head() == 421
@@ -78,7 +78,7 @@ async def test_a_hop_that_verifies_is_believed(tmp_path: Path) -> None:
 
 
 async def test_a_hop_opens_no_session_to_anybody(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         hop = {"trio-mcp-hop": signed(client.id)}
         assert await reason_of(stranger(nodes[1], client.id).tool("where", headers=BOB | hop)) == "unknown"
@@ -89,7 +89,7 @@ async def test_a_hop_opens_no_session_to_anybody(tmp_path: Path) -> None:
 
 
 async def test_a_relayed_session_is_its_principals_alone(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         far = at(nodes[2], client)
         bob = stranger(nodes[2], client.id)
@@ -100,11 +100,11 @@ async def test_a_relayed_session_is_its_principals_alone(tmp_path: Path) -> None
         assert await reason_of(bob.listen(headers=BOB)) == "unknown"
         assert await reason_of(bob.delete(headers=BOB)) == "unknown"
         assert await said_by(far.tool("where")) == "node1"
-        assert nodes[1].deeds.ran == ["where", "where"]
+        assert nodes[1].activity.ran == ["where", "where"]
 
 
 async def test_nobody_restores_or_deletes_another_principals_session(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         await nodes[1].die()
         before = await nodes.record(client.id)
@@ -117,7 +117,7 @@ async def test_nobody_restores_or_deletes_another_principals_session(tmp_path: P
 
 
 async def test_how_a_session_ended_is_its_principals_business(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         assert await client.delete().nothing() == 204
         await ended(nodes[1], client)
@@ -138,7 +138,7 @@ async def ended(node: Node, client: SessionClient) -> None:
 
 
 async def test_a_body_over_the_bound_goes_nowhere(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"max_body": 2_000}) as nodes:
+    async with in_process_cluster(tmp_path, app={"max_body": 2_000}) as nodes:
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         assert await far.post(request(1, "ping", {"padding": "x" * 2_000})).head() == 413
@@ -147,7 +147,7 @@ async def test_a_body_over_the_bound_goes_nowhere(tmp_path: Path) -> None:
 
 
 async def test_two_session_ids_are_one_too_many(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client, other = await nodes[1].wire.open(), await nodes[1].wire.open()
         usual = [("host", HOST), ("accept", BOTH), ("content-type", JSON), ("mcp-protocol-version", "2025-11-25")]
         ids = [("mcp-session-id", client.id), ("mcp-session-id", other.id)]
@@ -178,7 +178,7 @@ ODD_IDS = {
 
 @pytest.mark.parametrize("session_id", ODD_IDS.values(), ids=ODD_IDS.keys())
 async def test_an_id_that_cannot_be_ours_reaches_neither_redis_nor_peers(tmp_path: Path, session_id: str) -> None:
-    async with town(tmp_path, peer_url="http://{node}:1") as nodes:
+    async with in_process_cluster(tmp_path, peer_url="http://{node}:1") as nodes:
         who = stranger(nodes[2], session_id)
         assert await reason_of(who.tool("where")) == "unknown"
         assert await reason_of(who.listen()) == "unknown"
@@ -204,7 +204,7 @@ async def test_an_id_that_names_a_host_makes_no_node_send_it_anything_of_a_clien
 
     async with raw_peer(handle) as url:
         port = url.rpartition(":")[2]
-        async with town(tmp_path, peer_url=f"http://{{node}}:{port}") as nodes:
+        async with in_process_cluster(tmp_path, peer_url=f"http://{{node}}:{port}") as nodes:
             who = stranger(nodes[2], "127-0-0-1.abc")
             assert await reason_of(who.tool("where")) == "unknown"
             who = stranger(nodes[2], "localhost.abc")
@@ -217,7 +217,7 @@ async def test_an_id_that_names_a_host_makes_no_node_send_it_anything_of_a_clien
 
 
 async def test_a_record_of_a_later_release_tells_where_a_session_is_and_no_more(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         await nodes[1].cut_off()
         await nodes.change_record(client.id, v=2, principal={"new": "form"})
@@ -229,14 +229,14 @@ async def test_a_record_of_a_later_release_tells_where_a_session_is_and_no_more(
         assert await reason_of(stranger(nodes[2], client.id).delete(headers=BOB)) == "node_gone"
         await nodes[2].flushed()
         assert await nodes.record(client.id) == before
-        assert await nodes.stone(client.id) is None
+        assert await nodes.tombstone(client.id) is None
 
 
 @pytest.mark.parametrize(
     "changes", [{"version": "1999-01-01"}, {"version": ""}, {"log_level": "loud"}, {"principal": None}], ids=str
 )
 async def test_a_record_that_holds_what_we_do_not_know_is_not_restored(tmp_path: Path, changes: dict[str, Any]) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.change_record(client.id, **changes)
@@ -252,7 +252,7 @@ async def test_an_address_that_is_somebody_elses_by_now_is_sent_nothing_of_the_c
         came.append(await read_request(stream))
         await stream.send_all(ok(b"<html>Welcome to nginx!</html>", "Content-Type: text/html"))
 
-    async with raw_peer(handle) as url, town(tmp_path, restore=True) as nodes:
+    async with raw_peer(handle) as url, in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
         await nodes[1].die()
@@ -269,7 +269,7 @@ async def test_an_address_that_is_somebody_elses_by_now_is_sent_nothing_of_the_c
     "url", ["", "file:///etc/passwd", "http://", "http://[", "http://a@b:1", "redis", "http://x:99999"]
 )
 async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(tmp_path: Path, url: str) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].cut_off()
         await nodes.change_record(client.id, url=url)
@@ -277,7 +277,7 @@ async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(t
 
 
 async def test_redis_itself_is_no_node(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].cut_off()
         await nodes.change_record(client.id, url=f"http://127.0.0.1:{nodes.redis.port}")
@@ -304,13 +304,13 @@ GARBAGE = {
 kinds = pytest.mark.parametrize("script", GARBAGE.values(), ids=GARBAGE.keys())
 
 
-async def spoil(nodes: Town, key: str, script: str) -> None:
+async def spoil(nodes: InProcessCluster, key: str, script: str) -> None:
     await nodes.redis.ask("EVAL", script, "1", key)
 
 
 @kinds
 async def test_a_record_that_is_none_harms_no_session(tmp_path: Path, script: str) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await spoil(nodes, KEYS.session(client.id), script)
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
@@ -325,7 +325,7 @@ async def test_a_record_that_is_none_harms_no_session(tmp_path: Path, script: st
 
 @kinds
 async def test_a_tombstone_that_is_none_says_nothing(tmp_path: Path, script: str) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await spoil(nodes, KEYS.closed(client.id), script)
         await spoil(nodes, KEYS.closed("node1.neverwas"), script)
@@ -339,7 +339,7 @@ async def test_a_tombstone_that_is_none_says_nothing(tmp_path: Path, script: str
 
 @kinds
 async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         for name in ("node1", "node2"):
             await spoil(nodes, KEYS.node(name), script)
@@ -352,7 +352,7 @@ async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -
 
 @pytest.mark.parametrize("command", [("SET", "x"), ("RPUSH", "x"), ("ZADD", "inf", "a\r\nb"), ("ZADD", "nan", "x")])
 async def test_a_list_of_nodes_that_is_none_stops_no_heart(tmp_path: Path, command: tuple[str, ...]) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         name, *words = command
         if name != "ZADD":
@@ -368,7 +368,7 @@ async def test_a_list_of_nodes_that_is_none_stops_no_heart(tmp_path: Path, comma
 
 
 async def test_what_is_said_on_the_bus_and_makes_no_sense_is_counted_and_passed_over(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)
         there = Ear(nodes[2])
         for script in GARBAGE.values():

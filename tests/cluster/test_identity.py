@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.cluster.nodes import Deeds, at, demo, stranger, town
+from tests.cluster.nodes import Activity, at, demo, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.cluster.test_record import FORM_1, STONE_OF_FORM_1
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 ALICE, BOB = {"authorization": "Bearer alice"}, {"authorization": "Bearer bob"}
 
 
-def scoped(name: str, deeds: Deeds) -> MCPServer:
-    mcp = demo(name, deeds)
+def scoped(name: str, activity: Activity) -> MCPServer:
+    mcp = demo(name, activity)
     mcp.authenticate = by_token
 
     @mcp.tool
@@ -36,7 +36,7 @@ def scoped(name: str, deeds: Deeds) -> MCPServer:
 
 
 async def test_a_relayed_call_has_the_token_it_came_with(tmp_path: Path) -> None:
-    async with town(tmp_path, build=scoped) as nodes:
+    async with in_process_cluster(tmp_path, build=scoped) as nodes:
         client = await nodes[1].wire.open(headers=token(scope="read"))
         far = at(nodes[2], client)
         assert await said_by(far.tool("scope", headers=token(scope="write"))) == "write on node1"
@@ -45,7 +45,7 @@ async def test_a_relayed_call_has_the_token_it_came_with(tmp_path: Path) -> None
 
 
 async def test_a_restored_session_goes_by_the_token_of_each_call(tmp_path: Path) -> None:
-    async with town(tmp_path, build=scoped, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=scoped, restore=True) as nodes:
         client = await nodes[1].wire.open(headers=token(scope="read"))
         await nodes[1].die()
         far = at(nodes[2], client)
@@ -56,7 +56,7 @@ async def test_a_restored_session_goes_by_the_token_of_each_call(tmp_path: Path)
 
 
 async def test_redis_holds_no_claim(tmp_path: Path) -> None:
-    async with town(tmp_path, build=scoped, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, build=scoped, restore=True) as nodes:
         client = await nodes[1].wire.open(headers=token("somebody", "someclient", "somescope"))
         await client.tool("scope").result()
         await nodes[1].flushed()
@@ -67,7 +67,7 @@ async def test_redis_holds_no_claim(tmp_path: Path) -> None:
 
 
 async def test_a_session_of_form_1_goes_on_for_its_principal_and_nobody_else(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         await nodes[1].die()
         form_1 = msgspec.json.decode(FORM_1)
@@ -83,7 +83,7 @@ async def test_a_session_of_form_1_goes_on_for_its_principal_and_nobody_else(tmp
 
 
 async def test_a_tombstone_of_form_1_is_told_to_its_principal(tmp_path: Path) -> None:
-    async with town(tmp_path, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, app={"authenticate": two_users}) as nodes:
         await nodes.redis.ask("SET", KEYS.closed("node1.abc"), STONE_OF_FORM_1.decode())
         stranger_here = stranger(nodes[2], "node1.abc")
         assert await reason_of(stranger_here.tool("where", headers=ALICE)) == "expired"
@@ -93,7 +93,7 @@ async def test_a_tombstone_of_form_1_is_told_to_its_principal(tmp_path: Path) ->
 async def test_the_node_that_has_a_session_asks_redis_for_another_principal_as_for_any_unknown_id(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, app={"authenticate": two_users}) as nodes:
+    async with in_process_cluster(tmp_path, app={"authenticate": two_users}) as nodes:
         client = await nodes[1].wire.open(headers=ALICE)
         asked = []
         for session_id in (client.id, "node1.AAAAAAAAAAAAAAAAAAAAAAAA"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.nodes import Node, Town, at, demo, town
+from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.rig.waiting import PATIENCE, until
 from tests.transports.http.harness import Exchange
@@ -30,7 +30,7 @@ async def refusal(exchange: Exchange) -> tuple[int, str]:
 async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again_and_not_that_they_are_lost(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -65,7 +65,7 @@ async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.elsewhere.RELEASED_SECONDS", PATIENCE)
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -96,7 +96,7 @@ async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session
 async def test_who_has_the_name_of_an_earlier_process_that_lives_after_all_takes_over_and_that_one_gives_up(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         async with nodes[1].beating:
             await nodes.redis.ask("DEL", KEYS.node("node1"))
@@ -115,7 +115,7 @@ async def test_who_has_the_name_of_an_earlier_process_that_lives_after_all_takes
 async def test_the_later_of_two_processes_with_one_name_relays_to_the_earlier_and_hears_who_is_ready(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         async with nodes[1].beating:
             await nodes.redis.ask("DEL", KEYS.node("node1"))
@@ -129,9 +129,9 @@ async def test_the_later_of_two_processes_with_one_name_relays_to_the_earlier_an
         assert (await nodes.record(client.id))["boot"] == nodes[1].boot
 
 
-async def _another_node1(nodes: Town) -> Node:
+async def _another_node1(nodes: InProcessCluster) -> Node:
     """It finds the name free."""
-    later = Node("node1", nodes[2].cable, demo, {}, {"restore": True})
+    later = Node("node1", nodes[2].proxy, demo, {}, {"restore": True})
     later.cluster._me.started = nodes[1].cluster._me.started + 1
     await nodes._nursery.start(later.run, 0)
     nodes.nodes.append(later)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.nodes import Node, Town, at, town
+from tests.cluster.nodes import InProcessCluster, Node, at, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.rig.waiting import until
@@ -28,7 +28,7 @@ async def has_let_go(node: Node, session_id: str) -> bool:
     return node.app.hub.local(session_id) is None
 
 
-async def taken_over(nodes: Town, client: SessionClient) -> None:
+async def taken_over(nodes: InProcessCluster, client: SessionClient) -> None:
     """The second node claims a session of the first, which lives."""
     await nodes[1].refuse()
     assert await said_by(at(nodes[2], client).tool("where")) == "node2"
@@ -41,7 +41,7 @@ async def taken_over(nodes: Town, client: SessionClient) -> None:
 async def test_a_request_that_is_refused_waits_and_is_relayed_when_its_owner_listens_again(
     tmp_path: Path, restore: bool
 ) -> None:
-    async with town(tmp_path, restore=restore, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=restore, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         await nodes[1].refuse()
         exchanges = [at(nodes[2], client).tool("where") for _ in range(3)]
@@ -51,11 +51,11 @@ async def test_a_request_that_is_refused_waits_and_is_relayed_when_its_owner_lis
             assert await said_by(exchange) == "node1"
         record = await nodes.record(client.id)
         assert (record["boot"], record["epoch"]) == (nodes[1].boot, 0)
-        assert await nodes.stone(client.id) is None
+        assert await nodes.tombstone(client.id) is None
 
 
 async def test_a_delete_that_is_refused_reaches_the_session(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         await nodes[1].refuse()
         exchange = at(nodes[2], client).delete()
@@ -69,7 +69,7 @@ async def test_a_delete_that_is_refused_reaches_the_session(tmp_path: Path) -> N
 async def test_an_owner_that_refuses_for_longer_and_beats_is_unreachable_and_keeps_its_session(
     tmp_path: Path, restore: bool
 ) -> None:
-    async with town(tmp_path, restore=restore, missed_beat=1.0) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=restore, missed_beat=1.0) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
 
         async def beats() -> None:
@@ -83,12 +83,12 @@ async def test_an_owner_that_refuses_for_longer_and_beats_is_unreachable_and_kee
         assert await reason_of(exchange, 503) == "unreachable"
         await nodes[1].listen_again()
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
-        assert await nodes.stone(client.id) is None
+        assert await nodes.tombstone(client.id) is None
         nursery.cancel_scope.cancel("seen enough")
 
 
 async def test_requests_for_the_sessions_of_one_node_ask_for_it_once_for_all(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=1.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=1.0) as nodes:
         clients = [await nodes[1].wire.open() for _ in range(20)]
         await nodes[1].die()
         asked = 0
@@ -106,7 +106,7 @@ async def test_requests_for_the_sessions_of_one_node_ask_for_it_once_for_all(tmp
 
 
 async def test_a_request_that_is_cut_short_while_it_looks_out_leaves_that_to_the_next(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=1.0) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=1.0) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         detector = nodes[2].cluster._elsewhere._detector
@@ -123,7 +123,7 @@ async def test_a_request_that_is_cut_short_while_it_looks_out_leaves_that_to_the
 async def test_a_session_whose_record_is_missing_is_not_unknown_while_its_node_refuses_and_beats(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, restore=True, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=BEAT) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         await nodes.redis.ask("DEL", KEYS.session(client.id))
         await nodes[1].refuse()
@@ -136,7 +136,7 @@ async def test_a_session_whose_record_is_missing_is_not_unknown_while_its_node_r
 async def test_a_node_started_anew_under_its_name_at_another_address_makes_the_old_address_nobodys(
     tmp_path: Path,
 ) -> None:
-    async with town(tmp_path, restore=True, missed_beat=BEAT) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=BEAT) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].cut_off()
         nodes[1].deaf = True
@@ -149,7 +149,7 @@ async def test_a_node_started_anew_under_its_name_at_another_address_makes_the_o
 
 
 async def test_a_node_whose_session_was_claimed_closes_its_copy_at_once(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=0.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         stream = client.listen()
         await stream.head()
@@ -161,10 +161,10 @@ async def test_a_node_whose_session_was_claimed_closes_its_copy_at_once(tmp_path
 
 @pytest.mark.parametrize("how", ["deleted", "buried"])
 async def test_a_node_whose_session_was_ended_by_another_closes_its_copy_at_once(tmp_path: Path, how: str) -> None:
-    async with town(tmp_path, restore=how == "deleted", missed_beat=0.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=how == "deleted", missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         running = client.tool("work")
-        await nodes[1].deeds.working.wait()
+        await nodes[1].activity.working.wait()
         await nodes[1].refuse()
         far = at(nodes[2], client)
         if how == "deleted":
@@ -177,7 +177,7 @@ async def test_a_node_whose_session_was_ended_by_another_closes_its_copy_at_once
 
 
 async def test_what_the_bus_did_not_bring_is_heard_of_with_the_next_beat(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=0.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         nodes[1].cluster._bus._moved = lambda move: None
         await taken_over(nodes, client)
@@ -187,7 +187,7 @@ async def test_what_the_bus_did_not_bring_is_heard_of_with_the_next_beat(tmp_pat
 
 
 async def test_a_node_that_has_missed_more_than_the_stream_keeps_checks_all_its_records(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=0.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         other = await nodes[2].wire.open()
         nodes[1].cluster._bus._moved = lambda move: None
@@ -202,7 +202,7 @@ async def test_a_node_that_has_missed_more_than_the_stream_keeps_checks_all_its_
 
 
 async def test_a_claim_stands_where_redis_lets_nodes_tell_nobody(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, missed_beat=0.0) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         await nodes.redis.ask("SET", KEYS.moves, "not a stream")
         await taken_over(nodes, client)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, demo, town
+from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import free_url, ok, read_request
 from tests.cluster.test_elsewhere import reason_of, said_by, stand
@@ -37,7 +37,7 @@ def names(node: Node, session_id: str = "") -> list[str]:
 
 
 async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_fares(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes[1].wire.open()
         await nodes.meet()
         card = await nodes.card("node1")
@@ -47,12 +47,12 @@ async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_f
 
 
 async def test_a_card_falls_fifteen_seconds_after_its_nodes_last_word(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         assert 10 < await nodes.redis.ask("TTL", KEYS.node("node1")) <= 15
 
 
 async def test_only_who_takes_new_work_is_a_ready_peer(tmp_path: Path) -> None:
-    async with town(tmp_path, 3) as nodes:
+    async with in_process_cluster(tmp_path, 3) as nodes:
         assert set(names(nodes[1])) == {"node2", "node3"}
         nodes[3].app.state = State.DRAINING
         await nodes.meet()
@@ -63,8 +63,8 @@ async def test_only_who_takes_new_work_is_a_ready_peer(tmp_path: Path) -> None:
 async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with town(tmp_path) as nodes:
-        other = Node("node3", nodes[1].cable, demo, {}, {})
+    async with in_process_cluster(tmp_path) as nodes:
+        other = Node("node3", nodes[1].proxy, demo, {}, {})
         other.joins = False
         await nodes.start(other)
         with caplog.at_level(logging.WARNING, "trio_mcp.cluster"):
@@ -79,9 +79,9 @@ async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
 async def test_a_peer_with_another_secret_is_named_once_in_the_log_of_each(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         with caplog.at_level(logging.ERROR, "trio_mcp.cluster"):
-            await nodes.start(Node("node3", nodes[1].cable, demo, {}, {"secrets": [b"another"]}))
+            await nodes.start(Node("node3", nodes[1].proxy, demo, {}, {"secrets": [b"another"]}))
             await nodes.meet()
             await nodes.meet()
     said = [
@@ -91,16 +91,16 @@ async def test_a_peer_with_another_secret_is_named_once_in_the_log_of_each(
 
 
 async def test_a_key_that_only_verifies_as_yet_is_no_mistake(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with town(tmp_path, secrets=[b"old", b"new"]) as nodes:
+    async with in_process_cluster(tmp_path, secrets=[b"old", b"new"]) as nodes:
         with caplog.at_level(logging.ERROR, "trio_mcp.cluster"):
-            await nodes.start(Node("node3", nodes[1].cable, demo, {}, {"secrets": [b"new", b"old"]}))
+            await nodes.start(Node("node3", nodes[1].proxy, demo, {}, {"secrets": [b"new", b"old"]}))
             await nodes.meet()
     assert not caplog.records
 
 
 async def test_an_address_that_works_only_later_is_shown_then(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
-        other = Node("node3", nodes[1].cable, demo, {}, {})
+    async with in_process_cluster(tmp_path) as nodes:
+        other = Node("node3", nodes[1].proxy, demo, {}, {})
         other.joins = False
         await nodes.start(other)
         other.deaf = True
@@ -114,7 +114,7 @@ async def test_an_address_that_works_only_later_is_shown_then(tmp_path: Path) ->
 
 
 async def test_all_nodes_agree_on_the_order_of_peers_for_a_session_and_sessions_differ_in_it(tmp_path: Path) -> None:
-    async with town(tmp_path, 3) as nodes:
+    async with in_process_cluster(tmp_path, 3) as nodes:
         firsts = set()
         for number in range(40):
             before = [names(node, f"node1.{number}")[0] for node in nodes.nodes]
@@ -124,9 +124,9 @@ async def test_all_nodes_agree_on_the_order_of_peers_for_a_session_and_sessions_
         assert firsts == {"node1", "node2", "node3"}
 
 
-def double(nodes: Town, number: int = 1) -> Node:
+def double(nodes: InProcessCluster, number: int = 1) -> Node:
     """A later process with the name of a node; not started yet."""
-    other = Node(f"node{number}", nodes[2].cable, demo, {}, {"restore": True, "drain_seconds": 1.0})
+    other = Node(f"node{number}", nodes[2].proxy, demo, {}, {"restore": True, "drain_seconds": 1.0})
     other.cluster._me.started = nodes[number].cluster._me.started + 1
     return other
 
@@ -135,7 +135,7 @@ async def test_a_second_process_under_a_name_does_not_start_while_the_first_live
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.joining.CARD_SECONDS", 0.5)
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         later = double(nodes)
         later.joins = False
         await nodes.start(later)
@@ -149,7 +149,7 @@ async def test_a_second_process_under_a_name_does_not_start_while_the_first_live
 
 
 async def test_a_second_process_waits_for_the_first_that_drains_and_claims_nothing_meanwhile(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         nodes[1].app.state = State.DRAINING
         await nodes[1].beat()
@@ -169,7 +169,7 @@ async def test_a_second_process_waits_for_the_first_that_drains_and_claims_nothi
 
 @pytest.mark.parametrize("where", ["nowhere", "its own", "at a peer"])
 async def test_the_name_of_a_process_that_died_is_taken(tmp_path: Path, where: str) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         later = double(nodes)
@@ -185,9 +185,9 @@ async def test_the_name_of_a_process_that_died_is_taken(tmp_path: Path, where: s
 
 
 async def test_while_redis_is_away_a_node_starts_without_asking_whose_its_name_is(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         later = double(nodes)
-        later.cable.cut()
+        later.proxy.cut()
         await nodes._nursery.start(later.run, 0)
         assert later.app.state is State.READY
         later._whole.cancel()
@@ -197,20 +197,20 @@ async def is_ready(node: Node) -> bool:
     return node.app.state is State.READY
 
 
-async def both_under_one_name(nodes: Town) -> Node:
+async def both_under_one_name(nodes: InProcessCluster) -> Node:
     """Redis was away when the second process began."""
     later = double(nodes)
-    later.cable.cut()
+    later.proxy.cut()
     await nodes._nursery.start(later.run, 0)
     nodes.nodes.append(later)
-    later.cable.mend()
+    later.proxy.mend()
     return later
 
 
 async def test_of_two_processes_under_one_name_the_later_has_to_go_and_the_earlier_is_not_touched(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         later = await both_under_one_name(nodes)
         await nodes.redis.ask("DEL", KEYS.node("node1"))
         await later.beat()
@@ -227,7 +227,7 @@ async def test_of_two_processes_under_one_name_the_later_has_to_go_and_the_earli
 async def test_a_dead_process_whose_card_says_that_it_is_the_earlier_one_makes_nobody_go(
     tmp_path: Path, where: str
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         url = {"nowhere": free_url(), "here": nodes[1].url, "at a peer": nodes[2].url}[where]
         async with nodes[1].beating:
             await nodes.change_card("node1", url=url, **of_earlier(nodes, "0123456789abcdef"))
@@ -243,7 +243,7 @@ async def test_a_dead_process_whose_card_says_that_it_is_the_earlier_one_makes_n
 async def test_an_earlier_process_that_cannot_be_reached_is_believed_when_its_card_does_not_fall(
     tmp_path: Path, clock: LeapingClock
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         doubled = nodes[1].cluster.doubled
         async with nodes[1].beating:
             await nodes.change_card("node1", url="", **of_earlier(nodes, "0123456789abcdef"))
@@ -259,13 +259,13 @@ async def test_an_earlier_process_that_cannot_be_reached_is_believed_when_its_ca
         assert doubled.is_set()
 
 
-def of_earlier(nodes: Town, boot: str) -> dict[str, Any]:
+def of_earlier(nodes: InProcessCluster, boot: str) -> dict[str, Any]:
     """What a card says of another process with the name of the first node, by its clock an earlier one."""
     return {"boot": boot, "started": nodes[1].cluster._me.started - 3_600_000}
 
 
 async def test_who_was_doubled_takes_down_nothing_of_the_other(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         later = await both_under_one_name(nodes)
         await later.beat()
         await later.peers.leave()
@@ -275,7 +275,7 @@ async def test_who_was_doubled_takes_down_nothing_of_the_other(tmp_path: Path) -
 
 
 async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         async with nodes[1].beating:  # its heart stops first
             await nodes[1].peers.leave()
             await nodes[2].beat()
@@ -284,7 +284,7 @@ async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         before, began = nodes[1].peers.stood_for, trio.current_time()
         for _ in range(2):
             await nodes.leap(clock, 8)
@@ -298,14 +298,14 @@ async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingC
 async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
     tmp_path: Path, clock: LeapingClock, how: str
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes.leap(clock, 8)
         await nodes.meet()
         assert nodes[1].peers.stood_for > 8
         if how == "emptied":
             await nodes.redis.ask("FLUSHALL")
         elif how == "away":
-            nodes[1].cable.cut()
+            nodes[1].proxy.cut()
         else:
             script = "redis.call('DEL', KEYS[1]) return redis.call('LPUSH', KEYS[1], 'not a card')"
             await nodes.redis.ask("EVAL", script, "1", KEYS.node("node1"))
@@ -314,7 +314,7 @@ async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
 
 
 async def test_a_node_nobody_saw_for_a_day_is_forgotten(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         long_ago = str(time.time() - 25 * 3600)
         await nodes.redis.ask("ZADD", KEYS.nodes, long_ago, "node8")
         await nodes[1].beat()
@@ -322,8 +322,8 @@ async def test_a_node_nobody_saw_for_a_day_is_forgotten(tmp_path: Path) -> None:
 
 
 async def test_a_node_whose_card_fell_is_still_looked_for_where_it_was(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
-        nodes[1].cable.cut()
+    async with in_process_cluster(tmp_path) as nodes:
+        nodes[1].proxy.cut()
         await nodes.drop_card("node1")
         assert nodes[2].peers.boot("node1") is None
         assert nodes[2].peers.url("node1") == nodes[1].url
@@ -342,7 +342,7 @@ async def test_who_has_a_dead_nodes_address_by_now_is_sent_nothing_of_a_client_w
             came.append(await read_request(stream))
             await stream.send_all(ok(b"Welcome"))
 
-    async with town(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open(headers={"authorization": "Bearer secret"})
         far = at(nodes[2], client)
         assert await said_by(far.tool("where")) == "node1"
@@ -362,7 +362,7 @@ async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_w
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.peers.PROOF_SECONDS", 60.0)
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await nodes[2].cut_off()
         asked = probes(nodes[2], monkeypatch)
@@ -380,7 +380,7 @@ async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_w
 async def test_a_peer_whose_card_has_fallen_is_asked_before_each_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await nodes[1].cut_off()
         await nodes.drop_card("node1")
@@ -393,11 +393,11 @@ async def test_a_peer_whose_card_has_fallen_is_asked_before_each_request(
 async def test_a_peer_that_was_started_anew_is_relayed_to_while_redis_is_away(
     tmp_path: Path, clock: LeapingClock
 ) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         await nodes[2].cut_off()
         await nodes[1].die()
         await nodes[1].ended.wait()
-        again = Node("node1", nodes[3].cable, demo, {}, {"restore": True})
+        again = Node("node1", nodes[3].proxy, demo, {}, {"restore": True})
         await nodes.start(again, int(nodes[1].url.rpartition(":")[2]))
         client = await again.wire.open()
         await nodes.leap(clock, CARD_SECONDS + 1)
@@ -407,7 +407,7 @@ async def test_a_peer_that_was_started_anew_is_relayed_to_while_redis_is_away(
 
 
 async def test_nobody_is_taken_for_dead_because_redis_is_away(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         await stand(nodes, clock)
         await nodes[2].cut_off()
         await nodes.leap(clock, 3600)
@@ -433,7 +433,7 @@ def probes(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_a_beat_that_came_too_late_is_no_sign_of_life_before_records_are_checked(
     tmp_path: Path, clock: LeapingClock
 ) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes.leap(clock, 11)
         assert nodes[1].cluster.overslept
         await trio.testing.wait_all_tasks_blocked()

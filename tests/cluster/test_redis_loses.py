@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Node, Town, at, demo, stranger, town
+from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
 from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
@@ -36,7 +36,7 @@ async def refusal(exchange: Exchange) -> tuple[int, str]:
     return status, str((await exchange.error())["data"]["reason"])
 
 
-async def moved(nodes: Town) -> SessionClient:
+async def moved(nodes: InProcessCluster) -> SessionClient:
     """A session of node1 that lives on node3 now."""
     client = await nodes[1].wire.open()
     session = nodes[1].app.hub.local(client.id)
@@ -46,16 +46,16 @@ async def moved(nodes: Town) -> SessionClient:
     return client
 
 
-async def lose_all(nodes: Town, *silent: Node) -> None:
+async def lose_all(nodes: InProcessCluster, *silent: Node) -> None:
     """Redis starts empty; some nodes do not reach it."""
     for node in silent:
-        node.cable.cut()
+        node.proxy.cut()
     await nodes.redis.stop()
     await nodes.redis.start(empty=True)
 
 
 async def test_a_peer_that_an_emptied_redis_does_not_list_is_still_reached(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         client = await nodes[1].wire.open()
         await lose_all(nodes, nodes[1])
         await nodes[2].beat()
@@ -65,7 +65,7 @@ async def test_a_peer_that_an_emptied_redis_does_not_list_is_still_reached(tmp_p
 
 
 async def test_while_redis_is_filled_anew_no_session_is_said_to_be_unknown(tmp_path: Path, clock: LeapingClock) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await moved(nodes)
         await lose_all(nodes, nodes[1], nodes[3])
         asked = at(nodes[2], client)
@@ -79,23 +79,23 @@ async def test_while_redis_is_filled_anew_no_session_is_said_to_be_unknown(tmp_p
 
 
 async def test_a_node_that_starts_says_at_once_what_is_unknown(tmp_path: Path) -> None:
-    async with town(tmp_path, 1) as nodes:
+    async with in_process_cluster(tmp_path, 1) as nodes:
         assert await refusal(stranger(nodes[1], "node9.abc").tool("where")) == (404, "unknown")
 
 
 async def test_without_redis_a_peer_says_where_it_met_a_session_that_moved(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await moved(nodes)
         assert await node_of(at(nodes[1], client).tool("where")) == "node3"
-        nodes[1].cable.cut()
-        nodes[2].cable.cut()
+        nodes[1].proxy.cut()
+        nodes[2].proxy.cut()
         exchange = at(nodes[2], client).tool("where")
         assert await node_of(exchange) == "node3"
         assert exchange.headers["trio-mcp-relay"] == "node2 to node3"
 
 
 async def test_records_are_checked_when_the_connection_was_lost_also_when_our_card_still_stands(tmp_path: Path) -> None:
-    async with town(tmp_path, 1, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 1, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].flushed()
         record = await nodes.record(client.id)
@@ -109,7 +109,7 @@ async def test_records_are_checked_when_the_connection_was_lost_also_when_our_ca
 
 
 async def test_a_session_of_a_killed_node_outlives_redis_when_it_was_asked_for_in_between(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True, missed_beat=2.0) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True, missed_beat=2.0) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         exchange = at(nodes[2], client).tool("where")
@@ -126,7 +126,7 @@ async def test_a_session_of_a_killed_node_outlives_redis_when_it_was_asked_for_i
 
 
 async def test_a_session_that_was_let_go_of_outlives_redis(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
@@ -137,7 +137,7 @@ async def test_a_session_that_was_let_go_of_outlives_redis(tmp_path: Path) -> No
 
 
 async def test_a_session_that_was_let_go_of_and_taken_up_is_not_put_back_when_redis_lost_it(tmp_path: Path) -> None:
-    async with town(tmp_path, 3, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await moved(nodes)
         await nodes[1].beat()
         await lose_all(nodes, nodes[3])
@@ -146,7 +146,7 @@ async def test_a_session_that_was_let_go_of_and_taken_up_is_not_put_back_when_re
 
 
 async def test_a_session_that_ended_is_not_put_back_by_a_node_that_was_asked_for_it(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         assert await node_of(at(nodes[2], client).tool("where")) == "node1"
         assert await client.delete().nothing() == 204
@@ -165,7 +165,7 @@ async def test_a_session_that_ended_is_not_put_back_by_a_node_that_was_asked_for
 async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_to_be_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with town(tmp_path) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         peers = nodes[2].peers
         exchange_cards, put_up, go_on = peers._exchange, trio.Event(), trio.Event()
@@ -193,9 +193,9 @@ async def _has_looked(asked: list[Any], session_id: str) -> bool:
 
 
 async def test_a_node_that_started_while_redis_was_away_gives_the_others_time_to_write(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         await nodes.redis.stop()
-        late = Node("node3", nodes[2].cable, demo, {}, {})
+        late = Node("node3", nodes[2].proxy, demo, {}, {})
         await nodes._nursery.start(late.run, 0)
         nodes.nodes.append(late)
         await nodes.redis.start(empty=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.cluster.nodes import Node, demo, town
+from tests.cluster.nodes import Node, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.rig.redis import redis_server
 from tests.rig.waiting import until
@@ -140,17 +140,17 @@ async def test_what_a_real_redis_refuses_is_told_in_its_words(tmp_path: Any, acc
 @pytest.mark.sockets
 @pytest.mark.processes
 async def test_a_node_that_requires_redis_is_ready_once_it_was_joined_and_stays_so(tmp_path: Any) -> None:
-    async with town(tmp_path) as nodes, trio.open_nursery() as nursery:
-        other = Node("node3", nodes[1].cable, demo, {}, {"require_redis": True})
+    async with in_process_cluster(tmp_path) as nodes, trio.open_nursery() as nursery:
+        other = Node("node3", nodes[1].proxy, demo, {}, {"require_redis": True})
         other.joins = False
-        other.cable.cut()
+        other.proxy.cut()
         await nodes._nursery.start(other.run, 0)
         nursery.start_soon(other.cluster.join, other.url)
         await other.beat()
         assert not await _is_ready(other)
-        other.cable.mend()
+        other.proxy.mend()
         await until(partial(_is_ready, other), "Redis has taken its card")
-        other.cable.cut()
+        other.proxy.cut()
         await other.beat()
         assert await _is_ready(other)
         assert await nodes.redis.ask("EXISTS", KEYS.node("node3")) == 1

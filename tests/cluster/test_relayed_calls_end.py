@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.cluster.leaping import LeapingClock
-from tests.cluster.nodes import Deeds, Node, Town, at, demo, town
+from tests.cluster.nodes import Activity, InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.peers import raw_peer, read_request
 from tests.cluster.test_elsewhere import plant, reason_of, said_by
 from tests.rig.waiting import until
@@ -29,11 +29,11 @@ def clock() -> LeapingClock:
     return LeapingClock()
 
 
-async def under_way(nodes: Town, client: SessionClient) -> Exchange:
+async def under_way(nodes: InProcessCluster, client: SessionClient) -> Exchange:
     """A call that runs on the first node, relayed by the second, its stream open."""
     exchange = at(nodes[2], client).tool("work")
     assert await exchange.head() == 200
-    await nodes[1].deeds.working.wait()
+    await nodes[1].activity.working.wait()
     return exchange
 
 
@@ -48,14 +48,14 @@ async def lost(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("version", WITHOUT_IDS)
 async def test_a_call_whose_stream_cannot_be_resumed_is_told_that_its_owner_died(tmp_path: Path, version: str) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         exchange = await under_way(nodes, await nodes[1].wire.open(version))
         await nodes[1].die()
         await lost(exchange)
 
 
 async def test_a_call_whose_stream_can_be_resumed_is_told_when_it_is(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         exchange = await under_way(nodes, client)
         first = await exchange.event()
@@ -69,7 +69,7 @@ async def test_a_batch_is_answered_call_by_call_when_its_owner_dies_before_it_sp
     async def breaks_off(stream: trio.SocketStream) -> None:
         await read_request(stream)
 
-    async with town(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, raw_peer(breaks_off) as url:
         client = await nodes[1].wire.open("2025-03-26")
         await plant(nodes, client, url)
         calls: list[Any] = [{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in (7, "x")]
@@ -80,7 +80,7 @@ async def test_a_batch_is_answered_call_by_call_when_its_owner_dies_before_it_sp
 
 
 async def test_a_get_whose_owner_breaks_off_as_it_lets_go_of_the_session_finds_its_next_node(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
 
         async def lets_go(stream: trio.SocketStream) -> None:
             await read_request(stream)
@@ -98,7 +98,7 @@ async def test_a_call_that_reached_a_node_which_hangs_is_not_to_be_sent_again(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
-    async with town(tmp_path, restore=True) as nodes:
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         nodes[1].deaf = True
         call = at(nodes[2], client).tool("where")
@@ -121,26 +121,26 @@ async def heard(node: Node, count: int) -> bool:
 async def test_a_stream_that_cannot_be_resumed_is_relayed_to_its_end_by_a_node_that_drains(
     tmp_path: Path, version: str
 ) -> None:
-    async with town(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
+    async with in_process_cluster(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open(version)
         exchange = await under_way(nodes, client)
         idle = at(nodes[2], client).listen()
         assert await idle.head() == 200
         nursery.start_soon(lambda: drain(nodes[2].app, 30.0, cluster=nodes[2].cluster))
         assert await idle.messages() == []
-        nodes[1].deeds.go.set()
+        nodes[1].activity.go.set()
         assert await said_by(exchange) == "node1"
         nursery.cancel_scope.cancel("shown")
 
 
-def talking(name: str, deeds: Deeds) -> MCPServer:
+def talking(name: str, activity: Activity) -> MCPServer:
     mcp = MCPServer("talks")
 
     @mcp.tool
     async def work(ctx: Context) -> str:
         await ctx.info("it begins")
-        deeds.working.set()
-        await deeds.go.wait()
+        activity.working.set()
+        await activity.go.wait()
         return name
 
     return mcp
@@ -149,9 +149,9 @@ def talking(name: str, deeds: Deeds) -> MCPServer:
 @pytest.mark.parametrize("build", [demo, talking])
 @pytest.mark.parametrize("version", WITHOUT_IDS)
 async def test_at_the_end_of_the_drain_it_ends_with_an_answer(
-    tmp_path: Path, version: str, build: Callable[[str, Deeds], MCPServer]
+    tmp_path: Path, version: str, build: Callable[[str, Activity], MCPServer]
 ) -> None:
-    async with town(tmp_path, restore=True, build=build) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, build=build) as nodes:
         exchange = await under_way(nodes, await nodes[1].wire.open(version))
         assert nodes[2].cluster.relayed_stream_enders() == []
         await farewell(nodes[2].app, nodes[2].cluster)
@@ -161,16 +161,16 @@ async def test_at_the_end_of_the_drain_it_ends_with_an_answer(
 
 
 async def test_a_call_that_has_no_head_yet_is_answered_at_the_end_of_the_drain(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, app={"json_response": True}) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, app={"json_response": True}) as nodes:
         exchange = at(nodes[2], await nodes[1].wire.open()).tool("work")
-        await nodes[1].deeds.working.wait()
+        await nodes[1].activity.working.wait()
         await farewell(nodes[2].app, nodes[2].cluster)
         assert await exchange.head() == 200
         assert "may or may not" in (await exchange.error())["message"]
 
 
 async def test_a_listen_stream_that_is_relayed_ends_with_its_result(tmp_path: Path) -> None:
-    async with town(tmp_path) as nodes:
+    async with in_process_cluster(tmp_path) as nodes:
         nodes[2].cluster.stop_claiming()
         nodes[2].cluster.hand_over()
         stream = nodes[2].wire.modern().listen(id=5, toolsListChanged=True)
@@ -184,8 +184,8 @@ async def test_a_listen_stream_that_is_relayed_ends_with_its_result(tmp_path: Pa
 # A session whose calls overlap.
 
 
-def napping(name: str, deeds: Deeds) -> MCPServer:
-    mcp = demo(name, deeds)
+def napping(name: str, activity: Activity) -> MCPServer:
+    mcp = demo(name, activity)
 
     @mcp.tool
     async def nap() -> str:
@@ -196,7 +196,7 @@ def napping(name: str, deeds: Deeds) -> MCPServer:
 
 
 async def test_a_session_with_calls_that_overlap_leaves_and_no_call_of_it_fails(tmp_path: Path) -> None:
-    async with town(tmp_path, restore=True, build=napping) as nodes:
+    async with in_process_cluster(tmp_path, restore=True, build=napping) as nodes:
         client = await nodes[1].wire.open()
         stopping, answered = trio.Event(), list[str]()
 

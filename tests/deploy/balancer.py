@@ -14,10 +14,10 @@ import trio
 import yaml
 
 from tests.deploy.shipped import parsed
+from tests.rig.http_connection import Broken, HttpConnection, Response, fetch
 from tests.rig.ports import free_ports
 from tests.rig.traefik import binary
 from tests.rig.waiting import until
-from tests.rig.wire import Broken, Response, Wire, fetch
 from trio_mcp.transports.listener import Receive, Scope, Send, open_listeners, serve
 
 __all__ = ["Balancer", "Pod", "balancer"]
@@ -54,13 +54,13 @@ class Balancer:
 
     async def get(self, path: str, *, host: str = "", **headers: str) -> Response:
         """A request through the entry point, on a connection of its own."""
-        wire = await Wire.open(self.url)
+        connection = await HttpConnection.open(self.url)
         try:
-            wire.host = host or wire.host
-            await wire.request("GET", path, {name.replace("_", "-"): value for name, value in headers.items()})
-            return await wire.response()
+            connection.host = host or connection.host
+            await connection.request("GET", path, {name.replace("_", "-"): value for name, value in headers.items()})
+            return await connection.response()
         finally:
-            wire.close()
+            connection.close()
 
     async def listed(self, what: str) -> dict[str, Any]:
         """`routers`, `services` or `middlewares` by name, without Traefik's own; none while it starts."""

@@ -19,9 +19,9 @@ import pytest
 import trio
 import yaml
 
+from tests.rig.http_connection import Broken, HttpConnection, Response
 from tests.rig.traefik import Traefik, traefik
 from tests.rig.waiting import until
-from tests.rig.wire import Broken, Response, Wire
 from trio_mcp import Context, MCPServer
 from trio_mcp.cli.export import traefik_dynamic
 from trio_mcp.transports.http.event_stream import Pace
@@ -57,7 +57,7 @@ def server() -> MCPServer:
 
 
 @dataclass
-class Client:
+class TraefikClient:
     """Makes calls through Traefik, each on a connection of its own."""
 
     traefik: Traefik
@@ -99,14 +99,14 @@ class Client:
             headers |= {"mcp-session-id": self.session, "mcp-protocol-version": self.version}
         self._ids += 1
         body = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": {**params, "_meta": meta}}
-        wire = await Wire.open(self.traefik.url)
+        connection = await HttpConnection.open(self.traefik.url)
         try:
-            await wire.request("POST", "/mcp", headers, json.dumps(body).encode())
-            return await wire.response()
+            await connection.request("POST", "/mcp", headers, json.dumps(body).encode())
+            return await connection.response()
         except Broken:
             return None
         finally:
-            wire.close()
+            connection.close()
 
 
 @contextmanager
@@ -149,7 +149,7 @@ SHIPPED = yaml.safe_load(traefik_dynamic(["http://127.0.0.1:1"]))["http"]["middl
 @pytest.mark.parametrize("version", [LEGACY, MODERN])
 async def test_no_answer_is_cut_whatever_its_form_and_size(tmp_path: Path, version: str, header_routes: bool) -> None:
     async with behind(tmp_path, remedy=None, header_routes=header_routes) as balancer:
-        client = Client(balancer, version)
+        client = TraefikClient(balancer, version)
         await client.open()
         cut = {name: await client.cut(tool, arguments) for name, (tool, arguments) in CASES.items()}
     assert cut == dict.fromkeys(CASES, 0)
@@ -158,7 +158,7 @@ async def test_no_answer_is_cut_whatever_its_form_and_size(tmp_path: Path, versi
 async def test_without_the_remedy_answers_are_cut_so_these_tests_can_fail(tmp_path: Path) -> None:
     without = {name: SHIPPED[name] for name in ("attempts", "initialInterval")}
     async with behind(tmp_path, remedy=without, header_routes=False) as balancer:
-        client = Client(balancer, MODERN)
+        client = TraefikClient(balancer, MODERN)
         await until(partial(client.cut, "letters", {"size": LARGE}), "an answer is cut")
 
 
@@ -167,8 +167,8 @@ async def test_a_request_larger_than_the_buffer_may_still_be_cut_and_a_larger_bu
     request = {"size": LARGE, "ignored": "y" * 200_000}
     (tmp_path / "as shipped").mkdir()
     async with behind(tmp_path / "as shipped", remedy=None, header_routes=False) as balancer:
-        await until(partial(Client(balancer, MODERN).cut, "letters", request), "an answer is cut")
+        await until(partial(TraefikClient(balancer, MODERN).cut, "letters", request), "an answer is cut")
     (tmp_path / "larger").mkdir()
     larger = {**SHIPPED, "maxRequestBodyBytes": 1024 * 1024}
     async with behind(tmp_path / "larger", remedy=larger, header_routes=False) as balancer:
-        assert await Client(balancer, MODERN).cut("letters", request) == 0
+        assert await TraefikClient(balancer, MODERN).cut("letters", request) == 0

@@ -17,7 +17,7 @@ import yaml
 
 from tests.deploy.dockerfile import Image, build, instructions
 from tests.deploy.shipped import DEPLOY, ROOT, container, one, parsed
-from tests.rig.client import Client
+from tests.rig.client import LegacyClient
 from tests.serving.process import ServedProcess
 from trio_mcp.cli import execute
 from trio_mcp.serving.settings import Settings
@@ -104,7 +104,7 @@ class TestBuilt:
     async def test_it_serves_the_demo_is_healthy_writes_nothing_and_stops_when_told(self, image: Image) -> None:
         before = _files(image)
         async with _container(image) as served:
-            client = Client(f"http://127.0.0.1:{served.port}/mcp")
+            client = LegacyClient(f"http://127.0.0.1:{served.port}/mcp")
             assert not (await client.initialize()).error
             assert (await client.tool("add", a=2, b=3)).told == {"result": 5}
             client.close()
@@ -170,7 +170,7 @@ async def test_what_export_writes_builds_and_serves_outside_a_clone(tmp_path: Pa
     await trio.run_process(command)
     image = build(folder / "Dockerfile", folder, tmp_path)
     async with _container(image) as served:
-        client = Client(f"http://127.0.0.1:{served.port}/mcp")
+        client = LegacyClient(f"http://127.0.0.1:{served.port}/mcp")
         assert not (await client.initialize()).error
         assert (await client.tool("add", a=2, b=3)).told == {"result": 5}
         client.close()

@@ -12,7 +12,7 @@ from tests.deploy.balancer import Balancer, Pod, balancer
 from tests.deploy.kube import KubeApi, Object, endpoint_slice
 from tests.deploy.kustomize import build
 from tests.deploy.shipped import K8S, one, routing
-from tests.rig.client import Client
+from tests.rig.client import LegacyClient
 from tests.rig.ports import free_ports
 from tests.rig.waiting import until
 from trio_mcp import MCPServer
@@ -112,7 +112,7 @@ async def test_the_overlay_for_production_serves_its_host_and_no_other(tmp_path:
 async def test_a_pod_that_terminates_and_serves_keeps_its_sessions_and_gets_no_new_ones(tmp_path: Path) -> None:
     nodes = [_node(f"pod-{number}") for number in (1, 2, 3)]
     async with _running(nodes), cluster(tmp_path, "base", nodes) as here:
-        clients = [Client(f"{here.traefik.url}/mcp", fresh=True) for _ in range(6)]
+        clients = [LegacyClient(f"{here.traefik.url}/mcp", fresh=True) for _ in range(6)]
         for client in clients:
             assert not (await client.initialize()).error
         assert {client.node for client in clients} == {"pod-1", "pod-2", "pod-3"}
@@ -120,7 +120,7 @@ async def test_a_pod_that_terminates_and_serves_keeps_its_sessions_and_gets_no_n
         await here.until("/where", {"pod-2", "pod-3"})
         for client in clients:
             assert (await client.tool("where")).told == {"result": client.node}
-        newcomers = [Client(f"{here.traefik.url}/mcp", fresh=True) for _ in range(6)]
+        newcomers = [LegacyClient(f"{here.traefik.url}/mcp", fresh=True) for _ in range(6)]
         for newcomer in newcomers:
             assert not (await newcomer.initialize()).error
         assert {newcomer.node for newcomer in newcomers} == {"pod-2", "pod-3"}

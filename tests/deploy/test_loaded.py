@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from tests.deploy.balancer import Balancer, Pod, balancer
+from tests.rig.http_connection import fetch
 from tests.rig.ports import free_ports
 from tests.rig.waiting import until
-from tests.rig.wire import fetch
 from trio_mcp.cli.export import traefik_dynamic
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]

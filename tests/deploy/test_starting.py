@@ -10,9 +10,9 @@ import trio
 from tests.deploy.balancer import Balancer, Pod, balancer
 from tests.deploy.shipped import DEPLOY, K8S, parsed
 from tests.deploy.test_in_kubernetes import cluster
+from tests.rig.http_connection import Broken, fetch
 from tests.rig.traefik import binary
 from tests.rig.waiting import until
-from tests.rig.wire import Broken, fetch
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
@@ -29,20 +29,20 @@ def nothing() -> None:
 
 
 @pytest.fixture
-def desk() -> Desk:
+def harness() -> DispatchHarness:
     mcp = MCPServer("t")
     mcp.registry.add_tool(nothing, name="t")
     mcp.registry.add_resource(nothing, "x://y")
     mcp.registry.add_prompt(nothing, name="p")
-    return Desk(mcp, "2026-07-28")
+    return DispatchHarness(mcp, "2026-07-28")
 
 
 @asynccontextmanager
-async def listening(desk: Desk, **notifications: Any) -> AsyncIterator[Call]:
+async def listening(harness: DispatchHarness, **notifications: Any) -> AsyncIterator[Call]:
     """A subscription, acknowledged; whoever leaves the block has ended it or is its client leaving."""
-    call = desk.call("subscriptions/listen", {"notifications": notifications})
+    call = harness.call("subscriptions/listen", {"notifications": notifications})
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(desk.service.bus.pump)
+        nursery.start_soon(harness.service.bus.pump)
         nursery.start_soon(respond, call)
         await trio.testing.wait_all_tasks_blocked()
         yield call
@@ -50,31 +50,31 @@ async def listening(desk: Desk, **notifications: Any) -> AsyncIterator[Call]:
         nursery.cancel_scope.cancel()
 
 
-async def test_the_acknowledgement_comes_first_with_what_is_honoured(desk: Desk) -> None:
-    async with listening(desk, **ALL_LISTS, resourceSubscriptions=["x://y"], taskIds=["1"]) as call:
-        (ack,) = desk.outbox.said
+async def test_the_acknowledgement_comes_first_with_what_is_honoured(harness: DispatchHarness) -> None:
+    async with listening(harness, **ALL_LISTS, resourceSubscriptions=["x://y"], taskIds=["1"]) as call:
+        (ack,) = harness.outbox.said
         assert ack["method"] == "notifications/subscriptions/acknowledged"
         assert ack["params"]["notifications"] == {**ALL_LISTS, "resourceSubscriptions": ["x://y"]}
         assert ack["params"]["_meta"] == {ID_KEY: call.request_id}
-        assert desk.outbox.kinds == [(Kind.VITAL, None)]
+        assert harness.outbox.kinds == [(Kind.VITAL, None)]
 
 
 async def test_what_the_server_does_not_offer_is_not_honoured() -> None:
     mcp = MCPServer("t")
     mcp.registry.add_tool(nothing, name="t")
-    desk = Desk(mcp, "2026-07-28")
-    async with listening(desk, **ALL_LISTS, resourceSubscriptions=["x://y"]):
-        assert desk.outbox.said[0]["params"]["notifications"] == {"toolsListChanged": True}
+    harness = DispatchHarness(mcp, "2026-07-28")
+    async with listening(harness, **ALL_LISTS, resourceSubscriptions=["x://y"]):
+        assert harness.outbox.said[0]["params"]["notifications"] == {"toolsListChanged": True}
 
 
 @pytest.mark.parametrize("kind", ["tools", "prompts", "resources"])
-async def test_only_lists_that_were_asked_for_are_told(desk: Desk, kind: Any) -> None:
-    async with listening(desk, **{f"{kind}ListChanged": True}) as call:
+async def test_only_lists_that_were_asked_for_are_told(harness: DispatchHarness, kind: Any) -> None:
+    async with listening(harness, **{f"{kind}ListChanged": True}) as call:
         for each in ("tools", "prompts", "resources"):
-            desk.service.bus.publish(ListChanged(each))
-        desk.service.bus.publish(ResourceUpdated("x://y"))
+            harness.service.bus.publish(ListChanged(each))
+        harness.service.bus.publish(ResourceUpdated("x://y"))
         await trio.testing.wait_all_tasks_blocked()
-        _, *told = desk.outbox.said
+        _, *told = harness.outbox.said
         assert told == [
             {
                 "jsonrpc": "2.0",
@@ -84,28 +84,28 @@ async def test_only_lists_that_were_asked_for_are_told(desk: Desk, kind: Any) ->
         ]
 
 
-async def test_false_is_not_asked_for(desk: Desk) -> None:
-    async with listening(desk, toolsListChanged=False):
-        desk.service.bus.publish(ListChanged("tools"))
+async def test_false_is_not_asked_for(harness: DispatchHarness) -> None:
+    async with listening(harness, toolsListChanged=False):
+        harness.service.bus.publish(ListChanged("tools"))
         await trio.testing.wait_all_tasks_blocked()
-        assert len(desk.outbox.said) == 1
+        assert len(harness.outbox.said) == 1
 
 
-async def test_updates_are_told_for_subscribed_uris_and_what_is_below_them(desk: Desk) -> None:
-    async with listening(desk, resourceSubscriptions=["x://y", "file:///dir/"]):
+async def test_updates_are_told_for_subscribed_uris_and_what_is_below_them(harness: DispatchHarness) -> None:
+    async with listening(harness, resourceSubscriptions=["x://y", "file:///dir/"]):
         for uri in ("x://y", "x://y/z", "x://yy", "x://", "file:///dir/a", "file:///directory"):
-            desk.service.bus.publish(ResourceUpdated(uri))
+            harness.service.bus.publish(ResourceUpdated(uri))
         await trio.testing.wait_all_tasks_blocked()
-        told = [message["params"]["uri"] for message in desk.outbox.said[1:]]
+        told = [message["params"]["uri"] for message in harness.outbox.said[1:]]
         assert told == ["x://y", "x://y/z", "file:///dir/a"]
-        assert desk.outbox.kinds[1] == (Kind.LATEST, ResourceUpdated("x://y"))
+        assert harness.outbox.kinds[1] == (Kind.LATEST, ResourceUpdated("x://y"))
 
 
-async def test_a_change_of_the_registry_is_told_by_itself(desk: Desk) -> None:
-    async with listening(desk, toolsListChanged=True):
-        desk.service.registry.add_tool(nothing, name="new")
+async def test_a_change_of_the_registry_is_told_by_itself(harness: DispatchHarness) -> None:
+    async with listening(harness, toolsListChanged=True):
+        harness.service.registry.add_tool(nothing, name="new")
         await trio.testing.wait_all_tasks_blocked()
-        assert desk.outbox.said[-1]["method"] == "notifications/tools/list_changed"
+        assert harness.outbox.said[-1]["method"] == "notifications/tools/list_changed"
 
 
 async def test_a_handler_tells_of_changes_too() -> None:
@@ -120,10 +120,10 @@ async def test_a_handler_tells_of_changes_too() -> None:
         await ctx.notify_resources_changed()
         await ctx.notify_resource_updated("x://y")
 
-    desk = Desk(mcp, "2026-07-28")
-    async with listening(desk, **ALL_LISTS, resourceSubscriptions=["x://y"]):
-        outbox = desk.outbox
-        await desk.tool("change")
+    harness = DispatchHarness(mcp, "2026-07-28")
+    async with listening(harness, **ALL_LISTS, resourceSubscriptions=["x://y"]):
+        outbox = harness.outbox
+        await harness.tool("change")
         await trio.testing.wait_all_tasks_blocked()
         assert [message["method"] for message in outbox.said[1:]] == [
             "notifications/tools/list_changed",
@@ -133,20 +133,20 @@ async def test_a_handler_tells_of_changes_too() -> None:
         ]
 
 
-async def test_the_server_ends_it_with_its_result(desk: Desk) -> None:
-    async with listening(desk) as call:
-        desk.service.listeners[call].set()
+async def test_the_server_ends_it_with_its_result(harness: DispatchHarness) -> None:
+    async with listening(harness) as call:
+        harness.service.listeners[call].set()
         await trio.testing.wait_all_tasks_blocked()
-        result = desk.outbox.reply["result"]
+        result = harness.outbox.reply["result"]
         assert result["_meta"][ID_KEY] == call.request_id
         assert result["resultType"] == "complete"
-        assert not desk.service.listeners
+        assert not harness.service.listeners
 
 
-async def test_a_client_that_leaves_frees_its_place(desk: Desk) -> None:
-    async with listening(desk, toolsListChanged=True):
-        assert len(desk.service.listeners) == 1
-    assert not desk.service.listeners
+async def test_a_client_that_leaves_frees_its_place(harness: DispatchHarness) -> None:
+    async with listening(harness, toolsListChanged=True):
+        assert len(harness.service.listeners) == 1
+    assert not harness.service.listeners
 
 
 @pytest.mark.parametrize(
@@ -163,13 +163,13 @@ async def test_a_client_that_leaves_frees_its_place(desk: Desk) -> None:
         {"notifications": {"resourceSubscriptions": ["x" * (MAX_KEPT_URI + 1)]}},
     ],
 )
-async def test_a_filter_of_the_wrong_form_is_invalid_params(desk: Desk, params: dict[str, Any]) -> None:
-    assert (await desk.error("subscriptions/listen", params))["code"] == -32602
+async def test_a_filter_of_the_wrong_form_is_invalid_params(harness: DispatchHarness, params: dict[str, Any]) -> None:
+    assert (await harness.error("subscriptions/listen", params))["code"] == -32602
 
 
 async def test_the_number_of_listeners_is_bounded() -> None:
-    desk = Desk(MCPServer("t"), "2026-07-28", options=Options(max_listen_streams=1))
-    async with listening(desk):
-        error = await desk.error("subscriptions/listen", {"notifications": {}})
+    harness = DispatchHarness(MCPServer("t"), "2026-07-28", options=Options(max_listen_streams=1))
+    async with listening(harness):
+        error = await harness.error("subscriptions/listen", {"notifications": {}})
         assert error["code"] == -32603
         assert "Too many" in error["message"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import MCPServer
 from trio_mcp.dispatch.service import Options
 from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
@@ -40,11 +40,11 @@ def full(count: int = 5) -> MCPServer:
     return mcp
 
 
-async def pages(desk: Desk, method: str, member: str) -> list[list[Any]]:
+async def pages(harness: DispatchHarness, method: str, member: str) -> list[list[Any]]:
     found = []
     params: dict[str, Any] = {}
     while True:
-        result = await desk.result(method, params)
+        result = await harness.result(method, params)
         found.append([item.get("uri") or item.get("uriTemplate") or item["name"] for item in result[member]])
         if "nextCursor" not in result:
             return found
@@ -54,14 +54,14 @@ async def pages(desk: Desk, method: str, member: str) -> list[list[Any]]:
 @EACH
 @ALL
 async def test_a_list_comes_in_pages_in_the_order_of_registration(method: str, member: str, version: str) -> None:
-    found = await pages(Desk(full(), version, options=Options(page_size=2)), method, member)
+    found = await pages(DispatchHarness(full(), version, options=Options(page_size=2)), method, member)
     assert [len(page) for page in found] == [2, 2, 1]
     assert [name for page in found for name in page] == sorted(name for page in found for name in page)
 
 
 @EACH
 async def test_a_page_that_ends_the_list_has_no_cursor(method: str, member: str) -> None:
-    assert len(await pages(Desk(full(4), options=Options(page_size=2)), method, member)) == 2
+    assert len(await pages(DispatchHarness(full(4), options=Options(page_size=2)), method, member)) == 2
 
 
 @EACH
@@ -70,48 +70,48 @@ async def test_a_page_that_ends_the_list_has_no_cursor(method: str, member: str)
 async def test_a_cursor_that_we_did_not_give_out_is_invalid_params(
     method: str, member: str, version: str, cursor: object
 ) -> None:
-    error = await Desk(full(), version, options=Options(page_size=2)).error(method, {"cursor": cursor})
+    error = await DispatchHarness(full(), version, options=Options(page_size=2)).error(method, {"cursor": cursor})
     assert error["code"] == -32602
 
 
 async def test_a_cursor_belongs_to_its_list() -> None:
-    desk = Desk(full(), options=Options(page_size=2))
-    cursor = (await desk.result("tools/list"))["nextCursor"]
-    assert (await desk.error("prompts/list", {"cursor": cursor}))["code"] == -32602
+    harness = DispatchHarness(full(), options=Options(page_size=2))
+    cursor = (await harness.result("tools/list"))["nextCursor"]
+    assert (await harness.error("prompts/list", {"cursor": cursor}))["code"] == -32602
 
 
 async def test_a_null_cursor_is_none() -> None:
-    assert len((await Desk(full()).result("tools/list", {"cursor": None}))["tools"]) == 5
+    assert len((await DispatchHarness(full()).result("tools/list", {"cursor": None}))["tools"]) == 5
 
 
 async def test_a_cursor_is_good_however_long_its_page_was_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk(full(), options=Options(page_size=2))
-    await desk.result("tools/list")
+    harness = DispatchHarness(full(), options=Options(page_size=2))
+    await harness.result("tools/list")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 30 * 86_400)
-    assert len(await pages(desk, "tools/list", "tools")) == 3
+    assert len(await pages(harness, "tools/list", "tools")) == 3
 
 
 async def test_a_cursor_past_a_list_that_has_shrunk_gives_an_empty_page() -> None:
     mcp = full()
-    desk = Desk(mcp, options=Options(page_size=4))
-    cursor = (await desk.result("tools/list"))["nextCursor"]
+    harness = DispatchHarness(mcp, options=Options(page_size=4))
+    cursor = (await harness.result("tools/list"))["nextCursor"]
     for n in range(3):
         mcp.remove_tool(f"t{n}")
-    assert (await desk.result("tools/list", {"cursor": cursor}))["tools"] == []
+    assert (await harness.result("tools/list", {"cursor": cursor}))["tools"] == []
 
 
 @EACH
 async def test_a_change_of_the_registry_shows_in_the_next_list(method: str, member: str) -> None:
     mcp = full(1)
-    desk = Desk(mcp)
-    before = (await desk.result(method))[member]
-    assert (await desk.result(method))[member] == before
+    harness = DispatchHarness(mcp)
+    before = (await harness.result(method))[member]
+    assert (await harness.result(method))[member] == before
     mcp.registry.add_tool(nothing, name="new")
     mcp.registry.add_resource(nothing, "x://new")
     mcp.registry.add_resource(one, "new://{x}")
     mcp.registry.add_prompt(nothing, name="new")
-    assert len((await desk.result(method))[member]) == 2
+    assert len((await harness.result(method))[member]) == 2
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -121,7 +121,7 @@ async def test_only_modern_lists_say_how_long_they_may_be_cached(private: bool) 
         for method in (*LISTS, "server/discover"):
             if method == "server/discover" and not is_modern(version):
                 continue
-            result = await Desk(full(), version, options=options).result(method)
+            result = await DispatchHarness(full(), version, options=options).result(method)
             hints = {name: result.get(name) for name in ("ttlMs", "cacheScope")}
             expected = {"ttlMs": 1500, "cacheScope": "private" if private else "public"}
             assert hints == (expected if is_modern(version) else dict.fromkeys(hints))
@@ -130,7 +130,7 @@ async def test_only_modern_lists_say_how_long_they_may_be_cached(private: bool) 
 async def test_discovery_names_versions_capabilities_and_instructions() -> None:
     mcp = full(1)
     mcp.instructions = "be kind"
-    result = await Desk(mcp, "2026-07-28").result("server/discover")
+    result = await DispatchHarness(mcp, "2026-07-28").result("server/discover")
     assert result["supportedVersions"] == list(SERVED_VERSIONS)
     assert result["instructions"] == "be kind"
     assert result["capabilities"] == {

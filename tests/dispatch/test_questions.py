@@ -9,7 +9,7 @@ import pytest
 import trio
 from pydantic import BaseModel
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
@@ -107,8 +107,8 @@ def mcp(runs: list[str]) -> MCPServer:
     return mcp
 
 
-def desk(mcp: MCPServer, version: str = MODERN, **capabilities: Any) -> Desk:
-    made = Desk(mcp, version)
+def harness(mcp: MCPServer, version: str = MODERN, **capabilities: Any) -> DispatchHarness:
+    made = DispatchHarness(mcp, version)
     made.capabilities = capabilities or EVERYTHING
     return made
 
@@ -146,7 +146,7 @@ async def test_questions_are_taken_as_fastmcp_spells_them(mcp: MCPServer) -> Non
             return ACCEPTED
         return {"role": "assistant", "model": "m", "content": {"type": "text", "text": "aha"}}
 
-    result = await desk(mcp, "2025-11-25").result("tools/call", call("spelt"), answer=answer)
+    result = await harness(mcp, "2025-11-25").result("tools/call", call("spelt"), answer=answer)
     assert text(result) == "ann"
     assert [params.get("maxTokens") for params in asked] == [512, 512, None]
     assert asked[2]["requestedSchema"]["required"] == ["name"]
@@ -163,7 +163,7 @@ async def test_on_a_session_the_handler_waits_for_the_answer(mcp: MCPServer, run
         asked.append((method, params))
         return ACCEPTED
 
-    result = await desk(mcp, version).result("tools/call", call("greet"), answer=answer)
+    result = await harness(mcp, version).result("tools/call", call("greet"), answer=answer)
     assert text(result) == "hello ann"
     assert runs == ["greet"]
     ((method, params),) = asked
@@ -183,7 +183,7 @@ async def test_every_question_has_its_method_and_params(mcp: MCPServer) -> None:
             "roots/list": {"roots": [{"uri": "file:///x"}]},
         }[method]
 
-    legacy = desk(mcp, "2025-11-25")
+    legacy = harness(mcp, "2025-11-25")
     assert text(await legacy.result("tools/call", call("visit"), answer=answer)) == "accept"
     assert asked["elicitation/create"]["mode"] == "url"
     assert len(asked["elicitation/create"]["elicitationId"]) >= 16
@@ -213,7 +213,7 @@ async def test_every_question_has_its_method_and_params(mcp: MCPServer) -> None:
 async def test_an_answer_of_the_wrong_form_is_the_tools_failure_and_no_crash(
     mcp: MCPServer, tool: str, answer: Any, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = desk(mcp, version)
+    made = harness(mcp, version)
     if version == MODERN:
         asked = await made.result("tools/call", call(tool))
         if not isinstance(answer, dict):
@@ -229,7 +229,7 @@ async def test_a_refusal_of_the_client_is_the_tools_failure(mcp: MCPServer) -> N
     def answer(*_: Any) -> Any:
         raise ClientRefused(-1, "the user rejected it")
 
-    result = await desk(mcp, "2025-11-25").result("tools/call", call("think"), answer=answer)
+    result = await harness(mcp, "2025-11-25").result("tools/call", call("think"), answer=answer)
     assert result["isError"]
     assert "the user rejected it" in text(result)
 
@@ -248,12 +248,12 @@ NEEDS = [
 async def test_a_client_is_not_asked_for_what_it_did_not_declare(
     mcp: MCPServer, tool: str, declared: dict[str, Any], required: dict[str, Any]
 ) -> None:
-    modern = desk(mcp, MODERN)
+    modern = harness(mcp, MODERN)
     modern.capabilities = declared
     error = await modern.error("tools/call", call(tool))
     assert error["code"] == -32021
     assert error["data"] == {"requiredCapabilities": required}
-    legacy = desk(mcp, "2025-11-25")
+    legacy = harness(mcp, "2025-11-25")
     legacy.capabilities = declared
     result = await legacy.result("tools/call", call(tool))
     assert result["isError"]
@@ -262,13 +262,13 @@ async def test_a_client_is_not_asked_for_what_it_did_not_declare(
 
 async def test_tools_in_sampling_are_a_capability_of_their_own(mcp: MCPServer) -> None:
     params = {"name": "think", "arguments": {"with_tools": True}}
-    error = await desk(mcp, MODERN, sampling={}).error("tools/call", params)
+    error = await harness(mcp, MODERN, sampling={}).error("tools/call", params)
     assert error["data"] == {"requiredCapabilities": {"sampling": {"tools": {}}}}
 
 
 @pytest.mark.parametrize("declared", [{}, {"form": {}}, {"form": {}, "url": {}}, {"applyDefaults": True}])
 async def test_who_names_no_mode_shows_forms(mcp: MCPServer, declared: dict[str, Any]) -> None:
-    assert (await desk(mcp, MODERN, elicitation=declared).result("tools/call", call("greet")))["inputRequests"]
+    assert (await harness(mcp, MODERN, elicitation=declared).result("tools/call", call("greet")))["inputRequests"]
 
 
 # Modern
@@ -277,7 +277,7 @@ async def test_who_names_no_mode_shows_forms(mcp: MCPServer, declared: dict[str,
 async def test_a_modern_call_ends_with_the_question_and_its_retry_brings_the_answer(
     mcp: MCPServer, runs: list[str]
 ) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result("tools/call", call("greet"))
     assert asked["resultType"] == "input_required"
     assert "ttlMs" not in asked
@@ -295,7 +295,7 @@ async def test_a_modern_call_ends_with_the_question_and_its_retry_brings_the_ans
     [("prompts/get", {"name": "ask_prompt"}), ("resources/read", {"uri": "x://ask"})],
 )
 async def test_prompts_and_resources_ask_as_tools_do(mcp: MCPServer, method: str, params: dict[str, Any]) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result(method, params)
     retry = {"requestState": asked["requestState"], "inputResponses": {"q1": {"action": "decline"}}}
     assert "decline" in str(await made.result(method, params | retry))
@@ -303,14 +303,14 @@ async def test_prompts_and_resources_ask_as_tools_do(mcp: MCPServer, method: str
 
 async def test_no_other_method_asks(mcp: MCPServer) -> None:
     params = {"ref": {"type": "ref/prompt", "name": "ask_prompt"}, "argument": {"name": "x", "value": ""}}
-    error = await desk(mcp).error("completion/complete", params)
+    error = await harness(mcp).error("completion/complete", params)
     assert "cannot ask" in error["message"]
 
 
 async def test_answers_are_kept_from_round_to_round_without_the_client_sending_them_again(
     mcp: MCPServer, runs: list[str]
 ) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     first = await made.result("tools/call", call("twice"))
     assert list(first["inputRequests"]) == ["q1"]
     second = await made.result("tools/call", call("twice", first, q1=ACCEPTED))
@@ -321,7 +321,7 @@ async def test_answers_are_kept_from_round_to_round_without_the_client_sending_t
 
 
 async def test_an_answer_given_once_cannot_be_changed_later(mcp: MCPServer) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     first = await made.result("tools/call", call("twice"))
     second = await made.result("tools/call", call("twice", first, q1=ACCEPTED))
     forged = {"action": "accept", "content": {"name": "eve"}}
@@ -329,7 +329,7 @@ async def test_an_answer_given_once_cannot_be_changed_later(mcp: MCPServer) -> N
 
 
 async def test_questions_asked_at_the_same_time_go_out_together(mcp: MCPServer) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result("tools/call", call("at_once"))
     assert set(asked["inputRequests"]) == {"a", "b"}
     again = await made.result("tools/call", call("at_once", asked, a=ACCEPTED, unknown=ACCEPTED))
@@ -346,7 +346,7 @@ async def test_two_questions_with_one_key_are_the_handlers_mistake_in_both_eras(
         await ctx.elicit("x", Who, key="k")
         await ctx.elicit("y", Who, key="k")
 
-    made = desk(mcp, version)
+    made = harness(mcp, version)
     if version == MODERN:
         asked = await made.result("tools/call", call("clumsy"))
         result = await made.result("tools/call", call("clumsy", asked, k=ACCEPTED))
@@ -365,7 +365,7 @@ async def test_a_question_that_is_no_json_is_the_handlers_error_and_no_more(
     async def clumsy(ctx: Context) -> None:
         await ctx.sample("x", max_tokens=1, metadata={"x": object()})
 
-    assert (await desk(mcp).result("tools/call", call("clumsy")))["isError"]
+    assert (await harness(mcp).result("tools/call", call("clumsy")))["isError"]
     assert len(caplog.records) == 1
 
 
@@ -377,14 +377,14 @@ async def test_cleanup_runs_when_the_handler_ends_at_its_question(mcp: MCPServer
         finally:
             runs.append("tidied")
 
-    await desk(mcp).result("tools/call", call("tidy"))
+    await harness(mcp).result("tools/call", call("tidy"))
     assert runs == ["tidied"]
 
 
 # What comes back is attacker-controlled
 
 
-async def refused(made: Desk, params: dict[str, Any]) -> None:
+async def refused(made: DispatchHarness, params: dict[str, Any]) -> None:
     error = await made.error("tools/call", params)
     assert error["code"] == -32602
     assert "requestState is not for this request" in error["message"]
@@ -392,7 +392,7 @@ async def refused(made: Desk, params: dict[str, Any]) -> None:
 
 
 async def test_an_altered_state_is_refused_before_the_handler_runs(mcp: MCPServer, runs: list[str]) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result("tools/call", call("greet"))
     runs.clear()
     state = asked["requestState"]
@@ -402,7 +402,7 @@ async def test_an_altered_state_is_refused_before_the_handler_runs(mcp: MCPServe
 
 
 async def test_a_state_is_refused_for_another_tool_or_with_other_arguments(mcp: MCPServer) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result("tools/call", call("greet"))
     await refused(made, call("twice", asked, q1=ACCEPTED))
     await refused(made, call("greet", asked, q1=ACCEPTED) | {"arguments": {"greeting": "bye"}})
@@ -415,7 +415,7 @@ async def test_the_order_of_arguments_does_not_matter(mcp: MCPServer) -> None:
     async def pair(a: dict[str, int], b: int, ctx: Context) -> str:
         return (await ctx.elicit("x", Who)).action
 
-    made = desk(mcp)
+    made = harness(mcp)
     asked = await made.result("tools/call", {"name": "pair", "arguments": {"a": {"x": 1, "y": 2}, "b": 3}})
     retry = call("pair", asked, q1=ACCEPTED) | {"arguments": {"b": 3, "a": {"y": 2, "x": 1}}}
     assert text(await made.result("tools/call", retry)) == "accept"
@@ -427,7 +427,7 @@ async def test_a_handler_may_change_its_arguments_before_it_asks(mcp: MCPServer)
         items.sort()
         return (await ctx.elicit("x", Who)).action
 
-    made = desk(mcp)
+    made = harness(mcp)
 
     def params(**more: Any) -> dict[str, Any]:
         return {"name": "sorter", "arguments": {"items": [3, 1, 2]}, **more}
@@ -438,7 +438,7 @@ async def test_a_handler_may_change_its_arguments_before_it_asks(mcp: MCPServer)
 
 
 async def test_a_state_belongs_to_the_principal_it_was_given_to(mcp: MCPServer) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     made.principal = Principal("ann")
     asked = await made.result("tools/call", call("greet"))
     made.principal = Principal("bob")
@@ -448,7 +448,7 @@ async def test_a_state_belongs_to_the_principal_it_was_given_to(mcp: MCPServer) 
 
 
 async def test_a_state_belongs_to_the_client_it_was_given_to_whatever_its_token_claims(mcp: MCPServer) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     made.principal = Principal("ann", client_id="c1", claims={"scope": "read"})
     asked = await made.result("tools/call", call("greet"))
     made.principal = Principal("ann", client_id="c2", claims={"scope": "read"})
@@ -469,7 +469,7 @@ def first_release(patch: pytest.MonkeyPatch, principal: Principal) -> None:
 async def test_a_state_is_good_at_a_node_of_the_release_before_and_of_this_one(
     mcp: MCPServer, monkeypatch: pytest.MonkeyPatch, newer_asks: bool
 ) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     made.principal = Principal("ann")
     with monkeypatch.context() as before:
         if not newer_asks:
@@ -487,7 +487,7 @@ async def test_a_state_is_good_at_a_node_of_the_release_before_and_of_this_one(
 async def test_a_state_that_a_later_release_sealed_is_good_for_its_principal(
     mcp: MCPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = desk(mcp)
+    made = harness(mcp)
     made.principal = Principal("ann")
     with monkeypatch.context() as later:
         later.setattr(Principal, "recorded_as", made.principal.digest)
@@ -496,7 +496,7 @@ async def test_a_state_that_a_later_release_sealed_is_good_for_its_principal(
 
 
 async def test_a_state_is_good_for_its_time_and_no_longer(mcp: MCPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Desk(mcp, MODERN, options=Options(request_state_ttl=60))
+    made = DispatchHarness(mcp, MODERN, options=Options(request_state_ttl=60))
     made.capabilities = EVERYTHING
     asked = await made.result("tools/call", call("greet"))
     now = time.time()
@@ -507,7 +507,7 @@ async def test_a_state_is_good_for_its_time_and_no_longer(mcp: MCPServer, monkey
 
 
 async def test_a_retry_is_served_by_any_server_with_the_same_secret(mcp: MCPServer) -> None:
-    here, there, stranger = desk(mcp), desk(mcp), desk(mcp)
+    here, there, stranger = harness(mcp), harness(mcp), harness(mcp)
     here.service.keyring = there.service.keyring = Keyring([b"shared"])
     asked = await here.result("tools/call", call("greet"))
     assert text(await there.result("tools/call", call("greet", asked, q1=ACCEPTED))) == "hello ann"
@@ -531,17 +531,17 @@ async def test_a_malformed_retry_is_invalid_params_even_for_a_tool_that_would_no
     async def plain() -> None:
         """Asks nothing."""
 
-    assert (await desk(mcp).error("tools/call", call("plain") | bad))["code"] == -32602
+    assert (await harness(mcp).error("tools/call", call("plain") | bad))["code"] == -32602
 
 
 async def test_a_null_state_is_none(mcp: MCPServer) -> None:
-    asked = await desk(mcp).result("tools/call", call("greet") | {"requestState": None})
+    asked = await harness(mcp).result("tools/call", call("greet") | {"requestState": None})
     assert asked["resultType"] == "input_required"
 
 
 async def test_on_a_session_retry_params_mean_nothing(mcp: MCPServer) -> None:
     params = call("greet") | {"requestState": "x", "inputResponses": []}
-    result = await desk(mcp, "2025-11-25").result("tools/call", params, answer=lambda *_: ACCEPTED)
+    result = await harness(mcp, "2025-11-25").result("tools/call", params, answer=lambda *_: ACCEPTED)
     assert text(result) == "hello ann"
 
 
@@ -554,9 +554,9 @@ async def test_a_question_asked_inside_a_shield_is_refused_at_once_not_left_hang
             await ctx.elicit("Who?", Who)
         return "answered"
 
-    desk = Desk(mcp, MODERN)
-    desk.capabilities = EVERYTHING
+    harness = DispatchHarness(mcp, MODERN)
+    harness.capabilities = EVERYTHING
     with trio.fail_after(5):
-        result = await desk.tool("stubborn")
+        result = await harness.tool("stubborn")
     assert result["isError"] is True
     assert "shielded cancel scope" in result["content"][0]["text"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer, UncheckedPath
 from trio_mcp.protocol.errors import PromptError
 from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
@@ -51,13 +51,13 @@ def mcp() -> MCPServer:
 
 @ALL
 async def test_a_resource_is_read(mcp: MCPServer, version: str) -> None:
-    result = await Desk(mcp, version).result("resources/read", {"uri": "x://fixed"})
+    result = await DispatchHarness(mcp, version).result("resources/read", {"uri": "x://fixed"})
     assert result["contents"] == [{"uri": "x://fixed", "mimeType": "text/plain", "text": "fixed"}]
 
 
 @ALL
 async def test_a_template_is_read_by_the_uri_it_matches(mcp: MCPServer, version: str) -> None:
-    result = await Desk(mcp, version).result("resources/read", {"uri": "x://any/7"})
+    result = await DispatchHarness(mcp, version).result("resources/read", {"uri": "x://any/7"})
     assert result["contents"][0]["text"] == f"any 7 {version}"
     assert result["contents"][0]["uri"] == "x://any/7"
 
@@ -65,7 +65,7 @@ async def test_a_template_is_read_by_the_uri_it_matches(mcp: MCPServer, version:
 @ALL
 @pytest.mark.parametrize("params", [{}, {"uri": 1}, {"uri": None}, {"uri": ["x://fixed"]}])
 async def test_a_read_needs_a_uri(mcp: MCPServer, version: str, params: dict[str, Any]) -> None:
-    assert (await Desk(mcp, version).error("resources/read", params))["code"] == -32602
+    assert (await DispatchHarness(mcp, version).error("resources/read", params))["code"] == -32602
 
 
 @ALL
@@ -74,12 +74,12 @@ async def test_a_handler_reads_its_own_servers_resources(mcp: MCPServer, version
     async def through(ctx: Context) -> str:
         return str((await ctx.read_resource("x://fixed"))[0]["text"])
 
-    assert (await Desk(mcp, version).tool("through"))["content"][0]["text"] == "fixed"
+    assert (await DispatchHarness(mcp, version).tool("through"))["content"][0]["text"] == "fixed"
 
 
 @ALL
 async def test_a_prompt_is_filled_in(mcp: MCPServer, version: str) -> None:
-    result = await Desk(mcp, version).result("prompts/get", {"name": "greet", "arguments": {"name": "ann"}})
+    result = await DispatchHarness(mcp, version).result("prompts/get", {"name": "greet", "arguments": {"name": "ann"}})
     assert result["messages"] == [
         {"role": "user", "content": {"type": "text", "text": "greet ann in a warm tone"}},
     ]
@@ -100,13 +100,13 @@ async def test_a_prompt_is_filled_in(mcp: MCPServer, version: str) -> None:
 async def test_an_unknown_prompt_and_arguments_that_do_not_fit_are_invalid_params(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
-    desk = Desk(mcp, version)
-    assert (await desk.error("prompts/get", params))["code"] == -32602
-    assert desk.outbox.status == (400 if is_modern(version) else 200)
+    harness = DispatchHarness(mcp, version)
+    assert (await harness.error("prompts/get", params))["code"] == -32602
+    assert harness.outbox.status == (400 if is_modern(version) else 200)
 
 
 async def test_a_prompts_own_words_are_an_internal_error(mcp: MCPServer, caplog: pytest.LogCaptureFixture) -> None:
-    error = await Desk(mcp).error("prompts/get", {"name": "broken"})
+    error = await DispatchHarness(mcp).error("prompts/get", {"name": "broken"})
     assert error == {"code": -32603, "message": "out of ink"}
     assert not caplog.records
 
@@ -121,7 +121,7 @@ FORECAST = {"type": "ref/resource", "uri": "x://{city}/{day}"}
 
 @ALL
 async def test_an_argument_of_a_prompt_is_completed(mcp: MCPServer, version: str) -> None:
-    result = await Desk(mcp, version).result("completion/complete", completing(GREET))
+    result = await DispatchHarness(mcp, version).result("completion/complete", completing(GREET))
     assert result["completion"]["values"] == ["ann", "anna"]
 
 
@@ -130,7 +130,7 @@ async def test_a_completion_knows_the_other_arguments_and_gives_at_most_100_valu
     mcp: MCPServer, version: str
 ) -> None:
     params = completing(FORECAST, "day", "x", context={"arguments": {"city": "Bern"}})
-    completion = (await Desk(mcp, version).result("completion/complete", params))["completion"]
+    completion = (await DispatchHarness(mcp, version).result("completion/complete", params))["completion"]
     assert completion["values"][:2] == ["Bern-x0", "Bern-x1"]
     assert len(completion["values"]) == 100
     assert completion["hasMore"]
@@ -139,7 +139,7 @@ async def test_a_completion_knows_the_other_arguments_and_gives_at_most_100_valu
 @ALL
 async def test_an_argument_nobody_completes_has_no_suggestions(mcp: MCPServer, version: str) -> None:
     for params in (completing(GREET, "tone"), completing({"type": "ref/resource", "uri": "x://fixed"})):
-        assert (await Desk(mcp, version).result("completion/complete", params))["completion"]["values"] == []
+        assert (await DispatchHarness(mcp, version).result("completion/complete", params))["completion"]["values"] == []
 
 
 @ALL
@@ -163,7 +163,7 @@ async def test_an_argument_nobody_completes_has_no_suggestions(mcp: MCPServer, v
 async def test_a_completion_of_nothing_we_have_is_invalid_params(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
-    assert (await Desk(mcp, version).error("completion/complete", params))["code"] == -32602
+    assert (await DispatchHarness(mcp, version).error("completion/complete", params))["code"] == -32602
 
 
 @ALL
@@ -178,8 +178,8 @@ async def test_a_path_that_leaves_its_folder_is_not_found_and_a_marked_one_is_re
     async def anything(path: Annotated[str, UncheckedPath]) -> str:
         return path
 
-    desk = Desk(mcp, version)
+    harness = DispatchHarness(mcp, version)
     for uri in ("docs:///etc/passwd", "docs://%2Fetc%2Fpasswd", "docs://a/..%5c..", "docs://C:x"):
-        assert (await desk.error("resources/read", {"uri": uri}))["data"] == {"uri": uri}
-    result = await desk.result("resources/read", {"uri": "any://%2Fetc/../x"})
+        assert (await harness.error("resources/read", {"uri": uri}))["data"] == {"uri": uri}
+    result = await harness.result("resources/read", {"uri": "any://%2Fetc/../x"})
     assert result["contents"][0]["text"] == "/etc/../x"

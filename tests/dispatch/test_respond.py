@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer, ToolError
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.dispatcher import respond
@@ -42,8 +42,8 @@ def server_with_resource(fault: BaseException | None = None) -> MCPServer:
 
 
 async def read(version: str, fault: BaseException) -> tuple[dict[str, Any], int | None]:
-    desk = Desk(server_with_resource(fault), version)
-    return await desk.error("resources/read", {"uri": "x://y"}), desk.outbox.status
+    harness = DispatchHarness(server_with_resource(fault), version)
+    return await harness.error("resources/read", {"uri": "x://y"}), harness.outbox.status
 
 
 # What may be asked
@@ -51,10 +51,10 @@ async def read(version: str, fault: BaseException) -> tuple[dict[str, Any], int 
 
 @ALL
 async def test_an_unknown_method_is_not_found(version: str) -> None:
-    desk = Desk(MCPServer("t"), version)
-    error = await desk.error("tools/destroy")
+    harness = DispatchHarness(MCPServer("t"), version)
+    error = await harness.error("tools/destroy")
     assert error["code"] == -32601
-    assert desk.outbox.status == (404 if is_modern(version) else 200)
+    assert harness.outbox.status == (404 if is_modern(version) else 200)
 
 
 @ALL
@@ -65,21 +65,21 @@ async def test_a_server_that_offers_nothing_has_only_the_methods_that_need_no_ca
     found = find_method(method, version)
     if method == "subscriptions/listen" or (found is not None and found.capability in {None, "logging"}):
         return
-    assert (await Desk(MCPServer("t"), version).error(method))["code"] == -32601
+    assert (await DispatchHarness(MCPServer("t"), version).error(method))["code"] == -32601
 
 
 @pytest.mark.parametrize("version", LEGACY_VERSIONS)
 async def test_a_ping_is_answered_with_nothing(version: str) -> None:
-    assert await Desk(MCPServer("t"), version).result("ping") == {}
+    assert await DispatchHarness(MCPServer("t"), version).result("ping") == {}
 
 
 async def test_a_second_initialize_in_a_session_is_refused() -> None:
-    assert (await Desk(MCPServer("t")).error("initialize"))["code"] == -32600
+    assert (await DispatchHarness(MCPServer("t")).error("initialize"))["code"] == -32600
 
 
 @ALL
 async def test_a_long_method_name_is_not_repeated_in_full(version: str) -> None:
-    error = await Desk(MCPServer("t"), version).error("x" * 100_000)
+    error = await DispatchHarness(MCPServer("t"), version).error("x" * 100_000)
     assert len(error["message"]) < 200
 
 
@@ -88,11 +88,11 @@ async def test_a_long_method_name_is_not_repeated_in_full(version: str) -> None:
 
 @ALL
 async def test_a_missing_resource_has_the_code_of_its_version_and_its_uri(version: str) -> None:
-    desk = Desk(server_with_resource(), version)
-    error = await desk.error("resources/read", {"uri": "x://other"})
+    harness = DispatchHarness(server_with_resource(), version)
+    error = await harness.error("resources/read", {"uri": "x://other"})
     assert error["code"] == (-32602 if is_modern(version) else -32002)
     assert error["data"] == {"uri": "x://other"}
-    assert desk.outbox.status == (400 if is_modern(version) else 200)
+    assert harness.outbox.status == (400 if is_modern(version) else 200)
 
 
 @ALL
@@ -154,7 +154,7 @@ async def test_a_result_that_mcp_forbids_is_our_own_fault(caplog: pytest.LogCapt
     async def bad() -> Any:
         return {"role": "secret", "content": {"type": "text", "text": "x"}}
 
-    error = await Desk(mcp).error("prompts/get", {"name": "bad"})
+    error = await DispatchHarness(mcp).error("prompts/get", {"name": "bad"})
     assert error["code"] == -32603
     assert "secret" not in str(error)
     assert len(caplog.records) == 1
@@ -194,29 +194,29 @@ async def ended(call: Call, ending: Ending) -> None:
     ],
 )
 async def test_a_call_that_is_ended_is_answered_with_the_reason(ending: Ending, code: int, text: str) -> None:
-    desk = Desk(sleeper())
-    await ended(desk.call("tools/call", {"name": "sleep"}), ending)
-    assert desk.outbox.reply["error"] == {"code": code, "message": text}
-    assert not desk.service.in_flight
+    harness = DispatchHarness(sleeper())
+    await ended(harness.call("tools/call", {"name": "sleep"}), ending)
+    assert harness.outbox.reply["error"] == {"code": code, "message": text}
+    assert not harness.service.in_flight
 
 
 async def test_the_first_reason_stands() -> None:
-    desk = Desk(sleeper())
-    call = desk.call("tools/call", {"name": "sleep"})
+    harness = DispatchHarness(sleeper())
+    call = harness.call("tools/call", {"name": "sleep"})
     call.cancel(Ending.SHUTDOWN)
     call.cancel(Ending.CANCELLED)
     await respond(call)
-    assert desk.outbox.reply["error"]["message"] == "The server is shutting down"
+    assert harness.outbox.reply["error"]["message"] == "The server is shutting down"
 
 
 async def test_a_call_cancelled_from_outside_is_answered_all_the_same() -> None:
-    desk = Desk(sleeper())
+    harness = DispatchHarness(sleeper())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(respond, desk.call("tools/call", {"name": "sleep"}))
+        nursery.start_soon(respond, harness.call("tools/call", {"name": "sleep"}))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert desk.outbox.reply["error"]["message"] == "The session was closed"
-    assert not desk.service.in_flight
+    assert harness.outbox.reply["error"]["message"] == "The session was closed"
+    assert not harness.service.in_flight
 
 
 async def test_a_wire_that_wants_silence_gets_it_whatever_the_handler_does_when_cancelled() -> None:
@@ -227,26 +227,26 @@ async def test_a_wire_that_wants_silence_gets_it_whatever_the_handler_does_when_
         raise ValueError
 
     for cleanup in (None, say, fail):
-        desk = Desk(sleeper(cleanup=cleanup), "2026-07-28")
-        desk.log_level = "debug"
-        await ended(desk.call("tools/call", {"name": "sleep"}, answers_cancelled=False), Ending.CANCELLED)
-        assert desk.outbox.finished == 1
-        assert desk.outbox.reply is None
-        assert not desk.outbox.said
+        harness = DispatchHarness(sleeper(cleanup=cleanup), "2026-07-28")
+        harness.log_level = "debug"
+        await ended(harness.call("tools/call", {"name": "sleep"}, answers_cancelled=False), Ending.CANCELLED)
+        assert harness.outbox.finished == 1
+        assert harness.outbox.reply is None
+        assert not harness.outbox.said
 
 
 async def test_a_result_that_is_there_when_the_cancellation_comes_is_not_sent_where_silence_is_wanted() -> None:
     mcp = MCPServer("t")
-    desk = Desk(mcp, "2026-07-28")
+    harness = DispatchHarness(mcp, "2026-07-28")
 
     @mcp.tool
     async def quick() -> int:
         call.cancel(Ending.CANCELLED)
         return 1
 
-    call = desk.call("tools/call", {"name": "quick"}, answers_cancelled=False)
+    call = harness.call("tools/call", {"name": "quick"}, answers_cancelled=False)
     await respond(call)
-    assert desk.outbox.reply is None
+    assert harness.outbox.reply is None
 
 
 async def test_a_cleanup_that_fails_in_a_nursery_while_cancelled_costs_that_call_only(
@@ -266,16 +266,16 @@ async def test_a_cleanup_that_fails_in_a_nursery_while_cancelled_costs_that_call
             nursery.start_soon(child)
             nursery.start_soon(trio.sleep_forever)
 
-    desk = Desk(mcp)
-    await ended(desk.call("tools/call", {"name": "parent"}), Ending.CANCELLED)
-    assert "secret" not in str(desk.outbox.reply)
+    harness = DispatchHarness(mcp)
+    await ended(harness.call("tools/call", {"name": "parent"}), Ending.CANCELLED)
+    assert "secret" not in str(harness.outbox.reply)
     assert len(caplog.records) == 1
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(respond, desk.call("tools/call", {"name": "parent"}))
+        nursery.start_soon(respond, harness.call("tools/call", {"name": "parent"}))
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert desk.outbox.finished == 1
+    assert harness.outbox.finished == 1
     assert len(caplog.records) == 2
 
 
@@ -299,12 +299,12 @@ async def test_a_reader_that_stopped_reading_is_no_fault_of_the_handler(caplog: 
             nursery.start_soon(ctx.info, "anybody?")
         return "never"
 
-    desk = Desk(mcp, "2026-07-28")
-    desk.log_level = "debug"
+    harness = DispatchHarness(mcp, "2026-07-28")
+    harness.log_level = "debug"
     for method, name in [("tools/call", "talk"), ("tools/call", "talk_in_tasks"), ("prompts/get", "ask")]:
-        call = desk.call(method, {"name": name}, reads=False)
+        call = harness.call(method, {"name": name}, reads=False)
         await respond(call)
-        assert desk.outbox.reply["error"]["message"] == "The client stopped reading"
+        assert harness.outbox.reply["error"]["message"] == "The client stopped reading"
         assert call.ending is Ending.SLOW_READER
     assert not caplog.records
 
@@ -317,13 +317,13 @@ async def test_nothing_follows_the_reply() -> None:
     async def quick(ctx: Context) -> None:
         kept.append(ctx)
 
-    desk = Desk(mcp)
-    desk.capabilities = {"elicitation": {}}
-    await desk.result("tools/call", {"name": "quick", "_meta": {"progressToken": 1}})
+    harness = DispatchHarness(mcp)
+    harness.capabilities = {"elicitation": {}}
+    await harness.result("tools/call", {"name": "quick", "_meta": {"progressToken": 1}})
     (late,) = kept
     await late.report_progress(1)
     await late.info("late")
-    assert not desk.outbox.said
+    assert not harness.outbox.said
     with pytest.raises(Exception, match="that one is answered"):
         await late.elicit("late?", {"type": "object", "properties": {}})
 
@@ -333,8 +333,8 @@ async def test_nothing_follows_the_reply() -> None:
 
 @ALL
 async def test_only_modern_results_name_their_type_and_their_server(version: str) -> None:
-    desk = Desk(server_with_resource(), version)
-    result = await desk.result("resources/read", {"uri": "x://y"})
+    harness = DispatchHarness(server_with_resource(), version)
+    result = await harness.result("resources/read", {"uri": "x://y"})
     assert ("resultType" in result) == is_modern(version)
     if is_modern(version):
         assert result["resultType"] == "complete"
@@ -344,15 +344,15 @@ async def test_only_modern_results_name_their_type_and_their_server(version: str
 
 
 async def test_metrics_and_in_flight_follow_the_call() -> None:
-    desk = Desk(sleeper())
-    call = desk.call("tools/call", {"name": "sleep"})
+    harness = DispatchHarness(sleeper())
+    call = harness.call("tools/call", {"name": "sleep"})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(respond, call)
         await trio.testing.wait_all_tasks_blocked()
-        assert desk.service.in_flight == {call}
+        assert harness.service.in_flight == {call}
         call.cancel(Ending.CANCELLED)
-    assert not desk.service.in_flight
-    text = desk.service.metrics.render()[0].decode()
+    assert not harness.service.in_flight
+    text = harness.service.metrics.render()[0].decode()
     assert 'error_type="cancelled"' in text or "cancelled" in text
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS
@@ -47,9 +47,11 @@ def mcp() -> MCPServer:
     return mcp
 
 
-async def said(desk: Desk, name: str, arguments: dict[str, Any] | None = None, **meta: Any) -> list[dict[str, Any]]:
-    await desk.result("tools/call", {"name": name, "arguments": arguments or {}, "_meta": meta})
-    return [message["params"] for message in desk.outbox.said]
+async def said(
+    harness: DispatchHarness, name: str, arguments: dict[str, Any] | None = None, **meta: Any
+) -> list[dict[str, Any]]:
+    await harness.result("tools/call", {"name": name, "arguments": arguments or {}, "_meta": meta})
+    return [message["params"] for message in harness.outbox.said]
 
 
 @ALL
@@ -57,7 +59,7 @@ async def said(desk: Desk, name: str, arguments: dict[str, Any] | None = None, *
 async def test_progress_goes_out_under_its_token_with_its_type_and_only_grows(
     mcp: MCPServer, version: str, token: int | str
 ) -> None:
-    params = await said(Desk(mcp, version), "climb", {"steps": [0, 1, 1, 0.5, 2]}, progressToken=token)
+    params = await said(DispatchHarness(mcp, version), "climb", {"steps": [0, 1, 1, 0.5, 2]}, progressToken=token)
     assert [each["progress"] for each in params] == [0, 1, 2, 1000]
     assert all(each["progressToken"] == token and type(each["progressToken"]) is type(token) for each in params)
     assert params[0]["total"] == 10
@@ -66,51 +68,51 @@ async def test_progress_goes_out_under_its_token_with_its_type_and_only_grows(
 
 
 async def test_progress_is_worth_its_latest_value(mcp: MCPServer) -> None:
-    desk = Desk(mcp)
-    await said(desk, "climb", {"steps": [1]}, progressToken="t")
-    assert set(desk.outbox.kinds) == {(Kind.LATEST, ("progress", "t"))}
+    harness = DispatchHarness(mcp)
+    await said(harness, "climb", {"steps": [1]}, progressToken="t")
+    assert set(harness.outbox.kinds) == {(Kind.LATEST, ("progress", "t"))}
 
 
 @ALL
 async def test_without_a_token_there_is_no_progress(mcp: MCPServer, version: str) -> None:
-    assert await said(Desk(mcp, version), "climb", {"steps": [1, 2]}) == []
+    assert await said(DispatchHarness(mcp, version), "climb", {"steps": [1, 2]}) == []
 
 
 @ALL
 @pytest.mark.parametrize("token", [True, 1.5, [], {}])
 async def test_a_token_of_another_type_is_invalid_params(mcp: MCPServer, version: str, token: object) -> None:
     params = {"name": "climb", "arguments": {"steps": [1]}, "_meta": {"progressToken": token}}
-    assert (await Desk(mcp, version).error("tools/call", params))["code"] == -32602
+    assert (await DispatchHarness(mcp, version).error("tools/call", params))["code"] == -32602
 
 
 @pytest.mark.parametrize("version", LEGACY_VERSIONS)
 @pytest.mark.parametrize("threshold", LEVELS)
 async def test_a_session_hears_from_its_level_up(mcp: MCPServer, version: str, threshold: str) -> None:
-    desk = Desk(mcp, version)
-    assert await desk.result("logging/setLevel", {"level": threshold}) == {}
-    heard = await said(desk, "speak")
+    harness = DispatchHarness(mcp, version)
+    assert await harness.result("logging/setLevel", {"level": threshold}) == {}
+    heard = await said(harness, "speak")
     assert [each["level"] for each in heard] == list(LEVELS[LEVELS.index(threshold) :])
     assert heard[0] == {"level": threshold, "data": {"level": threshold}, "logger": "speaker"}
-    assert {kind for kind, _ in desk.outbox.kinds} == {Kind.LOG}
+    assert {kind for kind, _ in harness.outbox.kinds} == {Kind.LOG}
 
 
 @pytest.mark.parametrize("level", [None, "INFO", "", 1, []])
 async def test_a_level_that_is_none_is_invalid_params(mcp: MCPServer, level: object) -> None:
-    desk = Desk(mcp)
-    assert (await desk.error("logging/setLevel", {"level": level}))["code"] == -32602
+    harness = DispatchHarness(mcp)
+    assert (await harness.error("logging/setLevel", {"level": level}))["code"] == -32602
 
 
 async def test_a_modern_request_hears_what_it_asked_for_and_else_nothing(mcp: MCPServer) -> None:
-    desk = Desk(mcp, "2026-07-28")
-    assert await said(desk, "speak") == []
-    desk.log_level = "error"
-    assert [each["level"] for each in await said(desk, "speak")] == ["error", "critical", "alert", "emergency"]
+    harness = DispatchHarness(mcp, "2026-07-28")
+    assert await said(harness, "speak") == []
+    harness.log_level = "error"
+    assert [each["level"] for each in await said(harness, "speak")] == ["error", "critical", "alert", "emergency"]
 
 
 async def test_there_are_short_names_for_common_levels(mcp: MCPServer) -> None:
-    desk = Desk(mcp)
-    await desk.result("logging/setLevel", {"level": "debug"})
-    assert await said(desk, "speak_plainly") == [
+    harness = DispatchHarness(mcp)
+    await harness.result("logging/setLevel", {"level": "debug"})
+    assert await said(harness, "speak_plainly") == [
         {"level": level, "data": level[0]} for level in ("debug", "info", "warning", "error")
     ]
 
@@ -125,8 +127,8 @@ async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer)
         except ValueError as error:
             seen.append(error)
 
-    desk = Desk(mcp)
-    assert await said(desk, "shout") == []
+    harness = DispatchHarness(mcp)
+    assert await said(harness, "shout") == []
     assert "not 'loud'" in str(seen[0])
 
 
@@ -134,14 +136,14 @@ async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer)
 async def test_a_session_subscribes_and_unsubscribes(version: str) -> None:
     mcp = MCPServer("t")
     mcp.registry.add_resource(lambda: "x", "x://y", name="y")
-    desk = Desk(mcp, version)
-    assert await desk.result("resources/subscribe", {"uri": "x://y"}) == {}
-    assert desk.conversation is not None
-    assert desk.conversation.uris == {"x://y"}
-    assert await desk.result("resources/unsubscribe", {"uri": "x://y"}) == {}
-    assert desk.conversation.uris == set()
+    harness = DispatchHarness(mcp, version)
+    assert await harness.result("resources/subscribe", {"uri": "x://y"}) == {}
+    assert harness.conversation is not None
+    assert harness.conversation.uris == {"x://y"}
+    assert await harness.result("resources/unsubscribe", {"uri": "x://y"}) == {}
+    assert harness.conversation.uris == set()
     for method in ("resources/subscribe", "resources/unsubscribe"):
-        assert (await desk.error(method, {"uri": 1}))["code"] == -32602
+        assert (await harness.error(method, {"uri": 1}))["code"] == -32602
 
 
 # --- whatever a handler says
@@ -203,11 +205,11 @@ DATA: list[tuple[Any, Any]] = [
 async def test_a_log_message_may_be_anything_and_never_fails_its_tool(
     talkative: MCPServer, version: str, which: int, sent: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Desk(talkative, version)
-    desk.log_level = "info"
-    result = await desk.result("tools/call", {"name": "say", "arguments": {"which": which}})
+    harness = DispatchHarness(talkative, version)
+    harness.log_level = "info"
+    result = await harness.result("tools/call", {"name": "say", "arguments": {"which": which}})
     assert result["content"][0]["text"] == "said"
-    data = [message["params"]["data"] for message in desk.outbox.said if message["params"]["level"] == "error"]
+    data = [message["params"]["data"] for message in harness.outbox.said if message["params"]["level"] == "error"]
     assert data == ([] if sent is None else [sent, sent])
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == (sent is None), "one warning for a tool, however often"
@@ -233,10 +235,10 @@ async def test_progress_is_a_number_of_any_type_and_never_fails_its_tool(
     talkative: MCPServer, version: str, which: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, total, sent = NUMBERS[which]
-    desk = Desk(talkative, version)
+    harness = DispatchHarness(talkative, version)
     params = {"name": "count", "arguments": {"which": which}, "_meta": {"progressToken": 1}}
-    assert (await desk.result("tools/call", params))["content"][0]["text"] == "counted"
-    said = [message["params"] for message in desk.outbox.said]
+    assert (await harness.result("tools/call", params))["content"][0]["text"] == "counted"
+    said = [message["params"] for message in harness.outbox.said]
     expected = [] if sent is None else [{"progressToken": 1, **sent}]
     message = {"message": "caf?"} if version > "2024-11-05" else {}
     assert said == [*expected, {"progressToken": 1, "progress": 99, **message}]
@@ -262,6 +264,6 @@ async def test_a_log_message_has_its_extra_beside_it(version: str, extra: Any, d
             await say("m", extra=extra)
         await ctx.log("alert", "m", extra=extra)
 
-    desk = Desk(mcp, version)
-    desk.log_level = "info"
-    assert [params["data"] for params in await said(desk, "speak")] == [data] * 4
+    harness = DispatchHarness(mcp, version)
+    harness.log_level = "info"
+    assert [params["data"] for params in await said(harness, "speak")] == [data] * 4

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.doubles import Desk
+from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer, ToolError
 from trio_mcp.protocol.errors import ClientTimeout, InvalidParams, LocalProtocolError, MissingClientCapability
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_11_25, is_modern
@@ -40,7 +40,7 @@ async def test_a_tool_answers_in_every_version(version: str) -> None:
     async def add(a: int, b: int) -> int:
         return a + b
 
-    result = await Desk(mcp, version).tool("add", a=1, b=2)
+    result = await DispatchHarness(mcp, version).tool("add", a=1, b=2)
     assert text(result) == "3"
     assert not result.get("isError")
 
@@ -57,7 +57,7 @@ async def test_a_malformed_call_and_an_unknown_tool_are_protocol_errors(params: 
     async def add(a: int) -> int:
         return a
 
-    assert (await Desk(mcp, version).error("tools/call", params))["code"] == -32602
+    assert (await DispatchHarness(mcp, version).error("tools/call", params))["code"] == -32602
 
 
 @ALL
@@ -68,7 +68,7 @@ async def test_arguments_that_do_not_fit_are_the_models_to_correct_since_2025_11
     async def add(a: int) -> int:
         return a
 
-    reply = await Desk(mcp, version).request("tools/call", {"name": "add", "arguments": {"a": "x"}})
+    reply = await DispatchHarness(mcp, version).request("tools/call", {"name": "add", "arguments": {"a": "x"}})
     if version < V2025_11_25:
         assert reply["error"]["code"] == -32602
     else:
@@ -87,7 +87,7 @@ async def test_arguments_that_do_not_fit_are_the_models_to_correct_since_2025_11
 async def test_a_failure_in_words_is_a_result_with_them(
     fault: Exception, words: str, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = await Desk(failing(fault), version).tool("fail")
+    result = await DispatchHarness(failing(fault), version).tool("fail")
     assert result["isError"]
     assert text(result) == words
     assert not caplog.records
@@ -105,7 +105,7 @@ async def test_a_failure_in_words_is_a_result_with_them(
 async def test_a_crash_is_a_result_with_a_reference_and_one_traceback_in_the_log(
     fault: Exception, version: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result = await Desk(failing(fault), version).tool("fail")
+    result = await DispatchHarness(failing(fault), version).tool("fail")
     assert result["isError"]
     assert "secret" not in text(result)
     (record,) = caplog.records
@@ -116,38 +116,38 @@ async def test_a_crash_is_a_result_with_a_reference_and_one_traceback_in_the_log
 
 @ALL
 async def test_a_protocol_fault_a_tool_raises_is_a_protocol_error(version: str) -> None:
-    desk = Desk(failing(InvalidParams("not for you")), version)
-    assert (await desk.error("tools/call", {"name": "fail"}))["code"] == -32602
-    assert desk.outbox.status == (400 if is_modern(version) else 200)
+    harness = DispatchHarness(failing(InvalidParams("not for you")), version)
+    assert (await harness.error("tools/call", {"name": "fail"}))["code"] == -32602
+    assert harness.outbox.status == (400 if is_modern(version) else 200)
 
 
 async def test_a_missing_capability_is_a_protocol_error_where_the_code_exists_and_a_failure_before() -> None:
     fault = MissingClientCapability({"sampling": {}})
-    desk = Desk(failing(fault), "2026-07-28")
-    error = await desk.error("tools/call", {"name": "fail"})
+    harness = DispatchHarness(failing(fault), "2026-07-28")
+    error = await harness.error("tools/call", {"name": "fail"})
     assert error["code"] == -32021
     assert error["data"] == {"requiredCapabilities": {"sampling": {}}}
-    assert desk.outbox.status == 400
-    assert (await Desk(failing(fault)).tool("fail"))["isError"]
+    assert harness.outbox.status == 400
+    assert (await DispatchHarness(failing(fault)).tool("fail"))["isError"]
 
 
 async def test_a_sync_tool_runs_in_a_thread_of_the_servers_own_limiter() -> None:
     mcp = MCPServer("t")
-    desk = Desk(mcp)
+    harness = DispatchHarness(mcp)
     seen: list[Any] = []
 
     @mcp.tool
     def where(ctx: Context) -> str:
-        seen.append((threading.current_thread() is threading.main_thread(), desk.service.threads.borrowed_tokens))
+        seen.append((threading.current_thread() is threading.main_thread(), harness.service.threads.borrowed_tokens))
         return str(ctx.request_id)
 
-    assert text(await desk.tool("where")) == "1"
+    assert text(await harness.tool("where")) == "1"
     assert seen == [(False, 1)]
 
 
 async def test_a_cancelled_sync_tool_is_left_to_itself_and_keeps_its_place_until_it_ends() -> None:
     mcp = MCPServer("t")
-    desk = Desk(mcp)
+    harness = DispatchHarness(mcp)
     release = threading.Event()
     running = trio.Event()
     token = trio.lowlevel.current_trio_token()
@@ -160,13 +160,13 @@ async def test_a_cancelled_sync_tool_is_left_to_itself_and_keeps_its_place_until
     from trio_mcp.dispatch.call import Ending
     from trio_mcp.dispatch.dispatcher import respond
 
-    call = desk.call("tools/call", {"name": "block"})
+    call = harness.call("tools/call", {"name": "block"})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(respond, call)
         await running.wait()
         call.cancel(Ending.CANCELLED)
-    assert desk.outbox.reply["error"]["code"] == -32800
-    assert desk.service.threads.borrowed_tokens == 1
+    assert harness.outbox.reply["error"]["code"] == -32800
+    assert harness.service.threads.borrowed_tokens == 1
     release.set()
 
 
@@ -192,23 +192,23 @@ async def test_a_handler_sees_its_request() -> None:
             ]
         )
 
-    desk = Desk(mcp)
-    desk.capabilities = {"roots": {}, "elicitation": {"url": {}}}
-    await desk.tool("look")
+    harness = DispatchHarness(mcp)
+    harness.capabilities = {"roots": {}, "elicitation": {"url": {}}}
+    await harness.tool("look")
     assert seen == [
         1,
         "2025-11-25",
         "",
         "test",
-        desk.capabilities,
+        harness.capabilities,
         None,
-        desk.conversation,
+        harness.conversation,
         None,
         True,
         True,
         False,
     ]
-    modern = Desk(mcp, "2026-07-28")
+    modern = DispatchHarness(mcp, "2026-07-28")
     seen.clear()
     await modern.tool("look")
     assert seen[6] is None
@@ -223,9 +223,9 @@ async def test_a_stream_is_closed_for_polling_only_where_it_can_be_resumed() -> 
 
     closed = {}
     for version in SERVED_VERSIONS:
-        desk = Desk(mcp, version)
-        await desk.tool("long")
-        closed[version] = desk.outbox.closed_streams
+        harness = DispatchHarness(mcp, version)
+        await harness.tool("long")
+        closed[version] = harness.outbox.closed_streams
     assert closed == {version: int(version == "2025-11-25") for version in SERVED_VERSIONS}
 
 
@@ -245,6 +245,6 @@ async def test_a_context_is_read_as_other_packages_write_it() -> None:
             with pytest.raises(AttributeError, match=words):
                 getattr(ctx, name)
 
-    result = await Desk(mcp).tool("look")
+    result = await DispatchHarness(mcp).tool("look")
     assert result.get("isError") is not True, result
     assert seen == [True]

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import trio
 
 from tests.rig.events import Events
-from tests.rig.wire import Broken, Response, Wire
+from tests.rig.http_connection import Broken, HttpConnection, Response
 
-__all__ = ["LEGACY", "Answer", "Client", "ListenEnd", "NewClient", "OpenClient"]
+__all__ = ["LEGACY", "Answer", "LegacyClient", "ListenEnd", "NewClient", "OpenClient"]
 
 LEGACY = "2025-11-25"
 _ACCEPT = "application/json, text/event-stream"
@@ -78,7 +78,7 @@ class ListenEnd:
     """What was said instead of a stream."""
 
 
-class Client:
+class LegacyClient:
     """One session at a time. Requests come one after the other; a GET stream has a connection of its own."""
 
     def __init__(self, url: str, *, cookies: bool = True, fresh: bool = False) -> None:
@@ -91,7 +91,7 @@ class Client:
         self._path = urlsplit(url).path
         self._keeps_cookies = cookies
         self._fresh = fresh
-        self._wire: Wire | None = None
+        self._connection: HttpConnection | None = None
         self._ids = count(1)
         self._name = secrets.token_hex(4)
         """In its request ids: several clients may speak for one session at the same time."""
@@ -129,39 +129,39 @@ class Client:
 
     async def listen(self, opened: Callable[[Response], object] = lambda _: None) -> ListenEnd:
         """Hold the GET stream until it ends, from `last_event_id` on; what comes is in `heard`."""
-        wire = await Wire.open(self.url)
+        connection = await HttpConnection.open(self.url)
         events = Events()
         try:
             headers = {"accept": "text/event-stream"}
             if self.last_event_id is not None:
                 headers["last-event-id"] = self.last_event_id
-            await wire.request("GET", self._path, self._headers(headers))
-            head = await wire.head()
+            await connection.request("GET", self._path, self._headers(headers))
+            head = await connection.head()
             self._keep_cookies(head)
             opened(head)
             if head.status != 200:
-                return ListenEnd(head.status, True, _RETRY, (await _whole(wire)).decode())
-            await _read(wire, events, self.heard.append)
+                return ListenEnd(head.status, True, _RETRY, (await _whole(connection)).decode())
+            await _read(connection, events, self.heard.append)
         except Broken:
             return ListenEnd(200, False, events.retry or _RETRY)
         finally:
             self.last_event_id = events.last_id or self.last_event_id
-            wire.close()
+            connection.close()
         return ListenEnd(200, True, events.retry or _RETRY)
 
     def close(self) -> None:
         """Close the kept connection; the session stays."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     async def _answered(self, method: str, headers: dict[str, str], content: bytes, id: Any) -> Answer:
         answer = Answer()
         try:
-            wire = await self._connected()
-            await wire.request(method, self._path, self._headers(headers), content)
-            head = await wire.head()
-            await self._take(wire, head, answer, id)
+            connection = await self._connected()
+            await connection.request(method, self._path, self._headers(headers), content)
+            head = await connection.head()
+            await self._take(connection, head, answer, id)
         except (Broken, OSError) as error:
             answer.broken = f"{answer.status} {type(error).__name__}: {error}"
             self.close()
@@ -172,24 +172,24 @@ class Client:
             self.close()
         return answer
 
-    async def _take(self, wire: Wire, head: Response, answer: Answer, id: Any) -> None:
+    async def _take(self, connection: HttpConnection, head: Response, answer: Answer, id: Any) -> None:
         answer.status, answer.relay = head.status, head.header("trio-mcp-relay")
         answer.set_cookies = head.cookies
         self._keep_cookies(head)
         if head.status == 200 and (session := head.header("mcp-session-id")):
             self.session = session
         if head.is_stream:
-            return await self._follow(wire, answer, id)
-        body = await _whole(wire)
+            return await self._follow(connection, answer, id)
+        body = await _whole(connection)
         if head.header("content-type").startswith("application/json"):
             answer.message = json.loads(body)
 
-    async def _follow(self, wire: Wire, answer: Answer, id: Any) -> None:
+    async def _follow(self, connection: HttpConnection, answer: Answer, id: Any) -> None:
         """Read a call's stream to its response, resuming it by Last-Event-ID as the specification's clients do."""
         events = Events()
         while True:
             try:
-                if await self._found(wire, events, answer, id):
+                if await self._found(connection, events, answer, id):
                     return
             except Broken:
                 if events.last_id is None:
@@ -199,29 +199,29 @@ class Client:
                 raise Broken("the call's stream ended without its response")
             await trio.sleep(events.retry or _RETRY)
             answer.resumed += 1
-            wire = await self._connected()
+            connection = await self._connected()
             headers = {"accept": "text/event-stream", "last-event-id": events.last_id}
-            await wire.request("GET", self._path, self._headers(headers))
-            head = await wire.head()
+            await connection.request("GET", self._path, self._headers(headers))
+            head = await connection.head()
             answer.status = head.status
             if head.status != 200:
-                return await self._take(wire, head, answer, id)
+                return await self._take(connection, head, answer, id)
 
-    async def _found(self, wire: Wire, events: Events, answer: Answer, id: Any) -> bool:
+    async def _found(self, connection: HttpConnection, events: Events, answer: Answer, id: Any) -> bool:
         def take(message: dict[str, Any]) -> None:
             if message.get("id") == id and "method" not in message:
                 answer.message = message
             else:
                 self.heard.append(message)
 
-        await _read(wire, events, take)
+        await _read(connection, events, take)
         return bool(answer.message)
 
-    async def _connected(self) -> Wire:
-        if self._wire is None or not self._wire.reusable:
+    async def _connected(self) -> HttpConnection:
+        if self._connection is None or not self._connection.reusable:
             self.close()
-            self._wire = await Wire.open(self.url)
-        return self._wire
+            self._connection = await HttpConnection.open(self.url)
+        return self._connection
 
     def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
         session = {"mcp-session-id": self.session, "mcp-protocol-version": LEGACY} if self.session else {}
@@ -236,22 +236,22 @@ class Client:
         return {"jsonrpc": "2.0", "id": f"{self._name}-{next(self._ids)}", "method": method, "params": params}
 
 
-NewClient: TypeAlias = Callable[..., Client]
+NewClient: TypeAlias = Callable[..., LegacyClient]
 """Makes a client of a URL; a fixture of that type closes it after the test."""
-OpenClient: TypeAlias = Callable[..., Awaitable[Client]]
+OpenClient: TypeAlias = Callable[..., Awaitable[LegacyClient]]
 """The same, and its session is open."""
 
 
-async def _whole(wire: Wire) -> bytes:
+async def _whole(connection: HttpConnection) -> bytes:
     body = b""
-    while part := await wire.chunk():
+    while part := await connection.chunk():
         body += part
     return body
 
 
-async def _read(wire: Wire, events: Events, take: Callable[[dict[str, Any]], object]) -> None:
+async def _read(connection: HttpConnection, events: Events, take: Callable[[dict[str, Any]], object]) -> None:
     """Hand on the messages of a stream until it ends; raises Broken when it does not end cleanly."""
-    while part := await wire.chunk():
+    while part := await connection.chunk():
         for event in events.feed(part):
             if (message := event.message) is not None:
                 take(message)

@@ -1,4 +1,4 @@
-"""Load as a crowd of clients makes it, and a record of every call, session and stream, so that a test can ask what they saw."""
+"""Load made by many clients at once, and a record of every call, session and stream, so that a test can ask what they saw."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import trio
 
-from tests.rig.client import Answer, Client, ListenEnd
+from tests.rig.client import Answer, LegacyClient, ListenEnd
+from tests.rig.http_connection import Broken, Response
 from tests.rig.waiting import PATIENCE, until
-from tests.rig.wire import Broken, Response
 
 __all__ = ["Call", "Load", "Opening", "Stream", "load", "runs"]
 
@@ -87,7 +87,7 @@ class Stream:
 
 @dataclass(slots=True)
 class Load:
-    """What the crowd has seen so far."""
+    """What the clients have seen so far."""
 
     url: str
     tool: str
@@ -95,7 +95,7 @@ class Load:
     pause: float
     reinitialize: bool
     listens: bool
-    clients: list[Client] = field(default_factory=list)
+    clients: list[LegacyClient] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     openings: list[Opening] = field(default_factory=list)
     streams: list[Stream] = field(default_factory=list)
@@ -137,7 +137,7 @@ class Load:
 
         await until(asked, f"{calls} calls of each client; {self.summary()}")
 
-    async def talk(self, number: int, client: Client) -> None:
+    async def talk(self, number: int, client: LegacyClient) -> None:
         """One client's life: a session, a stream beside it, calls in a loop, and a new session when it lost the old."""
         await trio.sleep(self.pause * number / max(1, len(self.clients)))  # or they would all call in the same moment
         again = False
@@ -153,7 +153,7 @@ class Load:
         finally:
             client.close()
 
-    async def _open(self, number: int, client: Client, *, again: bool) -> bool:
+    async def _open(self, number: int, client: LegacyClient, *, again: bool) -> bool:
         started = trio.current_time()
         answer = Answer(broken=f"no answer within {ANSWER_SECONDS:g} s")
         with trio.move_on_after(ANSWER_SECONDS):
@@ -164,7 +164,7 @@ class Load:
             await trio.sleep(_REOPEN)
         return not opening.error
 
-    async def _call_until_lost(self, number: int, client: Client) -> None:
+    async def _call_until_lost(self, number: int, client: LegacyClient) -> None:
         while not self.stopping:
             call = await self._call(number, client)
             self.calls.append(call)
@@ -172,7 +172,7 @@ class Load:
                 return
             await trio.sleep(self.pause)
 
-    async def _call(self, number: int, client: Client) -> Call:
+    async def _call(self, number: int, client: LegacyClient) -> Call:
         started = trio.current_time()
         name = f"{number}-{len(self.calls)}-{started:.3f}"
         arguments = {**self.arguments, "call": name} if self.tool == "count_runs" else self.arguments
@@ -194,7 +194,7 @@ class Load:
             reason=answer.reason,
         )
 
-    async def _listen(self, number: int, client: Client) -> None:
+    async def _listen(self, number: int, client: LegacyClient) -> None:
         while True:
             stream = Stream(number, client.node, client.last_event_id is not None, trio.current_time())
             self.streams.append(stream)
@@ -225,18 +225,18 @@ async def load(
     reinitialize: bool = True,
     **arguments: Any,
 ) -> AsyncIterator[Load]:
-    """A crowd at work for the length of the block; that share of it keeps no cookies. Each client calls, then pauses.
+    """Clients at work for the length of the block; the share `without_cookies` keeps none. Each client calls, then pauses.
 
     At the end of the block the calls under way are waited for, so that none is cut off by the test itself.
     """
-    crowd = Load(url, tool, arguments, pause, reinitialize, listens)
+    traffic = Load(url, tool, arguments, pause, reinitialize, listens)
     keeping = clients - round(clients * without_cookies)
-    crowd.clients += [Client(url, cookies=number < keeping) for number in range(clients)]
+    traffic.clients += [LegacyClient(url, cookies=number < keeping) for number in range(clients)]
     async with trio.open_nursery() as nursery:
-        for number, client in enumerate(crowd.clients):
-            nursery.start_soon(crowd.talk, number, client)
-        yield crowd
-        crowd.stopping = True
+        for number, client in enumerate(traffic.clients):
+            nursery.start_soon(traffic.talk, number, client)
+        yield traffic
+        traffic.stopping = True
 
 
 def runs(file: Path) -> Counter[str]:

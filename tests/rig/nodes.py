@@ -15,9 +15,9 @@ from typing import Any
 
 import trio
 
+from tests.rig.http_connection import Broken, fetch
 from tests.rig.ports import free_ports
 from tests.rig.waiting import until
-from tests.rig.wire import Broken, fetch
 from tests.serving.process import ServedProcess
 
 __all__ = ["SERVER", "Node"]

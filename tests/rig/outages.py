@@ -1,4 +1,4 @@
-"""Redis goes away and comes back, in four ways, one after the other, while a crowd works: what each side saw."""
+"""Redis goes away and comes back, in four ways, one after the other, under load: what each side saw."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import partial
 
 import trio
 
+from tests.rig.background_clients import BackgroundClient, background_clients
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Load, load
 from tests.rig.nodes import Node
 from tests.rig.records import wrong_records
 from tests.rig.redis import RedisServer
-from tests.rig.riding import Rider, riding
-from tests.rig.visitor import Asked, Visitor, sessions_that_moved
+from tests.rig.request_rounds import Asked, RequestRounds, sessions_that_moved
 from tests.rig.waiting import PATIENCE
 
 __all__ = ["CLIENTS", "KINDS", "Outage", "Story", "observe"]
@@ -78,32 +78,32 @@ class Outage:
 class Story:
     """All outages, and who was there."""
 
-    crowd: Load
-    riders: list[Rider]
+    traffic: Load
+    background: list[BackgroundClient]
     usual: list[Asked] = field(default_factory=list)
-    """What the visitor met before the first outage."""
+    """What the rounds met before the first outage."""
     outages: dict[str, Outage] = field(default_factory=dict)
     probes: list[tuple[str, str, int]] = field(default_factory=list)
     """Node, path and status."""
     threads: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of each node: before the first outage, and some time after the last."""
     runs: dict[str, int] = field(default_factory=dict)
-    """How often each of the crowd's calls ran."""
+    """How often each of the calls ran."""
 
 
 async def observe() -> Story:
     """One cluster, restore on; it takes a minute and a half."""
     async with cluster(restore=True, appendonly=True) as whole:
-        visitor = Visitor(whole, await sessions_that_moved(whole, MOVED))
-        async with riding(whole.url) as riders, load(whole.url, clients=CLIENTS, pause=1.0) as crowd:
-            story = Story(crowd, riders)
-            await crowd.settled(2)
-            await visitor.make_rounds(story.usual, 3, away=False)
+        rounds = RequestRounds(whole, await sessions_that_moved(whole, MOVED))
+        async with background_clients(whole.url) as background, load(whole.url, clients=CLIENTS, pause=1.0) as traffic:
+            story = Story(traffic, background)
+            await traffic.settled(2)
+            await rounds.make_rounds(story.usual, 3, away=False)
             threads = {node.name: node.run.threads() for node in whole.nodes}
             async with _probed(whole, story.probes):
                 for kind, way in _WAYS.items():
-                    story.outages[kind] = await _observe(visitor, way)
-            await crowd.settled()
+                    story.outages[kind] = await _observe(rounds, way)
+            await traffic.settled()
         story.threads = {
             each.name: (threads[each.name], await _threads(each, threads[each.name])) for each in whole.nodes
         }
@@ -111,24 +111,24 @@ async def observe() -> Story:
     return story
 
 
-async def _observe(visitor: Visitor, way: _Way) -> Outage:
-    whole, outage = visitor.whole, Outage()
-    visitor.deleted.clear()  # an empty Redis has none of the older tombstones, and need not
+async def _observe(rounds: RequestRounds, way: _Way) -> Outage:
+    whole, outage = rounds.whole, Outage()
+    rounds.deleted.clear()  # an empty Redis has none of the older tombstones, and need not
     restored = await whole.metric("trio_mcp_restores_total")
     await way.go(whole.redis)
     if way.seconds:
-        await visitor.make_rounds(outage.asked, way.seconds, away=True)
+        await rounds.make_rounds(outage.asked, way.seconds, away=True)
     await way.come_back(whole.redis)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(visitor.make_rounds, outage.asked, AFTERWARDS, away=False))
-        await _records_are_right(visitor, outage)
+        nursery.start_soon(partial(rounds.make_rounds, outage.asked, AFTERWARDS, away=False))
+        await _records_are_right(rounds, outage)
     outage.restored = await whole.metric("trio_mcp_restores_total") - restored
     return outage
 
 
-async def _records_are_right(visitor: Visitor, outage: Outage) -> None:
+async def _records_are_right(rounds: RequestRounds, outage: Outage) -> None:
     with trio.move_on_after(PATIENCE):
-        while wrong := await wrong_records(visitor.whole, visitor.deleted):
+        while wrong := await wrong_records(rounds.whole, rounds.deleted):
             outage.wrong = wrong
             await trio.sleep(0.1)
         outage.right = True

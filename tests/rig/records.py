@@ -10,7 +10,7 @@ from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
 from tests.rig.waiting import until
 
-__all__ = ["all_on_record", "on_record", "record_of", "stone_of", "wrong_records"]
+__all__ = ["all_on_record", "on_record", "record_of", "tombstone_of", "wrong_records"]
 
 
 async def record_of(whole: Cluster, session: str) -> dict[str, Any]:
@@ -41,7 +41,7 @@ async def all_on_record(whole: Cluster) -> None:
     await until(asked, "all is on record")
 
 
-async def stone_of(whole: Cluster, session: str) -> dict[str, Any]:
+async def tombstone_of(whole: Cluster, session: str) -> dict[str, Any]:
     """The session's tombstone; {} without one."""
     return _read(await whole.redis.ask("GET", f"mcp:closed:{session}"))
 
@@ -55,7 +55,7 @@ async def wrong_records(whole: Cluster, deleted: Iterable[str] = ()) -> list[str
     wrong += [f"session {short} of {name} has no record" for name, _, short in sorted(living - recorded)]
     wrong += [f"a record says that {short} is on {name}" for name, _, short in sorted(recorded - living)]
     for session in deleted:
-        if (await stone_of(whole, session)).get("reason") != "deleted":
+        if (await tombstone_of(whole, session)).get("reason") != "deleted":
             wrong.append(f"{session} was deleted and has no tombstone")
     return wrong
 

@@ -70,19 +70,19 @@ class RedisServer:
     async def ask(self, *words: str) -> Any:
         """The reply to one command, on a connection of its own; an error of Redis' raises AssertionError."""
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
-            wire = _Wire(stream)
-            await wire.send(*words)
-            return await wire.reply()
+            connection = _RespConnection(stream)
+            await connection.send(*words)
+            return await connection.reply()
 
     @asynccontextmanager
     async def monitor(self) -> AsyncIterator[Monitor]:
         """See every command that Redis gets during the block."""
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream, trio.open_nursery() as nursery:
-            wire = _Wire(stream)
-            await wire.send("MONITOR")
-            assert await wire.reply() == b"OK"
+            connection = _RespConnection(stream)
+            await connection.send("MONITOR")
+            assert await connection.reply() == b"OK"
             monitor = Monitor()
-            nursery.start_soon(monitor.collect, wire)
+            nursery.start_soon(monitor.collect, connection)
             yield monitor
             nursery.cancel_scope.cancel("seen enough")
 
@@ -107,9 +107,9 @@ class Monitor:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    async def collect(self, wire: _Wire) -> None:
+    async def collect(self, connection: _RespConnection) -> None:
         """Until the connection ends."""
-        while line := await wire.line():
+        while line := await connection.line():
             self.lines.append(line[1:].decode())
 
     async def says(self, text: str) -> str:
@@ -121,7 +121,7 @@ class Monitor:
         return await until(asked, f"Redis is asked for {text}")
 
 
-class _Wire:
+class _RespConnection:
     """Enough of Redis' protocol for a test."""
 
     def __init__(self, stream: trio.SocketStream) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import trio
 import yaml
 
+from tests.rig.http_connection import Broken, fetch
 from tests.rig.ports import free_ports
 from tests.rig.waiting import PATIENCE, until
-from tests.rig.wire import Broken, fetch
 from tests.serving.process import ServedProcess
 from trio_mcp.cli.export import traefik_static
 

@@ -2,9 +2,9 @@
 
 from subprocess import CompletedProcess
 
-from tools.clients import Client, complete
+from tools.clients import ClientUnderTest, complete
 
-CLIENT = Client("a client", "a.py", "legacy", ("connect", "call"))
+CLIENT = ClientUnderTest("a client", "a.py", "legacy", ("connect", "call"))
 
 
 def test_every_step_must_be_reported() -> None:

@@ -4,9 +4,9 @@ from dataclasses import replace
 from subprocess import CompletedProcess
 
 from tests.rig.traefik import Routed
-from tools.matrix import Cell, Client, Matrix, Relays, document, read
+from tools.matrix import Cell, ClientUnderTest, Matrix, Relays, document, read
 
-CLIENT = Client("a client", "a.py", "legacy")
+CLIENT = ClientUnderTest("a client", "a.py", "legacy")
 
 
 WHOLE = Cell(CLIENT, "shipped", 30, 30, [], notification="ok", elicitation="-")

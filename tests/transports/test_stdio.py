@@ -61,7 +61,7 @@ def mcp() -> MCPServer:
     return mcp
 
 
-class Client:
+class StdioClient:
     """The other end of the pipes; every line it reads is judged by the official types."""
 
     def __init__(self, stdin: MemorySendStream, stdout: MemoryReceiveStream) -> None:
@@ -134,13 +134,13 @@ class Client:
 
 
 @asynccontextmanager
-async def piped(mcp: MCPServer, **options: Any) -> AsyncIterator[Client]:
+async def piped(mcp: MCPServer, **options: Any) -> AsyncIterator[StdioClient]:
     """Serve on memory streams for the length of the block."""
     their_in, our_in = memory_stream_one_way_pair()
     our_out, their_out = memory_stream_one_way_pair()
     service = mcp.service(transport="pipe")
     hub = mcp.hub(service)
-    client = Client(their_in, their_out)
+    client = StdioClient(their_in, their_out)
     with trio.fail_after(100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else 20):
         async with running(mcp.lifespan, service, hub), trio.open_nursery() as nursery:
 

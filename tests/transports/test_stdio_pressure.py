@@ -60,7 +60,7 @@ def mcp() -> MCPServer:
     return mcp
 
 
-class Client:
+class StdioClient:
     """The other end: stdin is taken without end, stdout is only as fast as it is read."""
 
     def __init__(self, stdin: trio.abc.SendStream, stdout: trio.abc.ReceiveStream, account: Account) -> None:
@@ -98,14 +98,14 @@ class Client:
 
 
 @asynccontextmanager
-async def piped(mcp: MCPServer, limit: int = 256 * MIB, **options: Any) -> AsyncIterator[Client]:
+async def piped(mcp: MCPServer, limit: int = 256 * MIB, **options: Any) -> AsyncIterator[StdioClient]:
     """Serve for the length of the block; each write to stdout waits until it was read."""
     their_in, our_in = memory_stream_one_way_pair()
     our_out, their_out = lockstep_stream_one_way_pair()
     account = Account(limit)
     service = mcp.service(Options(max_in_flight=MAX_IN_FLIGHT), transport="pipe", account=account)
     hub = mcp.hub(service)
-    client = Client(their_in, their_out, account)
+    client = StdioClient(their_in, their_out, account)
     with trio.fail_after(100_000):
         async with running(mcp.lifespan, service, hub), trio.open_nursery() as nursery:
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.rig.client import Client, NewClient, OpenClient
+from tests.rig.client import LegacyClient, NewClient, OpenClient
 from tests.rig.cluster import Cluster
 from tests.rig.shared import shared_cluster
 
@@ -18,11 +18,11 @@ def standing() -> Iterator[Cluster]:
 
 @pytest.fixture
 async def new_client() -> AsyncIterator[NewClient]:
-    """Makes clients, as `Client(url, cookies=…)` does, and closes them after the test."""
-    made: list[Client] = []
+    """Makes clients, as `LegacyClient(url, cookies=…)` does, and closes them after the test."""
+    made: list[LegacyClient] = []
 
-    def make(url: str, *, cookies: bool = True, fresh: bool = False) -> Client:
-        made.append(Client(url, cookies=cookies, fresh=fresh))
+    def make(url: str, *, cookies: bool = True, fresh: bool = False) -> LegacyClient:
+        made.append(LegacyClient(url, cookies=cookies, fresh=fresh))
         return made[-1]
 
     yield make
@@ -34,7 +34,7 @@ async def new_client() -> AsyncIterator[NewClient]:
 async def open_client(new_client: NewClient) -> OpenClient:
     """Makes a client and opens its session."""
 
-    async def make(url: str, *, cookies: bool = True, fresh: bool = False) -> Client:
+    async def make(url: str, *, cookies: bool = True, fresh: bool = False) -> LegacyClient:
         client = new_client(url, cookies=cookies, fresh=fresh)
         answer = await client.initialize()
         assert not answer.error, answer

@@ -14,14 +14,14 @@ import pytest
 import trio
 
 from tests.cluster.parts import waiting_long
-from tests.rig.client import Answer, Client, NewClient, OpenClient
+from tests.rig.client import Answer, LegacyClient, NewClient, OpenClient
 from tests.rig.cluster import Cluster, cluster
-from tests.rig.records import on_record, record_of, stone_of
+from tests.rig.http_connection import fetch
+from tests.rig.records import on_record, record_of, tombstone_of
+from tests.rig.request_rounds import patiently
 from tests.rig.routing import shipped
 from tests.rig.traefik import Traefik, traefik
-from tests.rig.visitor import patiently
 from tests.rig.waiting import until
-from tests.rig.wire import fetch
 from trio_mcp import ANONYMOUS, MCPServer
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.wiring import build_app, build_cluster
@@ -33,7 +33,7 @@ AN_HOUR = 3600
 DIGEST = re.compile(r"^[0-9a-f]{32}$")
 
 
-def _backend(client: Client) -> str:
+def _backend(client: LegacyClient) -> str:
     return client.jar["_mcp_backend"]
 
 
@@ -191,7 +191,7 @@ async def test_a_thousand_local_calls_ask_redis_nothing(open_client: OpenClient,
     assert [line for line in monitor.lines if not upkeep.search(line)] == []
 
 
-async def _call(client: Client, times: int) -> None:
+async def _call(client: LegacyClient, times: int) -> None:
     for _ in range(times):
         assert not (await client.tool("add", a=1, b=2)).error
 
@@ -235,7 +235,7 @@ async def _told_by_all(cluster: Cluster, session: str) -> set[tuple[int, str]]:
     """Status and reason, as each node gives them to who asks it directly."""
     answers = []
     for node in cluster.nodes:
-        client = Client(f"{node.url}/mcp")
+        client = LegacyClient(f"{node.url}/mcp")
         client.session = session
         answers.append(await patiently(client))
         client.close()
@@ -247,22 +247,22 @@ async def _buried(cluster: Cluster, session: str) -> dict[str, Any]:
 
     async def asked() -> dict[str, Any]:
         recorded = await record_of(cluster, session)
-        return {} if recorded else await stone_of(cluster, session)
+        return {} if recorded else await tombstone_of(cluster, session)
 
     stone = await until(asked, "the session has a tombstone and no record")
     assert 0 < await cluster.redis.ask("TTL", f"mcp:closed:{session}") <= AN_HOUR
     return stone
 
 
-async def _deleted(client: Client) -> Answer:
+async def _deleted(client: LegacyClient) -> Answer:
     return await client.delete()
 
 
-async def _crashed(client: Client) -> Answer:
+async def _crashed(client: LegacyClient) -> Answer:
     return await client.tool("crash")
 
 
-async def _deleted_with_a_close_that_raises(client: Client) -> Answer:
+async def _deleted_with_a_close_that_raises(client: LegacyClient) -> Answer:
     await client.tool("crash_on_close")
     return await client.delete()
 

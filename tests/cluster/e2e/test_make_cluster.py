@@ -16,9 +16,9 @@ from functools import partial
 import pytest
 import trio
 
-from tests.rig.client import Client, NewClient
+from tests.rig.client import LegacyClient, NewClient
+from tests.rig.http_connection import fetch
 from tests.rig.waiting import PATIENCE, until
-from tests.rig.wire import fetch
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
@@ -117,7 +117,7 @@ async def _sessions(redis: str) -> dict[str, str]:
     return {each["session"].rpartition(".")[2]: each["node"] for each in found["sessions"]}
 
 
-async def _is_on(redis: str, client: Client, node: str) -> bool:
+async def _is_on(redis: str, client: LegacyClient, node: str) -> bool:
     return (await _sessions(redis)).get(_short(client.session)) == node
 
 
@@ -125,10 +125,10 @@ def _short(session: str) -> str:
     return session.rpartition(".")[2][:8]
 
 
-async def _opened_on(client: Client, node: str) -> bool:
+async def _opened_on(client: LegacyClient, node: str) -> bool:
     client.jar.clear()
     return (await client.initialize()).status == 200 and client.node == node
 
 
-async def _answered(client: Client) -> bool:
+async def _answered(client: LegacyClient) -> bool:
     return not (await client.tool("where")).error

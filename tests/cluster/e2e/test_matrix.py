@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from tests.rig.routing import VARIANTS
-from tools.matrix import CLIENTS, CONNECTIONS, Cell, Client, Matrix, Relays, measure
+from tools.matrix import CLIENTS, CONNECTIONS, Cell, ClientUnderTest, Matrix, Relays, measure
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
@@ -14,7 +14,7 @@ def matrix() -> Matrix:
     return trio.run(measure)
 
 
-def _cell(matrix: Matrix, client: Client, routing: str) -> Cell:
+def _cell(matrix: Matrix, client: ClientUnderTest, routing: str) -> Cell:
     return next(cell for cell in matrix.cells if (cell.client, cell.routing) == (client, routing))
 
 
@@ -24,14 +24,14 @@ def _relays(matrix: Matrix, routing: str) -> Relays:
 
 @pytest.mark.parametrize("routing", VARIANTS)
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
-def test_all_calls_of_all_connections_are_answered(matrix: Matrix, client: Client, routing: str) -> None:
+def test_all_calls_of_all_connections_are_answered(matrix: Matrix, client: ClientUnderTest, routing: str) -> None:
     cell = _cell(matrix, client, routing)
     assert (cell.good, cell.faults) == (CONNECTIONS, [])
 
 
 @pytest.mark.parametrize("routing", VARIANTS)
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
-def test_a_stream_hears_what_is_raised_on_every_node(matrix: Matrix, client: Client, routing: str) -> None:
+def test_a_stream_hears_what_is_raised_on_every_node(matrix: Matrix, client: ClientUnderTest, routing: str) -> None:
     assert _cell(matrix, client, routing).notification == "ok"
 
 
@@ -39,7 +39,7 @@ def test_a_stream_hears_what_is_raised_on_every_node(matrix: Matrix, client: Cli
 @pytest.mark.parametrize(
     "client", [client for client in CLIENTS if client.mode == "auto"], ids=lambda client: client.id
 )
-def test_a_question_of_one_node_is_answered_on_another(matrix: Matrix, client: Client, routing: str) -> None:
+def test_a_question_of_one_node_is_answered_on_another(matrix: Matrix, client: ClientUnderTest, routing: str) -> None:
     assert _cell(matrix, client, routing).elicitation == "ok"
 
 

@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from tests.rig.client import Answer, Client
+from tests.rig.client import Answer, LegacyClient
 from tests.rig.cluster import Cluster, cluster
+from tests.rig.http_connection import Response, fetch
 from tests.rig.nodes import Node
 from tests.rig.outages import CLIENTS, KINDS, Story, observe
 from tests.rig.records import on_record, record_of, wrong_records
-from tests.rig.visitor import Asked, patiently
+from tests.rig.request_rounds import Asked, patiently
 from tests.rig.waiting import PATIENCE, until
-from tests.rig.wire import Response, fetch
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
@@ -27,19 +27,19 @@ def story() -> Story:
     return trio.run(observe)
 
 
-def test_no_call_of_the_crowd_fails_or_runs_twice_and_nobody_opens_a_second_session(story: Story) -> None:
-    assert len(story.crowd.openings) == CLIENTS, story.crowd.summary()
-    assert not story.crowd.failed, story.crowd.summary()
+def test_no_call_fails_or_runs_twice_and_nobody_opens_a_second_session(story: Story) -> None:
+    assert len(story.traffic.openings) == CLIENTS, story.traffic.summary()
+    assert not story.traffic.failed, story.traffic.summary()
     assert set(story.runs.values()) == {1}
 
 
-def test_no_stream_of_the_crowd_ends(story: Story) -> None:
-    assert len(story.crowd.streams) == CLIENTS
+def test_no_stream_ends(story: Story) -> None:
+    assert len(story.traffic.streams) == CLIENTS
 
 
 def test_the_official_clients_see_nothing_of_it(story: Story) -> None:
-    assert [(rider.connects, rider.failures) for rider in story.riders] == [(1, [])] * 3
-    assert all(rider.calls > 100 for rider in story.riders)
+    assert [(client.connects, client.failures) for client in story.background] == [(1, [])] * 3
+    assert all(client.calls > 100 for client in story.background)
 
 
 def test_all_nodes_stay_alive_and_ready(story: Story) -> None:
@@ -146,24 +146,24 @@ def _another(whole: Cluster, name: str, *flags: str) -> Node:
 
 
 async def _opened(node: Node) -> str:
-    client = Client(f"{node.url}/mcp", fresh=True)
+    client = LegacyClient(f"{node.url}/mcp", fresh=True)
     assert not (await client.initialize()).error
     return client.session
 
 
-async def _once(client: Client) -> Answer:
+async def _once(client: LegacyClient) -> Answer:
     return await client.tool("where")
 
 
-async def _where(node: Node, session: str, ask: Callable[[Client], Awaitable[Answer]] = _once) -> Answer:
-    client = Client(f"{node.url}/mcp", fresh=True)
+async def _where(node: Node, session: str, ask: Callable[[LegacyClient], Awaitable[Answer]] = _once) -> Answer:
+    client = LegacyClient(f"{node.url}/mcp", fresh=True)
     client.session = session
     with trio.fail_after(PATIENCE):
         return await ask(client)
 
 
 async def _asked(node: Node, session: str) -> Response:
-    """A ping, as it looks on the wire."""
+    """A ping, as it looks on the connection."""
     headers = {"mcp-session-id": session, "accept": "application/json, text/event-stream"}
     ping = b'{"jsonrpc":"2.0","id":"ping","method":"ping"}'
     with trio.fail_after(PATIENCE):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 import trio
 
-from tests.rig.client import Client
+from tests.rig.background_clients import background_clients
+from tests.rig.client import LegacyClient
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Call, Load, load
-from tests.rig.riding import riding
 from tests.rig.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -34,10 +34,10 @@ async def _roll(standing: Cluster, name: str) -> float:
     return told
 
 
-def _worst_tenth(crowd: Load, told: float) -> tuple[int, int]:
+def _worst_tenth(traffic: Load, told: float) -> tuple[int, int]:
     """How many streams ended while a node drained, and how many of them in the worst tenth of its window."""
     begins = told + DELAY
-    ends = [stream.ended for stream in crowd.streams if stream.ended is not None and stream.ended >= told]
+    ends = [stream.ended for stream in traffic.streams if stream.ended is not None and stream.ended >= told]
     tenths = Counter(int(10 * (ended - begins) / WINDOW) for ended in ends)
     return len(ends), max(tenths.values())
 
@@ -45,22 +45,25 @@ def _worst_tenth(crowd: Load, told: float) -> tuple[int, int]:
 async def test_no_client_notices_a_rolling_restart_with_restore() -> None:
     flags = ("--drain-timeout", str(WINDOW), "--drain-delay", str(DELAY))
     async with cluster(restore=True, flags=flags) as standing:
-        async with riding(standing.url) as riders, load(standing.url, clients=LISTENERS, pause=5.0) as crowd:
-            await crowd.settled()
+        async with (
+            background_clients(standing.url) as background,
+            load(standing.url, clients=LISTENERS, pause=5.0) as traffic,
+        ):
+            await traffic.settled()
             for name in ("node1", "node2", "node3"):
                 told = await _roll(standing, name)
-                total, worst = _worst_tenth(crowd, told)
+                total, worst = _worst_tenth(traffic, told)
                 assert total >= 100
                 assert worst < total, f"{name}: all {total} streams ended in one tenth of the window"
-                await crowd.settled()
-        assert crowd.failed == [], crowd.summary()
-        assert crowd.reopened == []
-        assert [stream for stream in crowd.streams if not stream.clean or stream.status != 200] == []
+                await traffic.settled()
+        assert traffic.failed == [], traffic.summary()
+        assert traffic.reopened == []
+        assert [stream for stream in traffic.streams if not stream.clean or stream.status != 200] == []
         assert {name for name, count in standing.runs().items() if count != 1} == set()
-    for rider in riders:
-        assert rider.failures == [], rider
-        assert rider.connects == 1, rider
-        assert rider.calls > 20, rider
+    for client in background:
+        assert client.failures == [], client
+        assert client.connects == 1, client
+        assert client.calls > 20, client
 
 
 SHUTDOWN = "200 -32603 The server is shutting down"
@@ -78,7 +81,7 @@ class _LongCall:
 async def _long_call(standing: Cluster, name: str) -> AsyncIterator[_LongCall]:
     """It runs on that node when the block begins; its end is waited for after the block."""
     seen, call = _LongCall(), f"long-{name}"
-    here, anywhere = Client(standing.node(name).url + "/mcp"), Client(standing.url)
+    here, anywhere = LegacyClient(standing.node(name).url + "/mcp"), LegacyClient(standing.url)
 
     async def ask() -> None:
         seen.fate.append((await here.tool("count_runs", call=call, seconds=600)).error)
@@ -110,22 +113,22 @@ async def test_without_restore_calls_fail_only_after_the_window_cut_short_once_o
     window = 4.0
     flags = ("--drain-timeout", str(window), "--drain-delay", str(DELAY))
     async with cluster(restore=False, flags=flags) as standing:
-        async with load(standing.url, clients=30, pause=0.3) as crowd:
-            await crowd.settled()
+        async with load(standing.url, clients=30, pause=0.3) as traffic:
+            await traffic.settled()
             for name in ("node1", "node2", "node3"):
-                before = len(crowd.calls)
+                before = len(traffic.calls)
                 async with _long_call(standing, name) as long:
                     told = await _roll(standing, name)
                 assert long.fate == [SHUTDOWN, NODE_GONE]
-                await crowd.settled()
-                lost = [call for call in crowd.calls[before:] if call.error]
+                await traffic.settled()
+                lost = [call for call in traffic.calls[before:] if call.error]
                 assert lost, "its sessions ended with it"
                 assert {call.owner for call in lost} == {name}
                 for fate in _fates(lost).values():
-                    assert fate in ([NODE_GONE], [SHUTDOWN, NODE_GONE]), crowd.summary()
+                    assert fate in ([NODE_GONE], [SHUTDOWN, NODE_GONE]), traffic.summary()
                 # The one time: the window is what is promised, and it begins when the node was told, or later.
                 assert all(call.ended - told >= DELAY + window for call in lost)
         ran = standing.runs()
-    refused = {call.name for call in crowd.failed if call.status == 404}
+    refused = {call.name for call in traffic.failed if call.status == 404}
     assert refused.isdisjoint(ran), "a call that met the 404 has not begun"
     assert set(ran.values()) == {1}

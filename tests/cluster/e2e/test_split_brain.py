@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 import trio
 
-from tests.rig.client import Answer, Client, ListenEnd, OpenClient
+from tests.rig.background_clients import background_clients
+from tests.rig.client import Answer, LegacyClient, ListenEnd, OpenClient
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import load
 from tests.rig.nodes import Node
-from tests.rig.records import all_on_record, on_record, record_of, stone_of
-from tests.rig.riding import riding
-from tests.rig.visitor import patiently
+from tests.rig.records import all_on_record, on_record, record_of, tombstone_of
+from tests.rig.request_rounds import patiently
 from tests.rig.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -63,7 +63,7 @@ async def test_a_node_that_slept_while_others_took_over_serves_nothing_stale_and
             assert all(ends[client.session].clean for client in taken)
             for session, owner in owners.items():
                 assert await record_of(whole, session) == owner
-                stone = await stone_of(whole, session)
+                stone = await tombstone_of(whole, session)
                 assert (stone.get("boot"), stone.get("epoch")) != (owner["boot"], owner["epoch"])
             for client in kept:
                 told = (await client.tool("where")).told
@@ -109,9 +109,9 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
 async def test_a_second_process_with_a_nodes_id_ends_says_where_the_first_is_and_no_call_fails(
     open_client: OpenClient,
 ) -> None:
-    async with cluster(restore=True) as whole, riding(whole.url) as riders:
-        async with load(whole.url, clients=15) as crowd:
-            await crowd.settled(2)
+    async with cluster(restore=True) as whole, background_clients(whole.url) as background:
+        async with load(whole.url, clients=15) as traffic:
+            await traffic.settled(2)
             first = whole.node("node2")
             there, *_ = await _opened(whole, first, 1, open_client)
             second = whole.twin("node2")
@@ -124,54 +124,54 @@ async def test_a_second_process_with_a_nodes_id_ends_says_where_the_first_is_and
             assert first.process.poll() is None
             assert (await record_of(whole, there.session))["boot"] == await first.boot()
             assert (await there.tool("where")).told["process"] == first.process.pid
-            await crowd.settled(2)
+            await traffic.settled(2)
             await all_on_record(whole)
-        assert not crowd.failed, crowd.summary()
-        assert not crowd.reopened, crowd.summary()
-    assert [(rider.connects, rider.failures) for rider in riders] == [(1, [])] * 3
+        assert not traffic.failed, traffic.summary()
+        assert not traffic.reopened, traffic.summary()
+    assert [(client.connects, client.failures) for client in background] == [(1, [])] * 3
 
 
 async def test_a_second_process_with_a_draining_nodes_id_waits_for_it_and_takes_its_place(
     open_client: OpenClient,
 ) -> None:
     flags = ("--drain-delay", "1s", "--drain-timeout", "5s")
-    async with cluster(restore=True, flags=flags) as whole, riding(whole.url) as riders:
-        async with load(whole.url, clients=15) as crowd:
-            await crowd.settled(2)
+    async with cluster(restore=True, flags=flags) as whole, background_clients(whole.url) as background:
+        async with load(whole.url, clients=15) as traffic:
+            await traffic.settled(2)
             first = whole.node("node2")
             first.process.terminate()
             second = whole.twin("node2")
             await second.start()
             assert await first.process.wait() == 0
             whole.nodes[whole.nodes.index(first)] = second
-            await crowd.settled(2)
+            await traffic.settled(2)
             await all_on_record(whole)
-        assert not crowd.failed, crowd.summary()
-        assert not crowd.reopened, crowd.summary()
-    assert [(rider.connects, rider.failures) for rider in riders] == [(1, [])] * 3
+        assert not traffic.failed, traffic.summary()
+        assert not traffic.reopened, traffic.summary()
+    assert [(client.connects, client.failures) for client in background] == [(1, [])] * 3
 
 
-async def _opened(whole: Cluster, node: Node, count: int, open_client: OpenClient) -> list[Client]:
+async def _opened(whole: Cluster, node: Node, count: int, open_client: OpenClient) -> list[LegacyClient]:
     clients = [await open_client(f"{node.url}/mcp") for _ in range(count)]
     await on_record(whole, *(client.session for client in clients), initialized=True)
     return clients
 
 
-async def _listen(node: Node, client: Client, ends: dict[str, ListenEnd]) -> None:
+async def _listen(node: Node, client: LegacyClient, ends: dict[str, ListenEnd]) -> None:
     listener = _at(node, client)
     ends[client.session] = await listener.listen()
 
 
-async def _have_ended(clients: Sequence[Client], ends: dict[str, ListenEnd]) -> bool:
+async def _have_ended(clients: Sequence[LegacyClient], ends: dict[str, ListenEnd]) -> bool:
     return all(client.session in ends for client in clients)
 
 
-async def _count_run(client: Client, answers: dict[str, Answer]) -> None:
+async def _count_run(client: LegacyClient, answers: dict[str, Answer]) -> None:
     """On the connection that it has had all the time."""
     answers[client.session] = await client.tool("count_runs", call=client.session)
 
 
-async def _taken_over_once(whole: Cluster, nodes: Sequence[Node], clients: Sequence[Client]) -> None:
+async def _taken_over_once(whole: Cluster, nodes: Sequence[Node], clients: Sequence[LegacyClient]) -> None:
     """Every session asked for at all these nodes in the same moment: all answer, and the same process does each time."""
     answers: dict[str, list[Answer]] = {client.session: [] for client in clients}
     async with trio.open_nursery() as nursery:
@@ -185,7 +185,7 @@ async def _taken_over_once(whole: Cluster, nodes: Sequence[Node], clients: Seque
         assert process in {node.process.pid for node in whole.nodes if node.name == record["node"]}
 
 
-async def _ask(client: Client, answers: list[Answer]) -> None:
+async def _ask(client: LegacyClient, answers: list[Answer]) -> None:
     """As a client would: again, as long as it hears that it should come back, or that a node which hangs has its question."""
 
     async def asked() -> Answer | None:
@@ -197,9 +197,9 @@ async def _ask(client: Client, answers: list[Answer]) -> None:
     answers.append(found)
 
 
-def _at(node: Node, client: Client) -> Client:
+def _at(node: Node, client: LegacyClient) -> LegacyClient:
     """Another client of the same session, whose requests go to that node, each on a connection of its own."""
-    other = Client(f"{node.url}/mcp", fresh=True)
+    other = LegacyClient(f"{node.url}/mcp", fresh=True)
     other.session = client.session
     return other
 
@@ -208,7 +208,7 @@ async def _streams(node: Node, count: int) -> bool:
     return await node.metric("trio_mcp_streams_active", kind="get") == count
 
 
-async def _only(node: Node, clients: Sequence[Client]) -> bool:
+async def _only(node: Node, clients: Sequence[LegacyClient]) -> bool:
     there = {each["session"] for each in await node.sessions()}
     return there == {client.session.rpartition(".")[2][:8] for client in clients}
 

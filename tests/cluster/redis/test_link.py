@@ -53,7 +53,7 @@ async def test_one_connection_serves_one_run_after_the_other(server: RedisServer
     assert len(ids) == 1
 
 
-async def test_a_crowd_of_runs_shares_the_threads_and_their_connections(server: RedisServer) -> None:
+async def test_many_runs_share_the_threads_and_their_connections(server: RedisServer) -> None:
     link = RedisLink(server.url, threads=3)
     ids: list[int] = []
 

@@ -19,7 +19,7 @@ from tests.cluster.peers import (
     HOPS,
     PATIENCE,
     SESSION,
-    Client,
+    RawClient,
     ask,
     black_hole,
     client_of,
@@ -936,7 +936,7 @@ async def test_a_probe_tells_the_boot_of_who_knows_the_secret_or_that_nobody_is_
 
 
 async def test_many_at_once_each_get_their_own_answer() -> None:
-    async def call(client: Client, n: int) -> None:
+    async def call(client: RawClient, n: int) -> None:
         for turn in range(20):
             said = b"client %d turn %d!" % (n, turn)
             await client.say(request("POST", "/", said))

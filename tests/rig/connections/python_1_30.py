@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import anyio
 import httpx  # noqa: ASYNC127 what this release of the client is built on
-from crowd import ALL_URIS, Call, all_announced, connections, say, verdict
+from many_connections import ALL_URIS, Call, all_announced, connections, say, verdict
 from mcp import ClientSession, types
 from mcp.client.streamable_http import streamable_http_client
 

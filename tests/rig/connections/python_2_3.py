@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import anyio
 import httpx2
 import mcp_types as types
-from crowd import ALL_URIS, Call, all_announced, connections, node_of, say, verdict
+from many_connections import ALL_URIS, Call, all_announced, connections, node_of, say, verdict
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 

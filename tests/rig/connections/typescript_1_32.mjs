@@ -2,7 +2,7 @@
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
-import { freshFetch, main } from './crowd.mjs';
+import { freshFetch, main } from './many_connections.mjs';
 
 async function connect(heard) {
   const client = new Client({ name: 'typescript-1.32', version: '0' });

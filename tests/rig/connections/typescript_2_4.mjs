@@ -1,6 +1,6 @@
 // The official TypeScript client: `typescript_2_4.mjs URL legacy|auto COUNT`.
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { freshFetch, main } from './crowd.mjs';
+import { freshFetch, main } from './many_connections.mjs';
 
 const mode = process.argv[3];
 

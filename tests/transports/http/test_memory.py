@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClient, Wire, request, serving
-from tests.transports.listener.harness import Client, MemoryListener, answers
+from tests.transports.listener.harness import MemoryListener, RawClient, answers
 from trio_mcp import Context, MCPServer
 from trio_mcp.streams.account import TURN_SECONDS, Account
 from trio_mcp.testing.asgi import asgi_client
@@ -319,13 +319,13 @@ class Node:
         self.wire = wire
         self._listener = listener
 
-    def connect(self) -> Client:
+    def connect(self) -> RawClient:
         """Each write waits until it is read."""
         ours, theirs = lockstep_stream_pair()
         self._listener.offer(theirs)
-        return Client(ours)
+        return RawClient(ours)
 
-    async def call(self, session: SessionClient, id: int, name: str, **arguments: Any) -> Client:
+    async def call(self, session: SessionClient, id: int, name: str, **arguments: Any) -> RawClient:
         """A connection that has sent one call and read nothing."""
         client = self.connect()
         body = {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
@@ -354,7 +354,7 @@ async def node(mcp: MCPServer, limit: int) -> AsyncIterator[Node]:
             nursery.cancel_scope.cancel("the test is over")
 
 
-async def read_at(client: Client, rate: int) -> bytes:
+async def read_at(client: RawClient, rate: int) -> bytes:
     """Everything until the server closes, `rate` bytes a second."""
     heard = bytearray()
     while True:
@@ -376,7 +376,7 @@ async def test_slow_readers_that_read_get_everything_and_new_calls_wait_for_them
         heard: list[bytes] = []
         async with trio.open_nursery() as nursery:
 
-            async def read(client: Client) -> None:
+            async def read(client: RawClient) -> None:
                 heard.append(await read_at(client, 100_000))
 
             for session in sessions:

@@ -61,7 +61,7 @@ def mcp() -> MCPServer:
     return mcp
 
 
-class Client:
+class AnyVersionClient:
     """A client of any version."""
 
     def __init__(self, wire: Wire, version: str) -> None:
@@ -110,7 +110,7 @@ async def test_a_version_sees_the_fields_it_knows(
     mcp: MCPServer, version: str, tool: set[str], resource: set[str], prompt: set[str]
 ) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, version)
+        client = AnyVersionClient(wire, version)
         assert set((await client.result("tools/list"))["tools"][0]) == tool
         assert set((await client.result("resources/list"))["resources"][0]) - {"mimeType"} == resource
         assert set((await client.result("prompts/list"))["prompts"][0]) == prompt
@@ -120,7 +120,7 @@ async def test_a_version_sees_the_fields_it_knows(
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_a_version_gets_the_content_it_knows(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, version)
+        client = AnyVersionClient(wire, version)
         result = await client.result("tools/call", {"name": "weather", "arguments": {"city": "Bonn"}})
         assert json.loads(result["content"][0]["text"]) == {"degrees": 4}
         assert result.get("structuredContent") == (None if version < "2025-06-18" else {"degrees": 4})
@@ -133,7 +133,7 @@ async def test_a_version_gets_the_content_it_knows(mcp: MCPServer, version: str)
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_a_result_that_breaks_its_output_schema_never_leaves(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
-        result = await Client(wire, version).result("tools/call", {"name": "broken"})
+        result = await AnyVersionClient(wire, version).result("tools/call", {"name": "broken"})
         assert result["isError"] is True
         assert "structuredContent" not in result
 
@@ -148,7 +148,7 @@ async def test_an_unknown_tool_or_a_malformed_call_is_a_protocol_error(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
     async with serving(mcp) as wire:
-        assert (await Client(wire, version).error("tools/call", params))["code"] == -32602
+        assert (await AnyVersionClient(wire, version).error("tools/call", params))["code"] == -32602
 
 
 @pytest.mark.requirement("T12")
@@ -158,7 +158,7 @@ async def test_arguments_that_do_not_fit_are_an_error_of_the_protocol_first_and_
     mcp: MCPServer, version: str, arguments: dict[str, Any]
 ) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, version)
+        client = AnyVersionClient(wire, version)
         params = {"name": "weather", "arguments": arguments}
         if version in OLDER:
             assert (await client.error("tools/call", params))["code"] == -32602
@@ -173,7 +173,7 @@ async def test_a_resource_that_is_not_there_has_a_code_of_its_own_until_2026(
     mcp: MCPServer, version: str, uri: str
 ) -> None:
     async with serving(mcp) as wire:
-        error = await Client(wire, version).error("resources/read", {"uri": uri})
+        error = await AnyVersionClient(wire, version).error("resources/read", {"uri": uri})
         assert error["code"] == (-32602 if version == MODERN else -32002)
         assert error["data"] == {"uri": uri}
 
@@ -194,14 +194,14 @@ async def test_an_unknown_prompt_or_a_missing_argument_is_invalid_params(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
     async with serving(mcp) as wire:
-        assert (await Client(wire, version).error("prompts/get", params))["code"] == -32602
+        assert (await AnyVersionClient(wire, version).error("prompts/get", params))["code"] == -32602
 
 
 @pytest.mark.requirement("Q1", "gap-cursors")
 @pytest.mark.parametrize("version", EVERY_VERSION)
 async def test_pages_follow_each_other_without_a_gap_and_end(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, version)
+        client = AnyVersionClient(wire, version)
         names: list[str] = []
         page = await client.result("tools/list")
         names += [tool["name"] for tool in page["tools"]]
@@ -214,7 +214,7 @@ async def test_pages_follow_each_other_without_a_gap_and_end(mcp: MCPServer, ver
 @pytest.mark.requirement("K3")
 async def test_every_page_of_a_list_has_the_same_scope(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, MODERN)
+        client = AnyVersionClient(wire, MODERN)
         first = await client.result("tools/list")
         second = await client.result("tools/list", {"cursor": first["nextCursor"]})
         assert first["cacheScope"] == second["cacheScope"]
@@ -225,7 +225,7 @@ async def test_every_page_of_a_list_has_the_same_scope(mcp: MCPServer) -> None:
 @pytest.mark.parametrize("method", ["tools/list", "resources/list", "resources/templates/list", "prompts/list"])
 async def test_a_cursor_we_never_gave_out_is_invalid_params(mcp: MCPServer, version: str, method: str) -> None:
     async with serving(mcp) as wire:
-        client = Client(wire, version)
+        client = AnyVersionClient(wire, version)
         cursors: list[Any] = ["0", "nonsense", "é", 5, 0, False, []]
         if method != "tools/list":
             cursors.append((await client.result("tools/list"))["nextCursor"])
@@ -238,7 +238,8 @@ async def test_a_cursor_we_never_gave_out_is_invalid_params(mcp: MCPServer, vers
 async def test_a_list_is_the_same_whoever_asks_and_however_often(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
         lists = [
-            [tool["name"] for tool in (await Client(wire, version).result("tools/list"))["tools"]] for _ in range(3)
+            [tool["name"] for tool in (await AnyVersionClient(wire, version).result("tools/list"))["tools"]]
+            for _ in range(3)
         ]
         assert lists[0] == lists[1] == lists[2]
 
@@ -248,7 +249,7 @@ async def test_a_list_is_the_same_whoever_asks_and_however_often(mcp: MCPServer,
 async def test_a_completion_has_a_hundred_values_at_most_and_says_there_are_more(mcp: MCPServer, version: str) -> None:
     async with serving(mcp) as wire:
         params = {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "name", "value": "x"}}
-        completion = (await Client(wire, version).result("completion/complete", params))["completion"]
+        completion = (await AnyVersionClient(wire, version).result("completion/complete", params))["completion"]
         assert len(completion["values"]) == 100
         assert completion["hasMore"] is True
         assert completion["total"] == 150
@@ -270,7 +271,7 @@ async def test_a_completion_of_nothing_we_know_is_invalid_params(
     mcp: MCPServer, version: str, params: dict[str, Any]
 ) -> None:
     async with serving(mcp) as wire:
-        assert (await Client(wire, version).error("completion/complete", params))["code"] == -32602
+        assert (await AnyVersionClient(wire, version).error("completion/complete", params))["code"] == -32602
 
 
 @pytest.mark.requirement("J13", "gap-trace-context")
@@ -286,7 +287,7 @@ async def test_trace_context_in_meta_reaches_the_handler_and_is_never_refused(mc
             modern = wire.modern()
             exchange = modern.tool("trace", meta={**modern.meta(), **given})
         else:
-            exchange = await Client(wire, version).start("tools/call", {"name": "trace", "_meta": given})
+            exchange = await AnyVersionClient(wire, version).start("tools/call", {"name": "trace", "_meta": given})
         assert json.loads((await exchange.result())["content"][0]["text"]) == given
 
 
@@ -321,4 +322,4 @@ async def test_what_a_session_does_not_have_is_method_not_found_within_its_answe
     mcp: MCPServer, version: str, method: str
 ) -> None:
     async with serving(mcp) as wire:
-        assert (await Client(wire, version).error(method))["code"] == -32601
+        assert (await AnyVersionClient(wire, version).error(method))["code"] == -32601

@@ -43,7 +43,7 @@ class Answer:
     body: bytes
 
 
-class Client:
+class RawClient:
     """The other end of one connection; says and hears bytes."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -90,10 +90,10 @@ class Server:
         """As if a peer had connected whose other end is `stream`."""
         self._listener.offer(stream)
 
-    def connect(self) -> Client:
+    def connect(self) -> RawClient:
         ours, theirs = memory_stream_pair()
         self._listener.offer(theirs)
-        return Client(ours)
+        return RawClient(ours)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.transports.listener.harness import Client, Server, answers, get, post, reply, serving
+from tests.transports.listener.harness import RawClient, Server, answers, get, post, reply, serving
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 from trio_mcp.transports.listener.serving import REFUSED_AT_ONCE
 
@@ -60,7 +60,7 @@ async def test_those_that_are_refused_at_once_are_bounded_too(autojump_clock: Mo
         assert (await late.hear()).startswith(b"HTTP/1.1 503 ")
 
 
-async def lingers(server: Server) -> Client:
+async def lingers(server: Server) -> RawClient:
     """A connection that was answered early, whose body still comes."""
     client = server.connect()
     await client.say(b"POST /now HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{")

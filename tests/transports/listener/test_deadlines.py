@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair
 
 from tests.transports.listener.harness import (
-    Client,
+    RawClient,
     Server,
     answers,
     echo,
@@ -26,7 +26,7 @@ from trio_mcp.transports.listener.connection import LINGER_BYTES, LINGER_QUIET_S
 from trio_mcp.transports.listener.lingering import LINGER_SECONDS
 
 
-async def drip(client: Client, data: bytes, seconds: float) -> None:
+async def drip(client: RawClient, data: bytes, seconds: float) -> None:
     """Send one byte every so many (virtual) seconds until the server has enough of it."""
     try:
         for at in range(len(data)):
@@ -93,7 +93,7 @@ async def test_each_request_begins_the_idle_time_anew(autojump_clock: MockClock)
 async def test_idle_connections_end_each_in_its_time(autojump_clock: MockClock) -> None:
     ends: list[float] = []
 
-    async def wait_for_the_end(client: Client) -> None:
+    async def wait_for_the_end(client: RawClient) -> None:
         await client.hear_all()
         ends.append(trio.current_time())
 
@@ -149,7 +149,7 @@ async def test_a_reader_that_stalls_loses_its_connection_after_the_write_deadlin
             assert await ours.receive_some()
         await called_back.wait()
         assert trio.current_time() - began == pytest.approx(3 * 19 + 20)
-        await Client(ours).hear_all()
+        await RawClient(ours).hear_all()
     assert notes == ["the peer took too little for 20 s", "http.request", "http.disconnect"]
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("INFO", None)
@@ -175,7 +175,7 @@ async def test_nothing_follows_a_write_that_the_app_gave_up(
         server.accept(theirs)
         await ours.send_all(get("/first") + get("/second"))
         await trio.sleep(2)
-        await Client(ours).hear_all()
+        await RawClient(ours).hear_all()
     assert served == ["/first"]
     assert caplog.records == []
 

@@ -1,9 +1,9 @@
-// The official TypeScript client of the 1.x line riding along: `typescript_1_32.mjs URL MODE`.
+// The official TypeScript client of the 1.x line beside a load: `typescript_1_32.mjs URL MODE`.
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { ride } from './ride.mjs';
+import { callUntilStdinEnds } from './call_loop.mjs';
 
-await ride(async (onMessage) => {
+await callUntilStdinEnds(async (onMessage) => {
   const client = new Client({ name: 'typescript-1.32', version: '0' });
   client.fallbackNotificationHandler = async () => onMessage();
   const transport = new StreamableHTTPClientTransport(new URL(process.argv[2]));

@@ -1,4 +1,4 @@
-// A client rides along: it calls until stdin ends, then says what it saw, as one JSON line.
+// One client beside a load: it calls a tool until stdin ends, then prints what it saw, as one JSON line.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const PAUSE_MS = 300;
@@ -6,7 +6,7 @@ const CALL_MS = 30_000;
 const PATIENCE = 2; // so many failures in a row, and it connects anew
 
 /** `connect(onMessage)` gives `{call(name, args, options), close()}`. */
-export async function ride(connect) {
+export async function callUntilStdinEnds(connect) {
   const seen = { connects: 0, calls: 0, heard: 0, slowest: 0, nodes: {}, failures: [] };
   const failed = (error) => seen.failures.push({ at: Date.now() / 1000, error: `${error.name}: ${error.message}` });
   let stopping = false;
@@ -39,7 +39,7 @@ export async function ride(connect) {
         seen.heard += 1;
       });
       seen.connects += 1;
-      console.log('riding');
+      console.log('working');
       await callUntilLost(client);
       await client.close();
     } catch (error) {

@@ -15,10 +15,10 @@ import trio
 from tests.rig.scripts import client_environment, command
 from tests.rig.waiting import PATIENCE
 
-__all__ = ["RIDERS", "Failure", "Rider", "riding"]
+__all__ = ["BACKGROUND_CLIENTS", "BackgroundClient", "Failure", "background_clients"]
 
-SCRIPTS = Path(__file__).parent / "riders"
-RIDERS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
+SCRIPTS = Path(__file__).parent / "background"
+BACKGROUND_CLIENTS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Rider:
+class BackgroundClient:
     """What one client saw; complete when the ride has ended."""
 
     name: str
@@ -42,7 +42,7 @@ class Rider:
     nodes: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[Failure] = ()
     said: str = ""
-    riding: trio.Event = field(default_factory=trio.Event)
+    working: trio.Event = field(default_factory=trio.Event)
 
     def take(self, seen: Mapping[str, Any]) -> None:
         """Fill in what it said at the end."""
@@ -55,9 +55,9 @@ class Rider:
         assert self.process.stdout is not None
         async for chunk in self.process.stdout:
             self.said += chunk.decode()
-            if "riding\n" in self.said:
-                self.riding.set()
-        self.riding.set()
+            if "working\n" in self.said:
+                self.working.set()
+        self.working.set()
         lines = self.said.strip().splitlines()
         assert lines, f"{self.name} ended without a word"
         if lines[-1].startswith("{"):
@@ -65,23 +65,25 @@ class Rider:
 
 
 @asynccontextmanager
-async def riding(url: str, riders: Sequence[tuple[str, str]] = RIDERS) -> AsyncIterator[list[Rider]]:
+async def background_clients(
+    url: str, clients: Sequence[tuple[str, str]] = BACKGROUND_CLIENTS
+) -> AsyncIterator[list[BackgroundClient]]:
     """Clients at work for the length of the block; after it, what they saw."""
     async with trio.open_nursery() as nursery:
-        found = [Rider(f"{script} {mode}", await _started(script, mode, url)) for script, mode in riders]
+        found = [BackgroundClient(f"{script} {mode}", await _started(script, mode, url)) for script, mode in clients]
         try:
-            for rider in found:
-                nursery.start_soon(rider.read)
+            for client in found:
+                nursery.start_soon(client.read)
             with trio.fail_after(PATIENCE):
-                for rider in found:
-                    await rider.riding.wait()
+                for client in found:
+                    await client.working.wait()
             yield found
             await _stop(found)
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-                for rider in found:
-                    rider.process.kill()
-                    await rider.process.wait()
+                for client in found:
+                    client.process.kill()
+                    await client.process.wait()
 
 
 async def _started(script: str, mode: str, url: str) -> trio.Process:
@@ -93,10 +95,10 @@ async def _started(script: str, mode: str, url: str) -> trio.Process:
     )
 
 
-async def _stop(riders: Sequence[Rider]) -> None:
+async def _stop(clients: Sequence[BackgroundClient]) -> None:
     with trio.fail_after(PATIENCE):
-        for rider in riders:
-            assert rider.process.stdin is not None
-            await rider.process.stdin.aclose()
-        for rider in riders:
-            assert await rider.process.wait() == 0, f"{rider.name} crashed"
+        for client in clients:
+            assert client.process.stdin is not None
+            await client.process.stdin.aclose()
+        for client in clients:
+            assert await client.process.wait() == 0, f"{client.name} crashed"

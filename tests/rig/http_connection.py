@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-__all__ = ["Broken", "Response", "Wire", "fetch"]
+__all__ = ["Broken", "HttpConnection", "Response", "fetch"]
 
 Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -51,7 +51,7 @@ class Response:
 
 
 @dataclass(slots=True)
-class Wire:
+class HttpConnection:
     """One connection; one request at a time."""
 
     stream: Stream
@@ -117,13 +117,13 @@ class Wire:
         socket.socket.close()
 
     @staticmethod
-    async def open(url: str) -> Wire:
+    async def open(url: str) -> HttpConnection:
         """Connect to the host of `url`; raises OSError."""
         parts = urlsplit(url)
         host, port = parts.hostname or "127.0.0.1", parts.port or 80
         socket = await trio.open_tcp_stream(host, port)
         if parts.scheme != "https":
-            return Wire(socket, f"{host}:{port}")
+            return HttpConnection(socket, f"{host}:{port}")
         tls = trio.SSLStream(socket, _TLS, server_hostname=host, https_compatible=True)
         try:
             await tls.do_handshake()
@@ -133,7 +133,7 @@ class Wire:
         except trio.Cancelled:
             socket.socket.close()
             raise
-        return Wire(tls, f"{host}:{port}")
+        return HttpConnection(tls, f"{host}:{port}")
 
 
 def _unverified() -> ssl.SSLContext:
@@ -148,12 +148,12 @@ _TLS = _unverified()
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Wire]:
-    wire = await Wire.open(url)
+async def _opened(url: str) -> AsyncIterator[HttpConnection]:
+    connection = await HttpConnection.open(url)
     try:
-        yield wire
+        yield connection
     finally:
-        wire.close()
+        connection.close()
 
 
 async def fetch(
@@ -164,6 +164,6 @@ async def fetch(
 ) -> Response:
     """One request on a connection of its own; raises OSError or Broken."""
     parts = urlsplit(url)
-    async with _opened(url) as wire:
-        await wire.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers, content)
-        return await wire.response()
+    async with _opened(url) as connection:
+        await connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers, content)
+        return await connection.response()

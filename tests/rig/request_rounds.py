@@ -8,13 +8,13 @@ from itertools import cycle
 
 import trio
 
-from tests.rig.client import Answer, Client
+from tests.rig.client import Answer, LegacyClient
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
 from tests.rig.records import on_record
 from tests.rig.waiting import PATIENCE, until
 
-__all__ = ["Asked", "Visitor", "patiently", "sessions_that_moved"]
+__all__ = ["Asked", "RequestRounds", "patiently", "sessions_that_moved"]
 
 PAUSE = 0.4
 NOBODYS = "ghost.AAAAAAAAAAAAAAAAAAAAAAAA"
@@ -36,14 +36,14 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Visitor:
+class RequestRounds:
     """`moved` are sessions whose ids name a node that they are no longer on."""
 
     whole: Cluster
     moved: Iterable[str]
     deleted: list[str] = field(default_factory=list)
     """The sessions it has ended."""
-    _rounds: int = 0
+    _number: int = 0
 
     def __post_init__(self) -> None:
         self.moved = cycle(self.moved)
@@ -53,7 +53,7 @@ class Visitor:
         over = trio.current_time() + seconds
         nodes = self.whole.nodes
         while True:
-            self._rounds += 1
+            self._number += 1
             async with trio.open_nursery() as nursery:
                 for node, following in zip(nodes, [*nodes[1:], nodes[0]], strict=True):
                     nursery.start_soon(self._visit, _Notes(seen, away), node, following)
@@ -62,12 +62,12 @@ class Visitor:
             await trio.sleep(PAUSE)
 
     async def _visit(self, notes: _Notes, node: Node, following: Node) -> None:
-        session = await notes.take("opening", node, Client.initialize)
+        session = await notes.take("opening", node, LegacyClient.initialize)
         if session:
             await notes.take("own", node, _where, session)
             await notes.take("another's", following, _where, session)
-        if session and self._rounds % 2:
-            await notes.take("deleting", following, Client.delete, session)
+        if session and self._number % 2:
+            await notes.take("deleting", following, LegacyClient.delete, session)
             self.deleted.append(session)
             await notes.take("deleted", node, _where, session)
             await notes.take("deleted", following, _where, session)
@@ -80,9 +80,11 @@ class _Notes:
     seen: list[Asked]
     away: bool
 
-    async def take(self, what: str, node: Node, do: Callable[[Client], Awaitable[Answer]], session: str = "") -> str:
+    async def take(
+        self, what: str, node: Node, do: Callable[[LegacyClient], Awaitable[Answer]], session: str = ""
+    ) -> str:
         """Do it at that node and note what came of it; the session, if there is one."""
-        client = Client(f"{node.url}/mcp", fresh=True)
+        client = LegacyClient(f"{node.url}/mcp", fresh=True)
         client.session = session
         answer = Answer()
         with trio.move_on_after(PATIENCE) as waiting:
@@ -93,14 +95,14 @@ class _Notes:
         return client.session
 
 
-async def _where(client: Client) -> Answer:
+async def _where(client: LegacyClient) -> Answer:
     return await client.tool("where")
 
 
 async def sessions_that_moved(whole: Cluster, count: int) -> list[str]:
     """Sessions of node3 that now live on node1, because node3 died once and is back."""
     node1, node3 = whole.node("node1"), whole.node("node3")
-    moved = [Client(f"{node3.url}/mcp", fresh=True) for _ in range(count)]
+    moved = [LegacyClient(f"{node3.url}/mcp", fresh=True) for _ in range(count)]
     for client in moved:
         assert not (await client.initialize()).error
     await on_record(whole, *(client.session for client in moved), initialized=True)
@@ -113,7 +115,7 @@ async def sessions_that_moved(whole: Cluster, count: int) -> list[str]:
     return [client.session for client in moved]
 
 
-async def patiently(client: Client) -> Answer:
+async def patiently(client: LegacyClient) -> Answer:
     """Where its session is; asked again as long as the answer is to come back, as it is when Redis is slow."""
 
     async def asked() -> Answer | None:

@@ -1,4 +1,4 @@
-"""What lies between one node and Redis, and can be cut: Redis is away for that node alone."""
+"""A TCP proxy between one node and Redis that can be cut: Redis is away for that node alone."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-__all__ = ["Cable", "cable"]
+__all__ = ["TcpProxy", "tcp_proxy"]
 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
-class Cable:
+class TcpProxy:
     """A TCP proxy on a port of its own."""
 
     def __init__(self, target: int) -> None:
@@ -44,7 +44,7 @@ class Cable:
                     both.start_soon(_copy, near, far, both.cancel_scope)
                     both.start_soon(_copy, far, near, both.cancel_scope)
                     await broken.wait()
-                    both.cancel_scope.cancel("the cable is cut")
+                    both.cancel_scope.cancel("the proxy is cut")
 
 
 async def _copy(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
@@ -55,9 +55,9 @@ async def _copy(source: trio.SocketStream, sink: trio.SocketStream, both: trio.C
 
 
 @asynccontextmanager
-async def cable(port: int) -> AsyncIterator[Cable]:
+async def tcp_proxy(port: int) -> AsyncIterator[TcpProxy]:
     """To the Redis on a port of loopback."""
-    made = Cable(port)
+    made = TcpProxy(port)
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         made.port = listeners[0].socket.getsockname()[1]

@@ -1,8 +1,8 @@
-// The official TypeScript client riding along: `typescript_2_4.mjs URL MODE`.
+// The official TypeScript client beside a load: `typescript_2_4.mjs URL MODE`.
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { ride } from './ride.mjs';
+import { callUntilStdinEnds } from './call_loop.mjs';
 
-await ride(async (onMessage) => {
+await callUntilStdinEnds(async (onMessage) => {
   const client = new Client(
     { name: 'typescript-2.4', version: '0' },
     { versionNegotiation: { mode: process.argv[3] } },

@@ -17,6 +17,7 @@ import trio.testing
 from mcp import Client, MCPError
 
 from trio_mcp import Context, MCPServer
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.testing import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
@@ -232,7 +233,7 @@ async def test_a_session_takes_tasks_and_its_end_from_a_thread(place: str) -> No
 
     @mcp.tool
     def end(ctx: Context) -> str:
-        ctx.session.close("deleted")
+        ctx.session.close(CloseReason.DELETED)
         return "ended"
 
     app = mcp.http_app()

@@ -18,6 +18,7 @@ from trio_mcp.cluster.directory import READ_SECONDS
 from trio_mcp.cluster.ledger import GROUP_SECONDS
 from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, Move, Record, Stone
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.sessions.close_reason import CloseReason
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -69,15 +70,15 @@ async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restor
 async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_path: Path) -> None:
     async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
-        made.directory.closed(snapshot(), "expired")
+        made.directory.closed(snapshot(), CloseReason.EXPIRED)
         await flushed(made)
         assert await made.record() is None
         assert await made.tombstone() == {"reason": "expired", "principal": ANN.recorded_as, "boot": "b1", "epoch": 0}
         assert TOMBSTONE_SECONDS - 5 < await made.redis.ask("TTL", KEYS.closed("node1.abc")) <= TOMBSTONE_SECONDS
 
 
-@pytest.mark.parametrize("reason", ["moved", "released"])
-async def test_a_session_that_goes_on_elsewhere_leaves_its_record_alone(tmp_path: Path, reason: str) -> None:
+@pytest.mark.parametrize("reason", [CloseReason.MOVED, CloseReason.RELEASED])
+async def test_a_session_that_goes_on_elsewhere_leaves_its_record_alone(tmp_path: Path, reason: CloseReason) -> None:
     async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         made.directory.closed(snapshot(), reason)
@@ -98,7 +99,7 @@ async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_an
         mine.directory.changed(snapshot(log_level="debug"))
         await flushed(mine)
         assert mine.lost == ["node1.abc"]
-        mine.directory.closed(snapshot(), "expired")
+        mine.directory.closed(snapshot(), CloseReason.EXPIRED)
         await flushed(mine)
         assert (await mine.record())["boot"] == "b2"
         assert await other.directory.why_gone("node1.abc", ANN) == "elsewhere"
@@ -109,7 +110,7 @@ async def test_what_another_node_took_over_is_neither_deleted_nor_overwritten_an
 async def test_a_later_life_on_the_same_process_is_another_owner(tmp_path: Path) -> None:
     async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot(epoch=2))
-        made.directory.closed(snapshot(epoch=1), "expired")
+        made.directory.closed(snapshot(epoch=1), CloseReason.EXPIRED)
         await flushed(made)
         assert (await made.record())["epoch"] == 2
 
@@ -120,9 +121,9 @@ async def test_a_late_end_of_an_earlier_life_takes_no_tombstone_of_a_later_one(t
         directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
     ):
         await other.directory.opened(snapshot(epoch=1))
-        other.directory.closed(snapshot(epoch=1), "deleted")
+        other.directory.closed(snapshot(epoch=1), CloseReason.DELETED)
         await flushed(other)
-        mine.directory.closed(snapshot(), "expired")
+        mine.directory.closed(snapshot(), CloseReason.EXPIRED)
         await flushed(mine)
         assert await mine.tombstone() == {"reason": "deleted", "principal": ANN.recorded_as, "boot": "b2", "epoch": 1}
 
@@ -181,7 +182,7 @@ async def test_what_ended_while_redis_was_away_is_owed_until_it_is_back(tmp_path
     async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
         await made.redis.stop()
-        made.directory.closed(snapshot(), "deleted")
+        made.directory.closed(snapshot(), CloseReason.DELETED)
         await until(made.is_down, "Redis counts as away")
         assert b"trio_mcp_owed_writes 1.0" in made.metrics.render()[0]
         await made.redis.start()
@@ -213,7 +214,7 @@ async def ended_in_its_second_life(mine: DirectoryHarness, other: DirectoryHarne
     """Opened here, taken up and ended there."""
     await mine.directory.opened(snapshot())
     await other.directory.opened(snapshot(epoch=1))
-    other.directory.closed(snapshot(epoch=1), "deleted")
+    other.directory.closed(snapshot(epoch=1), CloseReason.DELETED)
     await flushed(other)
     assert await mine.record() is None
 
@@ -247,7 +248,7 @@ async def test_the_tombstone_of_a_life_before_ends_no_later_one(tmp_path: Path) 
         directory_harness(tmp_path, node="node2", boot="b2", redis=mine.redis) as other,
     ):
         await mine.directory.opened(snapshot())
-        mine.directory.closed(snapshot(), "expired")
+        mine.directory.closed(snapshot(), CloseReason.EXPIRED)
         await flushed(mine)
         await other.directory.check([snapshot(epoch=1)])
         assert other.lost == []
@@ -297,7 +298,7 @@ async def test_only_the_principal_of_a_session_hears_why_it_is_gone(tmp_path: Pa
     ):
         await made.directory.opened(snapshot("node1.live"))
         await made.directory.opened(snapshot("node1.dead"))
-        made.directory.closed(snapshot("node1.dead"), "crashed")
+        made.directory.closed(snapshot("node1.dead"), CloseReason.CRASHED)
         await flushed(made)
         assert await other.directory.why_gone("node1.live", ANN) == "elsewhere"
         assert await other.directory.why_gone("node1.live", BOB) == "unknown"
@@ -318,9 +319,9 @@ async def test_a_stopping_node_releases_what_a_peer_can_restore_and_buries_the_r
         directory_harness(tmp_path, node="node2", boot="b2", restorable=False, redis=made.redis) as plain,
     ):
         await made.directory.opened(snapshot())
-        made.directory.closed(snapshot(), "shutdown")
+        made.directory.closed(snapshot(), CloseReason.SHUTDOWN)
         await plain.directory.opened(snapshot("node2.abc"))
-        plain.directory.closed(snapshot("node2.abc"), "shutdown")
+        plain.directory.closed(snapshot("node2.abc"), CloseReason.SHUTDOWN)
         await flushed(made)
         await flushed(plain)
         assert (await made.record())["released"] is True

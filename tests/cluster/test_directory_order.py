@@ -13,6 +13,7 @@ import trio
 from tests.cluster.parts import KEYS, DirectoryHarness, directory_harness, snapshot
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.redis.link import Command, RedisLink
+from trio_mcp.sessions.close_reason import CloseReason
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -67,7 +68,7 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
         async with trio.open_nursery() as nursery:
             nursery.start_soon(made.directory.check, [snapshot()])
             await link.held.wait()
-            made.directory.closed(snapshot(), "expired")
+            made.directory.closed(snapshot(), CloseReason.EXPIRED)
             await until(partial(waits_in_line, made), "the writer waits for the check")
             link.go.set()
         with trio.fail_after(PATIENCE):

@@ -11,6 +11,7 @@ from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_clu
 from tests.cluster.parts import KEYS
 from tests.rig.waiting import PATIENCE, until
 from tests.transports.http.harness import Exchange
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.session import Session
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -45,7 +46,7 @@ async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again
 
         session.start_soon(clean_up)
         nodes[1].cluster.stop_claiming()
-        session.close("shutdown")
+        session.close(CloseReason.SHUTDOWN)
         assert await refusal(client.tool("where")) == (503, "moving")
         assert await refusal(at(nodes[2], client).tool("where")) == (503, "moving")
         cleaned_up.set()
@@ -86,7 +87,7 @@ async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session
         monkeypatch.setattr(nodes[1].cluster._elsewhere, "_released", released)
         session.start_soon(clean_up)
         nodes[1].cluster.stop_claiming()
-        session.close("shutdown")
+        session.close(CloseReason.SHUTDOWN)
         exchange = (client if through == "itself" else at(nodes[2], client)).tool("where")
         await waits.wait()
         cleaned_up.set()

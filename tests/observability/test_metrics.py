@@ -36,8 +36,8 @@ def test_sessions_are_counted_open_and_closed_by_reason() -> None:
     page = Metrics()
     page.session_opened("2025-11-25")
     page.session_opened("2025-06-18")
-    page.session_closed("expired", "2025-11-25", 12.0)
-    page.session_closed("crashed", "2025-06-18", 1.0)
+    page.session_closed("expired", "2025-11-25", 12.0, failed=False)
+    page.session_closed("crashed", "2025-06-18", 1.0, failed=True)
     assert value(page, "trio_mcp_sessions_active") == 0
     assert value(page, "trio_mcp_sessions_opened_total", mcp_protocol_version="2025-11-25") == 1
     assert value(page, "trio_mcp_sessions_closed_total", reason="expired") == 1

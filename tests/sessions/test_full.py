@@ -13,6 +13,7 @@ from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import Notification, Reply
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.snapshot import Snapshot
@@ -115,7 +116,7 @@ async def test_an_opening_that_is_cancelled_while_it_waits_leaves_nothing_behind
         with trio.move_on_after(UNUSED_SECONDS / 2):
             await hub.open(OFFER, BOB)
         assert hub.sessions == [session]
-        session.close("deleted")
+        session.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         await hub.open(OFFER, BOB)
 
@@ -127,7 +128,7 @@ async def test_a_principal_has_so_many_sessions_and_gets_a_place_back_with_each_
             await hub.open(OFFER, Principal("ann", claims={"other": "token"}))
         await hub.open(OFFER, Principal("ann", client_id="c2"))
         await hub.open(OFFER, BOB)
-        first.close("deleted")
+        first.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         await hub.open(OFFER, ANN)
 

@@ -16,6 +16,7 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import MAX_TOMBSTONES, TOMBSTONE_SECONDS, MemoryDirectory
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
@@ -85,7 +86,7 @@ async def test_at_the_limit_no_session_opens_until_one_ends() -> None:
             await ask(session, "ping")
         with pytest.raises(TooManySessions, match="at most 2"):
             await hub.open(OFFER, ANN)
-        first.close("deleted")
+        first.close(CloseReason.DELETED)
         await trio.testing.wait_all_tasks_blocked()
         await hub.open(OFFER, ANN)
 
@@ -127,8 +128,8 @@ async def test_a_hub_that_does_not_run_opens_nothing() -> None:
 
 async def test_a_deleted_session_is_gone_at_once_and_says_so_to_its_principal_only() -> None:
     async with a_session() as (hub, session):
-        session.close("deleted")
-        session.close("expired")
+        session.close(CloseReason.DELETED)
+        session.close(CloseReason.EXPIRED)
         assert hub.get(session.id, ANN) is None
         assert await reason(hub, session) == "deleted"
         await trio.testing.wait_all_tasks_blocked()
@@ -187,7 +188,7 @@ async def test_a_hook_runs_for_every_session_and_is_cancelled_with_it() -> None:
     async with a_session(mcp) as (_, session):
         await trio.testing.wait_all_tasks_blocked()
         assert seen == [("began", session.id)]
-        session.close("deleted")
+        session.close(CloseReason.DELETED)
         await trio.testing.wait_all_tasks_blocked()
         assert seen[-1] == ("ended", session.id)
 
@@ -270,19 +271,19 @@ def snapshot(session_id: str) -> Snapshot:
 
 async def test_a_tombstone_stands_for_an_hour(autojump_clock: trio.testing.MockClock) -> None:
     directory = MemoryDirectory()
-    directory.closed(snapshot("a"), "deleted")
+    directory.closed(snapshot("a"), CloseReason.DELETED)
     await trio.sleep(TOMBSTONE_SECONDS - 1)
     assert await directory.why_gone("a", ANN) == "deleted"
     await trio.sleep(2)
     assert await directory.why_gone("a", ANN) == "unknown"
-    directory.closed(snapshot("b"), "expired")
+    directory.closed(snapshot("b"), CloseReason.EXPIRED)
     assert list(directory._tombstones) == ["b"]
 
 
 async def test_the_number_of_tombstones_is_bounded() -> None:
     directory = MemoryDirectory()
     for n in range(MAX_TOMBSTONES + 1):
-        directory.closed(snapshot(str(n)), "deleted")
+        directory.closed(snapshot(str(n)), CloseReason.DELETED)
     assert await directory.why_gone("0", ANN) == "unknown"
     assert await directory.why_gone("1", ANN) == "deleted"
 
@@ -301,7 +302,7 @@ async def test_a_session_that_comes_back_while_its_last_tasks_end_outlives_their
 
         first.start_soon(ends_slowly)
         await trio.testing.wait_all_tasks_blocked()
-        first.close("moved")
+        first.close(CloseReason.MOVED)
         await trio.testing.wait_all_tasks_blocked()
         again = await hub.restore(snapshot(first.id), ANN)
         go.set()

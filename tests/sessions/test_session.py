@@ -23,6 +23,7 @@ from trio_mcp.protocol.errors import (
     SessionClosed,
 )
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Notification, Reply, Request, decode, encode
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.session import MAX_SUBSCRIBED_BYTES, Session, TooManyRequests
 from trio_mcp.streams.event_log import EventLog, Kind
 
@@ -107,7 +108,7 @@ async def test_a_background_task_is_cancelled_with_its_session() -> None:
     async with a_session() as session:
         session.start_soon(work)
         await settled()
-        session.close("deleted")
+        session.close(CloseReason.DELETED)
         await settled()
         assert ended == [True]
 
@@ -197,7 +198,7 @@ async def test_closing_answers_what_is_in_flight_on_its_own_stream_and_ends_ever
     async with a_session() as session:
         log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
-        session.close("deleted")
+        session.close(CloseReason.DELETED)
         await settled()
         assert error_of(await replies(log)) == {"code": -32603, "message": "The session was closed"}
         assert session.streams.standalone.ended
@@ -463,7 +464,7 @@ async def test_a_change_anywhere_on_the_server_reaches_every_session_until_it_cl
         mcp.remove_tool("who")
         await settled()
         assert [len(listener.heard()) for listener in listeners] == [1, 1]
-        one.close("deleted")
+        one.close(CloseReason.DELETED)
         await settled()
         mcp.notify_list_changed("tools")
         await settled()

@@ -35,6 +35,7 @@ from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
@@ -294,13 +295,13 @@ class Cluster:
     def _lost(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)
         if session is not None:
-            session.close("moved")
+            session.close(CloseReason.MOVED)
 
     def _moved(self, move: Move) -> None:
         self.directory.keepsakes.moved(move)
         session = self._app.hub.local(move.session)
         if session is not None and superseded(self._me.boot, session.streams.epoch, move):
-            session.close("moved")
+            session.close(CloseReason.MOVED)
 
     def _rejoined(self) -> None:
         """Redis was away, if but for a moment: it may be another by now, or have lost what it heard last."""
@@ -310,7 +311,7 @@ class Cluster:
     def _end(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)
         if session is not None:
-            session.close("deleted")
+            session.close(CloseReason.DELETED)
 
     async def _answers(self, card: NodeCard) -> bool:
         if not card.boot or not card.url:

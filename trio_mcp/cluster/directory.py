@@ -17,10 +17,11 @@ from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import MemoryDirectory
 from trio_mcp.sessions.snapshot import Snapshot
 
-__all__ = ["RedisDirectory", "told"]
+__all__ = ["RedisDirectory"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -28,13 +29,6 @@ READ_SECONDS = 0.25
 
 _BATCH = 500
 _BATCH_BYTES = 512 * 1024
-_KEPT_REASONS = frozenset({"moved", "released"})
-"""Ends of a session's life here, not of the session: its record is another's by now."""
-
-
-def told(reason: str) -> str:
-    """A reason as clients hear it: that this node stops is, seen from its peers, that it is gone."""
-    return "node_gone" if reason == "shutdown" else reason
 
 
 class RedisDirectory:
@@ -82,30 +76,30 @@ class RedisDirectory:
         if self._restorable:
             self._put(session)
 
-    def closed(self, session: Snapshot, reason: str) -> None:
+    def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Owed until Redis has heard of it."""
         self.ledger.withdraw(session.id)
-        if reason in _KEPT_REASONS:
+        if reason.goes_on:
             return
-        if reason == "shutdown" and self._restorable:
+        if reason is CloseReason.SHUTDOWN and self._restorable:
             self._put(session, released=True)
             return
-        said = told(reason)
+        said = reason.as_seen_by_peers
         self.memory.closed(session, said)
         self.ledger.owe(session.id, Stone(said, session.owner, self._me.boot, session.epoch))
 
-    async def why_gone(self, session_id: str, principal: Principal) -> str:
-        """Asks Redis when nothing is remembered here; `unknown` when it cannot be asked."""
+    async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
+        """Asks Redis when nothing is remembered here; UNKNOWN when it cannot be asked."""
         reason = await self.memory.why_gone(session_id, principal)
-        if reason != "unknown":
+        if reason is not CloseReason.UNKNOWN:
             return reason
         try:
             record, stone = await self.look_up(session_id)
         except RedisDown:
-            return "unknown"
+            return CloseReason.UNKNOWN
         if record is not None:
-            return "elsewhere" if record.may_be_of(principal) else "unknown"
-        return "unknown" if stone is None else stone.said_to(principal)
+            return CloseReason.ELSEWHERE if record.may_be_of(principal) else CloseReason.UNKNOWN
+        return CloseReason.UNKNOWN if stone is None else stone.said_to(principal)
 
     # For the rest of the cluster.
 
@@ -138,7 +132,7 @@ class RedisDirectory:
 
     async def remove(self, session_id: str, record: Record) -> bool:
         """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""
-        stone = Stone.of(record, "deleted")
+        stone = Stone.of(record, CloseReason.DELETED)
         (reply,) = await self._store.run([scripts.end(self._keys, session_id, stone, by=self._me.boot)])
         if isinstance(reply, CommandRefused):
             raise RedisDown(str(reply))
@@ -146,7 +140,7 @@ class RedisDirectory:
 
     def bury(self, session_id: str, record: Record) -> None:
         """A session that ended with its node: leave a tombstone in its record's place."""
-        self.ledger.owe(session_id, Stone.of(record, "node_gone"))
+        self.ledger.owe(session_id, Stone.of(record, CloseReason.NODE_GONE))
 
     def keep(self, session_id: str, record: Record) -> None:
         """Its node may be gone: should Redis lose the record now, nobody else would have it."""

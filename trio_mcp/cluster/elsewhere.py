@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.directory import RedisDirectory, told
+from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
 from trio_mcp.cluster.owner import Owner
@@ -36,6 +36,7 @@ from trio_mcp.cluster.relay.relay import Broken, Misdirected, Relay, Relayed, Un
 from trio_mcp.cluster.restoring import Restorer
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http import elsewhere as port
@@ -138,7 +139,7 @@ class Elsewhere:
         """
         if not _ID.fullmatch(session_id):
             # None of ours, whatever is in it: nobody need be asked.
-            raise SessionNotFound("unknown")
+            raise SessionNotFound(CloseReason.UNKNOWN)
         stays = await self._let_go(session_id, who)
         if stays is not None:
             return stays
@@ -153,10 +154,10 @@ class Elsewhere:
                 return None
             record, stone = seen
             if record is None:
-                await self._without_record(search, "unknown" if stone is None else stone.said_to(who))
+                await self._without_record(search, CloseReason.UNKNOWN if stone is None else stone.said_to(who))
                 return None
             if not record.may_be_of(who):
-                raise SessionNotFound("unknown")
+                raise SessionNotFound(CloseReason.UNKNOWN)
             try:
                 found = await self._by_record(search, record)
             except RedisDown:
@@ -177,10 +178,10 @@ class Elsewhere:
         if session.leaving is not None:
             with trio.move_on_after(LEAVING_SECONDS):
                 await session.leaving.wait()
-        elif session.closed_because == "shutdown" and self._restore:
+        elif session.closed_because is CloseReason.SHUTDOWN and self._restore:
             await self._released(session)
-        elif session.closed_because is not None and session.closed_because not in ("moved", "released"):
-            raise SessionNotFound(told(session.closed_because))
+        elif session.closed_because is not None and not session.closed_because.goes_on:
+            raise SessionNotFound(session.closed_because.as_seen_by_peers)
         return self._hub.get(session_id, who)
 
     async def _released(self, session: Session) -> None:
@@ -246,9 +247,9 @@ class Elsewhere:
             # Another request took it up while this one looked.
             return here
         reason = await self._directory.memory.why_gone(search.session_id, search.who)
-        if reason == "unknown" and record.restorable and self.stopping:
+        if reason is CloseReason.UNKNOWN and record.restorable and self.stopping:
             raise _not_released_yet()
-        if reason != "unknown" or not record.restorable or record.epoch == 0:
+        if reason is not CloseReason.UNKNOWN or not record.restorable or record.epoch == 0:
             raise SessionNotFound(reason)
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN
 
@@ -262,7 +263,7 @@ class Elsewhere:
         if not (self._restore and record.restorable and record.readable):
             if record.readable and not record.restorable:
                 self._directory.bury(search.session_id, record)
-            raise SessionNotFound("node_gone")
+            raise SessionNotFound(CloseReason.NODE_GONE)
         if self.stopping or not self.joined.is_set():
             await self._hand_on(search)
             return None
@@ -277,20 +278,25 @@ class Elsewhere:
                 return
         raise port.Unavailable("unreachable", "No node is ready to take up this session; try again")
 
-    async def _without_record(self, search: Search, reason: str) -> None:
+    async def _without_record(self, search: Search, reason: CloseReason) -> None:
         """Redis knows of no session: the node in the id may know better, for it may still owe the record."""
         remembered = await self._directory.memory.why_gone(search.session_id, search.who)
         home = self._referrer.home(search.session_id)
-        if reason != "unknown" or remembered != "unknown" or search.hop is not None or home is None:
-            raise SessionNotFound(remembered if remembered != "unknown" else reason)
+        if (
+            reason is not CloseReason.UNKNOWN
+            or remembered is not CloseReason.UNKNOWN
+            or search.hop is not None
+            or home is None
+        ):
+            raise SessionNotFound(remembered if remembered is not CloseReason.UNKNOWN else reason)
         outcome = await self._referrer.answered(search, home)
         if outcome is None:
             return
         if isinstance(outcome, Misdirected) or self._peers.boot(home.node) is None:
-            raise SessionNotFound("unknown")
+            raise SessionNotFound(CloseReason.UNKNOWN)
         match await self._detector.wait(home, outcome, search.since):
             case Verdict.GONE:
-                raise SessionNotFound("unknown")
+                raise SessionNotFound(CloseReason.UNKNOWN)
             case Verdict.ALIVE if await self._referrer.answered(search, home) is None:
                 return
         raise port.Unavailable("unreachable", "The node that may have this session does not answer; try again")
@@ -298,7 +304,7 @@ class Elsewhere:
     async def _answered_without_directory(self, search: Search) -> bool:
         """Whether a peer has answered that has the session, or the one that it named."""
         remembered = await self._directory.memory.why_gone(search.session_id, search.who)
-        if remembered != "unknown":
+        if remembered is not CloseReason.UNKNOWN:
             raise SessionNotFound(remembered)
         if search.hop is not None:
             met = self._referrer.met.get(search.session_id)
@@ -315,7 +321,7 @@ class Elsewhere:
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:
         marker = f"{self._me.node}.{self._me.boot}".encode()
-        self._metrics.misroute("elsewhere", "421")
+        self._metrics.misroute(CloseReason.ELSEWHERE, "421")
         return port.Misdirected([(b"trio-mcp-misdirected", marker)], msgspec.json.encode({"owner": owner}))
 
 

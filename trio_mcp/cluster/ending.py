@@ -10,6 +10,7 @@ from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import end_message
 from trio_mcp.cluster.record import Record, Stone
 from trio_mcp.cluster.roster import Roster, SessionLine
+from trio_mcp.sessions.close_reason import CloseReason
 
 __all__ = ["Outcome", "end_session"]
 
@@ -44,7 +45,9 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
         return Outcome.ENDED
     if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
-    (removed,) = await roster.ask([scripts.end(roster.keys, session_id, Stone.of(line.record, "deleted"), by="")])
+    (removed,) = await roster.ask(
+        [scripts.end(roster.keys, session_id, Stone.of(line.record, CloseReason.DELETED), by="")]
+    )
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 

@@ -13,6 +13,7 @@ from trio_mcp.cluster.owner import Owner
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.snapshot import Snapshot
 
 __all__ = [
@@ -159,13 +160,13 @@ class Stone(msgspec.Struct, frozen=True):
     epoch: int
 
     @classmethod
-    def of(cls, record: Record, reason: str) -> Stone:
+    def of(cls, record: Record, reason: CloseReason) -> Stone:
         """The end of a recorded session."""
         return cls(reason, record.principal or "", record.boot, record.epoch)
 
-    def said_to(self, who: Principal) -> str:
-        """The reason; to another than its principal `unknown`, as for an id that never was."""
-        return self.reason if self.principal in who.known_as else "unknown"
+    def said_to(self, who: Principal) -> CloseReason:
+        """The reason; to another than its principal UNKNOWN, as for an id that never was."""
+        return CloseReason.read(self.reason) if self.principal in who.known_as else CloseReason.UNKNOWN
 
 
 class Move(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
 
@@ -69,7 +70,7 @@ class Restorer:
         try:
             session = await self._hub.restore(snapshot, who)
         except SessionClosed as fault:
-            self._directory.closed(snapshot, fault.reason)
+            self._directory.closed(snapshot, CloseReason.read(fault.reason))
             self._metrics.restored("failed")
             raise SessionNotFound(fault.reason) from None
         if trio.current_time() - began > BEAT_SECONDS:

@@ -33,9 +33,6 @@ DIRECTORY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.
 MAX_OPERATIONS = 5000
 """Label sets kept for operations. Beyond it the method reads `other`: a client can invent methods without end."""
 
-_FAILED = frozenset({"crashed", "overflow"})
-"""Reasons of a session's end that are faults, not endings."""
-
 
 class Metrics:
     """What one node counts, in a registry of its own; `transport` is `tcp` (HTTP) or `pipe` (stdio)."""
@@ -128,10 +125,11 @@ class Metrics:
         self._sessions.inc()
         self._opened.labels(version).inc()
 
-    def session_closed(self, reason: str, version: str, seconds: float) -> None:
+    def session_closed(self, reason: str, version: str, seconds: float, *, failed: bool) -> None:
+        """`failed`: its end was a fault, so `reason` is its `error_type` too."""
         self._sessions.dec()
         self._closed.labels(reason).inc()
-        self._session.labels(reason if reason in _FAILED else "", self._transport, version).observe(seconds)
+        self._session.labels(reason if failed else "", self._transport, version).observe(seconds)
 
     def stream_opened(self, kind: StreamKind) -> None:
         self._streams.labels(kind).inc()

@@ -22,6 +22,7 @@ from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.crashes import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.leaving import leave_evenly
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.probes import State
@@ -121,7 +122,7 @@ def _just_begun(app: HttpApp) -> bool:
 
 async def _close_when_silent(session: Session) -> None:
     await session.calls_done()
-    session.close("shutdown")
+    session.close(CloseReason.SHUTDOWN)
 
 
 async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: float, spread: float) -> None:
@@ -151,6 +152,6 @@ async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
         if call not in app.service.listeners:
             event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool, **labels(call))
             call.cancel(Ending.SHUTDOWN)
-    app.hub.close_all("shutdown")
+    app.hub.close_all(CloseReason.SHUTDOWN)
     with trio.move_on_after(FAREWELL_SECONDS):
         await app.quiet()

@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.snapshot import Snapshot
 
 __all__ = ["Directory", "MemoryDirectory", "Tombstone"]
@@ -21,7 +22,7 @@ MAX_TOMBSTONES = 10_000
 class Tombstone:
     """A session that ended: why, the digest of whose it was, and when (trio clock)."""
 
-    reason: str
+    reason: CloseReason
     owner: str
     at: float
 
@@ -35,11 +36,11 @@ class Directory(Protocol):
     def changed(self, session: Snapshot) -> None:
         """What a restore would start from is another now; never blocks and never raises."""
 
-    def closed(self, session: Snapshot, reason: str) -> None:
+    def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """It ended; never blocks and never raises, whatever the local close did."""
 
-    async def why_gone(self, session_id: str, principal: Principal) -> str:
-        """The reason to give for a session that is not here: unknown, deleted, expired, crashed, elsewhere…"""
+    async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
+        """The reason to give for a session that is not here."""
 
 
 class MemoryDirectory:
@@ -54,7 +55,7 @@ class MemoryDirectory:
     def changed(self, session: Snapshot) -> None:
         """Nothing to write: the session itself is the record."""
 
-    def closed(self, session: Snapshot, reason: str) -> None:
+    def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Leave a tombstone for an hour."""
         now = trio.current_time()
         self._tombstones[session.id] = Tombstone(reason, session.owner, now)
@@ -62,10 +63,10 @@ class MemoryDirectory:
         while len(self._tombstones) > MAX_TOMBSTONES or self._oldest().at < now - TOMBSTONE_SECONDS:
             self._tombstones.popitem(last=False)
 
-    async def why_gone(self, session_id: str, principal: Principal) -> str:
-        """Another principal hears "unknown", as for an id that never was."""
+    async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
+        """Another principal is told UNKNOWN, as for an id that never was."""
         stone = self.tombstone(session_id)
-        return "unknown" if stone is None or stone.owner not in principal.known_as else stone.reason
+        return CloseReason.UNKNOWN if stone is None or stone.owner not in principal.known_as else stone.reason
 
     def tombstone(self, session_id: str) -> Tombstone | None:
         """What is remembered of a session that ended here."""

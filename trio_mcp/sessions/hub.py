@@ -19,6 +19,7 @@ from trio_mcp.features.callables import is_async
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer, negotiate, usable
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Directory, MemoryDirectory
 from trio_mcp.sessions.session import Session
 from trio_mcp.sessions.shares import Shares
@@ -98,7 +99,7 @@ class Hub:
             try:
                 yield
             finally:
-                self.close_all("shutdown")
+                self.close_all(CloseReason.SHUTDOWN)
                 self._nursery.cancel_scope.cancel("the server stops")
 
     @property
@@ -194,11 +195,11 @@ class Hub:
         """Whether the session lives here. One that lives on another node does not, and the log says so: a misroute."""
         if self.get(session_id, principal) is not None:
             return True
-        if await self.directory.why_gone(session_id, principal) == "elsewhere":
+        if await self.directory.why_gone(session_id, principal) is CloseReason.ELSEWHERE:
             event(logger, logging.WARNING, "session is elsewhere", session=session_label(session_id))
         return False
 
-    def close_all(self, reason: str) -> None:
+    def close_all(self, reason: CloseReason) -> None:
         """Close every session."""
         for session in self.sessions:
             session.close(reason)
@@ -220,7 +221,7 @@ class Hub:
                             continue
                         if not victim.used:
                             del self._unused[victim.id]
-                            victim.close("unused")
+                            victim.close(CloseReason.UNUSED)
                             await self._freed.park()
 
     def _next_victim(self) -> Session | None:
@@ -285,7 +286,7 @@ class Hub:
         await call_user(hook, session, is_async=is_async(hook), limiter=self._service.threads)
 
     def _forget(self, session: Session, seconds: float) -> None:
-        reason = session.closed_because or "crashed"
+        reason = session.closed_because or CloseReason.CRASHED
         latest = self._sessions.get(session.id)
         if latest is None or latest is session:
             self._shares.give_back(session.id)
@@ -298,5 +299,5 @@ class Hub:
             self._freed.unpark_all()
             self.directory.closed(session.snapshot(), reason)
         # Otherwise it came back here while its last tasks still ended: what the directory has is of the later copy.
-        self._service.metrics.session_closed(reason, session.protocol_version, seconds)
+        self._service.metrics.session_closed(reason, session.protocol_version, seconds, failed=reason.is_failure)
         event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.questions import refuse
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import EventLog, Kind, Overflow
@@ -39,14 +40,14 @@ class SessionOutbox:
         try:
             log.append(data, kind, key)
         except Overflow:
-            self._session.close("overflow")
+            self._session.close(CloseReason.OVERFLOW)
 
     def finish(self, body: bytes | None, status: int) -> None:
         """The reply goes on this request's stream, always."""
         try:
             self._log.finish(body or b"", status)
         except Overflow:
-            self._session.close("overflow")
+            self._session.close(CloseReason.OVERFLOW)
 
     async def settle(self) -> None:
         """A checkpoint, no more: on a session a slow reader costs the handler nothing."""

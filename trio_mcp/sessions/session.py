@@ -36,6 +36,7 @@ from trio_mcp.protocol.jsonrpc import (
     is_request_id,
 )
 from trio_mcp.protocol.severity import LEVELS, at_least
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.outbox import SessionOutbox
 from trio_mcp.sessions.questions import PendingQuestions
 from trio_mcp.sessions.snapshot import Snapshot
@@ -92,7 +93,7 @@ class Session:
         """Trio clock."""
         self.leaving: trio.Event | None = None
         """Set when another node may take it up; while there is one, nothing new begins here."""
-        self.closed_because: str | None = None
+        self.closed_because: CloseReason | None = None
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
         self.streams = SessionStreams(
@@ -100,7 +101,7 @@ class Session:
             standalone,
             epoch,
             account=service.account,
-            give_up=partial(self.close, "overflow"),
+            give_up=partial(self.close, CloseReason.OVERFLOW),
         )
         self._service = service
         self._nursery: trio.Nursery | None = None
@@ -314,7 +315,7 @@ class Session:
             # One that has ended needs no more than its reader's time, and its answer is nowhere else.
             if not log.ended:
                 log.close_reader()
-        self.close("released")
+        self.close(CloseReason.RELEASED)
 
     def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
         """The stream of a call that ended with an earlier life of this session, and the prefix of its event ids.
@@ -386,15 +387,15 @@ class Session:
         """Used just now."""
         self._last_used = trio.current_time()
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: CloseReason) -> None:
         """End the session, once: cancel its nursery. From any thread, never blocks."""
         self.loop.soon(self._close, reason)
 
-    def _close(self, reason: str) -> None:
+    def _close(self, reason: CloseReason) -> None:
         if self.closed_because is not None:
             return
         self.closed_because = reason
-        ending = Ending.SHUTDOWN if reason == "shutdown" else Ending.SESSION_CLOSED
+        ending = Ending.SHUTDOWN if reason is CloseReason.SHUTDOWN else Ending.SESSION_CLOSED
         for call in list(self._calls.values()):
             call.cancel(ending)
         if self._turn is not None:
@@ -420,10 +421,10 @@ class Session:
                 await started()
                 task_status.started(self)
                 await self._until_idle(idle_timeout)
-                self.close("expired")
+                self.close(CloseReason.EXPIRED)
         finally:
             if self.closed_because is None:
-                self.closed_because = "crashed"
+                self.closed_because = CloseReason.CRASHED
             self.streams.close()
 
     # The rest is its own business.

@@ -52,6 +52,7 @@ from trio_mcp.protocol.jsonrpc import (
     is_request_id,
 )
 from trio_mcp.protocol.versions import V2025_03_26
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
@@ -367,7 +368,7 @@ class StdioServer:
         for ended in list(self._service.listeners.values()):
             ended.set()
         if self._session is not None:
-            self._session.close("shutdown")
+            self._session.close(CloseReason.SHUTDOWN)
 
     async def _write(self, stdout: trio.abc.SendStream, scope: trio.CancelScope, ending: Callable[[], None]) -> None:
         reader = self._out.open_reader()

@@ -14,6 +14,7 @@ from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClient, Wire, request, serving
 from tests.transports.listener.harness import MemoryListener, RawClient, answers
 from trio_mcp import Context, MCPServer
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.streams.account import TURN_SECONDS, Account
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.listener import Limits, serve
@@ -226,7 +227,7 @@ async def test_nothing_counts_when_everything_was_read_or_given_up(
             exchange.disconnect()
         await trio.sleep(5)
         for each in wire.app.hub.sessions:
-            each.close("deleted")
+            each.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         assert account.used == 0
 
@@ -251,7 +252,7 @@ async def test_what_clients_may_miss_and_nobody_reads_keeps_nobody_waiting(
         assert "x" * 200 in json.dumps(await last.message()), "the latest are there still"
         last.disconnect()
         for each in wire.app.hub.sessions:
-            each.close("deleted")
+            each.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         assert account.used == 0
 
@@ -303,7 +304,7 @@ async def test_a_call_whose_exchange_is_cancelled_by_an_app_around_ours_counts_n
         session.tool("late")
         await trio.sleep(5)
         assert account.used > MIB
-        app.hub.sessions[0].close("deleted")
+        app.hub.sessions[0].close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         assert account.used == 0
 

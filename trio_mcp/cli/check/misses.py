@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trio_mcp.cli.check.evidence import Asked
+from trio_mcp.sessions.close_reason import CloseReason
 
 __all__ = ["explained"]
 
@@ -10,12 +11,12 @@ Explanation = tuple[str, str]
 """What it means, and the next step."""
 
 _BY_REASON: dict[str, Explanation] = {
-    "unknown": (
+    CloseReason.UNKNOWN: (
         "a node that does not have the session was asked, and did not find the one that has it",
         "Give all nodes the same --redis-url, --redis-prefix and TRIO_MCP_SECRET, or, without Redis, let the balancer "
         "route by Mcp-Session-Id. `trio-mcp sessions` shows who is in the same cluster",
     ),
-    "node_gone": (
+    CloseReason.NODE_GONE: (
         "the session's node ended while the check ran",
         "Did a node restart? Then check again. With --restore another node takes its sessions up",
     ),
@@ -28,9 +29,9 @@ _BY_REASON: dict[str, Explanation] = {
         "`trio-mcp sessions` shows each node's URL: can the others connect to it? See --advertise-url, and network policies",
     ),
     "moving": ("the session moved between nodes", "Check again; see `claim lost` in the nodes' logs if it stays so"),
-    "deleted": ("somebody else ended the session", "Check again"),
-    "expired": ("the session was ended as unused within the check", "Raise --session-idle-timeout"),
-    "crashed": ("a task of the session failed", "See `session crashed` in its node's log"),
+    CloseReason.DELETED: ("somebody else ended the session", "Check again"),
+    CloseReason.EXPIRED: ("the session was ended as unused within the check", "Raise --session-idle-timeout"),
+    CloseReason.CRASHED: ("a task of the session failed", "See `session crashed` in its node's log"),
 }
 
 _BY_STATUS: dict[int, Explanation] = {

@@ -37,6 +37,7 @@ from trio_mcp.protocol.jsonrpc import (
     encode_result,
 )
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
+from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
@@ -54,18 +55,6 @@ __all__ = ["LegacyFront"]
 
 RETRY_AFTER_SECONDS = 5
 """For an `initialize` we have no room for; no SDK's client honours it, but balancers and people do."""
-
-_REASONS = {
-    "unknown": "it is unknown here",
-    "deleted": "its client ended it",
-    "expired": "it was unused for too long",
-    "crashed": "a task of it failed",
-    "overflow": "its client left too many messages unread",
-    "shutdown": "the server restarted",
-    "unused": "the server was full, and it had not been used",
-    "node_gone": "its node is gone",
-    "elsewhere": "another node has it now",
-}
 
 _Absent: TypeAlias = SessionNotFound | SessionClosed | Misdirected | Unavailable | TooManySessions
 _ABSENT = (SessionNotFound, SessionClosed, Misdirected, Unavailable, TooManySessions)
@@ -175,7 +164,7 @@ class LegacyFront:
             return await self._send_absent(exchange, fault, headers)
         if session is None:
             return
-        session.close("deleted")
+        session.close(CloseReason.DELETED)
         await send_empty(exchange.send, 204, headers)
 
     async def _find(
@@ -271,8 +260,8 @@ class LegacyFront:
         try:
             reader = log.open_reader(after)
         except Overflow:
-            session.close("overflow")
-            raise SessionClosed("overflow") from None
+            session.close(CloseReason.OVERFLOW)
+            raise SessionClosed(CloseReason.OVERFLOW) from None
         session.hold()
         self._service.metrics.stream_opened(kind)
         try:
@@ -298,7 +287,7 @@ class LegacyFront:
     ) -> None:
         match fault:
             case SessionNotFound() | SessionClosed():
-                await self._send_not_found(exchange, fault.reason, headers, id)
+                await self._send_not_found(exchange, CloseReason.read(fault.reason), headers, id)
             case TooManySessions():
                 await self._send_full(exchange, fault, headers, id)
             case Unavailable():
@@ -310,11 +299,9 @@ class LegacyFront:
                 await send_json(exchange.send, 421, fault.body, fault.headers)
 
     def _miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
-        # What a tombstone says is another node's word: no label of ours unless we know it.
-        label = reason if reason in _REASONS or status != 404 else "other"
-        self._service.metrics.misroute(label, str(status))
+        self._service.metrics.misroute(reason, str(status))
         session = session_label(exchange.header(b"mcp-session-id") or "")
-        self._service.refusals.note(status, label, name="session missed", session=session)
+        self._service.refusals.note(status, reason, name="session missed", session=session)
 
     async def _send_full(
         self, exchange: HttpExchange, fault: TooManySessions, headers: HeaderList, id: RequestId | None
@@ -325,11 +312,10 @@ class LegacyFront:
         await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *headers], id)
 
     async def _send_not_found(
-        self, exchange: HttpExchange, reason: str, headers: HeaderList, id: RequestId | None
+        self, exchange: HttpExchange, reason: CloseReason, headers: HeaderList, id: RequestId | None
     ) -> None:
         self._miss(exchange, reason, 404)
-        why = _REASONS.get(reason, reason)
-        message = f"Session not found: {why}. Send initialize without Mcp-Session-Id"
+        message = f"Session not found: {reason.explanation}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
         status = http_status(SESSION_NOT_FOUND, modern=False)
         await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), headers, id)

@@ -18,14 +18,15 @@ from tests.transports.http.harness import Exchange, SessionClient, Wire, serving
 from tools.readme import README
 from trio_mcp import Context, MCPServer, Options, Principal, Session
 from trio_mcp.cli import execute
-from trio_mcp.cluster.elsewhere import no_directory
-from trio_mcp.cluster.referring import unreachable
+from trio_mcp.cluster.peer_forwarder import unreachable
+from trio_mcp.cluster.router import no_directory
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.serving import exit as last_resort
 from trio_mcp.serving.drain import drain, farewell
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.wiring import build_app
 from trio_mcp.testing import asgi_client, connect
+from trio_mcp.transports.http.cluster_port import Route
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList
 
@@ -148,9 +149,7 @@ class Lost:
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         return False
 
-    async def find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> Session | None:
+    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
         raise self.fault
 
 

@@ -24,8 +24,8 @@ from tests.rig.redis import RedisServer, redis_server
 from tests.transports.http.harness import LEGACY, Headers, SessionClient, Wire
 from trio_mcp import Context, MCPServer
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.redis.link import Command
 from trio_mcp.sessions.session import Session
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
@@ -135,8 +135,8 @@ class Node:
         return self.app.boot
 
     @property
-    def peers(self) -> Peers:
-        return self.cluster._peers
+    def peers(self) -> Heartbeat:
+        return self.cluster._heartbeat
 
     def metric(self, line: str) -> float:
         """The value behind `name{labels}`, 0 when there is none."""
@@ -206,7 +206,7 @@ class Node:
     async def beat(self) -> None:
         """One heartbeat, now, and the check of its records if one is due then."""
         await self._beat_alone()
-        checks = self.cluster._checks
+        checks = self.cluster._reconciler
         while (checks.due or checks.under_way) and not self.ended.is_set():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
@@ -220,7 +220,7 @@ class Node:
 
     async def flushed(self) -> None:
         """Redis has heard of everything it is owed."""
-        await self.cluster.directory.ledger.flushed()
+        await self.cluster.directory.writer.flushed()
 
 
 def _is_of_nodes(word: object) -> bool:

@@ -27,7 +27,7 @@ __all__ = ["ANN", "BOB", "KEYS", "DirectoryHarness", "directory_harness", "snaps
 ANN, BOB = Principal("ann"), Principal("bob")
 KEYS = Keys("mcp")
 
-_WAITS = ("ledger.GROUP_SECONDS", "directory.READ_SECONDS", "cluster.CATCH_UP_SECONDS")
+_WAITS = ("writer.GROUP_SECONDS", "directory.READ_SECONDS", "cluster.CATCH_UP_SECONDS")
 
 
 @contextmanager
@@ -100,7 +100,7 @@ async def directory_harness(
     store = Store(link, metrics)
     directory = RedisDirectory(store, KEYS, me, metrics, restorable=restorable, lost=lost.append)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(directory.ledger.write)
+        nursery.start_soon(directory.writer.write)
         yield DirectoryHarness(redis, link, store, me, directory, metrics, lost)
         nursery.cancel_scope.cancel()
     link.close()

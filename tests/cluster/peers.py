@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import trio
 
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.relay.relay import Outcome, Relay, Relayed
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import InProcessCluster, Node, at, in_process_cluster
 from tests.cluster.parts import KEYS
-from tests.cluster.test_elsewhere import reason_of, said_by
+from tests.cluster.test_router import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
 from trio_mcp.cluster.moment import machine_time
@@ -197,14 +197,14 @@ async def test_who_catches_up_waits_for_a_check_that_began_after_it_woke_and_of_
         client = await nodes[1].wire.open()
         checks = SlowChecks(nodes[1], monkeypatch)
         async with nodes[1].beating:
-            nodes[1].cluster._checks.want()
+            nodes[1].cluster._reconciler.want()
             await checks.are(1)
             await taken_over(nodes, client)
             clock.leap(11)
             exchange = client.tool("where")
 
             async def waits() -> bool:
-                return nodes[1].cluster._checks.due
+                return nodes[1].cluster._reconciler.due
 
             await until(waits, "a second check is due")
             checks.go.set()

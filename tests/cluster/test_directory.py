@@ -15,9 +15,9 @@ from tests.cluster.parts import ANN, BOB, KEYS, DirectoryHarness, directory_harn
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.directory import READ_SECONDS
-from trio_mcp.cluster.ledger import GROUP_SECONDS
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, Move, Record, Stone
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, OwnershipChange, Record, Tombstone
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.writer import GROUP_SECONDS
 from trio_mcp.sessions.close_reason import CloseReason
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -39,7 +39,7 @@ async def waiting_for_ever(made: DirectoryHarness) -> AsyncIterator[None]:
 
 async def flushed(made: DirectoryHarness) -> None:
     with trio.fail_after(PATIENCE):
-        await made.directory.ledger.flushed()
+        await made.directory.writer.flushed()
 
 
 async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restore_needs_and_nothing_else(
@@ -352,11 +352,11 @@ async def test_many_sessions_opened_at_once_share_their_round_trips(tmp_path: Pa
 async def test_nobody_whose_record_is_written_waits_for_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.ledger.GROUP_SECONDS", 3600.0)
+    monkeypatch.setattr("trio_mcp.cluster.writer.GROUP_SECONDS", 3600.0)
     async with directory_harness(tmp_path) as made:
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
-                async with made.directory.ledger.order:
+                async with made.directory.writer.order:
                     # The writer has woken for the first, and waits its turn, when the second comes.
                     for number in range(2):
                         nursery.start_soon(made.directory.opened, snapshot(f"node1.{number}"))
@@ -375,7 +375,7 @@ async def test_the_record_of_an_earlier_life_is_replaced_and_told_and_that_of_a_
         await later.directory.check([snapshot(epoch=1)])
         assert (await first.record())["boot"] == "b2"
         ((_, fields),) = await first.redis.ask("XRANGE", KEYS.moves, "-", "+")
-        assert fields[1] == moved_message([Move("node1.abc", "b2", 1)])
+        assert fields[1] == moved_message([OwnershipChange("node1.abc", "b2", 1)])
         await first.directory.check([snapshot()])
         assert (first.lost, later.lost) == (["node1.abc"], [])
 
@@ -388,7 +388,7 @@ async def test_what_is_kept_is_written_with_the_next_check_unless_the_session_ha
             made.directory.keep(session_id, Record.of(snapshot(), Identity("node9", "b9", ""), restorable=True))
         await made.directory.opened(snapshot("node9.gone-on", epoch=1))
         await made.redis.ask(
-            "SET", KEYS.closed("node9.ended"), msgspec.json.encode(Stone("deleted", ANN.digest, "b9", 0)).decode()
+            "SET", KEYS.closed("node9.ended"), msgspec.json.encode(Tombstone("deleted", ANN.digest, "b9", 0)).decode()
         )
         await made.directory.check([])
         assert (await made.record("node9.lost"))["boot"] == "b9"

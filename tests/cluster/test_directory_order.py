@@ -36,7 +36,7 @@ class LateLink(RedisLink):
 
 
 async def waits_in_line(made: DirectoryHarness) -> bool:
-    return made.directory.ledger.order.statistics().tasks_waiting > 0
+    return made.directory.writer.order.statistics().tasks_waiting > 0
 
 
 def made_late(made: DirectoryHarness) -> LateLink:
@@ -72,7 +72,7 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
             await until(partial(waits_in_line, made), "the writer waits for the check")
             link.go.set()
         with trio.fail_after(PATIENCE):
-            await made.directory.ledger.flushed()
+            await made.directory.writer.flushed()
         assert await made.record() is None
         assert (await made.tombstone())["reason"] == "expired"
         link.close()

@@ -11,7 +11,7 @@ import trio.testing
 from tests.cluster.parts import KEYS
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import Verdict
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.relay.outcomes import Refused
 

@@ -14,7 +14,7 @@ from tests.cluster.parts import KEYS, snapshot
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import Message, end_message, moved_message
-from trio_mcp.cluster.record import Identity, Move, NodeCard, Record, Stone, read, read_record
+from trio_mcp.cluster.record import Identity, NodeCard, OwnershipChange, Record, Tombstone, read, read_record
 
 
 class OldRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ def test_an_old_record_is_read_whole() -> None:
 
 def test_an_old_tombstone_is_read() -> None:
     old = OldStone("deleted", "d" * 32, "b0", 2)
-    stone = read(msgspec.json.encode(old), Stone)
+    stone = read(msgspec.json.encode(old), Tombstone)
     assert stone is not None
     assert of_the_old_form(stone, old) == msgspec.structs.asdict(old)
 
@@ -138,7 +138,7 @@ def test_an_old_node_reads_a_card_of_ours() -> None:
 
 
 def test_what_an_old_node_hears_of_a_move_neither_ends_a_session_nor_changes_anything() -> None:
-    old = msgspec.json.decode(moved_message([Move("node1.abc", "b2", 3)]), type=OldMessage)
+    old = msgspec.json.decode(moved_message([OwnershipChange("node1.abc", "b2", 3)]), type=OldMessage)
     assert old == OldMessage("")
     assert msgspec.json.decode(end_message("node1.abc"), type=OldMessage).end == "node1.abc"
 

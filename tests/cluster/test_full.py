@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.cluster.nodes import in_process_cluster
-from tests.cluster.test_elsewhere import said_by
+from tests.cluster.test_router import said_by
 from tests.rig.waiting import PATIENCE
 from tests.transports.http.harness import LEGACY
 from tests.transports.http.test_authentication import operations

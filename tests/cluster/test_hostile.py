@@ -15,7 +15,7 @@ from tests.cluster.nodes import InProcessCluster, Node, at, hops_of, in_process_
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import ok, raw_peer, read_request
 from tests.cluster.test_bus import Ear, listening, say
-from tests.cluster.test_elsewhere import reason_of, said_by, stand
+from tests.cluster.test_router import reason_of, said_by, stand
 from tests.rig.waiting import until
 from tests.transports.http.harness import BOTH, HOST, JSON, SessionClient, request, two_users
 from trio_mcp.streams.bus import ListChanged, Missed

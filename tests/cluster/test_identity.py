@@ -9,8 +9,8 @@ import pytest
 
 from tests.cluster.nodes import Activity, at, demo, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
-from tests.cluster.test_elsewhere import reason_of, said_by
 from tests.cluster.test_record import FORM_1, STONE_OF_FORM_1
+from tests.cluster.test_router import reason_of, said_by
 from tests.transports.http.harness import two_users
 from tests.transports.http.test_identity import by_token, token
 from trio_mcp import Context, MCPServer

@@ -18,7 +18,7 @@ from trio_mcp.cluster.membership import (
     judge_name,
     superseded,
 )
-from trio_mcp.cluster.record import Move
+from trio_mcp.cluster.record import OwnershipChange
 from trio_mcp.cluster.relay.outcomes import STRANGER, Broken, Misdirected, Outcome, Refused, Unanswered, Unreachable
 
 BEAT_AGO, MISSED = 1.0, MISSED_BEAT_SECONDS
@@ -110,16 +110,16 @@ def test_whether_a_node_id_is_free(
 @pytest.mark.parametrize(
     ("move", "expected"),
     [
-        (Move("s", "b2", 4), True),
-        (Move("s", "b2", 3), True),
-        (Move("s", "b1", 3), False),
-        (Move("s", "b1", 4), True),
-        (Move("s", "b2", 2), False),
-        (Move("s", "b1", 3, ended=True), True),
-        (Move("s", "b2", 3, ended=True), False),
-        (Move("s", "b2", 4, ended=True), True),
-        (Move("s", "b1", 2, ended=True), False),
+        (OwnershipChange("s", "b2", 4), True),
+        (OwnershipChange("s", "b2", 3), True),
+        (OwnershipChange("s", "b1", 3), False),
+        (OwnershipChange("s", "b1", 4), True),
+        (OwnershipChange("s", "b2", 2), False),
+        (OwnershipChange("s", "b1", 3, ended=True), True),
+        (OwnershipChange("s", "b2", 3, ended=True), False),
+        (OwnershipChange("s", "b2", 4, ended=True), True),
+        (OwnershipChange("s", "b1", 2, ended=True), False),
     ],
 )
-def test_which_copy_of_a_session_stays(move: Move, expected: bool) -> None:
+def test_which_copy_of_a_session_stays(move: OwnershipChange, expected: bool) -> None:
     assert superseded("b1", 3, move) is expected

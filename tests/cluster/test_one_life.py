@@ -10,7 +10,7 @@ import trio
 
 from tests.cluster.nodes import InProcessCluster, Node, at, in_process_cluster
 from tests.cluster.parts import KEYS
-from tests.cluster.test_elsewhere import reason_of, said_by
+from tests.cluster.test_router import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
 
@@ -21,7 +21,7 @@ BEAT = 6.0
 
 
 async def looks_out(node: Node) -> bool:
-    return bool(node.cluster._elsewhere._detector._under_way)
+    return bool(node.cluster._router._detector._under_way)
 
 
 async def has_let_go(node: Node, session_id: str) -> bool:
@@ -109,8 +109,8 @@ async def test_a_request_that_is_cut_short_while_it_looks_out_leaves_that_to_the
     async with in_process_cluster(tmp_path, restore=True, missed_beat=1.0) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
         await nodes[1].die()
-        detector = nodes[2].cluster._elsewhere._detector
-        owner = nodes[2].cluster._elsewhere._referrer.home(client.id)
+        detector = nodes[2].cluster._router._detector
+        owner = nodes[2].cluster._router._forwarder.home(client.id)
         assert owner is not None
         nursery.start_soon(detector.wait, owner, await nodes[2].cluster._relay.probe(owner.url), trio.current_time())
         await until(partial(looks_out, nodes[2]), "the first looks out")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.record import Identity, Record, Stone, read, read_record
+from trio_mcp.cluster.record import Identity, Record, Tombstone, read, read_record
 
 FORM_1 = (
     b'{"v":1,"node":"node1","boot":"0123456789abcdef","epoch":0,"url":"http://127.0.0.1:8000",'
@@ -46,7 +46,7 @@ def test_a_record_of_form_1_is_nobody_elses(other: Principal) -> None:
 
 
 def test_why_a_session_of_form_1_ended_is_its_principals_business() -> None:
-    stone = read(STONE_OF_FORM_1, Stone)
+    stone = read(STONE_OF_FORM_1, Tombstone)
     assert stone is not None
     assert stone.said_to(ALICE) == "expired"
     assert {stone.said_to(other) for other in OTHERS} == {"unknown"}

@@ -15,7 +15,7 @@ from tests.cluster.parts import KEYS
 from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
-from trio_mcp.cluster.peers import REFILL_SECONDS
+from trio_mcp.cluster.heartbeat import REFILL_SECONDS
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

@@ -12,7 +12,7 @@ import trio
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import Activity, InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.peers import raw_peer, read_request
-from tests.cluster.test_elsewhere import plant, reason_of, said_by
+from tests.cluster.test_router import plant, reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import Context, MCPServer

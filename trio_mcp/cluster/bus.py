@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.bus_message import Message
-from trio_mcp.cluster.record import Keys, Move, read
+from trio_mcp.cluster.record import Keys, OwnershipChange, read
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
@@ -46,7 +46,7 @@ class ClusterBus:
         metrics: Metrics,
         *,
         end: Callable[[str], None],
-        moved: Callable[[Move], None],
+        moved: Callable[[OwnershipChange], None],
         rejoined: Callable[[], None],
     ) -> None:
         self._local = local

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trio_mcp.cluster.record import Move
+from trio_mcp.cluster.record import OwnershipChange
 
 __all__ = ["Message", "end_message", "moved_message"]
 
@@ -24,7 +24,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """`("list", "tools")` and `("uri", "weather://oslo")`, in order."""
     end: str = ""
     """A session id, from `trio-mcp sessions end`."""
-    moved: list[Move] = []
+    moved: list[OwnershipChange] = []
 
 
 def end_message(session_id: str) -> bytes:
@@ -32,6 +32,6 @@ def end_message(session_id: str) -> bytes:
     return msgspec.json.encode(Message("", end=session_id))
 
 
-def moved_message(moves: Sequence[Move]) -> bytes:
+def moved_message(moves: Sequence[OwnershipChange]) -> bytes:
     """What tells nodes to give up their copies."""
     return msgspec.json.encode(Message("", moved=list(moves)))

@@ -18,27 +18,28 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.bus import ClusterBus
-from trio_mcp.cluster.checks import Checks
 from trio_mcp.cluster.directory import RedisDirectory
-from trio_mcp.cluster.elsewhere import Elsewhere
 from trio_mcp.cluster.failure_detector import FailureDetector
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.joining import take_name
 from trio_mcp.cluster.membership import superseded
 from trio_mcp.cluster.moment import Moment
-from trio_mcp.cluster.moves import MoveLog
-from trio_mcp.cluster.peers import Peers
-from trio_mcp.cluster.record import Identity, Keys, Move, NodeCard
+from trio_mcp.cluster.ownership_log import OwnershipLog
+from trio_mcp.cluster.peer_forwarder import PeerForwarder
+from trio_mcp.cluster.reconciler import Reconciler
+from trio_mcp.cluster.record import Identity, Keys, NodeCard, OwnershipChange
 from trio_mcp.cluster.redis.link import RedisDown, RedisLink
-from trio_mcp.cluster.referring import Referrer
 from trio_mcp.cluster.relay.relay import Relay
-from trio_mcp.cluster.restoring import Restorer
+from trio_mcp.cluster.restore import Restorer
+from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.cluster_port import Route
 from trio_mcp.transports.http.probes import State
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList
@@ -86,12 +87,12 @@ class Cluster:
         self._link = link
         store = Store(link, metrics)
         self.directory = RedisDirectory(store, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
-        self._peers = Peers(
+        self._heartbeat = Heartbeat(
             store,
             self.directory,
             keys,
             self._me,
-            MoveLog(keys, moved=self._moved, missed=self.directory.fall_behind),
+            OwnershipLog(keys, moved=self._moved, missed=self.directory.fall_behind),
             card=self._card,
             knows=hops.knows,
             answers=self._answers,
@@ -100,13 +101,15 @@ class Cluster:
             overslept=self.catch_up,
         )
         self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
-        self._detector = FailureDetector(store, keys, self._me, self._peers, self._relay)
-        self._elsewhere = Elsewhere(
+        self._detector = FailureDetector(store, keys, self._me, self._heartbeat, self._relay)
+        self._router = SessionRouter(
             app.hub,
             self.directory,
-            self._peers,
+            self._heartbeat,
             self._relay,
-            Referrer(self._relay, self._peers, hops, metrics, own_node=self._me.node, peer_url=options.peer_url),
+            PeerForwarder(
+                self._relay, self._heartbeat, hops, metrics, own_node=self._me.node, peer_url=options.peer_url
+            ),
             Restorer(app.hub, store, self.directory, keys, self._me, metrics),
             self._detector,
             self._me,
@@ -127,7 +130,7 @@ class Cluster:
             rejoined=self._rejoined,
         )
         self._redate_at = trio.current_time() + REDATE_SECONDS
-        self._checks = Checks(self._check)
+        self._reconciler = Reconciler(self._check)
         self._catching_up: trio.Event | None = None
         self._candidate = ""
         self.doubled = trio.Event()
@@ -141,10 +144,10 @@ class Cluster:
     async def running(self) -> AsyncIterator[None]:
         """Own the cluster's tasks for the length of the block; at its end what is owed is written and our card taken down."""
         async with self._relay.running(), trio.open_nursery() as nursery:
-            nursery.start_soon(self.directory.ledger.write)
-            nursery.start_soon(self._checks.work)
-            await self._peers.beat()
-            nursery.start_soon(self._peers.beat_on)
+            nursery.start_soon(self.directory.writer.write)
+            nursery.start_soon(self._reconciler.work)
+            await self._heartbeat.beat()
+            nursery.start_soon(self._heartbeat.beat_on)
             nursery.start_soon(self._bus.listen)
             nursery.start_soon(self._bus.send)
             try:
@@ -163,21 +166,21 @@ class Cluster:
         """
         self._candidate = url
         if self.options.require_redis:
-            await self._peers.answered.wait()
-        await take_name(self._peers, self._detector, self._relay, self._me, self.options.drain_seconds)
-        self._peers.joined = True
-        self._elsewhere.joined.set()
+            await self._heartbeat.answered.wait()
+        await take_name(self._heartbeat, self._detector, self._relay, self._me, self.options.drain_seconds)
+        self._heartbeat.joined = True
+        self._router.joined.set()
         if self._app.state is State.JOINING:
             self._app.state = State.READY
         self._bus.open()
         if url:
             await self._publish_url()
-        self._peers.beat_now()
+        self._heartbeat.beat_now()
 
     @property
     def has_ready_peer(self) -> bool:
         """Whether there is somebody to send clients to."""
-        return bool(self._peers.ready(""))
+        return bool(self._heartbeat.ready(""))
 
     @property
     def can_release(self) -> bool:
@@ -202,48 +205,46 @@ class Cluster:
     @property
     def overslept(self) -> bool:
         """Whether the last attempt to beat is too long ago."""
-        return self._peers.is_late
+        return self._heartbeat.is_late
 
     async def catch_up(self) -> None:
         """Wait until all records are checked, `CATCH_UP_SECONDS` at most; whoever comes meanwhile waits for the same."""
         if self._catching_up is not None:
             return await self._catching_up.wait()
         self._catching_up = trio.Event()
-        event(logger, logging.WARNING, "overslept", seconds=self._peers.attempted.ago)
+        event(logger, logging.WARNING, "overslept", seconds=self._heartbeat.attempted.ago)
         try:
             with trio.move_on_after(CATCH_UP_SECONDS):
                 # One that was under way may have passed by what another node took over only then.
-                await self._checks.want().wait()
+                await self._reconciler.want().wait()
         finally:
-            self._peers.beat_now()
-            self._peers.attempted = Moment()
+            self._heartbeat.beat_now()
+            self._heartbeat.attempted = Moment()
             self._catching_up.set()
             self._catching_up = None
 
-    async def find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> Session | None:
-        """The session, taken over from another node; None when the exchange has been answered."""
-        return await self._elsewhere.find(exchange, session_id, who, headers)
+    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+        """Find a session that is not on this node."""
+        return await self._router.route(exchange, session_id, who, headers)
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room open the session."""
-        return await self._elsewhere.open_at_peer(exchange)
+        return await self._router.open_at_peer(exchange)
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """While this node stops: have a peer answer what belongs to no session."""
-        return await self._elsewhere.pass_on(exchange)
+        return await self._router.pass_on(exchange)
 
     # Leaving, in the order of a drain.
 
     def stop_claiming(self) -> None:
         """First phase: this node takes up no session, and its peers hear that it stops."""
-        self._elsewhere.stopping = True
-        self._peers.beat_now()
+        self._router.stopping = True
+        self._heartbeat.beat_now()
 
     def hand_over(self) -> None:
         """Second phase: what belongs to no session is a peer's, where one is ready."""
-        self._elsewhere.handing_over = True
+        self._router.handing_over = True
 
     async def release(self, session: Session) -> bool:
         """Let another node have the session; False, and all is as before, when Redis cannot be told."""
@@ -271,7 +272,7 @@ class Cluster:
         due = trio.current_time() >= self._redate_at
         if fallen or due or self.directory.behind:
             self._redate_at = trio.current_time() + REDATE_SECONDS
-            self._checks.want()
+            self._reconciler.want()
 
     async def _check(self) -> None:
         try:
@@ -287,7 +288,7 @@ class Cluster:
         seen = await self._relay.probe(self._candidate)
         if seen == self._me.boot:
             self._me.url = self._candidate
-            self._peers.beat_now()
+            self._heartbeat.beat_now()
             self.directory.fall_behind()
         else:
             event(logger, logging.WARNING, "not reached at its own URL", url=self._candidate, flag="--advertise-url")
@@ -297,8 +298,8 @@ class Cluster:
         if session is not None:
             session.close(CloseReason.MOVED)
 
-    def _moved(self, move: Move) -> None:
-        self.directory.keepsakes.moved(move)
+    def _moved(self, move: OwnershipChange) -> None:
+        self.directory.backups.moved(move)
         session = self._app.hub.local(move.session)
         if session is not None and superseded(self._me.boot, session.streams.epoch, move):
             session.close(CloseReason.MOVED)
@@ -306,7 +307,7 @@ class Cluster:
     def _rejoined(self) -> None:
         """Redis was away, if but for a moment: it may be another by now, or have lost what it heard last."""
         self.directory.fall_behind()
-        self._peers.beat_now()
+        self._heartbeat.beat_now()
 
     def _end(self, session_id: str) -> None:
         session = self._app.hub.local(session_id)
@@ -329,6 +330,6 @@ class Cluster:
             self.doubled.set()
 
     async def _say_goodbye(self) -> None:
-        await self.directory.ledger.flushed()
+        await self.directory.writer.flushed()
         with suppress(RedisDown):
-            await self._peers.leave()
+            await self._heartbeat.leave()

@@ -10,11 +10,11 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster import scripts
-from trio_mcp.cluster.keepsakes import Keepsakes
-from trio_mcp.cluster.ledger import Ledger
-from trio_mcp.cluster.record import Identity, Keys, Record, Stone, read, read_record
+from trio_mcp.cluster.record import Identity, Keys, Record, Tombstone, read, read_record
+from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.writer import RecordWriter
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.close_reason import CloseReason
@@ -51,8 +51,10 @@ class RedisDirectory:
         self._lost = lost
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
-        self.ledger = Ledger(store, keys, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind)
-        self.keepsakes = Keepsakes()
+        self.writer = RecordWriter(
+            store, keys, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind
+        )
+        self.backups = RecordBackups()
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
         self.has_card = False
@@ -69,7 +71,7 @@ class RedisDirectory:
         """Waits for the record, but not for long, and not at all while Redis is away."""
         self.memory.forget(session.id)
         if self._put(session, opens=True):
-            await self.ledger.written()
+            await self.writer.written()
 
     def changed(self, session: Snapshot) -> None:
         """Only a restore would want to know."""
@@ -78,7 +80,7 @@ class RedisDirectory:
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Owed until Redis has heard of it."""
-        self.ledger.withdraw(session.id)
+        self.writer.withdraw(session.id)
         if reason.goes_on:
             return
         if reason is CloseReason.SHUTDOWN and self._restorable:
@@ -86,7 +88,7 @@ class RedisDirectory:
             return
         said = reason.as_seen_by_peers
         self.memory.closed(session, said)
-        self.ledger.owe(session.id, Stone(said, session.owner, self._me.boot, session.epoch))
+        self.writer.owe(session.id, Tombstone(said, session.owner, self._me.boot, session.epoch))
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """Asks Redis when nothing is remembered here; UNKNOWN when it cannot be asked."""
@@ -108,13 +110,13 @@ class RedisDirectory:
         """Whether Redis is known to be: nobody need wait for it."""
         return self._store.down
 
-    async def look_up(self, session_id: str) -> tuple[Record | None, Stone | None]:
+    async def look_up(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
         """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`: somebody else may know."""
         with trio.move_on_after(READ_SECONDS):
             return await self.look_up_patiently(session_id)
         raise RedisDown(f"Redis did not answer within {READ_SECONDS:g} s")
 
-    async def look_up_patiently(self, session_id: str) -> tuple[Record | None, Stone | None]:
+    async def look_up_patiently(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
         """The same from a Redis that is slow: one that does not answer for a second is away."""
         raw, stone, card = await self._store.run(
             [
@@ -128,11 +130,11 @@ class RedisDirectory:
         record = read_record(raw)
         if record is None and isinstance(raw, bytes):
             event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
-        return record, read(stone, Stone)
+        return record, read(stone, Tombstone)
 
     async def remove(self, session_id: str, record: Record) -> bool:
         """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""
-        stone = Stone.of(record, CloseReason.DELETED)
+        stone = Tombstone.of(record, CloseReason.DELETED)
         (reply,) = await self._store.run([scripts.end(self._keys, session_id, stone, by=self._me.boot)])
         if isinstance(reply, CommandRefused):
             raise RedisDown(str(reply))
@@ -140,18 +142,18 @@ class RedisDirectory:
 
     def bury(self, session_id: str, record: Record) -> None:
         """A session that ended with its node: leave a tombstone in its record's place."""
-        self.ledger.owe(session_id, Stone.of(record, CloseReason.NODE_GONE))
+        self.writer.owe(session_id, Tombstone.of(record, CloseReason.NODE_GONE))
 
     def keep(self, session_id: str, record: Record) -> None:
         """Its node may be gone: should Redis lose the record now, nobody else would have it."""
         if record.restorable and record.readable:
-            self.keepsakes.keep(session_id, record.epoch, scripts.put_back(self._keys, session_id, record))
+            self.backups.keep(session_id, record.epoch, scripts.put_back(self._keys, session_id, record))
 
     async def release(self, session: Snapshot) -> bool:
         """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
-        self.ledger.withdraw(session.id)
+        self.writer.withdraw(session.id)
         record = Record.of(session, self._me, restorable=True, released=True)
-        async with self.ledger.order:
+        async with self.writer.order:
             pass  # What was said before has landed.
         if self._store.down:
             return False
@@ -162,10 +164,10 @@ class RedisDirectory:
         except RedisDown:
             # It may have heard of it all the same; then the record is to be made right again.
             self.behind = True
-            self.keepsakes.forget(session.id)
+            self.backups.forget(session.id)
             return False
         if isinstance(reply, CommandRefused):
-            self.keepsakes.forget(session.id)
+            self.backups.forget(session.id)
             return False
         return True
 
@@ -180,7 +182,7 @@ class RedisDirectory:
         checked, more = False, True
         try:
             while more:
-                async with self.ledger.order:
+                async with self.writer.order:
                     batch = self._batch(those)
                     await self._check(batch)
                 more = bool(batch)
@@ -197,9 +199,9 @@ class RedisDirectory:
         if self._store.down:
             self.behind = True
             return False
-        self.keepsakes.forget(session.id)
+        self.backups.forget(session.id)
         record = Record.of(session, self._me, restorable=self._restorable, released=released)
-        self.ledger.put(session.id, record, opens=opens)
+        self.writer.put(session.id, record, opens=opens)
         return True
 
     def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, Command]:
@@ -208,7 +210,7 @@ class RedisDirectory:
         size = 0
         for session in sessions:
             # A release that was taken back.
-            self.keepsakes.forget(session.id)
+            self.backups.forget(session.id)
             record = Record.of(session, self._me, restorable=self._restorable)
             batch[session.id] = command = scripts.own(self._keys, session.id, record)
             size += sum(len(word) for word in command if isinstance(word, bytes))
@@ -225,6 +227,6 @@ class RedisDirectory:
                 self._lost(session_id)
 
     async def _write_kept(self) -> None:
-        kept = self.keepsakes.commands()
+        kept = self.backups.commands()
         while batch := [command for _, command in islice(kept, _BATCH)]:
             await self._store.run(batch)

@@ -8,7 +8,7 @@ import trio
 
 from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import end_message
-from trio_mcp.cluster.record import Record, Stone
+from trio_mcp.cluster.record import Record, Tombstone
 from trio_mcp.cluster.roster import Roster, SessionLine
 from trio_mcp.sessions.close_reason import CloseReason
 
@@ -46,7 +46,7 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
     if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
     (removed,) = await roster.ask(
-        [scripts.end(roster.keys, session_id, Stone.of(line.record, CloseReason.DELETED), by="")]
+        [scripts.end(roster.keys, session_id, Tombstone.of(line.record, CloseReason.DELETED), by="")]
     )
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 

@@ -13,9 +13,9 @@ import math
 
 import trio
 
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
-from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
 from trio_mcp.cluster.relay.relay import Outcome, Relay
@@ -39,7 +39,7 @@ class _LookOut:
 class FailureDetector:
     """Collects evidence about other processes."""
 
-    def __init__(self, store: Store, keys: Keys, me: Identity, peers: Peers, relay: Relay) -> None:
+    def __init__(self, store: Store, keys: Keys, me: Identity, peers: Heartbeat, relay: Relay) -> None:
         self._store = store
         self._keys = keys
         self._me = me

@@ -13,8 +13,8 @@ import logging
 import trio
 
 from trio_mcp.cluster.failure_detector import FailureDetector
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Name, at_url, judge_name
-from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.observability.logs import event
@@ -41,7 +41,9 @@ class NodeIdTaken(McpError):
         )
 
 
-async def take_name(peers: Peers, detector: FailureDetector, relay: Relay, me: Identity, drain_seconds: float) -> None:
+async def take_name(
+    peers: Heartbeat, detector: FailureDetector, relay: Relay, me: Identity, drain_seconds: float
+) -> None:
     """Returns when the node's id is this process', or Redis cannot say whose it is; raises NodeIdTaken.
 
     `drain_seconds` is how long a process of this cluster drains at most.

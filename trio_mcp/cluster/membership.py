@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from trio_mcp.cluster.record import Move
+from trio_mcp.cluster.record import OwnershipChange
 from trio_mcp.cluster.relay.outcomes import STRANGER, Misdirected, Outcome, Refused
 
 __all__ = [
@@ -113,7 +113,7 @@ def judge_name(evidence: Evidence, *, ours: bool, patience: float) -> Name:
     return Name.WAIT if evidence.waited < patience else Name.REFUSE
 
 
-def superseded(boot: str, epoch: int, move: Move) -> bool:
+def superseded(boot: str, epoch: int, move: OwnershipChange) -> bool:
     """Whether our copy of a session, of that epoch, is not the session any more after `move`.
 
     A claim has one winner for each epoch. An end is of one life, and of those before it.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trio_mcp.auth.principal import Principal, form_of
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS
@@ -21,10 +21,10 @@ __all__ = [
     "TOMBSTONE_SECONDS",
     "Identity",
     "Keys",
-    "Move",
     "NodeCard",
+    "OwnershipChange",
     "Record",
-    "Stone",
+    "Tombstone",
     "read",
     "read_record",
 ]
@@ -151,7 +151,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Stone(msgspec.Struct, frozen=True):
+class Tombstone(msgspec.Struct, frozen=True):
     """`mcp:closed:{id}`: why a session ended, the digest of whose it was, and which of its lives that was."""
 
     reason: str
@@ -160,7 +160,7 @@ class Stone(msgspec.Struct, frozen=True):
     epoch: int
 
     @classmethod
-    def of(cls, record: Record, reason: CloseReason) -> Stone:
+    def of(cls, record: Record, reason: CloseReason) -> Tombstone:
         """The end of a recorded session."""
         return cls(reason, record.principal or "", record.boot, record.epoch)
 
@@ -169,7 +169,7 @@ class Stone(msgspec.Struct, frozen=True):
         return CloseReason.read(self.reason) if self.principal in who.known_as else CloseReason.UNKNOWN
 
 
-class Move(msgspec.Struct, frozen=True):
+class OwnershipChange(msgspec.Struct, frozen=True):
     """A session that was claimed by another process, or whose end was recorded by one that did not have it."""
 
     session: str

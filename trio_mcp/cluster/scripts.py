@@ -12,7 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from trio_mcp.cluster.bus_message import moved_message
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, Move, Record, Stone
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Keys, OwnershipChange, Record, Tombstone
 from trio_mcp.cluster.redis.link import Command
 
 __all__ = ["beat", "claim", "end", "leave", "open_record", "own", "put_back"]
@@ -139,7 +139,7 @@ def own(keys: Keys, session_id: str, record: Record) -> Command:
     """
     where = keys.session(session_id), keys.closed(session_id), keys.moves
     written = msgspec.json.encode(record), SESSION_SECONDS
-    told = moved_message([Move(session_id, record.boot, record.epoch)]), keys.bus
+    told = moved_message([OwnershipChange(session_id, record.boot, record.epoch)]), keys.bus
     return ("EVAL", _OWN, 3, *where, record.boot, record.epoch, *written, *told)
 
 
@@ -153,18 +153,20 @@ def claim(keys: Keys, session_id: str, seen: Record, record: Record) -> Command:
     """Take over the record that was seen: 1, or what is there instead, 0 for nothing. One seen released must still be."""
     where = keys.session(session_id), keys.closed(session_id), keys.moves
     written = msgspec.json.encode(record), SESSION_SECONDS
-    told = moved_message([Move(session_id, record.boot, record.epoch)]), keys.bus
+    told = moved_message([OwnershipChange(session_id, record.boot, record.epoch)]), keys.bus
     return ("EVAL", _CLAIM, 3, *where, seen.boot, seen.epoch, *written, *told, int(seen.released))
 
 
-def end(keys: Keys, session_id: str, stone: Stone, *, by: str) -> Command:
+def end(keys: Keys, session_id: str, stone: Tombstone, *, by: str) -> Command:
     """Put the tombstone in the record's place, for an hour: 1, or 0 and nothing is changed when the record is of another life.
 
     `by` is the boot of who writes it: all are told of an end by another than the tombstone's, or by "".
     """
     where = keys.session(session_id), keys.closed(session_id), keys.moves
     written = msgspec.json.encode(stone), TOMBSTONE_SECONDS
-    told = b"" if by == stone.boot else moved_message([Move(session_id, stone.boot, stone.epoch, ended=True)])
+    told = (
+        b"" if by == stone.boot else moved_message([OwnershipChange(session_id, stone.boot, stone.epoch, ended=True)])
+    )
     return ("EVAL", _END, 3, *where, stone.boot, stone.epoch, *written, told, keys.bus)
 
 

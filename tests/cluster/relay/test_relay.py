@@ -35,7 +35,7 @@ from tests.cluster.peers import (
 )
 from tests.transports.listener.harness import Answer, answers, echo, read_body, reply
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.relay.answer import Answer as AnswerByH11
 from trio_mcp.cluster.relay.relay import (
     STRANGER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.relay.outcomes import Misdirected
 
 __all__ = ["read_misdirection"]

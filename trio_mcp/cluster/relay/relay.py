@@ -10,7 +10,7 @@ from functools import partial
 import trio
 
 from trio_mcp.cluster.hop import Hops, request_target
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.relay.connections import Connection, Connections
 from trio_mcp.cluster.relay.familiar import FamiliarHeads
 from trio_mcp.cluster.relay.forwarding import request_bytes

@@ -15,7 +15,7 @@ from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
 from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
 from trio_mcp.streams.account import Account, NoRoom
-from trio_mcp.transports.http.elsewhere import Elsewhere
+from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.gate import Gate, accepts, is_json
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
@@ -56,12 +56,12 @@ class Endpoint:
         self._modern = modern
         self._account = account
         self._max_body = max_body
-        self._elsewhere: Elsewhere | None = None
+        self._cluster: ClusterPort | None = None
 
-    def join(self, elsewhere: Elsewhere) -> None:
+    def join(self, cluster: ClusterPort) -> None:
         """From now on this node is one of several."""
-        self._elsewhere = elsewhere
-        self.legacy.elsewhere = elsewhere
+        self._cluster = cluster
+        self.legacy.cluster = cluster
 
     async def handle(self, exchange: HttpExchange) -> None:
         """Answer one exchange; raises OSError when the client is gone."""
@@ -168,7 +168,7 @@ class Endpoint:
                 raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
 
     async def _passed_on(self, exchange: HttpExchange) -> bool:
-        return self._elsewhere is not None and await self._elsewhere.pass_on(exchange)
+        return self._cluster is not None and await self._cluster.pass_on(exchange)
 
 
 def _version(exchange: HttpExchange) -> str | None:

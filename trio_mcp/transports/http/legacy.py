@@ -43,7 +43,7 @@ from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
 from trio_mcp.streams.event_log import Answer, Budget, EventLog, Overflow
-from trio_mcp.transports.http.elsewhere import Elsewhere, Misdirected, Unavailable
+from trio_mcp.transports.http.cluster_port import ClusterPort, Local, Misdirected, Unavailable
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
 from trio_mcp.transports.http.forwarded import Proxies
 from trio_mcp.transports.http.gate import accepts, may_be_json
@@ -81,7 +81,7 @@ class LegacyFront:
         self._proxies = proxies
         self.refuse_sessions = False
         """Draining: `initialize` gets a 503."""
-        self.elsewhere: Elsewhere | None = None
+        self.cluster: ClusterPort | None = None
         """The other nodes, where there are any."""
 
     async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
@@ -111,7 +111,7 @@ class LegacyFront:
         return await self._hub.open(offer, who, address=self._proxies.client_of(exchange))
 
     async def _opened_by_peer(self, exchange: HttpExchange) -> bool:
-        return self.elsewhere is not None and await self.elsewhere.open_at_peer(exchange)
+        return self.cluster is not None and await self.cluster.open_at_peer(exchange)
 
     def _measure(self, began: float, version: str, error: str | None) -> None:
         seconds = trio.current_time() - began
@@ -175,15 +175,16 @@ class LegacyFront:
         if version and version not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
-        elsewhere = self.elsewhere
-        if elsewhere is not None and elsewhere.overslept:
-            await elsewhere.catch_up()
+        cluster = self.cluster
+        if cluster is not None and cluster.overslept:
+            await cluster.catch_up()
         session = self._hub.get(session_id, who)
         if session is not None:
             return session
-        if elsewhere is None:
+        if cluster is None:
             return await self._hub.find(session_id, who)
-        return await elsewhere.find(exchange, session_id, who, headers)
+        route = await cluster.route(exchange, session_id, who, headers)
+        return route.session if isinstance(route, Local) else None
 
     async def _resume(self, exchange: HttpExchange, session: Session, headers: HeaderList) -> None:
         last = exchange.header(b"last-event-id")

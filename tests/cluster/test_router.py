@@ -16,9 +16,9 @@ from tests.cluster.peers import black_hole, raw_peer, read_request
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
-from trio_mcp.cluster.elsewhere import LOOKS
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.redis.link import Command, RedisDown
+from trio_mcp.cluster.router import LOOKS
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.probes import State
 
@@ -134,7 +134,7 @@ async def test_an_owner_that_says_404_is_not_remembered(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
         for number in range(3):
             assert await reason_of(stranger(nodes[2], f"node1.{number}").tool("where")) == "unknown"
-        assert not nodes[2].cluster._elsewhere._referrer.met._known
+        assert not nodes[2].cluster._router._forwarder.owners._known
 
 
 async def test_a_session_whose_record_is_still_owed_is_found_by_the_node_in_its_id(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Restorer:
         elif not await self._claim(session_id, record, who):
             self._metrics.restored("lost")
             return None
-        self._directory.keepsakes.forget(session_id)
+        self._directory.backups.forget(session_id)
         began = trio.current_time()
         try:
             session = await self._hub.restore(snapshot, who)

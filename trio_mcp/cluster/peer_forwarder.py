@@ -8,21 +8,20 @@ from dataclasses import dataclass, field
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops, request_target
-from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.owners import Owners
-from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.owner_cache import Owner, OwnerCache
 from trio_mcp.cluster.relay.last_words import lost_answer
 from trio_mcp.cluster.relay.relay import STRANGER, Broken, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
-from trio_mcp.transports.http.elsewhere import Unavailable
+from trio_mcp.transports.http.cluster_port import Unavailable
 from trio_mcp.transports.http.gate import accepts
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_json
 
-__all__ = ["Referrer", "Search", "say_broken", "unreachable"]
+__all__ = ["PeerForwarder", "Search", "say_broken", "unreachable"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -41,11 +40,11 @@ class Search:
     """When it began (trio clock)."""
 
 
-class Referrer:
+class PeerForwarder:
     """Relays requests, and remembers who answered."""
 
     def __init__(
-        self, relay: Relay, peers: Peers, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
+        self, relay: Relay, peers: Heartbeat, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
     ) -> None:
         self._relay = relay
         self._peers = peers
@@ -53,7 +52,7 @@ class Referrer:
         self._metrics = metrics
         self._own_node = own_node
         self._peer_url = peer_url
-        self.met = Owners()
+        self.owners = OwnerCache()
         """Where sessions were that are not here."""
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
@@ -77,7 +76,7 @@ class Referrer:
 
     async def answered_where_met(self, search: Search) -> bool:
         """Whether the node where the session was before has answered. One that drains is not asked: its record knows better."""
-        owner = self.met.get(search.session_id)
+        owner = self.owners.get(search.session_id)
         if owner is None or self._peers.is_stopping(owner.node):
             return False
         return await self.answered(search, owner) is None
@@ -88,9 +87,9 @@ class Referrer:
             return Unreachable()
         outcome = await self.send(search.exchange, search.session_id, owner)
         if isinstance(outcome, Relayed) and outcome.status != 404:
-            self.met.remember(search.session_id, owner)
+            self.owners.remember(search.session_id, owner)
             return None
-        self.met.forget(search.session_id)
+        self.owners.forget(search.session_id)
         match outcome:
             case Relayed():
                 return None

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 from trio_mcp.cluster.bus_message import Message
-from trio_mcp.cluster.record import Keys, Move, read
+from trio_mcp.cluster.record import Keys, OwnershipChange, read
 from trio_mcp.cluster.redis.link import Command
 
-__all__ = ["MoveLog"]
+__all__ = ["OwnershipLog"]
 
 READ_AT_ONCE = 2_000
 
 _START = b"0-0"
 
 
-class MoveLog:
+class OwnershipLog:
     """Where this node is in the stream. `moved` is called with each move, `missed` when some may have been passed by."""
 
-    def __init__(self, keys: Keys, *, moved: Callable[[Move], None], missed: Callable[[], None]) -> None:
+    def __init__(self, keys: Keys, *, moved: Callable[[OwnershipChange], None], missed: Callable[[], None]) -> None:
         self._keys = keys
         self._moved = moved
         self._missed = missed

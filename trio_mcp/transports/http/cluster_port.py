@@ -1,8 +1,9 @@
-"""The port to the other nodes: who takes the exchange of a session that is not here, and of a node that stops."""
+"""What the HTTP front asks of the cluster: the port, and the results and errors that cross it."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import SessionError
@@ -10,7 +11,22 @@ from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList
 
-__all__ = ["Elsewhere", "Misdirected", "Unavailable"]
+__all__ = ["Answered", "ClusterPort", "Local", "Misdirected", "Route", "Unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The session is on this node, restored to it if need be: the caller answers the exchange."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The exchange has been answered, as a rule with the response of the node that has the session."""
+
+
+Route: TypeAlias = Local | Answered
 
 
 class Unavailable(SessionError):
@@ -30,7 +46,7 @@ class Misdirected(SessionError):
         self.body = body
 
 
-class Elsewhere(Protocol):
+class ClusterPort(Protocol):
     """The rest of the cluster, as one node's HTTP front needs it."""
 
     @property
@@ -40,12 +56,10 @@ class Elsewhere(Protocol):
     async def catch_up(self) -> None:
         """Wait until that is known, and what is not ours any more is closed; bounded."""
 
-    async def find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> Session | None:
-        """The session, restored to this node; None when the exchange has been answered, by its owner's response as a rule.
+    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+        """Find a session that is not on this node, and have its node answer, or restore it here.
 
-        Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
+        `headers` go on any response that is made here. Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:

@@ -15,11 +15,11 @@ from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.cluster.peers import free_url, ok, read_request
-from tests.cluster.test_elsewhere import reason_of, said_by, stand
+from tests.cluster.test_router import reason_of, said_by, stand
 from tests.rig.waiting import until
+from trio_mcp.cluster.heartbeat import OTHER_SECONDS
 from trio_mcp.cluster.joining import NodeIdTaken
 from trio_mcp.cluster.membership import CARD_SECONDS
-from trio_mcp.cluster.peers import OTHER_SECONDS
 from trio_mcp.cluster.relay.relay import Refused, Unreachable
 from trio_mcp.transports.http.probes import State
 
@@ -361,7 +361,7 @@ async def test_who_has_a_dead_nodes_address_by_now_is_sent_nothing_of_a_client_w
 async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_whether_it_is_one_of_us(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.peers.PROOF_SECONDS", 60.0)
+    monkeypatch.setattr("trio_mcp.cluster.heartbeat.PROOF_SECONDS", 60.0)
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await nodes[2].cut_off()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.cluster.record import Move
+from trio_mcp.cluster.record import OwnershipChange
 from trio_mcp.cluster.redis.link import Command
 
-__all__ = ["KEPT_SECONDS", "Keepsakes"]
+__all__ = ["KEPT_SECONDS", "RecordBackups"]
 
 KEPT_SECONDS = 60.0
 """Far longer than it takes to find out that a node is gone."""
@@ -35,7 +35,7 @@ class _Kept:
         return sum(len(word) for word in self.command if isinstance(word, bytes))
 
 
-class Keepsakes:
+class RecordBackups:
     """The commands that write the records, by session id; none replaces a record or a tombstone that is there."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Keepsakes:
         if kept is not None:
             self._bytes -= kept.size
 
-    def moved(self, move: Move) -> None:
+    def moved(self, move: OwnershipChange) -> None:
         """Another has it, or it has ended; of an earlier life that is no news."""
         kept = self._kept.get(move.session)
         if kept is not None and (move.epoch > kept.epoch or (move.ended and move.epoch == kept.epoch)):

@@ -21,15 +21,15 @@ from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS
 from trio_mcp.cluster.moment import Moment
-from trio_mcp.cluster.moves import MoveLog
-from trio_mcp.cluster.owner import Owner
+from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.ownership_log import OwnershipLog
 from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
 from trio_mcp.transports.http.probes import State
 
-__all__ = ["Peers"]
+__all__ = ["Heartbeat"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -63,7 +63,7 @@ _NOBODYS = NodeCard("", "", "", 0, 0)
 """A card that cannot be read."""
 
 
-class Peers:
+class Heartbeat:
     """Who else there is. `card` makes what this node says of itself; `doubled` is called when an earlier process has our id."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Peers:
         directory: RedisDirectory,
         keys: Keys,
         me: Identity,
-        moves: MoveLog,
+        moves: OwnershipLog,
         *,
         card: Callable[[], NodeCard],
         knows: Callable[[str], bool],

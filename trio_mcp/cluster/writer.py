@@ -16,12 +16,12 @@ from typing import Any
 import trio
 
 from trio_mcp.cluster import scripts
-from trio_mcp.cluster.record import Keys, Record, Stone
+from trio_mcp.cluster.record import Keys, Record, Tombstone
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.metrics import Metrics
 
-__all__ = ["Ledger"]
+__all__ = ["RecordWriter"]
 
 GROUP_SECONDS = 0.25
 """How long one waits for a record: others can relay to a session from its first request on."""
@@ -40,7 +40,7 @@ class _Write:
     compare: bool
 
 
-class Ledger:
+class RecordWriter:
     """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written.
 
     With `tell_ends` all nodes are told of each end, for they may remember the record of the session that has ended.
@@ -66,7 +66,7 @@ class Ledger:
         self.order = trio.Lock()
         """Held while records of ours are on their way: of two on two connections the earlier may land last."""
         self._writes: dict[str, _Write] = {}
-        self._owed: OrderedDict[str, Stone] = OrderedDict()
+        self._owed: OrderedDict[str, Tombstone] = OrderedDict()
         self._wake = trio.Event()
         self._group: trio.Event | None = None
         self._groups: deque[tuple[float, trio.Event]] = deque()
@@ -89,7 +89,7 @@ class Ledger:
         """Forget a record that still waits."""
         self._writes.pop(session_id, None)
 
-    def owe(self, session_id: str, stone: Stone) -> None:
+    def owe(self, session_id: str, stone: Tombstone) -> None:
         """Put the tombstone in the place of the record, if that is of the same life."""
         self._owed[session_id] = stone
         if len(self._owed) > MAX_OWED:
@@ -170,11 +170,11 @@ class Ledger:
             elif isinstance(reply, bytes) and write.compare:
                 self._lost(key)
 
-    def _commands(self, writes: dict[str, _Write], owed: dict[str, Stone]) -> list[Command]:
+    def _commands(self, writes: dict[str, _Write], owed: dict[str, Tombstone]) -> list[Command]:
         commands = [self._command(key, write) for key, write in writes.items()]
         return commands + [scripts.end(self._keys, key, stone, by=self._ends_by) for key, stone in owed.items()]
 
-    def _settle(self, owed: dict[str, Stone], replies: list[Any]) -> None:
+    def _settle(self, owed: dict[str, Tombstone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""
         for (key, stone), reply in zip(owed.items(), replies, strict=True):
             if self._owed.get(key) is stone and not _may_be_taken_later(reply):

@@ -26,34 +26,34 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.failure_detector import FailureDetector
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
-from trio_mcp.cluster.owner import Owner
-from trio_mcp.cluster.peers import Peers
-from trio_mcp.cluster.record import Identity, Record, Stone
+from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.peer_forwarder import PeerForwarder, Search, say_broken, unreachable
+from trio_mcp.cluster.record import Identity, Record, Tombstone
 from trio_mcp.cluster.redis.link import RedisDown
-from trio_mcp.cluster.referring import Referrer, Search, say_broken, unreachable
 from trio_mcp.cluster.relay.relay import Broken, Misdirected, Relay, Relayed, Unanswered
-from trio_mcp.cluster.restoring import Restorer
+from trio_mcp.cluster.restore import Restorer
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.session import Session
-from trio_mcp.transports.http import elsewhere as port
+from trio_mcp.transports.http import cluster_port as port
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty
 
-__all__ = ["Elsewhere", "no_directory"]
+__all__ = ["SessionRouter", "no_directory"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
-LookUp: TypeAlias = Callable[[str], Awaitable[tuple[Record | None, Stone | None]]]
+LookUp: TypeAlias = Callable[[str], Awaitable[tuple[Record | None, Tombstone | None]]]
 
 LOOKS = 4
 """How often one request looks for its session: each further look means that it moved in between."""
 
 MOST_ASKED = 3
-"""Peers that are tried for a session which finds no room here."""
+"""Heartbeat that are tried for a session which finds no room here."""
 
 LEAVING_SECONDS = 1.5
 """For a session that leaves this node to be let go of; Redis takes a second at most."""
@@ -66,16 +66,16 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9_-]{1,128}")
 """`node.random`, as the hub makes them."""
 
 
-class Elsewhere:
+class SessionRouter:
     """Finds sessions that are not here. Implements the HTTP front's port."""
 
     def __init__(
         self,
         hub: Hub,
         directory: RedisDirectory,
-        peers: Peers,
+        peers: Heartbeat,
         relay: Relay,
-        referrer: Referrer,
+        referrer: PeerForwarder,
         restorer: Restorer,
         detector: FailureDetector,
         me: Identity,
@@ -87,7 +87,7 @@ class Elsewhere:
         self._directory = directory
         self._peers = peers
         self._relay = relay
-        self._referrer = referrer
+        self._forwarder = referrer
         self._restorer = restorer
         self._detector = detector
         self._me = me
@@ -107,20 +107,20 @@ class Elsewhere:
         if not self.handing_over:
             return False
         session_id = _session_id(exchange)
-        if self._referrer.origin(exchange, session_id) is not None:
+        if self._forwarder.origin(exchange, session_id) is not None:
             return False
         return await self._answered_by_any(exchange, session_id, self._peers.ready(session_id))
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room open a session that finds none here; False when no peer has, or a peer asked us."""
         session_id = _session_id(exchange)
-        if self._referrer.origin(exchange, session_id) is not None:
+        if self._forwarder.origin(exchange, session_id) is not None:
             return False
         return await self._answered_by_any(exchange, session_id, self._peers.with_room()[:MOST_ASKED])
 
     async def _answered_by_any(self, exchange: HttpExchange, session_id: str, peers: list[Owner]) -> bool:
         for peer in peers:
-            outcome = await self._referrer.send(exchange, session_id, peer)
+            outcome = await self._forwarder.send(exchange, session_id, peer)
             if isinstance(outcome, Relayed):
                 return True
             if isinstance(outcome, Broken | Unanswered):
@@ -130,10 +130,8 @@ class Elsewhere:
 
     # What belongs to one.
 
-    async def find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> Session | None:
-        """The session, restored here; None when the exchange has been answered.
+    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> port.Route:
+        """Find a session that is not here.
 
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
@@ -142,20 +140,20 @@ class Elsewhere:
             raise SessionNotFound(CloseReason.UNKNOWN)
         stays = await self._let_go(session_id, who)
         if stays is not None:
-            return stays
-        search = Search(exchange, session_id, who, headers, self._referrer.origin(exchange, session_id))
-        if search.hop is None and await self._referrer.answered_where_met(search):
-            return None
+            return port.Local(stays)
+        search = Search(exchange, session_id, who, headers, self._forwarder.origin(exchange, session_id))
+        if search.hop is None and await self._forwarder.answered_where_met(search):
+            return port.Answered()
         with trio.move_on_at(search.since + MISSED_BEAT_SECONDS):
             await self.joined.wait()
         for _ in range(LOOKS):
             seen = await self._seen(search)
             if seen is None:
-                return None
+                return port.Answered()
             record, stone = seen
             if record is None:
                 await self._without_record(search, CloseReason.UNKNOWN if stone is None else stone.said_to(who))
-                return None
+                return port.Answered()
             if not record.may_be_of(who):
                 raise SessionNotFound(CloseReason.UNKNOWN)
             try:
@@ -163,7 +161,7 @@ class Elsewhere:
             except RedisDown:
                 raise no_directory() from None
             if found is not _LOOK_AGAIN:
-                return found if isinstance(found, Session) else None
+                return port.Local(found) if isinstance(found, Session) else port.Answered()
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
 
     async def _let_go(self, session_id: str, who: Principal) -> Session | None:
@@ -189,10 +187,10 @@ class Elsewhere:
         with trio.move_on_after(RELEASED_SECONDS):
             while self._hub.local(session.id) is session:  # noqa: ASYNC110
                 await trio.sleep(LOOK_AGAIN_SECONDS)
-            return await self._directory.ledger.flushed()
+            return await self._directory.writer.flushed()
         raise _not_released_yet()
 
-    async def _seen(self, search: Search) -> tuple[Record | None, Stone | None] | None:
+    async def _seen(self, search: Search) -> tuple[Record | None, Tombstone | None] | None:
         """What Redis has of the session, as soon as it says so; None when a peer that could do without has answered."""
         seen = await self._told(self._directory.look_up, search)
         if seen is None:
@@ -204,7 +202,7 @@ class Elsewhere:
             raise no_directory() if search.hop is None else self._misdirected(None)
         return seen
 
-    async def _told(self, look_up: LookUp, search: Search) -> tuple[Record | None, Stone | None] | None:
+    async def _told(self, look_up: LookUp, search: Search) -> tuple[Record | None, Tombstone | None] | None:
         """None when Redis cannot tell: it does not answer, or may not have been told all yet."""
         try:
             seen = await look_up(search.session_id)
@@ -226,7 +224,7 @@ class Elsewhere:
                 return await self._gone(search, record)
             raise self._misdirected(record.owner)
         self._directory.keep(search.session_id, record)
-        outcome = await self._referrer.answered(search, record.owner)
+        outcome = await self._forwarder.answered(search, record.owner)
         if outcome is None:
             return None
         if isinstance(outcome, Broken) or (isinstance(outcome, Misdirected) and outcome.boot == record.boot):
@@ -254,7 +252,7 @@ class Elsewhere:
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN
 
     async def _gone(self, search: Search, record: Record) -> Session | object | None:
-        self._referrer.met.forget(search.session_id)
+        self._forwarder.owners.forget(search.session_id)
         if search.exchange.method == "DELETE" and record.readable:
             if not await self._directory.remove(search.session_id, record):
                 return _LOOK_AGAIN
@@ -274,14 +272,14 @@ class Elsewhere:
         if search.hop is not None:
             raise self._misdirected(None)
         for peer in self._peers.ready(search.session_id):
-            if await self._referrer.answered(search, peer) is None:
+            if await self._forwarder.answered(search, peer) is None:
                 return
         raise port.Unavailable("unreachable", "No node is ready to take up this session; try again")
 
     async def _without_record(self, search: Search, reason: CloseReason) -> None:
         """Redis knows of no session: the node in the id may know better, for it may still owe the record."""
         remembered = await self._directory.memory.why_gone(search.session_id, search.who)
-        home = self._referrer.home(search.session_id)
+        home = self._forwarder.home(search.session_id)
         if (
             reason is not CloseReason.UNKNOWN
             or remembered is not CloseReason.UNKNOWN
@@ -289,7 +287,7 @@ class Elsewhere:
             or home is None
         ):
             raise SessionNotFound(remembered if remembered is not CloseReason.UNKNOWN else reason)
-        outcome = await self._referrer.answered(search, home)
+        outcome = await self._forwarder.answered(search, home)
         if outcome is None:
             return
         if isinstance(outcome, Misdirected) or self._peers.boot(home.node) is None:
@@ -297,7 +295,7 @@ class Elsewhere:
         match await self._detector.wait(home, outcome, search.since):
             case Verdict.GONE:
                 raise SessionNotFound(CloseReason.UNKNOWN)
-            case Verdict.ALIVE if await self._referrer.answered(search, home) is None:
+            case Verdict.ALIVE if await self._forwarder.answered(search, home) is None:
                 return
         raise port.Unavailable("unreachable", "The node that may have this session does not answer; try again")
 
@@ -307,16 +305,16 @@ class Elsewhere:
         if remembered is not CloseReason.UNKNOWN:
             raise SessionNotFound(remembered)
         if search.hop is not None:
-            met = self._referrer.met.get(search.session_id)
+            met = self._forwarder.owners.get(search.session_id)
             if met is not None:
                 raise self._misdirected(met)
             return False
-        owner = self._referrer.met.get(search.session_id) or self._referrer.home(search.session_id)
+        owner = self._forwarder.owners.get(search.session_id) or self._forwarder.home(search.session_id)
         if owner is None:
             return False
-        outcome = await self._referrer.answered(search, owner)
+        outcome = await self._forwarder.answered(search, owner)
         if isinstance(outcome, Misdirected) and outcome.owner is not None:
-            outcome = await self._referrer.answered(search, outcome.owner)
+            outcome = await self._forwarder.answered(search, outcome.owner)
         return outcome is None
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-__all__ = ["Checks"]
+__all__ = ["Reconciler"]
 
 
-class Checks:
+class Reconciler:
     """Runs `check` when somebody wants it, one at a time."""
 
     def __init__(self, check: Callable[[], Awaitable[None]]) -> None:

@@ -14,8 +14,7 @@ from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS
-from trio_mcp.dispatch.params import MAX_KEPT_URI
+from trio_mcp.dispatch.listening import MAX_KEPT_URI, MAX_SUBSCRIPTIONS
 from trio_mcp.dispatch.service import Options
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 from trio_mcp.streams.event_log import Kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mcp_types import methods as official
 
-from trio_mcp.dispatch.methods import HANDLERS
+from trio_mcp.dispatch.dispatcher import HANDLERS
 from trio_mcp.protocol.methods import METHODS, find_method
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28, is_modern
 

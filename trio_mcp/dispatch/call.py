@@ -12,7 +12,8 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.service import Service
 from trio_mcp.protocol.errors import InvalidParams
-from trio_mcp.protocol.jsonrpc import RequestId, is_request_id
+from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
+from trio_mcp.protocol.methods import METHODS
 from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
@@ -142,6 +143,13 @@ class Call:
         if token is not None and not is_request_id(token):
             raise InvalidParams("_meta.progressToken must be a string or an integer")
         return token
+
+    def note_binding(self) -> None:
+        """Note what a retry must repeat, before a handler that may ask can change its arguments."""
+        if not self.bound_to:
+            target = self.params.get(METHODS[self.method].name_param or "", "")
+            salient = [self.method, target, optional_param(self.params, "arguments", {})]
+            self.bound_to = msgspec.json.encode(salient, order="sorted")
 
     def cancel(self, ending: Ending) -> None:
         """Stop the handler; the first reason stands."""

@@ -14,10 +14,10 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
+from trio_mcp.dispatch.feature_methods import read
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
-from trio_mcp.dispatch.reading import read
 from trio_mcp.features.signature import HandlerContext
-from trio_mcp.protocol import gates
+from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.severity import LEVELS, at_least
@@ -148,7 +148,7 @@ class Context(HandlerContext, Generic[App]):
             return await trio.lowlevel.checkpoint()
         call.progress = params["progress"]
         params["progressToken"] = token
-        known = gates.progress(params, call.version)
+        known = field_versions.progress(params, call.version)
         call.emit(encode_notification("notifications/progress", known), Kind.LATEST, ("progress", token))
         await call.outbox.settle()
 

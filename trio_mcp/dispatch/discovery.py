@@ -1,23 +1,40 @@
-"""What the server says of itself: `initialize` on legacy, `server/discover` on modern."""
+"""What the server says of itself: `initialize`, `server/discover`, one page of a list; and what every result carries."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from msgspec import Raw
+
+from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.results import cache_hints, server_info
 from trio_mcp.dispatch.service import Service
-from trio_mcp.protocol import gates
+from trio_mcp.features.catalog import Catalog
+from trio_mcp.protocol import field_versions
+from trio_mcp.protocol.envelope import SERVER_INFO_KEY
+from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.jsonrpc import encode, optional_param
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
-__all__ = ["discover", "initialize_result"]
+__all__ = [
+    "cache_hints",
+    "complete",
+    "discover",
+    "initialize_result",
+    "list_prompts",
+    "list_resources",
+    "list_templates",
+    "list_tools",
+    "server_info",
+]
 
 
 def initialize_result(service: Service, version: str) -> dict[str, Any]:
     """InitializeResult for the negotiated version (basic/lifecycle)."""
     result = {
         "protocolVersion": version,
-        "capabilities": gates.capabilities(service.capabilities(), version),
+        "capabilities": field_versions.capabilities(service.capabilities(), version),
         "serverInfo": server_info(service, version),
     }
     return _with_instructions(service, result)
@@ -38,3 +55,87 @@ def _with_instructions(service: Service, result: dict[str, Any]) -> dict[str, An
     if service.instructions is not None:
         result["instructions"] = service.instructions
     return result
+
+
+async def list_tools(call: Call) -> Raw:
+    """tools/list (server/tools)."""
+    return _page(call, call.service.registry.tools, "tools")
+
+
+async def list_resources(call: Call) -> Raw:
+    """resources/list (server/resources)."""
+    return _page(call, call.service.registry.resources, "resources")
+
+
+async def list_templates(call: Call) -> Raw:
+    """resources/templates/list (server/resources)."""
+    return _page(call, call.service.registry.templates, "resourceTemplates")
+
+
+async def list_prompts(call: Call) -> Raw:
+    """prompts/list (server/prompts)."""
+    return _page(call, call.service.registry.prompts, "prompts")
+
+
+def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
+    offset = _offset(call)
+    key = (member, catalog.version, call.version, offset)
+    page: Raw | None = call.service.cache.get(key)
+    if page is None:
+        page = call.service.cache[key] = _serialise(call, catalog, member, offset)
+    return page
+
+
+def _serialise(call: Call, catalog: Catalog[Any], member: str, offset: int) -> Raw:
+    options = call.service.options
+    items, following = catalog.page(call.version, offset, options.page_size)
+    result: dict[str, Any] = {
+        member: items,
+        **cache_hints(call, seconds=options.cache_ttl, shared=not options.private_lists),
+    }
+    if following is not None:
+        result["nextCursor"] = call.service.keyring.seal(str(following).encode(), _bound_to(call))
+    return Raw(encode(complete(call, result)))
+
+
+def _offset(call: Call) -> int:
+    # Some clients send an empty cursor for the first page.
+    cursor = optional_param(call.params, "cursor", "")
+    if cursor == "":
+        return 0
+    if not isinstance(cursor, str):
+        raise InvalidParams("params.cursor must be a string")
+    try:
+        # Of any age: the page that carries a cursor is cached for as long as the registry stays as it is.
+        return int(call.service.keyring.open(cursor, _bound_to(call), max_age=math.inf))
+    except BrokenSeal as fault:
+        raise InvalidParams(f"params.cursor is not one this list gave out: {fault}. Start again without it") from None
+
+
+def _bound_to(call: Call) -> bytes:
+    return b"cursor " + call.method.encode()
+
+
+def complete(call: Call, result: dict[str, Any] | Raw) -> dict[str, Any] | Raw:
+    """Modern results name their type and their server (2026-07-28 basic/index); Raw ones were finished when cached."""
+    if not call.modern or isinstance(result, Raw):
+        return result
+    finished = {"resultType": "complete", **result}
+    finished["_meta"] = {**result.get("_meta", {}), SERVER_INFO_KEY: server_info(call.service, call.version)}
+    return finished
+
+
+def server_info(service: Service, version: str) -> dict[str, Any]:
+    """Implementation, with the fields that version knows."""
+    key = ("serverInfo", version)
+    info: dict[str, Any] | None = service.cache.get(key)
+    if info is None:
+        info = service.cache[key] = field_versions.implementation(service.identity, version)
+    return info
+
+
+def cache_hints(call: Call, *, seconds: float, shared: bool) -> dict[str, Any]:
+    """`ttlMs` and `cacheScope`, which only modern results carry (2026-07-28 server/utilities/caching)."""
+    if not call.modern:
+        return {}
+    return {"ttlMs": int(seconds * 1000), "cacheScope": "public" if shared else "private"}

@@ -8,16 +8,17 @@ respond ─▶ handler by method ─▶ result ─┐
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import trio
+from msgspec import Raw
 
+from trio_mcp.dispatch import discovery, feature_methods, listening, session_methods
 from trio_mcp.dispatch.call import Call, Ending
-from trio_mcp.dispatch.crashes import crashed, labels
-from trio_mcp.dispatch.methods import HANDLERS
+from trio_mcp.dispatch.discovery import complete
 from trio_mcp.dispatch.questions import begin_round, input_required
-from trio_mcp.dispatch.results import complete
-from trio_mcp.dispatch.room import fitting, wait_for_room
-from trio_mcp.dispatch.user_code import user_code
+from trio_mcp.dispatch.user_code import crashed, labels, user_code
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -35,12 +36,38 @@ from trio_mcp.protocol.errors import (
     http_status,
 )
 from trio_mcp.protocol.jsonrpc import encode_error, encode_result
+from trio_mcp.streams.account import SMALL, NoRoom
 
-__all__ = ["respond"]
+__all__ = ["HANDLERS", "respond"]
 
 logger = logging.getLogger("trio_mcp.dispatch")
 access = logging.getLogger("trio_mcp.access")
 """One line a request; `--no-access-log` turns it off."""
+
+Handler: TypeAlias = Callable[[Call], Awaitable[dict[str, Any] | Raw]]
+
+HANDLERS: dict[str, Handler] = {
+    "initialize": session_methods.initialize_again,
+    "ping": session_methods.ping,
+    "logging/setLevel": session_methods.set_level,
+    "resources/subscribe": session_methods.subscribe,
+    "resources/unsubscribe": session_methods.unsubscribe,
+    "tools/list": discovery.list_tools,
+    "tools/call": feature_methods.call_tool,
+    "resources/list": discovery.list_resources,
+    "resources/templates/list": discovery.list_templates,
+    "resources/read": feature_methods.read_resource,
+    "prompts/list": discovery.list_prompts,
+    "prompts/get": feature_methods.get_prompt,
+    "completion/complete": feature_methods.complete_argument,
+    "server/discover": discovery.discover,
+    "subscriptions/listen": listening.listen,
+}
+"""Which function answers which method; `protocol/methods` says which versions have it."""
+
+_RUN_HANDLERS = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+
+Reply = tuple[bytes | None, int]
 
 
 async def respond(call: Call) -> None:
@@ -60,7 +87,7 @@ async def respond(call: Call) -> None:
         call.finished = True
         call.service.in_flight.discard(call)
         _measure(call, error, trio.current_time() - call.started)
-        call.outbox.finish(*fitting(call, reply))
+        call.outbox.finish(*_fitting(call, reply))
 
 
 async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
@@ -79,7 +106,7 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
         if method.may_ask and call.modern:
             begin_round(call)
         if not call.service.account.admits(call.outbox.holder):
-            await wait_for_room(call)
+            await _wait_for_room(call)
         result = await HANDLERS[call.method](call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
         return (encode_result(call.request_id, complete(call, result)), 200), failed
@@ -133,6 +160,36 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
         case ending:
             pass
     return (encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200), ending.name.lower()
+
+
+async def _wait_for_room(call: Call) -> None:
+    """Return when the handler may start; raises ProtocolError when there was no room for too long.
+
+    Only what runs user code waits: pings, lists and listen streams hold next to nothing.
+    """
+    account, holder = call.service.account, call.outbox.holder
+    if call.method not in _RUN_HANDLERS or account.admits(holder):
+        return
+    try:
+        await account.turn(holder)
+    except NoRoom:
+        raise ProtocolError(
+            INTERNAL_ERROR, "The server has no memory left for another answer; try again later"
+        ) from None
+
+
+def _fitting(call: Call, reply: Reply) -> Reply:
+    """The reply, or an error in its place when so much must not wait for this client. The call alone is concerned."""
+    body, _ = reply
+    if body is None or len(body) <= SMALL:
+        return reply
+    account = call.service.account
+    if account.takes(len(body), call.outbox.holder):
+        return reply
+    account.count("answer_refused")
+    limit = f"An answer has at most {account.share}, and a client must read those it asked for"
+    fault = ProtocolError(INTERNAL_ERROR, f"The answer has {len(body)} bytes, for which there is no room. {limit}")
+    return encode_error(call.request_id, fault), 200
 
 
 def _measure(call: Call, error: str | None, seconds: float) -> None:

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
-from trio_mcp.dispatch.params import optional_param
 from trio_mcp.dispatch.questions import InvalidAnswer
 from trio_mcp.features.ecma_patterns import is_ecma_pattern
 from trio_mcp.protocol.errors import NoBackChannel
+from trio_mcp.protocol.jsonrpc import optional_param
 from trio_mcp.protocol.versions import V2025_11_25
 
 __all__ = ["Elicited", "Form", "read_action"]

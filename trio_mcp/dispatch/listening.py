@@ -9,14 +9,16 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.params import MAX_KEPT_URI, object_param, optional_param
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
-from trio_mcp.protocol.jsonrpc import encode_notification
+from trio_mcp.protocol.jsonrpc import encode_notification, object_param, optional_param
 from trio_mcp.streams.bus import Change, ListChanged, ListKind, Missed, ResourceUpdated, subscribed
 from trio_mcp.streams.event_log import Kind
 
-__all__ = ["MAX_SUBSCRIPTIONS", "change_message", "listen"]
+__all__ = ["MAX_KEPT_URI", "MAX_SUBSCRIPTIONS", "change_message", "listen"]
+
+MAX_KEPT_URI = 8 * 1024
+"""Characters of a URI that outlives its request, as a subscription does: what is kept is bounded."""
 
 MAX_SUBSCRIPTIONS = 1_000
 """Resources one client may subscribe to: every update is compared with them, so there must not be without end."""

@@ -18,12 +18,11 @@ from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call, Ending
-from trio_mcp.dispatch.params import optional_param
 from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClientCapability, NoBackChannel
-from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.protocol.jsonrpc import encode, optional_param
 from trio_mcp.protocol.methods import METHODS
 
-__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "note_binding", "require"]
+__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "require"]
 
 
 class InvalidAnswer(ClientCallError):
@@ -133,13 +132,5 @@ def _bound_to(call: Call, digest: str) -> bytes:
 def begin_round(call: Call) -> None:
     """Reject a broken retry before any handler runs."""
     if "requestState" in call.params or "inputResponses" in call.params:
-        note_binding(call)
+        call.note_binding()
         _answers(call)
-
-
-def note_binding(call: Call) -> None:
-    """Note what a retry must repeat, before a handler that may ask can change its arguments."""
-    if not call.bound_to:
-        target = call.params.get(METHODS[call.method].name_param or "", "")
-        salient = [call.method, target, optional_param(call.params, "arguments", {})]
-        call.bound_to = msgspec.json.encode(salient, order="sorted")

@@ -1,4 +1,4 @@
-"""The boundary that all user code runs behind: handlers, routes, hooks, tasks of sessions, lifespans, mounted apps.
+"""The boundary that all user code runs behind (handlers, routes, hooks, lifespans, mounted apps), and what becomes of a crash.
 
 what user code raised ─┬─ an Exception ────────────────────────────────────▶ as it is
                        ├─ Trio's Cancelled, a coroutine's close, Ctrl+C ───▶ as it is
@@ -21,12 +21,29 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from trio_mcp.observability.logs import event
+from trio_mcp.dispatch.call import Call
+from trio_mcp.features.signature import Signature
+from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import UserCodeCrash
 
-__all__ = ["call_user", "owning_sigint", "report", "user_code", "user_context", "without_crash"]
+__all__ = [
+    "call_user",
+    "crashed",
+    "invoke",
+    "labels",
+    "owning_sigint",
+    "report",
+    "user_code",
+    "user_context",
+    "without_crash",
+]
 
 T = TypeVar("T")
+
+_ASYNCIO = "asyncio does not run in handlers, which run on Trio: bridge it with trio.to_thread, see docs/handlers.md, asyncio libraries"
+_MASKED = "clients see the reference and not the text: raise ToolError for words of your own, or use MCPServer(mask_errors=False)"
+
+_NO_ASYNCIO_LOOP = ("no running event loop", "There is no current event loop")
 
 _sigint_owners = 0
 """Blocks of `owning_sigint` that are open in this process."""
@@ -67,6 +84,15 @@ async def call_user(fn: Callable[..., Any], *args: Any, is_async: bool, limiter:
         while inspect.isawaitable(value):
             value = await value
         return value
+
+
+async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> Any:
+    """Call the function with its context injected; raises as `call_user` does."""
+    if signature.context_parameter is not None:
+        if call.modern:
+            call.note_binding()
+        kwargs[signature.context_parameter] = call.service.context(call)
+    return await call_user(partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=call.service.threads)
 
 
 class user_context(Generic[T]):
@@ -117,6 +143,51 @@ def without_crash(logger: logging.Logger, name: str, group: BaseExceptionGroup, 
         return group
     report(logger, name, crash, **fields)
     return cancelled
+
+
+def crashed(logger: logging.Logger, name: str, call: Call, error: Exception, what: str, **fields: Any) -> str:
+    """Log a crash once, with what the line of its request shows too; the text for the client, with the reference."""
+    call.reference = report(logger, name, error, **fields, **labels(call), hint=_hint(call, error))
+    if call.service.mask_errors:
+        return f"{what} (ref {call.reference})"
+    return f"{what} (ref {call.reference}): {'; '.join(map(_text, leaves(error)))}"
+
+
+def labels(call: Call) -> dict[str, Any]:
+    """Whose call it is, for every log line about it."""
+    client = call.client.info.get("name")
+    who = call.principal
+    return {
+        "request_id": call.request_id if isinstance(call.request_id, int) else call.request_id[:64],
+        "session": None if call.session is None else call.session.short_id,
+        "client": client[:64] if isinstance(client, str) else None,
+        "principal": who.subject or who.client_id or None,
+    }
+
+
+def _hint(call: Call, error: Exception) -> str | None:
+    """What to do about it: for asyncio code always, that the text is masked once for each server."""
+    if any(_misses_asyncio(leaf) for leaf in leaves(error)):
+        return _ASYNCIO
+    if isinstance(error, UserCodeCrash) or not call.service.mask_errors or call.service.told_of_mask:
+        return None
+    call.service.told_of_mask = True
+    return _MASKED
+
+
+def _misses_asyncio(error: BaseException) -> bool:
+    match error:
+        case RuntimeError():
+            return str(error).startswith(_NO_ASYNCIO_LOOP)
+        case TypeError():
+            # Trio's own words for a future that is awaited in it.
+            return "asyncio" in str(error) and "trio" in str(error).lower()
+        case _:
+            return False
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _in_thread(fn: Callable[..., T], *args: Any) -> tuple[T]:

@@ -12,7 +12,7 @@ from trio_mcp.features.json_values import sendable
 from trio_mcp.features.metadata import present, wire_list
 from trio_mcp.features.options import PromptOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
-from trio_mcp.protocol import gates
+from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
 from trio_mcp.protocol.types import PromptArgument, Role, to_wire, wire_name
 
@@ -62,7 +62,7 @@ class Prompt:
             icons=self.icons,
             meta=self.meta,
         )
-        return gates.prompt(fields, version)
+        return field_versions.prompt(fields, version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, without its context; raises InvalidParams.
@@ -84,7 +84,7 @@ class Prompt:
         """The GetPromptResult of a return value: text, blocks and messages, one or a list; raises LocalProtocolError."""
         result: dict[str, Any] = {"description": self.description} if self.description else {}
         if wire_name(value) == "GetPromptResult":
-            result |= gates.own_result(to_wire(value))
+            result |= field_versions.own_result(to_wire(value))
             messages = result["messages"]
         else:
             messages = value if isinstance(value, list | tuple) else [value]
@@ -115,4 +115,4 @@ def _message(item: Any) -> dict[str, Any]:
 
 
 def _gated(message: dict[str, Any], version: str) -> dict[str, Any]:
-    return {**message, "content": gates.content_block(message["content"], version)}
+    return {**message, "content": field_versions.content_block(message["content"], version)}

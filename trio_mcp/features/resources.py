@@ -15,7 +15,7 @@ from trio_mcp.features.options import ResourceOptions, check_options, descriptio
 from trio_mcp.features.path_values import PathGuard
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.uri_template import UriTemplate
-from trio_mcp.protocol import gates
+from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import ResourceNotFoundError
 from trio_mcp.protocol.types import to_wire, wire_name
 
@@ -68,7 +68,7 @@ class Resource:
             icons=self.icons,
             meta=self.meta,
         )
-        return gates.resource(fields, version)
+        return field_versions.resource(fields, version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class ResourceTemplate:
             icons=self.icons,
             meta=self.meta,
         )
-        return gates.resource_template(fields, version)
+        return field_versions.resource_template(fields, version)
 
 
 def _common(fn: Callable[..., Any], uri: str, signature: Signature, options: ResourceOptions) -> dict[str, Any]:
@@ -152,12 +152,12 @@ def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[
     if value is None:
         raise ResourceNotFoundError(uri)
     if wire_name(value) == "ReadResourceResult":
-        result = gates.own_result(to_wire(value))
+        result = field_versions.own_result(to_wire(value))
     elif isinstance(value, list | tuple) and value and all(map(_is_contents, value)):
         result = {"contents": [to_wire(item) for item in value]}
     else:
         result = {"contents": [_contents(uri, mime_type, value)]}
-    result["contents"] = [gates.resource_contents(item, version) for item in result["contents"]]
+    result["contents"] = [field_versions.resource_contents(item, version) for item in result["contents"]]
     sent: dict[str, Any] = sendable(result)
     return sent
 

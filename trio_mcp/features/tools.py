@@ -21,7 +21,7 @@ from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.wire_schemas import without_foreign_patterns
-from trio_mcp.protocol import gates
+from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.types import CallToolResult, to_wire, wire_name
 
 __all__ = ["Tool", "error_result"]
@@ -97,7 +97,7 @@ class Tool:
             icons=self.icons,
             meta=self.meta,
         )
-        return gates.tool(fields, version)
+        return field_versions.tool(fields, version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, without its context; raises InvalidArguments."""
@@ -110,9 +110,9 @@ class Tool:
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
             structured: Any = {"result": text if type(value) is str else value}
         elif wire_name(value) == "CallToolResult":
-            return self._explicit(gates.own_result(to_wire(_plain_result(value))), version)
+            return self._explicit(field_versions.own_result(to_wire(_plain_result(value))), version)
         elif self._output is None:
-            return {"content": [gates.content_block(it, version) for it in blocks(value)], "isError": False}
+            return {"content": [field_versions.content_block(it, version) for it in blocks(value)], "isError": False}
         else:
             structured = self._output.structured(value)
             bare, encoded = with_text(structured["result"] if self._output.wrapped else structured)
@@ -121,7 +121,7 @@ class Tool:
                 self._output.check_numbers(structured)
             text = bare if isinstance(bare, str) else encoded
         content = [{"type": "text", "text": text}]
-        if not gates.has_structured_content(structured, version):
+        if not field_versions.has_structured_content(structured, version):
             return {"content": content, "isError": False}
         return {"content": content, "structuredContent": structured, "isError": False}
 
@@ -132,9 +132,9 @@ class Tool:
         if self._output and not result["isError"]:
             self._output.checked(structured)
             self._output.check_numbers(structured)
-        if structured is not None and not gates.has_structured_content(structured, version):
+        if structured is not None and not field_versions.has_structured_content(structured, version):
             del result["structuredContent"]
-        result["content"] = [gates.content_block(it, version) for it in result.get("content", ())]
+        result["content"] = [field_versions.content_block(it, version) for it in result.get("content", ())]
         sent: dict[str, Any] = sendable(result)
         return sent
 

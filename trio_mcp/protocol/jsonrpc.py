@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from trio_mcp.protocol.errors import INVALID_REQUEST, PARSE_ERROR, ProtocolError, RemoteProtocolError
+from trio_mcp.protocol.errors import INVALID_REQUEST, PARSE_ERROR, InvalidParams, ProtocolError, RemoteProtocolError
 
 __all__ = [
     "MAX_DEPTH",
@@ -31,6 +31,9 @@ __all__ = [
     "encode_request",
     "encode_result",
     "is_request_id",
+    "object_param",
+    "optional_param",
+    "string_param",
 ]
 
 RequestId: TypeAlias = int | str
@@ -186,6 +189,31 @@ def _readable_id(value: Any) -> RequestId | None:
 def is_request_id(value: Any) -> TypeGuard[RequestId]:
     """Whether a JSON value may be an id or a progress token: a string or an integer, and `true` is neither."""
     return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+# Members of a request's params: what the schema promises of each, or InvalidParams.
+
+
+def string_param(params: dict[str, Any], name: str) -> str:
+    """A required string."""
+    value = params.get(name)
+    if not isinstance(value, str):
+        raise InvalidParams(f"params.{name} must be a string")
+    return value
+
+
+def optional_param(params: dict[str, Any], name: str, default: Any) -> Any:
+    """What stands there, or `default` when it is left out or null: many clients write null for "not given"."""
+    value = params.get(name)
+    return default if value is None else value
+
+
+def object_param(params: dict[str, Any], name: str) -> dict[str, Any]:
+    """An optional object, {} when it is left out or null."""
+    value = optional_param(params, name, {})
+    if not isinstance(value, dict):
+        raise InvalidParams(f"params.{name} must be an object")
+    return value
 
 
 class _Result(msgspec.Struct, gc=False, kw_only=True):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_mcp.dispatch.call import Ending
-from trio_mcp.dispatch.crashes import labels
+from trio_mcp.dispatch.user_code import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.leaving import leave_evenly
 from trio_mcp.sessions.close_reason import CloseReason

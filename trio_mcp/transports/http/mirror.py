@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from trio_mcp.dispatch.params import optional_param
 from trio_mcp.features.param_headers import decode_sentinel, mismatch
 from trio_mcp.features.registry import Registry
 from trio_mcp.protocol.errors import HEADER_MISMATCH, RemoteProtocolError
-from trio_mcp.protocol.jsonrpc import Request
+from trio_mcp.protocol.jsonrpc import Request, optional_param
 from trio_mcp.protocol.methods import METHODS
 from trio_mcp.transports.http.request import HttpExchange
 

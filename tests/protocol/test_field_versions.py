@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.protocol import gates
+from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.types import Icon, Implementation
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
 
@@ -23,10 +23,10 @@ PROMPT = {**COMMON, "arguments": [{"name": "a", "title": "A", "required": True}]
 LINK = {**RESOURCE, "type": "resource_link"}
 
 OBJECTS: list[tuple[str, Callable[[dict[str, Any], str], dict[str, Any]], dict[str, Any]]] = [
-    ("tool", gates.tool, TOOL),
-    ("resource", gates.resource, RESOURCE),
-    ("resource", gates.resource_template, RESOURCE),
-    ("prompt", gates.prompt, PROMPT),
+    ("tool", field_versions.tool, TOOL),
+    ("resource", field_versions.resource, RESOURCE),
+    ("resource", field_versions.resource_template, RESOURCE),
+    ("prompt", field_versions.prompt, PROMPT),
 ]
 
 
@@ -35,7 +35,7 @@ OBJECTS: list[tuple[str, Callable[[dict[str, Any], str], dict[str, Any]], dict[s
 def test_exactly_the_fields_the_table_dates_later_are_left_out(
     kind: str, gate: Callable[[dict[str, Any], str], dict[str, Any]], value: dict[str, Any], version: str
 ) -> None:
-    later = {name for name, since in gates.SINCE[kind].items() if since > version}
+    later = {name for name, since in field_versions.SINCE[kind].items() if since > version}
     assert gate(value, version).keys() == value.keys() - later
 
 
@@ -50,47 +50,47 @@ def test_what_goes_in_is_not_changed(
 
 @pytest.mark.parametrize(("version", "known"), [(A, False), (B, False), (C, True), (D, True)])
 def test_the_dialect_of_a_schema_is_named_from_2025_11_25(version: str, known: bool) -> None:
-    assert ("$schema" in gates.tool(TOOL, version)["inputSchema"]) is known
+    assert ("$schema" in field_versions.tool(TOOL, version)["inputSchema"]) is known
 
 
 @pytest.mark.parametrize("schema", [{"type": "array"}, {"anyOf": [{"type": "object"}]}, {"type": ["object", "null"]}])
 def test_an_output_schema_of_more_than_objects_needs_2026_07_28(schema: dict[str, Any]) -> None:
     tool = {**TOOL, "outputSchema": schema}
-    assert "outputSchema" not in gates.tool(tool, C)
-    assert gates.tool(tool, D)["outputSchema"] is schema
+    assert "outputSchema" not in field_versions.tool(tool, C)
+    assert field_versions.tool(tool, D)["outputSchema"] is schema
 
 
 def test_a_tool_without_output_schema_is_left_alone() -> None:
-    assert gates.tool({"name": "n", "inputSchema": SCHEMA}, C) == {"name": "n", "inputSchema": SCHEMA}
+    assert field_versions.tool({"name": "n", "inputSchema": SCHEMA}, C) == {"name": "n", "inputSchema": SCHEMA}
 
 
 @pytest.mark.parametrize(("version", "known"), [(A, False), (B, True), (C, True), (D, True)])
 def test_nested_fields_are_dated_too(version: str, known: bool) -> None:
-    assert ("title" in gates.prompt(PROMPT, version)["arguments"][0]) is known
-    assert ("lastModified" in gates.resource(RESOURCE, version)["annotations"]) is known
+    assert ("title" in field_versions.prompt(PROMPT, version)["arguments"][0]) is known
+    assert ("lastModified" in field_versions.resource(RESOURCE, version)["annotations"]) is known
 
 
 def test_a_link_to_a_resource_is_text_with_its_uri_before_2025_06_18() -> None:
-    assert gates.content_block(LINK, A) == {"type": "text", "text": "T: a:b"}
-    assert gates.content_block({"type": "resource_link", "name": "n", "uri": "a:b"}, A)["text"] == "n: a:b"
+    assert field_versions.content_block(LINK, A) == {"type": "text", "text": "T: a:b"}
+    assert field_versions.content_block({"type": "resource_link", "name": "n", "uri": "a:b"}, A)["text"] == "n: a:b"
 
 
 def test_a_link_to_a_resource_has_no_icons_before_2025_11_25() -> None:
-    assert gates.content_block(LINK, B).keys() == LINK.keys() - {"icons"}
-    assert gates.content_block(LINK, C) is LINK
+    assert field_versions.content_block(LINK, B).keys() == LINK.keys() - {"icons"}
+    assert field_versions.content_block(LINK, C) is LINK
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "audio"])
 def test_other_blocks_lose_their_meta_before_2025_06_18(kind: str) -> None:
     block = {"type": kind, "annotations": ANNOTATIONS, "_meta": {}}
-    assert gates.content_block(block, A) == {"type": kind, "annotations": {"priority": 1}}
-    assert gates.content_block(block, B) == block
+    assert field_versions.content_block(block, A) == {"type": kind, "annotations": {"priority": 1}}
+    assert field_versions.content_block(block, B) == block
 
 
 def test_an_embedded_resource_is_cut_down_inside() -> None:
     block = {"type": "resource", "resource": {"uri": "a:b", "text": "x", "_meta": {}}}
-    assert gates.content_block(block, A)["resource"] == {"uri": "a:b", "text": "x"}
-    assert gates.content_block(block, B)["resource"] == {"uri": "a:b", "text": "x", "_meta": {}}
+    assert field_versions.content_block(block, A)["resource"] == {"uri": "a:b", "text": "x"}
+    assert field_versions.content_block(block, B)["resource"] == {"uri": "a:b", "text": "x", "_meta": {}}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_an_embedded_resource_is_cut_down_inside() -> None:
 )
 def test_an_implementation_tells_what_its_reader_knows(version: str, fields: set[str]) -> None:
     full = Implementation("n", "1", "T", "d", "https://example.org", [Icon("https://example.org/i.png")])
-    assert gates.implementation(full, version).keys() == fields
+    assert field_versions.implementation(full, version).keys() == fields
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_an_implementation_tells_what_its_reader_knows(version: str, fields: set
 def test_structured_content_is_objects_from_2025_06_18_and_anything_from_2026_07_28(
     version: str, value: Any, allowed: bool
 ) -> None:
-    assert gates.has_structured_content(value, version) is allowed
+    assert field_versions.has_structured_content(value, version) is allowed
 
 
 def test_audio_is_an_embedded_resource_and_hints_are_left_out_before_2025_03_26() -> None:
     audio = {"type": "audio", "data": "AAAA", "mimeType": "audio/wav", "annotations": {"priority": 1}}
-    assert gates.content_block(audio, A) == audio
+    assert field_versions.content_block(audio, A) == audio
     resource = {"uri": "audio:content", "mimeType": "audio/wav", "blob": "AAAA"}
-    assert gates.content_block(audio, V2024_11_05) == {
+    assert field_versions.content_block(audio, V2024_11_05) == {
         "type": "resource",
         "resource": resource,
         "annotations": {"priority": 1},
     }
-    assert "annotations" not in gates.tool(TOOL, V2024_11_05)
-    assert gates.progress({"progress": 1, "message": "m"}, V2024_11_05) == {"progress": 1}
-    assert gates.progress({"progress": 1, "message": "m"}, A) == {"progress": 1, "message": "m"}
-    assert gates.capabilities({"completions": {}, "tools": {}}, V2024_11_05) == {"tools": {}}
+    assert "annotations" not in field_versions.tool(TOOL, V2024_11_05)
+    assert field_versions.progress({"progress": 1, "message": "m"}, V2024_11_05) == {"progress": 1}
+    assert field_versions.progress({"progress": 1, "message": "m"}, A) == {"progress": 1, "message": "m"}
+    assert field_versions.capabilities({"completions": {}, "tools": {}}, V2024_11_05) == {"tools": {}}

@@ -30,18 +30,15 @@ from trio_mcp.spellings import (
 )
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
-from trio_mcp.transports.http.allowed import Hosts, Origins
+from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.authentication import authenticator
-from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
-from trio_mcp.transports.http.forwarded import Proxies
-from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
-from trio_mcp.transports.http.hold_back import HoldBack
+from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.request import ASGIApp
+from trio_mcp.transports.http.side_tasks import HoldBackClock, SideTasks
 
 __all__ = ["MCPServer"]
 
@@ -189,19 +186,19 @@ class MCPServer(Registrar):
             None if allowed_origins is None else Origins(allowed_origins),
             None if authenticate is None else authenticator(authenticate, service.options.worker_threads),
         )
-        hold_back = HoldBack(pace.sse_after)
+        hold_back = HoldBackClock(pace.sse_after)
         legacy = LegacyFront(
             service, hub, pace, hold_back, proxies=Proxies(forwarded_allow), json_response=json_response
         )
-        companions = Companions()
-        modern = ModernFront(service, pace, hold_back, companions, json_response=json_response)
+        side_tasks = SideTasks()
+        modern = ModernFront(service, pace, hold_back, side_tasks, json_response=json_response)
         endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, max_body=max_body)
         return HttpApp(
             service,
             hub,
             endpoint,
             hold_back,
-            companions,
+            side_tasks,
             path=path,
             lifespan=self.lifespan,
             routes=self._routes,

@@ -17,7 +17,7 @@ from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.snapshot import Snapshot
-from trio_mcp.transports.http.forwarded import Proxies
+from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.request import HttpExchange
 
 

@@ -14,14 +14,13 @@ import trio
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.transports.http.companions import Companions
 from trio_mcp.transports.http.endpoint import Endpoint
-from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
 from trio_mcp.transports.http.probes import Probes, State
 from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
+from trio_mcp.transports.http.side_tasks import HoldBackClock, SideTasks
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -45,8 +44,8 @@ class HttpApp:
         service: Service,
         hub: Hub,
         endpoint: Endpoint,
-        hold_back: HoldBack,
-        companions: Companions,
+        hold_back: HoldBackClock,
+        side_tasks: SideTasks,
         *,
         path: str,
         lifespan: Callable[[], AbstractAsyncContextManager[Any]],
@@ -57,7 +56,7 @@ class HttpApp:
         self.hub = hub
         self.endpoint = endpoint
         self._hold_back = hold_back
-        self._companions = companions
+        self._companions = side_tasks
         self.state = State.STARTING
         self.joins_first = False
         """Somebody else says when it is ready."""

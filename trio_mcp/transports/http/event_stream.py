@@ -1,4 +1,4 @@
-"""Bytes out: one reply as JSON while that is possible, else server-sent events until the stream, its reader or we end.
+"""Server-sent events to one reader, until the stream, its reader or we end.
 
 Reader ──batch──▶ encode ──▶ send        a comment every 15 s when nothing else moves
                              │
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import trio
 
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
-from trio_mcp.streams.account import SMALL, Account
-from trio_mcp.streams.event_log import Answer, Budget, Entry, EventLog, Reader
+from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
 from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import CHUNK_BYTES, HeaderList, send_empty, send_json
+from trio_mcp.transports.http.responses import CHUNK_BYTES, HeaderList
 
-__all__ = ["EventStream", "Pace", "StreamHead", "send_answer", "whole_answer"]
+__all__ = ["EventStream", "Pace", "StreamHead", "whole_answer"]
 
 
 _HEAD: HeaderList = [
@@ -62,21 +61,6 @@ async def whole_answer(log: EventLog) -> Answer:
     answer = log.answer()
     assert answer is not None, "a client that takes only JSON is told nothing before its reply"
     return answer
-
-
-async def send_answer(
-    exchange: HttpExchange, answer: Answer, pace: Pace, headers: HeaderList, holder: Budget | Account
-) -> None:
-    """The reply as plain JSON, which counts for `holder` until it is sent; nothing to say is 202."""
-    if not answer.body:
-        await send_empty(exchange.send, 202, headers)
-    elif len(answer.body) <= SMALL:
-        await send_json(exchange.send, answer.status, answer.body, headers)
-    else:
-        with holder.hold(len(answer.body)):
-            # It may reach a proxy in several pieces, and meet the fault that `Pace.stream_delay` is for.
-            await trio.sleep_until(exchange.body_ended + pace.stream_delay)
-            await send_json(exchange.send, answer.status, answer.body, headers)
 
 
 class EventStream:

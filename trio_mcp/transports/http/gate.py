@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
-from trio_mcp.auth.principal import ANONYMOUS, Principal
+import trio
+
+from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpRequestView, Principal
+from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
+from trio_mcp.features.callables import is_async
+from trio_mcp.observability.logs import leaves
 from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.http.allowed import Hosts, Origins
-from trio_mcp.transports.http.authentication import Authenticator, identify
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal
 
-__all__ = ["Accepts", "Gate", "accepts", "is_json", "may_be_json"]
+__all__ = ["Accepts", "Authenticator", "Gate", "accepts", "authenticator", "is_json", "may_be_json"]
+
+logger = logging.getLogger("trio_mcp.http")
+
+AUTHENTICATE_SECONDS = 10.0
+"""For one judgement. An authorization server that hangs must not collect requests without bound."""
+
+RETRY_AFTER = b"5"
+"""Seconds until a client that could not be judged should ask again."""
+
+Authenticator: TypeAlias = Callable[[HttpRequestView], Awaitable[object]]
+"""An `authenticate` function that never blocks the event loop."""
+
+_CANNOT_TELL = (CannotTell, OSError, trio.TooSlowError)
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -69,7 +90,7 @@ class Gate:
         ]
 
     async def check_principal(self, exchange: HttpExchange) -> Principal:
-        """Who asks; judged on every request, for a session id proves nothing. Raises HttpRefusal, see `identify`."""
+        """Who asks; judged on every request, for a session id proves nothing. Raises HttpRefusal, see `_identify`."""
         if exchange.repeats(b"authorization"):
             # A proxy in front may have looked at another one than we would.
             challenge = b'Bearer error="invalid_request", error_description="Authorization comes more than once"'
@@ -77,7 +98,7 @@ class Gate:
             raise HttpRefusal(400, "Authorization comes more than once", headers, reason="authorization")
         if self.authenticate is None:
             return ANONYMOUS
-        return await identify(self.authenticate, exchange)
+        return await _identify(self.authenticate, exchange)
 
     def _remember(self, host: bytes, allowed: bool) -> bool:
         if len(self._known_hosts) >= _CACHE_LIMIT:
@@ -141,3 +162,45 @@ def is_json(exchange: HttpExchange) -> bool:
     """Whether the body says it is JSON; parameters such as charset are fine."""
     raw = exchange.headers.get(b"content-type", b"")
     return raw == b"application/json" or raw.split(b";", 1)[0].strip().lower() == b"application/json"
+
+
+def authenticator(authenticate: Authenticate, threads: int) -> Authenticator:
+    """The function as it is asked: a sync one in one of so many worker threads. They are not those of sync handlers, which may all be busy."""
+    if is_async(authenticate):
+        return cast("Authenticator", authenticate)
+    return partial(call_user, authenticate, is_async=False, limiter=trio.CapacityLimiter(threads))
+
+
+async def _identify(authenticate: Authenticator, exchange: HttpExchange) -> Principal:
+    """Who sent the request. Raises HttpRefusal: 401 for nobody, 503 when that cannot be told now, 500 when the function failed."""
+    try:
+        with trio.fail_after(AUTHENTICATE_SECONDS), user_code():
+            principal = await authenticate(exchange)
+    except Exception as error:  # behind the boundary: its fault ends this request, and is told without its details
+        raise _refusal_for(error) from None
+    except BaseExceptionGroup as group:
+        raise without_crash(logger, "authenticate failed", group) from None
+    if principal is None:
+        raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")])
+    if not isinstance(principal, Principal):
+        fault = TypeError(f"authenticate returned {type(principal).__name__}: return a Principal, or None for a 401")
+        raise _refusal_for(fault)
+    if not (principal.subject or principal.client_id) and principal is not ANONYMOUS:
+        # An empty header or claim made into a name: everybody who sends one would be the same caller.
+        raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")], reason="no_subject")
+    return principal
+
+
+def _refusal_for(error: Exception) -> HttpRefusal:
+    if all(isinstance(leaf, _CANNOT_TELL) for leaf in leaves(error)):
+        why = "; ".join(f"{type(leaf).__name__}: {leaf}".removesuffix(": ") for leaf in leaves(error))[:256]
+        return HttpRefusal(
+            503,
+            "Whether the credentials are good cannot be told now; try again",
+            [(b"retry-after", RETRY_AFTER)],
+            reason="cannot_authenticate",
+            data={"reason": "cannot_authenticate"},
+            why=why,
+        )
+    reference = report(logger, "authenticate failed", error)
+    return HttpRefusal(500, f"Internal error (ref {reference})", reason="authenticate_failed", logged=True)

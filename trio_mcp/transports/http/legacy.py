@@ -43,13 +43,13 @@ from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
 from trio_mcp.streams.event_log import Answer, Budget, EventLog, Overflow
+from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local, Misdirected, Unavailable
-from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, send_answer, whole_answer
-from trio_mcp.transports.http.forwarded import Proxies
+from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, whole_answer
 from trio_mcp.transports.http.gate import accepts, may_be_json
-from trio_mcp.transports.http.hold_back import HoldBack
 from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_json
+from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_answer, send_empty, send_error, send_json
+from trio_mcp.transports.http.side_tasks import HoldBackClock
 
 __all__ = ["LegacyFront"]
 
@@ -68,7 +68,7 @@ class LegacyFront:
         service: Service,
         hub: Hub,
         pace: Pace,
-        hold_back: HoldBack,
+        hold_back: HoldBackClock,
         *,
         proxies: Proxies,
         json_response: bool = False,
@@ -245,7 +245,7 @@ class LegacyFront:
     ) -> None:
         if log.batched:
             log.discard()  # From here on the whole array counts.
-        await send_answer(exchange, answer, self._pace, headers, session.streams.budget)
+        await send_answer(exchange, answer, headers, session.streams.budget, delay=self._pace.stream_delay)
 
     async def _read(
         self,

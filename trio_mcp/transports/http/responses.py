@@ -1,14 +1,27 @@
-"""Whole HTTP responses: JSON, nothing, and JSON-RPC errors."""
+"""Whole HTTP responses: JSON, the answer of a call, nothing, and JSON-RPC errors."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
+import trio
+
 from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.protocol.jsonrpc import RequestId, encode_error
-from trio_mcp.transports.http.request import Send
+from trio_mcp.streams.account import SMALL, Account
+from trio_mcp.streams.event_log import Answer, Budget
+from trio_mcp.transports.http.request import HttpExchange, Send
 
-__all__ = ["CHUNK_BYTES", "HeaderList", "HttpRefusal", "send_empty", "send_error", "send_json", "send_refusal"]
+__all__ = [
+    "CHUNK_BYTES",
+    "HeaderList",
+    "HttpRefusal",
+    "send_answer",
+    "send_empty",
+    "send_error",
+    "send_json",
+    "send_refusal",
+]
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -74,6 +87,21 @@ async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
     head = headers if status == 204 else [(b"content-length", b"0"), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": b""})
+
+
+async def send_answer(
+    exchange: HttpExchange, answer: Answer, headers: HeaderList, holder: Budget | Account, *, delay: float
+) -> None:
+    """The reply as plain JSON, which counts for `holder` until it is sent; nothing to say is 202."""
+    if not answer.body:
+        await send_empty(exchange.send, 202, headers)
+    elif len(answer.body) <= SMALL:
+        await send_json(exchange.send, answer.status, answer.body, headers)
+    else:
+        with holder.hold(len(answer.body)):
+            # It may reach a proxy in several pieces, and meet the fault that `Pace.stream_delay` is for.
+            await trio.sleep_until(exchange.body_ended + delay)
+            await send_json(exchange.send, answer.status, answer.body, headers)
 
 
 async def send_error(

@@ -19,6 +19,7 @@ from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation
 from trio_mcp.registrar import Registrar
 from trio_mcp.sessions.hub import Hub, HubOptions
+from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.spellings import (
     RunDefaults,
     Transport,
@@ -187,16 +188,18 @@ class MCPServer(Registrar):
             None if authenticate is None else authenticator(authenticate, service.options.worker_threads),
         )
         hold_back = HoldBackClock(pace.sse_after)
+        life = LifeCycle()
         legacy = LegacyFront(
-            service, hub, pace, hold_back, proxies=Proxies(forwarded_allow), json_response=json_response
+            service, hub, pace, hold_back, life, proxies=Proxies(forwarded_allow), json_response=json_response
         )
         side_tasks = SideTasks()
         modern = ModernFront(service, pace, hold_back, side_tasks, json_response=json_response)
-        endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, max_body=max_body)
+        endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, life, max_body=max_body)
         return HttpApp(
             service,
             hub,
             endpoint,
+            life,
             hold_back,
             side_tasks,
             path=path,

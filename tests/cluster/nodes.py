@@ -27,6 +27,7 @@ from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.redis.link import Command
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.session import Session
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
 from trio_mcp.transports.http.app import HttpApp
@@ -137,6 +138,17 @@ class Node:
     @property
     def peers(self) -> Heartbeat:
         return self.cluster._heartbeat
+
+    def stop_asked(self) -> None:
+        """It drains, and its peers hear of it."""
+        self.app.life.enter(NodeState.DRAINING)
+        self.cluster.announce()
+
+    def hand_over(self) -> None:
+        """The delay of its drain is over, and a peer was ready."""
+        if self.app.life.state is not NodeState.DRAINING:
+            self.stop_asked()
+        self.app.life.enter(NodeState.LEAVING)
 
     def metric(self, line: str) -> float:
         """The value behind `name{labels}`, 0 when there is none."""

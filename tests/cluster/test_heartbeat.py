@@ -21,7 +21,7 @@ from trio_mcp.cluster.heartbeat import OTHER_SECONDS
 from trio_mcp.cluster.joining import NodeIdTaken
 from trio_mcp.cluster.membership import CARD_SECONDS
 from trio_mcp.cluster.relay.relay import Refused, Unreachable
-from trio_mcp.transports.http.probes import State
+from trio_mcp.sessions.node_state import NodeState
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -54,7 +54,7 @@ async def test_a_card_falls_fifteen_seconds_after_its_nodes_last_word(tmp_path: 
 async def test_only_who_takes_new_work_is_a_ready_peer(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, 3) as nodes:
         assert set(names(nodes[1])) == {"node2", "node3"}
-        nodes[3].app.state = State.DRAINING
+        nodes[3].app.life.enter(NodeState.DRAINING)
         await nodes.meet()
         assert names(nodes[1]) == ["node2"]
         assert nodes[1].peers.boot("node3") == nodes[3].boot
@@ -142,7 +142,7 @@ async def test_a_second_process_under_a_name_does_not_start_while_the_first_live
         with pytest.raises(NodeIdTaken) as told:
             await later.cluster.join(later.url)
         assert all(word in str(told.value) for word in ("node1", nodes[1].url, nodes[1].boot, "--node-id"))
-        assert later.app.state is State.JOINING
+        assert later.app.life.state is NodeState.JOINING
         await nodes.meet()
         assert nodes[2].peers.boot("node1") == nodes[1].boot
         assert not nodes[1].cluster.doubled.is_set()
@@ -151,14 +151,14 @@ async def test_a_second_process_under_a_name_does_not_start_while_the_first_live
 async def test_a_second_process_waits_for_the_first_that_drains_and_claims_nothing_meanwhile(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, restore=True) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
-        nodes[1].app.state = State.DRAINING
+        nodes[1].app.life.enter(NodeState.DRAINING)
         await nodes[1].beat()
         later = double(nodes)
         later.joins = False
         await nodes.start(later)
         nursery.start_soon(later.cluster.join, later.url)
         await trio.testing.wait_all_tasks_blocked()
-        assert later.app.state is State.JOINING
+        assert later.app.life.state is NodeState.JOINING
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
         async with nodes[1].beating:
             await nodes[1].peers.leave()
@@ -189,12 +189,12 @@ async def test_while_redis_is_away_a_node_starts_without_asking_whose_its_name_i
         later = double(nodes)
         later.proxy.cut()
         await nodes._nursery.start(later.run, 0)
-        assert later.app.state is State.READY
+        assert later.app.life.state is NodeState.READY
         later._whole.cancel()
 
 
 async def is_ready(node: Node) -> bool:
-    return node.app.state is State.READY
+    return node.app.life.state is NodeState.READY
 
 
 async def both_under_one_name(nodes: InProcessCluster) -> Node:

@@ -45,7 +45,7 @@ async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again
                     await cleaned_up.wait()
 
         session.start_soon(clean_up)
-        nodes[1].cluster.stop_claiming()
+        nodes[1].stop_asked()
         session.close(CloseReason.SHUTDOWN)
         assert await refusal(client.tool("where")) == (503, "moving")
         assert await refusal(at(nodes[2], client).tool("where")) == (503, "moving")
@@ -86,7 +86,7 @@ async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session
 
         monkeypatch.setattr(nodes[1].cluster._router, "_released", released)
         session.start_soon(clean_up)
-        nodes[1].cluster.stop_claiming()
+        nodes[1].stop_asked()
         session.close(CloseReason.SHUTDOWN)
         exchange = (client if through == "itself" else at(nodes[2], client)).tool("where")
         await waits.wait()

@@ -18,7 +18,7 @@ from tests.rig.waiting import until
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink, RedisRefuses
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.metrics import Metrics
-from trio_mcp.transports.http.probes import State
+from trio_mcp.sessions.node_state import NodeState
 
 Reply = list[Any] | RedisDown
 
@@ -158,4 +158,4 @@ async def test_a_node_that_requires_redis_is_ready_once_it_was_joined_and_stays_
 
 
 async def _is_ready(node: Node) -> bool:
-    return node.app.state is State.READY
+    return node.app.life.state is NodeState.READY

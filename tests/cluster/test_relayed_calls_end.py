@@ -171,8 +171,8 @@ async def test_a_call_that_has_no_head_yet_is_answered_at_the_end_of_the_drain(t
 
 async def test_a_listen_stream_that_is_relayed_ends_with_its_result(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
-        nodes[2].cluster.stop_claiming()
-        nodes[2].cluster.hand_over()
+        nodes[2].stop_asked()
+        nodes[2].hand_over()
         stream = nodes[2].wire.modern().listen(id=5, toolsListChanged=True)
         assert (await stream.message())["method"] == "notifications/subscriptions/acknowledged"
         assert stream.headers["trio-mcp-relay"] == "node2 to node1"

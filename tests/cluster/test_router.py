@@ -19,8 +19,8 @@ from trio_mcp import MCPServer
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.redis.link import Command, RedisDown
 from trio_mcp.cluster.router import LOOKS
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.session import Session
-from trio_mcp.transports.http.probes import State
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -94,7 +94,7 @@ async def test_a_remembered_owner_that_drains_is_asked_only_for_what_is_still_it
         far = [at(nodes[2], client) for client in clients]
         for client in far:
             assert await said_by(client.tool("where")) == "node1"
-        nodes[1].app.state = State.DRAINING
+        nodes[1].app.life.enter(NodeState.DRAINING)
         await nodes.meet()
         session = nodes[1].app.hub.local(clients[0].id)
         assert session is not None
@@ -739,7 +739,7 @@ async def test_what_only_a_slow_redis_knows_is_waited_for(tmp_path: Path, slow: 
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)
         assert session is not None
-        nodes[1].cluster.stop_claiming()
+        nodes[1].stop_asked()
         slow()
         assert await nodes[1].cluster.release(session)
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
@@ -754,7 +754,7 @@ async def test_a_node_that_stops_hands_on_to_a_peer_that_waits_for_a_slow_redis(
     async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
-        nodes[2].cluster.stop_claiming()
+        nodes[2].stop_asked()
         slow()
         assert await said_by(at(nodes[2], client).tool("where")) == "node3"
 
@@ -860,7 +860,7 @@ async def test_a_node_that_stops_takes_up_nothing_and_the_peer_all_would_pick_do
     async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].die()
-        nodes[2].cluster.stop_claiming()
+        nodes[2].stop_asked()
         (picked,) = {peer.node for peer in nodes[2].peers.ready(client.id) if peer.node != "node1"}
         assert picked == "node3"
         assert await said_by(at(nodes[2], client).tool("where")) == "node3"
@@ -872,16 +872,16 @@ async def test_a_node_that_stops_alone_says_so(tmp_path: Path) -> None:
         client = await nodes[1].wire.open()
         await nodes[1].die()
         await nodes.drop_card("node1")
-        nodes[2].cluster.stop_claiming()
+        nodes[2].stop_asked()
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
         assert (await nodes.record(client.id))["epoch"] == 0
 
 
 async def test_what_belongs_to_no_session_is_a_peers_once_a_node_hands_over(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
-        nodes[2].cluster.stop_claiming()
+        nodes[2].stop_asked()
         assert await said_by(nodes[2].wire.modern().tool("where")) == "node2"
-        nodes[2].cluster.hand_over()
+        nodes[2].hand_over()
         assert await said_by(nodes[2].wire.modern().tool("where")) == "node1"
         client = await nodes[2].wire.open()
         assert client.id.startswith("node1.")
@@ -892,7 +892,7 @@ async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
     async with in_process_cluster(tmp_path, 3) as nodes:
-        nodes[2].cluster.hand_over()
+        nodes[2].hand_over()
         first, _ = nodes[2].peers.ready("")
         deaf = next(node for node in nodes.nodes if node.name == first.node)
         deaf.deaf = True

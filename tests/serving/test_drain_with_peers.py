@@ -16,6 +16,7 @@ from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
 from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
 from trio_mcp.serving.leaving import FETCH_SECONDS
+from trio_mcp.sessions.node_state import Claims, Served
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 
@@ -52,12 +53,10 @@ class Peers:
     def note(self, what: str) -> None:
         self.told.append((round(trio.current_time() - self.began, 1), what))
 
-    def stop_claiming(self) -> None:
-        self.began = trio.current_time()
-        self.note("claims nothing")
-
-    def hand_over(self) -> None:
-        self.note("hands over")
+    def announce(self) -> None:
+        if not self.told:
+            self.began = trio.current_time()
+        self.note("hear of the state")
 
     def relayed_stream_enders(self) -> list[Callable[[], None]]:
         return [lambda: self.note("relayed stream ends") for _ in range(self.streams)]
@@ -115,9 +114,11 @@ async def test_for_the_delay_a_node_is_not_ready_and_serves_all_as_before(autoju
         client = await wire.open()
         await trio.sleep(2.9)
         assert await client.start("ping").result() == {}
-        assert peers.told == [(0.0, "claims nothing")]
+        assert wire.app.life.answers.claims is Claims.NO_MORE
+        assert peers.told == [(0.0, "hear of the state")]
         await trio.sleep(0.2)
-        assert peers.told[1] == (3.0, "hands over")
+        assert peers.told[1] == (3.0, "hear of the state")
+        assert wire.app.life.answers.modern is Served.PEER_ELSE_HERE
         assert await wire.initialize().head() == 503
 
 

@@ -36,11 +36,11 @@ from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.probes import State
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList
 
@@ -113,6 +113,7 @@ class Cluster:
             Restorer(app.hub, store, self.directory, keys, self._me, metrics),
             self._detector,
             self._me,
+            app.life,
             metrics,
             restore=options.restore,
         )
@@ -138,7 +139,7 @@ class Cluster:
         app.probes.prove = lambda challenge: hops.prove(challenge, self._candidate)
         app.hub.directory = self.directory
         app.endpoint.join(self)
-        app.joins_first = True
+        app.life.joins_first = True
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -169,9 +170,8 @@ class Cluster:
             await self._heartbeat.answered.wait()
         await take_name(self._heartbeat, self._detector, self._relay, self._me, self.options.drain_seconds)
         self._heartbeat.joined = True
-        self._router.joined.set()
-        if self._app.state is State.JOINING:
-            self._app.state = State.READY
+        if self._app.life.state is NodeState.JOINING:
+            self._app.life.enter(NodeState.READY)
         self._bus.open()
         if url:
             await self._publish_url()
@@ -237,14 +237,9 @@ class Cluster:
 
     # Leaving, in the order of a drain.
 
-    def stop_claiming(self) -> None:
-        """First phase: this node takes up no session, and its peers hear that it stops."""
-        self._router.stopping = True
+    def announce(self) -> None:
+        """The node's state has changed: its peers hear of it now, not with the next beat."""
         self._heartbeat.beat_now()
-
-    def hand_over(self) -> None:
-        """Second phase: what belongs to no session is a peer's, where one is ready."""
-        self._router.handing_over = True
 
     async def release(self, session: Session) -> bool:
         """Let another node have the session; False, and all is as before, when Redis cannot be told."""
@@ -261,7 +256,7 @@ class Cluster:
     # What the parts call.
 
     def _card(self) -> NodeCard:
-        state = "ready" if self._app.state is State.READY and self._me.url else self._app.state.value
+        state = self._app.life.answers.word
         hub = self._app.hub
         return NodeCard(self._me.boot, self._me.url, state, len(hub), self._me.started, self._hops.key, hub.room)
 

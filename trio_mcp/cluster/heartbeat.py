@@ -27,7 +27,7 @@ from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
 from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
 from trio_mcp.cluster.store import RETRY_SECONDS, Store
 from trio_mcp.observability.logs import event
-from trio_mcp.transports.http.probes import State
+from trio_mcp.sessions.node_state import GOING_WORDS
 
 __all__ = ["Heartbeat"]
 
@@ -215,7 +215,7 @@ class Heartbeat:
     def is_stopping(self, node: str) -> bool:
         """Whether the node's card says that it drains: its sessions are about to be somebody else's."""
         card = self._cards.get(node)
-        return card is not None and card.state in (State.DRAINING.value, State.LEAVING.value)
+        return card is not None and card.state in GOING_WORDS
 
     def vouch_for(self, owner: Owner) -> bool:
         """Whether the card of that very process says the same address, and was read while it stood.

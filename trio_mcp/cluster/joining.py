@@ -19,15 +19,13 @@ from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.transports.http.probes import State
+from trio_mcp.sessions.node_state import GOING_WORDS
 
 __all__ = ["NodeIdTaken", "take_name"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
 LOOK_SECONDS = 0.5
-
-_GOING = (State.DRAINING.value, State.LEAVING.value, State.STOPPED.value)
 
 
 class NodeIdTaken(McpError):
@@ -79,5 +77,5 @@ async def _judged(
     ours = isinstance(seen, str) and seen == me.boot
     at = at_url(seen, other.boot) if other.boot else AtUrl.SILENT
     silent_for = await detector.silent_for(me.node, other.boot)
-    patience = CARD_SECONDS + (drain_seconds if other.state in _GOING else 0.0)
+    patience = CARD_SECONDS + (drain_seconds if other.state in GOING_WORDS else 0.0)
     return judge_name(Evidence(at, silent_for, waited), ours=ours, patience=patience)

@@ -38,6 +38,7 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.node_state import Claims, LifeCycle
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http import cluster_port as port
 from trio_mcp.transports.http.request import HttpExchange
@@ -79,6 +80,7 @@ class SessionRouter:
         restorer: Restorer,
         detector: FailureDetector,
         me: Identity,
+        life: LifeCycle,
         metrics: Metrics,
         *,
         restore: bool,
@@ -93,19 +95,12 @@ class SessionRouter:
         self._me = me
         self._metrics = metrics
         self._restore = restore
-        self.stopping = False
-        """From the first phase of a drain on: this node claims no session."""
-        self.joined = trio.Event()
-        """Set when this node's id is its own: it claims nothing before, for a record under that id would be another's."""
-        self.handing_over = False
-        """From the second: what belongs to no session is a peer's."""
+        self._life = life
 
     # What belongs to no session.
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """Have a ready peer answer; False when this node should."""
-        if not self.handing_over:
-            return False
         session_id = _session_id(exchange)
         if self._forwarder.origin(exchange, session_id) is not None:
             return False
@@ -145,7 +140,7 @@ class SessionRouter:
         if search.hop is None and await self._forwarder.answered_where_met(search):
             return port.Answered()
         with trio.move_on_at(search.since + MISSED_BEAT_SECONDS):
-            await self.joined.wait()
+            await self._life.may_claim()
         for _ in range(LOOKS):
             seen = await self._seen(search)
             if seen is None:
@@ -245,7 +240,7 @@ class SessionRouter:
             # Another request took it up while this one looked.
             return here
         reason = await self._directory.memory.why_gone(search.session_id, search.who)
-        if reason is CloseReason.UNKNOWN and record.restorable and self.stopping:
+        if reason is CloseReason.UNKNOWN and record.restorable and self._life.answers.claims is Claims.NO_MORE:
             raise _not_released_yet()
         if reason is not CloseReason.UNKNOWN or not record.restorable or record.epoch == 0:
             raise SessionNotFound(reason)
@@ -262,7 +257,7 @@ class SessionRouter:
             if record.readable and not record.restorable:
                 self._directory.bury(search.session_id, record)
             raise SessionNotFound(CloseReason.NODE_GONE)
-        if self.stopping or not self.joined.is_set():
+        if self._life.answers.claims is not Claims.YES:
             await self._hand_on(search)
             return None
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN

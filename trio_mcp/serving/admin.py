@@ -26,7 +26,7 @@ class AdminApp:
         self._app = app
         self._hosts = Hosts([*LOOPBACK_NAMES, *hosts])
         self._drain = drain
-        self._probes = Probes(lambda: app.state, boot=app.boot)
+        self._probes = Probes(lambda: app.life.answers, boot=app.boot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3, HTTP only."""

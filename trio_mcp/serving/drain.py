@@ -23,9 +23,9 @@ from trio_mcp.dispatch.user_code import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.leaving import leave_evenly
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.probes import State
 
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
@@ -53,18 +53,12 @@ LOOK_SECONDS = 0.1
 async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
     """Let the app empty itself: returns when nothing is left, or `window` and `LAST_BREATH_SECONDS` after the `delay`."""
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
-    app.state = State.DRAINING
     app.service.metrics.set_draining(True)
-    if cluster is not None:
-        cluster.stop_claiming()
+    _enter(NodeState.DRAINING, app, cluster)
     await trio.sleep(delay)
-    app.endpoint.legacy.refuse_sessions = True
-    noticed = trio.current_time()
-    if cluster is not None:
-        cluster.hand_over()
-        if cluster.has_ready_peer:
-            app.state = State.LEAVING
-            noticed += LEAVING_SECONDS
+    with_peers = cluster is not None and cluster.has_ready_peer
+    _enter(NodeState.LEAVING if with_peers else NodeState.CLOSING, app, cluster)
+    noticed = trio.current_time() + (LEAVING_SECONDS if with_peers else 0.0)
     with trio.move_on_after(window):
         await _empty(app, window, cluster)
         await trio.sleep_until(noticed)
@@ -72,6 +66,12 @@ async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Clu
     with trio.move_on_after(LAST_BREATH_SECONDS):
         await _breathe_out(app)
         await _all_passed_on(cluster)
+
+
+def _enter(state: NodeState, app: HttpApp, cluster: Cluster | None) -> None:
+    app.life.enter(state)
+    if cluster is not None:
+        cluster.announce()
 
 
 async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:

@@ -25,7 +25,7 @@ class Front(Protocol):
     urls: list[str]
 
     async def stop(self) -> None:
-        """Accept no more and close what is idle; returns soon."""
+        """Close what is idle, now that the node's state is STOPPING; returns soon."""
 
 
 async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
@@ -55,7 +55,6 @@ async def _serving(
 class _OwnFront:
     def __init__(self, urls: list[str]) -> None:
         self.urls = urls
-        self._stopping = trio.Event()
         self._stopped = trio.Event()
 
     async def run(
@@ -72,7 +71,7 @@ class _OwnFront:
                 listeners,
                 limits=limits,
                 account=app.service.account,
-                stopping=self._stopping,
+                stopping=app.life.no_more_connections,
                 refused=app.service.refusals.note,
                 task_status=task_status,
             )
@@ -80,7 +79,6 @@ class _OwnFront:
             self._stopped.set()
 
     async def stop(self) -> None:
-        self._stopping.set()
         with trio.move_on_after(STOP_SECONDS):
             await self._stopped.wait()
 

@@ -26,6 +26,7 @@ from trio_mcp.serving.signals import handling_signals
 from trio_mcp.serving.stopping import CALLS_SECONDS, GOODBYE_SECONDS, Grace, Stopping
 from trio_mcp.serving.vitals import watch_vitals
 from trio_mcp.serving.wiring import build_app, build_cluster
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import Limits
 from trio_mcp.transports.listener import serve as serve_asgi
@@ -93,8 +94,7 @@ class _Node:
         self._stopping = stopping
         self._interactive = interactive
         self._loop = trio.lowlevel.current_trio_token()
-        self._ready = False
-        self._asked_to_drain = trio.Event()
+        self._stop_asked = trio.Event()
         self._first_signal: int | None = None
 
     def heed(self, number: int) -> None:
@@ -107,14 +107,14 @@ class _Node:
         self._loop.run_sync_soon(self._heeded)
 
     def _heeded(self) -> None:
-        if not self._ready and self.whole is not None:
+        if not self._stopping.is_serving and self.whole is not None:
             self.whole.cancel_scope.cancel("a signal came before the node was ready")
-        self._asked_to_drain.set()
+        self._stop_asked.set()
 
     def drain(self) -> None:
         """Asked to stop by the admin, or by a process that has this node's id: from here on the clock runs."""
         self._stopping.begin(self._grace.whole)
-        self._asked_to_drain.set()
+        self._stop_asked.set()
 
     async def run(self, nursery: trio.Nursery, announce: Callable[[list[str]], None] | None) -> None:
         """Listen, serve, drain; ends what runs in `nursery`."""
@@ -124,6 +124,7 @@ class _Node:
                 announce(front.urls)
             await self._until_drained()
             await farewell(self._app, self._cluster)
+            self._app.life.enter(NodeState.STOPPING)
             await front.stop()
         except BaseException as error:
             self._fail(error)
@@ -144,7 +145,6 @@ class _Node:
             await nursery.start(serve_admin, self._admin_app(self._settings.admin_bind), listeners)
         if self._cluster is not None:
             nursery.start_soon(self._join, self._cluster, front.urls)
-        self._ready = True
         self._stopping.serving()
         return front
 
@@ -161,7 +161,7 @@ class _Node:
 
     async def _until_drained(self) -> None:
         """Wait for a reason to stop, then drain."""
-        await self._asked_to_drain.wait()
+        await self._stop_asked.wait()
         grace = self._grace
         await drain(self._app, grace.window, delay=grace.delay, cluster=self._cluster)
         self._stopping.end_calls()

@@ -12,9 +12,10 @@ import trio
 
 from tests.transports.http.harness import Wire, serving, two_users
 from trio_mcp import Context, MCPServer
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.probes import CHALLENGE, State
+from trio_mcp.transports.http.probes import CHALLENGE
 from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
 
@@ -123,7 +124,7 @@ async def test_probes_answer_in_every_state_and_to_any_host() -> None:
         async with app.running():
             assert await probe("/livez") == await probe("/healthz") == (200, "ready")
             assert await probe("/readyz") == (200, "ready")
-            app.state = State.DRAINING
+            app.life.enter(NodeState.DRAINING)
             assert await probe("/livez") == (200, "draining")
             assert await probe("/readyz") == (503, "draining")
 

@@ -409,7 +409,7 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
             await wait_all_tasks_blocked()
             # Nothing runs between these three: the request is there and nobody has read it.
             ours.send(get())
-            front.stopping = True
+            front.stopping.set()
             idle.dismiss_all()
             assert statuses(await hear(client)) == [200]
             nursery.cancel_scope.cancel("the test is over")

@@ -14,9 +14,10 @@ import trio
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.node_state import LifeCycle, NodeState
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
-from trio_mcp.transports.http.probes import Probes, State
+from trio_mcp.transports.http.probes import Probes
 from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange, Receive, Scope, Send
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
@@ -44,6 +45,7 @@ class HttpApp:
         service: Service,
         hub: Hub,
         endpoint: Endpoint,
+        life: LifeCycle,
         hold_back: HoldBackClock,
         side_tasks: SideTasks,
         *,
@@ -57,9 +59,7 @@ class HttpApp:
         self.endpoint = endpoint
         self._hold_back = hold_back
         self._companions = side_tasks
-        self.state = State.STARTING
-        self.joins_first = False
-        """Somebody else says when it is ready."""
+        self.life = life
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
         self._paths = _both_spellings(path)
@@ -68,7 +68,7 @@ class HttpApp:
                 raise ValueError(f"{where} is the path of the MCP endpoint, which answers there: choose another")
         self._custom = CustomPaths(routes, service.threads)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
-        self.probes = Probes(lambda: self.state, boot=self.boot)
+        self.probes = Probes(lambda: self.life.answers, boot=self.boot)
         self._open = 0
         self._all_closed = trio.Event()
 
@@ -100,17 +100,17 @@ class HttpApp:
             nursery = await stack.enter_async_context(trio.open_nursery())
             nursery.start_soon(self._hold_back.run)
             await nursery.start(self._companions.run)
-            self.state = State.JOINING if self.joins_first else State.READY
+            self.life.start()
             try:
                 yield
             finally:
-                self.state = State.STOPPED
+                self.life.enter(NodeState.STOPPED)
                 nursery.cancel_scope.cancel("the server stops")
 
     @property
     def is_running(self) -> bool:
         """Whether `running` is entered."""
-        return self.state not in (State.STARTING, State.STOPPED)
+        return self.life.is_running
 
     @property
     def open_exchanges(self) -> int:
@@ -150,7 +150,7 @@ class HttpApp:
         await send_json(send, 404, b'{"error":"not found"}', [])
 
     async def _mcp(self, exchange: HttpExchange) -> None:
-        if not self.is_running:
+        if not self.life.is_running:
             event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
             self.service.refusals.count(503, "not_running")
             return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])

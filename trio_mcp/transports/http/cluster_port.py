@@ -66,4 +66,4 @@ class ClusterPort(Protocol):
         """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
-        """While this node stops: have a ready peer answer what belongs to no session; False when that is for us to do."""
+        """Have a ready peer answer what belongs to no session; False when there is none, or a peer has relayed it to this node."""

@@ -14,6 +14,7 @@ from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
 from trio_mcp.protocol.errors import INVALID_REQUEST, ProtocolError, RemoteProtocolError, http_status
 from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, RequestId, decode
+from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.streams.account import Account, NoRoom
 from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.gate import Gate, accepts, is_json
@@ -47,6 +48,7 @@ class Endpoint:
         modern: ModernFront,
         refusals: Refusals,
         account: Account,
+        life: LifeCycle,
         *,
         max_body: int,
     ) -> None:
@@ -55,6 +57,7 @@ class Endpoint:
         self.legacy = legacy
         self._modern = modern
         self._account = account
+        self._life = life
         self._max_body = max_body
         self._cluster: ClusterPort | None = None
 
@@ -157,18 +160,20 @@ class Endpoint:
     ) -> None:
         match route(message, version_header=_version(exchange), session_id=exchange.header(_SESSION)):
             case Modern(message=single):
-                if not await self._passed_on(exchange):
+                if not await self._passed_on(exchange, self._life.answers.modern):
                     await self._modern.post(exchange, single, who, headers)
             case Opening(request=request):
-                if not await self._passed_on(exchange):
+                if not await self._passed_on(exchange, self._life.answers.initialize):
                     await self.legacy.open(exchange, request, who, headers)
             case InSession(session_id=session_id, message=content):
                 await self.legacy.post(exchange, session_id, content, who, headers)
             case Sessionless():
                 raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
 
-    async def _passed_on(self, exchange: HttpExchange) -> bool:
-        return self._cluster is not None and await self._cluster.pass_on(exchange)
+    async def _passed_on(self, exchange: HttpExchange, served: Served) -> bool:
+        if self._cluster is None or served is Served.HERE:
+            return False
+        return await self._cluster.pass_on(exchange)
 
 
 def _version(exchange: HttpExchange) -> str | None:

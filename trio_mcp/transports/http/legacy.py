@@ -39,6 +39,7 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
@@ -69,6 +70,7 @@ class LegacyFront:
         hub: Hub,
         pace: Pace,
         hold_back: HoldBackClock,
+        life: LifeCycle,
         *,
         proxies: Proxies,
         json_response: bool = False,
@@ -77,10 +79,9 @@ class LegacyFront:
         self._hub = hub
         self._pace = pace
         self._hold_back = hold_back
+        self._life = life
         self._json_response = json_response
         self._proxies = proxies
-        self.refuse_sessions = False
-        """Draining: `initialize` gets a 503."""
         self.cluster: ClusterPort | None = None
         """The other nodes, where there are any."""
 
@@ -106,7 +107,7 @@ class LegacyFront:
         if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
-        if self.refuse_sessions:
+        if self._life.answers.initialize is Served.PEER_ELSE_REFUSED:
             raise TooManySessions("This node is shutting down")
         return await self._hub.open(offer, who, address=self._proxies.client_of(exchange))
 

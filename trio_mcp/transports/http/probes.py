@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.sessions.node_state import Answers
 from trio_mcp.transports.http.request import Scope, Send
 from trio_mcp.transports.http.responses import send_json
 
-__all__ = ["CHALLENGE", "Probes", "State"]
-
+__all__ = ["CHALLENGE", "Probes"]
 
 CHALLENGE = b"trio-mcp-challenge"
 CHALLENGE_BYTES = re.compile(rb"[0-9a-f]{32}")
-
-
-class State(Enum):
-    """The life of a node."""
-
-    STARTING = "starting"
-    JOINING = "joining"
-    """It serves what comes, and is not ready for new sessions: its cluster has to be joined first."""
-    READY = "ready"
-    DRAINING = "draining"
-    LEAVING = "leaving"
-    STOPPED = "stopped"
 
 
 class Probes:
@@ -35,8 +22,8 @@ class Probes:
 
     paths = frozenset({"/livez", "/healthz", "/readyz"})
 
-    def __init__(self, state: Callable[[], State], *, boot: str) -> None:
-        self._state = state
+    def __init__(self, answers: Callable[[], Answers], *, boot: str) -> None:
+        self._answers = answers
         self._boot = boot
         self.prove: Callable[[bytes], str] | None = None
         """Answers a peer that wants to know whether we are one."""
@@ -46,14 +33,11 @@ class Probes:
         return self.prove is not None and _challenge(scope) is not None
 
     async def answer(self, scope: Scope, path: str, send: Send) -> None:
-        """Alive while the event loop turns, also while draining; ready only when new work is welcome.
-
-        A node that leaves its peers is not alive for the last seconds: balancers are to look elsewhere before its port closes.
-        """
-        state = self._state()
-        well = state is State.READY if path == "/readyz" else state is not State.LEAVING
+        """200 or 503, as the node's state has it; the body names the state and the process."""
+        answers = self._answers()
+        well = answers.readyz if path == "/readyz" else answers.livez
         status = 200 if well else 503
-        body: dict[str, Any] = {"status": state.value, "boot": self._boot}
+        body: dict[str, Any] = {"status": answers.word, "boot": self._boot}
         challenge = _challenge(scope)
         if self.prove is not None and challenge is not None:
             body["proof"] = self.prove(challenge)

@@ -64,10 +64,8 @@ class Front:
     refused: Callable[[int, str], None]
     """Told of each answer that is the listener's own: its status, and what was wrong in one word."""
     account: Account = field(default_factory=Account)
-    stopping: bool = False
-
-    def is_stopping(self) -> bool:
-        return self.stopping
+    stopping: trio.Event = field(default_factory=trio.Event)
+    """Set when each connection must end with the response that is due."""
 
 
 class Connection:
@@ -148,7 +146,7 @@ class Connection:
         if head is None:
             return False
         exchange = Exchange(
-            self._wire, self._front.limits, head, self._data, self._front.is_stopping, self._front.account
+            self._wire, self._front.limits, head, self._data, self._front.stopping.is_set, self._front.account
         )
         self._exchange = exchange
         if self._gone:
@@ -189,7 +187,7 @@ class Connection:
 
     async def _wait_for_request(self) -> bytes:
         self._front.idle.add(self)
-        if self._front.stopping:
+        if self._front.stopping.is_set():
             self.dismiss()
         data = await self._wire.receive()
         self._front.idle.discard(self)

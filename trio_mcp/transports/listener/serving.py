@@ -65,47 +65,48 @@ async def serve(
     `refused` is called with status and reason of each answer that is the listener's own. `account` counts what peers
     have yet to take.
     """
-    await _Server(app, limits, refused, account or Account()).run(
-        listeners, trio.Event() if stopping is None else stopping, task_status
-    )
+    stopping = trio.Event() if stopping is None else stopping
+    await _Server(app, limits, refused, account or Account(), stopping).run(listeners, task_status)
 
 
 class _Server:
-    def __init__(self, app: ASGIApp, limits: Limits, refused: Callable[[int, str], None], account: Account) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        refused: Callable[[int, str], None],
+        account: Account,
+        stopping: trio.Event,
+    ) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
         self._changed = trio.lowlevel.ParkingLot()
         """Where accepting waits for connections to end, or to begin to linger."""
         self._lingering = Lingering(self._changed.unpark_all)
-        self._front = Front(app, limits, self._idle, self._lingering, refused, account)
+        self._front = Front(app, limits, self._idle, self._lingering, refused, account, stopping)
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
 
-    async def run(
-        self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
-    ) -> None:
+    async def run(self, listeners: Sequence[Listener], task_status: trio.TaskStatus[Sequence[Listener]]) -> None:
         try:
             async with trio.open_nursery() as service:
                 service.start_soon(self._idle.run)
                 if self._hangups is not None:
                     service.start_soon(self._hangups.run)
-                await self._serve(listeners, stopping, task_status)
+                await self._serve(listeners, task_status)
                 service.cancel_scope.cancel("the last connection has ended")
         finally:
             if self._hangups is not None:
                 self._hangups.close()
 
-    async def _serve(
-        self, listeners: Sequence[Listener], stopping: trio.Event, task_status: trio.TaskStatus[Sequence[Listener]]
-    ) -> None:
+    async def _serve(self, listeners: Sequence[Listener], task_status: trio.TaskStatus[Sequence[Listener]]) -> None:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, connections)
                 task_status.started(listeners)
-                await stopping.wait()
+                await self._front.stopping.wait()
                 accepting.cancel_scope.cancel("the server stops")
-            self._front.stopping = True
             self._idle.dismiss_all()
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:

@@ -1,0 +1,194 @@
+"""The life cycle of a node, cell by cell: what each state answers, and which state may follow."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import fields
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_mcp.sessions.node_state import ANSWERS, GOING_WORDS, NEXT, Answers, Claims, LifeCycle, NodeState, Served
+
+STARTING, JOINING, READY, DRAINING, CLOSING, LEAVING, STOPPING, STOPPED = NodeState
+
+EXPECTED: dict[str, dict[NodeState, object]] = {
+    "word": {
+        STARTING: "starting",
+        JOINING: "joining",
+        READY: "ready",
+        DRAINING: "draining",
+        CLOSING: "draining",
+        LEAVING: "leaving",
+        STOPPING: "stopping",
+        STOPPED: "stopped",
+    },
+    # Alive until there is a peer to go to, or the port is closed.
+    "livez": {
+        STARTING: True,
+        JOINING: True,
+        READY: True,
+        DRAINING: True,
+        CLOSING: True,
+        LEAVING: False,
+        STOPPING: False,
+        STOPPED: False,
+    },
+    "readyz": {
+        STARTING: False,
+        JOINING: False,
+        READY: True,
+        DRAINING: False,
+        CLOSING: False,
+        LEAVING: False,
+        STOPPING: False,
+        STOPPED: False,
+    },
+    "initialize": {
+        STARTING: Served.NOT_RUNNING,
+        JOINING: Served.HERE,
+        READY: Served.HERE,
+        DRAINING: Served.HERE,
+        CLOSING: Served.PEER_ELSE_REFUSED,
+        LEAVING: Served.PEER_ELSE_REFUSED,
+        STOPPING: Served.PEER_ELSE_REFUSED,
+        STOPPED: Served.NOT_RUNNING,
+    },
+    "session_requests": {
+        STARTING: Served.NOT_RUNNING,
+        JOINING: Served.HERE_ELSE_OWNER,
+        READY: Served.HERE_ELSE_OWNER,
+        DRAINING: Served.HERE_ELSE_OWNER,
+        CLOSING: Served.HERE_ELSE_OWNER,
+        LEAVING: Served.HERE_ELSE_OWNER,
+        STOPPING: Served.HERE_ELSE_OWNER,
+        STOPPED: Served.NOT_RUNNING,
+    },
+    "modern": {
+        STARTING: Served.NOT_RUNNING,
+        JOINING: Served.HERE,
+        READY: Served.HERE,
+        DRAINING: Served.HERE,
+        CLOSING: Served.PEER_ELSE_HERE,
+        LEAVING: Served.PEER_ELSE_HERE,
+        STOPPING: Served.PEER_ELSE_HERE,
+        STOPPED: Served.NOT_RUNNING,
+    },
+    "claims": {
+        STARTING: Claims.NOT_YET,
+        JOINING: Claims.NOT_YET,
+        READY: Claims.YES,
+        DRAINING: Claims.NO_MORE,
+        CLOSING: Claims.NO_MORE,
+        LEAVING: Claims.NO_MORE,
+        STOPPING: Claims.NO_MORE,
+        STOPPED: Claims.NO_MORE,
+    },
+    "new_connections": {
+        STARTING: False,
+        JOINING: True,
+        READY: True,
+        DRAINING: True,
+        CLOSING: True,
+        LEAVING: True,
+        STOPPING: False,
+        STOPPED: False,
+    },
+}
+
+STEPS = {
+    (STARTING, JOINING),
+    (STARTING, READY),
+    (JOINING, READY),
+    (JOINING, DRAINING),
+    (JOINING, STOPPED),
+    (READY, DRAINING),
+    (READY, STOPPED),
+    (DRAINING, CLOSING),
+    (DRAINING, LEAVING),
+    (DRAINING, STOPPED),
+    (CLOSING, STOPPING),
+    (CLOSING, STOPPED),
+    (LEAVING, STOPPING),
+    (LEAVING, STOPPED),
+    (STOPPING, STOPPED),
+    (STOPPED, JOINING),
+    (STOPPED, READY),
+}
+
+
+def test_every_answer_of_every_state_is_named_here() -> None:
+    assert set(EXPECTED) == {field.name for field in fields(Answers)}
+    assert all(set(cells) == set(NodeState) for cells in EXPECTED.values())
+
+
+@pytest.mark.parametrize("state", NodeState, ids=lambda state: state.name)
+@pytest.mark.parametrize("question", EXPECTED)
+def test_each_state_answers_as_the_table_says(question: str, state: NodeState) -> None:
+    assert getattr(ANSWERS[state], question) == EXPECTED[question][state]
+
+
+@pytest.mark.parametrize(("before", "after"), [*itertools.product(NodeState, NodeState)], ids=lambda state: state.name)
+def test_a_node_takes_the_steps_of_its_life_and_no_other(before: NodeState, after: NodeState) -> None:
+    life = LifeCycle()
+    life.state = before
+    if (before, after) in STEPS:
+        life.enter(after)
+        assert (life.state, life.answers) == (after, ANSWERS[after])
+    else:
+        with pytest.raises(ValueError, match=f"from {before.name} to {after.name}"):
+            life.enter(after)
+        assert life.state is before
+
+
+def test_every_state_has_a_next_one() -> None:
+    assert {(before, after) for before, each in NEXT.items() for after in each} == STEPS
+
+
+def test_the_words_of_a_node_that_goes() -> None:
+    assert {"draining", "leaving", "stopping", "stopped"} == GOING_WORDS
+
+
+@pytest.mark.parametrize(("joins_first", "state"), [(True, JOINING), (False, READY)])
+def test_a_node_is_ready_at_once_where_it_joins_nobody(joins_first: bool, state: NodeState) -> None:
+    life = LifeCycle()
+    life.joins_first = joins_first
+    assert not life.is_running
+    life.start()
+    assert life.state is state
+    assert life.is_running
+
+
+def test_listeners_hear_when_no_connection_is_to_be_accepted() -> None:
+    life = LifeCycle()
+    life.start()
+    for state in (DRAINING, LEAVING):
+        life.enter(state)
+        assert not life.no_more_connections.is_set()
+    life.enter(STOPPING)
+    assert life.no_more_connections.is_set()
+    life.enter(STOPPED)
+    life.start()
+    assert not life.no_more_connections.is_set()
+
+
+@pytest.mark.parametrize(("after", "claims"), [(READY, True), (DRAINING, False), (STOPPED, False)])
+async def test_whoever_asks_during_the_join_waits_until_the_node_may_claim_or_never_will(
+    after: NodeState, claims: bool
+) -> None:
+    life = LifeCycle()
+    life.joins_first = True
+    life.start()
+    told: list[bool] = []
+
+    async def ask() -> None:
+        told.append(await life.may_claim())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        assert told == []
+        life.enter(after)
+    assert told == [claims]
+    assert await life.may_claim() is claims

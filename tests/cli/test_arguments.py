@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.cli.arguments import UsageError, parse_arguments, unnamed
+from trio_mcp.cli.arguments import UsageError, parse_arguments, undeclared
 
 SCHEMA = {
     "properties": {
@@ -59,4 +59,4 @@ def test_what_is_not_name_value_is_refused(pair: str) -> None:
     ],
 )
 def test_arguments_that_a_schema_does_not_name(schema: dict[str, Any], names: list[str]) -> None:
-    assert unnamed({"a": 1, "b": 2}, schema) == names
+    assert undeclared({"a": 1, "b": 2}, schema) == names

@@ -87,8 +87,8 @@ def texts(told: dict[str, Any], level: str) -> list[str]:
     return [each["text"] for each in told["findings"] if each["level"] == level]
 
 
-def relayed(told: dict[str, Any], crowd: str) -> list[dict[str, Any]]:
-    return [each for each in told["requests"] if each["crowd"] == crowd and each["relay"]]
+def relayed(told: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [each for each in told["requests"] if each["kind"] == kind and each["relay"]]
 
 
 def test_what_we_ship_is_green(found: Cluster, capsys: Printed) -> None:

@@ -6,8 +6,7 @@ import pytest
 
 from trio_mcp.cli.check.cookies import Cookie, Jar
 from trio_mcp.cli.check.evidence import Asked, Evidence, Probe
-from trio_mcp.cli.check.finding import Finding, Level
-from trio_mcp.cli.check.findings import findings
+from trio_mcp.cli.check.findings import Finding, Level, findings
 from trio_mcp.protocol.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 
 RIGHT = "_mcp_backend=0123456789abcdef; Path=/mcp; HttpOnly; Secure; SameSite=Strict"
@@ -18,7 +17,7 @@ def seen(*asked: Asked, url: str = "https://a/mcp", cookies: tuple[str, ...] = (
 
 
 def asked(status: int = 200, *, what: str = "ping", node: str = "node1", reason: str = "", code: int = 0) -> Asked:
-    return Asked(crowd="without cookies", what=what, status=status, node=node, reason=reason, code=code)
+    return Asked(kind="without cookies", what=what, status=status, node=node, reason=reason, code=code)
 
 
 def told(evidence: Evidence, level: Level = Level.CHANGE) -> list[Finding]:
@@ -37,7 +36,7 @@ def told(evidence: Evidence, level: Level = Level.CHANGE) -> list[Finding]:
         (421, "", "does not serve this Host"),
         (502, "", "could not reach the node"),
         (0, "", "no answer"),
-        (418, "", "the server stumbled"),
+        (418, "", "the server failed"),
     ],
 )
 def test_every_miss_is_explained_and_has_a_next_step(status: int, reason: str, meaning: str) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trio_mcp.cli import execute, flags
+from trio_mcp.cli import execute, settings_flags
 from trio_mcp.cli.app import app
-from trio_mcp.cli.config import markdown
+from trio_mcp.cli.settings_flags import markdown
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 from trio_mcp.serving.explain import describe
 from trio_mcp.serving.settings import Settings
@@ -61,7 +61,7 @@ def test_flags_reach_the_settings(capsys: Printed) -> None:
 
 
 def test_no_flag_is_no_setting() -> None:
-    assert flags.given(flags.NO_FLAGS) == {}
+    assert settings_flags.given(settings_flags.NO_FLAGS) == {}
 
 
 def test_config_masks_the_secret(capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,8 @@ from tests.rig.ports import free_ports
 from tests.rig.waiting import PATIENCE
 from tests.serving.process import ServedProcess, served
 from trio_mcp.cli import execute
-from trio_mcp.cli.admin import Admin, AdminState
-from trio_mcp.cli.drain import follow
-from trio_mcp.cli.wire import Head, Wire, WireError
+from trio_mcp.cli.drain import Admin, AdminState, follow
+from trio_mcp.http_client import Head, HttpClientError, HttpTransport
 from trio_mcp.protocol.errors import McpError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -77,7 +76,7 @@ class Scripted(Admin):
         await trio.lowlevel.checkpoint()
         said = self.states.pop(0)
         if said is None:
-            raise WireError("it broke off")
+            raise HttpClientError("it broke off")
         return said
 
 
@@ -119,9 +118,9 @@ async def test_a_node_that_is_not_named_rightly_is_exit_code_2(capsys: Printed, 
 
 
 async def test_a_name_that_the_admin_listener_does_not_answer_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def misdirected(wire: Wire, method: str) -> tuple[Head, bytes]:
+    async def misdirected(transport: HttpTransport, method: str, *, seconds: float) -> tuple[Head, bytes]:
         return Head(421, {}), b""
 
-    monkeypatch.setattr("trio_mcp.cli.admin.fetch", misdirected)
+    monkeypatch.setattr("trio_mcp.cli.drain.fetch", misdirected)
     with pytest.raises(McpError, match=r"node1:9464 does not answer to that name.*--admin-hosts"):
         await Admin("node1:9464").drain()

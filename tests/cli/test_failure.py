@@ -2,8 +2,8 @@ import pytest
 
 from trio_mcp.cli import execute, failure
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.rpc import AuthorizationRequired, HttpRefused
-from trio_mcp.cli.wire import WireError
+from trio_mcp.cli.json_rpc import AuthorizationRequired, HttpRefused
+from trio_mcp.http_client import HttpClientError
 from trio_mcp.serving.settings import SettingsError
 
 Printed = pytest.CaptureFixture[str]
@@ -12,25 +12,25 @@ Printed = pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (WireError("cannot reach it"), 1, "trio-mcp: cannot reach it\n"),
+        (HttpClientError("cannot reach it"), 1, "trio-mcp: cannot reach it\n"),
         (UsageError("say it again"), 2, "trio-mcp: say it again\n"),
         (SettingsError("port: no"), 2, "trio-mcp: port: no\n"),
         (AuthorizationRequired("401"), 3, "trio-mcp: 401. Send a token with --header 'Authorization: Bearer …'\n"),
         (HttpRefused(404, ""), 1, "trio-mcp: the server answered 404. Is the path right? An MCP endpoint is usually at /mcp\n"),
         (HttpRefused(503, "x"), 1, "trio-mcp: the server answered 503: x. It may not know 2026-07-28: try --legacy\n"),
-        (ExceptionGroup("g", [ExceptionGroup("h", [WireError("a")]), UsageError("b")]), 2, "trio-mcp: a\ntrio-mcp: b\n"),
-        (WireError("it said \x1b[31m\u009b and\nthat"), 1, "trio-mcp: it said \\x1b[31m\\x9b and\nthat\n"),
+        (ExceptionGroup("g", [ExceptionGroup("h", [HttpClientError("a")]), UsageError("b")]), 2, "trio-mcp: a\ntrio-mcp: b\n"),
+        (HttpClientError("it said \x1b[31m\u009b and\nthat"), 1, "trio-mcp: it said \\x1b[31m\\x9b and\nthat\n"),
         (KeyboardInterrupt(), 130, ""),
         (BaseExceptionGroup("g", [KeyboardInterrupt()]), 130, ""),
     ],
 )  # fmt: skip
 def test_an_expected_error_is_its_words_and_a_code(capsys: Printed, error: BaseException, code: int, line: str) -> None:
-    assert failure.told(error) == code
+    assert failure.report(error) == code
     assert capsys.readouterr().err == line
 
 
 def test_an_unexpected_error_is_told_by_its_leaf_first_then_one_traceback(capsys: Printed) -> None:
-    assert failure.told(ExceptionGroup("unhandled errors in a nursery", [ValueError("boom")])) == 1
+    assert failure.report(ExceptionGroup("unhandled errors in a nursery", [ValueError("boom")])) == 1
     err = capsys.readouterr().err
     assert err.startswith("trio-mcp: ValueError: boom\n")
     assert err.count("Exception Group") + err.count("Traceback (most recent call last)") <= 1

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from trio_mcp.cli.in_memory import running
-from trio_mcp.cli.wire import Cut, WireError
+from trio_mcp.http_client import AnswerCut, HttpClientError
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -50,7 +50,7 @@ class App:
 
 async def test_an_exchange_reaches_the_app_and_its_answer_comes_back_chunk_by_chunk() -> None:
     app = App(b"one", b"", b"two")
-    async with running(app, "/mcp") as wire, wire.exchange("POST", [("A", "b")], b"{}") as exchange:
+    async with running(app, "/mcp") as transport, transport.exchange("POST", [("A", "b")], b"{}") as exchange:
         head = await exchange.head()
         assert (head.status, head.headers) == (200, {"x-a": "b"})
         assert [await exchange.receive() for _ in range(3)] == [b"one", b"two", b""]
@@ -60,30 +60,32 @@ async def test_an_exchange_reaches_the_app_and_its_answer_comes_back_chunk_by_ch
 
 async def test_standing_headers_are_sent_with_each_request() -> None:
     app = App()
-    async with running(app, "/mcp", [("Authorization", "Bearer x")]) as wire:
-        async with wire.exchange("POST", []) as exchange:
+    async with running(app, "/mcp", [("Authorization", "Bearer x")]) as transport:
+        async with transport.exchange("POST", []) as exchange:
             await exchange.head()
     assert app.headers[b"authorization"] == b"Bearer x"
 
 
 async def test_leaving_an_exchange_cancels_its_handler() -> None:
     app = App(*[b"chunk"] * 100)
-    async with running(app, "/mcp") as wire:
-        async with wire.exchange("POST", []) as exchange:
+    async with running(app, "/mcp") as transport:
+        async with transport.exchange("POST", []) as exchange:
             await exchange.head()
         await trio.testing.wait_all_tasks_blocked()
         assert app.events == ["lifespan.startup", "cancelled"]
 
 
 async def test_an_answer_that_ends_early_is_cut_not_ended() -> None:
-    async with running(App(b"one", complete=False), "/mcp") as wire, wire.exchange("POST", []) as exchange:
+    async with running(App(b"one", complete=False), "/mcp") as transport, transport.exchange("POST", []) as exchange:
         await exchange.head()
         assert await exchange.receive() == b"one"
-        with pytest.raises(Cut):
+        with pytest.raises(AnswerCut):
             await exchange.receive()
 
 
 async def test_an_app_that_does_not_start_says_why() -> None:
-    with pytest.RaisesGroup(pytest.RaisesExc(WireError, match="did not start: no database"), flatten_subgroups=True):
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(HttpClientError, match="did not start: no database"), flatten_subgroups=True
+    ):
         async with running(App(failing=True), "/mcp"):
             pass

@@ -160,10 +160,19 @@ async def test_run_over_http_serves(shop: str) -> None:
     [
         (
             ["version"],
-            {"trio_mcp.serving.settings", "trio_mcp.cli.serve", "trio_mcp.cli.look", "hypercorn", "mcp_types"},
+            {
+                "trio_mcp.serving.settings",
+                "trio_mcp.cli.serve",
+                "trio_mcp.cli.client_commands",
+                "hypercorn",
+                "mcp_types",
+            },
         ),
         (["list", "http://127.0.0.1:1/mcp"], {"trio_mcp.serving.settings", "trio_mcp.cli.serve", "hypercorn"}),
-        (["config"], {"trio_mcp.serving.node", "trio_mcp.cli.look", "trio_mcp.transports.listener", "hypercorn"}),
+        (
+            ["config"],
+            {"trio_mcp.serving.node", "trio_mcp.cli.client_commands", "trio_mcp.transports.listener", "hypercorn"},
+        ),
     ],
 )
 def test_a_command_imports_nothing_it_does_not_use(words: list[str], unused: set[str]) -> None:

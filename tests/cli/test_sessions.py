@@ -19,7 +19,7 @@ from tests.rig.records import on_record
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cli import execute
-from trio_mcp.cli.whereabouts import labels
+from trio_mcp.cli.session_table import labels
 from trio_mcp.cluster.record import NodeCard, Record
 from trio_mcp.cluster.roster import SessionLine
 

@@ -10,7 +10,7 @@ import yaml
 
 from tests.deploy.kustomize import Object, build
 from trio_mcp.cli.export import traefik_dynamic
-from trio_mcp.cli.export.nodes import urls_of
+from trio_mcp.cli.export.files import urls_of
 
 __all__ = ["DEPLOY", "K8S", "OVERLAYS", "ROOT", "container", "one", "parsed", "routing", "seconds", "walked"]
 

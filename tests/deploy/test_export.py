@@ -8,8 +8,7 @@ import yaml
 from tests.deploy.shipped import DEPLOY, K8S
 from trio_mcp.cli import execute
 from trio_mcp.cli.export import traefik_dynamic
-from trio_mcp.cli.export.compose import compose_files
-from trio_mcp.cli.export.kubernetes import kubernetes_files
+from trio_mcp.cli.export.files import compose_files, kubernetes_files
 from trio_mcp.cli.export.template import render
 
 Printed = pytest.CaptureFixture[str]

@@ -13,7 +13,7 @@ import trio_mcp
 from tests.deploy.kustomize import build
 from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, container, one, parsed, routing, seconds, walked
 from trio_mcp.cli.export import traefik_dynamic
-from trio_mcp.cli.export.nodes import urls_of
+from trio_mcp.cli.export.files import urls_of
 
 MCP = "Path(`/mcp`) || PathPrefix(`/mcp/`)"
 NEVER_ANSWERED = "599"

@@ -1,6 +1,6 @@
 """The `trio-mcp` command: argv in, exit code out.
 
-0 done · 1 it failed · 2 it was asked wrongly (flags, settings) · 3 the server wants authorization · 130 Ctrl+C
+0 success · 1 failure · 2 wrong flags, arguments or settings · 3 the server requires authorization · 130 Ctrl+C
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
 def execute(argv: Sequence[str]) -> int:
     """Run one command and give its exit code."""
     from trio_mcp.cli.app import app, import_commands
-    from trio_mcp.cli.failure import told
+    from trio_mcp.cli.failure import report
 
     words = [word for word in argv if word != "--traceback"]
     try:
@@ -33,9 +33,9 @@ def execute(argv: Sequence[str]) -> int:
         return code
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
-            # Rich says so of a reader that is gone.
+            # Rich raises it when the reader of stdout is gone.
             return 0
         return ended.code if isinstance(ended.code, int) else 1
-    # The one place that turns what went wrong into words and an exit code.
+    # The boundary: whatever a command raises becomes a message and an exit code here.
     except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:
-        return told(error, tree=len(words) < len(argv))
+        return report(error, tree=len(words) < len(argv))

@@ -1,4 +1,4 @@
-"""The commands. Each is imported when it is asked for: `version` needs no server, `call` no settings."""
+"""The commands of `trio-mcp`. Each is imported when it is used: `version` needs no server, `call` no settings."""
 
 from __future__ import annotations
 
@@ -14,28 +14,40 @@ app = App(
     help_epilogue="`--traceback` with any command shows where an error came from.",
     help_format="markdown",
     version=version,
-    # Ctrl+C has one exit code, given where all others are.
+    # `execute` gives the exit code of Ctrl+C, as it does for all other errors.
     suppress_keyboard_interrupt=False,
 )
 for name, where in {
     "serve": "trio_mcp.cli.serve:serve",
     "run": "trio_mcp.cli.serve:run",
     "demo": "trio_mcp.cli.serve:demo",
-    "inspect": "trio_mcp.cli.look:inspect",
-    "list": "trio_mcp.cli.look:list_",
-    "call": "trio_mcp.cli.look:call",
+    "inspect": "trio_mcp.cli.client_commands:inspect",
+    "list": "trio_mcp.cli.client_commands:list_",
+    "call": "trio_mcp.cli.client_commands:call",
     "check": "trio_mcp.cli.check.command:check",
     "sessions": "trio_mcp.cli.sessions:sessions",
     "drain": "trio_mcp.cli.drain:drain",
     "export": "trio_mcp.cli.export.command:export",
-    "config": "trio_mcp.cli.config:config",
-    "version": "trio_mcp.cli.version:version",
+    "config": "trio_mcp.cli.settings_flags:config",
+    "version": "trio_mcp.cli.app:show_version",
 }.items():
     app.command(where, name=name)
 
 
+def show_version() -> int:
+    """Show the versions of trio-mcp, Python, Trio and the protocol."""
+    import platform
+    from importlib import metadata
+
+    from trio_mcp.protocol.versions import SERVED_VERSIONS
+
+    print(f"trio-mcp {version()}  (Python {platform.python_version()}, Trio {metadata.version('trio')})")
+    print(f"MCP {', '.join(SERVED_VERSIONS)}")
+    return 0
+
+
 def import_commands() -> None:
-    """All of them: a list of commands tells what each does, and only they know."""
+    """Import all of them: the list of commands shows the docstring of each."""
     for name in app:
         if not name.startswith("-"):
             app[name]

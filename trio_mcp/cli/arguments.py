@@ -1,24 +1,84 @@
-"""`a=1 b=two` on a command line → a tool's arguments, by its schema."""
+"""What people write on a command line beside settings: flags that several commands share, headers, a tool's arguments."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
 
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["UsageError", "parse_arguments", "unnamed"]
+__all__ = [
+    "SILENCE_SECONDS",
+    "ClientFlags",
+    "Headers",
+    "Insecure",
+    "Json",
+    "UsageError",
+    "parse_arguments",
+    "parse_headers",
+    "undeclared",
+]
+
+SILENCE_SECONDS = 60.0
+"""Four times the interval of a stream's keep-alive comments: a server that is silent so long is most likely gone."""
 
 
 class UsageError(McpError):
     """The command line cannot be understood; exit code 2."""
 
 
-def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, Any]:
-    """Values are JSON where they parse as JSON, else text; where the schema wants a string they are text.
+Json: TypeAlias = Annotated[
+    bool, Parameter("--json", negative=(), show_default=False, help="One JSON document on stdout.")
+]
+Headers: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter("--header", alias="-H", negative=(), show_default=False, help="`Name: value` sent with each request."),
+]
+Insecure: TypeAlias = Annotated[
+    bool, Parameter("--insecure", negative=(), show_default=False, help="Take any TLS certificate.")
+]
 
-    Raises UsageError for what is not NAME=VALUE.
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class ClientFlags:
+    """How a command speaks to the server it looks at."""
+
+    as_json: Json = False
+    legacy: Annotated[
+        bool,
+        Parameter(
+            "--legacy", negative=(), show_default=False, help="Open a session (2025-11-25), do not try 2026-07-28."
+        ),
+    ] = False
+    headers: Headers = ()
+    insecure: Insecure = False
+    timeout: Annotated[float, Parameter("--timeout", help="Give up after this many seconds without a byte.")] = (
+        SILENCE_SECONDS
+    )
+
+
+def parse_headers(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and value of each `Name: value`; raises UsageError."""
+    return [_parse_header(text) for text in texts]
+
+
+def _parse_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"expected a header such as 'Authorization: Bearer …', got {text!r}")
+    return name.strip(), value.strip()
+
+
+def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a tool, from `name=value` words and its input schema.
+
+    A value is JSON where it parses as JSON, else text; where the schema wants a string it is text. Raises UsageError for a
+    word of another form.
     """
     properties = schema.get("properties", {})
     arguments = {}
@@ -30,8 +90,8 @@ def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, A
     return arguments
 
 
-def unnamed(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """The arguments that the schema does not name, unless it may take any: typing errors, most likely."""
+def undeclared(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """The arguments that the schema does not declare, most likely misspelt; none where it allows others."""
     if (
         "properties" not in schema
         or schema.get("additionalProperties", False) is not False
@@ -46,7 +106,7 @@ def _value(text: str, wanted: set[str]) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    # `zip=01234` parses nowhere, but `zip=12345` does: only the schema knows that it is text.
+    # `zip=01234` is no JSON, but `zip=12345` is: only the schema says that both are text.
     if "string" in wanted and not wanted - {"string"} & _types_of(value):
         return text
     return value

@@ -1,23 +1,34 @@
-"""`drain`: have a node stop as SIGTERM would, and follow it to its end."""
+"""`drain`: tell a node to stop, through its admin listener, and follow it until its process is gone."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import trio
 from cyclopts import Parameter
 
-from trio_mcp.cli.admin import Admin, AdminState
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.wire import WireError
+from trio_mcp.http_client import HttpClient, HttpClientError, fetch
 from trio_mcp.observability.logs import printable
+from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import load_one
 
-__all__ = ["drain", "follow"]
+__all__ = ["Admin", "AdminState", "drain", "follow"]
 
-LOOK_SECONDS = 0.2
-MISSED_LOOKS = 2
-"""A process that ends in the middle of an answer is met once more; one that is gone, never."""
+MISDIRECTED = 421
+"""The status for a Host that the admin listener does not know."""
+
+SILENCE_SECONDS = 10.0
+"""It answers from memory: a process that takes longer is stopped or stuck."""
+
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+"""Where a listener on all addresses is reached from the same host."""
+
+POLL_SECONDS = 0.2
+MISSED_POLLS = 2
+"""A process that ends in the middle of an answer misses one; only one that is gone misses two in a row."""
 
 
 def drain(
@@ -55,18 +66,91 @@ async def _drain(admin: Admin, wait: bool) -> int:
 
 
 async def follow(admin: Admin, before: AdminState) -> None:
-    """Tell each change, until nobody answers there or another process does."""
-    told: AdminState | None = None
+    """Print each change of state until nothing listens there any more, or another process than `before` does."""
+    printed: AdminState | None = None
     missed = 0
-    while missed < MISSED_LOOKS:
+    while missed < MISSED_POLLS:
         try:
             state = await admin.state()
-        except WireError:
+        except HttpClientError:
             missed += 1
         else:
             if state.boot != before.boot:
                 return
-            if state != told:
+            if state != printed:
                 print(printable(state.words), flush=True)
-            missed, told = 0, state
-        await trio.sleep(LOOK_SECONDS)
+            missed, printed = 0, state
+        await trio.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminState:
+    """What a node's admin listener says: its process, its status and how many sessions it has."""
+
+    boot: str
+    status: str
+    sessions: int
+
+    @property
+    def words(self) -> str:
+        """`draining, 2 sessions`."""
+        return f"{self.status}, {self.sessions} session{'' if self.sessions == 1 else 's'}"
+
+
+class Admin:
+    """The admin listener of one node, at `bind` as `--admin-bind` takes it.
+
+    Its methods raise HttpClientError when nothing listens there, McpError when something else does.
+    """
+
+    def __init__(self, bind: str) -> None:
+        self.name = bind
+        self._base, self._socket = _reached_at(bind)
+
+    async def state(self) -> AdminState:
+        """Ask for the node's state."""
+        alive = await self._json("GET", "/livez", (200, 503))
+        sessions = await self._json("GET", "/sessions", (200,))
+        if not isinstance(alive, dict) or not isinstance(sessions, list):
+            raise self._no_admin_listener()
+        return AdminState(str(alive.get("boot")), str(alive.get("status")), len(sessions))
+
+    async def drain(self) -> None:
+        """Tell the node to stop."""
+        await self._ask("POST", "/drain", (202,))
+
+    async def _json(self, method: str, path: str, statuses: tuple[int, ...]) -> Any:
+        body = await self._ask(method, path, statuses)
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise self._no_admin_listener() from None
+
+    async def _ask(self, method: str, path: str, statuses: tuple[int, ...]) -> bytes:
+        client = HttpClient(f"{self._base}{path}", socket=self._socket)
+        try:
+            head, body = await fetch(client, method, seconds=SILENCE_SECONDS)
+        except trio.TooSlowError:
+            raise McpError(f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s") from None
+        if head.status == MISDIRECTED:
+            raise McpError(
+                f"{self.name} does not answer to that name: use its IP address, or set the node's --admin-hosts"
+            )
+        if head.status not in statuses:
+            raise self._no_admin_listener()
+        return body
+
+    def _no_admin_listener(self) -> McpError:
+        return McpError(f"{self.name} is no admin listener of trio-mcp: that is at a node's --admin-bind")
+
+
+def _reached_at(bind: str) -> tuple[str, str]:
+    """A URL, and the path of a Unix socket or ""."""
+    if bind.startswith("unix:"):
+        return "http://localhost", bind.removeprefix("unix:")
+    if bind.startswith("fd://"):
+        raise UsageError(f"{bind} is a descriptor of the node's own: name the address behind it")
+    host, colon, port = bind.removeprefix("http://").rstrip("/").rpartition(":")
+    if not colon or not port.isdigit():
+        raise UsageError(f"{bind!r} is no admin listener, such as 127.0.0.1:9464 or unix:/run/mcp-admin.sock")
+    return f"http://{_ANY.get(host, host)}:{port}", ""

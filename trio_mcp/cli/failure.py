@@ -1,4 +1,4 @@
-"""What went wrong → words for a person and an exit code."""
+"""From an exception to a message on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import traceback
 from trio_mcp.observability.logs import leaf_lines, leaves, printable
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["told"]
+__all__ = ["report"]
 
 FAILED, USAGE, AUTHORIZATION, INTERRUPTED = 1, 2, 3, 130
 
@@ -20,11 +20,11 @@ _CODES = {
     "InvalidRedisUrl": USAGE,
     "AuthorizationRequired": AUTHORIZATION,
 }
-"""By name: the modules that define them are only imported by the commands that use them."""
+"""By class name: a command imports only the modules it needs, and these errors come from several."""
 
 
-def told(error: BaseException, *, tree: bool = False) -> int:
-    """Print the error and give its exit code; the traceback only for a fault of the program, or when asked for."""
+def report(error: BaseException, *, tree: bool = False) -> int:
+    """Print the error and give its exit code. A traceback comes with errors that are not foreseen, or with `tree`."""
     causes = list(leaves(error))
     if all(isinstance(cause, KeyboardInterrupt) for cause in causes):
         return INTERRUPTED
@@ -39,18 +39,18 @@ def told(error: BaseException, *, tree: bool = False) -> int:
 
 
 def reader_gone() -> bool:
-    """Whether nobody reads stdout any more, as in `trio-mcp list … | head`: nothing went wrong, and nothing more can be said."""
+    """Whether the reader of stdout has closed it, as in `trio-mcp list … | head`: that is no error."""
     stdout = select.poll()
     stdout.register(sys.stdout, 0)
     if not any(events & select.POLLERR for _, events in stdout.poll(0)):
         return False
-    # Python flushes once more at exit, and would complain again.
+    # Python flushes stdout once more at exit, and would raise again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
 
 def _words(cause: BaseException) -> str | None:
-    """Of an error we foresaw, its own words and the next step."""
+    """The text of a foreseen error with the next step; None for any other."""
     if isinstance(cause, McpError):
         return str(cause) + _next_step(cause)
     return None
@@ -60,7 +60,7 @@ def _next_step(cause: McpError) -> str:
     status = getattr(cause, "status", None)
     if type(cause).__name__ == "AuthorizationRequired":
         return ". Send a token with --header 'Authorization: Bearer …'"
-    if type(cause).__name__ == "Untrusted":
+    if type(cause).__name__ == "UntrustedCertificate":
         return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
     if status == 404 and type(cause).__name__ == "HttpRefused":
         return ". Is the path right? An MCP endpoint is usually at /mcp"

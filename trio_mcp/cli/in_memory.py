@@ -1,4 +1,4 @@
-"""A TARGET spoken to without a socket: its ASGI app is the wire."""
+"""HTTP exchanges with an ASGI app in memory: how commands use a server that is a file, not a URL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import trio
 
-from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, WireError
+from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError
 
-__all__ = ["AsgiWire", "running"]
+__all__ = ["AppTransport", "running"]
 
 Message = MutableMapping[str, Any]
 App = Callable[
@@ -18,21 +18,19 @@ App = Callable[
 ]
 
 SHUTDOWN_SECONDS = 2.0
-"""For the user's own lifespan to clean up; Ctrl+C is the alternative."""
+"""For the user's lifespan to clean up, before the command ends without it."""
 
 
 @asynccontextmanager
-async def running(app: App, path: str, headers: Headers = ()) -> AsyncIterator[AsgiWire]:
-    """The wire to an app whose lifespan runs as long as the block; raises WireError when it does not start.
+async def running(app: App, path: str, headers: Headers = ()) -> AsyncIterator[AppTransport]:
+    """Run an app's lifespan for the length of the block, and send it requests for `path`, with `headers` in each.
 
-    `headers` are sent with each request.
-
-    What the block raises arrives in a group, as from any nursery.
+    Raises HttpClientError when the app does not start. What the block raises comes in a group, as from any nursery.
     """
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         stopped = await nursery.start(_lifespan, app, stop)
-        yield AsgiWire(app, path, nursery, headers)
+        yield AppTransport(app, path, nursery, headers)
         stop.set()
         with trio.move_on_after(SHUTDOWN_SECONDS):
             await stopped.wait()
@@ -53,13 +51,13 @@ async def _lifespan(app: App, stop: trio.Event, *, task_status: trio.TaskStatus[
         if message["type"] == "lifespan.startup.complete":
             task_status.started(stopped)
         elif message["type"].endswith(".failed"):
-            raise WireError(f"the server did not start: {message.get('message', '')}")
+            raise HttpClientError(f"the server did not start: {message.get('message', '')}")
 
     await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
     stopped.set()
 
 
-class AsgiWire:
+class AppTransport:
     """Exchanges with an ASGI app, each in a task of `nursery`."""
 
     def __init__(self, app: App, path: str, nursery: trio.Nursery, headers: Headers) -> None:
@@ -108,7 +106,7 @@ class AsgiWire:
         async def receive() -> Message:
             nonlocal sent
             if sent:
-                # The client leaves by cancelling this task, never before.
+                # The client disconnects by cancelling this task.
                 await trio.sleep_forever()
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
@@ -140,4 +138,4 @@ class _AsgiExchange:
         try:
             return await self._answer.receive()
         except trio.EndOfChannel as error:
-            raise Cut("the server ended its answer early") from error
+            raise AnswerCut("the server ended its answer early") from error

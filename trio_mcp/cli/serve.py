@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.flags import NO_FLAGS, SettingsFlags, given
+from trio_mcp.cli.settings_flags import NO_FLAGS, SettingsFlags, given
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.settings import load, sources

@@ -1,18 +1,17 @@
-"""`sessions`: who is where, from Redis; `sessions end ID`."""
+"""`sessions`: which node has which session, from Redis; `sessions end ID` ends one."""
 
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import trio
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.options import Json
-from trio_mcp.cli.show import print_json, print_rows
-from trio_mcp.cli.whereabouts import Whereabouts, labels
+from trio_mcp.cli.arguments import Json, UsageError
+from trio_mcp.cli.output import print_json, print_section
+from trio_mcp.cli.session_table import NODE_COLUMNS, SESSION_COLUMNS, SessionTable, labels
 from trio_mcp.cluster.ending import PATIENCE, Outcome, end_session
 from trio_mcp.cluster.roster import Roster, SessionLine, roster
 from trio_mcp.protocol.errors import McpError
@@ -21,7 +20,7 @@ from trio_mcp.serving.settings import load_one
 __all__ = ["sessions"]
 
 LIMIT = 1000
-"""More rows than that nobody reads."""
+"""Rows that are shown unless `--limit` says otherwise."""
 
 CANDIDATES = 10
 """How many sessions an ambiguous id lists."""
@@ -90,9 +89,9 @@ def _where(url: str | None, prefix: str | None) -> tuple[str, str]:
     return found.get_secret_value(), load_one("redis_prefix", prefix)
 
 
-async def _look(url: str, prefix: str, limit: int) -> Whereabouts:
+async def _look(url: str, prefix: str, limit: int) -> SessionTable:
     async with roster(url, prefix) as redis:
-        return Whereabouts(await redis.nodes(), await redis.sessions(limit), time.time())
+        return SessionTable(await redis.nodes(), await redis.sessions(limit), time.time())
 
 
 async def _end(url: str, prefix: str, name: str) -> int:
@@ -125,14 +124,8 @@ async def _the_one(redis: Roster, name: str) -> SessionLine:
             raise UsageError(f"{name} can be any of these; say which:{candidates}{more}")
 
 
-def _print(found: Whereabouts) -> None:
-    _table("Nodes", found.nodes, found.node_rows())
-    _table("Sessions", found.sessions, found.session_rows())
+def _print(found: SessionTable) -> None:
+    print_section("Nodes", found.node_rows(), head=NODE_COLUMNS)
+    print_section("Sessions", found.session_rows(), head=SESSION_COLUMNS)
     if not found.complete:
         print(f"There are more than {len(found.sessions)}: --limit")
-
-
-def _table(title: str, entries: list[Any], rows: list[tuple[str, ...]]) -> None:
-    print(f"{title} ({len(entries)})")
-    if entries:
-        print_rows(rows[1:], head=rows[0], indent=2)

@@ -1,4 +1,4 @@
 """`trio-mcp check URL`: what a cluster does with clients of every kind, and what to change.
 
-survey (visitors → evidence) ─▶ findings ─▶ report
+survey (clients → evidence) ─▶ findings ─▶ report in command
 """

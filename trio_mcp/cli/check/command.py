@@ -1,25 +1,28 @@
-"""`check`: meet a cluster as clients of every kind do, through its balancer."""
+"""`check`: use a cluster through its balancer as clients of every kind do, and report what must change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import trio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from trio_mcp.cli.check.findings import findings
-from trio_mcp.cli.check.report import as_json, is_green, print_report
+from trio_mcp.cli.arguments import Headers, Insecure, Json, parse_headers
+from trio_mcp.cli.check.evidence import CLIENT_KINDS, ClientKind, Evidence, count
+from trio_mcp.cli.check.findings import Finding, Level, findings
 from trio_mcp.cli.check.survey import survey
-from trio_mcp.cli.options import Extra, Insecure, Json, parse_headers
-from trio_mcp.cli.show import print_json
-from trio_mcp.cli.wire import HttpWire
+from trio_mcp.cli.output import print_json, print_rows
+from trio_mcp.http_client import HttpClient
+from trio_mcp.observability.logs import printable
 
-__all__ = ["check"]
+__all__ = ["as_json", "check", "is_green", "print_report"]
 
 SILENCE_SECONDS = 10.0
-"""Nothing that is asked takes a node any time."""
+"""A node answers each of these requests from memory."""
 
 
 def check(
@@ -29,7 +32,7 @@ def check(
     connections: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 6,
     nodes: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
     insecure: Insecure = False,
-    headers: Extra = (),
+    headers: Headers = (),
     timeout: Annotated[
         float, Parameter(help="Give a request up after this many seconds without a byte.")
     ] = SILENCE_SECONDS,
@@ -49,11 +52,47 @@ def check(
     nodes
         How many nodes there should be: it is said when fewer answer.
     """
-    wire = partial(HttpWire, headers=parse_headers(headers), insecure=insecure)
-    evidence = trio.run(partial(survey, url, wire, connections=connections, silence=timeout))
+    client_of = partial(HttpClient, headers=parse_headers(headers), insecure=insecure)
+    evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))
     found = findings(evidence, nodes)
     if json:
         print_json(as_json(evidence, found))
     else:
         print_report(evidence, found)
     return 0 if is_green(found) else 1
+
+
+def is_green(found: Sequence[Finding]) -> bool:
+    """Whether nothing must change."""
+    return all(finding.level is not Level.CHANGE for finding in found)
+
+
+def as_json(evidence: Evidence, found: Sequence[Finding]) -> dict[str, Any]:
+    """One JSON document."""
+    told = [{**asdict(finding), "level": finding.level.value} for finding in found]
+    return {"green": is_green(found), "findings": told, **evidence.as_json()}
+
+
+def print_report(evidence: Evidence, found: Sequence[Finding]) -> None:
+    """Nodes, requests by kind of client, then the findings."""
+    opened = ", ".join(f"{name} ({number})" for name, number in evidence.nodes.items())
+    print(f"{evidence.url}\nnodes, and the sessions opened there: {printable(opened) or 'none'}\n")
+    print_rows(
+        [_row(evidence, kind) for kind in CLIENT_KINDS], head=("clients", "requests", "direct", "relayed", "missed")
+    )
+    print()
+    print_rows([row for finding in found for row in _rows(finding)])
+    print(f"\n{'green' if is_green(found) else 'not green: something must change'}")
+
+
+def _row(evidence: Evidence, kind: ClientKind) -> tuple[str, ...]:
+    asked = evidence.of(kind)
+    missed = count(asked, lambda each: each.missed)
+    relayed = count(asked, lambda each: each.relay and not each.missed)
+    return (kind, *map(str, (len(asked), len(asked) - missed - relayed, relayed, missed)))
+
+
+def _rows(finding: Finding) -> list[tuple[str, str]]:
+    said = [("", f"it said: {finding.said}")] if finding.said else []
+    step = [("", f"→ {finding.step}")] if finding.step else []
+    return [(finding.level.value, finding.text), *said, *step]

@@ -1,4 +1,4 @@
-"""What was asked, and what came back."""
+"""What a check has asked, and the answers it got."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from urllib.parse import urlsplit
 from trio_mcp.cli.check.cookies import Cookie
 from trio_mcp.protocol.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
 
-__all__ = ["CROWDS", "STREAM", "STREAM_PATIENCE", "Asked", "Crowd", "Evidence", "Probe", "count"]
+__all__ = ["CLIENT_KINDS", "STREAM", "STREAM_PATIENCE", "Asked", "ClientKind", "Evidence", "Probe", "count"]
 
-Crowd: TypeAlias = Literal["without cookies", "with cookies", "2026-07-28"]
+ClientKind: TypeAlias = Literal["without cookies", "with cookies", "2026-07-28"]
 """The kinds of client: those with sessions that keep no cookies, those that do, and those without sessions."""
 
-CROWDS: tuple[Crowd, ...] = ("without cookies", "with cookies", "2026-07-28")
+CLIENT_KINDS: tuple[ClientKind, ...] = ("without cookies", "with cookies", "2026-07-28")
 STREAM = "GET"
 
 STREAM_PATIENCE = 3.0
-"""A stream's first bytes leave the node at once; its next come after 4.5 s at the earliest, and would flush a buffer."""
+"""In seconds. A node sends a stream's first bytes at once, and the next after 4.5 s at the earliest: in between, only a proxy
+can hold bytes back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request on a connection of its own, and what it met."""
+    """One request on a connection of its own, and its answer."""
 
-    crowd: Crowd
+    kind: ClientKind
     what: str
     """A JSON-RPC method, or the HTTP method of what has none."""
     status: int
-    """0 when nobody answered."""
+    """0 when no answer came."""
     node: str = ""
-    """In the session id: where the session was opened."""
+    """The node that opened the session, from its id."""
     sent_cookie: bool = False
     relay: str = ""
-    """`node1 to node2`, when node1 had to ask."""
+    """`node1 to node2` when node1 relayed the request."""
     seconds: float | None = None
     """Of a stream: until its first bytes; None when they did not come in time."""
     code: int | None = None
@@ -44,7 +45,7 @@ class Asked:
 
     @property
     def missed(self) -> bool:
-        """Whether it did not reach its session, or anybody. A node that has no tools has answered well."""
+        """Whether it did not reach its session, or a node at all. An answer that a node has no tools counts as reached."""
         if self.code == METHOD_NOT_FOUND or self.buffered:
             return False
         return not 200 <= self.status < 300 or self.code == INTERNAL_ERROR
@@ -57,7 +58,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`/livez` or `/readyz`, as the balancer lets it through; `boot` is empty when it was no node that answered."""
+    """The answer to `/livez` or `/readyz` through the balancer; `boot` is "" when it is not a node's."""
 
     path: str
     status: int
@@ -67,7 +68,7 @@ class Probe:
 
 @dataclass(slots=True)
 class Evidence:
-    """All of it."""
+    """Everything that one check has asked and got."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Evidence:
 
     @property
     def path(self) -> str:
-        """The endpoint's."""
+        """The endpoint's path."""
         return urlsplit(self.url).path or "/"
 
     @property
@@ -94,7 +95,7 @@ class Evidence:
 
     @property
     def misses(self) -> list[Asked]:
-        """What did not get where it should."""
+        """The requests that missed."""
         return [each for each in self.asked if each.missed]
 
     @property
@@ -104,15 +105,15 @@ class Evidence:
 
     @property
     def boots(self) -> set[str]:
-        """The processes that answered probes."""
+        """The ids of the processes that answered probes."""
         return {probe.boot for probe in self.probes if probe.boot}
 
-    def of(self, crowd: Crowd) -> list[Asked]:
+    def of(self, kind: ClientKind) -> list[Asked]:
         """What clients of that kind asked."""
-        return [each for each in self.asked if each.crowd == crowd]
+        return [each for each in self.asked if each.kind == kind]
 
     def as_json(self) -> dict[str, Any]:
-        """The whole, but for the ids and cookie values, which are nobody's business."""
+        """Everything but session ids and the values of cookies, which are credentials."""
         return {
             "url": self.url,
             "nodes": self.nodes,

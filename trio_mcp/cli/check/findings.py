@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
 
-from trio_mcp.cli.check.cookie_findings import cookie_findings
+from trio_mcp.cli.check.cookies import Cookie
 from trio_mcp.cli.check.evidence import STREAM_PATIENCE, Evidence, count
-from trio_mcp.cli.check.finding import Finding, Level
 from trio_mcp.cli.check.misses import explained
 
-__all__ = ["findings"]
+__all__ = ["Finding", "Level", "findings"]
+
+
+class Level(Enum):
+    """How much a finding matters; the report has them in this order."""
+
+    CHANGE = "change"
+    """Requests fail, or will."""
+    NOTE = "note"
+    """It may be intended."""
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the check found: `step` says what to do, `said` quotes the server's own message."""
+
+    level: Level
+    text: str
+    step: str = ""
+    said: str = ""
 
 
 def findings(evidence: Evidence, expected: int | None = None) -> list[Finding]:
-    """What must change first; `expected` is how many nodes there should be."""
+    """What the evidence shows, what must change first; `expected` is how many nodes there should be."""
     found = [
         *_missing(evidence, expected),
         *_nodes(evidence),
         *_misses(evidence),
         *_relays(evidence),
-        *cookie_findings(evidence),
+        *_cookies(evidence),
         *_streams(evidence),
         *_probes(evidence),
     ]
@@ -68,15 +89,15 @@ def _misses(evidence: Evidence) -> Iterator[Finding]:
     misses = evidence.misses
     if not misses:
         yield Finding(Level.OK, f"every one of {len(evidence.asked)} requests was answered by the node it was for")
-    for kind in dict.fromkeys((each.crowd, each.status, each.reason) for each in misses):
-        alike = [each for each in misses if (each.crowd, each.status, each.reason) == kind]
+    for kind in dict.fromkeys((each.kind, each.status, each.reason) for each in misses):
+        alike = [each for each in misses if (each.kind, each.status, each.reason) == kind]
         meaning, step = explained(alike[0])
         methods = ", ".join(dict.fromkeys(each.what for each in alike))
         answer = f"{kind[1] or 'no answer'}{f' {kind[2]}' if kind[2] else ''}"
-        crowd = evidence.of(kind[0])
+        requests = evidence.of(kind[0])
         yield Finding(
             Level.CHANGE,
-            f"{kind[0]}, {len(alike)} of {len(crowd)} requests missed: {answer} ({methods}): {meaning}",
+            f"{kind[0]}, {len(alike)} of {len(requests)} requests missed: {answer} ({methods}): {meaning}",
             step,
             alike[0].said,
         )
@@ -126,4 +147,65 @@ def _probes(evidence: Evidence) -> Iterator[Finding]:
             Level.CHANGE,
             "a cookie comes with answers outside the endpoint as well: all traffic is pinned to nodes",
             "Give the endpoint a router and a service of its own, and only that one the cookie",
+        )
+
+
+def _cookies(evidence: Evidence) -> Iterator[Finding]:
+    """The cookie that pins a client to a node saves a hop between nodes; no client depends on it."""
+    for cookie in evidence.cookies:
+        faults = list(_cookie_faults(cookie, evidence))
+        yield from faults
+        if not faults:
+            yield Finding(Level.OK, f"{cookie.shown}: as it should be")
+    if not evidence.cookies and len(evidence.nodes) > 1 and any(each.relay for each in evidence.asked):
+        yield Finding(
+            Level.NOTE,
+            "no cookie came: every client takes the extra hop",
+            "A sticky cookie saves it for clients that keep cookies: `trio-mcp export traefik` prints such a configuration",
+        )
+
+
+def _cookie_faults(cookie: Cookie, evidence: Evidence) -> Iterator[Finding]:
+    yield from _cookie_path(cookie, evidence.path)
+    yield from _cookie_secure(cookie, is_secure=evidence.is_secure)
+    yield from _cookie_age(cookie)
+    if cookie.attribute("httponly") is None:
+        yield Finding(Level.NOTE, f"{cookie.shown}: scripts can read it", "Add HttpOnly (Traefik: httpOnly: true)")
+    if (cookie.attribute("samesite") or "").lower() != "strict":
+        yield Finding(
+            Level.NOTE, f"{cookie.shown}: other sites' pages send it", "Add SameSite=Strict (Traefik: sameSite: strict)"
+        )
+
+
+def _cookie_path(cookie: Cookie, endpoint: str) -> Iterator[Finding]:
+    path = cookie.path(endpoint)
+    step = f"Set Path={endpoint.rstrip('/') or '/'} (Traefik: path: {endpoint.rstrip('/') or '/'})"
+    if not cookie.covers(endpoint, endpoint):
+        yield Finding(Level.CHANGE, f"{cookie.shown}: clients never send it to {endpoint}: its path is {path}", step)
+    elif len(path.rstrip("/")) < len(endpoint.rstrip("/")):
+        yield Finding(Level.CHANGE, f"{cookie.shown}: it pins what is not MCP as well: its path is {path}", step)
+
+
+def _cookie_secure(cookie: Cookie, *, is_secure: bool) -> Iterator[Finding]:
+    if cookie.secure and not is_secure:
+        yield Finding(
+            Level.CHANGE,
+            f"{cookie.shown}: over plain http clients keep a Secure cookie, and never send it",
+            "Serve https; or, in development only, take Secure off (Traefik: secure: false)",
+        )
+    elif is_secure and not cookie.secure:
+        yield Finding(
+            Level.CHANGE,
+            f"{cookie.shown}: it would be sent over plain http as well",
+            "Add Secure (Traefik: secure: true)",
+        )
+
+
+def _cookie_age(cookie: Cookie) -> Iterator[Finding]:
+    limits = [name for name in ("Max-Age", "Expires") if cookie.attribute(name.lower()) is not None]
+    if limits:
+        yield Finding(
+            Level.CHANGE,
+            f"{cookie.shown}: it expires under a session in use: balancers write it once, and never refresh it",
+            f"Take {' and '.join(limits)} off (Traefik: no maxAge)",
         )

@@ -1,4 +1,4 @@
-"""Why a request does not reach its session, and what to do about it: by status, and by the reason a node gives."""
+"""Why a request did not reach its session, and what to do: by status, and by the reason that a node gives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BY_REASON: dict[str, Explanation] = {
     CloseReason.UNKNOWN: (
         "a node that does not have the session was asked, and did not find the one that has it",
         "Give all nodes the same --redis-url, --redis-prefix and TRIO_MCP_SECRET, or, without Redis, let the balancer "
-        "route by Mcp-Session-Id. `trio-mcp sessions` shows who is in the same cluster",
+        "route by Mcp-Session-Id. `trio-mcp sessions` shows which nodes are in the same cluster",
     ),
     CloseReason.NODE_GONE: (
         "the session's node ended while the check ran",
-        "Did a node restart? Then check again. With --restore another node takes its sessions up",
+        "Did a node restart? Then check again. With --restore another node takes over its sessions",
     ),
     "directory_unavailable": (
         "Redis does not answer the nodes",
@@ -29,13 +29,13 @@ _BY_REASON: dict[str, Explanation] = {
         "`trio-mcp sessions` shows each node's URL: can the others connect to it? See --advertise-url, and network policies",
     ),
     "moving": ("the session moved between nodes", "Check again; see `claim lost` in the nodes' logs if it stays so"),
-    CloseReason.DELETED: ("somebody else ended the session", "Check again"),
+    CloseReason.DELETED: ("another client ended the session", "Check again"),
     CloseReason.EXPIRED: ("the session was ended as unused within the check", "Raise --session-idle-timeout"),
     CloseReason.CRASHED: ("a task of the session failed", "See `session crashed` in its node's log"),
 }
 
 _BY_STATUS: dict[int, Explanation] = {
-    0: ("no answer came, or it broke off", "Is a node down, or does a proxy end requests early?"),
+    0: ("no answer came, or it ended early", "Is a node down, or does a proxy end requests early?"),
     400: (
         "what reached the node was not what was sent",
         "Proxies must keep Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method and Mcp-Name",
@@ -47,7 +47,7 @@ _BY_STATUS: dict[int, Explanation] = {
         "clients' sessions (`trio-mcp export traefik` has one)",
     ),
     421: ("the node does not serve this Host", "Name it in the nodes' --allowed-hosts"),
-    429: ("somebody limits how often requests may come", "Exempt the endpoint, or check with fewer --connections"),
+    429: ("a limit on requests was reached", "Exempt the endpoint, or check with fewer --connections"),
     502: (
         "the balancer could not reach the node it had chosen",
         "Is a node down? Its health check must look at /livez, every second or so",
@@ -61,7 +61,7 @@ _BY_STATUS: dict[int, Explanation] = {
 
 
 def explained(asked: Asked) -> Explanation:
-    """Of a request that missed."""
+    """The meaning and the next step for a request that missed."""
     if asked.status in (404, 503) and asked.reason in _BY_REASON:
         return _BY_REASON[asked.reason]
-    return _BY_STATUS.get(asked.status, ("the server stumbled", "See the nodes' logs"))
+    return _BY_STATUS.get(asked.status, ("the server failed", "See the nodes' logs"))

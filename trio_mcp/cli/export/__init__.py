@@ -5,6 +5,6 @@ The templates here are the one source: what lies in `deploy/` and `k8s/` is what
 
 from __future__ import annotations
 
-from trio_mcp.cli.export.traefik import traefik_dynamic, traefik_static
+from trio_mcp.cli.export.files import traefik_dynamic, traefik_static
 
 __all__ = ["traefik_dynamic", "traefik_static"]

@@ -9,9 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.export.compose import compose_files
-from trio_mcp.cli.export.kubernetes import kubernetes_files, kubernetes_stream
-from trio_mcp.cli.export.traefik import traefik_files
+from trio_mcp.cli.export.files import compose_files, kubernetes_files, kubernetes_stream, traefik_files
 from trio_mcp.protocol.errors import McpError
 
 __all__ = ["export"]

@@ -1,4 +1,4 @@
-"""Nodes and sessions as `trio-mcp sessions` tells them: by short ids and ages."""
+"""Nodes and sessions as `trio-mcp sessions` shows them: as JSON, and as rows with short ids and ages."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 from trio_mcp.cluster.roster import Found, NodeLine, SessionLine
 
-__all__ = ["Whereabouts", "labels"]
+__all__ = ["NODE_COLUMNS", "SESSION_COLUMNS", "SessionTable", "labels"]
+
+NODE_COLUMNS = ("node", "state", "seen", "sessions", "up", "boot", "url")
+SESSION_COLUMNS = ("session", "node", "state", "age", "version", "client")
 
 SHORT = 8
-"""As in logs."""
+"""Characters of a session id, as in logs."""
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
-Told = dict[str, Any]
+Entry = dict[str, Any]
 
 
-class Whereabouts:
-    """All of it at the moment `now`, in seconds on the wall clock."""
+class SessionTable:
+    """What Redis has of nodes and sessions; `now` is the wall clock's time in seconds, for ages."""
 
     def __init__(self, nodes: Sequence[NodeLine], found: Found, now: float) -> None:
         cards = {node.name: node.card for node in nodes}
@@ -33,21 +36,21 @@ class Whereabouts:
             for line, label in zip(order, labels(order), strict=True)
         ]
 
-    def as_json(self) -> Told:
-        """One document."""
+    def as_json(self) -> Entry:
+        """One JSON document."""
         return {"nodes": self.nodes, "sessions": self.sessions, "complete": self.complete}
 
     def node_rows(self) -> list[tuple[str, ...]]:
-        """Head first."""
-        return [("node", "state", "seen", "sessions", "up", "boot", "url"), *map(_node_row, self.nodes)]
+        """The cells under `NODE_COLUMNS`."""
+        return [_node_row(node) for node in self.nodes]
 
     def session_rows(self) -> list[tuple[str, ...]]:
-        """Head first."""
-        return [("session", "node", "state", "age", "version", "client"), *map(_session_row, self.sessions)]
+        """The cells under `SESSION_COLUMNS`."""
+        return [_session_row(session) for session in self.sessions]
 
 
 def labels(lines: Sequence[SessionLine], *, with_node: bool = False) -> list[str]:
-    """The ids, short, and longer only where that tells them apart."""
+    """The ids, all cut to the same length: 8 characters, or as many as it takes to tell them apart."""
     length = SHORT
     longest = max((len(line.id) for line in lines), default=0)
     while len(short := [_label(line, length, with_node) for line in lines]) != len(set(short)) and length < longest:
@@ -60,7 +63,7 @@ def _label(line: SessionLine, length: int, with_node: bool) -> str:
     return f"{node}.{rest[:length]}" if with_node and node else rest[:length]
 
 
-def _node(line: NodeLine, now: float) -> Told:
+def _node(line: NodeLine, now: float) -> Entry:
     seen = {"node": line.name, "seen_seconds_ago": round(line.seen_ago), "stale": line.is_stale}
     card = line.card
     if card is None:
@@ -76,26 +79,26 @@ def _node(line: NodeLine, now: float) -> Told:
     }
 
 
-def _session(line: SessionLine, is_with_its_node: bool, now: float) -> Told:
+def _session(line: SessionLine, is_with_its_node: bool, now: float) -> Entry:
     record = line.record
     if record is None:
-        return {"node": None, "state": "no record", "restorable": False, "restored": 0, **_who(None, "", None)}
+        return {"node": None, "state": "no record", "restorable": False, "restored": 0, **_client(None, "", None)}
     age = max(0, round(now - record.created)) if record.created else None
     return {
         "node": record.node,
         "state": "released" if record.released else "open" if is_with_its_node else "node gone",
         "restorable": record.restorable,
         "restored": record.epoch,
-        **_who(record.info, record.version, age),
+        **_client(record.info, record.version, age),
     }
 
 
-def _who(info: dict[str, Any] | None, version: str, age: int | None) -> Told:
+def _client(info: dict[str, Any] | None, version: str, age: int | None) -> Entry:
     info = info or {}
     return {"client": info.get("name"), "client_version": info.get("version"), "version": version, "age_seconds": age}
 
 
-def _node_row(node: Told) -> tuple[str, ...]:
+def _node_row(node: Entry) -> tuple[str, ...]:
     if node["state"] == "gone":
         return (node["node"], "gone", f"{_ago(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
     seen = f"{_ago(node['seen_seconds_ago'])} ago" + (", stale" if node["stale"] else "")
@@ -103,7 +106,7 @@ def _node_row(node: Told) -> tuple[str, ...]:
     return (node["node"], node["state"], seen, str(node["sessions"]), _ago(node["up_seconds"]), node["boot"], url)
 
 
-def _session_row(session: Told) -> tuple[str, ...]:
+def _session_row(session: Entry) -> tuple[str, ...]:
     client = " ".join(str(part) for part in (session["client"], session["client_version"]) if part)
     state = session["state"] + (", restorable" if session["restorable"] else "")
     age = _ago(session["age_seconds"])
@@ -111,7 +114,7 @@ def _session_row(session: Told) -> tuple[str, ...]:
 
 
 def _ago(seconds: int | None) -> str:
-    """In its largest unit: an operator wants minutes or days, not both."""
+    """A duration in its largest unit, such as `3 h`."""
     if seconds is None:
         return "-"
     size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])

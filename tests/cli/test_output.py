@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from trio_mcp.cli import show
+from trio_mcp.cli import output
 
 ADD = {
     "name": "add",
@@ -21,20 +21,20 @@ ADD = {
 
 def test_a_catalog_off_a_terminal_is_one_line_for_each_entry(capsys: pytest.CaptureFixture[str]) -> None:
     long = {"uriTemplate": "greeting://{name}", "name": "g", "description": "word " * 100}
-    show.print_catalog({"tools": [ADD], "resources": [], "resourceTemplates": [long]})
+    output.print_listings({"tools": [ADD], "resources": [], "resourceTemplates": [long]})
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == ["Tools (1)", "  add  Add two numbers.", "Resources (0)", "Resource templates (1)"]
     assert lines[4:] == ["  greeting://{name}  " + ("word " * 100).strip()]
 
 
 def test_parameters_are_shown_with_types_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_catalog({"tools": [ADD]}, parameters=True)
+    output.print_listings({"tools": [ADD]}, parameters=True)
     signature = "add(a: integer, b: integer | null = 2, c: string | null = null, d: any = null)"
     assert f"  {signature}  Add two numbers." in capsys.readouterr().out
 
 
 def test_a_server_is_introduced(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_server({"name": "weather", "version": "1", "title": "Weather"}, "Ask\n  it.", ["2026-07-28"])
+    output.print_server({"name": "weather", "version": "1", "title": "Weather"}, "Ask\n  it.", ["2026-07-28"])
     assert capsys.readouterr().out == "weather 1 - Weather\n  speaks  MCP 2026-07-28\n  says    Ask it.\n"
 
 
@@ -53,12 +53,12 @@ def test_a_server_is_introduced(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_result_is_its_text_else_its_structure(
     capsys: pytest.CaptureFixture[str], result: dict[str, object], out: str
 ) -> None:
-    show.print_result(result)
+    output.print_result(result)
     assert capsys.readouterr().out == out
 
 
 def test_an_error_result_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_result({"isError": True, "content": [{"type": "text", "text": "too far"}]})
+    output.print_result({"isError": True, "content": [{"type": "text", "text": "too far"}]})
     assert capsys.readouterr() == ("", "too far\n")
 
 
@@ -75,23 +75,23 @@ def test_an_error_result_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> N
 def test_notifications_are_one_line_on_stderr(
     capsys: pytest.CaptureFixture[str], method: str, params: dict[str, object], line: str
 ) -> None:
-    show.print_notification(method, params)
+    output.print_notification(method, params)
     assert capsys.readouterr() == ("", line)
 
 
 def test_a_servers_words_do_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "\x1b[2Jgone\u202e"
-    show.print_result({"content": [{"type": "text", "text": evil}]})
-    show.print_notification("notifications/message", {"data": evil})
-    show.print_catalog({"tools": [{"name": evil, "description": evil}]})
-    show.print_server({"name": evil}, evil, [evil])
+    output.print_result({"content": [{"type": "text", "text": evil}]})
+    output.print_notification("notifications/message", {"data": evil})
+    output.print_listings({"tools": [{"name": evil, "description": evil}]})
+    output.print_server({"name": evil}, evil, [evil])
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
     assert "\u202e" not in printed.out + printed.err
 
 
 def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
-    show.print_json({"ü": [1]})
+    output.print_json({"ü": [1]})
     assert json.loads(capsys.readouterr().out) == {"ü": [1]}
 
 
@@ -120,5 +120,5 @@ SCHEMAS: list[tuple[dict[str, object], str]] = [
 def test_a_type_is_shown_in_words(capsys: pytest.CaptureFixture[str], declared: dict[str, object], words: str) -> None:
     definitions = {"Order": {"type": "object", "properties": {"a": {}}}, "Size": {"enum": ["s", "l"]}}
     tool = {"name": "t", "inputSchema": {"properties": {"x": declared}, "required": ["x"], "$defs": definitions}}
-    show.print_catalog({"tools": [tool]}, parameters=True)
+    output.print_listings({"tools": [tool]}, parameters=True)
     assert capsys.readouterr().out.splitlines()[1].strip() == f"t(x: {words})"

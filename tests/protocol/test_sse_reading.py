@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_mcp.cli.event_stream import EventReader, ServerSentEvent
+from trio_mcp.protocol.sse import EventReader, ServerSentEvent
 
 STREAM = (
     b": keep-alive\r\n\r\n"

@@ -1,10 +1,11 @@
-"""What the server said, for people: tables on stdout, notifications on stderr."""
+"""What commands print: tables, JSON and results on stdout; notifications and notes on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -14,19 +15,38 @@ from rich.text import Text
 from trio_mcp.observability.logs import printable
 
 __all__ = [
-    "print_catalog",
+    "LISTINGS",
+    "Listing",
     "print_json",
+    "print_listings",
     "print_note",
     "print_notification",
     "print_result",
     "print_rows",
+    "print_section",
     "print_server",
 ]
 
 PIPE_WIDTH = 10_000
-"""Off a terminal nothing is wrapped or cut: `grep` reads lines."""
+"""In columns, off a terminal: nothing is wrapped, since `grep` and the like read lines."""
 
-_TITLES = {"tools": "Tools", "resources": "Resources", "resourceTemplates": "Resource templates", "prompts": "Prompts"}
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Something a server lists: the key in its result, the capability that announces it, the method, and a title."""
+
+    key: str
+    capability: str
+    method: str
+    title: str
+
+
+LISTINGS = (
+    Listing("tools", "tools", "tools/list", "Tools"),
+    Listing("resources", "resources", "resources/list", "Resources"),
+    Listing("resourceTemplates", "resources", "resources/templates/list", "Resource templates"),
+    Listing("prompts", "prompts", "prompts/list", "Prompts"),
+)
 
 
 def print_json(value: Any) -> None:
@@ -35,12 +55,12 @@ def print_json(value: Any) -> None:
 
 
 def print_note(text: str) -> None:
-    """Something that may explain a surprise, on stderr."""
+    """A line on stderr, beside what was asked for."""
     print(printable(f"trio-mcp: {text}"), file=sys.stderr)
 
 
 def print_rows(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), indent: int = 0) -> None:
-    """Aligned columns, the last one wrapped to the terminal."""
+    """Aligned columns under `head`; on a terminal, long cells are wrapped."""
     table = Table(box=None, show_header=bool(head), pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(head or rows[0]):
         table.add_column(name if head else "", style="cyan" if number == 0 else None, overflow="fold")
@@ -54,13 +74,23 @@ def print_rows(rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), inden
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def print_catalog(catalog: dict[str, list[dict[str, Any]]], *, parameters: bool = False) -> None:
-    """Tools, resources, templates and prompts, each with the first line of its description."""
-    for kind, entries in catalog.items():
-        print(f"{_TITLES[kind]} ({len(entries)})")
-        if entries:
-            print_rows([(_name(each, parameters), _first_line(each)) for each in entries], indent=2)
-    if not catalog:
+def print_section(title: str, rows: Sequence[Sequence[str]], *, head: Sequence[str] = ()) -> None:
+    """A title with the number of rows, and the rows below it."""
+    print(f"{title} ({len(rows)})")
+    if rows:
+        print_rows(rows, head=head, indent=2)
+
+
+def print_listings(lists: dict[str, list[dict[str, Any]]], *, parameters: bool = False) -> None:
+    """Tools, resources, templates and prompts, each with the first line of its description.
+
+    `lists` are by the keys of `LISTINGS`; with `parameters`, tools are shown with theirs.
+    """
+    for listing in LISTINGS:
+        if listing.key in lists:
+            entries = lists[listing.key]
+            print_section(listing.title, [(_name(each, parameters), _first_line(each)) for each in entries])
+    if not lists:
         print_note("the server offers no tools, resources or prompts")
 
 
@@ -75,7 +105,7 @@ def print_server(info: dict[str, Any], instructions: str | None, versions: Seque
 
 
 def print_notification(method: str, params: dict[str, Any]) -> None:
-    """Progress and log messages as they come; the rest is not for people."""
+    """Progress and log messages, as they come; other notifications are not shown."""
     match method:
         case "notifications/progress":
             total = f"/{params['total']:g}" if isinstance(params.get("total"), int | float) else ""
@@ -89,7 +119,7 @@ def print_notification(method: str, params: dict[str, Any]) -> None:
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """A tool's result: its text, else its structured content; an error result goes to stderr."""
+    """A tool's result: its content, else its structured content; an error result goes to stderr."""
     stream = sys.stderr if result.get("isError") else sys.stdout
     blocks = [_block(block) for block in result.get("content", [])]
     if not blocks and "structuredContent" in result:
@@ -132,7 +162,7 @@ def _parameters(schema: dict[str, Any]) -> list[str]:
 
 
 def _type(declared: Any, definitions: dict[str, Any]) -> str:
-    """The type in words: choices by their values, a model by its name, an array with what it holds."""
+    """A schema's type in words: choices by their values, a model by its name, an array with its items' type."""
     match declared:
         case {"$ref": str(ref)}:
             name = ref.rpartition("/")[2]

@@ -1,4 +1,12 @@
-"""One HTTP exchange at a time: the port the client speaks through, and its adapter for URLs (h11 on Trio)."""
+"""An HTTP/1.1 client on Trio: one request on a connection of its own, over TCP, TLS or a Unix socket.
+
+    client = HttpClient("https://example.com/keys")
+    head, body = await fetch(client, "GET", seconds=10)
+
+It does what a short request needs and no more. Nothing is followed: a redirect is an answer with a `Location`. Nothing is
+unbounded: connecting has a deadline, a body a limit, and `fetch` a deadline for the whole. Who reads an answer in pieces, as
+event streams are read, gives `Exchange.head` and `Exchange.receive` deadlines of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,77 +24,96 @@ import trio
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["Cut", "Exchange", "Head", "Headers", "HttpWire", "Untrusted", "Wire", "WireError", "fetch", "whole"]
+__all__ = [
+    "AnswerCut",
+    "Exchange",
+    "Head",
+    "Headers",
+    "HttpClient",
+    "HttpClientError",
+    "HttpTransport",
+    "UntrustedCertificate",
+    "fetch",
+    "read_body",
+]
 
 Headers = Sequence[tuple[str, str]]
 
 CONNECT_SECONDS = 10.0
-"""Long enough for a slow TLS handshake far away, short enough to tell a person that nobody answers."""
-
+"""Enough for a slow TLS handshake with a distant server; a person who waits should hear soon that nobody answers."""
 
 MAX_BODY = 64 * 1024 * 1024
-"""Sixteen times what our own servers say in one answer; a body without an end is cut off here."""
+"""In bytes: sixteen times the largest answer of our own servers."""
 
 
-class WireError(McpError):
-    """The server cannot be reached, or stopped talking in the middle; the text says which."""
+class HttpClientError(McpError):
+    """The request could not be sent, or its answer could not be read; the text says why."""
 
 
-class Cut(WireError):
-    """The connection broke off in the middle of an answer."""
+class AnswerCut(HttpClientError):
+    """The connection ended before the answer did."""
 
 
-class Untrusted(WireError):
-    """The server's certificate is vouched for by nobody we know."""
+class UntrustedCertificate(HttpClientError):
+    """No authority known here has signed the server's certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a response; header names are lower case."""
+    """Status and headers of an answer; header names are lower case, the last of several equal ones wins."""
 
     status: int
     headers: dict[str, str]
     cookies: tuple[str, ...] = ()
-    """Every `Set-Cookie`, which cannot be joined into one as others can."""
+    """The values of all `Set-Cookie` headers: they cannot be joined by commas (RFC 6265 §3)."""
 
 
 class Exchange(Protocol):
-    """One request and its answer: `head` once, then `receive` until it gives b""."""
+    """One request and its answer: call `head` once, then `receive` until it gives b""."""
 
     async def head(self) -> Head:
-        """Send the request and wait for the head of its answer; raises WireError."""
+        """Send the request and wait for the head of its answer; raises HttpClientError."""
 
     async def receive(self) -> bytes:
-        """The next bytes of the body, b"" at its end; raises Cut when there should be more."""
+        """The next bytes of the body, b"" at its end; raises AnswerCut when the connection ends before that."""
 
 
-class Wire(Protocol):
-    """Whatever takes an HTTP request and gives its answer."""
+class HttpTransport(Protocol):
+    """What takes an HTTP request and gives its answer: `HttpClient` over a connection, or an app in memory."""
 
     def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AbstractAsyncContextManager[Exchange]:
-        """Leaving the block gives the answer up. Raises WireError when nobody is there."""
+        """A block for one exchange; leaving it early abandons the answer. Raises HttpClientError when no connection comes about."""
 
 
-async def fetch(wire: Wire, method: str) -> tuple[Head, bytes]:
-    """The whole answer to a request without a body or headers of ours; raises WireError. Deadlines are the caller's."""
-    async with wire.exchange(method, []) as exchange:
-        return await exchange.head(), await whole(exchange.receive)
+async def fetch(
+    transport: HttpTransport, method: str, *, seconds: float, max_body: int = MAX_BODY
+) -> tuple[Head, bytes]:
+    """Send a request without a body and read its whole answer, whatever its status.
+
+    `seconds` bounds all of it, `max_body` is in bytes. Raises HttpClientError, and trio.TooSlowError when time is up.
+    """
+    with trio.fail_after(seconds):
+        async with transport.exchange(method, []) as exchange:
+            return await exchange.head(), await read_body(exchange.receive, max_body)
 
 
-async def whole(receive: Callable[[], Awaitable[bytes]]) -> bytes:
-    """A body to its end; raises WireError when it is longer than `MAX_BODY`, and what `receive` raises."""
+async def read_body(receive: Callable[[], Awaitable[bytes]], max_body: int = MAX_BODY) -> bytes:
+    """Everything that `receive` gives up to b"". Raises HttpClientError beyond `max_body` bytes, and what `receive` raises."""
     body = bytearray()
     while data := await receive():
         body += data
-        if len(body) > MAX_BODY:
-            raise WireError(f"the answer is longer than {MAX_BODY >> 20} MiB")
+        if len(body) > max_body:
+            raise HttpClientError(f"the answer is longer than {max_body >> 20} MiB")
     return bytes(body)
 
 
-class HttpWire:
-    """A connection of its own for each exchange: no state to go stale, as a first-time client would.
+class HttpClient:
+    """Sends requests to one URL, each over a new connection.
 
-    `socket` is the path of a Unix socket to connect to instead; `insecure` takes any certificate.
+    `headers` go with every request; one named Host replaces ours. With `socket`, the path of a Unix socket, the connection
+    goes there and not to the URL's host. `insecure` accepts any TLS certificate; otherwise the system's authorities decide,
+    or those in the file named by SSL_CERT_FILE. Raises HttpClientError for what is not an http or https URL, and for one
+    with credentials in it.
     """
 
     def __init__(self, url: str, headers: Headers = (), *, socket: str = "", insecure: bool = False) -> None:
@@ -98,12 +125,13 @@ class HttpWire:
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+        """Connect, and give an exchange for the length of the block; raises HttpClientError."""
         request = self._request(method, headers, body)
         stream = await self._connect()
         try:
             yield _HttpExchange(stream, self.url, request, body)
         finally:
-            # Forcefully: the answer has been read, or is not wanted any more.
+            # No close_notify: the answer has been read, or nobody wants the rest of it.
             await trio.aclose_forcefully(stream)
 
     def _request(self, method: str, headers: Headers, body: bytes) -> h11.Request:
@@ -116,17 +144,18 @@ class HttpWire:
         try:
             return h11.Request(method=method, target=target, headers=sent)
         except (h11.LocalProtocolError, UnicodeEncodeError) as error:
-            raise WireError(f"this is no HTTP request: {error}") from error
+            raise HttpClientError(f"this is no HTTP request: {error}") from error
 
     async def _connect(self) -> trio.abc.Stream:
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 return await self._open()
         except trio.TooSlowError as error:
-            raise WireError(f"cannot reach {self.url}: no connection within {CONNECT_SECONDS:g} s") from error
+            raise HttpClientError(f"cannot reach {self.url}: no connection within {CONNECT_SECONDS:g} s") from error
         except (OSError, trio.BrokenResourceError) as error:
             untrusted = isinstance(next(leaves(error.__cause__ or error)), ssl.SSLCertVerificationError)
-            raise (Untrusted if untrusted else WireError)(f"cannot reach {self.url}: {_reason(error)}") from error
+            kind = UntrustedCertificate if untrusted else HttpClientError
+            raise kind(f"cannot reach {self.url}: {_reason(error)}") from error
 
     async def _open(self) -> trio.abc.Stream:
         if self._socket:
@@ -156,17 +185,17 @@ def _checked(url: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises when it is not a port
     except ValueError as error:
-        raise WireError(f"{url!r} is not a URL: {error}") from error
+        raise HttpClientError(f"{url!r} is not a URL: {error}") from error
     if parts.username is not None:
-        # Nothing would send them, and the URL is part of every error.
-        raise WireError("a URL with credentials is not taken: send them with --header 'Authorization: …'")
+        # They would not be sent, and every error quotes the URL.
+        raise HttpClientError("a URL with credentials is not taken: send them with --header 'Authorization: …'")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise WireError(f"{url!r} is not a URL of an MCP server, such as http://127.0.0.1:8000/mcp")
+        raise HttpClientError(f"{url!r} is not a URL of a server, such as http://127.0.0.1:8000/mcp")
     return parts
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's own words, dug out of Trio's summary of all addresses tried."""
+    """What the operating system or OpenSSL said, out of Trio's summary of all addresses tried."""
     leaf = next(leaves(error.__cause__ or error))
     if isinstance(leaf, ssl.SSLError):
         # Its errno is OpenSSL's, not the system's.
@@ -177,7 +206,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _HttpExchange:
-    """h11's client role over one stream."""
+    """h11 in the client role over one stream."""
 
     def __init__(self, stream: trio.abc.Stream, url: str, request: h11.Request, body: bytes) -> None:
         self._stream = stream
@@ -186,14 +215,14 @@ class _HttpExchange:
         self._request = [request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()]
 
     async def head(self) -> Head:
-        # A server may refuse a request before it has read all of it: its answer is still there to read.
+        # A server may answer and close before it has read the whole request: that answer can still be read.
         with suppress(trio.BrokenResourceError):
             await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in self._request))
         event = await self._next()
         while isinstance(event, h11.InformationalResponse):
             event = await self._next()
         if not isinstance(event, h11.Response):
-            raise WireError(f"{self._url} closed the connection without an answer")
+            raise HttpClientError(f"{self._url} closed the connection without an answer")
         fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
         return Head(event.status_code, dict(fields), tuple(value for name, value in fields if name == "set-cookie"))
 
@@ -206,7 +235,7 @@ class _HttpExchange:
             while (event := self._http.next_event()) is h11.NEED_DATA:
                 self._http.receive_data(bytes(await self._stream.receive_some()))
         except h11.RemoteProtocolError as error:
-            raise Cut(f"{self._url} broke off, or does not speak HTTP: {error}") from error
+            raise AnswerCut(f"{self._url} ended the connection early, or does not speak HTTP: {error}") from error
         except trio.BrokenResourceError as error:
-            raise Cut(f"{self._url} broke off: {_reason(error)}") from error
+            raise AnswerCut(f"{self._url} ended the connection early: {_reason(error)}") from error
         return event

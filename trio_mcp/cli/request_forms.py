@@ -1,4 +1,4 @@
-"""How a request is dressed: modern (2026-07-28) requests describe themselves, legacy ones belong to a session."""
+"""Params and headers of a request in each era: modern (2026-07-28) ones carry everything, legacy ones name their session."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, CLIENT_INFO_KEY,
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.protocol.versions import V2026_07_28
 
-__all__ = ["CLIENT_INFO", "Dialect", "Legacy", "Modern"]
+__all__ = ["CLIENT_INFO", "Legacy", "Modern", "RequestForm"]
 
 CLIENT_INFO = {"name": "trio-mcp", "version": version()}
 
 _PLAIN = re.compile(r"(?!=\?base64\?)[!-~]([ -~]*[!-~])?")
-"""What a header can carry as it is: visible ASCII, no white space at the ends, not mistakable for the sentinel."""
+"""A value that a header carries unchanged: visible ASCII, no white space at the ends, nothing that begins like base64."""
 
 
-class Dialect(Protocol):
-    """One era's way of speaking."""
+class RequestForm(Protocol):
+    """How requests are written in one era."""
 
     version: str
 
@@ -33,7 +33,7 @@ class Dialect(Protocol):
 
 
 class Modern:
-    """2026-07-28: version, capabilities and identity in `_meta`; what routers need in headers."""
+    """2026-07-28: each request has version, capabilities and identity in `_meta`, and method and name in headers for proxies."""
 
     version = V2026_07_28
 
@@ -56,7 +56,7 @@ class Modern:
 
 @dataclass(slots=True)
 class Legacy:
-    """2025-11-25 and before: `initialize` has said it all, the session id stands for it."""
+    """2025-11-25 and before: `initialize` has told capabilities and identity, later requests name the session."""
 
     version: str
     session_id: str | None
@@ -76,7 +76,7 @@ def _header_value(value: str) -> str:
 
 
 def _param_headers(schema: dict[str, Any], arguments: Any) -> list[tuple[str, str]]:
-    """`Mcp-Param-*` for the properties that ask for one by `x-mcp-header` (2026-07-28 streamable HTTP)."""
+    """`Mcp-Param-*` for the properties whose schema has `x-mcp-header` (2026-07-28 streamable HTTP)."""
     headers = []
     properties = schema.get("properties")
     for name, declared in properties.items() if isinstance(properties, dict) else ():

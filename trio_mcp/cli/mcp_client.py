@@ -1,10 +1,10 @@
-"""A small MCP client for a person at a terminal: both eras, one request at a time.
+"""A small MCP client for the command line: both eras, one request at a time.
 
-    async with connect(HttpWire(url), notify=print) as client:
+    async with connect(HttpClient(url), notify=print) as client:
         await client.list_all("tools/list", "tools")
 
-It asks `server/discover` first and opens a session only where that is not known. It declares no capabilities, so a
-server has nothing to ask it; what a legacy server asks anyway gets -32601, and a ping its pong.
+It sends `server/discover` first, and opens a session only where the server does not know that method. It declares no
+capabilities: what a legacy server asks it all the same is answered with -32601, but for `ping`.
 """
 
 from __future__ import annotations
@@ -15,33 +15,39 @@ from typing import Any
 
 import trio
 
-from trio_mcp.cli.dialect import CLIENT_INFO, Legacy
-from trio_mcp.cli.rpc import Channel, HttpRefused, Notify, Refused
-from trio_mcp.cli.wire import Wire, WireError
+from trio_mcp.cli.arguments import SILENCE_SECONDS
+from trio_mcp.cli.json_rpc import Channel, HttpRefused, Notify, Refused
+from trio_mcp.cli.request_forms import CLIENT_INFO, Legacy
+from trio_mcp.http_client import HttpClientError, HttpTransport
 from trio_mcp.protocol.envelope import SERVER_INFO_KEY
 from trio_mcp.protocol.versions import LATEST_LEGACY, V2026_07_28
 
-__all__ = ["SILENCE_SECONDS", "Client", "connect"]
+__all__ = ["Client", "connect"]
 
-SILENCE_SECONDS = 60.0
-"""Four keep-alive comments of a stream; what is silent that long is most likely gone."""
-
-GOODBYE_SECONDS = 2.0
-"""A person waits for their prompt: a server slow to end a session will time it out by itself."""
+DELETE_SECONDS = 2.0
+"""How long a DELETE may take: the command has printed its result, and an idle session expires by itself."""
 
 
 @asynccontextmanager
 async def connect(
-    wire: Wire, *, legacy: bool = False, notify: Notify = lambda method, params: None, silence: float = SILENCE_SECONDS
+    transport: HttpTransport,
+    *,
+    legacy: bool = False,
+    notify: Notify = lambda method, params: None,
+    silence: float = SILENCE_SECONDS,
 ) -> AsyncIterator[Client]:
-    """A client that has met its server; `silence` is how many seconds without a byte it bears."""
-    client = Client(Channel(wire, notify, silence))
+    """A client that knows its server and can send requests; a session ends with the block.
+
+    `legacy` opens a session without trying 2026-07-28. `notify` gets method and params of each notification. Raises
+    HttpClientError when the server is silent for `silence` seconds, or cannot be reached.
+    """
+    client = Client(Channel(transport, notify, silence))
     try:
-        await client.meet(legacy=legacy)
+        await client.open(legacy=legacy)
         yield client
     finally:
-        with trio.move_on_after(GOODBYE_SECONDS, shield=True):
-            await client.leave()
+        with trio.move_on_after(DELETE_SECONDS, shield=True):
+            await client.end_session()
 
 
 class Client:
@@ -57,9 +63,9 @@ class Client:
     @property
     def version(self) -> str:
         """The protocol version spoken."""
-        return self._channel.dialect.version
+        return self._channel.form.version
 
-    async def meet(self, *, legacy: bool) -> None:
+    async def open(self, *, legacy: bool) -> None:
         """Discover the server, or open a session with it."""
         if legacy or not await self._discover():
             await self._initialize()
@@ -68,7 +74,7 @@ class Client:
         try:
             found = await self._channel.request("server/discover", {})
         except (Refused, HttpRefused) as refusal:
-            # A server that stumbles is not an old server: a session would only hide what is wrong with it.
+            # A server that fails is not an old server: opening a session would hide what is wrong with it.
             if refusal.status >= 500:
                 raise
             return False
@@ -78,7 +84,7 @@ class Client:
         return V2026_07_28 in self.versions
 
     async def _initialize(self) -> None:
-        self._channel.dialect = session = Legacy(LATEST_LEGACY, None)
+        self._channel.form = session = Legacy(LATEST_LEGACY, None)
         params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": CLIENT_INFO}
         found = await self._channel.request("initialize", params)
         session.version = found.get("protocolVersion", LATEST_LEGACY)
@@ -91,12 +97,12 @@ class Client:
         self.capabilities = found.get("capabilities", {})
         self.instructions = found.get("instructions")
 
-    async def leave(self) -> None:
+    async def end_session(self) -> None:
         """End the session, if there is one."""
-        session = self._channel.dialect
+        session = self._channel.form
         if not isinstance(session, Legacy) or session.session_id is None:
             return
-        with suppress(WireError):
+        with suppress(HttpClientError):
             async with self._channel.exchange("DELETE", session.headers("", {}, {})):
                 pass
 
@@ -111,7 +117,7 @@ class Client:
             if cursor is None:
                 return items
             if cursor in cursors:
-                raise WireError(f"the pages of {method} go round in a circle: {cursor!r} came twice")
+                raise HttpClientError(f"the pages of {method} never end: the cursor {cursor!r} came twice")
             cursors.append(cursor)
 
     async def call_tool(self, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import trio
 
-from trio_mcp.cli.client import connect
-from trio_mcp.cli.rpc import AuthorizationRequired, HttpRefused, Refused
-from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, WireError
+from trio_mcp.cli.json_rpc import AuthorizationRequired, HttpRefused, Refused
+from trio_mcp.cli.mcp_client import connect
+from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream"}
@@ -23,7 +23,7 @@ Script = Callable[[str, dict[str, str], dict[str, Any]], Answer]
 Answers = Mapping[str, Callable[[dict[str, Any]], Answer]]
 
 
-class ScriptedWire:
+class ScriptedTransport:
     """Asks a function for each answer and remembers what was sent."""
 
     def __init__(self, script: Script) -> None:
@@ -54,7 +54,7 @@ class ScriptedExchange:
         if chunk == HANG:
             await trio.sleep_forever()
         if chunk == CUT:
-            raise Cut("broke off")
+            raise AnswerCut("broke off")
         await trio.lowlevel.checkpoint()
         return chunk
 
@@ -112,61 +112,63 @@ DONE = {"content": [{"type": "text", "text": "3"}]}
 
 
 async def test_a_modern_server_is_used_without_a_session() -> None:
-    wire = ScriptedWire(modern({"tools/call": lambda message: result(message, DONE)}))
-    async with connect(wire) as client:
+    transport = ScriptedTransport(modern({"tools/call": lambda message: result(message, DONE)}))
+    async with connect(transport) as client:
         assert (client.version, client.server_info["name"]) == ("2026-07-28", "m")
         assert await client.call_tool(TOOL, {"a": 1}) == DONE
-    assert wire.methods() == ["server/discover", "tools/call"]
-    headers = wire.sent[1][1]
+    assert transport.methods() == ["server/discover", "tools/call"]
+    headers = transport.sent[1][1]
     assert (headers["mcp-method"], headers["mcp-name"], headers["mcp-param-a"]) == ("tools/call", "add", "1")
     assert headers["mcp-protocol-version"] == "2026-07-28"
 
 
 @pytest.mark.parametrize("probe", [200, 400, 404])
 async def test_a_server_that_refuses_the_probe_gets_a_session_and_a_goodbye(probe: int) -> None:
-    wire = ScriptedWire(legacy({"tools/call": lambda message: result(message, DONE)}, probe))
-    async with connect(wire) as client:
+    transport = ScriptedTransport(legacy({"tools/call": lambda message: result(message, DONE)}, probe))
+    async with connect(transport) as client:
         assert (client.version, client.server_info["name"]) == ("2025-06-18", "l")
         assert await client.call_tool(TOOL, {}) == DONE
     expected = ["server/discover", "initialize", "notifications/initialized", "tools/call", "DELETE"]
-    assert wire.methods() == expected
-    for _, headers, _ in wire.sent[2:]:
+    assert transport.methods() == expected
+    for _, headers, _ in transport.sent[2:]:
         assert headers["mcp-session-id"] == "node.abc"
         assert headers["mcp-protocol-version"] == "2025-06-18"
 
 
 async def test_asked_for_a_session_it_does_not_probe() -> None:
-    wire = ScriptedWire(legacy({}))
-    async with connect(wire, legacy=True):
+    transport = ScriptedTransport(legacy({}))
+    async with connect(transport, legacy=True):
         pass
-    assert wire.methods() == ["initialize", "notifications/initialized", "DELETE"]
+    assert transport.methods() == ["initialize", "notifications/initialized", "DELETE"]
 
 
 async def test_a_server_that_stumbles_over_the_probe_is_not_taken_for_an_old_one() -> None:
     with pytest.raises(HttpRefused, match="the server answered 503: busy"):
-        async with connect(ScriptedWire(lambda *request: (503, {"content-type": "text/plain"}, [b"busy"]))):
+        async with connect(ScriptedTransport(lambda *request: (503, {"content-type": "text/plain"}, [b"busy"]))):
             pass
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_challenge_is_its_own_error(status: int) -> None:
-    wire = ScriptedWire(lambda *request: (status, {**JSON, "www-authenticate": "Bearer realm=x"}, [b"{}"]))
+    transport = ScriptedTransport(lambda *request: (status, {**JSON, "www-authenticate": "Bearer realm=x"}, [b"{}"]))
     with pytest.raises(AuthorizationRequired, match=f"{status}: Bearer realm=x"):
-        async with connect(wire):
+        async with connect(transport):
             pass
 
 
 async def test_a_403_without_a_challenge_says_what_the_server_says() -> None:
-    wire = ScriptedWire(lambda http, headers, message: error(message, -32600, 403, "Origin is not allowed here"))
+    transport = ScriptedTransport(
+        lambda http, headers, message: error(message, -32600, 403, "Origin is not allowed here")
+    )
     with pytest.raises(Refused, match="Origin is not allowed here"):
-        async with connect(wire):
+        async with connect(transport):
             pass
 
 
 async def test_a_redirect_is_told_not_followed() -> None:
-    wire = ScriptedWire(lambda *request: (307, {"location": "https://b/mcp"}, []))
+    transport = ScriptedTransport(lambda *request: (307, {"location": "https://b/mcp"}, []))
     with pytest.raises(HttpRefused, match="307: it is at https://b/mcp"):
-        async with connect(wire):
+        async with connect(transport):
             pass
 
 
@@ -177,8 +179,8 @@ async def test_notifications_of_a_stream_are_heard_before_its_answer() -> None:
         return 200, SSE, [b": hello\n\n", stream[:20], stream[20:]]
 
     heard: list[tuple[str, dict[str, Any]]] = []
-    wire = ScriptedWire(modern({"tools/call": call}))
-    async with connect(wire, notify=lambda *each: heard.append(each)) as client:
+    transport = ScriptedTransport(modern({"tools/call": call}))
+    async with connect(transport, notify=lambda *each: heard.append(each)) as client:
         assert await client.call_tool(TOOL, {}) == DONE
     assert heard == [("notifications/progress", {"progress": 1})]
 
@@ -193,68 +195,70 @@ async def test_what_a_legacy_server_asks_is_answered() -> None:
             return 202, {}, []
         return legacy({"tools/call": call})(http, headers, message)
 
-    wire = ScriptedWire(script)
-    async with connect(wire, legacy=True) as client:
+    transport = ScriptedTransport(script)
+    async with connect(transport, legacy=True) as client:
         assert await client.call_tool(TOOL, {}) == DONE
-    answers = [message for http, _, message in wire.sent if http == "POST" and "method" not in message]
+    answers = [message for http, _, message in transport.sent if http == "POST" and "method" not in message]
     assert answers[0] == {"jsonrpc": "2.0", "id": 7, "result": {}}
     assert answers[1]["error"]["code"] == -32601
 
 
 @pytest.mark.parametrize("end", [[], [CUT]])
 async def test_a_legacy_stream_that_ends_early_is_resumed_where_it_ended(autojump_clock: Any, end: list[bytes]) -> None:
-    wire = ScriptedWire(
+    transport = ScriptedTransport(
         legacy(
             {
                 "tools/call": lambda message: (200, SSE, [b"retry: 250\nid: e.1.0\ndata:\n\n", *end]),
-                "GET": lambda message: (200, SSE, [event({"id": call_id(wire), "result": DONE}, "e.1.1")]),
+                "GET": lambda message: (200, SSE, [event({"id": call_id(transport), "result": DONE}, "e.1.1")]),
             }
         )
     )
 
-    def call_id(wire: ScriptedWire) -> int:
-        return next(int(message["id"]) for _, _, message in wire.sent if message.get("method") == "tools/call")
+    def call_id(transport: ScriptedTransport) -> int:
+        return next(int(message["id"]) for _, _, message in transport.sent if message.get("method") == "tools/call")
 
-    async with connect(wire, legacy=True) as client:
+    async with connect(transport, legacy=True) as client:
         started = trio.current_time()
         assert await client.call_tool(TOOL, {}) == DONE
         assert trio.current_time() - started == pytest.approx(0.25)
-    resumed = next(headers for http, headers, _ in wire.sent if http == "GET")
+    resumed = next(headers for http, headers, _ in transport.sent if http == "GET")
     assert resumed["last-event-id"] == "e.1.0"
 
 
 async def test_a_server_cannot_make_a_person_wait_longer_than_they_said(autojump_clock: Any) -> None:
     opening = b"retry: 86400000\nid: e.1.0\ndata:\n\n"
-    wire = ScriptedWire(legacy({name: lambda message: (200, SSE, [opening]) for name in ("tools/call", "GET")}))
+    transport = ScriptedTransport(
+        legacy({name: lambda message: (200, SSE, [opening]) for name in ("tools/call", "GET")})
+    )
     started = trio.current_time()
-    with pytest.raises(WireError, match="ended without an answer"):
-        async with connect(wire, legacy=True, silence=10) as client:
+    with pytest.raises(HttpClientError, match="ended without an answer"):
+        async with connect(transport, legacy=True, silence=10) as client:
             await client.call_tool(TOOL, {})
     assert trio.current_time() - started == pytest.approx(50)
 
 
 async def test_a_stream_that_never_answers_is_given_up(autojump_clock: Any) -> None:
     answers = {name: lambda message: (200, SSE, [b"id: e.1.0\ndata:\n\n"]) for name in ("tools/call", "GET")}
-    wire = ScriptedWire(legacy(answers))
-    with pytest.raises(WireError, match="ended without an answer"):
-        async with connect(wire, legacy=True) as client:
+    transport = ScriptedTransport(legacy(answers))
+    with pytest.raises(HttpClientError, match="ended without an answer"):
+        async with connect(transport, legacy=True) as client:
             await client.call_tool(TOOL, {})
-    assert wire.methods().count("GET") == 5
-    assert wire.methods()[-1] == "DELETE"
+    assert transport.methods().count("GET") == 5
+    assert transport.methods()[-1] == "DELETE"
 
 
 async def test_a_modern_stream_that_ends_early_is_an_error_at_once() -> None:
-    wire = ScriptedWire(modern({"tools/call": lambda message: (200, SSE, [])}))
-    with pytest.raises(WireError, match="ended without an answer"):
-        async with connect(wire) as client:
+    transport = ScriptedTransport(modern({"tools/call": lambda message: (200, SSE, [])}))
+    with pytest.raises(HttpClientError, match="ended without an answer"):
+        async with connect(transport) as client:
             await client.call_tool(TOOL, {})
 
 
 async def test_silence_is_borne_so_long_and_no_longer(autojump_clock: Any) -> None:
-    wire = ScriptedWire(modern({"tools/call": lambda message: (200, SSE, [b": comment\n\n", HANG])}))
+    transport = ScriptedTransport(modern({"tools/call": lambda message: (200, SSE, [b": comment\n\n", HANG])}))
     started = trio.current_time()
-    with pytest.raises(WireError, match="silent for 30 s"):
-        async with connect(wire, silence=30) as client:
+    with pytest.raises(HttpClientError, match="silent for 30 s"):
+        async with connect(transport, silence=30) as client:
             await client.call_tool(TOOL, {})
     assert trio.current_time() - started == pytest.approx(30)
 
@@ -265,21 +269,25 @@ async def test_every_page_of_a_list_is_fetched() -> None:
         more = {} if cursor else {"nextCursor": "next"}
         return result(message, {"tools": [{"name": cursor or "first"}], **more})
 
-    async with connect(ScriptedWire(modern({"tools/list": page}))) as client:
+    async with connect(ScriptedTransport(modern({"tools/list": page}))) as client:
         assert [tool["name"] for tool in await client.list_all("tools/list", "tools")] == ["first", "next"]
 
 
-async def test_pages_that_go_round_in_a_circle_are_an_error() -> None:
-    wire = ScriptedWire(modern({"tools/list": lambda message: result(message, {"tools": [], "nextCursor": "same"})}))
-    with pytest.raises(WireError, match="round in a circle"):
-        async with connect(wire) as client:
+async def test_pages_that_never_end_are_an_error() -> None:
+    transport = ScriptedTransport(
+        modern({"tools/list": lambda message: result(message, {"tools": [], "nextCursor": "same"})})
+    )
+    with pytest.raises(HttpClientError, match="never end: the cursor"):
+        async with connect(transport) as client:
             await client.list_all("tools/list", "tools")
 
 
 async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
-    wire = ScriptedWire(modern({"tools/call": lambda message: error(message, -32602, 400, "Unknown tool: add")}))
+    transport = ScriptedTransport(
+        modern({"tools/call": lambda message: error(message, -32602, 400, "Unknown tool: add")})
+    )
     with pytest.raises(Refused, match=r"Unknown tool: add \(-32602\)") as caught:
-        async with connect(wire) as client:
+        async with connect(transport) as client:
             await client.call_tool(TOOL, {})
     assert (caught.value.code, caught.value.status) == (-32602, 400)
 
@@ -295,9 +303,9 @@ async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
     ],
 )
 async def test_nonsense_is_named(answer: Answer, words: str) -> None:
-    wire = ScriptedWire(modern({"tools/call": lambda message: answer}))
-    with pytest.raises((WireError, HttpRefused)) as caught:
-        async with connect(wire) as client:
+    transport = ScriptedTransport(modern({"tools/call": lambda message: answer}))
+    with pytest.raises((HttpClientError, HttpRefused)) as caught:
+        async with connect(transport) as client:
             await client.call_tool(TOOL, {})
     assert words in str(caught.value)
 
@@ -308,7 +316,7 @@ async def test_a_goodbye_nobody_answers_is_not_waited_for(autojump_clock: Any) -
             await trio.sleep_forever()
             raise AssertionError
 
-    class DeafToGoodbyes(ScriptedWire):
+    class DeafToGoodbyes(ScriptedTransport):
         @asynccontextmanager
         async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
             async with super().exchange(method, headers, body) as exchange:

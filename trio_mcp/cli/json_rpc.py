@@ -1,4 +1,4 @@
-"""JSON-RPC over a wire: one request at a time, answered by a JSON body or by a stream of events."""
+"""JSON-RPC over HTTP: one request at a time, answered by a JSON body or by an event stream."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Any, TypeVar
 
 import trio
 
-from trio_mcp.cli.dialect import Dialect, Legacy, Modern
-from trio_mcp.cli.event_stream import EventReader
-from trio_mcp.cli.wire import Cut, Exchange, Head, Headers, Wire, WireError, whole
+from trio_mcp.cli.request_forms import Legacy, Modern, RequestForm
+from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError, HttpTransport, read_body
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
+from trio_mcp.protocol.sse import EventReader
 
 __all__ = ["Answer", "AuthorizationRequired", "Channel", "HttpRefused", "Notify", "Refused"]
 
 _T = TypeVar("_T")
 
 Notify = Callable[[str, dict[str, Any]], None]
-"""Called with the method and params of each notification, as it comes."""
+"""Gets the method and params of each notification, as it comes."""
 
 MAX_QUOTE = 300
+"""Characters of an answer that an error message quotes."""
 MAX_RESUMES = 5
-"""In a row without an answer: enough for a server that lets its clients poll, an end for one that never answers."""
+"""Streams in a row without the answer: enough for servers that make clients poll, and an end for those that never answer."""
 
 
 class Refused(McpError):
@@ -52,11 +53,11 @@ class AuthorizationRequired(McpError):
 
 
 class Channel:
-    """The way to one server; `silence` is how many seconds without a byte it bears."""
+    """Sends requests to one server; `silence` is for how many seconds no byte need come."""
 
-    def __init__(self, wire: Wire, notify: Notify, silence: float) -> None:
-        self.dialect: Dialect = Modern()
-        self._wire = wire
+    def __init__(self, transport: HttpTransport, notify: Notify, silence: float) -> None:
+        self.form: RequestForm = Modern()
+        self._transport = transport
         self._notify = notify
         self._silence = silence
         self._ids = itertools.count(1)
@@ -67,15 +68,15 @@ class Channel:
         """The result of a request.
 
         Raises Refused for a JSON-RPC error, HttpRefused for a bare HTTP error, AuthorizationRequired for 401 and 403,
-        WireError when nobody answers.
+        HttpClientError when nobody answers.
         """
         request_id = next(self._ids)
-        headers = [*_POST_HEADERS, *self.dialect.headers(method, params, schema or {})]
-        body = _encode({"id": request_id, "method": method, "params": self.dialect.params(params)})
+        headers = [*_POST_HEADERS, *self.form.headers(method, params, schema or {})]
+        body = _encode({"id": request_id, "method": method, "params": self.form.params(params)})
         reader = EventReader()
         async with self.exchange("POST", headers, body) as answer:
-            if method == "initialize" and isinstance(self.dialect, Legacy):
-                self.dialect.session_id = answer.head.headers.get("mcp-session-id")
+            if method == "initialize" and isinstance(self.form, Legacy):
+                self.form.session_id = answer.head.headers.get("mcp-session-id")
             reply = await self._reply(answer, request_id, reader)
         if reply is None:
             reply = await self._resume(request_id, reader)
@@ -86,19 +87,19 @@ class Channel:
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Answer]:
-        """A bare HTTP request, its head answered."""
-        async with self._wire.exchange(method, headers, body) as exchange:
-            yield Answer(await self._patiently(exchange.head), exchange)
+        """An HTTP request, for the length of the block; the head of its answer has come."""
+        async with self._transport.exchange(method, headers, body) as exchange:
+            yield Answer(await self._within_silence(exchange.head), exchange)
 
     async def tell(self, message: dict[str, Any]) -> None:
-        """Send a notification or an answer, which nobody answers."""
-        headers = [*_POST_HEADERS, *self.dialect.headers("", {}, {})]
+        """Send a notification or an answer; raises as `request` does for a status of 400 or more."""
+        headers = [*_POST_HEADERS, *self.form.headers("", {}, {})]
         async with self.exchange("POST", headers, _encode(message)) as answer:
             if answer.head.status >= 400:
                 raise await self.refusal(answer)
 
     async def _reply(self, answer: Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
-        """The response to a request, or None when a stream ended without it."""
+        """The response to a request; None when a stream ended without it."""
         kind = answer.head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream" and answer.head.status == 200:
             return await self._streamed(answer, request_id, reader)
@@ -112,23 +113,23 @@ class Channel:
 
     async def _streamed(self, answer: Answer, request_id: int, reader: EventReader) -> dict[str, Any] | None:
         try:
-            while data := await self._patiently(answer.exchange.receive):
+            while data := await self._within_silence(answer.exchange.receive):
                 for event in reader.feed(data):
                     reply = await self._incoming(_decode(event.data), request_id)
                     if reply is not None:
                         return reply
-        except Cut:
+        except AnswerCut:
             if reader.last_id is None:
                 raise
         return None
 
     async def _incoming(self, message: Any, request_id: int) -> dict[str, Any] | None:
-        """Take one message off a stream; the response to our request is given back."""
+        """Deal with one message of a stream; gives the response to our request, None for anything else."""
         for each in message if isinstance(message, list) else [message]:
             if not isinstance(each, dict):
-                raise WireError(f"the server sent something that is not JSON-RPC: {each!r:.80}")
+                raise HttpClientError(f"the server sent something that is not JSON-RPC: {each!r:.80}")
             if "method" not in each:
-                # An error whose id the server could not read can only be ours: we have one request at a time.
+                # An error without an id is ours: there is one request at a time.
                 if _is_response(each) and each.get("id") in (request_id, None):
                     return each
             elif "id" in each:
@@ -138,32 +139,34 @@ class Channel:
         return None
 
     async def _resume(self, request_id: int, reader: EventReader) -> dict[str, Any]:
-        """Fetch the rest of a legacy stream that ended early, from after the last event we have."""
+        """Read on in a legacy stream that ended early, after the last event that came."""
         for _ in range(MAX_RESUMES):
-            if reader.last_id is None or not isinstance(self.dialect, Legacy):
+            if reader.last_id is None or not isinstance(self.form, Legacy):
                 break
-            # The wait is silence too: a server does not make a person wait longer than they said they would.
+            # The pause counts as silence: `retry:` must not make the command wait longer than --timeout.
             await trio.sleep(min((1000 if reader.retry is None else reader.retry) / 1000, self._silence))
             headers = [("Accept", "text/event-stream"), ("Last-Event-ID", reader.last_id)]
-            async with self.exchange("GET", [*headers, *self.dialect.headers("", {}, {})]) as answer:
+            async with self.exchange("GET", [*headers, *self.form.headers("", {}, {})]) as answer:
                 reply = await self._reply(answer, request_id, reader)
             if reply is not None:
                 return reply
-        raise WireError("the stream ended without an answer")
+        raise HttpClientError("the stream ended without an answer")
 
     async def refusal(self, answer: Answer) -> McpError:
-        """What a response that carries no answer says."""
+        """The error for a response that carries no JSON-RPC response."""
         return _refused(answer.head, await self._body(answer))
 
     async def _body(self, answer: Answer) -> bytes:
-        return await whole(partial(self._patiently, answer.exchange.receive))
+        return await read_body(partial(self._within_silence, answer.exchange.receive))
 
-    async def _patiently(self, receive: Callable[[], Awaitable[_T]]) -> _T:
+    async def _within_silence(self, receive: Callable[[], Awaitable[_T]]) -> _T:
         try:
             with trio.fail_after(self._silence):
                 return await receive()
         except trio.TooSlowError as error:
-            raise WireError(f"the server has been silent for {self._silence:g} s; --timeout waits longer") from error
+            raise HttpClientError(
+                f"the server has been silent for {self._silence:g} s; --timeout waits longer"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +212,4 @@ def _decode(data: str | bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise WireError(f"the server sent something that is not JSON: {data[:80]!r}") from error
+        raise HttpClientError(f"the server sent something that is not JSON: {data[:80]!r}") from error

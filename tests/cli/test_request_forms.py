@@ -1,6 +1,6 @@
 import pytest
 
-from trio_mcp.cli.dialect import Legacy, Modern
+from trio_mcp.cli.request_forms import Legacy, Modern
 
 
 @pytest.mark.parametrize(

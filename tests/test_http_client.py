@@ -1,4 +1,4 @@
-"""HTTP and HTTPS to real sockets; the servers are a few lines that say exactly what is on the wire."""
+"""HTTP and HTTPS to real sockets; the servers are a few lines that say exactly which bytes they send."""
 
 import datetime
 import ssl
@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from trio_mcp.cli import wire
-from trio_mcp.cli.wire import Cut, HttpWire, Untrusted, WireError
+from trio_mcp import http_client
+from trio_mcp.http_client import AnswerCut, HttpClient, HttpClientError, UntrustedCertificate
 
 pytestmark = pytest.mark.sockets
 
@@ -56,14 +57,14 @@ def saying(answer: bytes, heard: list[bytes] | None = None) -> Serve:
 
 
 async def fetch(url: str, **options: Any) -> tuple[int, dict[str, str], bytes]:
-    async with HttpWire(url, **options).exchange("POST", [("Mcp-Method", "ping")], b"{}") as exchange:
+    async with HttpClient(url, **options).exchange("POST", [("Mcp-Method", "ping")], b"{}") as exchange:
         head, body = await exchange.head(), b""
         while data := await exchange.receive():
             body += data
     return head.status, head.headers, body
 
 
-async def test_a_request_and_its_answer_cross_the_wire() -> None:
+async def test_a_request_is_sent_and_its_answer_read() -> None:
     heard: list[bytes] = []
     answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
     async with serving(saying(answer, heard)) as address:
@@ -86,40 +87,65 @@ async def test_a_host_header_of_ones_own_replaces_ours() -> None:
 
 @pytest.mark.parametrize("header", [("a b", "c"), ("mcp-session-id", "n\u00f6de.abc")])
 async def test_a_header_that_is_none_is_refused_before_anything_is_sent(header: tuple[str, str]) -> None:
-    with pytest.raises(WireError, match="this is no HTTP request"):
+    with pytest.raises(HttpClientError, match="this is no HTTP request"):
         await fetch("http://127.0.0.1:1/", headers=[header])
 
 
 async def test_an_answer_that_breaks_off_is_cut_not_ended() -> None:
     async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi")) as address:
-        with pytest.raises(Cut):
+        with pytest.raises(AnswerCut):
             await fetch(f"http://{address}/")
 
 
-async def test_an_answer_without_an_end_is_read_so_far_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_without_an_end_is_read_so_far_and_no_further() -> None:
     async def endless(stream: trio.abc.Stream) -> None:
         await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
         with pytest.raises(trio.BrokenResourceError):
             while True:
                 await stream.send_all(bytes(65536))
 
-    monkeypatch.setattr(wire, "MAX_BODY", 1 << 20)
     async with serving(endless) as address:
-        with pytest.raises(WireError, match="longer than 1 MiB"):
-            await wire.fetch(HttpWire(f"http://{address}/"), "GET")
+        with pytest.raises(HttpClientError, match="longer than 1 MiB"):
+            await http_client.fetch(HttpClient(f"http://{address}/"), "GET", seconds=60, max_body=1 << 20)
+
+
+async def test_a_server_that_never_ends_its_answer_is_given_up(
+    autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = trio.testing.memory_stream_pair()
+
+    async def connected(*args: object) -> trio.abc.Stream:
+        return near
+
+    monkeypatch.setattr(trio, "open_tcp_stream", connected)
+    await far.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi")
+    started = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await http_client.fetch(HttpClient("http://192.0.2.1/"), "GET", seconds=30)
+    assert trio.current_time() - started == pytest.approx(30)
+
+
+async def test_a_redirect_is_an_answer_and_not_followed() -> None:
+    heard: list[bytes] = []
+    answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+    async with serving(saying(answer, heard)) as address:
+        head, body = await http_client.fetch(HttpClient(f"http://{address}/"), "GET", seconds=60)
+    assert (head.status, head.headers["location"], body, len(heard)) == (302, "http://127.0.0.1:1/", b"", 1)
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
 async def test_a_server_that_gives_no_http_answer_is_named(answer: bytes) -> None:
     async with serving(saying(answer)) as address:
-        with pytest.raises(WireError, match=r"http://127.0.0.1:\d+/ (broke off|closed the connection)"):
+        with pytest.raises(
+            HttpClientError, match=r"http://127.0.0.1:\d+/ (ended the connection early|closed the connection)"
+        ):
             await fetch(f"http://{address}/")
 
 
 async def test_nobody_there_is_told_in_the_systems_own_words() -> None:
     async with serving(saying(b"")) as address:
         pass
-    with pytest.raises(WireError, match=f"cannot reach http://{address}/: connection refused"):
+    with pytest.raises(HttpClientError, match=f"cannot reach http://{address}/: connection refused"):
         await fetch(f"http://{address}/")
 
 
@@ -130,20 +156,20 @@ async def test_a_connection_that_takes_too_long_is_given_up(
         await trio.sleep_forever()
 
     monkeypatch.setattr(trio, "open_tcp_stream", never)
-    with pytest.raises(WireError, match=f"no connection within {wire.CONNECT_SECONDS:g} s"):
+    with pytest.raises(HttpClientError, match=f"no connection within {http_client.CONNECT_SECONDS:g} s"):
         await fetch("http://192.0.2.1/")
 
 
 def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
-    with pytest.raises(WireError, match="--header") as refused:
-        HttpWire("http://me:hunter2@127.0.0.1:1/mcp")
+    with pytest.raises(HttpClientError, match="--header") as refused:
+        HttpClient("http://me:hunter2@127.0.0.1:1/mcp")
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://a/", "http://", "http://a:port/", "a/b", "http://[::1/"])
 def test_what_is_not_the_url_of_a_server_is_refused(url: str) -> None:
-    with pytest.raises(WireError, match="is not a URL"):
-        HttpWire(url)
+    with pytest.raises(HttpClientError, match="is not a URL"):
+        HttpClient(url)
 
 
 def certificate(path: Path) -> ssl.SSLContext:
@@ -188,7 +214,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
 
     context = certificate(tmp_path / "server.pem")
     async with serving(ignore_the_alert, context) as address:
-        with pytest.raises(Untrusted, match=r"cannot reach https:.*: TLS: self.signed certificate"):
+        with pytest.raises(UntrustedCertificate, match=r"cannot reach https:.*: TLS: self.signed certificate"):
             await fetch(f"https://{address}/")
 
 
@@ -200,13 +226,13 @@ async def test_any_certificate_is_taken_where_that_was_asked_for(tmp_path: Path)
 
 async def test_cookies_are_kept_apart() -> None:
     answer = b"HTTP/1.1 204 No Content\r\nSet-Cookie: a=1; Path=/\r\nX: y\r\nset-cookie: b=2, 3\r\n\r\n"
-    async with serving(saying(answer)) as address, HttpWire(f"http://{address}/").exchange("GET", []) as exchange:
+    async with serving(saying(answer)) as address, HttpClient(f"http://{address}/").exchange("GET", []) as exchange:
         assert (await exchange.head()).cookies == ("a=1; Path=/", "b=2, 3")
 
 
 async def test_a_unix_socket_is_spoken_to_and_named_in_errors(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
-    with pytest.raises(WireError, match=f"cannot reach unix:{path}: no such file or directory"):
+    with pytest.raises(HttpClientError, match=f"cannot reach unix:{path}: no such file or directory"):
         await fetch("http://localhost/", socket=path)
     with trio.socket.socket(trio.socket.AF_UNIX) as listening:
         await listening.bind(path)

@@ -1,0 +1,158 @@
+"""`inspect`, `list` and `call`: look at a server and use it, by URL or in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
+from trio_mcp.cli.mcp_client import Client, connect
+from trio_mcp.cli.output import (
+    LISTINGS,
+    print_json,
+    print_listings,
+    print_note,
+    print_notification,
+    print_result,
+    print_server,
+)
+from trio_mcp.http_client import HttpClient, HttpTransport
+from trio_mcp.observability.logs import configure
+
+if TYPE_CHECKING:
+    from trio_mcp.transports.http.app import HttpApp
+
+__all__ = ["call", "inspect", "list_"]
+
+T = TypeVar("T")
+
+DEFAULT_FLAGS = ClientFlags()
+
+
+def inspect(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
+    """Show who a server is and everything it offers, with the parameters of its tools.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    """
+
+    async def show(client: Client) -> int:
+        lists = await _lists(client)
+        about = {"serverInfo": client.server_info, "instructions": client.instructions, "versions": client.versions}
+        if flags.as_json:
+            print_json({**about, "capabilities": client.capabilities, **lists})
+        else:
+            print_server(client.server_info, client.instructions, client.versions)
+            print_listings(lists, parameters=True)
+        return 0
+
+    return _with_client(show, target, flags)
+
+
+def list_(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
+    """List a server's tools, resources and prompts.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    """
+
+    async def show(client: Client) -> int:
+        lists = await _lists(client)
+        if flags.as_json:
+            print_json(lists)
+        else:
+            print_listings(lists)
+        return 0
+
+    return _with_client(show, target, flags)
+
+
+def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAULT_FLAGS) -> int:
+    """Call a tool; progress and log messages go to stderr, the result to stdout.
+
+    Parameters
+    ----------
+    target
+        A URL, `file.py[:name]` or `package.module[:name]`.
+    tool
+        Its name, as `list` shows it.
+    arguments
+        `name=value`; the value is JSON where it parses as JSON and the tool does not want text.
+    """
+
+    async def use(client: Client) -> int:
+        definition = await _find(client, tool)
+        schema = definition.get("inputSchema", {})
+        parsed = parse_arguments(arguments, schema)
+        if strange := undeclared(parsed, schema):
+            declared = ", ".join(schema["properties"]) or "none"
+            print_note(f"{tool} names no argument {', '.join(strange)} in its schema; it has: {declared}")
+        result = await client.call_tool(definition, parsed)
+        if flags.as_json:
+            print_json(result)
+        else:
+            print_result(result)
+        return 1 if result.get("isError") else 0
+
+    return _with_client(use, target, flags)
+
+
+async def _lists(client: Client) -> dict[str, list[dict[str, Any]]]:
+    """Everything the server offers, by the key of each list."""
+    return {
+        listing.key: await client.list_all(listing.method, listing.key)
+        for listing in LISTINGS
+        if listing.capability in client.capabilities
+    }
+
+
+async def _find(client: Client, name: str) -> dict[str, Any]:
+    tools = {tool["name"]: tool for tool in await client.list_all("tools/list", "tools")}
+    if name not in tools:
+        raise UsageError(f"there is no tool {name!r}. There are: {', '.join(tools) or 'none'}")
+    return tools[name]
+
+
+def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:
+    """Connect to `target`, a URL or an importable server, and use the client."""
+    headers = parse_headers(flags.headers)
+    # Imported outside of `trio.run`, as `serve` imports it: a module may start something of its own at import.
+    app = None if "://" in target else _app(target)
+
+    async def main() -> T:
+        async with _transport(target, app, headers, flags.insecure) as transport:
+            async with connect(
+                transport, legacy=flags.legacy, notify=print_notification, silence=flags.timeout
+            ) as client:
+                return await use(client)
+
+    return trio.run(main)
+
+
+def _app(target: str) -> HttpApp:
+    # Imported here: for a URL neither servers nor settings are needed.
+    from trio_mcp.serving.loader import load_target
+
+    configure(logging.WARNING, "text")
+    return load_target(target).http_app(path="/mcp")
+
+
+@asynccontextmanager
+async def _transport(
+    target: str, app: HttpApp | None, headers: list[tuple[str, str]], insecure: bool
+) -> AsyncIterator[HttpTransport]:
+    if app is None:
+        yield HttpClient(target, headers, insecure=insecure)
+        return
+    from trio_mcp.cli.in_memory import running
+
+    async with running(app, "/mcp", headers) as transport:
+        yield transport

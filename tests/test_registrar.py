@@ -14,7 +14,7 @@ from tests.transports.http.harness import Wire, serving
 from tests.transports.test_stdio import piped
 from trio_mcp import Context, MCPServer, Session
 from trio_mcp.auth.principal import HttpRequestView
-from trio_mcp.transports.http.request import Receive, Scope, Send
+from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
 
 

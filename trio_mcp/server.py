@@ -31,6 +31,7 @@ from trio_mcp.spellings import (
 )
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
+from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.endpoint import Endpoint
@@ -38,7 +39,6 @@ from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
-from trio_mcp.transports.http.request import ASGIApp
 from trio_mcp.transports.http.side_tasks import HoldBackClock, SideTasks
 
 __all__ = ["MCPServer"]

@@ -30,8 +30,8 @@ from trio_mcp.cluster.redis.link import Command
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.session import Session
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
+from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.listener import serve
 
 __all__ = ["SECRET", "Activity", "InProcessCluster", "Node", "at", "demo", "hops_of", "in_process_cluster", "stranger"]

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from trio_mcp.testing import Disconnected, asgi_client
-from trio_mcp.transports.http.request import Receive, Scope, Send
+from trio_mcp.transports.asgi import Receive, Scope, Send
 
 
 async def start(send: Send) -> None:

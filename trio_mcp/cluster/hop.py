@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from trio_mcp.transports.http.request import Scope
+from trio_mcp.transports.asgi import Scope
 
 __all__ = ["Hops", "request_target"]
 

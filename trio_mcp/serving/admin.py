@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.allowed import Hosts, is_address
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES
 from trio_mcp.transports.http.probes import Probes
-from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.responses import send_empty, send_json
 
 __all__ = ["AdminApp"]

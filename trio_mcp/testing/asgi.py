@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
-from trio_mcp.transports.http.request import ASGIApp, Message
+from trio_mcp.transports.asgi import ASGIApp, Message
 
 __all__ = ["AsgiClient", "AsgiExchange", "Disconnected", "asgi_client"]
 

@@ -14,9 +14,9 @@ from tests.transports.http.harness import Wire, serving, two_users
 from trio_mcp import Context, MCPServer
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import asgi_client
+from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.probes import CHALLENGE
-from trio_mcp.transports.http.request import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
 
 Wired = list[dict[str, Any]]

@@ -17,7 +17,7 @@ from trio_mcp import ANONYMOUS, CannotTell, Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.dispatch.service import Options
 from trio_mcp.testing.asgi import asgi_client
-from trio_mcp.transports.http.request import Receive, Scope, Send
+from trio_mcp.transports.asgi import Receive, Scope, Send
 
 ALICE = "Bearer alice"
 INITIALIZE = request(

@@ -12,7 +12,7 @@ import trio
 from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.transports.http.request import ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "serve_lifespan"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.sessions.node_state import Answers
-from trio_mcp.transports.http.request import Scope, Send
+from trio_mcp.transports.asgi import Scope, Send
 from trio_mcp.transports.http.responses import send_json
 
 __all__ = ["CHALLENGE", "Probes"]

@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
 
 import trio
 
 from trio_mcp.streams.account import SMALL, Account
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Receive, Scope, Send
 
 __all__ = [
     "HOP",
     "NODE_HEADERS",
-    "ASGIApp",
     "BodyTooLarge",
     "BodyTooSlow",
     "ClientLeft",
     "HttpExchange",
-    "Message",
-    "Receive",
-    "Scope",
-    "Send",
 ]
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NODE_HEADERS = b"trio-mcp-"
 """What the names of headers between nodes begin with."""
 HOP = b"trio-mcp-hop"
 """Of a relayed request: the node it comes from, signed."""
-
-DISCONNECT_EXTENSION = "trio_mcp.disconnect"
 
 
 class BodyTooLarge(Exception):

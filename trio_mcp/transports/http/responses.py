@@ -10,7 +10,8 @@ from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolEr
 from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.streams.event_log import Answer, Budget
-from trio_mcp.transports.http.request import HttpExchange, Send
+from trio_mcp.transports.asgi import Send
+from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = [
     "CHUNK_BYTES",

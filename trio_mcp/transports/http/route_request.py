@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from trio_mcp.protocol.headers import Headers
-from trio_mcp.transports.http.request import HttpExchange, Receive, Scope, Send
+from trio_mcp.transports.asgi import Receive, Scope, Send
+from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = ["MAX_BODY", "RouteRequest"]
 

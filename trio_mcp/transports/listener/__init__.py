@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_mcp.transports.listener.asgi import ASGIApp, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.listener.binds import open_listeners, remove_socket_files
 from trio_mcp.transports.listener.errors import ClientDisconnected
 from trio_mcp.transports.listener.exchange import DISCONNECT_EXTENSION

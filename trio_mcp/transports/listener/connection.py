@@ -15,7 +15,7 @@ from http import HTTPStatus
 import trio
 
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.listener.asgi import ASGIApp
+from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.listener.errors import ClientDisconnected, Refusal
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.head import Head

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import trio
 
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.listener.asgi import Message, Scope
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Scope
 from trio_mcp.transports.listener.body import body_of
 from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled, Refusal, ResponseError
 from trio_mcp.transports.listener.head import Head
@@ -19,10 +19,7 @@ from trio_mcp.transports.listener.lines import CONTINUE
 from trio_mcp.transports.listener.response import Response
 from trio_mcp.transports.listener.wire import Wire
 
-__all__ = ["DISCONNECT_EXTENSION", "Exchange"]
-
-DISCONNECT_EXTENSION = "trio_mcp.disconnect"
-"""`scope["extensions"][this]`: `register(callback)`, a disconnect without a task that waits for it; `abort()`, ours."""
+__all__ = ["Exchange"]
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 

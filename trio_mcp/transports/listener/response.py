@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trio_mcp.transports.listener.asgi import Message
+from trio_mcp.transports.asgi import Message
 from trio_mcp.transports.listener.errors import ResponseError
 from trio_mcp.transports.listener.head import Head
 from trio_mcp.transports.listener.lines import LAST_CHUNK, chunk, date, field_lines, status_line

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.listener.asgi import ASGIApp
+from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.listener.connection import Connection, Front
 from trio_mcp.transports.listener.hangups import Hangups
 from trio_mcp.transports.listener.idle import IdleConnections

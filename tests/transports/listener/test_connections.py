@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.listener.harness import RawClient, Server, answers, get, post, reply, serving
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
-from trio_mcp.transports.listener.serving import REFUSED_AT_ONCE
+from trio_mcp.transports.listener.server import REFUSED_AT_ONCE
 
 
 async def waiting(scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,7 +23,7 @@ from tests.transports.listener.harness import (
 )
 from trio_mcp.transports.listener import ClientDisconnected, Limits, Receive, Scope, Send
 from trio_mcp.transports.listener.connection import LINGER_BYTES, LINGER_QUIET_SECONDS
-from trio_mcp.transports.listener.lingering import LINGER_SECONDS
+from trio_mcp.transports.listener.eviction import LINGER_SECONDS
 
 
 async def drip(client: RawClient, data: bytes, seconds: float) -> None:

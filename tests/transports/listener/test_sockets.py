@@ -35,10 +35,8 @@ from trio_mcp.transports.listener import (
     serve,
 )
 from trio_mcp.transports.listener.connection import Connection, Front
-from trio_mcp.transports.listener.hangups import Hangups
-from trio_mcp.transports.listener.idle import IdleConnections
-from trio_mcp.transports.listener.lingering import Lingering
-from trio_mcp.transports.listener.wire import SocketWire
+from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
+from trio_mcp.transports.listener.wire import Hangups, SocketWire
 
 pytestmark = pytest.mark.sockets
 
@@ -52,7 +50,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     way: str = request.param
     if way == "epoll" and sys.platform != "linux":
         pytest.skip("no epoll here")
-    monkeypatch.setattr("trio_mcp.transports.listener.serving.HAS_EPOLL", way == "epoll")
+    monkeypatch.setattr("trio_mcp.transports.listener.server.HAS_EPOLL", way == "epoll")
     return way
 
 

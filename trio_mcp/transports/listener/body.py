@@ -6,8 +6,7 @@ import re
 from http import HTTPStatus
 from typing import Protocol
 
-from trio_mcp.transports.listener.errors import Refusal
-from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.head import Head, Refusal
 
 __all__ = ["Body", "body_of"]
 

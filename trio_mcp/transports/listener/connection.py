@@ -16,15 +16,12 @@ import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
-from trio_mcp.transports.listener.errors import ClientDisconnected, Refusal
+from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
-from trio_mcp.transports.listener.head import Head
-from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.head import Head, HeadReader, Refusal
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.lines import refusal
-from trio_mcp.transports.listener.lingering import Lingering
-from trio_mcp.transports.listener.parsing import HeadReader
-from trio_mcp.transports.listener.wire import Wire
+from trio_mcp.transports.listener.response import refusal
+from trio_mcp.transports.listener.wire import ClientDisconnected, Wire
 
 __all__ = ["Connection", "Front"]
 

@@ -12,12 +12,10 @@ import trio
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Scope
 from trio_mcp.transports.listener.body import body_of
-from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled, Refusal, ResponseError
-from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.head import Head, Refusal
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.lines import CONTINUE
-from trio_mcp.transports.listener.response import Response
-from trio_mcp.transports.listener.wire import Wire
+from trio_mcp.transports.listener.response import CONTINUE, Response, ResponseError
+from trio_mcp.transports.listener.wire import ClientDisconnected, ClientStalled, Wire
 
 __all__ = ["Exchange"]
 

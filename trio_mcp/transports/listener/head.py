@@ -1,4 +1,4 @@
-"""What a request head says, and what makes one unacceptable.
+"""Bytes to request heads: what a head says, and what makes one unacceptable. The only user of httptools here.
 
 httptools (llhttp, no leniency on) already refuses bare LF and CR, folded headers, white space before a colon, control
 characters, and a Content-Length that is repeated, malformed or beside Transfer-Encoding. It lets pass, and we do not:
@@ -12,14 +12,28 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from trio_mcp.transports.listener.errors import Refusal
+import httptools
 
-__all__ = ["Head"]
+__all__ = ["Head", "HeadReader", "Refusal"]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 _LIST_SEPARATOR = re.compile(rb"[ \t]*,[ \t]*")
+_STATUSES = {
+    "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Request has invalid `Transfer-Encoding`": HTTPStatus.NOT_IMPLEMENTED,
+}
+"""Every other complaint of httptools is a 400."""
+
+
+class Refusal(Exception):
+    """The request gets `status` with `reason` as its text, and the connection closes."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
 
 
 class Head:
@@ -146,3 +160,70 @@ _NOTES: dict[bytes, Callable[[Head, bytes], None]] = {
     b"connection": Head._note_connection,
     b"expect": Head._note_expect,
 }
+
+
+class HeadReader:
+    """Reads one head. The parser sees no byte beyond it: where messages end is decided here and in `body`, only."""
+
+    __slots__ = ("_fed", "_head", "_limit", "_parser", "_seen", "rest")
+
+    def __init__(self, limit: int) -> None:
+        self.rest = b""
+        self._limit = limit
+        self._head = Head()
+        self._parser = httptools.HttpRequestParser(self._head)
+        self._seen = b""
+        self._fed = 0
+
+    @property
+    def started(self) -> bool:
+        """Something of a request has come, not just a blank line."""
+        return bool(self._seen)
+
+    def feed(self, data: bytes) -> Head | None:
+        """The head once it is whole, what followed it in `rest`; raises Refusal as soon as a byte is wrong."""
+        searched = max(len(self._seen) - 3, 0)
+        seen = self._seen + data if self._seen else data
+        # "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" RFC 9112 §2.2
+        if not self._fed and seen.startswith(b"\r\n"):
+            seen = seen[2:]
+        end = seen.find(b"\r\n\r\n", searched)
+        if end >= 0:
+            return self._finish(seen, end + 4)
+        self._seen = seen
+        self._check_early()
+        return None
+
+    def _finish(self, seen: bytes, end: int) -> Head:
+        head = self._head
+        self._check_size(end)
+        head.read_line(seen)
+        self._parse(seen[self._fed : end])
+        self.rest = seen[end:]
+        head.raw = seen[:end]
+        head.settle()
+        return head
+
+    def _check_early(self) -> None:
+        """Refuse now what no further byte can mend, rather than wait for its end."""
+        seen = self._seen
+        self._check_size(len(seen))
+        if not self._head.method and b"\r\n" in seen:
+            self._head.read_line(seen)
+        if seen != b"\r":
+            self._parse(seen[self._fed :])
+            self._fed = len(seen)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
+            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large")
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The head is whole and asks for another protocol: "A server MAY ignore a received Upgrade" RFC 9110 §7.8
+            pass
+        except httptools.HttpParserError as error:
+            text = str(error)
+            raise Refusal(_STATUSES.get(text, HTTPStatus.BAD_REQUEST), text) from None

@@ -11,9 +11,14 @@ from contextlib import suppress
 
 import trio
 
-from trio_mcp.transports.listener.addresses import Address, client_of, server_of
-from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
-from trio_mcp.transports.listener.wire import RESET_ON_CLOSE
+from trio_mcp.transports.listener.wire import (
+    RESET_ON_CLOSE,
+    Address,
+    ClientDisconnected,
+    ClientStalled,
+    client_of,
+    server_of,
+)
 
 __all__ = ["StreamWire"]
 

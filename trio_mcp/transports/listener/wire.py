@@ -1,28 +1,55 @@
 """The bytes of one connection: a port, and its adapter for Linux sockets.
 
-`SocketWire` works on the bare non-blocking socket: it tries the system call first and waits only when the kernel says
-so, which saves a pass through the scheduler per call. A peer's disconnect reaches it through `Hangups` while nobody
-reads, so one task per connection is enough. What is not a socket, or not on Linux, uses `stream_wire`.
+`SocketWire` works on the bare non-blocking socket: it tries the system call first and waits only when the kernel says so, which
+saves a pass through the scheduler per call. `Hangups` tells it of a peer's disconnect while nobody reads, so that one task per
+connection is enough:
+
+    sockets ──EPOLLRDHUP──▶ our epoll ──readable──▶ Trio's epoll ──▶ Hangups.run ──▶ callback
+
+A task per connection that only waits for the end of the stream would cost every exchange two scheduler passes. The kernel can wait
+instead: edge-triggered, a registered socket costs nothing until its peer closes, resets or times out, and bytes that have not been
+read do not hide it.
+
+What is not a socket, or not on Linux, uses `stream_wire`.
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
+from trio.socket import SocketType
 
-from trio_mcp.transports.listener.addresses import Address, client_of, server_of
-from trio_mcp.transports.listener.errors import ClientDisconnected, ClientStalled
-from trio_mcp.transports.listener.hangups import Hangups
+__all__ = [
+    "RESET_ON_CLOSE",
+    "Address",
+    "ClientDisconnected",
+    "ClientStalled",
+    "Hangups",
+    "SocketWire",
+    "Wire",
+    "client_of",
+    "server_of",
+]
 
-__all__ = ["RESET_ON_CLOSE", "SocketWire", "Wire"]
+Address: TypeAlias = tuple[str, int | None]
+"""Host and port, or a Unix socket's path and None."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing drops what is unsent and resets the connection."""
+
+
+class ClientDisconnected(OSError):
+    """The peer closed, reset or stopped reading; `send` raises it."""
+
+
+class ClientStalled(ClientDisconnected):
+    """The peer took no byte within the write deadline."""
 
 
 def _nothing(count: int) -> None:
@@ -134,3 +161,57 @@ class SocketWire:
         self._hangups.discard(self._socket.fileno())
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+
+class Hangups:
+    """Callbacks by file descriptor; Linux only."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def add(self, fd: int, callback: Callable[[], None]) -> None:
+        """`callback` runs when the peer of `fd` is gone: from `run`, so never before this returns."""
+        self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
+        self._callbacks[fd] = callback
+
+    def discard(self, fd: int) -> None:
+        """Must come before `fd` is closed: its number will be used again."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    async def run(self) -> None:
+        """Call the callbacks until cancelled; they must not block or raise."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            for fd, _ in self._epoll.poll(0):
+                callback = self._callbacks.get(fd)
+                if callback is not None:
+                    callback()
+
+    def close(self) -> None:
+        """After every `discard`."""
+        self._epoll.close()
+
+
+def client_of(connected: socket.socket | SocketType) -> Address | None:
+    """The peer; None when it has no name (a Unix socket's) or has already gone."""
+    with suppress(OSError):
+        return _address(connected.getpeername())
+    return None
+
+
+def server_of(connected: socket.socket | SocketType) -> Address | None:
+    """Our end; None like `client_of`."""
+    with suppress(OSError):
+        return _address(connected.getsockname())
+    return None
+
+
+def _address(name: object) -> Address | None:
+    match name:
+        case (str() as host, int() as port, *_):
+            return (host, port)
+        case str() as path if path:
+            return (path, None)
+    return None

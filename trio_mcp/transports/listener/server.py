@@ -15,12 +15,10 @@ import trio
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.listener.connection import Connection, Front
-from trio_mcp.transports.listener.hangups import Hangups
-from trio_mcp.transports.listener.idle import IdleConnections
+from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.lingering import Lingering
 from trio_mcp.transports.listener.stream_wire import StreamWire
-from trio_mcp.transports.listener.wire import SocketWire
+from trio_mcp.transports.listener.wire import Hangups, SocketWire
 
 __all__ = ["Listener", "serve"]
 

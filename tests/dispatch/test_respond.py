@@ -68,6 +68,27 @@ async def test_a_server_that_offers_nothing_has_only_the_methods_that_need_no_ca
     assert (await DispatchHarness(MCPServer("t"), version).error(method))["code"] == -32601
 
 
+async def test_methods_come_and_go_with_what_is_registered() -> None:
+    server = MCPServer("t")
+    harness = DispatchHarness(server, "2025-11-25")
+    asked = {"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": "w"}}
+    assert (await harness.error("prompts/list"))["code"] == -32601
+
+    def greet(who: str) -> str:
+        return who
+
+    def suggest(value: str) -> list[str]:
+        return ["world"]
+
+    server.prompt(greet)
+    assert len((await harness.result("prompts/list"))["prompts"]) == 1
+    assert (await harness.error("completion/complete", asked))["code"] == -32601
+    server.completion("greet", "who")(suggest)
+    assert (await harness.result("completion/complete", asked))["completion"]["values"] == ["world"]
+    server.remove_prompt("greet")
+    assert (await harness.error("prompts/list"))["code"] == -32601
+
+
 @pytest.mark.parametrize("version", LEGACY_VERSIONS)
 async def test_a_ping_is_answered_with_nothing(version: str) -> None:
     assert await DispatchHarness(MCPServer("t"), version).result("ping") == {}

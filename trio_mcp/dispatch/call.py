@@ -11,10 +11,10 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.service import Service
+from trio_mcp.features.tools import Tool
 from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
 from trio_mcp.protocol.methods import METHODS
-from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
@@ -98,6 +98,8 @@ class Call:
     client: Client
     outbox: Outbox
     session: Conversation | None = None
+    tool: Tool | None = None
+    """The registered tool of a `tools/call`; `respond` looks it up where the transport has not."""
     log_level: str | None = None
     """The threshold of a modern request; a legacy one asks its session."""
     headers: Any = None
@@ -121,19 +123,18 @@ class Call:
 
     @property
     def modern(self) -> bool:
-        """Whether it stands alone."""
-        return is_modern(self.version)
+        """Whether it stands alone, as requests since 2026-07-28 do: those of earlier versions belong to a session."""
+        return self.session is None
 
     @property
     def label(self) -> str:
         """What logs call it: its method, and the tool's name if there is such a tool."""
-        return self.method if self.tool is None else f"{self.method} {self.tool}"
+        return self.method if self.tool is None else f"{self.method} {self.tool.name}"
 
     @property
-    def tool(self) -> str | None:
-        """The name of the tool, if there is such a tool: logs and metrics show no name that a client made up."""
-        name = self.params.get("name") if self.method == "tools/call" else None
-        return name if isinstance(name, str) and self.service.registry.tools.get(name) is not None else None
+    def tool_name(self) -> str | None:
+        """For logs and metrics, which show no name that a client made up: None where there is no such tool."""
+        return None if self.tool is None else self.tool.name
 
     @property
     def progress_token(self) -> RequestId | None:

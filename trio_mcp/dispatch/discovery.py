@@ -95,7 +95,7 @@ def _serialise(call: Call, catalog: Catalog[Any], member: str, offset: int) -> R
     }
     if following is not None:
         result["nextCursor"] = call.service.keyring.seal(str(following).encode(), _bound_to(call))
-    return Raw(encode(complete(call, result)))
+    return Raw(encode(complete(call, result) if call.modern else result))
 
 
 def _offset(call: Call) -> int:
@@ -117,8 +117,8 @@ def _bound_to(call: Call) -> bytes:
 
 
 def complete(call: Call, result: dict[str, Any] | Raw) -> dict[str, Any] | Raw:
-    """Modern results name their type and their server (2026-07-28 basic/index); Raw ones were finished when cached."""
-    if not call.modern or isinstance(result, Raw):
+    """A modern result names its type and its server (2026-07-28 basic/index); a Raw one was finished when it was cached."""
+    if isinstance(result, Raw):
         return result
     finished = {"resultType": "complete", **result}
     finished["_meta"] = {**result.get("_meta", {}), SERVER_INFO_KEY: server_info(call.service, call.version)}

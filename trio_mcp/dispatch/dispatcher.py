@@ -17,8 +17,9 @@ from msgspec import Raw
 from trio_mcp.dispatch import discovery, feature_methods, listening, session_methods
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.discovery import complete
-from trio_mcp.dispatch.questions import begin_round, input_required
+from trio_mcp.dispatch.questions import RETRY_PARAMS, input_required, read_retry
 from trio_mcp.dispatch.user_code import crashed, labels, user_code
+from trio_mcp.features.tools import Tool
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -73,7 +74,9 @@ Reply = tuple[bytes | None, int]
 async def respond(call: Call) -> None:
     """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
     call.service.in_flight.add(call)
-    reply: tuple[bytes | None, int] | None = None
+    if call.method == "tools/call" and call.tool is None:
+        call.tool = _registered_tool(call)
+    reply: Reply | None = None
     error: str | None = None
     try:
         with call.scope:
@@ -90,6 +93,11 @@ async def respond(call: Call) -> None:
         call.outbox.finish(*_fitting(call, reply))
 
 
+def _registered_tool(call: Call) -> Tool | None:
+    name = call.params.get("name")
+    return call.service.registry.tools.get(name) if isinstance(name, str) else None
+
+
 async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
     try:
         with user_code():
@@ -100,16 +108,18 @@ async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
 
 async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
     try:
-        method = call.service.method(call.method, call.version)
+        method = call.service.methods(call.version).get(call.method)
         if method is None:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
-        if method.may_ask and call.modern:
-            begin_round(call)
+        if method.may_ask and not RETRY_PARAMS.isdisjoint(call.params) and call.modern:
+            read_retry(call)
         if not call.service.account.admits(call.outbox.holder):
             await _wait_for_room(call)
         result = await HANDLERS[call.method](call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
-        return (encode_result(call.request_id, complete(call, result)), 200), failed
+        if call.session is None:
+            result = complete(call, result)
+        return (encode_result(call.request_id, result), 200), failed
     except (InvalidArguments, ClientCallError) as fault:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
     except LocalProtocolError:
@@ -193,18 +203,18 @@ def _fitting(call: Call, reply: Reply) -> Reply:
 
 
 def _measure(call: Call, error: str | None, seconds: float) -> None:
-    known = call.tool
+    tool = None if call.tool is None else call.tool.name
     # A client can invent names without end: what it did not get from us is no label.
     method = call.method if call.method in HANDLERS else "unknown"
     metrics = call.service.metrics
-    metrics.operation(method, tool=known, version=call.version, error=error, seconds=seconds)
+    metrics.operation(method, tool=tool, version=call.version, error=error, seconds=seconds)
     if access.isEnabledFor(logging.INFO):
         event(
             access,
             logging.INFO,
             "request",
             method=method,
-            tool=known,
+            tool=tool,
             duration_ms=round(seconds * 1000, 1),
             status=error or "ok",
             ref=call.reference,

@@ -39,10 +39,9 @@ logger = logging.getLogger("trio_mcp.tools")
 
 async def call_tool(call: Call) -> dict[str, Any]:
     """CallToolResult (server/tools). An unknown tool is a protocol error, a failing one is not."""
-    name = string_param(call.params, "name")
-    tool = call.service.registry.tools.get(name)
+    tool = call.tool
     if tool is None:
-        raise InvalidParams(f"Unknown tool: {name[:128]}")
+        raise InvalidParams(f"Unknown tool: {string_param(call.params, 'name')[:128]}")
     arguments = object_param(call.params, "arguments")
     try:
         return await _run_tool(call, tool, arguments)
@@ -100,7 +99,9 @@ async def read(call: Call, uri: str) -> dict[str, Any]:
     """`{"contents": […]}` of a registered resource or the first template that matches."""
     found, signature, kwargs = _find_resource(call, uri)
     try:
-        value = await invoke(call, signature, kwargs)
+        # A handler may read a resource, too: what it catches is an Exception, whatever that resource's function raises.
+        with user_code():
+            value = await invoke(call, signature, kwargs)
     except ResourceError as fault:
         raise ProtocolError(INTERNAL_ERROR, str(fault)) from fault
     return contents(uri, found.mime_type, value, call.version)

@@ -22,7 +22,10 @@ from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClie
 from trio_mcp.protocol.jsonrpc import encode, optional_param
 from trio_mcp.protocol.methods import METHODS
 
-__all__ = ["InvalidAnswer", "ask", "begin_round", "input_required", "require"]
+__all__ = ["RETRY_PARAMS", "InvalidAnswer", "ask", "input_required", "read_retry", "require"]
+
+RETRY_PARAMS = frozenset({"inputResponses", "requestState"})
+"""What a retry brings, one of them or both (2026-07-28 basic/patterns/mrtr)."""
 
 
 class InvalidAnswer(ClientCallError):
@@ -129,8 +132,7 @@ def _bound_to(call: Call, digest: str) -> bytes:
     return b"requestState " + hashlib.sha256(call.bound_to + digest.encode()).digest()
 
 
-def begin_round(call: Call) -> None:
-    """Reject a broken retry before any handler runs."""
-    if "requestState" in call.params or "inputResponses" in call.params:
-        call.note_binding()
-        _answers(call)
+def read_retry(call: Call) -> None:
+    """Read the answers that a retry brings, before any handler runs; raises InvalidParams for a retry that is broken."""
+    call.note_binding()
+    _answers(call)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from trio_mcp.features.registry import Registry
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.refusals import Refusals
-from trio_mcp.protocol.methods import Method, find_method
+from trio_mcp.protocol.methods import METHODS, Method, find_method
 from trio_mcp.protocol.types import Implementation
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bounds import StreamBounds
@@ -95,6 +95,8 @@ class Service:
     """What was computed from the registry; emptied when it changes."""
     refusals: Refusals = field(init=False)
     _threads: trio.CapacityLimiter | None = None
+    _methods: dict[str, tuple[int, dict[str, Method]]] = field(default_factory=dict)
+    """By protocol version, with the state of the registry that it was computed from."""
 
     def __post_init__(self) -> None:
         """From now on a change of the registry is a change on the bus."""
@@ -135,12 +137,20 @@ class Service:
             case _:
                 return True
 
-    def method(self, name: str, version: str) -> Method | None:
-        """The method, if that version has it and this server offers it."""
-        found = find_method(name, version)
-        if found is None or (found.capability is not None and not self.offers(found.capability)):
-            return None
-        return found
+    def methods(self, version: str) -> Mapping[str, Method]:
+        """The request methods that `version` has and this server offers now, by name."""
+        changes = self.registry.changes
+        known = self._methods.get(version)
+        if known is None or known[0] != changes:
+            known = self._methods[version] = changes, self._offered_methods(version)
+        return known[1]
+
+    def _offered_methods(self, version: str) -> dict[str, Method]:
+        return {
+            name: method
+            for name, method in METHODS.items()
+            if find_method(name, version) and (method.capability is None or self.offers(method.capability))
+        }
 
     def _registry_changed(self, kind: ListKind) -> None:
         self.cache.clear()

@@ -74,25 +74,31 @@ async def call_user(fn: Callable[..., Any], *args: Any, is_async: bool, limiter:
     caller is cancelled: a thread cannot be stopped. Its place in `limiter` stays taken until it really ends.
     """
     with user_code():
-        if is_async:
-            value = await fn(*args)
-        else:
-            # In a tuple: Trio refuses to hand a coroutine over from a thread.
-            (value,) = await trio.to_thread.run_sync(
-                partial(_in_thread, fn, *args), abandon_on_cancel=True, limiter=limiter
-            )
-        while inspect.isawaitable(value):
-            value = await value
-        return value
+        return await _run(partial(fn, *args), is_async=is_async, limiter=limiter)
 
 
 async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> Any:
-    """Call the function with its context injected; raises as `call_user` does."""
+    """Run the function behind a tool, resource, prompt or completion, with its context among `kwargs` if it takes one.
+
+    Its caller has entered `user_code`, for what it makes of the result runs user code as well.
+    """
     if signature.context_parameter is not None:
         if call.modern:
             call.note_binding()
         kwargs[signature.context_parameter] = call.service.context(call)
-    return await call_user(partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=call.service.threads)
+    limiter = None if signature.is_async else call.service.threads
+    return await _run(partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=limiter)
+
+
+async def _run(fn: Callable[[], Any], *, is_async: bool, limiter: trio.CapacityLimiter | None) -> Any:
+    if is_async:
+        value = await fn()
+    else:
+        # In a tuple: Trio refuses to hand a coroutine over from a thread.
+        (value,) = await trio.to_thread.run_sync(partial(_in_thread, fn), abandon_on_cancel=True, limiter=limiter)
+    while inspect.isawaitable(value):
+        value = await value
+    return value
 
 
 class user_context(Generic[T]):
@@ -190,10 +196,10 @@ def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _in_thread(fn: Callable[..., T], *args: Any) -> tuple[T]:
+def _in_thread(fn: Callable[[], T]) -> tuple[T]:
     """Signals interrupt the main thread only, and nobody closes a thread: here both are crashes."""
     try:
-        return (fn(*args),)
+        return (fn(),)
     except (KeyboardInterrupt, GeneratorExit) as error:
         raise UserCodeCrash(error) from error
 

@@ -34,6 +34,8 @@ class Registry:
         self.templates: Catalog[ResourceTemplate] = Catalog("Resource template")
         self.prompts: Catalog[Prompt] = Catalog("Prompt")
         self.completions = Completions()
+        self.changes = 0
+        """Counts them: what was computed from an earlier state is stale."""
         self.on_change: list[Callable[[Kind], None]] = []
         self._methods: tuple[weakref.WeakMethod[Callable[[Kind], None]], ...] = ()
         self._lock = threading.Lock()
@@ -80,6 +82,7 @@ class Registry:
         if arguments is not None and argument not in arguments:
             raise ValueError(_without_argument(ref, argument, arguments))
         self.completions.add(ref, argument, fn)
+        self._count_change()
 
     def arguments_of(self, ref: str) -> tuple[str, ...] | None:
         """The arguments of a prompt, by its name, or of a resource, by its URI or template; None where there is none."""
@@ -117,7 +120,12 @@ class Registry:
         self.prompts.remove(name)
         self._announce("prompts")
 
+    def _count_change(self) -> None:
+        with self._lock:
+            self.changes += 1
+
     def _announce(self, kind: Kind) -> None:
+        self._count_change()
         for listener in list(self.on_change):
             listener(kind)
         for known in self._methods:

@@ -108,19 +108,17 @@ class Tool:
     def result(self, value: Any, version: str) -> dict[str, Any]:
         """The CallToolResult of a return value; raises LocalProtocolError when it breaks the output schema."""
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
-            structured: Any = {"result": text if type(value) is str else value}
-        elif wire_name(value) == "CallToolResult":
+            return _scalar_result(text if type(value) is str else value, text, version)
+        if wire_name(value) == "CallToolResult":
             return self._explicit(field_versions.own_result(to_wire(_plain_result(value))), version)
-        elif self._output is None:
+        if self._output is None:
             return {"content": [field_versions.content_block(it, version) for it in blocks(value)], "isError": False}
-        else:
-            structured = self._output.structured(value)
-            bare, encoded = with_text(structured["result"] if self._output.wrapped else structured)
-            structured = {"result": bare} if self._output.wrapped else bare
-            if len(encoded) >= SHORTEST_BEYOND:
-                self._output.check_numbers(structured)
-            text = bare if isinstance(bare, str) else encoded
-        content = [{"type": "text", "text": text}]
+        structured = self._output.structured(value)
+        bare, encoded = with_text(structured["result"] if self._output.wrapped else structured)
+        structured = {"result": bare} if self._output.wrapped else bare
+        if len(encoded) >= SHORTEST_BEYOND:
+            self._output.check_numbers(structured)
+        content = [{"type": "text", "text": bare if isinstance(bare, str) else encoded}]
         if not field_versions.has_structured_content(structured, version):
             return {"content": content, "isError": False}
         return {"content": content, "structuredContent": structured, "isError": False}
@@ -152,6 +150,13 @@ def _plain_result(result: Any) -> Any:
 def error_result(text: str) -> dict[str, Any]:
     """A result that tells the model what went wrong (`isError`)."""
     return {"content": [text_block(text)], "isError": True}
+
+
+def _scalar_result(value: Any, text: str, version: str) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}]
+    if version < field_versions.STRUCTURED_OBJECTS_SINCE:
+        return {"content": content, "isError": False}
+    return {"content": content, "structuredContent": {"result": value}, "isError": False}
 
 
 def _scalar_text(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from trio_mcp.protocol.versions import V2025_03_26, V2025_06_18, V2025_11_25, V2
 
 __all__ = [
     "SINCE",
+    "STRUCTURED_OBJECTS_SINCE",
     "capabilities",
     "content_block",
     "has_structured_content",
@@ -49,6 +50,9 @@ SINCE: dict[str, dict[str, str]] = {
     },
 }
 """Object → field → the first version that knows it; fields that are not named are known to all."""
+
+STRUCTURED_OBJECTS_SINCE = V2025_06_18
+"""From here on a tool's result may carry an object as `structuredContent`."""
 
 _COMPLETE = V2025_11_25
 """From here on nothing in the table is left out."""
@@ -136,7 +140,7 @@ def own_result(value: Wire) -> Wire:
 
 def has_structured_content(value: Any, version: str) -> bool:
     """Whether a result may carry `value` as `structuredContent`: objects from 2025-06-18, anything from 2026-07-28."""
-    return version >= V2026_07_28 or (version >= V2025_06_18 and isinstance(value, dict))
+    return version >= V2026_07_28 or (version >= STRUCTURED_OBJECTS_SINCE and isinstance(value, dict))
 
 
 def _annotated(value: Wire, version: str) -> Wire:

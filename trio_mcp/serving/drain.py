@@ -150,7 +150,7 @@ async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
         cluster.end_relays()
     for call in list(app.service.in_flight):
         if call not in app.service.listeners:
-            event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool, **labels(call))
+            event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool_name, **labels(call))
             call.cancel(Ending.SHUTDOWN)
     app.hub.close_all(CloseReason.SHUTDOWN)
     with trio.move_on_after(FAREWELL_SECONDS):

@@ -84,7 +84,7 @@ def _what_runs(frame: FrameType) -> dict[str, Any]:
     for outer in _outwards(frame):
         if outer.f_code is respond.__code__:
             call: Call = outer.f_locals["call"]
-            return {"method": call.method, "tool": call.tool, "where": where}
+            return {"method": call.method, "tool": call.tool_name, "where": where}
     return {"where": where}
 
 

@@ -138,7 +138,7 @@ class ModernFront:
         envelope = read_envelope(request.params)
         check_mirrored(exchange, request, envelope.version)
         require_served(envelope.version)
-        if self._service.method(request.method, envelope.version) is None:
+        if request.method not in self._service.methods(envelope.version):
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {request.method[:128]}")
         if request.method == "subscriptions/listen" and not accepts(exchange).sse:
             raise HttpRefusal(406, "subscriptions/listen is answered by a stream: Accept must allow text/event-stream")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import msgspec
 import trio
@@ -15,12 +15,17 @@ from trio_mcp.auth.principal import ANONYMOUS, Principal
 from trio_mcp.dispatch.call import Call, Client
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Options, Service
+from trio_mcp.dispatch.session import Session
 from trio_mcp.protocol.errors import SlowReader
 from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
+from trio_mcp.streams.bus import Change
 from trio_mcp.streams.event_log import Kind
+from trio_mcp.streams.loop import Loop
 
 __all__ = ["DispatchHarness", "FakeConversation", "FakeOutbox", "kept_cancelled"]
+
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass
@@ -77,10 +82,33 @@ class FakeConversation:
     short_id: str = "abcdefgh"
     uris: set[str] = field(default_factory=set)
 
-    @property
-    def face(self) -> Any:
-        """What handlers get."""
-        return self
+    id: str = "node.abcdefgh"
+    principal: Principal = ANONYMOUS
+    protocol_version: str = "2025-11-25"
+    client_info: dict[str, Any] = field(default_factory=dict)
+    client_capabilities: dict[str, Any] = field(default_factory=dict)
+    restored: bool = False
+    loop: Loop = field(default_factory=Loop)
+    notified: list[Change] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.user_session = Session(self)
+
+    def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """No request of these tests starts a task."""
+        raise NotImplementedError
+
+    def notify(self, change: Change) -> None:
+        """Note it."""
+        self.notified.append(change)
+
+    def send_log(self, level: str, data: Any, logger: str | None) -> None:
+        """No request of these tests logs on its session's stream."""
+        raise NotImplementedError
+
+    def close_for_user(self, reason: str) -> None:
+        """No request of these tests closes its session."""
+        raise NotImplementedError
 
     def subscribe(self, uri: str) -> None:
         """Remember it."""

@@ -30,11 +30,11 @@ from tests.transports.test_stdio import piped
 from trio_mcp import Context, MCPServer
 from trio_mcp.auth.principal import ANONYMOUS
 from trio_mcp.dispatch.call import Client
+from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import SessionClosed
-from trio_mcp.sessions.session import Session
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import Snapshot
 
 OFFER = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 
@@ -119,6 +119,7 @@ def server_that_raises(raised: BaseException) -> MCPServer:
         async def task() -> None:
             raise raised
 
+        assert ctx.session is not None
         ctx.session.start_soon(task)
         return "started"
 

@@ -16,8 +16,7 @@ import trio
 import trio.testing
 from mcp import Client, MCPError
 
-from trio_mcp import Context, MCPServer
-from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp import Context, MCPServer, Session
 from trio_mcp.testing import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
@@ -163,6 +162,11 @@ async def test_another_session_hears_of_a_change_made_in_a_thread(change: str, p
         await ear.hears("notifications/prompts/list_changed")
 
 
+def session_of(ctx: Context) -> Session:
+    assert ctx.session is not None
+    return ctx.session
+
+
 ASYNC_METHODS: dict[str, Action] = {
     "ctx.info": lambda mcp, ctx: ctx.info("x"),
     "ctx.log": lambda mcp, ctx: ctx.log("info", "x"),
@@ -175,9 +179,9 @@ ASYNC_METHODS: dict[str, Action] = {
     "ctx.sample": lambda mcp, ctx: ctx.sample("?", max_tokens=1),
     "ctx.list_roots": lambda mcp, ctx: ctx.list_roots(),
     "ctx.close_stream": lambda mcp, ctx: ctx.close_stream(),
-    "session.log": lambda mcp, ctx: ctx.session.log("info", "x"),
-    "session.notify_tools_changed": lambda mcp, ctx: ctx.session.notify_tools_changed(),
-    "session.notify_resource_updated": lambda mcp, ctx: ctx.session.notify_resource_updated("r://x"),
+    "session.log": lambda mcp, ctx: session_of(ctx).log("info", "x"),
+    "session.notify_tools_changed": lambda mcp, ctx: session_of(ctx).notify_tools_changed(),
+    "session.notify_resource_updated": lambda mcp, ctx: session_of(ctx).notify_resource_updated("r://x"),
 }
 
 
@@ -193,7 +197,7 @@ async def test_an_async_method_called_in_a_thread_says_what_to_write(method: str
 def as_the_words_say(mcp: MCPServer, ctx: Context) -> None:
     trio.from_thread.run(ctx.info, "from a thread")
     trio.from_thread.run(ctx.notify_tools_changed)
-    trio.from_thread.run(ctx.session.notify_tools_changed)
+    trio.from_thread.run(session_of(ctx).notify_tools_changed)
 
 
 @pytest.mark.parametrize("place", ["sync tool", "to_thread"])
@@ -226,14 +230,14 @@ async def test_a_session_takes_tasks_and_its_end_from_a_thread(place: str) -> No
             ended.set()
 
     def action(mcp: MCPServer, ctx: Context) -> None:
-        ctx.session.start_soon(task)
-        ctx.session.log_level = "error"
+        session_of(ctx).start_soon(task)
+        session_of(ctx).log_level = "error"
 
     mcp = server_that(action, place)
 
     @mcp.tool
     def end(ctx: Context) -> str:
-        ctx.session.close(CloseReason.DELETED)
+        session_of(ctx).close("deleted")
         return "ended"
 
     app = mcp.http_app()

@@ -17,8 +17,8 @@ import trio.testing
 
 from tests.transports.http.harness import ModernClient, SessionClient, Wire, serving
 from trio_mcp import Context, MCPServer, Principal, ToolError
+from trio_mcp.dispatch.session import Session
 from trio_mcp.serving.vitals import watch_vitals
-from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.lifespan import NEEDS_TRIO
 
 FRONTS = ("session", "2026-07-28")
@@ -265,7 +265,7 @@ async def test_any_number_may_wait_for_the_last_call_to_end(what: str) -> None:
         session = await wire.open()
         local = wire.app.hub.local(session.id)
         assert local is not None
-        wait: Callable[[], Any] = wire.app.quiet if what == "quiet" else local.calls_done
+        wait: Callable[[], Any] = wire.app.quiet if what == "quiet" else local.calls.wait_done
         first = session.tool("hold", n=0)
         await trio.testing.wait_all_tasks_blocked()
         done: list[int] = []

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trio_mcp.dispatch.context import Context as Context
     from trio_mcp.dispatch.elicitation import Elicited as Elicited
     from trio_mcp.dispatch.service import Options as Options
+    from trio_mcp.dispatch.session import Session as Session
     from trio_mcp.features.path_values import UncheckedPath as UncheckedPath
     from trio_mcp.protocol.errors import ClientCallError as ClientCallError
     from trio_mcp.protocol.errors import ClientRefused as ClientRefused
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from trio_mcp.protocol.types import AssistantMessage as AssistantMessage
     from trio_mcp.protocol.types import UserMessage as UserMessage
     from trio_mcp.server import MCPServer as MCPServer
-    from trio_mcp.sessions.session import Session as Session
     from trio_mcp.transports.http.route_request import RouteRequest as RouteRequest
 
 _HOMES = {
@@ -42,6 +42,7 @@ _HOMES = {
     "trio_mcp.dispatch.context": ("Context",),
     "trio_mcp.dispatch.elicitation": ("Elicited",),
     "trio_mcp.dispatch.service": ("Options",),
+    "trio_mcp.dispatch.session": ("Session",),
     "trio_mcp.features.path_values": ("UncheckedPath",),
     "trio_mcp.protocol.errors": (
         "ClientCallError",
@@ -61,7 +62,6 @@ _HOMES = {
     "trio_mcp.protocol.media": ("Audio", "File", "Image"),
     "trio_mcp.protocol.types": ("AssistantMessage", "UserMessage"),
     "trio_mcp.server": ("MCPServer",),
-    "trio_mcp.sessions.session": ("Session",),
     "trio_mcp.transports.http.route_request": ("RouteRequest",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

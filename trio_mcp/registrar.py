@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
+from trio_mcp.dispatch.session import Session
 from trio_mcp.features.functions import function_of, takes_one
 from trio_mcp.features.options import PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.registry import Registry
-from trio_mcp.sessions.session import Session
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
 

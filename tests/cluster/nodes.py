@@ -27,8 +27,8 @@ from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.redis.link import Command
+from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.node_state import NodeState
-from trio_mcp.sessions.session import Session
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.app import HttpApp

@@ -20,7 +20,7 @@ from trio_mcp.cluster.redis.link import RedisLink
 from trio_mcp.cluster.store import Store
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import Snapshot
 
 __all__ = ["ANN", "BOB", "KEYS", "DirectoryHarness", "directory_harness", "snapshot", "waiting_long"]
 

@@ -16,7 +16,7 @@ from tests.cluster.test_router import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
 from trio_mcp.cluster.moment import machine_time
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import Snapshot
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 

@@ -30,6 +30,7 @@ def scoped(name: str, activity: Activity) -> MCPServer:
 
     @mcp.tool
     async def kept(ctx: Context) -> str:
+        assert ctx.session is not None
         return str(dict(ctx.session.principal.claims))
 
     return mcp

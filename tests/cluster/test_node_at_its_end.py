@@ -12,7 +12,7 @@ from tests.cluster.parts import KEYS
 from tests.rig.waiting import PATIENCE, until
 from tests.transports.http.harness import Exchange
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -73,7 +73,7 @@ async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session
         waits, cleaned_up = trio.Event(), trio.Event()
         found = nodes[1].cluster._router._released
 
-        async def released(session: Session) -> None:
+        async def released(session: LiveSession) -> None:
             waits.set()
             await found(session)
 

@@ -19,8 +19,9 @@ from trio_mcp import MCPServer
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.redis.link import Command, RedisDown
 from trio_mcp.cluster.router import LOOKS
+from trio_mcp.dispatch.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
-from trio_mcp.sessions.session import Session
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -301,8 +302,8 @@ async def test_a_session_that_could_not_be_released_stays_where_it_is(tmp_path: 
         assert (record["boot"], record["released"]) == (nodes[1].boot, False)
 
 
-async def is_leaving(session: Session) -> bool:
-    return session.leaving is not None
+async def is_leaving(session: LiveSession) -> bool:
+    return session.release_pending is not None
 
 
 async def test_what_was_not_opened_to_be_restored_is_not_and_the_tombstone_says_why(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ async def test_a_handler_sees_its_request() -> None:
         )
 
     harness = DispatchHarness(mcp)
+    assert harness.conversation is not None
     harness.capabilities = {"roots": {}, "elicitation": {"url": {}}}
     await harness.tool("look")
     assert seen == [
@@ -202,7 +203,7 @@ async def test_a_handler_sees_its_request() -> None:
         "test",
         harness.capabilities,
         None,
-        harness.conversation,
+        harness.conversation.user_session,
         None,
         True,
         True,

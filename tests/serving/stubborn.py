@@ -59,6 +59,7 @@ async def crash_later(ctx: Context) -> str:
     async def fail() -> None:
         raise RuntimeError("the background task failed")
 
+    assert ctx.session is not None
     ctx.session.start_soon(fail)
     return "started"
 

@@ -16,8 +16,8 @@ from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
 from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
 from trio_mcp.serving.leaving import FETCH_SECONDS
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import Claims, Served
-from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 
 NextEvent: TypeAlias = Callable[[], Awaitable[dict[str, str] | None]]
@@ -64,10 +64,10 @@ class Peers:
     def end_relays(self) -> None:
         self.note("relays end")
 
-    async def release(self, session: Session) -> bool:
+    async def release(self, session: LiveSession) -> bool:
         self.note("session leaves" if self.takes else "session stays")
         if self.takes:
-            session.part()
+            session.hand_off()
         return self.takes
 
     def times(self, what: str) -> list[float]:
@@ -200,10 +200,10 @@ def workers(ends: list[trio.Event]) -> MCPServer:
     return mcp
 
 
-async def holding_back(session: Session) -> None:
+async def holding_back(session: LiveSession) -> None:
     """Wait until it holds its requests back."""
     with trio.fail_after(20):
-        while not session.holds_back:  # noqa: ASYNC110
+        while not session.calls.paused:  # noqa: ASYNC110
             await trio.sleep(0.03)
 
 
@@ -240,7 +240,7 @@ async def test_a_call_that_runs_for_long_holds_no_other_back(autojump_clock: Moc
         async with draining(wire.app, peers, window=40.0):
             for _ in range(56):
                 await trio.sleep(0.5)
-                assert not session.holds_back
+                assert not session.calls.paused
                 assert await client.start("ping").result() == {}
             go.set()
             assert (await call.result())["isError"] is False
@@ -263,7 +263,7 @@ async def test_calls_are_not_held_back_for_nothing(autojump_clock: MockClock) ->
             for _ in range(10):
                 client.tool("work")
                 await trio.sleep(2)
-                assert not session.holds_back
+                assert not session.calls.paused
 
 
 async def test_an_answer_of_a_call_that_ended_while_others_were_held_back_can_be_fetched(

@@ -16,7 +16,7 @@ from trio_mcp.dispatch.service import Options
 from trio_mcp.protocol.handshake import Offer
 from trio_mcp.protocol.jsonrpc import Request
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.streams.event_log import EventLog
 
 __all__ = ["ANN", "BOB", "OFFER", "Listener", "ask", "open_hub", "replies"]
@@ -49,7 +49,7 @@ async def replies(log: EventLog) -> list[Any]:
     return found
 
 
-async def ask(session: Session, method: str, params: dict[str, Any] | None = None, id: int | str = "once") -> Any:
+async def ask(session: LiveSession, method: str, params: dict[str, Any] | None = None, id: int | str = "once") -> Any:
     """Send one request and wait for its reply; the result, or the error."""
     oracle = Oracle(session.protocol_version)
     oracle.asked(id, method)
@@ -65,7 +65,7 @@ async def ask(session: Session, method: str, params: dict[str, Any] | None = Non
 class Listener:
     """Reads what a session says on its own stream."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: LiveSession) -> None:
         self._reader = session.streams.standalone.open_reader()
         self._oracle = Oracle(session.protocol_version)
 

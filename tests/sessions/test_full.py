@@ -14,9 +14,9 @@ from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import Notification, Reply
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import TooManyForCaller
-from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.request import HttpExchange
 
@@ -25,7 +25,7 @@ async def test_a_full_node_ends_the_oldest_session_that_was_never_used(autojump_
     async with open_hub(MCPServer("t"), max_sessions=3) as hub:
         used, first, second = [await hub.open(OFFER, ANN) for _ in range(3)]
         await ask(used, "ping")
-        first.take(Notification("notifications/initialized", {}))
+        first.receive(Notification("notifications/initialized", {}))
         await trio.sleep(UNUSED_SECONDS)
         began = trio.current_time()
         new = await hub.open(OFFER, BOB)
@@ -84,9 +84,9 @@ async def test_a_session_that_was_used_stays(autojump_clock: MockClock, use: str
         if use == "a call":
             await ask(session, "ping")
         elif use == "a stream":
-            session.hold()
+            session.add_reader()
         else:
-            session.take(Reply(1, {}, None))
+            session.receive(Reply(1, {}, None))
         await trio.sleep(10)
         began = trio.current_time()
         with pytest.raises(TooManySessions):

@@ -12,26 +12,25 @@ import trio
 import trio.testing
 
 from tests.sessions.doubles import ANN, BOB, OFFER, ask, open_hub, replies
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, MCPServer, Session
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.directory import MAX_TOMBSTONES, TOMBSTONE_SECONDS, MemoryDirectory
+from trio_mcp.sessions.directory import MAX_TOMBSTONES, TOMBSTONE_SECONDS, MemoryDirectory, Snapshot
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.session import Session
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.live_session import LiveSession
 
 IDLE = 1_800.0
 
 
 @asynccontextmanager
-async def a_session(mcp: MCPServer | None = None, **options: Any) -> AsyncIterator[tuple[Hub, Session]]:
+async def a_session(mcp: MCPServer | None = None, **options: Any) -> AsyncIterator[tuple[Hub, LiveSession]]:
     async with open_hub(mcp or MCPServer("t"), **options) as hub:
         yield hub, await hub.open(OFFER, ANN)
 
 
-async def reason(hub: Hub, session: Session, principal: Any = ANN) -> str:
+async def reason(hub: Hub, session: LiveSession, principal: Any = ANN) -> str:
     with pytest.raises(SessionNotFound) as gone:
         await hub.find(session.id, principal)
     return gone.value.reason
@@ -252,10 +251,10 @@ async def test_a_request_in_flight_holds_the_session(autojump_clock: trio.testin
 
 async def test_an_open_stream_holds_the_session(autojump_clock: trio.testing.MockClock) -> None:
     async with a_session(session_idle_timeout=IDLE) as (hub, session):
-        session.hold()
+        session.add_reader()
         await trio.sleep(10 * IDLE)
         assert hub.get(session.id, ANN) is session
-        session.release()
+        session.remove_reader()
         await trio.sleep(IDLE - 1)
         assert hub.get(session.id, ANN) is session
         await trio.sleep(2)

@@ -23,15 +23,17 @@ from trio_mcp.protocol.errors import (
     SessionClosed,
 )
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Notification, Reply, Request, decode, encode
+from trio_mcp.sessions.calls import TooManyRequests
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.session import MAX_SUBSCRIBED_BYTES, Session, TooManyRequests
+from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.sessions.subscriptions import MAX_SUBSCRIBED_BYTES
 from trio_mcp.streams.event_log import EventLog, Kind
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
 
 @asynccontextmanager
-async def a_session(mcp: MCPServer | None = None, options: Options | None = None) -> AsyncIterator[Session]:
+async def a_session(mcp: MCPServer | None = None, options: Options | None = None) -> AsyncIterator[LiveSession]:
     async with open_hub(mcp or server(), options) as hub:
         yield await hub.open(OFFER, ANN)
 
@@ -117,7 +119,7 @@ async def test_what_is_not_open_yet_starts_nothing() -> None:
     mcp = server()
     from trio_mcp.dispatch.call import Client
 
-    session = Session("node.x", mcp.service(), ANN, Client({}, {}), "2025-11-25")
+    session = LiveSession("node.x", mcp.service(), ANN, Client({}, {}), "2025-11-25")
     with pytest.raises(SessionClosed, match="not open yet"):
         session.start_soon(trio.sleep_forever)
     with pytest.raises(SessionClosed, match="not open yet"):
@@ -133,10 +135,10 @@ async def test_a_cancelled_request_is_answered_and_the_others_go_on() -> None:
         first = session.accept([call("sleep", 1)], who=session.principal, streams=True)
         second = session.accept([call("sleep", "1")], who=session.principal, streams=True)
         await settled()
-        session.take(Notification("notifications/cancelled", {"requestId": 1, "reason": "enough"}))
+        session.receive(Notification("notifications/cancelled", {"requestId": 1, "reason": "enough"}))
         assert error_of(await replies(first)) == {"code": -32800, "message": "Request cancelled"}
         assert not second.ended
-        assert session.in_flight == 1
+        assert len(session.calls) == 1
 
 
 @pytest.mark.parametrize("named", [None, 2, "1", 1.0, True, [], {}])
@@ -144,10 +146,10 @@ async def test_a_cancellation_of_nothing_in_flight_is_ignored(named: object) -> 
     async with a_session() as session:
         session.accept([call("sleep", 1)], who=session.principal, streams=True)
         await settled()
-        session.take(Notification("notifications/cancelled", {"requestId": named}))
-        session.take(Notification("notifications/cancelled", {}))
+        session.receive(Notification("notifications/cancelled", {"requestId": named}))
+        session.receive(Notification("notifications/cancelled", {}))
         await settled()
-        assert session.in_flight == 1
+        assert len(session.calls) == 1
 
 
 async def test_an_id_in_flight_is_not_taken_twice_and_is_free_again_afterwards() -> None:
@@ -157,9 +159,9 @@ async def test_an_id_in_flight_is_not_taken_twice_and_is_free_again_afterwards()
             session.accept([call("who", 1)], who=session.principal, streams=True)
         with pytest.raises(RemoteProtocolError, match="in flight already"):
             session.accept([call("who", 2), call("who", 2)], who=session.principal, streams=True, batched=True)
-        assert session.in_flight == 1
+        assert len(session.calls) == 1
         await settled()
-        session.take(Notification("notifications/cancelled", {"requestId": 1}))
+        session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         await settled()
         assert "content" in await ask(session, "tools/call", {"name": "who"}, id=1)
 
@@ -231,8 +233,8 @@ async def test_notifications_for_a_client_that_takes_only_json_go_to_its_own_str
 async def test_a_handshake_is_noted_and_an_unknown_notification_ignored() -> None:
     async with a_session() as session:
         assert not session.initialized
-        session.take(Notification("notifications/nonsense", {}))
-        session.take(Notification("notifications/initialized", {}))
+        session.receive(Notification("notifications/nonsense", {}))
+        session.receive(Notification("notifications/initialized", {}))
         assert session.initialized
 
 
@@ -244,7 +246,7 @@ async def test_a_stream_that_overflows_closes_the_session() -> None:
         log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         log.max_events = 3
-        outbox = next(iter(session._calls.values())).outbox
+        outbox = next(iter(session.calls._in_flight.values())).outbox
         for _ in range(4):
             outbox.emit(b"{}", Kind.VITAL)
         assert session.closed_because == "overflow"
@@ -258,8 +260,8 @@ async def test_what_a_session_tells_never_overflows_its_own_stream() -> None:
         session.streams.standalone.max_events = 2
         for n in range(5):
             session.subscribe(f"x://{n}")
-            await session.notify_resource_updated(f"x://{n}")
-            await session.log("error", n)
+            await session.user_session.notify_resource_updated(f"x://{n}")
+            await session.user_session.log("error", n)
         assert session.closed_because is None
         assert listener.heard()[-1]["params"]["data"] == 4
 
@@ -269,7 +271,7 @@ async def test_a_reply_that_overflows_closes_the_session() -> None:
         log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
         log.max_events = 0
-        session.take(Notification("notifications/cancelled", {"requestId": 1}))
+        session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         await settled()
         assert session.closed_because == "overflow"
 
@@ -294,7 +296,7 @@ async def test_closing_its_stream_for_polling_ends_the_reader_of_that_call_only(
 # Questions to the client
 
 
-async def asked(session: Session, log: EventLog) -> Request:
+async def asked(session: LiveSession, log: EventLog) -> Request:
     await settled()
     request = said(log)[-1]
     assert isinstance(request, Request)
@@ -307,8 +309,8 @@ async def test_a_question_goes_on_the_stream_of_its_request_and_its_answer_to_wh
         first, second = [await asked(session, log) for log in logs]
         assert first.method == "elicitation/create"
         assert first.id != second.id
-        session.take(Reply(second.id, {"action": "accept", "content": {"name": "bob"}}, None))
-        session.take(Reply(first.id, {"action": "accept", "content": {"name": "ann"}}, None))
+        session.receive(Reply(second.id, {"action": "accept", "content": {"name": "bob"}}, None))
+        session.receive(Reply(first.id, {"action": "accept", "content": {"name": "ann"}}, None))
         for log, name in zip(logs, ["ann", "bob"], strict=True):
             assert name in (await replies(log))[-1]["result"]["content"][0]["text"]
 
@@ -318,7 +320,7 @@ async def test_an_answer_may_carry_its_id_as_text() -> None:
     async with a_session() as session:
         log = session.accept([call("name")], who=session.principal, streams=True)
         question = await asked(session, log)
-        session.take(Reply(str(question.id), {"action": "accept", "content": {"name": "ann"}}, None))
+        session.receive(Reply(str(question.id), {"action": "accept", "content": {"name": "ann"}}, None))
         assert "ann" in (await replies(log))[-1]["result"]["content"][0]["text"]
 
 
@@ -327,13 +329,13 @@ async def test_an_answer_to_nothing_that_was_asked_is_ignored(id: Any) -> None:
     async with a_session() as session:
         log = session.accept([call("name")], who=session.principal, streams=True)
         question = await asked(session, log)
-        session.take(Reply(id, {"action": "cancel"}, None))
+        session.receive(Reply(id, {"action": "cancel"}, None))
         await settled()
-        assert session.in_flight == 1
-        session.take(Reply(question.id, {"action": "cancel"}, None))
+        assert len(session.calls) == 1
+        session.receive(Reply(question.id, {"action": "cancel"}, None))
         await settled()
-        assert session.in_flight == 0
-        session.take(Reply(question.id, {"action": "cancel"}, None))
+        assert len(session.calls) == 0
+        session.receive(Reply(question.id, {"action": "cancel"}, None))
 
 
 async def test_a_client_that_does_not_answer_in_time_is_told_and_the_handler_goes_on(
@@ -353,18 +355,18 @@ async def test_a_question_of_a_cancelled_request_is_withdrawn() -> None:
     async with a_session() as session:
         log = session.accept([call("name", 1)], who=session.principal, streams=True)
         question = await asked(session, log)
-        session.take(Notification("notifications/cancelled", {"requestId": 1}))
+        session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         *_, cancelled, _ = await replies(log)
         assert cancelled["params"]["requestId"] == question.id
 
 
-def answering(session: Session, error: dict[str, Any]) -> Callable[[bytes, Kind], None]:
+def answering(session: LiveSession, error: dict[str, Any]) -> Callable[[bytes, Kind], None]:
     """A client that answers every question with an error."""
 
     def emit(data: bytes, kind: Kind) -> None:
         request = decode(data)
         if isinstance(request, Request):
-            session.take(Reply(request.id, None, error))
+            session.receive(Reply(request.id, None, error))
 
     return emit
 
@@ -412,10 +414,10 @@ async def test_only_subscribed_resources_and_what_is_below_them_are_told() -> No
         listener = Listener(session)
         await ask(session, "resources/subscribe", {"uri": "file:///dir/"})
         for uri in ("file:///dir/", "file:///dir/a", "file:///directory", "x://y"):
-            await session.notify_resource_updated(uri)
+            await session.user_session.notify_resource_updated(uri)
         assert [message["params"]["uri"] for message in listener.heard()] == ["file:///dir/", "file:///dir/a"]
         await ask(session, "resources/unsubscribe", {"uri": "file:///dir/"})
-        await session.notify_resource_updated("file:///dir/")
+        await session.user_session.notify_resource_updated("file:///dir/")
         assert listener.heard() == []
 
 
@@ -444,10 +446,10 @@ async def test_the_bytes_of_all_subscriptions_together_are_bounded() -> None:
 async def test_changes_of_lists_are_told_on_the_sessions_own_stream() -> None:
     async with a_session() as session:
         listener = Listener(session)
-        await session.notify_tools_changed()
-        await session.notify_prompts_changed()
-        await session.notify_resources_changed()
-        await session.notify_tools_changed()
+        await session.user_session.notify_tools_changed()
+        await session.user_session.notify_prompts_changed()
+        await session.user_session.notify_resources_changed()
+        await session.user_session.notify_tools_changed()
         assert [message["method"].split("/")[1] for message in listener.heard()] == [
             "tools",
             "prompts",
@@ -474,16 +476,16 @@ async def test_a_change_anywhere_on_the_server_reaches_every_session_until_it_cl
 async def test_a_session_logs_from_its_level_up() -> None:
     async with a_session() as session:
         listener = Listener(session)
-        await session.log("debug", "unheard")
-        await session.log("info", "heard", logger="me")
+        await session.user_session.log("debug", "unheard")
+        await session.user_session.log("info", "heard", logger="me")
         await ask(session, "logging/setLevel", {"level": "debug"})
-        await session.log("debug", {"now": "heard"})
+        await session.user_session.log("debug", {"now": "heard"})
         assert [message["params"] for message in listener.heard()] == [
             {"level": "info", "data": "heard", "logger": "me"},
             {"level": "debug", "data": {"now": "heard"}},
         ]
         with pytest.raises(ValueError, match="not 'loud'"):
-            await session.log("loud", "x")
+            await session.user_session.log("loud", "x")
 
 
 async def test_a_session_logs_anything_and_drops_what_cannot_be_said_with_one_warning(
@@ -494,7 +496,7 @@ async def test_a_session_logs_anything_and_drops_what_cannot_be_said_with_one_wa
     async with a_session() as session:
         listener = Listener(session)
         for data in (ValueError("no"), circular, circular, {"path": b"\xff\xfe"}):
-            await session.log("info", data)
+            await session.user_session.log("info", data)
         assert [message["params"]["data"] for message in listener.heard()] == ["no", {"path": "//4="}]
     assert [record.getMessage() for record in caplog.records].count("a log message was not sent") == 1
 
@@ -505,8 +507,8 @@ async def test_an_answer_that_is_not_read_yet_outlasts_the_session_that_leaves()
         log = session.accept([Request(1, "ping", {})], who=session.principal, streams=True)
         session.streams.make_resumable(log, 1)
         reader = log.open_reader()
-        await session.calls_done()
-        session.part()
+        await session.calls.wait_done()
+        session.hand_off()
         (answer,) = await reader.batch()
         assert b'"result"' in answer.data
         assert reader.ends_with(answer)

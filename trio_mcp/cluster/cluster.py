@@ -36,8 +36,8 @@ from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store import Store
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
-from trio_mcp.sessions.session import Session
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
@@ -241,14 +241,14 @@ class Cluster:
         """The node's state has changed: its peers hear of it now, not with the next beat."""
         self._heartbeat.beat_now()
 
-    async def release(self, session: Session) -> bool:
+    async def release(self, session: LiveSession) -> bool:
         """Let another node have the session; False, and all is as before, when Redis cannot be told."""
-        session.leaving = leaving = trio.Event()
+        session.release_pending = leaving = trio.Event()
         try:
             if not await self.directory.release(session.snapshot()):
-                session.leaving = None
+                session.release_pending = None
                 return False
-            session.part()
+            session.hand_off()
             return True
         finally:
             leaving.set()
@@ -274,7 +274,7 @@ class Cluster:
             await self.directory.check(
                 session.snapshot()
                 for session in self._app.hub.sessions
-                if session.closed_because is None and session.leaving is None
+                if session.closed_because is None and session.release_pending is None
             )
         except RedisDown:
             event(logger, logging.WARNING, "records unchecked", why="redis is away; checked when it is back")

@@ -18,8 +18,7 @@ from trio_mcp.cluster.writer import RecordWriter
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.directory import MemoryDirectory
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import MemoryDirectory, Snapshot
 
 __all__ = ["RedisDirectory"]
 

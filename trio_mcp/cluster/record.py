@@ -14,7 +14,7 @@ from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import Snapshot
 
 __all__ = [
     "SESSION_SECONDS",

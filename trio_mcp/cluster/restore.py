@@ -19,7 +19,7 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 
 __all__ = ["Restorer"]
 
@@ -40,7 +40,7 @@ class Restorer:
         self._metrics = metrics
         self._under_way: dict[str, trio.Event] = {}
 
-    async def take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
+    async def take_up(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
         """The session, here; None when another node was faster, or another request is: look again.
 
         Raises SessionNotFound when it failed to start, TooManySessions, and RedisDown.
@@ -57,7 +57,7 @@ class Restorer:
         finally:
             self._under_way.pop(session_id).set()
 
-    async def _take_up(self, session_id: str, record: Record, who: Principal) -> Session | None:
+    async def _take_up(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
         snapshot = record.snapshot(session_id, who)
         if record.boot == self._me.boot and not record.released:
             # Claimed by us before, and we never heard that we got it.

@@ -38,8 +38,8 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import Claims, LifeCycle
-from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http import cluster_port as port
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty
@@ -156,10 +156,10 @@ class SessionRouter:
             except RedisDown:
                 raise no_directory() from None
             if found is not _LOOK_AGAIN:
-                return port.Local(found) if isinstance(found, Session) else port.Answered()
+                return port.Local(found) if isinstance(found, LiveSession) else port.Answered()
         raise port.Unavailable("moving", "The session is moving between nodes; try again")
 
-    async def _let_go(self, session_id: str, who: Principal) -> Session | None:
+    async def _let_go(self, session_id: str, who: Principal) -> LiveSession | None:
         """What this node itself can say of a session it had a moment ago, or has for somebody else.
 
         The session when it was to leave, and could not.
@@ -168,16 +168,16 @@ class SessionRouter:
         if session is None or session.principal != who:
             # To another principal it is any unknown id, and takes as long to say so.
             return None
-        if session.leaving is not None:
+        if session.release_pending is not None:
             with trio.move_on_after(LEAVING_SECONDS):
-                await session.leaving.wait()
+                await session.release_pending.wait()
         elif session.closed_because is CloseReason.SHUTDOWN and self._restore:
             await self._released(session)
         elif session.closed_because is not None and not session.closed_because.goes_on:
             raise SessionNotFound(session.closed_because.as_seen_by_peers)
         return self._hub.get(session_id, who)
 
-    async def _released(self, session: Session) -> None:
+    async def _released(self, session: LiveSession) -> None:
         """Wait until Redis says that a session which this node closes at its end is anybody's; raises Unavailable when it is late."""
         with trio.move_on_after(RELEASED_SECONDS):
             while self._hub.local(session.id) is session:  # noqa: ASYNC110
@@ -209,7 +209,7 @@ class SessionRouter:
                 return None
         return seen
 
-    async def _by_record(self, search: Search, record: Record) -> Session | object | None:
+    async def _by_record(self, search: Search, record: Record) -> LiveSession | object | None:
         if record.boot == self._me.boot and not record.released:
             return await self._mine(search, record)
         if record.released or (record.node == self._me.node and self._peers.has_name):
@@ -233,7 +233,7 @@ class SessionRouter:
                 return _LOOK_AGAIN
         raise unreachable()
 
-    async def _mine(self, search: Search, record: Record) -> Session | object:
+    async def _mine(self, search: Search, record: Record) -> LiveSession | object:
         """The record says that it is here. If not, it ended a moment ago, or we claimed it and never heard that we got it."""
         here = self._hub.get(search.session_id, search.who)
         if here is not None:
@@ -246,7 +246,7 @@ class SessionRouter:
             raise SessionNotFound(reason)
         return await self._restorer.take_up(search.session_id, record, search.who) or _LOOK_AGAIN
 
-    async def _gone(self, search: Search, record: Record) -> Session | object | None:
+    async def _gone(self, search: Search, record: Record) -> LiveSession | object | None:
         self._forwarder.owners.forget(search.session_id)
         if search.exchange.method == "DELETE" and record.readable:
             if not await self._directory.remove(search.session_id, record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.session import Conversation
 from trio_mcp.features.tools import Tool
 from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
@@ -18,7 +20,7 @@ from trio_mcp.protocol.methods import METHODS
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.event_log import Kind
 
-__all__ = ["Call", "Client", "Conversation", "Ending", "Outbox"]
+__all__ = ["Call", "Client", "Ending", "Outbox"]
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -54,26 +56,6 @@ class Outbox(Protocol):
         """End the connection that reads this request's stream, not the stream: the client comes back for the rest."""
 
 
-class Conversation(Protocol):
-    """The legacy session, as far as a request may touch it."""
-
-    log_level: str
-
-    @property
-    def short_id(self) -> str:
-        """What logs show of it."""
-
-    @property
-    def face(self) -> Any:
-        """What a handler knows as `ctx.session`."""
-
-    def subscribe(self, uri: str) -> None:
-        """From now on the client hears of updates of `uri`."""
-
-    def unsubscribe(self, uri: str) -> None:
-        """Not any more."""
-
-
 class Ending(Enum):
     """Why a call was cancelled from within; its text is the reply's message."""
 
@@ -102,7 +84,7 @@ class Call:
     """The registered tool of a `tools/call`; `respond` looks it up where the transport has not."""
     log_level: str | None = None
     """The threshold of a modern request; a legacy one asks its session."""
-    headers: Any = None
+    headers: Mapping[bytes, bytes] | None = None
     """The HTTP request's headers, for handlers that look at them."""
     started: float = field(default_factory=trio.current_time)
     """When it began (trio clock)."""

@@ -16,6 +16,7 @@ from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.feature_methods import read
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
+from trio_mcp.dispatch.session import Session
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.headers import Headers
@@ -55,7 +56,7 @@ class Context(HandlerContext, Generic[App]):
     in the brackets.
     """
 
-    spoken_name = "ctx"
+    _spoken_name = "ctx"
 
     if not TYPE_CHECKING:
 
@@ -66,8 +67,7 @@ class Context(HandlerContext, Generic[App]):
         self._call = call
 
     @property
-    def loop(self) -> Loop:
-        """The event loop the request runs in."""
+    def _loop(self) -> Loop:
         return self._call.service.loop
 
     @property
@@ -101,14 +101,14 @@ class Context(HandlerContext, Generic[App]):
         return None if self._call.headers is None else Headers(self._call.headers)
 
     @property
-    def session(self) -> Any:
-        """The `Session` of a legacy request, None on 2026-07-28."""
-        return None if self._call.session is None else self._call.session.face
+    def session(self) -> Session | None:
+        """The session the request belongs to (up to 2025-11-25); None on 2026-07-28, which has none."""
+        return None if self._call.session is None else self._call.session.user_session
 
     @property
     def session_id(self) -> str | None:
         """`ctx.session.id`; None on 2026-07-28."""
-        return None if self._call.session is None else str(self._call.session.face.id)
+        return None if self._call.session is None else self._call.session.id
 
     @property
     def request_context(self) -> Context[App]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trio_mcp.dispatch.call import Call, Conversation
+from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.listening import MAX_KEPT_URI
+from trio_mcp.dispatch.session import Conversation
 from trio_mcp.protocol.errors import INVALID_REQUEST, InvalidParams, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import string_param
 from trio_mcp.protocol.severity import LEVELS

@@ -70,7 +70,7 @@ class AdminApp:
                 "session": session.short_id,
                 "client": session.client_info.get("name"),
                 "version": session.protocol_version,
-                "in_flight": session.in_flight,
+                "in_flight": len(session.calls),
             }
             for session in self._app.hub.sessions
         ]

@@ -23,8 +23,8 @@ from trio_mcp.dispatch.user_code import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.leaving import leave_evenly
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
-from trio_mcp.sessions.session import Session
 from trio_mcp.transports.http.app import HttpApp
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def _breathe_out(app: HttpApp) -> None:
     """Sessions close, each when no call of it runs; returns when no call runs that has only just begun."""
     async with trio.open_nursery() as nursery:
         for session in app.hub.sessions:
-            session.hold_calls_back()
+            session.calls.pause()
             nursery.start_soon(_close_when_silent, session)
         while _just_begun(app):  # noqa: ASYNC110
             await trio.sleep(LOOK_SECONDS)
@@ -120,8 +120,8 @@ def _just_begun(app: HttpApp) -> bool:
     )
 
 
-async def _close_when_silent(session: Session) -> None:
-    await session.calls_done()
+async def _close_when_silent(session: LiveSession) -> None:
+    await session.calls.wait_done()
     session.close(CloseReason.SHUTDOWN)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
@@ -43,7 +43,7 @@ AT_ONCE = 4
 """Sessions that are let go of at the same time: as many as there are connections to Redis."""
 
 
-async def leave_evenly(sessions: Sequence[Session], cluster: Cluster, spread: float, until: float) -> None:
+async def leave_evenly(sessions: Sequence[LiveSession], cluster: Cluster, spread: float, until: float) -> None:
     """Have all sessions leave; returns when they have. Over by `until` (trio clock).
 
     Those with a stream begin one after the other within `spread` seconds, all others now.
@@ -58,7 +58,7 @@ async def leave_evenly(sessions: Sequence[Session], cluster: Cluster, spread: fl
             await trio.sleep(spread / len(streaming))
 
 
-async def _leave_now(quiet: Iterator[Session], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
+async def _leave_now(quiet: Iterator[LiveSession], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
     """Let go of sessions that are at rest; the others leave when they are."""
     for session in quiet:
         leaving = _Leaving(cluster, session, until)
@@ -69,7 +69,7 @@ async def _leave_now(quiet: Iterator[Session], cluster: Cluster, until: float, n
 class _Leaving:
     """One session on its way."""
 
-    def __init__(self, cluster: Cluster, session: Session, until: float) -> None:
+    def __init__(self, cluster: Cluster, session: LiveSession, until: float) -> None:
         self._cluster = cluster
         self._session = session
         self._until = until
@@ -85,7 +85,7 @@ class _Leaving:
             with trio.move_on_after(min(REST_SECONDS, self._left / 4)):
                 await self._come_to_rest()
             # What has run for long will run on: others need not wait for it.
-            if self._cluster.can_release and self._session.oldest_call > trio.current_time() - REST_SECONDS:
+            if self._cluster.can_release and self._session.calls.oldest > trio.current_time() - REST_SECONDS:
                 if await self._go(min(patience, self._left / 2)):
                     return
                 patience = min(2 * patience, MOST_HELD_BACK_SECONDS)
@@ -104,14 +104,14 @@ class _Leaving:
         await trio.sleep(min(AGAIN_SECONDS, max(LOOK_SECONDS, self._left / 4)))
 
     async def _go(self, patience: float) -> bool:
-        with self._session.calls_held_back():
+        with self._session.calls.pausing():
             with trio.move_on_after(patience):
                 await self._come_to_rest()
             return self._is_at_rest and await self._cluster.release(self._session)
 
     async def _come_to_rest(self) -> None:
         while not self._is_at_rest:
-            await self._session.calls_done()
+            await self._session.calls.wait_done()
             if self._session.streams.unread_answers:
                 self._fetch_by = min(self._fetch_by, trio.current_time() + FETCH_SECONDS)
                 await trio.sleep(LOOK_SECONDS)
@@ -122,7 +122,7 @@ class _Leaving:
     def _is_at_rest(self) -> bool:
         """No call runs, and no answer waits for a client that may yet come for it."""
         given_up = trio.current_time() >= self._fetch_by
-        return not self._session.in_flight and (given_up or not self._session.streams.unread_answers)
+        return not self._session.calls and (given_up or not self._session.streams.unread_answers)
 
     @property
     def _left(self) -> float:

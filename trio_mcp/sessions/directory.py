@@ -9,13 +9,32 @@ from typing import Protocol
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch.call import Client
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.snapshot import Snapshot
 
-__all__ = ["Directory", "MemoryDirectory", "Tombstone"]
+__all__ = ["Directory", "MemoryDirectory", "Snapshot", "Tombstone"]
 
 TOMBSTONE_SECONDS = 3_600.0
 MAX_TOMBSTONES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One session at one moment. Streams, calls in flight and tasks are not part of it: they cannot be moved."""
+
+    id: str
+    epoch: int
+    """How often it was restored: each life has its own."""
+    owner: str
+    """The digest of the principal that opened it."""
+    version: str
+    """The protocol version."""
+    client: Client
+    initialized: bool = False
+    log_level: str = "info"
+    created: int = 0
+    """Seconds on the wall clock."""
+    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,16 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import call_user, report
 from trio_mcp.features.callables import is_async
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer, negotiate, usable
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.directory import Directory, MemoryDirectory
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.directory import Directory, MemoryDirectory, Snapshot
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.shares import Shares
-from trio_mcp.sessions.snapshot import Snapshot
 from trio_mcp.streams.event_log import EventLog
 
 __all__ = ["Hub", "HubOptions", "SessionHook"]
@@ -75,9 +75,9 @@ class Hub:
         self._service = service
         self._hooks = hooks
         self._restore_hooks = restore_hooks
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, LiveSession] = {}
         self._opening: set[str] = set()
-        self._unused: dict[str, Session] = {}
+        self._unused: dict[str, LiveSession] = {}
         """Those that were not used when somebody last looked, oldest first."""
         self._shares = Shares(per_principal=options.max_per_principal, per_address=options.max_per_address)
         self._making_room = trio.Lock()
@@ -88,7 +88,7 @@ class Hub:
         return len(self._sessions) + len(self._opening)
 
     @property
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[LiveSession]:
         """The live ones, oldest first."""
         return list(self._sessions.values())
 
@@ -135,7 +135,7 @@ class Hub:
         *,
         address: str | None = None,
         standalone: EventLog | None = None,
-    ) -> Session:
+    ) -> LiveSession:
         """Start a session for a client's offer; a full node ends one that was never used for it.
 
         `address` is the client's, where it can be believed, `standalone` the session's own stream, where one exists already.
@@ -143,7 +143,7 @@ class Hub:
         """
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
-        session = Session(self._new_id(), self._service, principal, client, version, standalone)
+        session = LiveSession(self._new_id(), self._service, principal, client, version, standalone)
         self._shares.take(session.id, principal, address)
         try:
             await self._start(session, partial(self._opened, session))
@@ -152,20 +152,20 @@ class Hub:
             raise
         return session
 
-    async def restore(self, snapshot: Snapshot, principal: Principal) -> Session:
+    async def restore(self, snapshot: Snapshot, principal: Principal) -> LiveSession:
         """Go on with a session whose node is gone: same id, nothing of its streams. Its caller has claimed it.
 
         A full node ends one that was never used for it, as for a new one. Returns when `@mcp.on_restore` is through. Raises
         TooManySessions, and SessionClosed when a hook failed.
         """
-        session = Session.restoring(snapshot, self._service, principal)
+        session = LiveSession.restoring(snapshot, self._service, principal)
         self._shares.note(session.id, principal)
         await self._start(session, partial(self._restored, session))
         if session.closed_because is not None:
             raise SessionClosed(session.closed_because)
         return session
 
-    async def find(self, session_id: str, principal: Principal) -> Session:
+    async def find(self, session_id: str, principal: Principal) -> LiveSession:
         """Raises SessionNotFound with the reason this principal may know."""
         session = self._sessions.get(session_id)
         if session is None or session.principal != principal:
@@ -175,19 +175,19 @@ class Hub:
             raise SessionNotFound(session.closed_because)
         return session
 
-    def get(self, session_id: str, principal: Principal) -> Session | None:
+    def get(self, session_id: str, principal: Principal) -> LiveSession | None:
         """The live session, if it is this principal's."""
         session = self._sessions.get(session_id)
         if (
             session is None
             or session.closed_because is not None
-            or session.leaving is not None
+            or session.release_pending is not None
             or session.principal != principal
         ):
             return None
         return session
 
-    def local(self, session_id: str) -> Session | None:
+    def local(self, session_id: str) -> LiveSession | None:
         """The session, if this node has it, whoever asks and even if it is closing."""
         return self._sessions.get(session_id)
 
@@ -224,7 +224,7 @@ class Hub:
                             victim.close(CloseReason.UNUSED)
                             await self._freed.park()
 
-    def _next_victim(self) -> Session | None:
+    def _next_victim(self) -> LiveSession | None:
         """The oldest session that was never used; None when all were."""
         for session_id, session in list(self._unused.items()):
             if not session.used and session.closed_because is None:
@@ -232,19 +232,19 @@ class Hub:
             del self._unused[session_id]
         return None
 
-    async def _start(self, session: Session, begin: Callable[[], Awaitable[None]]) -> None:
+    async def _start(self, session: LiveSession, begin: Callable[[], Awaitable[None]]) -> None:
         async with self.room_for(session.id):
             assert self._nursery is not None
             await self._nursery.start(self._supervise, session, begin)
 
     async def _supervise(
-        self, session: Session, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[Session]
+        self, session: LiveSession, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[LiveSession]
     ) -> None:
         """Contain one session: its crash is logged here and costs only itself."""
         opened_at = trio.current_time()
         # Takes effect with the next step of this task: it belongs to the session, not to the request that opens it.
         trio.lowlevel.current_task().context = self._service.variables.copy()
-        leave = self._service.bus.subscribe(session.heard)
+        leave = self._service.bus.subscribe(session.notify)
         try:
             await session.run(begin, self.options.session_idle_timeout, task_status=task_status)
         except* Exception as crash:
@@ -258,18 +258,18 @@ class Hub:
             leave()
             self._forget(session, trio.current_time() - opened_at)
 
-    async def _opened(self, session: Session) -> None:
+    async def _opened(self, session: LiveSession) -> None:
         await self.directory.opened(session.snapshot())
         self._admit(session, "session opened")
 
-    async def _restored(self, session: Session) -> None:
+    async def _restored(self, session: LiveSession) -> None:
         with trio.fail_after(RESTORE_SECONDS):
             await trio.lowlevel.checkpoint()
             for hook in self._restore_hooks:
                 await self._call(hook, session)
         self._admit(session, "session restored")
 
-    def _admit(self, session: Session, news: str) -> None:
+    def _admit(self, session: LiveSession, news: str) -> None:
         session.admitted = True
         self._sessions[session.id] = session
         self._opening.discard(session.id)
@@ -282,10 +282,10 @@ class Hub:
         for hook in self._hooks:
             session.start_soon(self._call, hook, session)
 
-    async def _call(self, hook: SessionHook, session: Session) -> None:
-        await call_user(hook, session, is_async=is_async(hook), limiter=self._service.threads)
+    async def _call(self, hook: SessionHook, session: LiveSession) -> None:
+        await call_user(hook, session.user_session, is_async=is_async(hook), limiter=self._service.threads)
 
-    def _forget(self, session: Session, seconds: float) -> None:
+    def _forget(self, session: LiveSession, seconds: float) -> None:
         reason = session.closed_because or CloseReason.CRASHED
         latest = self._sessions.get(session.id)
         if latest is None or latest is session:
@@ -300,4 +300,4 @@ class Hub:
             self.directory.closed(session.snapshot(), reason)
         # Otherwise it came back here while its last tasks still ended: what the directory has is of the later copy.
         self._service.metrics.session_closed(reason, session.protocol_version, seconds, failed=reason.is_failure)
-        event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason)
+        event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason, why=session.why_closed)

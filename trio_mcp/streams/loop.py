@@ -52,10 +52,10 @@ class Loop:
 
 class _InLoop(Protocol):
     @property
-    def loop(self) -> Loop: ...
+    def _loop(self) -> Loop: ...
 
     @property
-    def spoken_name(self) -> str: ...
+    def _spoken_name(self) -> str: ...
 
 
 S = TypeVar("S", bound=_InLoop)
@@ -68,8 +68,8 @@ def in_loop(
 
     @wraps(method)
     def checked(self: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
-        if not self.loop.here:
-            name = f"{self.spoken_name}.{method.__name__.lstrip('_')}"
+        if not self._loop.here:
+            name = f"{self._spoken_name}.{method.__name__.lstrip('_')}"
             raise RuntimeError(
                 f"{name}() is async and this thread is not the event loop's. In a sync handler, or what trio.to_thread runs, "
                 f"write trio.from_thread.run({name}, …); in a thread of your own add trio_token=token, where token is "

@@ -54,7 +54,7 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
 from trio_mcp.streams.event_log import Budget, EventLog, Kind, Reader
 from trio_mcp.transports.lines import LineReader, LineTooLong
@@ -95,7 +95,7 @@ class StdioServer:
         self._ended = trio.Event()
         """Set when a request has ended, so that another may begin."""
         self._stuck = False
-        self._session: Session | None = None
+        self._session: LiveSession | None = None
         self._calls: dict[RequestId, Call] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -160,7 +160,7 @@ class StdioServer:
         if self._out.waiting_bytes >= HARD * self._service.account.share:
             # No answers, of which so many are never taken: errors and the like, for a client that reads nothing.
             return True
-        asks = self._session is not None and self._session.asks
+        asks = self._session is not None and self._session.awaits_reply
         return self._pipeline.full and not asks
 
     def _refuse_long(self, outline: Outline) -> None:
@@ -168,7 +168,7 @@ class StdioServer:
         answered, asked = outline.reply_id(), outline.request_id()
         if answered is not None and self._session is not None:
             # Whoever asked must not wait for an answer that was skipped.
-            self._session.take(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
+            self._session.receive(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
         elif answered is None:
             self._say(encode_error(asked, ProtocolError(PARSE_ERROR if asked is None else INVALID_REQUEST, text)))
 
@@ -280,7 +280,7 @@ class StdioServer:
             "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
         )
         # The process is the connection: its session does not idle out while the client is there.
-        session.hold()
+        session.add_reader()
         self._session = session
         self._say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
 
@@ -293,9 +293,9 @@ class StdioServer:
             case list():
                 self._batch(session, content, size)
             case _:
-                session.take(content)
+                session.receive(content)
 
-    def _batch(self, session: Session, batch: Batch, size: int) -> None:
+    def _batch(self, session: LiveSession, batch: Batch, size: int) -> None:
         if session.protocol_version != V2025_03_26:
             raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a line")
         if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
@@ -309,7 +309,7 @@ class StdioServer:
                 case InvalidMessage():
                     outbox.add(encode_error(element.id, element))
                 case _:
-                    session.take(element)
+                    session.receive(element)
 
     def _before_session(self, content: Message | Batch) -> None:
         if isinstance(content, Request) and content.method == "ping":
@@ -330,7 +330,7 @@ class StdioServer:
         call = self._calls.get(named)
         if call is not None:
             call.cancel(Ending.CANCELLED)
-        elif self._session is None or not self._session.runs(named):
+        elif self._session is None or named not in self._session.calls:
             self._pipeline.cancel(named)
 
     def _say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
@@ -358,7 +358,7 @@ class StdioServer:
     async def _answers(self) -> None:
         """Give requests that are in flight a moment to be answered."""
         with trio.move_on_after(LAST_ANSWERS_SECONDS):
-            while self._calls_but_listens() or (self._session is not None and self._session.in_flight):
+            while self._calls_but_listens() or (self._session is not None and len(self._session.calls)):
                 await self._out.changed()
 
     def _calls_but_listens(self) -> bool:
@@ -429,7 +429,7 @@ class _ModernOutbox:
 class _LegacyOutbox(_ModernOutbox):
     """Never makes a handler wait; may ask."""
 
-    def __init__(self, server: StdioServer, session: Session) -> None:
+    def __init__(self, server: StdioServer, session: LiveSession) -> None:
         super().__init__(server)
         self._session = session
 
@@ -443,7 +443,7 @@ class _LegacyOutbox(_ModernOutbox):
 class _BatchOutbox(_LegacyOutbox):
     """Answers a batch with a batch, when the last of its requests is done (2025-03-26, JSON-RPC 2.0 §6)."""
 
-    def __init__(self, server: StdioServer, session: Session, wanted: int) -> None:
+    def __init__(self, server: StdioServer, session: LiveSession, wanted: int) -> None:
         super().__init__(server, session)
         self._wanted = wanted
         self._bodies: list[bytes] = []

@@ -76,6 +76,7 @@ async def ask(ctx: Context) -> dict[str, Any]:
 @mcp.tool
 async def crash(ctx: Context) -> str:
     """Crash the session that asks."""
+    assert ctx.session is not None
     ctx.session.start_soon(_boom)
     return "bang"
 
@@ -83,6 +84,7 @@ async def crash(ctx: Context) -> str:
 @mcp.tool
 async def crash_on_close(ctx: Context) -> str:
     """Have the session's close raise, whenever it comes."""
+    assert ctx.session is not None
     ctx.session.start_soon(_boom_in_the_end)
     return "later"
 

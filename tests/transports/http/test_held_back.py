@@ -8,17 +8,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.transports.http.harness import serving
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import REQUEST_CANCELLED
-from trio_mcp.sessions.session import TURN_SECONDS
+from trio_mcp.sessions.calls import PAUSE_SECONDS
 
 
 async def test_a_request_waits_and_is_then_served() -> None:
     async with serving(MCPServer("x")) as wire:
         client = await wire.open()
         (session,) = wire.app.hub.sessions
-        with session.calls_held_back():
+        with session.calls.pausing():
             ping = client.start("ping")
             await wait_all_tasks_blocked()
-            assert session.in_flight == 0
+            assert len(session.calls) == 0
             assert not ping.raw.finished.is_set()
         assert await ping.result() == {}
 
@@ -27,10 +27,10 @@ async def test_a_request_that_has_waited_long_enough_is_served(autojump_clock: M
     async with serving(MCPServer("x")) as wire:
         client = await wire.open()
         (session,) = wire.app.hub.sessions
-        with session.calls_held_back():
+        with session.calls.pausing():
             began = trio.current_time()
             assert await client.start("ping").result() == {}
-            assert trio.current_time() - began >= TURN_SECONDS
+            assert trio.current_time() - began >= PAUSE_SECONDS
 
 
 async def test_a_request_that_waits_can_be_cancelled_and_never_runs() -> None:
@@ -43,7 +43,7 @@ async def test_a_request_that_waits_can_be_cancelled_and_never_runs() -> None:
     async with serving(mcp) as wire:
         client = await wire.open()
         (session,) = wire.app.hub.sessions
-        with session.calls_held_back():
+        with session.calls.pausing():
             waiting, other = client.tool("work", id=9), client.start("ping", id=10)
             await wait_all_tasks_blocked()
             assert await client.notify("notifications/cancelled", {"requestId": 9}) == 202
@@ -56,7 +56,7 @@ async def test_an_answer_to_a_call_in_flight_does_not_wait_also_in_a_batch() -> 
     async with serving(MCPServer("x")) as wire:
         client = await wire.open("2025-03-26")
         (session,) = wire.app.hub.sessions
-        with session.calls_held_back():
+        with session.calls.pausing():
             assert await client.post([{"jsonrpc": "2.0", "id": 77, "result": {}}]).nothing() == 202
             assert await client.reply(78, {}) == 202
             mixed = client.post([{"jsonrpc": "2.0", "id": 1, "method": "ping"}])
@@ -68,7 +68,7 @@ async def test_a_delete_does_not_wait() -> None:
     async with serving(MCPServer("x")) as wire:
         client = await wire.open()
         (session,) = wire.app.hub.sessions
-        with session.calls_held_back():
+        with session.calls.pausing():
             waiting = client.start("ping")
             await wait_all_tasks_blocked()
             assert await client.delete().nothing() == 204

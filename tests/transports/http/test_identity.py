@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.transports.http.harness import Exchange, SessionClient, request, serving
 from trio_mcp import Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
-from trio_mcp.sessions.session import Session
+from trio_mcp.dispatch.session import Session
 
 
 async def by_token(exchange: HttpRequestView) -> Principal | None:
@@ -37,6 +37,7 @@ def scoped() -> MCPServer:
 
     @mcp.tool
     async def kept(ctx: Context) -> dict[str, Any]:
+        assert ctx.session is not None
         principal = ctx.session.principal
         return {"subject": principal.subject, "claims": dict(principal.claims)}
 

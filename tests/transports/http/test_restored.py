@@ -13,7 +13,7 @@ import trio
 from tests.transports.http.harness import SessionClient, serving
 from trio_mcp import Context, MCPServer
 from trio_mcp.auth.principal import ANONYMOUS
-from trio_mcp.sessions.snapshot import Snapshot
+from trio_mcp.sessions.directory import Snapshot
 
 
 def server() -> MCPServer:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import SessionError
-from trio_mcp.sessions.session import Session
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList
 
@@ -18,7 +18,7 @@ __all__ = ["Answered", "ClusterPort", "Local", "Misdirected", "Route", "Unavaila
 class Local:
     """The session is on this node, restored to it if need be: the caller answers the exchange."""
 
-    session: Session
+    session: LiveSession
 
 
 @dataclass(frozen=True, slots=True)

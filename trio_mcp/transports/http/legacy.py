@@ -37,10 +37,11 @@ from trio_mcp.protocol.jsonrpc import (
     encode_result,
 )
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, V2025_03_26, V2025_11_25
+from trio_mcp.sessions.calls import TooManyRequests
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import LifeCycle, Served
-from trio_mcp.sessions.session import Session, TooManyRequests
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
 from trio_mcp.streams.event_log import Answer, Budget, EventLog, Overflow
@@ -102,7 +103,7 @@ class LegacyFront:
         body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
         await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
 
-    async def _opened(self, exchange: HttpExchange, request: Request, who: Principal) -> Session:
+    async def _opened(self, exchange: HttpExchange, request: Request, who: Principal) -> LiveSession:
         offer = read_offer(request.params)
         if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
@@ -125,8 +126,8 @@ class LegacyFront:
         request_id = message.id if isinstance(message, Request) else None
         try:
             session = await self._find(exchange, session_id, who, headers)
-            if session is not None and session.holds_back and _begins(message):
-                if not await session.turn(request_id):
+            if session is not None and session.calls.paused and _begins(message):
+                if not await session.calls.wait_resumed(request_id):
                     cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
                     return await send_error(exchange.send, 200, cancelled, headers, request_id)
                 session = await self._find(exchange, session_id, who, headers)
@@ -138,7 +139,7 @@ class LegacyFront:
             elif isinstance(message, list):
                 await self._batch(exchange, session, message, who, headers)
             else:
-                session.take(message)
+                session.receive(message)
                 await send_empty(exchange.send, 202, headers)
         except _ABSENT as fault:
             await self._send_absent(exchange, fault, headers, request_id)
@@ -170,7 +171,7 @@ class LegacyFront:
 
     async def _find(
         self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> Session | None:
+    ) -> LiveSession | None:
         """The session; None when another node has answered the exchange."""
         version = exchange.header(b"mcp-protocol-version")
         if version and version not in LEGACY_VERSIONS:
@@ -187,7 +188,7 @@ class LegacyFront:
         route = await cluster.route(exchange, session_id, who, headers)
         return route.session if isinstance(route, Local) else None
 
-    async def _resume(self, exchange: HttpExchange, session: Session, headers: HeaderList) -> None:
+    async def _resume(self, exchange: HttpExchange, session: LiveSession, headers: HeaderList) -> None:
         last = exchange.header(b"last-event-id")
         try:
             log, prefix, after = _stream_after(session, last)
@@ -202,7 +203,7 @@ class LegacyFront:
         return accepts(exchange).sse and not self._json_response
 
     async def _batch(
-        self, exchange: HttpExchange, session: Session, batch: Batch, who: Principal, headers: HeaderList
+        self, exchange: HttpExchange, session: LiveSession, batch: Batch, who: Principal, headers: HeaderList
     ) -> None:
         if session.protocol_version != V2025_03_26:
             raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a POST")
@@ -212,7 +213,7 @@ class LegacyFront:
             raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
         for element in batch:
             if isinstance(element, Notification | Reply):
-                session.take(element)
+                session.receive(element)
         if not requests and not faults:
             return await send_empty(exchange.send, 202, headers)
         log = session.accept(
@@ -221,7 +222,7 @@ class LegacyFront:
         await self._deliver(exchange, session, log, None, headers)
 
     async def _deliver(
-        self, exchange: HttpExchange, session: Session, log: EventLog, id: RequestId | None, headers: HeaderList
+        self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None, headers: HeaderList
     ) -> None:
         try:
             answer = await self._hold_back.answer(log)
@@ -242,7 +243,7 @@ class LegacyFront:
         await self._read(exchange, session, log, prefix, "post", headers)
 
     async def _send_whole(
-        self, exchange: HttpExchange, session: Session, log: EventLog, answer: Answer, headers: HeaderList
+        self, exchange: HttpExchange, session: LiveSession, log: EventLog, answer: Answer, headers: HeaderList
     ) -> None:
         if log.batched:
             log.discard()  # From here on the whole array counts.
@@ -251,7 +252,7 @@ class LegacyFront:
     async def _read(
         self,
         exchange: HttpExchange,
-        session: Session,
+        session: LiveSession,
         log: EventLog,
         prefix: str,
         kind: StreamKind,
@@ -264,7 +265,7 @@ class LegacyFront:
         except Overflow:
             session.close(CloseReason.OVERFLOW)
             raise SessionClosed(CloseReason.OVERFLOW) from None
-        session.hold()
+        session.add_reader()
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
@@ -272,7 +273,7 @@ class LegacyFront:
         finally:
             reader.leave()
             self._service.metrics.stream_closed(kind)
-            session.release()
+            session.remove_reader()
 
     async def _send_opened(self, exchange: HttpExchange, body: bytes, headers: HeaderList) -> None:
         if accepts(exchange).json:
@@ -330,11 +331,11 @@ def _begins(message: Message | Batch) -> bool:
     return isinstance(message, Request)
 
 
-def _stream_after(session: Session, last: str | None) -> tuple[EventLog, str, int | None]:
+def _stream_after(session: LiveSession, last: str | None) -> tuple[EventLog, str, int | None]:
     """The log to read, the prefix of its event ids, and the event to go on behind; raises InvalidEventId."""
     place = None if last is None else EventId.parse(last)
     if place is None or (place.stream == STANDALONE and place.epoch < session.streams.epoch):
-        session.tell_missed()
+        session.subscriptions.notify_missed()
         return session.streams.standalone, session.streams.standalone_prefix, None
     if place.epoch < session.streams.epoch and place.request_id is not None:
         log, prefix = session.lost_call(place.request_id)

@@ -1,0 +1,447 @@
+"""What runs a legacy session: a nursery that outlives the HTTP exchanges that talk to it.
+
+exchange ──accept──▶ request task ──▶ EventLog ◀── the same exchange, or a later one, reads
+                      │ in the session's nursery, keyed by request id
+close(reason) ────────┴──▶ calls answered with an error · streams ended cleanly · nursery cancelled
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVarTuple
+
+import trio
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.dispatch import speech
+from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
+from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.session import Session
+from trio_mcp.dispatch.user_code import user_code
+from trio_mcp.protocol.errors import LostCall, SessionClosed
+from trio_mcp.protocol.jsonrpc import (
+    InvalidMessage,
+    Notification,
+    Reply,
+    Request,
+    RequestId,
+    encode_error,
+    encode_notification,
+)
+from trio_mcp.protocol.severity import at_least
+from trio_mcp.sessions.calls import Calls
+from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.directory import Snapshot
+from trio_mcp.sessions.questions import PendingQuestions, refuse
+from trio_mcp.sessions.streams import SessionStreams
+from trio_mcp.sessions.subscriptions import Subscriptions
+from trio_mcp.streams.account import Holder
+from trio_mcp.streams.bus import Change
+from trio_mcp.streams.event_log import EventLog, Kind, Overflow
+from trio_mcp.streams.loop import Loop
+
+__all__ = ["LiveSession"]
+
+Ts = TypeVarTuple("Ts")
+
+
+class LiveSession:
+    """A session as the hub, the transports and the cluster handle it; users meet its `user_session`."""
+
+    def __init__(
+        self,
+        id: str,
+        service: Service,
+        principal: Principal,
+        client: Client,
+        version: str,
+        standalone: EventLog | None = None,
+        *,
+        epoch: int = 0,
+        subscriptions: Sequence[str] = (),
+    ) -> None:
+        """`standalone` is the session's own stream where it exists already; `epoch` counts how often it was restored."""
+        self.id = id
+        self.principal = principal.identity
+        """Whose it is, without claims: those are of one request, and each brings its own."""
+        self.client = client
+        self.protocol_version = version
+        self.initialized = False
+        """The client has sent `notifications/initialized`."""
+        self.used = False
+        """The client has done more than to open it."""
+        self.admitted = False
+        """It is open, or was: its hub counts it."""
+        self.opened_at = trio.current_time()
+        """Trio clock."""
+        self.release_pending: trio.Event | None = None
+        """Another node is about to be allowed to claim it, and nothing new begins here. Set when that is decided."""
+        self.closed_because: CloseReason | None = None
+        self.why_closed: str | None = None
+        """What user code said when it closed the session."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when what a restore would start from has changed."""
+        self.streams = SessionStreams(
+            service.options.streams,
+            standalone,
+            epoch,
+            account=service.account,
+            give_up=partial(self.close, CloseReason.OVERFLOW),
+        )
+        self.calls = Calls(service.options.max_in_flight)
+        self.subscriptions = Subscriptions(subscriptions, missed=epoch > 0, offers=service.offers, send=self._send)
+        self.user_session = Session(self)
+        self._service = service
+        self._nursery: trio.Nursery | None = None
+        self._idle_scope: trio.CancelScope | None = None
+        """Its deadline is when to look next whether the session is idle, or a stream may be forgotten."""
+        self._questions = PendingQuestions(epoch)
+        self._log_level = "info"
+        self._created = int(time.time())
+        self._readers = 0
+        self._last_used = trio.current_time()
+
+    @classmethod
+    def restoring(cls, snapshot: Snapshot, service: Service, principal: Principal) -> LiveSession:
+        """A session as another node left it."""
+        session = cls(
+            snapshot.id,
+            service,
+            principal,
+            snapshot.client,
+            snapshot.version,
+            epoch=snapshot.epoch,
+            subscriptions=snapshot.subscriptions,
+        )
+        session.initialized = snapshot.initialized
+        session._log_level = snapshot.log_level
+        session._created = snapshot.created
+        return session
+
+    def __repr__(self) -> str:
+        state = f"{len(self.calls)} in flight" if self.closed_because is None else f"closed: {self.closed_because}"
+        return f"<Session {self.short_id} {self.protocol_version} {state}>"
+
+    # What its requests and its `Session` see: the port `Conversation`.
+
+    @property
+    def short_id(self) -> str:
+        """What logs show: the id itself is a credential."""
+        return self.id.rpartition(".")[2][:8]
+
+    @property
+    def restored(self) -> bool:
+        """Whether it began on another node: what that one kept in memory is not here."""
+        return self.streams.epoch > 0
+
+    @property
+    def log_level(self) -> str:
+        """The least severe level the client wants to be sent."""
+        return self._log_level
+
+    @log_level.setter
+    def log_level(self, level: str) -> None:
+        self._log_level = level
+        self._changed()
+
+    @property
+    def client_info(self) -> dict[str, Any]:
+        """The client's Implementation, as it said at `initialize`; not verified."""
+        return self.client.info
+
+    @property
+    def client_capabilities(self) -> dict[str, Any]:
+        """The client's ClientCapabilities, as it said at `initialize`."""
+        return self.client.capabilities
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop it lives in."""
+        return self._service.loop
+
+    def subscribe(self, uri: str) -> None:
+        """From now on the client is told of updates of `uri`; raises RemoteProtocolError beyond the bounds."""
+        self.subscriptions.add(uri)
+        self._changed()
+
+    def unsubscribe(self, uri: str) -> None:
+        """Not any more; never subscribed is fine."""
+        self.subscriptions.remove(uri)
+        self._changed()
+
+    def notify(self, change: Change) -> None:
+        """Tell the client of a change somewhere on the server, if it concerns it."""
+        self.subscriptions.notify(change)
+
+    def send_log(self, level: str, data: Any, logger: str | None) -> None:
+        """Send a log message on the session's own stream, if the client wants its level."""
+        if at_least(level, self._log_level):
+            params = speech.message(self._service.unsaid, "session.log", level, data, logger)
+            if params is not None:
+                self._send(encode_notification("notifications/message", params), Kind.LOG, None)
+
+    def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Run `fn(*args)` in the session's nursery, from any thread; raises SessionClosed."""
+        self._require_open()
+        # A closure is equal to no other: of two tasks that a thread starts neither is taken for the other.
+        self.loop.soon(lambda: self._start_task(partial(fn, *args), fn))
+
+    def close_for_user(self, reason: str) -> None:
+        """End it because user code says so: words that are no CloseReason go to the log alone, others count as theirs."""
+        known = CloseReason.read(reason)
+        if known is CloseReason.OTHER:
+            self.loop.soon(self._close, CloseReason.CLOSED, reason)
+        else:
+            self.loop.soon(self._close, known)
+
+    # What transports do with it.
+
+    def accept(
+        self,
+        requests: list[Request],
+        *,
+        who: Principal,
+        streams: bool,
+        batched: bool = False,
+        faults: Sequence[InvalidMessage] = (),
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> EventLog:
+        """Start the requests of one POST in the session's nursery; the log their messages go to.
+
+        `who` is the principal of that POST: its claims may be others than those of `initialize`. `streams`: the client takes
+        an event stream. `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests,
+        SessionClosed, and RemoteProtocolError for an id that is in flight already.
+        """
+        self._require_open()
+        self.calls.check_room(requests)
+        log = self.streams.new(len(requests) + len(faults), batched=batched)
+        for fault in faults:
+            log.finish(encode_error(fault.id, fault), 200)
+        for request in requests:
+            self._start(request, who, _StreamOutbox(self, log, streams=streams), headers)
+        return log
+
+    def start(self, request: Request, outbox: Outbox) -> None:
+        """Start one request whose messages go where the transport says; raises as `accept` does."""
+        self._require_open()
+        self.calls.check_room([request])
+        self._start(request, self.principal, outbox, None)
+
+    def receive(self, message: Notification | Reply) -> None:
+        """A message that wants no answer; a notification we do not know is ignored, as JSON-RPC has it."""
+        self.touch()
+        self.used = self.used or isinstance(message, Reply)
+        if isinstance(message, Reply):
+            self._questions.resolve(message)
+        elif message.method == "notifications/cancelled":
+            self.calls.cancel(message.params.get("requestId"))
+        elif message.method == "notifications/initialized":
+            self.initialized = True
+            self._changed()
+
+    async def ask(self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any]) -> Any:
+        """Ask the client and wait for its result, for `Options.request_timeout`; raises ClientCallError."""
+        return await self._questions.ask(emit, method, params, patience=self._service.options.request_timeout)
+
+    @property
+    def awaits_reply(self) -> bool:
+        """Whether a handler waits for the client's reply to a request of ours."""
+        return bool(self._questions)
+
+    def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
+        """The stream of a call that was lost with the session's earlier node, and the prefix of its event ids.
+
+        It has an error and ends: its client must not wait for an answer that no node will give.
+        """
+        log = self.streams.new(1)
+        log.finish(encode_error(request_id, LostCall()), 200)
+        return log, self.streams.make_resumable(log, request_id)
+
+    def add_reader(self) -> None:
+        """Somebody reads a stream: until `remove_reader` the session is not idle."""
+        self.used = True
+        self._readers += 1
+
+    def remove_reader(self) -> None:
+        """One reader less."""
+        self._readers -= 1
+        self.touch()
+        self._look_no_later_than(self.streams.next_look)
+
+    def touch(self) -> None:
+        """Used just now."""
+        self._last_used = trio.current_time()
+
+    # What the hub and the cluster do with it.
+
+    async def run(
+        self, started: Callable[[], Awaitable[None]], idle_timeout: float, *, task_status: trio.TaskStatus[LiveSession]
+    ) -> None:
+        """Live until closed or idle for `idle_timeout` seconds; `started` is awaited first.
+
+        What the session's tasks raise comes out, in a group, after they all ended.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                await started()
+                task_status.started(self)
+                await self._until_idle(idle_timeout)
+                self.close(CloseReason.EXPIRED)
+        finally:
+            if self.closed_because is None:
+                self.closed_because = CloseReason.CRASHED
+            self.streams.close()
+
+    def snapshot(self) -> Snapshot:
+        """What a directory records of it."""
+        return Snapshot(
+            id=self.id,
+            epoch=self.streams.epoch,
+            owner=self.principal.recorded_as,
+            version=self.protocol_version,
+            client=self.client,
+            initialized=self.initialized,
+            log_level=self._log_level,
+            created=self._created,
+            subscriptions=tuple(self.subscriptions),
+        )
+
+    def hand_off(self) -> None:
+        """It goes on elsewhere: its readers are told when to come back, and then it is closed."""
+        for log in self.streams.all():
+            # A stream that has ended needs only its reader's time, and its answer is nowhere else.
+            if not log.ended:
+                log.close_reader()
+        self.close(CloseReason.RELEASED)
+
+    def close(self, reason: CloseReason) -> None:
+        """End the session, once: cancel its nursery. From any thread, never blocks."""
+        self.loop.soon(self._close, reason)
+
+    def _close(self, reason: CloseReason, why: str | None = None) -> None:
+        if self.closed_because is not None:
+            return
+        self.closed_because, self.why_closed = reason, why
+        self.calls.cancel_all(Ending.SHUTDOWN if reason is CloseReason.SHUTDOWN else Ending.SESSION_CLOSED)
+        self.calls.resume()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel(f"session closed: {reason}")
+
+    def _require_open(self) -> None:
+        if self._nursery is None or self.closed_because is not None:
+            raise SessionClosed(self.closed_because or "not open yet")
+
+    def _changed(self) -> None:
+        self.loop.soon(self._record_change)
+
+    def _record_change(self) -> None:
+        # A releasing session must not write its record: the write would clear `released`.
+        if self.on_change is not None and self.release_pending is None and self.closed_because is None:
+            self.on_change()
+
+    def _start(self, request: Request, who: Principal, outbox: Outbox, headers: Mapping[bytes, bytes] | None) -> None:
+        assert self._nursery is not None
+        self.used = True
+        call = Call(
+            self._service,
+            request.id,
+            request.method,
+            request.params,
+            self.protocol_version,
+            who,
+            self.client,
+            outbox,
+            session=self,
+            headers=headers,
+        )
+        self.calls.add(call)
+        # Not this task's context: the handler must not inherit this HTTP request's variables.
+        self._service.variables.copy().run(self._nursery.start_soon, self._respond, call)
+
+    async def _respond(self, call: Call) -> None:
+        try:
+            await respond(call)
+        finally:
+            self.calls.remove(call)
+            self.touch()
+            self._look_no_later_than(self.streams.next_look)
+
+    def _start_task(self, task: Callable[[], Awaitable[object]], fn: Callable[..., object]) -> None:
+        if self._nursery is not None and self.closed_because is None:
+            self._service.variables.copy().run(partial(self._nursery.start_soon, _run_task, task, name=fn))
+
+    def _send(self, data: bytes, kind: Kind, key: Any) -> None:
+        # Notifications are never vital, so they never overflow: what there is no room for is missed.
+        self.streams.standalone.append(data, kind, key)
+
+    def _look_no_later_than(self, deadline: float) -> None:
+        if self._idle_scope is not None and deadline < self._idle_scope.deadline:
+            self._idle_scope.deadline = deadline
+
+    async def _until_idle(self, idle_timeout: float) -> None:
+        while True:
+            busy = self.calls or self._readers
+            idle_at = trio.current_time() + idle_timeout if busy else self._last_used + idle_timeout
+            if idle_at <= trio.current_time():
+                return
+            with trio.CancelScope(deadline=min(idle_at, self.streams.prune())) as self._idle_scope:
+                await trio.sleep_forever()
+
+
+async def _run_task(task: Callable[[], Awaitable[object]]) -> None:
+    with user_code():
+        await task()
+
+
+class _StreamOutbox:
+    """Where the messages of a request go: the stream of its POST. Never makes a handler wait for its reader.
+
+    A stream that overflows closes the session.
+    """
+
+    __slots__ = ("_log", "_session", "_streams")
+
+    answers_cancelled = True
+
+    def __init__(self, session: LiveSession, log: EventLog, *, streams: bool) -> None:
+        self._session = session
+        self._log = log
+        self._streams = streams
+
+    @property
+    def holder(self) -> Holder:
+        """All streams of the session."""
+        return self._session.streams.budget
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        """A client that accepts only JSON gets its notifications on the GET stream."""
+        log = self._log if self._streams else self._session.streams.standalone
+        try:
+            log.append(data, kind, key)
+        except Overflow:
+            self._session.close(CloseReason.OVERFLOW)
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        """The reply goes on this request's stream, always."""
+        try:
+            self._log.finish(body or b"", status)
+        except Overflow:
+            self._session.close(CloseReason.OVERFLOW)
+
+    async def settle(self) -> None:
+        """A checkpoint, no more: on a session a slow reader costs the handler nothing."""
+        await trio.lowlevel.checkpoint()
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Raises NoBackChannel when the client takes no stream."""
+        if not self._streams:
+            raise refuse(method)
+        return await self._session.ask(self.emit, method, params)
+
+    def close_stream(self) -> None:
+        """The client resumes by `Last-Event-ID`; a head that is still held back goes out as a stream first."""
+        if self._streams:
+            self._log.close_reader()

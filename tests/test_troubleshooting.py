@@ -18,8 +18,8 @@ from tests.transports.http.harness import Exchange, SessionClient, Wire, serving
 from tools.readme import README
 from trio_mcp import Context, MCPServer, Options, Principal, Session
 from trio_mcp.cli import execute
-from trio_mcp.cluster.peer_forwarder import unreachable
-from trio_mcp.cluster.router import no_directory
+from trio_mcp.cluster.peer_forwarder import unavailable
+from trio_mcp.cluster.routing import TryAgain
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.serving import exit as last_resort
 from trio_mcp.serving.drain import drain, farewell
@@ -155,7 +155,7 @@ class Lost:
 
 @scenario
 async def when_the_node_of_a_session_is_gone_or_silent(said: Said) -> None:
-    for fault in (SessionNotFound("node_gone"), no_directory(), unreachable()):
+    for fault in (SessionNotFound("node_gone"), unavailable(TryAgain.DIRECTORY), unavailable(TryAgain.OWNER_SILENT)):
         async with serving(server()) as wire:
             wire.app.endpoint.join(Lost(fault))
             headers: dict[str, str | None] = {"mcp-session-id": "node.elsewhere"}

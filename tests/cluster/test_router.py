@@ -18,7 +18,7 @@ from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.redis.link import Command, RedisDown
-from trio_mcp.cluster.router import LOOKS
+from trio_mcp.cluster.routing import LOOKS
 from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState

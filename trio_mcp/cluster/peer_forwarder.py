@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.owner_cache import Owner, OwnerCache
+from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.relay.last_words import lost_answer
-from trio_mcp.cluster.relay.relay import STRANGER, Broken, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.relay.relay import STRANGER, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
+from trio_mcp.cluster.routing import TryAgain
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
@@ -21,14 +24,14 @@ from trio_mcp.transports.http.gate import accepts
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_json
 
-__all__ = ["PeerForwarder", "Search", "say_broken", "unreachable"]
+__all__ = ["PeerForwarder", "SessionRequest", "say_broken", "unavailable"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """A request whose session is not here; `headers` are the gate's, for answers of our own."""
+@dataclass(slots=True)
+class SessionRequest:
+    """A request whose session is not on this node, and what has been learned on its way; `headers` are for our own responses."""
 
     exchange: HttpExchange
     session_id: str
@@ -36,6 +39,11 @@ class Search:
     headers: HeaderList
     hop: str | None
     """The peer that relayed it to us: it is relayed no further."""
+    facts: Facts
+    record: Record | None = None
+    """As it was read last."""
+    outcome: Outcome | None = None
+    """Of the last relay."""
     since: float = field(default_factory=trio.current_time)
     """When it began (trio clock)."""
 
@@ -74,38 +82,28 @@ class PeerForwarder:
         url = self._peers.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
         return Owner(node, self._peers.expected(node), -1, url) if url else None
 
-    async def answered_where_met(self, search: Search) -> bool:
-        """Whether the node where the session was before has answered. One that drains is not asked: its record knows better."""
-        owner = self.owners.get(search.session_id)
-        if owner is None or self._peers.is_stopping(owner.node):
-            return False
-        return await self.answered(search, owner) is None
+    async def relay(self, request: SessionRequest, owner: Owner) -> Ended | Tried:
+        """Have `owner` answer the request, and say so to the client where a peer that may have run it gives no answer.
 
-    async def answered(self, search: Search, owner: Owner) -> Outcome | None:
-        """None when the exchange is over; else why the owner did not answer it. Raises Unavailable."""
+        The owner cache remembers who answered, and forgets who did not. Raises Unavailable.
+        """
         if not owner.url:
-            return Unreachable()
-        outcome = await self.send(search.exchange, search.session_id, owner)
-        if isinstance(outcome, Relayed) and outcome.status != 404:
-            self.owners.remember(search.session_id, owner)
-            return None
-        self.owners.forget(search.session_id)
-        match outcome:
-            case Relayed():
-                return None
-            case Broken() if search.exchange.method != "POST":
-                # Asked once more it harms nobody, and its node may have let go of the session by then.
-                return outcome
-            case Broken():
-                await say_broken(search.exchange, search.headers)
-                return None
-            case Unanswered():
-                # It may run yet: neither may anybody else be asked to run it, nor its client to send it again.
-                if lost_answer(search.exchange.content) is None:
-                    raise unreachable()
-                await say_broken(search.exchange, search.headers)
-                return None
-        return outcome
+            request.outcome = Unreachable()
+            return Tried.FAILED
+        exchange = request.exchange
+        request.outcome = outcome = await self.send(exchange, request.session_id, owner)
+        lost = lost_answer(exchange.content) if isinstance(outcome, Unanswered) else None
+        result = after_relay(outcome, owner.boot, post=exchange.method == "POST", expects_response=lost is not None)
+        if result is Ended.ANSWERED:
+            self.owners.remember(request.session_id, owner)
+        else:
+            self.owners.forget(request.session_id)
+        if result is Ended.LOST:
+            await say_broken(exchange, request.headers)
+        if result is Ended.SILENT:
+            # It may run yet: its client must not be told to send it again as if nothing had happened, but it expects no answer.
+            raise unavailable(TryAgain.OWNER_SILENT)
+        return result
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
         """Relay it to `to`, if that is who we think."""
@@ -129,9 +127,9 @@ class PeerForwarder:
         return None
 
 
-def unreachable() -> Unavailable:
-    """503: its node may live, and says nothing."""
-    return Unavailable("unreachable", "The node that has this session does not answer; try again")
+def unavailable(why: TryAgain) -> Unavailable:
+    """The 503 that says so."""
+    return Unavailable(*why.value)
 
 
 async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:

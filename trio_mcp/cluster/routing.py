@@ -1,0 +1,268 @@
+"""Where a request goes whose session is not on this node: decided from what is known, without waiting or asking.
+
+`decide` returns the next step. `router` does it, adds what it learned to the `Facts`, and asks again, until a step ends the
+request. The order of the questions:
+
+1. Has this node a copy of the session that is about to end?            serve · wait · 404
+2. Has another node answered for the session before (the owner cache)?  relay to it
+3. What does Redis say?
+   - It cannot be asked, or has lost data.  relay to the cached owner or the node in the id · 503
+   - No record.                             relay to the node in the id, which may not have written it yet · 404
+   - Owned by this process.                 restore it again (a claim whose reply was lost) · 404
+   - Owned by another process.              relay · when that process is gone: as the next
+   - Released, or its process is gone.      restore · relay to a ready peer · remove (DELETE) · 404
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Tried
+from trio_mcp.cluster.membership import Verdict
+from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.node_state import Claims
+
+__all__ = [
+    "LOOKS",
+    "Await",
+    "Judge",
+    "LookUp",
+    "NotFound",
+    "RelayTo",
+    "Remove",
+    "Restore",
+    "SendBack",
+    "Serve",
+    "Step",
+    "Target",
+    "TryAgain",
+    "decide",
+]
+
+LOOKS = 4
+"""How often one request reads the record of its session. Each further look means that the session moved in between."""
+
+
+class Target(Enum):
+    """Whom to ask."""
+
+    CACHED = "cached"
+    """The owner in the cache."""
+    HOME = "home"
+    """The node in the session's id."""
+    NAMED = "named"
+    """The owner that a peer named with its 421."""
+    RECORDED = "recorded"
+    """The owner in the record."""
+    READY = "ready"
+    """Any node that may restore it, in the order on which all nodes agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    """The session is here. Ends the request's routing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """404 with this reason. With `bury`, a tombstone replaces the record of a session that ended with its node."""
+
+    reason: CloseReason
+    bury: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendBack:
+    """421 to the peer that relayed the request, with the owner it should ask instead, if one is known."""
+
+    owner: Target | None = None
+
+
+class TryAgain(Enum):
+    """503: where the session is cannot be told now. The value is the machine-readable reason and the message."""
+
+    MOVING = "moving", "The session is moving between nodes; try again"
+    STOPPING = "moving", "The node of this session stops; try again"
+    DIRECTORY = "directory_unavailable", "Where this session is cannot be told now; try again"
+    OWNER_SILENT = "unreachable", "The node that has this session does not answer; try again"
+    HOME_SILENT = "unreachable", "The node that may have this session does not answer; try again"
+    NONE_READY = "unreachable", "No node is ready to take up this session; try again"
+
+
+class Await(Enum):
+    """Wait for an event of this node, for a bounded time."""
+
+    RELEASE = "release"
+    """The release of this node's copy has worked, or not."""
+    RECORD = "record"
+    """Redis has heard that a session of this stopping node is released."""
+    JOIN = "join"
+    """This node has joined the cluster, or is asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Read the record and the tombstone from Redis."""
+
+    patiently: bool = False
+    """Wait for a slow Redis until it counts as away."""
+    after_pause: bool = False
+    """The record is about to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayTo:
+    """Have that node answer the request; ends the request if it does."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Have the failure detector say whether that process is gone."""
+
+    target: Target
+    at_once: bool = False
+    """From what can be told now; else it waits for evidence as long as the request may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Claim the record and continue the session on this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Do what the client's DELETE asks for in place of a node that cannot, and answer 204."""
+
+
+Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | RelayTo | Judge | Restore | Remove
+
+
+def decide(facts: Facts) -> Step:
+    """The next step for a request whose session was not found on this node."""
+    match facts.copy:
+        case Copy.LIVE:
+            return Serve()
+        case Copy.RELEASE_PENDING:
+            return Await.RELEASE
+        case Copy.SHUT_DOWN:
+            return Await.RECORD
+        case Copy.NOT_RELEASED:
+            # A 404 would make the client open a second session while this node still holds the record.
+            return TryAgain.STOPPING
+        case CloseReason() as reason:
+            return NotFound(reason.as_seen_by_peers)
+    match facts.recorded:
+        case Recorded.NOT_READ:
+            return _before_redis(facts)
+        case Recorded.REFUSED:
+            return TryAgain.DIRECTORY
+        case Recorded.UNKNOWN:
+            return _without_redis(facts)
+        case Recorded.NOTHING:
+            return _without_record(facts, CloseReason.UNKNOWN)
+        case CloseReason() as reason:
+            return _without_record(facts, reason)
+        case Recorded.FOREIGN:
+            return NotFound(CloseReason.UNKNOWN)
+        case Recorded.OURS:
+            return _owned_here(facts)
+        case Recorded.FREE:
+            return _free(facts)
+        case Recorded.PEERS:
+            return _owned_by_peer(facts)
+
+
+def _before_redis(facts: Facts) -> Step:
+    if facts.looks == 0 and facts.cached is Cached.OWNER and not facts.hop:
+        return RelayTo(Target.CACHED)
+    if facts.claims is Claims.NOT_YET and not facts.join_awaited:
+        # Until it has joined, a record under this node's id may be another process'.
+        return Await.JOIN
+    return _look_again(facts)
+
+
+def _look_again(facts: Facts, *, after_pause: bool = False) -> Step:
+    return LookUp(after_pause=after_pause) if facts.looks < LOOKS else TryAgain.MOVING
+
+
+def _without_redis(facts: Facts) -> Step:
+    if facts.remembered is not CloseReason.UNKNOWN:
+        return NotFound(facts.remembered)
+    known = facts.cached is not Cached.NOTHING
+    if facts.hop and known:
+        return SendBack(Target.CACHED)
+    if not facts.read_patiently:
+        if not facts.hop and facts.tried is Tried.NOTHING and (known or facts.home):
+            return RelayTo(Target.CACHED if known else Target.HOME)
+        if facts.named:
+            return RelayTo(Target.NAMED)
+        if not facts.redis_away:
+            return LookUp(patiently=True)
+    return SendBack() if facts.hop else TryAgain.DIRECTORY
+
+
+def _without_record(facts: Facts, tombstone: CloseReason) -> Step:
+    reason = tombstone if facts.remembered is CloseReason.UNKNOWN else facts.remembered
+    if reason is not CloseReason.UNKNOWN or facts.hop or not facts.home:
+        return NotFound(reason)
+    match facts.verdict, facts.tried:
+        case None, Tried.NOTHING:
+            # Its node may not have written the record yet.
+            return RelayTo(Target.HOME)
+        case None, Tried.DENIED | Tried.MISDIRECTED:
+            return NotFound(CloseReason.UNKNOWN)
+        case None, _:
+            return Judge(Target.HOME) if facts.home_has_card else NotFound(CloseReason.UNKNOWN)
+        case Verdict.GONE, _:
+            return NotFound(CloseReason.UNKNOWN)
+        case Verdict.ALIVE, _ if not facts.tried_twice:
+            return RelayTo(Target.HOME)
+    return TryAgain.HOME_SILENT
+
+
+def _owned_here(facts: Facts) -> Step:
+    """The session ended here a moment ago, or this node claimed it and never heard that the claim had worked."""
+    if facts.remembered is not CloseReason.UNKNOWN:
+        return NotFound(facts.remembered)
+    if facts.restorable and facts.claims is Claims.NO_MORE:
+        # It is being released.
+        return TryAgain.STOPPING
+    if not facts.restorable or facts.first_life:
+        return NotFound(CloseReason.UNKNOWN)
+    return Restore()
+
+
+def _owned_by_peer(facts: Facts) -> Step:
+    if facts.hop and facts.verdict is None:
+        return Judge(Target.RECORDED, at_once=True)
+    if facts.verdict is Verdict.GONE:
+        return _free(facts)
+    if facts.hop:
+        return SendBack(Target.RECORDED)
+    match facts.verdict, facts.tried:
+        case None, Tried.NOTHING:
+            return RelayTo(Target.RECORDED)
+        case None, Tried.BROKEN | Tried.DENIED:
+            return _look_again(facts, after_pause=True)
+        case None, _:
+            return Judge(Target.RECORDED)
+        case Verdict.ALIVE, _:
+            return _look_again(facts)
+    return TryAgain.OWNER_SILENT
+
+
+def _free(facts: Facts) -> Step:
+    """Nobody has the session: it was released, or its process is gone."""
+    if facts.delete and facts.readable:
+        return Remove()
+    if not (facts.restores and facts.restorable and facts.readable):
+        return NotFound(CloseReason.NODE_GONE, bury=facts.readable and not facts.restorable)
+    if facts.claims is Claims.YES:
+        return Restore()
+    if facts.hop:
+        return SendBack()
+    return TryAgain.NONE_READY if facts.none_ready else RelayTo(Target.READY)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.redis import RedisServer, redis_server
-from trio_mcp.cluster.redis.link import RedisLink
+from trio_mcp.cluster.redis.client import RedisClient
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
 
 
 @pytest.fixture
-async def link(server: RedisServer) -> AsyncIterator[RedisLink]:
+async def link(server: RedisServer) -> AsyncIterator[RedisClient]:
     """With the timeouts that nodes have."""
-    link = RedisLink(server.url)
+    link = RedisClient(server.url)
     yield link
     link.close()

@@ -26,7 +26,8 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.redis.link import Command
+from trio_mcp.cluster.redis.store import RedisStore
+from trio_mcp.cluster.store.port import OpenRecord, Operation, Publish, PutBackRecord, ReadRecord, ReadTombstone
 from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
@@ -116,14 +117,15 @@ class Node:
         """What came through its listener to the endpoint."""
         self.server = build(name, self.activity)
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
-        self.cluster = Cluster(self.app, ClusterOptions(**{"redis_url": line.url, "secrets": [SECRET], **options}))
+        self.store = RedisStore(line.url)
+        self.cluster = Cluster(self.app, ClusterOptions(**{"secrets": [SECRET], **options}), self.store)
         self.wire: RecordedWire
-        self.asked: list[Command] = []
+        self.asked: list[Operation] = []
         """What it said to Redis, but for its heartbeat: that beats whenever it likes."""
         self.beating = trio.Lock()
         """Held while it beats: its heart beats on its own as well, but never twice at once."""
-        self._run, self._beat = self.cluster._link.run, self.peers.beat
-        self.cluster._link.run = self._noted  # type: ignore[method-assign]
+        self._run, self._beat = self.store.run, self.peers.beat
+        self.store.run = self._noted  # type: ignore[method-assign]
         self.peers.beat = self._beat_alone  # type: ignore[method-assign]
         self._listening = trio.CancelScope()
         self._silent = trio.Event()
@@ -226,17 +228,16 @@ class Node:
         async with self.beating:
             await self._beat()
 
-    async def _noted(self, commands: Sequence[Command]) -> list[Any]:
-        self.asked += [words for words in commands if not any(map(_is_of_nodes, words))]
-        return await self._run(commands)
+    async def _noted(self, operations: Sequence[Operation]) -> list[Any]:
+        self.asked += [each for each in operations if isinstance(each, _ABOUT_SESSIONS)]
+        return await self._run(operations)
 
     async def flushed(self) -> None:
         """Redis has heard of everything it is owed."""
         await self.cluster.directory.writer.flushed()
 
 
-def _is_of_nodes(word: object) -> bool:
-    return isinstance(word, str) and (word in (KEYS.nodes, KEYS.moves) or word.startswith(KEYS.node("")))
+_ABOUT_SESSIONS = (ReadRecord, ReadTombstone, OpenRecord, PutBackRecord, Publish)
 
 
 class RecordedWire(Wire):
@@ -279,7 +280,7 @@ class InProcessCluster:
 
     async def leap(self, clock: LeapingClock, seconds: float) -> None:
         """Time passes for all nodes, but not for Redis: at a moment when nobody waits for its answer."""
-        while any(node.cluster._link._threads.borrowed_tokens for node in self.nodes):  # noqa: ASYNC110
+        while any(node.store._client._threads.borrowed_tokens for node in self.nodes):  # noqa: ASYNC110
             await trio.sleep(0.01)
         clock.leap(seconds)
         self.limit.deadline += seconds

@@ -15,9 +15,9 @@ import trio
 from tests.rig.redis import RedisServer, redis_server
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
-from trio_mcp.cluster.record import Identity, Keys
-from trio_mcp.cluster.redis.link import RedisLink
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.record import Identity
+from trio_mcp.cluster.redis.store import Keys, RedisStore
+from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.directory import Snapshot
@@ -54,8 +54,8 @@ class DirectoryHarness:
     """One node's directory, and what it gave up."""
 
     redis: RedisServer
-    link: RedisLink
-    store: Store
+    link: RedisStore
+    store: MeasuredStore
     me: Identity
     directory: RedisDirectory
     metrics: Metrics
@@ -96,9 +96,9 @@ async def directory_harness(
                 yield made
         return
     lost: list[str] = []
-    link, me, metrics = RedisLink(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
-    store = Store(link, metrics)
-    directory = RedisDirectory(store, KEYS, me, metrics, restorable=restorable, lost=lost.append)
+    link, me, metrics = RedisStore(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
+    store = MeasuredStore(link, metrics)
+    directory = RedisDirectory(store, me, metrics, restorable=restorable, lost=lost.append)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.writer.write)
         yield DirectoryHarness(redis, link, store, me, directory, metrics, lost)

@@ -16,7 +16,8 @@ from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.directory import READ_SECONDS
 from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, OwnershipChange, Record, Tombstone
-from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.redis.store import RedisStore
+from trio_mcp.cluster.store.port import StoreDown
 from trio_mcp.cluster.writer import GROUP_SECONDS
 from trio_mcp.sessions.close_reason import CloseReason
 
@@ -26,15 +27,15 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 @asynccontextmanager
 async def waiting_for_ever(made: DirectoryHarness) -> AsyncIterator[None]:
     """Redis is frozen for the length of the block, and the link to it waits longer than any test."""
-    link, made.store._link = (
-        made.store._link,
-        RedisLink(made.redis.url, connect_timeout=30 * PATIENCE, command_timeout=30 * PATIENCE),
+    link, made.store._store = (
+        made.store._store,
+        RedisStore(made.redis.url, connect_timeout=30 * PATIENCE, command_timeout=30 * PATIENCE),
     )
     made.redis.pause()
     yield
     made.redis.resume()
-    made.store._link.close()
-    made.store._link = link
+    made.store._store.close()
+    made.store._store = link
 
 
 async def flushed(made: DirectoryHarness) -> None:
@@ -154,7 +155,7 @@ async def test_what_redis_will_not_remove_is_not_said_to_be_removed(tmp_path: Pa
         assert record is not None
         await made.redis.ask("DEL", KEYS.session("node1.abc"))
         await made.redis.ask("LPUSH", KEYS.session("node1.abc"), "x")
-        with pytest.raises(RedisDown):
+        with pytest.raises(StoreDown):
             await made.directory.remove("node1.abc", record)
 
 
@@ -309,7 +310,7 @@ async def test_only_the_principal_of_a_session_hears_why_it_is_gone(tmp_path: Pa
 
 async def test_a_frozen_redis_is_asked_for_a_quarter_second(tmp_path: Path) -> None:
     async with directory_harness(tmp_path, in_haste=True) as made, waiting_for_ever(made):
-        with trio.fail_after(PATIENCE), pytest.raises(RedisDown, match=f"within {READ_SECONDS} s"):
+        with trio.fail_after(PATIENCE), pytest.raises(StoreDown, match=f"within {READ_SECONDS} s"):
             await made.directory.look_up("node1.abc")
 
 

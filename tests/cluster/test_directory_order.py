@@ -12,13 +12,14 @@ import trio
 
 from tests.cluster.parts import KEYS, DirectoryHarness, directory_harness, snapshot
 from tests.rig.waiting import PATIENCE, until
-from trio_mcp.cluster.redis.link import Command, RedisLink
+from trio_mcp.cluster.redis.store import RedisStore
+from trio_mcp.cluster.store.port import Operation, OwnRecord
 from trio_mcp.sessions.close_reason import CloseReason
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 
-class LateLink(RedisLink):
+class LateLink(RedisStore):
     """The next pipeline about a record arrives late; all others at once."""
 
     def __init__(self, url: str) -> None:
@@ -27,12 +28,12 @@ class LateLink(RedisLink):
         self.held = trio.Event()
         self.go = trio.Event()
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
-        if self.late and any(KEYS.session("") in str(word) for command in commands for word in command):
+    async def run(self, operations: Sequence[Operation]) -> list[Any]:
+        if self.late and any(hasattr(each, "session_id") for each in operations):
             self.late = False
             self.held.set()
             await self.go.wait()
-        return await super().run(commands)
+        return await super().run(operations)
 
 
 async def waits_in_line(made: DirectoryHarness) -> bool:
@@ -42,7 +43,7 @@ async def waits_in_line(made: DirectoryHarness) -> bool:
 def made_late(made: DirectoryHarness) -> LateLink:
     """From here on the next pipeline with a record is held."""
     link = LateLink(made.redis.url)
-    made.store._link = link
+    made.store._store = link
     link.late = True
     return link
 
@@ -85,9 +86,9 @@ async def test_large_records_are_checked_by_few_in_one_pipeline(
         uris = tuple(f"x://{number}/" + "u" * 8_000 for number in range(8))
         run, sizes = made.store.run, []
 
-        async def measured(commands: list[Command]) -> Any:
-            sizes.append(sum(len(word) for words in commands for word in words if isinstance(word, bytes)))
-            return await run(commands)
+        async def measured(operations: list[OwnRecord]) -> Any:
+            sizes.append(sum(len(each.value) for each in operations))
+            return await run(operations)
 
         monkeypatch.setattr(made.store, "run", measured)
         await made.directory.check(snapshot(f"node1.x{number}", subscriptions=uris) for number in range(20))

@@ -8,7 +8,6 @@ import msgspec
 import trio
 import trio.testing
 
-from tests.cluster.parts import KEYS
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.owner_cache import Owner
@@ -27,7 +26,7 @@ class Beating:
 
     async def run(self, commands: list[Any]) -> list[Any]:
         await trio.lowlevel.checkpoint()
-        return [msgspec.json.encode(NodeCard("b1", OWNER.url, "ready", 1, 1)), 14_500, 1]
+        return [msgspec.json.encode(NodeCard("b1", OWNER.url, "ready", 1, 1)), 14.5, True]
 
     async def probe(self, url: str) -> str | Refused:
         self.probes += 1
@@ -37,7 +36,7 @@ class Beating:
 
 def detector(world: Beating) -> FailureDetector:
     other: Any = world
-    return FailureDetector(other, KEYS, Identity("node2", "b2"), cast("Any", None), other)
+    return FailureDetector(other, Identity("node2", "b2"), cast("Any", None), other)
 
 
 async def verdicts(world: Beating, came: list[float]) -> dict[float, tuple[Verdict, float]]:

@@ -12,9 +12,10 @@ import pytest
 
 from tests.cluster.parts import KEYS, snapshot
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import Message, end_message, moved_message
 from trio_mcp.cluster.record import Identity, NodeCard, OwnershipChange, Record, Tombstone, read, read_record
+from trio_mcp.cluster.redis.store import _command
+from trio_mcp.cluster.store.port import ClaimRecord
 
 
 class OldRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,5 +148,5 @@ def test_a_claim_of_an_old_record_compares_what_is_in_it() -> None:
     record = read_record(msgspec.json.encode(OLD_RECORD))
     assert record is not None
     mine = Record.of(snapshot(epoch=3), Identity("node2", "b2", "http://node2:8000"), restorable=True)
-    words = scripts.claim(KEYS, "node1.abc", record, mine)
+    words = _command(KEYS, ClaimRecord("node1.abc", record, mine))
     assert words[6:8] == ("b0", 2)

@@ -16,6 +16,7 @@ from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp.cluster.heartbeat import REFILL_SECONDS
+from trio_mcp.cluster.store.port import ReadRecord
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -189,7 +190,7 @@ async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_
 
 
 async def _has_looked(asked: list[Any], session_id: str) -> bool:
-    return any(KEYS.session(session_id) in words for words in asked)
+    return ReadRecord(session_id) in asked
 
 
 async def test_a_node_that_started_while_redis_was_away_gives_the_others_time_to_write(tmp_path: Path) -> None:

@@ -15,19 +15,20 @@ from tests.cluster.nodes import Node, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.rig.redis import redis_server
 from tests.rig.waiting import until
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink, RedisRefuses
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.redis.client import RedisClient
+from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.port import Leave, Operation, OperationRefused, ReadCard, StoreDown, StoreRefuses
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.node_state import NodeState
 
-Reply = list[Any] | RedisDown
+Reply = list[Any] | StoreDown
 
 OK: Reply = [b"OK"]
-AWAY = RedisDown("Connection refused")
-PASSWORD = RedisRefuses("WRONGPASS invalid username-password pair or user is disabled.")
-RIGHTS: Reply = [CommandRefused("NOPERM this user has no permissions to run the 'get' command")]
-NO_MASTER: Reply = [CommandRefused("CLUSTERDOWN Hash slot not served")]
-WRONG_TYPE: Reply = [CommandRefused("WRONGTYPE Operation against a key holding the wrong kind of value")]
+AWAY = StoreDown("Connection refused")
+PASSWORD = StoreRefuses("WRONGPASS invalid username-password pair or user is disabled.")
+RIGHTS: Reply = [OperationRefused("NOPERM this user has no permissions to run the 'get' command")]
+NO_MASTER: Reply = [OperationRefused("CLUSTERDOWN Hash slot not served")]
+WRONG_TYPE: Reply = [OperationRefused("WRONGTYPE Operation against a key holding the wrong kind of value")]
 
 
 class Link:
@@ -38,10 +39,13 @@ class Link:
     def __init__(self, replies: Sequence[Reply]) -> None:
         self._replies = list(replies)
 
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
+    def name_of(self, operation: Operation) -> str:
+        return type(operation).__name__
+
+    async def run(self, operations: Sequence[Operation]) -> list[Any]:
         await trio.lowlevel.checkpoint()
         reply = self._replies.pop(0)
-        if isinstance(reply, RedisDown):
+        if isinstance(reply, StoreDown):
             raise reply
         return reply
 
@@ -49,12 +53,12 @@ class Link:
 async def told(replies: Sequence[Reply], caplog: pytest.LogCaptureFixture) -> tuple[list[tuple[str, str]], float, str]:
     """What the log says (level, words and reason), and the metrics, after these replies."""
     metrics = Metrics()
-    store = Store(Link(replies), metrics)  # type: ignore[arg-type]
+    store = MeasuredStore(Link(replies), metrics)  # type: ignore[arg-type]
     caplog.clear()
     with caplog.at_level(logging.INFO, "trio_mcp.cluster"):
         for _ in replies:
-            with suppress(RedisDown):
-                await store.run([("GET", "mcp:node:node1")])
+            with suppress(StoreDown):
+                await store.run([ReadCard("node1")])
     lines = [(each.levelname, each.message) for each in caplog.records]
     rendered = metrics.render()[0].decode()
     up = next(line for line in rendered.splitlines() if line.startswith("trio_mcp_directory_up "))
@@ -97,13 +101,13 @@ async def test_each_change_of_state_is_a_line(
 async def test_a_command_that_is_refused_while_others_are_done_is_lasting_until_it_is_done(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refused = CommandRefused("NOPERM this user has no permissions to run the 'get' command")
-    commands: list[Command] = [("SET", "a", 1), ("GET", "a")]
+    refused = OperationRefused("NOPERM this user has no permissions to run the 'get' command")
+    operations: list[Operation] = [Leave("node1", "b1"), ReadCard("node1")]
     script: list[list[Any]] = [[b"OK", refused], [b"OK"], [b"OK", refused], [b"OK", b"OK"]]
-    store = Store(Link([*script]), Metrics())  # type: ignore[arg-type]
+    store = MeasuredStore(Link([*script]), Metrics())  # type: ignore[arg-type]
     with caplog.at_level(logging.INFO, "trio_mcp.cluster"):
         for replies in script:
-            await store.run(commands[: len(replies)])
+            await store.run(operations[: len(replies)])
     assert caplog.messages == ["redis refuses", "redis is back"]
 
 
@@ -122,12 +126,12 @@ def test_a_node_without_redis_has_no_such_gauge() -> None:
 async def test_what_a_real_redis_refuses_is_told_in_its_words(tmp_path: Any, account: str, words: str) -> None:
     rules = ("--requirepass", "other", "--user", "node", "on", ">right", "~mcp:*", "+get")
     async with redis_server(tmp_path, extra=rules) as server:
-        link = RedisLink(f"redis://{account}127.0.0.1:{server.port}")
+        link = RedisClient(f"redis://{account}127.0.0.1:{server.port}")
         try:
             (reply,) = await link.run([("SET", "mcp:a", 1)])
-            assert isinstance(reply, CommandRefused)
+            assert isinstance(reply, OperationRefused)
             said = str(reply)
-        except RedisRefuses as refusal:
+        except StoreRefuses as refusal:
             said = str(refusal)
         finally:
             link.close()

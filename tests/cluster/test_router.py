@@ -17,8 +17,8 @@ from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
 from trio_mcp.cluster.record import Record
-from trio_mcp.cluster.redis.link import Command, RedisDown
 from trio_mcp.cluster.routing import LOOKS
+from trio_mcp.cluster.store.port import ClaimRecord, Operation, ReadRecord, StoreDown
 from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
@@ -555,11 +555,11 @@ async def test_a_node_that_fills_up_while_it_claims_has_kept_the_sessions_place(
         store = nodes[2].cluster.directory._store
         run, claims, go = store.run, trio.Event(), trio.Event()
 
-        async def late(commands: list[Command]) -> Any:
-            if commands[0][0] == "EVAL" and KEYS.session(client.id) in commands[0]:
+        async def late(operations: list[Operation]) -> Any:
+            if isinstance(operations[0], ClaimRecord) and operations[0].session_id == client.id:
                 claims.set()
                 await go.wait()
-            return await run(commands)
+            return await run(operations)
 
         monkeypatch.setattr(store, "run", late)
         exchange = at(nodes[2], client).tool("where")
@@ -578,10 +578,10 @@ async def test_a_claim_that_failed_gives_its_place_back(tmp_path: Path, monkeypa
         store = nodes[2].cluster.directory._store
         run = store.run
 
-        async def fail(commands: list[Command]) -> Any:
-            if commands[0][0] == "EVAL" and KEYS.session(client.id) in commands[0]:
-                raise RedisDown("no answer")
-            return await run(commands)
+        async def fail(operations: list[Operation]) -> Any:
+            if isinstance(operations[0], ClaimRecord) and operations[0].session_id == client.id:
+                raise StoreDown("no answer")
+            return await run(operations)
 
         with monkeypatch.context() as broken:
             broken.setattr(store, "run", fail)
@@ -722,7 +722,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 def asked_for(node: Node, client: SessionClient) -> int:
     """How often it has asked Redis for the record."""
-    return node.asked.count(("GET", KEYS.session(client.id)))
+    return node.asked.count(ReadRecord(client.id))
 
 
 async def test_a_peer_that_is_known_is_asked_without_waiting_for_a_slow_redis(

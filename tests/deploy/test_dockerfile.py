@@ -116,7 +116,7 @@ class TestBuilt:
 
     def test_it_can_be_a_node_of_a_cluster(self, image: Image) -> None:
         environ = image.environ() | {"REDIS_URL": "redis://redis:6379/0", "TRIO_MCP_SECRET": "s" * 43}
-        script = "import redis, trio_mcp.cluster.redis.link; from trio_mcp.serving.settings import load; load()"
+        script = "import redis, trio_mcp.cluster.redis.store; from trio_mcp.serving.settings import load; load()"
         python = image.here("/opt/trio-mcp/bin/python")
         subprocess.run([python, "-c", script], env=environ, cwd=image.cwd, check=True)
 

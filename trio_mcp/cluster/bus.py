@@ -15,9 +15,9 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.bus_message import Message
-from trio_mcp.cluster.record import Keys, OwnershipChange, read
-from trio_mcp.cluster.redis.link import RedisDown, RedisLink
-from trio_mcp.cluster.store import RETRY_SECONDS, Store
+from trio_mcp.cluster.record import OwnershipChange, read
+from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
+from trio_mcp.cluster.store.port import Publish, StoreDown
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, LocalBus, Missed, ResourceUpdated
@@ -39,9 +39,7 @@ class ClusterBus:
     def __init__(
         self,
         local: LocalBus,
-        link: RedisLink,
-        store: Store,
-        keys: Keys,
+        store: MeasuredStore,
         boot: str,
         metrics: Metrics,
         *,
@@ -50,9 +48,7 @@ class ClusterBus:
         rejoined: Callable[[], None],
     ) -> None:
         self._local = local
-        self._link = link
         self._store = store
-        self._keys = keys
         self._boot = boot
         self._metrics = metrics
         self._end = end
@@ -74,7 +70,7 @@ class ClusterBus:
 
     async def listen(self) -> None:
         """Hear the others, until cancelled."""
-        await self._link.listen(self._keys.bus, hear=self._hear, joined=self._joined)
+        await self._store.listen(hear=self._hear, joined=self._joined)
 
     async def send(self) -> None:
         """Tell the others, until cancelled. What cannot be told is told again: who heard it before knows it by its number."""
@@ -97,8 +93,8 @@ class ClusterBus:
 
     async def _publish(self, message: bytes) -> bool:
         try:
-            (reply,) = await self._store.run([("PUBLISH", self._keys.bus, message)])
-        except RedisDown:
+            (reply,) = await self._store.run([Publish(message)])
+        except StoreDown:
             reply = None
         if isinstance(reply, int):
             return True

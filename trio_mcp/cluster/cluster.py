@@ -28,12 +28,12 @@ from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.ownership_log import OwnershipLog
 from trio_mcp.cluster.peer_forwarder import PeerForwarder
 from trio_mcp.cluster.reconciler import Reconciler
-from trio_mcp.cluster.record import Identity, Keys, NodeCard, OwnershipChange
-from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.record import Identity, NodeCard, OwnershipChange
 from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.router import SessionRouter
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.port import Store, StoreDown
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
@@ -60,9 +60,7 @@ REDATE_SECONDS = 24 * 3600.0
 class ClusterOptions:
     """What all nodes share, and what this one is called."""
 
-    redis_url: str
     secrets: Sequence[bytes]
-    prefix: str = "mcp"
     peer_url: str | None = None
     restore: bool = False
     require_redis: bool = False
@@ -76,23 +74,20 @@ class ClusterOptions:
 class Cluster:
     """Joins an app's sessions, streams and bus with those of its peers."""
 
-    def __init__(self, app: HttpApp, options: ClusterOptions) -> None:
+    def __init__(self, app: HttpApp, options: ClusterOptions, store: Store) -> None:
         self.options = options
         self._app = app
         self._me = Identity(app.hub.options.node_id, app.boot)
         metrics = app.service.metrics
-        keys = Keys(options.prefix)
         self._hops = hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
-        link = RedisLink(options.redis_url)
-        self._link = link
-        store = Store(link, metrics)
-        self.directory = RedisDirectory(store, keys, self._me, metrics, restorable=options.restore, lost=self._lost)
+        self._store = store
+        measured = MeasuredStore(store, metrics)
+        self.directory = RedisDirectory(measured, self._me, metrics, restorable=options.restore, lost=self._lost)
         self._heartbeat = Heartbeat(
-            store,
+            measured,
             self.directory,
-            keys,
             self._me,
-            OwnershipLog(keys, moved=self._moved, missed=self.directory.fall_behind),
+            OwnershipLog(moved=self._moved, missed=self.directory.fall_behind),
             card=self._card,
             knows=hops.knows,
             answers=self._answers,
@@ -101,7 +96,7 @@ class Cluster:
             overslept=self.catch_up,
         )
         self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
-        self._detector = FailureDetector(store, keys, self._me, self._heartbeat, self._relay)
+        self._detector = FailureDetector(measured, self._me, self._heartbeat, self._relay)
         self._router = SessionRouter(
             app.hub,
             self.directory,
@@ -110,7 +105,7 @@ class Cluster:
             PeerForwarder(
                 self._relay, self._heartbeat, hops, metrics, own_node=self._me.node, peer_url=options.peer_url
             ),
-            Restorer(app.hub, store, self.directory, keys, self._me, metrics),
+            Restorer(app.hub, measured, self.directory, self._me, metrics),
             self._detector,
             self._me,
             app.life,
@@ -121,9 +116,7 @@ class Cluster:
         assert isinstance(bus, LocalBus)
         self._bus = ClusterBus(
             bus,
-            link,
-            store,
-            keys,
+            measured,
             self._me.boot,
             metrics,
             end=self._end,
@@ -158,7 +151,7 @@ class Cluster:
                 with trio.move_on_after(FLUSH_SECONDS, shield=True):
                     await self._say_goodbye()
                 nursery.cancel_scope.cancel("the node leaves the cluster")
-                self._link.close()
+                self._store.close()
 
     async def join(self, url: str) -> None:
         """The node serves: it is ready once its id is its own; show it to the others, at `url` when it was reached there.
@@ -276,7 +269,7 @@ class Cluster:
                 for session in self._app.hub.sessions
                 if session.closed_because is None and session.release_pending is None
             )
-        except RedisDown:
+        except StoreDown:
             event(logger, logging.WARNING, "records unchecked", why="redis is away; checked when it is back")
 
     async def _publish_url(self) -> None:
@@ -326,5 +319,5 @@ class Cluster:
 
     async def _say_goodbye(self) -> None:
         await self.directory.writer.flushed()
-        with suppress(RedisDown):
+        with suppress(StoreDown):
             await self._heartbeat.leave()

@@ -9,11 +9,19 @@ from itertools import islice
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster import scripts
-from trio_mcp.cluster.record import Identity, Keys, Record, Tombstone, read, read_record
+from trio_mcp.cluster.record import Identity, Record, Tombstone, read, read_record
 from trio_mcp.cluster.record_backups import RecordBackups
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.port import (
+    EndSession,
+    HasCard,
+    OperationRefused,
+    OwnRecord,
+    PutBackRecord,
+    ReadRecord,
+    ReadTombstone,
+    StoreDown,
+)
 from trio_mcp.cluster.writer import RecordWriter
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -35,8 +43,7 @@ class RedisDirectory:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        store: MeasuredStore,
         me: Identity,
         metrics: Metrics,
         *,
@@ -44,15 +51,12 @@ class RedisDirectory:
         lost: Callable[[str], None],
     ) -> None:
         self._store = store
-        self._keys = keys
         self._me = me
         self._restorable = restorable
         self._lost = lost
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
         self.memory = MemoryDirectory()
-        self.writer = RecordWriter(
-            store, keys, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind
-        )
+        self.writer = RecordWriter(store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind)
         self.backups = RecordBackups()
         self.behind = False
         """Records may be missing or wrong: all are to be checked."""
@@ -96,7 +100,7 @@ class RedisDirectory:
             return reason
         try:
             record, stone = await self.look_up(session_id)
-        except RedisDown:
+        except StoreDown:
             return CloseReason.UNKNOWN
         if record is not None:
             return CloseReason.ELSEWHERE if record.may_be_of(principal) else CloseReason.UNKNOWN
@@ -110,33 +114,33 @@ class RedisDirectory:
         return self._store.down
 
     async def look_up(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
-        """What Redis has of a session; raises RedisDown, also after `READ_SECONDS`: somebody else may know."""
+        """What Redis has of a session; raises StoreDown, also after `READ_SECONDS`: somebody else may know."""
         with trio.move_on_after(READ_SECONDS):
             return await self.look_up_patiently(session_id)
-        raise RedisDown(f"Redis did not answer within {READ_SECONDS:g} s")
+        raise StoreDown(f"Redis did not answer within {READ_SECONDS:g} s")
 
     async def look_up_patiently(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
         """The same from a Redis that is slow: one that does not answer for a second is away."""
         raw, stone, card = await self._store.run(
             [
-                ("GET", self._keys.session(session_id)),
-                ("GET", self._keys.closed(session_id)),
-                ("EXISTS", self._keys.node(self._me.node)),
+                ReadRecord(session_id),
+                ReadTombstone(session_id),
+                HasCard(self._me.node),
             ]
         )
-        if raw is None and stone is None and card == 0 and self.has_card:
-            raise RedisDown("Redis has lost what it knew")
+        if raw is None and stone is None and not card and self.has_card:
+            raise StoreDown("Redis has lost what it knew")
         record = read_record(raw)
         if record is None and isinstance(raw, bytes):
             event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
         return record, read(stone, Tombstone)
 
     async def remove(self, session_id: str, record: Record) -> bool:
-        """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises RedisDown."""
+        """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises StoreDown."""
         stone = Tombstone.of(record, CloseReason.DELETED)
-        (reply,) = await self._store.run([scripts.end(self._keys, session_id, stone, by=self._me.boot)])
-        if isinstance(reply, CommandRefused):
-            raise RedisDown(str(reply))
+        (reply,) = await self._store.run([EndSession(session_id, stone, by=self._me.boot)])
+        if isinstance(reply, OperationRefused):
+            raise StoreDown(str(reply))
         return bool(reply == 1)
 
     def bury(self, session_id: str, record: Record) -> None:
@@ -146,7 +150,7 @@ class RedisDirectory:
     def keep(self, session_id: str, record: Record) -> None:
         """Its node may be gone: should Redis lose the record now, nobody else would have it."""
         if record.restorable and record.readable:
-            self.backups.keep(session_id, record.epoch, scripts.put_back(self._keys, session_id, record))
+            self.backups.keep(session_id, record.epoch, PutBackRecord(session_id, record))
 
     async def release(self, session: Snapshot) -> bool:
         """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
@@ -159,13 +163,13 @@ class RedisDirectory:
         # Before it is known to be written: whoever claims it at once says that it need not be kept.
         self.keep(session.id, record)
         try:
-            (reply,) = await self._store.run([scripts.own(self._keys, session.id, record)])
-        except RedisDown:
+            (reply,) = await self._store.run([OwnRecord(session.id, record)])
+        except StoreDown:
             # It may have heard of it all the same; then the record is to be made right again.
             self.behind = True
             self.backups.forget(session.id)
             return False
-        if isinstance(reply, CommandRefused):
+        if isinstance(reply, OperationRefused):
             self.backups.forget(session.id)
             return False
         return True
@@ -174,7 +178,7 @@ class RedisDirectory:
         """Compare every session of ours with its record: write what is missing, give up what is another's or has ended.
 
         Records that were kept for sessions which are nobody's follow.
-        Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises RedisDown.
+        Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises StoreDown.
         """
         self.behind = False
         those = iter(sessions)
@@ -203,21 +207,21 @@ class RedisDirectory:
         self.writer.put(session.id, record, opens=opens)
         return True
 
-    def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, Command]:
+    def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, OwnRecord]:
         """The writes for the next ones, by session id: as many as one pipeline may be long."""
-        batch: dict[str, Command] = {}
+        batch: dict[str, OwnRecord] = {}
         size = 0
         for session in sessions:
             # A release that was taken back.
             self.backups.forget(session.id)
             record = Record.of(session, self._me, restorable=self._restorable)
-            batch[session.id] = command = scripts.own(self._keys, session.id, record)
-            size += sum(len(word) for word in command if isinstance(word, bytes))
+            batch[session.id] = write = OwnRecord(session.id, record)
+            size += len(write.value)
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 break
         return batch
 
-    async def _check(self, batch: dict[str, Command]) -> None:
+    async def _check(self, batch: dict[str, OwnRecord]) -> None:
         if not batch:
             return
         replies = await self._store.run(list(batch.values()))
@@ -226,6 +230,6 @@ class RedisDirectory:
                 self._lost(session_id)
 
     async def _write_kept(self) -> None:
-        kept = self.backups.commands()
-        while batch := [command for _, command in islice(kept, _BATCH)]:
+        kept = self.backups.writes()
+        while batch := [write for _, write in islice(kept, _BATCH)]:
             await self._store.run(batch)

@@ -6,10 +6,10 @@ from enum import Enum
 
 import trio
 
-from trio_mcp.cluster import scripts
 from trio_mcp.cluster.bus_message import end_message
 from trio_mcp.cluster.record import Record, Tombstone
 from trio_mcp.cluster.roster import Roster, SessionLine
+from trio_mcp.cluster.store.port import EndSession, Publish
 from trio_mcp.sessions.close_reason import CloseReason
 
 __all__ = ["Outcome", "end_session"]
@@ -30,7 +30,7 @@ class Outcome(Enum):
 
 async def end_session(roster: Roster, session_id: str) -> Outcome:
     """Ask whoever has it, wait `PATIENCE` at most; raises RosterUnavailable."""
-    await roster.ask([("PUBLISH", roster.keys.bus, end_message(session_id))])
+    await roster.ask([Publish(end_message(session_id))])
     with trio.move_on_after(PATIENCE):
         while await roster.session(session_id) is not None:  # noqa: ASYNC110  another process' doing
             await trio.sleep(LOOK_SECONDS)
@@ -45,9 +45,7 @@ async def _bury(roster: Roster, session_id: str) -> Outcome:
         return Outcome.ENDED
     if line.record is None or await _is_somewhere(roster, line, line.record):
         return Outcome.UNANSWERED
-    (removed,) = await roster.ask(
-        [scripts.end(roster.keys, session_id, Tombstone.of(line.record, CloseReason.DELETED), by="")]
-    )
+    (removed,) = await roster.ask([EndSession(session_id, Tombstone.of(line.record, CloseReason.DELETED), by="")])
     return Outcome.REMOVED if removed == 1 else Outcome.UNANSWERED
 
 

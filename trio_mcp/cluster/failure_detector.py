@@ -16,10 +16,10 @@ import trio
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
-from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
+from trio_mcp.cluster.record import Identity, NodeCard, read
 from trio_mcp.cluster.relay.relay import Outcome, Relay
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.port import CardSecondsLeft, HasCard, OperationRefused, ReadCard, StoreDown
 
 __all__ = ["FailureDetector"]
 
@@ -39,9 +39,8 @@ class _LookOut:
 class FailureDetector:
     """Collects evidence about other processes."""
 
-    def __init__(self, store: Store, keys: Keys, me: Identity, peers: Heartbeat, relay: Relay) -> None:
+    def __init__(self, store: MeasuredStore, me: Identity, peers: Heartbeat, relay: Relay) -> None:
         self._store = store
-        self._keys = keys
         self._me = me
         self._peers = peers
         self._relay = relay
@@ -86,18 +85,15 @@ class FailureDetector:
 
     async def silent_for(self, node: str, boot: str) -> float | None:
         """Seconds since that process beat last; see `Evidence`. A missing card was not renewed since ours was put up, at least."""
-        name = self._keys.node(node)
         try:
-            raw, left, ours = await self._store.run(
-                [("GET", name), ("PTTL", name), ("EXISTS", self._keys.node(self._me.node))]
-            )
-        except RedisDown:
+            raw, left, ours = await self._store.run([ReadCard(node), CardSecondsLeft(node), HasCard(self._me.node)])
+        except StoreDown:
             return None
-        if any(isinstance(reply, CommandRefused) for reply in (raw, left, ours)):
+        if any(isinstance(reply, OperationRefused) for reply in (raw, left, ours)):
             return None
         card = read(raw, NodeCard)
         if card is None:
             return self._peers.stood_for if ours else 0.0
         if boot not in ("", card.boot):
             return math.inf
-        return max(0.0, CARD_SECONDS - float(left) / 1000)
+        return max(0.0, CARD_SECONDS - float(left))

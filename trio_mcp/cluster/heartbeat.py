@@ -17,15 +17,25 @@ from typing import Any
 import msgspec
 import trio
 
-from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS
 from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.ownership_log import OwnershipLog
-from trio_mcp.cluster.record import Identity, Keys, NodeCard, read
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
-from trio_mcp.cluster.store import RETRY_SECONDS, Store
+from trio_mcp.cluster.record import Identity, NodeCard, read
+from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
+from trio_mcp.cluster.store.port import (
+    AddNode,
+    Beat,
+    Leave,
+    NewestNodes,
+    Operation,
+    OperationRefused,
+    ReadCard,
+    RemoveNode,
+    RemoveNodesBefore,
+    StoreDown,
+)
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.node_state import GOING_WORDS
 
@@ -68,9 +78,8 @@ class Heartbeat:
 
     def __init__(
         self,
-        store: Store,
+        store: MeasuredStore,
         directory: RedisDirectory,
-        keys: Keys,
         me: Identity,
         moves: OwnershipLog,
         *,
@@ -83,7 +92,6 @@ class Heartbeat:
     ) -> None:
         self._store = store
         self._directory = directory
-        self._keys = keys
         self._me = me
         self._moves = moves
         self._card = card
@@ -156,7 +164,7 @@ class Heartbeat:
                 if self._left:
                     return
                 card = await self._exchange()
-        except RedisDown:
+        except StoreDown:
             self._standing_since = None
             # Also for a process that starts now: it cannot know what a Redis that comes back had before.
             self._directory.has_card = not self._left
@@ -194,9 +202,9 @@ class Heartbeat:
         async with self._writing:
             # A beat after this would put the card up again.
             self._left = True
-            (ours,) = await self._store.run([scripts.leave(self._keys, self._me.node, self._me.boot)])
-        if ours == 1:
-            await self._store.run([("ZREM", self._keys.nodes, self._me.node)])
+            (ours,) = await self._store.run([Leave(self._me.node, self._me.boot)])
+        if ours is True:
+            await self._store.run([RemoveNode(self._me.node)])
 
     def url(self, node: str) -> str | None:
         """Where a node was last seen."""
@@ -282,17 +290,15 @@ class Heartbeat:
         """Show ours, see the others'; the card of another process when ours was not taken."""
         now, asked = time.time(), Moment()
         card = msgspec.json.encode(self._card())
-        commands: list[Command] = [
-            scripts.beat(
-                self._keys, self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS, instead_of=self.replaces
-            ),
-            ("ZADD", self._keys.nodes, now, self._me.node),
-            ("ZREMRANGEBYSCORE", self._keys.nodes, "-inf", now - FORGET_SECONDS),
-            ("ZREVRANGE", self._keys.nodes, 0, MAX_NODES - 1),
+        operations: list[Operation] = [
+            Beat(self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS, instead_of=self.replaces),
+            AddNode(self._me.node, now),
+            RemoveNodesBefore(now - FORGET_SECONDS),
+            NewestNodes(MAX_NODES),
         ]
         known = self._names
         standing, _, _, names, moves, *cards = await self._store.run(
-            commands + [self._moves.command()] + [("GET", self._keys.node(name)) for name in known]
+            [*operations, self._moves.operation(), *map(ReadCard, known)]
         )
         if self._moves.heard(moves):
             self.beat_now()
@@ -304,7 +310,7 @@ class Heartbeat:
         match standing:
             case bytes():
                 return read(standing, NodeCard) or _NOBODYS
-            case CommandRefused():
+            case OperationRefused():
                 return _Card.REFUSED
         return _Card(standing)
 
@@ -323,7 +329,7 @@ class Heartbeat:
         )
 
     async def _meet(self, names: list[str]) -> None:
-        cards = await self._store.run([("GET", self._keys.node(name)) for name in names])
+        cards = await self._store.run([ReadCard(name) for name in names])
         self._add(names, cards)
 
     def _others(self, names: Any) -> list[str]:

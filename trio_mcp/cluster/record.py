@@ -20,7 +20,6 @@ __all__ = [
     "SESSION_SECONDS",
     "TOMBSTONE_SECONDS",
     "Identity",
-    "Keys",
     "NodeCard",
     "OwnershipChange",
     "Record",
@@ -35,37 +34,6 @@ _READABLE = (1, 2)
 """Forms of records. They differ by the digest in `principal` alone: see `Principal.recorded_as`."""
 SESSION_SECONDS = 30 * 24 * 3600
 TOMBSTONE_SECONDS = 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Names of keys; all of a cluster start with its prefix."""
-
-    prefix: str
-
-    def session(self, session_id: str) -> str:
-        return f"{self.prefix}:session:{session_id}"
-
-    def closed(self, session_id: str) -> str:
-        return f"{self.prefix}:closed:{session_id}"
-
-    def node(self, node: str) -> str:
-        return f"{self.prefix}:node:{node}"
-
-    @property
-    def nodes(self) -> str:
-        """A sorted set of node names, by when each was last seen: nobody has to scan for them."""
-        return f"{self.prefix}:nodes"
-
-    @property
-    def bus(self) -> str:
-        """The pub/sub channel."""
-        return f"{self.prefix}:bus"
-
-    @property
-    def moves(self) -> str:
-        """A stream of the last claims and ends: what a node missed on the bus it reads there with its next beat."""
-        return f"{self.prefix}:moves"
 
 
 @dataclass(slots=True)

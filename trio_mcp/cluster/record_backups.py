@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from trio_mcp.cluster.record import OwnershipChange
-from trio_mcp.cluster.redis.link import Command
+from trio_mcp.cluster.store.port import PutBackRecord
 
 __all__ = ["KEPT_SECONDS", "RecordBackups"]
 
@@ -28,25 +28,21 @@ MAX_BYTES = 16 * 1024 * 1024
 class _Kept:
     since: float
     epoch: int
-    command: Command
-
-    @property
-    def size(self) -> int:
-        return sum(len(word) for word in self.command if isinstance(word, bytes))
+    write: PutBackRecord
 
 
 class RecordBackups:
-    """The commands that write the records, by session id; none replaces a record or a tombstone that is there."""
+    """The operations that write the records, by session id; none replaces a record or a tombstone that is there."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, session_id: str, epoch: int, command: Command) -> None:
+    def keep(self, session_id: str, epoch: int, write: PutBackRecord) -> None:
         """Remember what writes the record of that life for `KEPT_SECONDS` from now, in place of what was remembered."""
         self.forget(session_id)
-        self._kept[session_id] = kept = _Kept(trio.current_time(), epoch, command)
-        self._bytes += kept.size
+        self._kept[session_id] = kept = _Kept(trio.current_time(), epoch, write)
+        self._bytes += len(kept.write.value)
         while self._bytes > MAX_BYTES:
             self.forget(next(iter(self._kept)))
 
@@ -54,7 +50,7 @@ class RecordBackups:
         """It is somebody's again, or has ended."""
         kept = self._kept.pop(session_id, None)
         if kept is not None:
-            self._bytes -= kept.size
+            self._bytes -= len(kept.write.value)
 
     def moved(self, move: OwnershipChange) -> None:
         """Another has it, or it has ended; of an earlier life that is no news."""
@@ -62,11 +58,11 @@ class RecordBackups:
         if kept is not None and (move.epoch > kept.epoch or (move.ended and move.epoch == kept.epoch)):
             self.forget(move.session)
 
-    def commands(self) -> Iterator[tuple[str, Command]]:
+    def writes(self) -> Iterator[tuple[str, PutBackRecord]]:
         """Those that are young enough, oldest first; some may be forgotten before their turn."""
         for session_id in list(self._kept):
             kept = self._kept.get(session_id)
             if kept is not None and trio.current_time() - kept.since <= KEPT_SECONDS:
-                yield session_id, kept.command
+                yield session_id, kept.write
             else:
                 self.forget(session_id)

@@ -8,12 +8,11 @@ import msgspec
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster import scripts
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.membership import BEAT_SECONDS
-from trio_mcp.cluster.record import Identity, Keys, Record, read_record
-from trio_mcp.cluster.redis.link import CommandRefused, RedisDown
-from trio_mcp.cluster.store import Store
+from trio_mcp.cluster.record import Identity, Record, read_record
+from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.port import ClaimRecord, OperationRefused, StoreDown
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound
@@ -30,12 +29,11 @@ class Restorer:
     """Claims records and opens sessions from them. Requests for the same session wait for one claim."""
 
     def __init__(
-        self, hub: Hub, store: Store, directory: RedisDirectory, keys: Keys, me: Identity, metrics: Metrics
+        self, hub: Hub, store: MeasuredStore, directory: RedisDirectory, me: Identity, metrics: Metrics
     ) -> None:
         self._hub = hub
         self._store = store
         self._directory = directory
-        self._keys = keys
         self._me = me
         self._metrics = metrics
         self._under_way: dict[str, trio.Event] = {}
@@ -43,7 +41,7 @@ class Restorer:
     async def take_up(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
         """The session, here; None when another node was faster, or another request is: look again.
 
-        Raises SessionNotFound when it failed to start, TooManySessions, and RedisDown.
+        Raises SessionNotFound when it failed to start, TooManySessions, and StoreDown.
         """
         other = self._under_way.get(session_id)
         if other is not None:
@@ -89,10 +87,10 @@ class Restorer:
 
     async def _claim(self, session_id: str, record: Record, who: Principal) -> bool:
         mine = Record.of(record.snapshot(session_id, who), self._me, restorable=True)
-        command = scripts.claim(self._keys, session_id, record, mine)
-        (reply,) = await self._store.run([command])
-        if isinstance(reply, CommandRefused):
-            raise RedisDown(str(reply))
+        claim = ClaimRecord(session_id, record, mine)
+        (reply,) = await self._store.run([claim])
+        if isinstance(reply, OperationRefused):
+            raise StoreDown(str(reply))
         winner = read_record(reply)
         if winner is not None:
             event(logger, logging.INFO, "claim lost", session=session_label(session_id), winner=winner.node)

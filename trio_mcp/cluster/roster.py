@@ -10,8 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS
-from trio_mcp.cluster.record import Keys, NodeCard, Record, read, read_record
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink
+from trio_mcp.cluster.record import NodeCard, Record, read, read_record
+from trio_mcp.cluster.redis.store import RedisStore
+from trio_mcp.cluster.store.port import (
+    CardSecondsLeft,
+    FindSessions,
+    NodesSeen,
+    Operation,
+    OperationRefused,
+    ReadCard,
+    ReadRecord,
+    Store,
+    StoreDown,
+)
 from trio_mcp.protocol.errors import McpError
 
 __all__ = ["Found", "NodeLine", "Roster", "RosterUnavailable", "SessionLine", "roster"]
@@ -68,42 +79,39 @@ class Found:
 @asynccontextmanager
 async def roster(url: str, prefix: str) -> AsyncIterator[Roster]:
     """What Redis at `url` knows of the cluster with that prefix."""
-    link = RedisLink(url, connect_timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
+    store = RedisStore(url, prefix, connect_timeout=CONNECT_SECONDS, command_timeout=COMMAND_SECONDS)
     try:
-        yield Roster(link, Keys(prefix))
+        yield Roster(store)
     finally:
-        link.close()
+        store.close()
 
 
 class Roster:
     """Every method raises RosterUnavailable."""
 
-    def __init__(self, link: RedisLink, keys: Keys) -> None:
-        self.keys = keys
-        self._link = link
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies; none of them is a refusal."""
-        replies = await self._run(commands)
-        for command, reply in zip(commands, replies, strict=True):
-            if isinstance(reply, CommandRefused):
-                raise RosterUnavailable(f"{self._link.shown} refuses {command[0]!s}: {reply}")
+    async def ask(self, operations: Sequence[Operation]) -> list[Any]:
+        """The results; none of them is a refusal."""
+        replies = await self._run(operations)
+        for operation, reply in zip(operations, replies, strict=True):
+            if isinstance(reply, OperationRefused):
+                raise RosterUnavailable(f"{self._store.shown} refuses {self._store.name_of(operation)}: {reply}")
         return replies
 
     async def nodes(self) -> list[NodeLine]:
         """Every node that was seen within a day, by name."""
-        (pairs,) = await self.ask([("ZRANGE", self.keys.nodes, 0, -1, "WITHSCORES")])
-        seen = {
-            name.decode("ascii", "replace"): float(score) for name, score in zip(pairs[::2], pairs[1::2], strict=True)
-        }
-        names = [self.keys.node(name) for name in sorted(seen)]
-        cards = await self.ask([("GET", name) for name in names]) if seen else []
-        left = await self.ask([("PTTL", name) for name in names]) if seen else []
-        return [_node_line(name, seen[name], *found) for name, *found in zip(sorted(seen), cards, left, strict=True)]
+        (pairs,) = await self.ask([NodesSeen()])
+        seen = {name.decode("ascii", "replace"): at for name, at in pairs}
+        names = sorted(seen)
+        cards = await self.ask([ReadCard(name) for name in names]) if seen else []
+        left = await self.ask([CardSecondsLeft(name) for name in names]) if seen else []
+        return [_node_line(name, seen[name], *found) for name, *found in zip(names, cards, left, strict=True)]
 
     async def card(self, node: str) -> NodeCard | None:
         """What the node says of itself; None when it does not."""
-        (value,) = await self.ask([("GET", self.keys.node(node))])
+        (value,) = await self.ask([ReadCard(node)])
         return read(value, NodeCard)
 
     async def session(self, session_id: str) -> SessionLine | None:
@@ -123,38 +131,31 @@ class Roster:
         return await self._scan(f"{name if '.' in name else f'*.{name}'}*", limit)
 
     async def _scan(self, pattern: str, limit: int) -> Found:
-        start = self.keys.session("")
-        match = _literally(start) + pattern
         found: dict[str, SessionLine] = {}
         cursor = b"0"
         for _ in range(MAX_STEPS):
-            ((cursor, keys),) = await self.ask([("SCAN", cursor, "MATCH", match, "COUNT", BATCH)])
-            found |= await self._read([key.decode("ascii", "replace").removeprefix(start) for key in keys])
+            ((cursor, ids),) = await self.ask([FindSessions(cursor, pattern, BATCH)])
+            found |= await self._read(ids)
             if cursor == b"0" or len(found) > limit:
                 return Found(list(found.values())[:limit], complete=len(found) <= limit)
         return Found(list(found.values()), complete=False)
 
     async def _read(self, ids: list[str]) -> dict[str, SessionLine]:
         """Of those that are still there. A key of another type is refused, and no record."""
-        values = await self._run([("GET", self.keys.session(each)) for each in ids]) if ids else []
+        values = await self._run([ReadRecord(each) for each in ids]) if ids else []
         found = zip(ids, values, strict=True)
         return {each: SessionLine(each, read_record(value)) for each, value in found if value is not None}
 
-    async def _run(self, commands: Sequence[Command]) -> list[Any]:
+    async def _run(self, operations: Sequence[Operation]) -> list[Any]:
         try:
-            return await self._link.run(commands)
-        except RedisDown as fault:
+            return await self._store.run(operations)
+        except StoreDown as fault:
             raise RosterUnavailable(
-                f"{self._link.shown} does not answer: {fault}. Is it what the nodes have as --redis-url?"
+                f"{self._store.shown} does not answer: {fault}. Is it what the nodes have as --redis-url?"
             ) from fault
 
 
-def _node_line(name: str, seen: float, raw: Any, left: int) -> NodeLine:
+def _node_line(name: str, seen: float, raw: Any, left: float) -> NodeLine:
     card = read(raw, NodeCard)
-    ago = CARD_SECONDS - left / 1000 if card is not None and left > 0 else time.time() - seen
+    ago = CARD_SECONDS - left if card is not None and left > 0 else time.time() - seen
     return NodeLine(name, card, max(0.0, ago))
-
-
-def _literally(text: str) -> str:
-    """What matches `text` and nothing else."""
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

@@ -21,7 +21,6 @@ from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_broken, unavailable
 from trio_mcp.cluster.record import Identity
-from trio_mcp.cluster.redis.link import RedisDown
 from trio_mcp.cluster.relay.relay import Broken, Misdirected, Relay, Relayed, Unanswered
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
@@ -39,6 +38,7 @@ from trio_mcp.cluster.routing import (
     TryAgain,
     decide,
 )
+from trio_mcp.cluster.store.port import StoreDown
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
@@ -230,7 +230,7 @@ class SessionRouter:
         look_up = self._directory.look_up_patiently if patiently else self._directory.look_up
         try:
             record, tombstone = await look_up(request.session_id)
-        except RedisDown:
+        except StoreDown:
             return Recorded.UNKNOWN
         if record is None and tombstone is None:
             await self._peers.beat_ended()
@@ -311,7 +311,7 @@ class SessionRouter:
         assert request.record is not None
         try:
             session = await self._restorer.take_up(request.session_id, request.record, request.who)
-        except RedisDown:
+        except StoreDown:
             request.facts.recorded = Recorded.REFUSED
             return None
         request.facts.recorded = Recorded.NOT_READ
@@ -321,7 +321,7 @@ class SessionRouter:
         assert request.record is not None
         try:
             removed = await self._directory.remove(request.session_id, request.record)
-        except RedisDown:
+        except StoreDown:
             request.facts.recorded = Recorded.REFUSED
             return None
         request.facts.recorded = Recorded.NOT_READ

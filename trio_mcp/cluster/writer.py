@@ -15,10 +15,9 @@ from typing import Any
 
 import trio
 
-from trio_mcp.cluster import scripts
-from trio_mcp.cluster.record import Keys, Record, Tombstone
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown
-from trio_mcp.cluster.store import RETRY_SECONDS, Store
+from trio_mcp.cluster.record import Record, Tombstone
+from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
+from trio_mcp.cluster.store.port import EndSession, OpenRecord, Operation, OperationRefused, OwnRecord, StoreDown
 from trio_mcp.observability.metrics import Metrics
 
 __all__ = ["RecordWriter"]
@@ -39,6 +38,9 @@ class _Write:
     record: Record
     compare: bool
 
+    def operation(self, session_id: str) -> OpenRecord | OwnRecord:
+        return (OwnRecord if self.compare else OpenRecord)(session_id, self.record)
+
 
 class RecordWriter:
     """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written.
@@ -48,8 +50,7 @@ class RecordWriter:
 
     def __init__(
         self,
-        store: Store,
-        keys: Keys,
+        store: MeasuredStore,
         boot: str,
         metrics: Metrics,
         *,
@@ -58,7 +59,6 @@ class RecordWriter:
         failed: Callable[[], None],
     ) -> None:
         self._store = store
-        self._keys = keys
         self._metrics = metrics
         self._ends_by = "" if tell_ends else boot
         self._lost = lost
@@ -155,8 +155,8 @@ class RecordWriter:
         writes, self._writes = self._writes, {}
         owed = {key: self._owed[key] for key in list(self._owed)[:_ENDS_AT_ONCE]}
         try:
-            replies = await self._store.run(self._commands(writes, owed))
-        except RedisDown:
+            replies = await self._store.run(self._operations(writes, owed))
+        except StoreDown:
             if writes:
                 self._failed()
             return
@@ -165,14 +165,14 @@ class RecordWriter:
                 group.set()
         self._settle(owed, replies[len(writes) :])
         for (key, write), reply in zip(writes.items(), replies, strict=False):
-            if isinstance(reply, CommandRefused):
+            if isinstance(reply, OperationRefused):
                 self._failed()
             elif isinstance(reply, bytes) and write.compare:
                 self._lost(key)
 
-    def _commands(self, writes: dict[str, _Write], owed: dict[str, Tombstone]) -> list[Command]:
-        commands = [self._command(key, write) for key, write in writes.items()]
-        return commands + [scripts.end(self._keys, key, stone, by=self._ends_by) for key, stone in owed.items()]
+    def _operations(self, writes: dict[str, _Write], owed: dict[str, Tombstone]) -> list[Operation]:
+        operations: list[Operation] = [write.operation(key) for key, write in writes.items()]
+        return operations + [EndSession(key, stone, by=self._ends_by) for key, stone in owed.items()]
 
     def _settle(self, owed: dict[str, Tombstone], replies: list[Any]) -> None:
         """What Redis has heard is not owed any more; what was another's was none of our business."""
@@ -181,11 +181,7 @@ class RecordWriter:
                 del self._owed[key]
         self._refused = any(map(_may_be_taken_later, replies))
 
-    def _command(self, session_id: str, write: _Write) -> Command:
-        write_record = scripts.own if write.compare else scripts.open_record
-        return write_record(self._keys, session_id, write.record)
-
 
 def _may_be_taken_later(reply: Any) -> bool:
     """Redis refused, and not because the key holds something that is not ours."""
-    return isinstance(reply, CommandRefused) and reply.code != "WRONGTYPE"
+    return isinstance(reply, OperationRefused) and reply.code != "WRONGTYPE"

@@ -67,18 +67,17 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
     if settings.redis_url is None:
         return None
     from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+    from trio_mcp.cluster.redis.store import RedisStore
 
     options = ClusterOptions(
-        redis_url=settings.redis_url.get_secret_value(),
         secrets=settings.keys,
-        prefix=settings.redis_prefix,
         peer_url=settings.peer_url,
         restore=settings.restore,
         require_redis=settings.require_redis,
         keep_alive=settings.keepalive,
         drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
     )
-    return Cluster(app, options)
+    return Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))
 
 
 def options_of(server: MCPServer, settings: Settings) -> Options:

@@ -17,14 +17,15 @@ import trio
 from tests.rig.left_over import descriptors, no_thread_is_within, threads_within
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
+from trio_mcp.cluster.redis import client as redis_client
 from trio_mcp.cluster.redis import connection as redis_connection
-from trio_mcp.cluster.redis import link as redis_link
+from trio_mcp.cluster.redis.client import RedisClient
 from trio_mcp.cluster.redis.connection import RedisConnection, RedisRoute
-from trio_mcp.cluster.redis.link import RedisDown, RedisLink
+from trio_mcp.cluster.store.port import StoreDown
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
-LINK = "trio_mcp/cluster/redis/link.py"
+LINK = "trio_mcp/cluster/redis/client.py"
 LISTENER = ("_connect_in_steps", "_pass_on")
 FOR_EVER = 30 * PATIENCE
 """What would hold a listener up holds it up longer than a test waits."""
@@ -67,14 +68,14 @@ class _Ear:
 
 
 @asynccontextmanager
-async def _listening(link: RedisLink, ear: _Ear) -> AsyncIterator[trio.CancelScope]:
+async def _listening(link: RedisClient, ear: _Ear) -> AsyncIterator[trio.CancelScope]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: link.listen("news", hear=ear.hear, joined=ear.joined))
         yield nursery.cancel_scope
         nursery.cancel_scope.cancel("heard enough")
 
 
-async def test_messages_come_in_order_and_whole(link: RedisLink) -> None:
+async def test_messages_come_in_order_and_whole(link: RedisClient) -> None:
     ear = _Ear()
     sent = [b"%d" % n + b"\x00\xff\r\n" * (n % 50) for n in range(500)] + [b"x" * 1_000_000, b""]
     async with _listening(link, ear):
@@ -85,7 +86,7 @@ async def test_messages_come_in_order_and_whole(link: RedisLink) -> None:
     assert ear.heard == sent
 
 
-async def test_a_listener_is_told_in_the_thread_and_the_task_that_listens(link: RedisLink) -> None:
+async def test_a_listener_is_told_in_the_thread_and_the_task_that_listens(link: RedisClient) -> None:
     ear = _Ear()
     async with _listening(link, ear):
         await ear.joined_times(1)
@@ -96,7 +97,7 @@ async def test_a_listener_is_told_in_the_thread_and_the_task_that_listens(link: 
     assert trio.lowlevel.current_task() not in ear.tasks
 
 
-async def test_what_a_listener_does_wrong_ends_its_listening(link: RedisLink) -> None:
+async def test_what_a_listener_does_wrong_ends_its_listening(link: RedisClient) -> None:
     def joined() -> None:
         raise ZeroDivisionError("a bug")
 
@@ -106,10 +107,10 @@ async def test_what_a_listener_does_wrong_ends_its_listening(link: RedisLink) ->
 
 
 async def test_when_redis_comes_back_the_listener_joins_anew_and_says_so_once_an_outage(
-    server: RedisServer, link: RedisLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: RedisServer, link: RedisClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts = _attempts(monkeypatch)
-    monkeypatch.setattr(redis_link, "RETRY_AFTER", 0.05)
+    monkeypatch.setattr(redis_client, "RETRY_AFTER", 0.05)
     caplog.set_level(logging.INFO, "trio_mcp")
     ear = _Ear()
     async with _listening(link, ear):
@@ -127,7 +128,9 @@ async def test_when_redis_comes_back_the_listener_joins_anew_and_says_so_once_an
     assert said == ["redis channel joined", "redis channel lost"] * 2
 
 
-async def test_a_listener_that_starts_before_redis_joins_when_it_is_there(server: RedisServer, link: RedisLink) -> None:
+async def test_a_listener_that_starts_before_redis_joins_when_it_is_there(
+    server: RedisServer, link: RedisClient
+) -> None:
     await server.stop()
     ear = _Ear()
     async with _listening(link, ear):
@@ -136,7 +139,7 @@ async def test_a_listener_that_starts_before_redis_joins_when_it_is_there(server
 
 
 async def test_a_quiet_channel_is_asked_whether_it_is_there_and_stays_joined(
-    server: RedisServer, link: RedisLink, monkeypatch: pytest.MonkeyPatch
+    server: RedisServer, link: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_connection, "QUIET", 0.1)
     ear = _Ear()
@@ -150,7 +153,7 @@ async def test_a_quiet_channel_is_asked_whether_it_is_there_and_stays_joined(
 
 
 async def test_redis_that_fell_silent_is_left_and_joined_anew(
-    server: RedisServer, link: RedisLink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: RedisServer, link: RedisClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(redis_connection, "QUIET", 0.1)
     ear = _Ear()
@@ -166,19 +169,19 @@ async def test_a_user_who_may_not_subscribe_keeps_trying(tmp_path: Path, caplog:
     rules = ("--user", "node", "on", ">secret", "~*", "+@all", "resetchannels")
     async with redis_server(tmp_path, extra=rules) as server:
         ear = _Ear()
-        async with _listening(RedisLink(f"redis://node:secret@127.0.0.1:{server.port}"), ear):
+        async with _listening(RedisClient(f"redis://node:secret@127.0.0.1:{server.port}"), ear):
             await _is_logged("redis channel lost", caplog)
             await server.ask("ACL", "SETUSER", "node", "allchannels")
             await ear.joined_times(1)
 
 
 def test_what_cannot_be_interrupted_in_a_listener_takes_less_than_half_a_second() -> None:
-    assert max(redis_link.POLL, redis_link.STEP) < 0.5
+    assert max(redis_client.POLL, redis_client.STEP) < 0.5
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
 async def test_a_listener_ends_with_its_cancellation_whatever_redis_does(server: RedisServer, frozen: bool) -> None:
-    link = RedisLink(server.url, connect_timeout=FOR_EVER, command_timeout=FOR_EVER)
+    link = RedisClient(server.url, connect_timeout=FOR_EVER, command_timeout=FOR_EVER)
     ear = _Ear()
     with trio.fail_after(PATIENCE):
         async with _listening(link, ear) as scope:
@@ -193,7 +196,7 @@ async def test_a_listener_ends_with_its_cancellation_whatever_redis_does(server:
 async def test_a_listener_ends_as_soon_when_redis_freezes_before_it_joined(server: RedisServer, account: str) -> None:
     server.pause()
     url = f"redis://{account}127.0.0.1:{server.port}"
-    link = RedisLink(url, connect_timeout=FOR_EVER, command_timeout=FOR_EVER)
+    link = RedisClient(url, connect_timeout=FOR_EVER, command_timeout=FOR_EVER)
     async with _listening(link, _Ear()) as scope:
         await until(_is_listening, "the listener is busy", pause=0.01)
         scope.cancel("now")
@@ -201,13 +204,13 @@ async def test_a_listener_ends_as_soon_when_redis_freezes_before_it_joined(serve
 
 
 async def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_end(
-    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+    link: RedisClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolved = threading.Event()
 
     def slow(*_: object) -> NoReturn:
         resolved.wait(FOR_EVER)
-        raise RedisDown("no such host")
+        raise StoreDown("no such host")
 
     monkeypatch.setattr(RedisRoute, "connect", slow)
     async with _listening(link, _Ear()) as scope:
@@ -218,7 +221,7 @@ async def test_a_name_that_takes_long_to_resolve_does_not_hold_up_the_end(
     await _no_thread_listens()
 
 
-async def test_listeners_that_come_and_go_leave_nothing_behind(server: RedisServer, link: RedisLink) -> None:
+async def test_listeners_that_come_and_go_leave_nothing_behind(server: RedisServer, link: RedisClient) -> None:
     before = descriptors()
     for _ in range(3):
         ear = _Ear()

@@ -15,31 +15,15 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.exceptions import AuthenticationError, DataError, ReadOnlyError, RedisError, ResponseError
 
 from trio_mcp.cluster.redis.url import RedisUrl
+from trio_mcp.cluster.store.port import OperationRefused, StoreDown, StoreRefuses
 
-__all__ = ["Command", "CommandRefused", "RedisConnection", "RedisDown", "RedisRefuses", "RedisRoute", "Subscription"]
+__all__ = ["Command", "RedisConnection", "RedisRoute", "Subscription"]
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 _Raw: TypeAlias = Connection | UnixDomainSocketConnection
 
 QUIET = 5.0
 """After so much silence a subscriber asks whether Redis is still there: a host that vanished sends no goodbye."""
-
-
-class RedisDown(Exception):
-    """Not reachable, too slow, or the connection broke: what was sent may or may not have been done."""
-
-
-class RedisRefuses(RedisDown):
-    """It answers, and does not let us in: a wrong password, a user without the right, no such database; in its own words."""
-
-
-class CommandRefused(Exception):
-    """Redis answered with an error; the words are its own."""
-
-    @property
-    def code(self) -> str:
-        """Their first one: NOSCRIPT, WRONGTYPE, ERR, …"""
-        return str(self).partition(" ")[0]
 
 
 @contextmanager
@@ -49,10 +33,10 @@ def _broken_is_down() -> Iterator[None]:
     except DataError as error:
         raise TypeError(str(error)) from error
     except (AuthenticationError, ResponseError) as error:
-        kind = RedisDown if isinstance(error, ReadOnlyError) else RedisRefuses
+        kind = StoreDown if isinstance(error, ReadOnlyError) else StoreRefuses
         raise kind(_words(error)) from error
     except RedisError as error:
-        raise RedisDown(str(error)) from error
+        raise StoreDown(str(error)) from error
 
 
 def _words(error: RedisError) -> str:
@@ -94,11 +78,11 @@ def _reply(raw: _Raw) -> Any:
     except ReadOnlyError:
         raise  # our master has become a replica: this connection leads to the wrong server
     except ResponseError as refusal:
-        return CommandRefused(_words(refusal))
+        return OperationRefused(_words(refusal))
 
 
 class Subscription:
-    """What is said on a channel. Silence is asked about; RedisDown when that brings no word within `patience`."""
+    """What is said on a channel. Silence is asked about; StoreDown when that brings no word within `patience`."""
 
     def __init__(self, raw: _Raw, channel: str, patience: float) -> None:
         self._raw = raw
@@ -118,7 +102,7 @@ class Subscription:
 
     def _mind_the_silence(self) -> None:
         if self._asked:
-            raise RedisDown(f"no word from Redis for {self._patience:g} s")
+            raise StoreDown(f"no word from Redis for {self._patience:g} s")
         self._ask("PING")
 
     def _ask(self, *command: str) -> None:
@@ -135,7 +119,7 @@ class RedisRoute:
         self._sentinels: tuple[tuple[str, int], ...] = url.addresses
 
     def connect(self, connect_timeout: float, timeout: float) -> RedisConnection:
-        """A new connection, signed in; RedisDown."""
+        """A new connection, signed in; StoreDown."""
         url = self._url
         timeouts = {"socket_connect_timeout": connect_timeout, "socket_timeout": timeout}
         with _broken_is_down():
@@ -157,7 +141,7 @@ class RedisRoute:
                 # First next time: one that is down or knows an old master should cost its timeout once.
                 self._sentinels = (sentinel, *(each for each in self._sentinels if each != sentinel))
                 return raw
-        kind = RedisRefuses if refusals == len(problems) else RedisDown
+        kind = StoreRefuses if refusals == len(problems) else StoreDown
         raise kind(f"no Sentinel leads to the master {master}: {'; '.join(problems)}")
 
     def _master_address(self, sentinel: tuple[str, int], master: str, timeouts: dict[str, float]) -> tuple[str, int]:

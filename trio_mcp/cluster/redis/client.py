@@ -13,18 +13,12 @@ from typing import Any, Final
 
 import trio
 
-from trio_mcp.cluster.redis.connection import (
-    Command,
-    CommandRefused,
-    RedisConnection,
-    RedisDown,
-    RedisRefuses,
-    RedisRoute,
-)
-from trio_mcp.cluster.redis.url import InvalidRedisUrl, parse
+from trio_mcp.cluster.redis.connection import Command, RedisConnection, RedisRoute
+from trio_mcp.cluster.redis.url import parse
+from trio_mcp.cluster.store.port import StoreDown, StoreRefuses
 from trio_mcp.observability.logs import event
 
-__all__ = ["Command", "CommandRefused", "InvalidRedisUrl", "RedisDown", "RedisLink", "RedisRefuses"]
+__all__ = ["RedisClient"]
 
 RETRY_AFTER = 1.0
 """Between two attempts to subscribe."""
@@ -36,7 +30,7 @@ STEP = 0.4
 _logger = logging.getLogger("trio_mcp.cluster")
 
 
-class RedisLink:
+class RedisClient:
     """Redis at `url`, connected to when it is first used; a connection per thread at most."""
 
     def __init__(
@@ -52,13 +46,13 @@ class RedisLink:
         self._pool = _Pool()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """One pipeline, no transaction; a refused command's reply is a CommandRefused. Raises RedisDown."""
+        """One pipeline, no transaction; a refused command's reply is an OperationRefused. Raises StoreDown."""
         patience = self._connect_timeout + self._command_timeout
         with trio.move_on_after(patience):  # also for a thread to be free, or for the host's name
             return await trio.to_thread.run_sync(
                 self._exchange, commands, abandon_on_cancel=True, limiter=self._threads
             )
-        raise RedisDown(f"no answer from Redis within {patience:g} s")
+        raise StoreDown(f"no answer from Redis within {patience:g} s")
 
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """In a thread."""
@@ -82,11 +76,11 @@ class RedisLink:
         while True:
             try:
                 await self._attend(channel, hear, stands, limiter)
-            except RedisDown as down:
+            except StoreDown as down:
                 if not lost:  # one line an outage
                     event(
                         _logger,
-                        logging.ERROR if isinstance(down, RedisRefuses) else logging.WARNING,
+                        logging.ERROR if isinstance(down, StoreRefuses) else logging.WARNING,
                         "redis channel lost",
                         channel=channel,
                         redis=self.shown,
@@ -163,7 +157,7 @@ class _Pool:
         try:
             with _closed_on_error(connection):
                 yield
-        except RedisDown:
+        except StoreDown:
             self._clear()  # what broke one likely broke all; a new one learns so within the shorter timeout
             raise
         with self._lock:

@@ -1,17 +1,20 @@
-"""Redis as every part of the cluster asks it: measured, and known to be there or away."""
+"""The store as every part of the cluster asks it: measured, and known to be there or away.
+
+The log names Redis, for that is what operators have.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
-from trio_mcp.cluster.redis.link import Command, CommandRefused, RedisDown, RedisLink, RedisRefuses
+from trio_mcp.cluster.store.port import Operation, OperationRefused, Store, StoreDown, StoreRefuses
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 
-__all__ = ["RETRY_SECONDS", "Store"]
+__all__ = ["RETRY_SECONDS", "MeasuredStore"]
 
 logger = logging.getLogger("trio_mcp.cluster")
 
@@ -20,7 +23,7 @@ RETRY_SECONDS = 1.0
 
 
 class RedisState(Enum):
-    """What became of the last commands."""
+    """What became of the last operations."""
 
     UNKNOWN = "unknown"
     """None was sent yet."""
@@ -31,57 +34,61 @@ class RedisState(Enum):
     """It answers, and does not do what it is asked for: password, rights, memory, a cluster without a master."""
 
 
-class Store:
-    """One link, shared."""
+class MeasuredStore:
+    """One node's way to the store, with metrics, and log lines for each change of its state."""
 
-    def __init__(self, link: RedisLink, metrics: Metrics) -> None:
-        self._link = link
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._store = store
         self._metrics = metrics
         self._returned: list[Callable[[], None]] = []
         self._refused: set[str] = set()
         """Names of commands that were refused the last time."""
         self._state = RedisState.UNKNOWN
         self.down = False
-        """The last command failed: nobody need wait for Redis until one succeeds."""
+        """The last `run` failed: nobody need wait for Redis until one succeeds."""
         metrics.directory_up_with(lambda: float(self._state is RedisState.UP))
 
     def on_return(self, callback: Callable[[], None]) -> None:
         """Call this whenever Redis is back."""
         self._returned.append(callback)
 
-    async def run(self, commands: list[Command]) -> list[Any]:
-        """As the link's `run`. Raises RedisDown."""
+    async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        """As `Store.listen`."""
+        await self._store.listen(hear=hear, joined=joined)
+
+    async def run(self, operations: Sequence[Operation]) -> list[Any]:
+        """As `Store.run`: the results, in order; raises StoreDown."""
         with self._metrics.directory_timed():
             try:
-                replies = await self._link.run(commands)
-            except RedisDown as fault:
+                replies = await self._store.run(operations)
+            except StoreDown as fault:
                 self._went(fault)
                 raise
-        self._heed_refusals(commands, replies)
+        self._heed_refusals(operations, replies)
         self._came_back()
         return replies
 
-    def _heed_refusals(self, commands: list[Command], replies: list[Any]) -> None:
-        """A value of another type is one key's trouble; anything else is Redis', until it takes such a command again."""
+    def _heed_refusals(self, operations: Sequence[Operation], replies: list[Any]) -> None:
+        """WRONGTYPE concerns the value of one key. Any other refusal concerns Redis, until it accepts that command again."""
         refusals = {
-            str(command[0]): reply
-            for command, reply in zip(commands, replies, strict=True)
-            if isinstance(reply, CommandRefused)
+            self._store.name_of(operation): reply
+            for operation, reply in zip(operations, replies, strict=True)
+            if isinstance(reply, OperationRefused)
         }
         for name, reply in refusals.items():
             self._metrics.directory_failed("refused")
             if reply.code == "WRONGTYPE":
                 event(logger, logging.ERROR, "redis refused a command", command=name, why=str(reply))
         lasting = {name: reply for name, reply in refusals.items() if reply.code != "WRONGTYPE"}
-        self._refused -= {str(command[0]) for command in commands}
+        self._refused -= set(map(self._store.name_of, operations))
         self._refused |= lasting.keys()
         if not self._refused:
             self._turn(RedisState.UP)
         elif lasting:
             self._turn(RedisState.REFUSES, "; ".join(dict.fromkeys(map(str, lasting.values()))))
 
-    def _went(self, fault: RedisDown) -> None:
-        refuses = isinstance(fault, RedisRefuses)
+    def _went(self, fault: StoreDown) -> None:
+        refuses = isinstance(fault, StoreRefuses)
         self._metrics.directory_failed("refused" if refuses else "down")
         self._turn(RedisState.REFUSES if refuses else RedisState.AWAY, str(fault))
         self.down = True
@@ -93,11 +100,11 @@ class Store:
             return
         match to:
             case RedisState.REFUSES:
-                event(logger, logging.ERROR, "redis refuses", why=why, redis=self._link.shown)
+                event(logger, logging.ERROR, "redis refuses", why=why, redis=self._store.shown)
             case RedisState.AWAY:
-                event(logger, logging.WARNING, "redis is away", why=why, redis=self._link.shown)
+                event(logger, logging.WARNING, "redis is away", why=why, redis=self._store.shown)
             case RedisState.UP if before is not RedisState.UNKNOWN:
-                event(logger, logging.INFO, "redis is back", redis=self._link.shown)
+                event(logger, logging.INFO, "redis is back", redis=self._store.shown)
 
     def _came_back(self) -> None:
         if self.down:

@@ -1,0 +1,92 @@
+"""The store in this process' memory: for tests, and for nodes that share one process. Times are on Trio's clock.
+
+node1 ── MemoryStore ──┐
+node2 ── MemoryStore ──┼──▶ SharedMemory    records, tombstones, cards, names, changes, subscriptions
+node3 ── MemoryStore ──┘
+
+An outage concerns one node (`MemoryStore.cut`, `delay`) or all (`SharedMemory.stop`, `freeze`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from trio_mcp.cluster.store.port import Operation, StoreDown
+from trio_mcp.cluster.store.shared_memory import PATIENCE_SECONDS, SharedMemory
+
+__all__ = ["MemoryStore", "SharedMemory"]
+
+RETRY_SECONDS = 1.0
+"""Between two attempts to subscribe."""
+
+
+class MemoryStore:
+    """One node's way to the shared memory; implements `Store`."""
+
+    def __init__(self, memory: SharedMemory) -> None:
+        self.memory = memory
+        self.delay = 0.0
+        """Seconds before an operation is done; beyond `PATIENCE_SECONDS` it fails after that, undone."""
+        self._is_cut = False
+        self._subscription: trio.MemorySendChannel[bytes] | None = None
+
+    @property
+    def shown(self) -> str:
+        """There is only one."""
+        return "memory"
+
+    def name_of(self, operation: Operation) -> str:
+        """Its type."""
+        return type(operation).__name__
+
+    async def run(self, operations: Sequence[Operation]) -> list[Any]:
+        """The results; raises StoreDown."""
+        await trio.lowlevel.checkpoint()
+        if self.delay:
+            await trio.sleep(min(self.delay, PATIENCE_SECONDS))
+        if self.delay > PATIENCE_SECONDS:
+            raise StoreDown(f"no answer within {PATIENCE_SECONDS:g} s")
+        self._reach()
+        await self.memory.thawed(operations)
+        self._reach()
+        return [self.memory.do(operation) for operation in operations]
+
+    async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        """Until cancelled, as the port says."""
+        while True:
+            if self.memory.answers and not self._is_cut:
+                await self._attend(hear, joined)
+            await trio.sleep(RETRY_SECONDS)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def cut(self) -> None:
+        """Until `mend` this node does not reach the memory: operations fail at once, and its subscription breaks."""
+        self._is_cut = True
+        self._unsubscribe()
+
+    def mend(self) -> None:
+        """As before; the subscription is taken up again within `RETRY_SECONDS`."""
+        self._is_cut = False
+
+    async def _attend(self, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
+        self._subscription, messages = self.memory.subscribe()
+        try:
+            joined()
+            async for message in messages:
+                hear(message)
+        finally:
+            self._unsubscribe()
+            messages.close()
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self.memory.unsubscribe(self._subscription)
+
+    def _reach(self) -> None:
+        if self._is_cut or not self.memory.runs:
+            raise StoreDown("connection refused")

@@ -1,0 +1,387 @@
+"""The values that nodes share in one process, and what becomes of them: the operations of `port`, as `redis/scripts.py` decides them.
+
+One suite of tests (`tests/cluster/store/test_contract.py`) runs over both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from trio_mcp.cluster.bus_message import moved_message
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange
+from trio_mcp.cluster.store.port import (
+    MAX_CHANGES,
+    AddNode,
+    Beat,
+    CardSecondsLeft,
+    ChangesFrom,
+    ClaimRecord,
+    EndSession,
+    FindSessions,
+    HasCard,
+    LastChange,
+    Leave,
+    NewestNodes,
+    NodesSeen,
+    OpenRecord,
+    Operation,
+    OwnRecord,
+    Publish,
+    PutBackRecord,
+    ReadCard,
+    ReadRecord,
+    ReadTombstone,
+    RemoveNode,
+    RemoveNodesBefore,
+    StoreDown,
+)
+
+__all__ = ["PATIENCE_SECONDS", "SharedMemory"]
+
+PATIENCE_SECONDS = 1.5
+"""How long a node waits for a store that does not answer: as long as for Redis."""
+
+MAX_LATE = 1_000
+"""Operations that are done after nobody waits for them any more."""
+
+MAX_UNHEARD = 10_000
+"""Messages that wait for one subscriber; one that falls further behind loses its subscription, as with Redis."""
+
+
+class Shelf:
+    """Values by name, each until its time is over."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
+
+    def get(self, name: str) -> bytes | None:
+        """The value, if it has not expired."""
+        value, until = self._kept.get(name, (None, 0.0))
+        if value is not None and until <= trio.current_time():
+            del self._kept[name]
+            return None
+        return value
+
+    def put(self, name: str, value: bytes, seconds: float) -> None:
+        """Keep the value for so long, in place of another."""
+        self._kept[name] = value, trio.current_time() + seconds
+
+    def remove(self, name: str) -> bool:
+        """Whether there was a value."""
+        there = self.get(name) is not None
+        self._kept.pop(name, None)
+        return there
+
+    def seconds_left(self, name: str) -> float:
+        """Until it expires; negative when there is none."""
+        return -1.0 if self.get(name) is None else self._kept[name][1] - trio.current_time()
+
+    def names(self) -> list[str]:
+        """Of all that is kept."""
+        return [name for name in list(self._kept) if self.get(name) is not None]
+
+
+@dataclass
+class SharedMemory:
+    """What all nodes share."""
+
+    records: Shelf = field(default_factory=Shelf)
+    tombstones: Shelf = field(default_factory=Shelf)
+    cards: Shelf = field(default_factory=Shelf)
+    nodes: dict[bytes, float] = field(default_factory=dict)
+    """When each name was seen last."""
+    moves: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
+    runs: bool = True
+    """Nodes can reach it."""
+    _frozen: trio.Event | None = None
+    _late: deque[Operation] = field(default_factory=lambda: deque(maxlen=MAX_LATE))
+    """What was given up while it was frozen, and will be done all the same."""
+    _subscribers: dict[trio.MemorySendChannel[bytes], None] = field(default_factory=dict)
+    _moved: int = 0
+    """How many moves there ever were: ids go on after `clear`, as those of Redis do, which are times."""
+
+    def clear(self) -> None:
+        """Forget everything; subscriptions stand."""
+        for shelf in (self.records, self.tombstones, self.cards):
+            for name in shelf.names():
+                shelf.remove(name)
+        self.nodes.clear()
+        self.moves.clear()
+
+    def stop(self) -> None:
+        """No node reaches it, until it is to run again; subscriptions break."""
+        self.runs = False
+        self.thaw()
+        for channel in list(self._subscribers):
+            self.unsubscribe(channel)
+
+    def start(self, *, empty: bool = False) -> None:
+        """It can be reached again, with what it had or without."""
+        if empty:
+            self.clear()
+        self.runs = True
+
+    @property
+    def answers(self) -> bool:
+        """It runs and is not frozen."""
+        return self.runs and self._frozen is None
+
+    def freeze(self) -> None:
+        """Answer nothing until `thaw`."""
+        self._frozen = trio.Event()
+
+    def thaw(self) -> None:
+        """Do first what was asked while frozen, as Redis does, which has the commands already."""
+        if self._frozen is not None:
+            self._frozen.set()
+            self._frozen = None
+        while self._late:
+            self.do(self._late.popleft())
+
+    async def thawed(self, operations: Sequence[Operation]) -> None:
+        """Wait while it is frozen, for `PATIENCE_SECONDS` at most; raises StoreDown, and the operations are done later."""
+        if self._frozen is None:
+            return
+        with trio.move_on_after(PATIENCE_SECONDS):
+            return await self._frozen.wait()
+        self._late.extend(operations)
+        raise StoreDown(f"no answer within {PATIENCE_SECONDS:g} s")
+
+    @property
+    def listeners(self) -> int:
+        """How many subscriptions stand."""
+        return len(self._subscribers)
+
+    def publish(self, message: bytes) -> int:
+        """Send to all who listen."""
+        count = len(self._subscribers)
+        for channel in list(self._subscribers):
+            try:
+                channel.send_nowait(message)
+            except trio.WouldBlock:
+                self.unsubscribe(channel)
+        return count
+
+    def subscribe(self) -> tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]]:
+        """A subscription: the first names it, the second ends when it is broken."""
+        near, far = trio.open_memory_channel[bytes](MAX_UNHEARD)
+        self._subscribers[near] = None
+        return near, far
+
+    def unsubscribe(self, channel: trio.MemorySendChannel[bytes]) -> None:
+        """End a subscription, if it stands yet."""
+        self._subscribers.pop(channel, None)
+        channel.close()
+
+    def do(self, operation: Operation) -> Any:
+        """One operation; its result."""
+        match operation:
+            case ReadRecord(session_id):
+                return self.records.get(session_id)
+            case ReadTombstone(session_id):
+                return self.tombstones.get(session_id)
+            case OpenRecord():
+                return self._write_record(operation)
+            case OwnRecord():
+                return self._own(operation)
+            case PutBackRecord():
+                return self._put_back(operation)
+            case ClaimRecord():
+                return self._claim(operation)
+            case EndSession():
+                return self._end(operation)
+            case FindSessions():
+                return self._find(operation)
+            case _:
+                return self._do_for_nodes(operation)
+
+    def _do_for_nodes(self, operation: Operation) -> Any:
+        match operation:
+            case Beat():
+                return self._beat(operation)
+            case Leave(node, boot):
+                return _boot_of(self.cards.get(node)) == boot and self.cards.remove(node)
+            case ReadCard(node):
+                return self.cards.get(node)
+            case HasCard(node):
+                return self.cards.get(node) is not None
+            case CardSecondsLeft(node):
+                return self.cards.seconds_left(node)
+            case AddNode(node, at):
+                self.nodes[node.encode()] = at
+            case RemoveNode(node):
+                self.nodes.pop(node.encode(), None)
+            case RemoveNodesBefore(at):
+                self.nodes = {name: seen for name, seen in self.nodes.items() if seen > at}
+            case NewestNodes(limit):
+                return [name for name, _ in self._by_time()[::-1][:limit]]
+            case NodesSeen():
+                return self._by_time()
+            case _:
+                return self._do_for_all(operation)
+        return None
+
+    def _do_for_all(self, operation: Operation) -> Any:
+        match operation:
+            case Publish(message):
+                return self.publish(message)
+            case LastChange():
+                return _id_of(self.moves[-1][0]) if self.moves else None
+            case ChangesFrom(start, limit):
+                first = int(start.partition(b"-")[0])
+                return list(islice(((_id_of(at), told) for at, told in self.moves if at >= first), limit))
+        raise TypeError(f"no operation of a store: {operation!r}")
+
+    # Sessions.
+
+    def _write_record(self, operation: OpenRecord | OwnRecord | PutBackRecord | ClaimRecord) -> bool:
+        self.records.put(operation.session_id, operation.value, SESSION_SECONDS)
+        return True
+
+    def _own(self, operation: OwnRecord) -> bool | bytes:
+        record = operation.record
+        raw = self.records.get(operation.session_id)
+        held = _held(raw)
+        if held is None:
+            stone = self._ended(operation)
+            return self._write_record(operation) if stone is None else stone
+        assert raw is not None
+        if held.epoch > record.epoch or (held.epoch == record.epoch and held.boot != record.boot):
+            return raw
+        self._write_record(operation)
+        if held.epoch < record.epoch:
+            self._announce(OwnershipChange(operation.session_id, record.boot, record.epoch))
+        return True
+
+    def _put_back(self, operation: PutBackRecord) -> bool | bytes:
+        raw = self.records.get(operation.session_id)
+        stands = raw if _held(raw) is not None else self._ended(operation)
+        return self._write_record(operation) if stands is None else stands
+
+    def _claim(self, operation: ClaimRecord) -> bool | bytes:
+        raw = self.records.get(operation.session_id)
+        held, seen = _held(raw), operation.seen
+        if held is None or raw is None or (held.boot, held.epoch) != (seen.boot, seen.epoch):
+            return raw or False
+        if seen.released and held.released is not True:
+            return raw
+        self._write_record(operation)
+        self._announce(OwnershipChange(operation.session_id, operation.record.boot, operation.record.epoch))
+        return True
+
+    def _end(self, operation: EndSession) -> bool:
+        session_id, stone = operation.session_id, operation.stone
+        held = _held(self.records.get(session_id))
+        if held is not None and (held.boot, held.epoch) != (stone.boot, stone.epoch):
+            return False
+        self.records.remove(session_id)
+        buried = _tombstone(self.tombstones.get(session_id))
+        if buried is None or buried.epoch <= stone.epoch:
+            self.tombstones.put(session_id, msgspec.json.encode(stone), TOMBSTONE_SECONDS)
+        if operation.by != stone.boot:
+            self._announce(OwnershipChange(session_id, stone.boot, stone.epoch, ended=True))
+        return True
+
+    def _ended(self, operation: OwnRecord | PutBackRecord) -> bytes | None:
+        """The tombstone, if it says that the session of the record has ended, in that life or a later one."""
+        raw = self.tombstones.get(operation.session_id)
+        stone, record = _tombstone(raw), operation.record
+        if stone is None or stone.epoch < record.epoch or (stone.epoch == record.epoch and stone.boot != record.boot):
+            return None
+        return raw
+
+    def _find(self, operation: FindSessions) -> tuple[bytes, list[str]]:
+        matches = re.compile("".join(_pattern(operation.pattern)), re.DOTALL).fullmatch
+        names = self.records.names()
+        start = int(operation.cursor)
+        end = start + operation.count
+        found = [name for name in names[start:end] if matches(name)]
+        return (b"%d" % end if end < len(names) else b"0"), found
+
+    # Nodes and announcements.
+
+    def _beat(self, operation: Beat) -> bool | bytes:
+        raw = self.cards.get(operation.node)
+        boot, started = _boot_of(raw), _started(raw)
+        known = boot is not None and started is not None
+        if raw is not None and known and boot not in (operation.boot, operation.instead_of):
+            assert started is not None
+            if started <= operation.started:
+                return raw
+        self.cards.put(operation.node, operation.card, operation.seconds)
+        return known and boot == operation.boot
+
+    def _by_time(self) -> list[tuple[bytes, float]]:
+        return sorted(self.nodes.items(), key=lambda pair: (pair[1], pair[0]))
+
+    def _announce(self, move: OwnershipChange) -> None:
+        self._moved += 1
+        message = moved_message([move])
+        self.moves.append((self._moved, message))
+        self.publish(message)
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """What a record is compared by. Its other members may be of a later release."""
+
+    node: str
+    boot: str
+    epoch: float
+    v: float
+    released: Any = False
+
+
+class _Tombstone(msgspec.Struct, frozen=True):
+    boot: str
+    epoch: float
+
+
+class _Card(msgspec.Struct, frozen=True):
+    boot: str
+    started: Any = None
+
+
+def _held(raw: bytes | None) -> _Held | None:
+    return _decoded(raw, _Held)
+
+
+def _tombstone(raw: bytes | None) -> _Tombstone | None:
+    return _decoded(raw, _Tombstone)
+
+
+def _boot_of(raw: bytes | None) -> str | None:
+    card = _decoded(raw, _Card)
+    return None if card is None else card.boot
+
+
+def _started(raw: bytes | None) -> float | None:
+    card = _decoded(raw, _Card)
+    return card.started if card is not None and isinstance(card.started, int | float) else None
+
+
+def _decoded(raw: bytes | None, kind: type[T]) -> T | None:
+    """None when there is no value, or one that is not ours."""
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _id_of(number: int) -> bytes:
+    return b"%d-0" % number
+
+
+def _pattern(text: str) -> Iterator[str]:
+    for each in text:
+        yield ".*" if each == "*" else re.escape(each)

@@ -19,8 +19,8 @@ from trio_mcp.dispatch.session import Session
 from trio_mcp.protocol.errors import SlowReader
 from trio_mcp.protocol.versions import is_modern
 from trio_mcp.streams.account import Holder
+from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import Change
-from trio_mcp.streams.event_log import Kind
 from trio_mcp.streams.loop import Loop
 
 __all__ = ["DispatchHarness", "FakeConversation", "FakeOutbox", "kept_cancelled"]

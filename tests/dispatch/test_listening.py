@@ -16,8 +16,8 @@ from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_KEPT_URI, MAX_SUBSCRIPTIONS
 from trio_mcp.dispatch.service import Options
+from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
-from trio_mcp.streams.event_log import Kind
 
 ALL_LISTS = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
 ID_KEY = "io.modelcontextprotocol/subscriptionId"

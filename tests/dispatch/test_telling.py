@@ -17,7 +17,7 @@ from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS
-from trio_mcp.streams.event_log import Kind
+from trio_mcp.streams.backlog import Kind
 
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 

@@ -27,7 +27,8 @@ from trio_mcp.sessions.calls import TooManyRequests
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.subscriptions import MAX_SUBSCRIBED_BYTES
-from trio_mcp.streams.event_log import EventLog, Kind
+from trio_mcp.streams.backlog import Kind
+from trio_mcp.streams.event_log import EventLog
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
@@ -245,7 +246,7 @@ async def test_a_stream_that_overflows_closes_the_session() -> None:
     async with a_session() as session:
         log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
-        log.max_events = 3
+        log.backlog.max_events = 3
         outbox = next(iter(session.calls._in_flight.values())).outbox
         for _ in range(4):
             outbox.emit(b"{}", Kind.VITAL)
@@ -257,7 +258,7 @@ async def test_a_stream_that_overflows_closes_the_session() -> None:
 async def test_what_a_session_tells_never_overflows_its_own_stream() -> None:
     async with a_session() as session:
         listener = Listener(session)
-        session.streams.standalone.max_events = 2
+        session.streams.standalone.backlog.max_events = 2
         for n in range(5):
             session.subscribe(f"x://{n}")
             await session.user_session.notify_resource_updated(f"x://{n}")
@@ -270,7 +271,7 @@ async def test_a_reply_that_overflows_closes_the_session() -> None:
     async with a_session() as session:
         log = session.accept([call("sleep")], who=session.principal, streams=True)
         await settled()
-        log.max_events = 0
+        log.backlog.max_events = 0
         session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         await settled()
         assert session.closed_because == "overflow"

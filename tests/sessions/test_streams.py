@@ -13,8 +13,9 @@ from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import InvalidEventId
 from trio_mcp.protocol.jsonrpc import Request
 from trio_mcp.sessions.streams import PRUNE_SECONDS, EventId, SessionStreams
-from trio_mcp.streams.bounds import StreamBounds
-from trio_mcp.streams.event_log import EventLog, Kind
+from trio_mcp.streams.backlog import Kind
+from trio_mcp.streams.budget import StreamBounds
+from trio_mcp.streams.event_log import EventLog
 
 KEEP_SECONDS = StreamBounds().keep_seconds
 

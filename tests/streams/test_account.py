@@ -9,9 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_mcp.streams.account import BODY_SECONDS, TURN_SECONDS, Account, NoRoom, Transfer
-from trio_mcp.streams.event_log import Budget, EventLog
+from trio_mcp.streams.account import BODY_WAIT_SECONDS, CALL_WAIT_SECONDS, Account, NoRoom
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import EventLog
 from trio_mcp.streams.relief import COME_BACK_SECONDS, OBSERVE_SECONDS
+from trio_mcp.streams.transfers import Transfer
 
 KIB = 1024
 WEIGHT = 200
@@ -112,7 +114,7 @@ def test_an_answer_is_taken_up_to_a_quarter_and_with_others_up_to_twice_what_may
 ) -> None:
     account = Account(1_000)
     account.charge(used)
-    assert account.takes(size, FakeHolder(held)) is taken
+    assert account.has_room_for_answer(size, FakeHolder(held)) is taken
 
 
 # Waiting
@@ -131,8 +133,8 @@ async def test_calls_wait_while_there_is_no_room_and_start_in_their_order(
     started: list[int] = []
 
     async def call(number: int) -> None:
-        assert not account.admits(None)
-        await account.turn(None)
+        assert not account.may_start_call(None)
+        await account.wait_to_start_call(None)
         started.append(number)
 
     account.charge(101 * KIB)
@@ -144,27 +146,27 @@ async def test_calls_wait_while_there_is_no_room_and_start_in_their_order(
     account.release(50 * KIB)
     await trio.sleep(1)
     assert started == [0, 1, 2]
-    assert account.admits(None)
+    assert account.may_start_call(None)
 
 
 async def test_a_call_waits_no_longer_than_its_client_does(account: Account, autojump_clock: MockClock) -> None:
     account.charge(101 * KIB)
     began = trio.current_time()
     with pytest.raises(NoRoom):
-        await account.turn(None)
-    assert trio.current_time() - began == TURN_SECONDS
+        await account.wait_to_start_call(None)
+    assert trio.current_time() - began == CALL_WAIT_SECONDS
 
 
 async def test_who_holds_a_quarter_waits_and_nobody_with_them(
     account: Account, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     greedy = FakeHolder(25 * KIB)
-    assert not account.admits(greedy)
-    assert account.admits(FakeHolder(0))
+    assert not account.may_start_call(greedy)
+    assert account.may_start_call(FakeHolder(0))
     done = trio.Event()
 
     async def call() -> None:
-        await account.turn(greedy)
+        await account.wait_to_start_call(greedy)
         done.set()
 
     nursery.start_soon(call)
@@ -182,7 +184,7 @@ async def test_one_line_tells_of_a_shortage_however_many_wait(
     for _ in range(2):
         account.charge(101 * KIB)
         for _ in range(20):
-            nursery.start_soon(account.turn, None)
+            nursery.start_soon(account.wait_to_start_call, None)
         await trio.sleep(5)
         account.release(101 * KIB)
         await trio.sleep(5)
@@ -207,9 +209,9 @@ async def test_calls_do_not_wait_for_room_that_they_hold_themselves(
 
     async def call(number: int) -> None:
         account.charge_request(30 * KIB)
-        if not account.admits(None):
-            await account.turn(None)
-        assert account.takes(20 * KIB, None)
+        if not account.may_start_call(None):
+            await account.wait_to_start_call(None)
+        assert account.has_room_for_answer(20 * KIB, None)
         account.release_request(30 * KIB)
         ended.append(number)
 
@@ -229,18 +231,18 @@ async def test_the_calls_of_a_batch_do_not_wait_for_its_answers(account: Account
     budgets = [Budget(account=account) for _ in range(8)]
     for budget in budgets:
         for _ in range(2):
-            assert account.admits(budget)
-            assert account.takes(12 * KIB, budget)
-            budget.hold_back(12 * KIB)
+            assert account.may_start_call(budget)
+            assert account.has_room_for_answer(12 * KIB, budget)
+            budget.add_unfinished(12 * KIB)
     assert account.used > account.limit
-    assert account.admits(budgets[0]), "only its calls complete a batch"
-    assert not account.takes(12 * KIB, budgets[0]), "there is an end to it all the same"
+    assert account.may_start_call(budgets[0]), "only its calls complete a batch"
+    assert not account.has_room_for_answer(12 * KIB, budgets[0]), "there is an end to it all the same"
     for budget in budgets:
-        budget.let_go(24 * KIB)
+        budget.remove_unfinished(24 * KIB)
     assert account.used == 0
-    budgets[0].hold_back(40 * KIB)
-    assert not account.takes(12 * KIB, budgets[0]), "twice its share for one client"
-    assert account.takes(12 * KIB, budgets[1])
+    budgets[0].add_unfinished(40 * KIB)
+    assert not account.has_room_for_answer(12 * KIB, budgets[0]), "twice its share for one client"
+    assert account.has_room_for_answer(12 * KIB, budgets[1])
 
 
 async def test_another_server_makes_room_when_the_one_that_did_has_ended(
@@ -259,11 +261,11 @@ async def test_another_server_makes_room_when_the_one_that_did_has_ended(
     await wait_all_tasks_blocked()
     other.cancel()
     second.charge(2 * KIB)
-    nursery.start_soon(second.turn, None)
+    nursery.start_soon(second.wait_to_start_call, None)
     await trio.sleep(1)
     second.release(2 * KIB)
     await trio.sleep(1)
-    assert second.admits(None)
+    assert second.may_start_call(None)
 
 
 # Bodies
@@ -286,7 +288,7 @@ async def test_bodies_share_a_quarter_and_small_ones_go_first(
     assert read_in == [20 * KIB, 4 * KIB]
     await trio.sleep(5)
     assert read_in == [20 * KIB, 4 * KIB, 9 * KIB, 12 * KIB]
-    assert account.admits(None)
+    assert account.may_start_call(None)
 
 
 async def test_a_body_waits_for_half_a_minute(account: Account, autojump_clock: MockClock) -> None:
@@ -294,7 +296,7 @@ async def test_a_body_waits_for_half_a_minute(account: Account, autojump_clock: 
     began = trio.current_time()
     with pytest.raises(NoRoom):
         await account.room_for_body(1)
-    assert trio.current_time() - began == BODY_SECONDS
+    assert trio.current_time() - began == BODY_WAIT_SECONDS
 
 
 async def test_what_is_here_of_bodies_that_wait_has_a_bound_and_the_largest_are_given_up(
@@ -314,7 +316,7 @@ async def test_what_is_here_of_bodies_that_wait_has_a_bound_and_the_largest_are_
             await wait_all_tasks_blocked()
             assert account.used <= 25 * KIB + account.share
         assert given_up == [size * KIB for size in (500, 400, 300, 200, 100, *[50] * 8)]
-        assert account.admits(None)
+        assert account.may_start_call(None)
     await trio.sleep(1)
     assert account.used == 0
 
@@ -352,7 +354,7 @@ async def test_a_sender_that_takes_too_long_makes_way_for_a_body_that_waits(
     nursery.start_soon(send, "steady", lambda left: size / 10)
     await wait_all_tasks_blocked()
     nursery.start_soon(send, "late", lambda left: size)
-    with trio.fail_after(BODY_SECONDS / 2):
+    with trio.fail_after(BODY_WAIT_SECONDS / 2):
         await late_read.wait()
     assert ended == ["hoarder cut", "late read"]
     await trio.sleep(10)

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_mcp.protocol.errors import SlowReader
-from trio_mcp.streams.event_log import Answer, Budget, Entry, EventLog, Kind, Overflow, Reader
+from trio_mcp.streams.backlog import Entry, Kind, Overflow
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import Answer, EventLog, Reader
 
 
 def a_log(**options: Any) -> EventLog:
@@ -289,7 +291,7 @@ def test_bytes_are_bounded_as_events_are() -> None:
     log = a_log(max_bytes=25)
     for n in range(10):
         fill(log, f"log {n:05d}", kind=Kind.LOG)
-    assert sum(len(entry.data) for entry in log._entries.values()) <= 25
+    assert sum(len(entry.data) for entry in log.backlog._entries.values()) <= 25
 
 
 def test_vital_messages_alone_over_the_bound_are_an_overflow() -> None:
@@ -375,14 +377,16 @@ async def _play(script: list[Any]) -> None:
             except Overflow:
                 overflowed = True
             else:
-                others = [entry for entry in log._entries.values() if entry.n != log.last]
+                others = [entry for entry in log.backlog._entries.values() if entry.n != log.last]
                 # What somebody reads, or will, is bounded by the account alone.
-                kept = [entry for entry in others if entry.kind is not Kind.VITAL or entry.n <= log._delivered]
+                kept = [entry for entry in others if entry.kind is not Kind.VITAL or entry.n <= log.backlog.delivered]
                 assert sum(len(entry.data) for entry in kept) <= 100
-                assert len(log._entries) <= 6 or not kept
-                unread = [entry for entry in log._entries.values() if entry not in kept and entry.kind is Kind.VITAL]
+                assert len(log.backlog._entries) <= 6 or not kept
+                unread = [
+                    entry for entry in log.backlog._entries.values() if entry not in kept and entry.kind is Kind.VITAL
+                ]
                 assert log.unread_bytes == budget.unread == sum(len(entry.data) for entry in unread)
-            assert budget.used == log._bytes == sum(len(entry.data) for entry in log._entries.values())
+            assert budget.used == log.backlog._bytes == sum(len(entry.data) for entry in log.backlog._entries.values())
     await read()
     numbers = [entry.n for entry in seen]
     assert numbers == sorted(set(numbers))

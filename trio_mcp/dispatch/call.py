@@ -18,7 +18,7 @@ from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
 from trio_mcp.protocol.methods import METHODS
 from trio_mcp.streams.account import Holder
-from trio_mcp.streams.event_log import Kind
+from trio_mcp.streams.backlog import Kind
 
 __all__ = ["Call", "Client", "Ending", "Outbox"]
 

@@ -24,8 +24,8 @@ from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, to_wire
 from trio_mcp.protocol.versions import V2025_11_25
+from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
-from trio_mcp.streams.event_log import Kind
 from trio_mcp.streams.loop import Loop, in_loop
 
 __all__ = ["Context"]

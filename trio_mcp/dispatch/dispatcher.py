@@ -113,7 +113,7 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
         if method.may_ask and not RETRY_PARAMS.isdisjoint(call.params) and call.modern:
             read_retry(call)
-        if not call.service.account.admits(call.outbox.holder):
+        if not call.service.account.may_start_call(call.outbox.holder):
             await _wait_for_room(call)
         result = await HANDLERS[call.method](call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
@@ -178,10 +178,10 @@ async def _wait_for_room(call: Call) -> None:
     Only what runs user code waits: pings, lists and listen streams hold next to nothing.
     """
     account, holder = call.service.account, call.outbox.holder
-    if call.method not in _RUN_HANDLERS or account.admits(holder):
+    if call.method not in _RUN_HANDLERS or account.may_start_call(holder):
         return
     try:
-        await account.turn(holder)
+        await account.wait_to_start_call(holder)
     except NoRoom:
         raise ProtocolError(
             INTERNAL_ERROR, "The server has no memory left for another answer; try again later"
@@ -194,7 +194,7 @@ def _fitting(call: Call, reply: Reply) -> Reply:
     if body is None or len(body) <= SMALL:
         return reply
     account = call.service.account
-    if account.takes(len(body), call.outbox.holder):
+    if account.has_room_for_answer(len(body), call.outbox.holder):
         return reply
     account.count("answer_refused")
     limit = f"An answer has at most {account.share}, and a client must read those it asked for"

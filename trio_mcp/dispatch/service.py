@@ -17,7 +17,7 @@ from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.methods import METHODS, Method, find_method
 from trio_mcp.protocol.types import Implementation
 from trio_mcp.streams.account import Account
-from trio_mcp.streams.bounds import StreamBounds
+from trio_mcp.streams.budget import StreamBounds
 from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
 from trio_mcp.streams.loop import Loop
 

@@ -39,8 +39,9 @@ from trio_mcp.sessions.questions import PendingQuestions, refuse
 from trio_mcp.sessions.streams import SessionStreams
 from trio_mcp.sessions.subscriptions import Subscriptions
 from trio_mcp.streams.account import Holder
+from trio_mcp.streams.backlog import Kind, Overflow
 from trio_mcp.streams.bus import Change
-from trio_mcp.streams.event_log import EventLog, Kind, Overflow
+from trio_mcp.streams.event_log import EventLog
 from trio_mcp.streams.loop import Loop
 
 __all__ = ["LiveSession"]

@@ -9,7 +9,7 @@ import trio
 
 from trio_mcp.protocol.errors import ClientRefused, ClientTimeout, NoBackChannel
 from trio_mcp.protocol.jsonrpc import Reply, RequestId, encode_notification, encode_request
-from trio_mcp.streams.event_log import Kind
+from trio_mcp.streams.backlog import Kind
 
 __all__ = ["PendingQuestions"]
 

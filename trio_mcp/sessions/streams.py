@@ -18,15 +18,13 @@ import trio
 from trio_mcp.protocol.errors import InvalidEventId
 from trio_mcp.protocol.jsonrpc import RequestId
 from trio_mcp.streams.account import Account
-from trio_mcp.streams.bounds import StreamBounds
-from trio_mcp.streams.event_log import Budget, EventLog
+from trio_mcp.streams.budget import DEFAULT_BOUNDS, Budget, StreamBounds
+from trio_mcp.streams.event_log import EventLog
 
 __all__ = ["STANDALONE", "EventId", "SessionStreams"]
 
 STANDALONE = "g"
 """The stream of GETs, for what no request caused."""
-
-DEFAULT_BOUNDS = StreamBounds()
 
 PRUNE_SECONDS = 30.0
 """Between two looks for what may be forgotten: a look visits every kept stream, so not one per call."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS, change_message
 from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import encode, encode_notification
+from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import LIST_KINDS, Change, ListChanged, Missed, ResourceUpdated
-from trio_mcp.streams.event_log import Kind
 
 __all__ = ["MAX_SUBSCRIBED_BYTES", "Subscriptions"]
 

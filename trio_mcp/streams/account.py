@@ -6,26 +6,27 @@
     stdio ─────── requests not yet begun ───┘      2. calls wait before they start, bodies wait unread
                                                    3. `relief.decide`: slow peers are cut, then what nobody reads goes
 
-Charging never blocks and never fails: what is there is there. Only what is about to begin waits, in `turn` and `room_for_body`.
+Charging never blocks and never fails: what is there is there. Only what is about to begin waits, in `wait_to_start_call` and `room_for_body`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import trio
 
 from trio_mcp.observability.logs import event
 from trio_mcp.streams.bodies import Bodies
-from trio_mcp.streams.relief import AMPLE, OBSERVE_SECONDS, Abandoned, Peer, View, decide
+from trio_mcp.streams.relief import AMPLE, Abandoned, View, decide
+from trio_mcp.streams.transfers import Transfer, Transfers
 
-__all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom", "Transfer"]
+__all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom"]
 
 logger = logging.getLogger("trio_mcp.memory")
 
@@ -34,10 +35,10 @@ DEFAULT_LIMIT = 256 * 1024 * 1024
 SMALL = 16 * 1024
 """What weighs no more than the connection it comes or leaves by is not counted."""
 
-TURN_SECONDS = 60.0
+CALL_WAIT_SECONDS = 60.0
 """How long a call waits for room: as long as most clients wait for an answer."""
 
-BODY_SECONDS = 30.0
+BODY_WAIT_SECONDS = 30.0
 """How long a body waits unread. Less than a call, for its client may still send it elsewhere."""
 
 HARD = 2
@@ -46,14 +47,11 @@ HARD = 2
 TICK_SECONDS = 0.25
 """Between two looks at a node that is short of room, when nothing else wakes it."""
 
-LINE_SECONDS = 10.0
+LOG_LINE_SECONDS = 10.0
 """From one line of the log about a shortage to the next: a node at its limit comes and goes across it many times a second."""
 
 _LATELY = 0.2
 """The weight of the newest answer in what is typical."""
-
-
-T = TypeVar("T")
 
 
 class NoRoom(Exception):
@@ -86,32 +84,6 @@ class Holder(Protocol):
         """Bytes of answers that wait for the rest of their batch: who reads faster gets them no sooner."""
 
 
-class Transfer:
-    """Bytes that are on their way to or from a peer that makes us wait."""
-
-    __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
-
-    def __init__(self, held: int, *, body: bool = False) -> None:
-        self.held = held
-        self.body = body
-        self.began = trio.current_time()
-        self.moved = 0
-        self.scope = trio.CancelScope()
-        self.cut = False
-        """Whether it was given up for want of room."""
-        self.seen_at: float | None = None
-        self.seen_moved = 0
-
-    def progress(self, count: int) -> None:
-        """The peer took or sent so many bytes."""
-        self.moved += count
-
-    def give_up(self) -> None:
-        """Stop waiting for this peer."""
-        self.cut = True
-        self.scope.cancel("too slow while memory is short")
-
-
 class Account:
     """Counts what waits, and makes room. `limit` in bytes; nobody alone may hold more than `share`, a quarter.
 
@@ -124,10 +96,10 @@ class Account:
         self.used = 0
         self.short = False
         """Whether new calls have to wait: there is no room, or others wait already."""
-        self._told: Callable[[str], None] | None = None
-        self._replays: dict[Kept, None] = {}
+        self._count: Callable[[str], None] | None = None
+        self._evictable: dict[Kept, None] = {}
         self._abandoned: dict[Kept, float | None] = {}
-        self._transfers: dict[Transfer, None] = {}
+        self._transfers = Transfers()
         self._calls: dict[trio.Event, None] = {}
         self._bodies = Bodies(self.share)
         self._requests = 0
@@ -139,17 +111,17 @@ class Account:
         self._reliever = trio.Lock()
         self._next_look = 0.0
         self._cut_at_once = 1
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
         self._woken = trio.Event()
 
     def report_to(self, counter: Callable[[str], None]) -> None:
         """Tell `counter` the name of everything that is done for want of room. The first who asks is told."""
-        self._told = self._told or counter
+        self._count = self._count or counter
 
     def count(self, what: str) -> None:
         """`what` was done for want of room."""
-        if self._told is not None:
-            self._told(what)
+        if self._count is not None:
+            self._count(what)
 
     # What is there.
 
@@ -197,24 +169,24 @@ class Account:
         finally:
             self.release(count)
 
-    def can_spare(self, kept: Kept) -> None:
+    def add_evictable(self, kept: Kept) -> None:
         """A part of `kept` was read just now, or may be missed and has no reader: of all that may go it is the last."""
-        self._replays.pop(kept, None)
-        self._replays[kept] = None
+        self._evictable.pop(kept, None)
+        self._evictable[kept] = None
         if self._relieving:
             self._woken.set()
 
-    def waits_for_nobody(self, kept: Kept) -> None:
+    def add_abandoned(self, kept: Kept) -> None:
         """Something in `kept` must not be dropped, and has no reader."""
         self._abandoned.setdefault(kept, None)
 
-    def has_reader(self, kept: Kept) -> None:
+    def remove_abandoned(self, kept: Kept) -> None:
         """Somebody reads `kept` now."""
         self._abandoned.pop(kept, None)
 
     def forget(self, kept: Kept) -> None:
         """Nothing of `kept` is left."""
-        self._replays.pop(kept, None)
+        self._evictable.pop(kept, None)
         self._abandoned.pop(kept, None)
 
     @contextmanager
@@ -223,19 +195,12 @@ class Account:
 
         Of a `body`, `held` is what its peer sends.
         """
-        transfer = Transfer(held, body=body)
-        self._transfers[transfer] = None
-        self.charge(held)
-        try:
-            with transfer.scope:
-                yield transfer
-        finally:
-            del self._transfers[transfer]
-            self.release(held)
+        with self.hold(held), self._transfers.of(held, body=body) as transfer:
+            yield transfer
 
     # What is to come.
 
-    def takes(self, size: int, holder: Holder | None) -> bool:
+    def has_room_for_answer(self, size: int, holder: Holder | None) -> bool:
         """Whether an answer of `size` bytes may wait for its reader: a quarter at most, and what the others left."""
         self._typical += _LATELY * (size - self._typical)
         held = 0 if holder is None else holder.unread + holder.unfinished
@@ -243,23 +208,23 @@ class Account:
         used = self.used - max(0, self._requests - self.limit)
         return size <= self.share and held + size <= HARD * self.share and used + size <= HARD * self.limit
 
-    def admits(self, holder: Holder | None) -> bool:
+    def may_start_call(self, holder: Holder | None) -> bool:
         """Whether a new call may start now."""
         return not self.short and (holder is None or holder.unread < self.share)
 
-    async def turn(self, holder: Holder | None) -> None:
+    async def wait_to_start_call(self, holder: Holder | None) -> None:
         """Wait until a new call may start, first come first served; raises NoRoom."""
         self.count("call_waited")
-        with trio.move_on_after(TURN_SECONDS):
+        with trio.move_on_after(CALL_WAIT_SECONDS):
             # Nobody else is kept waiting by one that reads too little of what it asked for.
             while holder is not None and holder.unread >= self.share:  # noqa: ASYNC110
                 await trio.sleep(TICK_SECONDS)
             if self.short:
-                await self._next_turn()
+                await self._wait_in_line()
             return
         raise NoRoom
 
-    async def _next_turn(self) -> None:
+    async def _wait_in_line(self) -> None:
         turn = trio.Event()
         self._calls[turn] = None
         self._woken.set()
@@ -289,7 +254,7 @@ class Account:
         self.count("body_waited")
         with self._bodies.waiting(size, received) as body:
             self._begin_relief()
-            with self.hold(received), trio.move_on_after(BODY_SECONDS):
+            with self.hold(received), trio.move_on_after(BODY_WAIT_SECONDS):
                 await body.decided.wait()
         if not body.admitted:
             raise NoRoom
@@ -304,7 +269,7 @@ class Account:
     async def _relieve(self) -> None:
         while True:
             await self._shortage()
-            self._tell(trio.current_time())
+            self._log_shortage(trio.current_time())
             while self._relieving:
                 # Whoever waits is worth more than what was delivered.
                 self._evict(self.limit * AMPLE)
@@ -331,9 +296,9 @@ class Account:
         return self.used - self._held_by_calls > self.limit
 
     def _evict(self, target: float) -> None:
-        while self.used > target and self._replays:
-            oldest = next(iter(self._replays))
-            del self._replays[oldest]
+        while self.used > target and self._evictable:
+            oldest = next(iter(self._evictable))
+            del self._evictable[oldest]
             oldest.evict()
             self.count("replay_evicted")
 
@@ -341,10 +306,10 @@ class Account:
         self._relieving = True
         self._woken.set()
 
-    def _tell(self, now: float) -> None:
+    def _log_shortage(self, now: float) -> None:
         """One log line a shortage, and no more of them than anybody reads."""
-        if now - self._told_at >= LINE_SECONDS:
-            self._told_at = now
+        if now - self._logged_at >= LOG_LINE_SECONDS:
+            self._logged_at = now
             event(
                 logger, logging.WARNING, "memory is short: new calls and bodies wait", used=self.used, limit=self.limit
             )
@@ -359,7 +324,7 @@ class Account:
         self._next_look = now + TICK_SECONDS
         return replace(
             view,
-            peers=[_watched(transfer, now) for transfer in self._transfers],
+            peers=self._transfers.observe(now),
             abandoned=[self._watched_abandoned(kept, now) for kept in self._abandoned],
             body_missing=self._bodies.missing,
             cut_at_once=self._cut_at_once,
@@ -376,38 +341,16 @@ class Account:
         if view.peers:
             # What the others free by going shows before more of them go.
             self._cut_at_once = 2 * len(plan.cut) or 1
-        for transfer in _chosen(self._transfers, plan.cut):
+        for transfer in self._transfers.numbered(plan.cut):
             self.count("peer_cut")
             transfer.give_up()
-        for kept in _chosen(self._abandoned, plan.end):
+        abandoned = list(self._abandoned) if plan.end else []
+        for index in plan.end:
             self.count("session_ended")
-            del self._abandoned[kept]
-            kept.give_up()
+            del self._abandoned[abandoned[index]]
+            abandoned[index].give_up()
         for turn in list(islice(self._calls, plan.admit)):
             del self._calls[turn]
             turn.set()
         if self.used <= self.limit:
             self._bodies.admit()
-
-
-def _chosen(everything: Iterable[T], indexes: Sequence[int]) -> list[T]:
-    if not indexes:
-        return []
-    numbered = list(everything)
-    return [numbered[index] for index in indexes]
-
-
-def _watched(transfer: Transfer, now: float) -> Peer:
-    """The peer as seen in this window; one that is not slow begins a new one, so that an early burst excuses no later rest."""
-    if transfer.seen_at is None:
-        transfer.seen_at, transfer.seen_moved = now, transfer.moved
-    peer = Peer(
-        transfer.held,
-        transfer.moved - transfer.seen_moved,
-        now - transfer.seen_at,
-        left=max(0, transfer.held - transfer.moved) if transfer.body else None,
-        age=now - transfer.began,
-    )
-    if peer.watched >= OBSERVE_SECONDS and not (peer.slow or peer.late):
-        transfer.seen_at, transfer.seen_moved = now, transfer.moved
-    return peer

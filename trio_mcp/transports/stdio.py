@@ -56,7 +56,9 @@ from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
-from trio_mcp.streams.event_log import Budget, EventLog, Kind, Reader
+from trio_mcp.streams.backlog import Kind
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import EventLog, Reader
 from trio_mcp.transports.lines import LineReader, LineTooLong
 from trio_mcp.transports.outline import Outline
 from trio_mcp.transports.pipeline import Pipeline
@@ -127,7 +129,7 @@ class StdioServer:
             self._pipeline.clear()
             self._out.discard()
             # Of batches that were never completed.
-            self._out.budget.let_go(self._out.budget.unfinished)
+            self._out.budget.remove_unfinished(self._out.budget.unfinished)
 
     async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
         lines = LineReader(stdin, self._max_message)
@@ -460,7 +462,7 @@ class _BatchOutbox(_LegacyOutbox):
         self._wanted -= 1
         if body:
             self._bodies.append(body)
-            out.budget.hold_back(len(body))
+            out.budget.add_unfinished(len(body))
         if not self._wanted and self._bodies:
-            out.budget.let_go(sum(map(len, self._bodies)))
+            out.budget.remove_unfinished(sum(map(len, self._bodies)))
             self._server._say(b"[" + b",".join(self._bodies) + b"]")

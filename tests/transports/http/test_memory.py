@@ -15,7 +15,7 @@ from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClien
 from tests.transports.listener.harness import MemoryListener, RawClient, answers
 from trio_mcp import Context, MCPServer
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.streams.account import TURN_SECONDS, Account
+from trio_mcp.streams.account import CALL_WAIT_SECONDS, Account
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.listener import Limits, serve
 from trio_mcp.types import ImageContent
@@ -148,7 +148,7 @@ async def test_a_call_that_found_no_room_for_a_minute_is_told_so(
         began = trio.current_time()
         answer = await call(wire, "plain", {"size": 1})
         assert "no memory left" in answer["error"]["message"]
-        assert TURN_SECONDS <= trio.current_time() - began < TURN_SECONDS + 2
+        assert CALL_WAIT_SECONDS <= trio.current_time() - began < CALL_WAIT_SECONDS + 2
 
 
 async def test_a_call_that_waits_for_room_can_be_cancelled(mcp: MCPServer, autojump_clock: MockClock) -> None:

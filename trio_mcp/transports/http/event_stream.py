@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import trio
 
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
-from trio_mcp.streams.event_log import Answer, Entry, EventLog, Reader
+from trio_mcp.streams.backlog import Entry
+from trio_mcp.streams.event_log import Answer, EventLog, Reader
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import CHUNK_BYTES, HeaderList
 

@@ -44,7 +44,9 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.sessions.streams import STANDALONE, EventId
-from trio_mcp.streams.event_log import Answer, Budget, EventLog, Overflow
+from trio_mcp.streams.backlog import Overflow
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local, Misdirected, Unavailable
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, whole_answer

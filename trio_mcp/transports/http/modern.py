@@ -28,7 +28,9 @@ from trio_mcp.protocol.errors import (
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
 from trio_mcp.streams.account import Account
-from trio_mcp.streams.event_log import Answer, Budget, EventLog, Kind, Overflow
+from trio_mcp.streams.backlog import Kind, Overflow
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.gate import accepts, may_be_json
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers

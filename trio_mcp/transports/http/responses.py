@@ -9,7 +9,8 @@ import trio
 from trio_mcp.protocol.errors import INTERNAL_ERROR, INVALID_REQUEST, ProtocolError
 from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.streams.account import SMALL, Account
-from trio_mcp.streams.event_log import Answer, Budget
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.asgi import Send
 from trio_mcp.transports.http.request import HttpExchange
 

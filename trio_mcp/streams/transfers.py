@@ -1,0 +1,83 @@
+"""Bytes on their way to or from peers that make the node wait, and how fast each of them moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from trio_mcp.streams.relief import OBSERVE_SECONDS, Peer
+
+__all__ = ["Transfer", "Transfers"]
+
+
+class Transfer:
+    """Bytes that are on their way to or from a peer that makes us wait."""
+
+    __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
+
+    def __init__(self, held: int, *, body: bool = False) -> None:
+        self.held = held
+        self.body = body
+        self.began = trio.current_time()
+        self.moved = 0
+        self.scope = trio.CancelScope()
+        self.cut = False
+        """Whether it was given up for want of room."""
+        self.seen_at: float | None = None
+        self.seen_moved = 0
+
+    def progress(self, count: int) -> None:
+        """The peer took or sent so many bytes."""
+        self.moved += count
+
+    def give_up(self) -> None:
+        """Stop waiting for this peer."""
+        self.cut = True
+        self.scope.cancel("too slow while memory is short")
+
+
+class Transfers:
+    """Those that are under way, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[Transfer, None] = {}
+
+    @contextmanager
+    def of(self, held: int, *, body: bool) -> Iterator[Transfer]:
+        """One of `held` bytes for the length of the block, which is cancelled should its peer have to go."""
+        transfer = Transfer(held, body=body)
+        self._under_way[transfer] = None
+        try:
+            with transfer.scope:
+                yield transfer
+        finally:
+            del self._under_way[transfer]
+
+    def observe(self, now: float) -> list[Peer]:
+        """How each has moved since its window began."""
+        return [_observed(transfer, now) for transfer in self._under_way]
+
+    def numbered(self, indexes: Sequence[int]) -> list[Transfer]:
+        """Those with these indexes in what `observe` said last."""
+        if not indexes:
+            return []
+        transfers = list(self._under_way)
+        return [transfers[index] for index in indexes]
+
+
+def _observed(transfer: Transfer, now: float) -> Peer:
+    """The peer as seen in this window; one that is not slow begins a new one, so that an early burst excuses no later rest."""
+    if transfer.seen_at is None:
+        transfer.seen_at, transfer.seen_moved = now, transfer.moved
+    peer = Peer(
+        transfer.held,
+        transfer.moved - transfer.seen_moved,
+        now - transfer.seen_at,
+        left=max(0, transfer.held - transfer.moved) if transfer.body else None,
+        age=now - transfer.began,
+    )
+    if peer.watched >= OBSERVE_SECONDS and not (peer.slow or peer.late):
+        transfer.seen_at, transfer.seen_moved = now, transfer.moved
+    return peer

@@ -15,7 +15,7 @@ from trio_mcp.cli import execute
 from trio_mcp.cli.app import app
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.versions import SERVED_VERSIONS
-from trio_mcp.serving.explain import describe
+from trio_mcp.serving.settings_report import describe
 from trio_mcp.testing import asgi_client
 from trio_mcp.transports.http.lifespan import lifespan_of
 

@@ -21,10 +21,10 @@ from trio_mcp.cli import execute
 from trio_mcp.cluster.peer_forwarder import unavailable
 from trio_mcp.cluster.routing import TryAgain
 from trio_mcp.protocol.errors import SessionNotFound
-from trio_mcp.serving import exit as last_resort
-from trio_mcp.serving.drain import drain, farewell
+from trio_mcp.serving import last_resort
+from trio_mcp.serving.composition import build_app
+from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.serving.settings import load
-from trio_mcp.serving.wiring import build_app
 from trio_mcp.testing import asgi_client, connect
 from trio_mcp.transports.http.cluster_port import Route
 from trio_mcp.transports.http.request import HttpExchange
@@ -197,7 +197,7 @@ async def while_the_server_stops(said: Said) -> None:
         await running_call(wire)
         await drain(wire.app, 0)
         said.append(await complaint(wire.initialize()))
-        await farewell(wire.app)
+        await end_remaining(wire.app)
     last_resort._exit(0, last_resort.Stage.CALLS, lambda: ["tools/call forever"], None)
 
 
@@ -275,7 +275,7 @@ async def test_every_quoted_message_of_a_running_server_is_one_it_says(
 def test_every_quoted_message_of_a_command_is_one_it_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, undisturbed: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("trio_mcp.serving.listening.open_listeners", taken)
+    monkeypatch.setattr("trio_mcp.serving.front.open_listeners", taken)
     monkeypatch.setattr("trio_mcp.serving.launch.find_spec", lambda name: None)
     for argv, environment in COMMANDS:
         with pytest.MonkeyPatch.context() as patch:

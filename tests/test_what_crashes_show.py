@@ -18,7 +18,7 @@ import trio.testing
 from tests.transports.http.harness import ModernClient, SessionClient, Wire, serving
 from trio_mcp import Context, MCPServer, Principal, ToolError
 from trio_mcp.dispatch.session import Session
-from trio_mcp.serving.vitals import watch_vitals
+from trio_mcp.serving.loop_monitor import watch_vitals
 from trio_mcp.transports.http.lifespan import NEEDS_TRIO
 
 FRONTS = ("session", "2026-07-28")

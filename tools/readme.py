@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tools.report import between, table
 from trio_mcp.cli.settings_flags import markdown
-from trio_mcp.serving.explain import describe
+from trio_mcp.serving.settings_report import describe
 
 __all__ = ["README", "fill", "records", "results"]
 

@@ -10,8 +10,8 @@ from trio_mcp.cli import execute, settings_flags
 from trio_mcp.cli.app import app
 from trio_mcp.cli.settings_flags import markdown
 from trio_mcp.protocol.versions import SERVED_VERSIONS
-from trio_mcp.serving.explain import describe
 from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.settings_report import describe
 
 Printed = pytest.CaptureFixture[str]
 

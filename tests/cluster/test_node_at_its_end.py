@@ -65,7 +65,7 @@ async def test_until_its_sessions_are_released_a_node_at_its_end_says_come_again
 async def test_a_request_that_comes_while_a_node_at_its_end_releases_the_session_is_answered_by_a_peer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.router.RELEASED_SECONDS", PATIENCE)
+    monkeypatch.setattr("trio_mcp.cluster.router.CLOSING_RELEASE_SECONDS", PATIENCE)
     async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
         client = await nodes[1].wire.open()
         session = nodes[1].app.hub.local(client.id)

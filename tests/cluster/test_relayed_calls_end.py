@@ -16,7 +16,7 @@ from tests.cluster.test_router import plant, reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import Context, MCPServer
-from trio_mcp.serving.drain import drain, farewell
+from trio_mcp.serving.drain import drain, end_remaining
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -154,7 +154,7 @@ async def test_at_the_end_of_the_drain_it_ends_with_an_answer(
     async with in_process_cluster(tmp_path, restore=True, build=build) as nodes:
         exchange = await under_way(nodes, await nodes[1].wire.open(version))
         assert nodes[2].cluster.relayed_stream_enders() == []
-        await farewell(nodes[2].app, nodes[2].cluster)
+        await end_remaining(nodes[2].app, nodes[2].cluster)
         *said, last = await exchange.messages()
         assert [each["method"] for each in said] == (["notifications/message"] if build is talking else [])
         assert "may or may not" in last["error"]["message"]
@@ -164,7 +164,7 @@ async def test_a_call_that_has_no_head_yet_is_answered_at_the_end_of_the_drain(t
     async with in_process_cluster(tmp_path, restore=True, app={"json_response": True}) as nodes:
         exchange = at(nodes[2], await nodes[1].wire.open()).tool("work")
         await nodes[1].activity.working.wait()
-        await farewell(nodes[2].app, nodes[2].cluster)
+        await end_remaining(nodes[2].app, nodes[2].cluster)
         assert await exchange.head() == 200
         assert "may or may not" in (await exchange.error())["message"]
 
@@ -176,7 +176,7 @@ async def test_a_listen_stream_that_is_relayed_ends_with_its_result(tmp_path: Pa
         stream = nodes[2].wire.modern().listen(id=5, toolsListChanged=True)
         assert (await stream.message())["method"] == "notifications/subscriptions/acknowledged"
         assert stream.headers["trio-mcp-relay"] == "node2 to node1"
-        await farewell(nodes[2].app, nodes[2].cluster)
+        await end_remaining(nodes[2].app, nodes[2].cluster)
         (last,) = await stream.messages()
         assert (last["id"], last["result"]["resultType"]) == (5, "complete")
 

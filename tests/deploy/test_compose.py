@@ -10,8 +10,8 @@ import yaml
 
 from tests.deploy.shipped import DEPLOY, ROOT, parsed, routing
 from tests.rig.routing import shipped
-from trio_mcp.serving.explain import strangers
 from trio_mcp.serving.settings import Settings, load
+from trio_mcp.serving.settings_report import strangers
 
 COMPOSE = parsed("compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]

@@ -12,8 +12,8 @@ import yaml
 
 from tests.deploy.kustomize import UnknownField, build
 from tests.deploy.shipped import K8S, OVERLAYS, container, one
-from trio_mcp.serving.explain import strangers
 from trio_mcp.serving.settings import Settings, load
+from trio_mcp.serving.settings_report import strangers
 
 KUBERNETES = ("1.31", "1.34", "1.37")
 TRAEFIK_CRDS = {"IngressRoute", "Middleware", "ServersTransport", "TraefikService"}

@@ -5,13 +5,19 @@ import re
 import pytest
 
 from tests.deploy.shipped import OVERLAYS, ROOT, container, one, parsed, routing, seconds
-from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS
 from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY, Settings
-from trio_mcp.serving.stopping import CALLS_SECONDS, GOODBYE_SECONDS, MARGIN_SECONDS, Grace
+from trio_mcp.sessions.stop_times import (
+    BALANCER_SECONDS,
+    CANCELLED_CALLS_SECONDS,
+    CLUSTER_EXIT_SECONDS,
+    LAST_CALLS_SECONDS,
+    MARGIN_SECONDS,
+    StopTimes,
+)
 
 DEFAULT = {name: info.default for name, info in Settings.model_fields.items()}
-LAST_WORDS = LAST_BREATH_SECONDS + CALLS_SECONDS + GOODBYE_SECONDS
-DRAIN = Grace(CLUSTER_DRAIN_DELAY, DEFAULT["drain_timeout"], DEFAULT["cleanup_timeout"]).whole
+LAST_WORDS = LAST_CALLS_SECONDS + CANCELLED_CALLS_SECONDS + CLUSTER_EXIT_SECONDS
+DRAIN = StopTimes(CLUSTER_DRAIN_DELAY, DEFAULT["drain_timeout"], DEFAULT["cleanup_timeout"]).whole
 """From SIGTERM to the end of the process, at most."""
 MARGIN = 5.0
 """For starting the stop, a slow disk, a machine under load."""
@@ -62,10 +68,10 @@ def test_traefik_hears_of_a_drain_before_the_node_refuses_new_sessions() -> None
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_the_balancers_hear_that_a_node_leaves_before_its_port_closes(folder: str) -> None:
     check = routing()["services"]["mcp"]["loadBalancer"]["healthCheck"]
-    assert seconds(check["interval"]) + seconds(check["timeout"]) < LEAVING_SECONDS
+    assert seconds(check["interval"]) + seconds(check["timeout"]) < BALANCER_SECONDS
     probe = container(folder)["readinessProbe"]
     # The rest is the way from the kubelet to Traefik.
-    assert probe["periodSeconds"] * probe["failureThreshold"] < LEAVING_SECONDS
+    assert probe["periodSeconds"] * probe["failureThreshold"] < BALANCER_SECONDS
 
 
 def test_a_connection_is_closed_by_traefik_before_the_node_closes_it() -> None:

@@ -9,10 +9,9 @@ from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, ROOT, container, one, pa
 from tests.deploy.test_margins import DEFAULT, DRAIN
 from tests.test_readme import anchors, metric_names
 from trio_mcp.cli import execute
-from trio_mcp.serving.drain import LEAVING_SECONDS
-from trio_mcp.serving.explain import describe
 from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY
-from trio_mcp.serving.stopping import MARGIN_SECONDS
+from trio_mcp.serving.settings_report import describe
+from trio_mcp.sessions.stop_times import BALANCER_SECONDS, MARGIN_SECONDS
 
 PAGES = [DEPLOY / "README.md", K8S / "README.md"]
 MARGINS = "## Which must be longer than which\n"
@@ -78,7 +77,7 @@ def test_the_numbers_of_the_margins_are_those_of_the_files_and_of_the_code() -> 
     assert _row("`stop_grace_period` of a node") == [45, MARGIN_SECONDS, DRAIN]
     assert _row("`stop_grace_period` of Traefik") == [45, 35]
     assert _row("`TRIO_MCP_DRAIN_DELAY`") == [CLUSTER_DRAIN_DELAY, 1.5]
-    assert _row("the node's last 3 s") == [LEAVING_SECONDS, 1.5]
+    assert _row("the node's last 3 s") == [BALANCER_SECONDS, 1.5]
     assert _row("`TRIO_MCP_CONNECTION_IDLE_TIMEOUT`") == [DEFAULT["connection_idle_timeout"], 60]
     assert _row("`idleTimeout` of Traefik") == [180, DEFAULT["keepalive"]]
     assert _row("`readTimeout` of Traefik") == [60, DEFAULT["body_timeout"]]

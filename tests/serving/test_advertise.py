@@ -8,7 +8,7 @@ import socket
 import pytest
 import trio
 
-from trio_mcp.serving.advertise import advertised_url
+from trio_mcp.serving.front import advertised_url
 from trio_mcp.serving.settings import load
 
 

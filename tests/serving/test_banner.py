@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from trio_mcp import MCPServer
-from trio_mcp.serving.banner import banner
+from trio_mcp.serving.launch import banner
 from trio_mcp.serving.settings import Settings
 
 URL = "http://127.0.0.1:8000/mcp"

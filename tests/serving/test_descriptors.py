@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trio_mcp.serving import descriptors
-from trio_mcp.serving.descriptors import RESERVE, TooManyConnections, connection_limit
+from trio_mcp.serving import process_limits
+from trio_mcp.serving.process_limits import RESERVE, TooManyConnections, connection_limit
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from trio_mcp.serving.descriptors import RESERVE, TooManyConnections, connection
     ],
 )
 def test_the_bound(monkeypatch: pytest.MonkeyPatch, limit: int | None, wanted: int | None, found: int | None) -> None:
-    monkeypatch.setattr(descriptors, "_descriptors", lambda: limit)
+    monkeypatch.setattr(process_limits, "_descriptors", lambda: limit)
     assert connection_limit(wanted) == found
 
 
 def test_more_than_there_can_be_is_refused_with_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "_descriptors", lambda: 64)
+    monkeypatch.setattr(process_limits, "_descriptors", lambda: 64)
     with pytest.raises(TooManyConnections, match=r"ulimit -n 1040\), or set max_connections to 24 or less"):
         connection_limit(1000)

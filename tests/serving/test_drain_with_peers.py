@@ -14,10 +14,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.transports.http.harness import SessionClient, Wire, serving
 from trio_mcp import MCPServer
 from trio_mcp.cluster.cluster import Cluster
-from trio_mcp.serving.drain import LAST_BREATH_SECONDS, LEAVING_SECONDS, drain, farewell
-from trio_mcp.serving.leaving import FETCH_SECONDS
+from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import Claims, Served
+from trio_mcp.sessions.stop_times import BALANCER_SECONDS, FETCH_SECONDS, LAST_CALLS_SECONDS
 from trio_mcp.transports.http.app import HttpApp
 
 NextEvent: TypeAlias = Callable[[], Awaitable[dict[str, str] | None]]
@@ -170,7 +170,7 @@ async def test_a_node_of_abandoned_sessions_is_gone_as_soon_as_balancers_have_no
             await wire.open()
         async with draining(wire.app, Peers()) as done:
             await trio.sleep(30)
-            assert done() == LEAVING_SECONDS
+            assert done() == BALANCER_SECONDS
 
 
 async def test_a_session_with_a_call_in_flight_leaves_when_that_ends(autojump_clock: MockClock) -> None:
@@ -377,7 +377,7 @@ async def test_a_window_that_is_over_is_over_whatever_is_left(autojump_clock: Mo
         async with draining(wire.app, peers) as done:
             await trio.sleep(23)
             assert done() == 22.0
-            await farewell(wire.app, cast("Cluster", peers))
+            await end_remaining(wire.app, cast("Cluster", peers))
             assert "shutting down" in (await call.error())["message"]
 
 
@@ -396,7 +396,7 @@ async def test_a_call_that_began_as_the_window_ended_is_answered_and_the_next_fi
             await call.result()
             assert await busy.tool("work").head() == 404
             await trio.sleep(0.1)
-            assert done() < 22.0 + LAST_BREATH_SECONDS
+            assert done() < 22.0 + LAST_CALLS_SECONDS
 
 
 async def test_a_call_that_began_as_the_window_ended_has_half_a_second(autojump_clock: MockClock) -> None:
@@ -407,7 +407,7 @@ async def test_a_call_that_began_as_the_window_ended_has_half_a_second(autojump_
             await trio.sleep(21.9)
             client.tool("work")
             await trio.sleep(2)
-            assert 22.3 < done() <= 22.0 + LAST_BREATH_SECONDS
+            assert 22.3 < done() <= 22.0 + LAST_CALLS_SECONDS
 
 
 async def test_a_call_that_is_sent_after_the_window_never_begins(autojump_clock: MockClock) -> None:
@@ -428,13 +428,15 @@ async def test_a_call_that_is_sent_after_the_window_never_begins(autojump_clock:
             late = client.tool("work", name="late")
             await trio.sleep(0.4)
             assert done() > 22
-            await farewell(wire.app, cast("Cluster", peers))
+            await end_remaining(wire.app, cast("Cluster", peers))
             assert (await running.error())["message"] == "The server is shutting down"
             assert await late.head() == 404
     assert begun == ["in time"]
 
 
-async def test_streams_that_are_relayed_end_evenly_and_all_relays_in_the_farewell(autojump_clock: MockClock) -> None:
+async def test_streams_that_are_relayed_end_evenly_and_all_relays_in_the_end_remaining(
+    autojump_clock: MockClock,
+) -> None:
     peers = Peers(streams=10)
     async with serving(MCPServer("x")) as wire:
         await wire.open()
@@ -442,7 +444,7 @@ async def test_streams_that_are_relayed_end_evenly_and_all_relays_in_the_farewel
         async with draining(wire.app, peers):
             await trio.sleep(23)
         assert peers.times("relayed stream ends") == [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
-        await farewell(wire.app, cast("Cluster", peers))
+        await end_remaining(wire.app, cast("Cluster", peers))
         assert len(peers.times("relayed stream ends")) == 10
         assert len(peers.times("relays end")) == 1
 
@@ -471,19 +473,21 @@ async def test_a_node_with_nothing_left_stays_until_balancers_have_noticed(autoj
     peers = Peers()
     async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
         await trio.sleep(10)
-        assert done() == LEAVING_SECONDS
+        assert done() == BALANCER_SECONDS
 
 
-async def test_a_request_that_a_peer_is_to_answer_is_not_cut_short_by_the_farewell(autojump_clock: MockClock) -> None:
+async def test_a_request_that_a_peer_is_to_answer_is_not_cut_short_by_the_end_remaining(
+    autojump_clock: MockClock,
+) -> None:
     peers = Peers()
     async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
-        await trio.sleep(LEAVING_SECONDS - 0.1)
+        await trio.sleep(BALANCER_SECONDS - 0.1)
         peers.awaits_answers = True
         await trio.sleep(10)
         assert done() == -1
         peers.awaits_answers = False
         await trio.sleep(1)
-        assert LEAVING_SECONDS + 9.9 <= done() < LEAVING_SECONDS + 10.1
+        assert BALANCER_SECONDS + 9.9 <= done() < BALANCER_SECONDS + 10.1
 
 
 async def test_a_request_that_a_peer_does_not_answer_is_waited_for_no_longer_than_a_call_here(
@@ -492,7 +496,7 @@ async def test_a_request_that_a_peer_does_not_answer_is_waited_for_no_longer_tha
     peers = Peers(awaits_answers=True)
     async with serving(MCPServer("x")) as wire, draining(wire.app, peers) as done:
         await trio.sleep(30)
-        assert done() == 22.0 + LAST_BREATH_SECONDS
+        assert done() == 22.0 + LAST_CALLS_SECONDS
 
 
 async def test_a_node_alone_with_nothing_left_is_done_at_once(autojump_clock: MockClock) -> None:

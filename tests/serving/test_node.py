@@ -18,9 +18,9 @@ from tests.rig.waiting import PATIENCE
 from tests.serving.peer import connect, open_session
 from trio_mcp import MCPServer
 from trio_mcp.serving import node
-from trio_mcp.serving.exit import Stage
+from trio_mcp.serving.last_resort import Stage
 from trio_mcp.serving.settings import load
-from trio_mcp.serving.stopping import CALLS_SECONDS, MARGIN_SECONDS
+from trio_mcp.sessions.stop_times import CANCELLED_CALLS_SECONDS, MARGIN_SECONDS
 
 pytestmark = pytest.mark.sockets
 
@@ -143,7 +143,12 @@ async def test_a_stop_is_timed_as_a_whole_from_the_signal_on_and_then_step_by_st
         await found.ready.wait()
         signal.raise_signal(number)
         assert {signal.getsignal(each) for each in STOPS} == {signal.SIG_DFL}
-    assert limits == [(WHOLE, 1, "CALLS"), (CALLS_SECONDS, 1, "CALLS"), (CLEANUP + 0.3, 1, "CLEANUP"), (1.1, 0, "END")]
+    assert limits == [
+        (WHOLE, 1, "CALLS"),
+        (CANCELLED_CALLS_SECONDS, 1, "CALLS"),
+        (CLEANUP + 0.3, 1, "CLEANUP"),
+        (1.1, 0, "END"),
+    ]
     assert (found.code, cleaned) == (0, ["up"])
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
@@ -285,7 +290,7 @@ async def test_a_crash_of_the_lifespan_limits_the_end_too(limits: Asked) -> None
         async with running(MCPServer("x", lifespan=lifespan)) as found:
             await found.ready.wait()
             crash.set()
-    assert limits[:2] == [(DRAIN + CALLS_SECONDS, 1, "CALLS"), (CLEANUP + 0.3, 1, "CLEANUP")]
+    assert limits[:2] == [(DRAIN + CANCELLED_CALLS_SECONDS, 1, "CALLS"), (CLEANUP + 0.3, 1, "CLEANUP")]
 
 
 @pytest.mark.parametrize("front", ["own", "hypercorn"])

@@ -10,8 +10,8 @@ from pydantic import BeforeValidator
 
 from trio_mcp.cli.arguments import Json
 from trio_mcp.cli.output import print_json, print_rows
-from trio_mcp.serving.explain import Explained, describe, explain
 from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.settings_report import Explained, describe, explain
 
 __all__ = ["NO_FLAGS", "SettingsFlags", "config", "given", "markdown"]
 

@@ -38,6 +38,7 @@ from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
@@ -49,8 +50,6 @@ __all__ = ["Cluster", "ClusterOptions"]
 logger = logging.getLogger("trio_mcp.cluster")
 
 CATCH_UP_SECONDS = 1.0
-FLUSH_SECONDS = 0.5
-"""For what is owed when the node stops; the rest expires."""
 
 REDATE_SECONDS = 24 * 3600.0
 """Records of living sessions are dated anew this often: far below their TTL."""
@@ -148,7 +147,7 @@ class Cluster:
                 yield
             finally:
                 self._bus.close()
-                with trio.move_on_after(FLUSH_SECONDS, shield=True):
+                with trio.move_on_after(CLUSTER_FLUSH_SECONDS, shield=True):
                     await self._say_goodbye()
                 nursery.cancel_scope.cancel("the node leaves the cluster")
                 self._store.close()

@@ -45,6 +45,7 @@ from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import LifeCycle
+from trio_mcp.sessions.stop_times import CLOSING_RELEASE_SECONDS, RELEASE_SECONDS
 from trio_mcp.transports.http import cluster_port as port
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HeaderList, send_empty
@@ -53,12 +54,6 @@ __all__ = ["SessionRouter"]
 
 MOST_ASKED = 3
 """Peers that are asked to open a session for which this node has no room."""
-
-RELEASE_SECONDS = 1.5
-"""How long a request waits for the release of its session; Redis takes a second at most."""
-
-RELEASED_SECONDS = 0.3
-"""The same for a session that was closed because this node stops: its end is near."""
 
 PAUSE_SECONDS = 0.05
 """Before the record is read again that is about to change."""
@@ -204,9 +199,9 @@ class SessionRouter:
     async def _released(self, session: LiveSession) -> None:
         """Wait until Redis has heard that a session which was closed because this node stops is released.
 
-        Raises trio.TooSlowError after `RELEASED_SECONDS`.
+        Raises trio.TooSlowError after `CLOSING_RELEASE_SECONDS`.
         """
-        with trio.fail_after(RELEASED_SECONDS):
+        with trio.fail_after(CLOSING_RELEASE_SECONDS):
             while self._hub.local(session.id) is session:  # noqa: ASYNC110
                 await trio.sleep(PAUSE_SECONDS)
             await self._directory.writer.flushed()

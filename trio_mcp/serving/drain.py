@@ -21,50 +21,42 @@ import trio
 from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.user_code import labels
 from trio_mcp.observability.logs import event
-from trio_mcp.serving.leaving import leave_evenly
+from trio_mcp.serving.handover import hand_over_evenly
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.stop_times import (
+    BALANCER_SECONDS,
+    CUT_ANSWERS_SECONDS,
+    LAST_CALLS_SECONDS,
+    LAST_STREAMS_SECONDS,
+    POLL_SECONDS,
+)
 from trio_mcp.transports.http.app import HttpApp
 
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
 
-__all__ = ["FAREWELL_SECONDS", "drain", "farewell"]
+__all__ = ["drain", "end_remaining"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
-LAST_CALL_SECONDS = 2.0
-"""The end of the window. Session streams that have nowhere else to go end in it: late, for their clients come straight back."""
-
-LAST_BREATH_SECONDS = 0.5
-"""For a call that has only just begun when the window ends: its session was still there when its client sent it."""
-
-LEAVING_SECONDS = 3.0
-"""How long a node with peers says at least that it is not alive before its port closes: balancers look every second."""
-
-FAREWELL_SECONDS = 0.5
-"""For the answers of cancelled calls to reach their clients."""
-
-LOOK_SECONDS = 0.1
-"""A call whose client has left tells nobody when it ends: it is looked for, while the node drains and only then."""
-
 
 async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
-    """Let the app empty itself: returns when nothing is left, or `window` and `LAST_BREATH_SECONDS` after the `delay`."""
+    """Let the app empty itself: returns when nothing is left, or `window` and `LAST_CALLS_SECONDS` after the `delay`."""
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)
     _enter(NodeState.DRAINING, app, cluster)
     await trio.sleep(delay)
     with_peers = cluster is not None and cluster.has_ready_peer
     _enter(NodeState.LEAVING if with_peers else NodeState.CLOSING, app, cluster)
-    noticed = trio.current_time() + (LEAVING_SECONDS if with_peers else 0.0)
+    noticed = trio.current_time() + (BALANCER_SECONDS if with_peers else 0.0)
     with trio.move_on_after(window):
         await _empty(app, window, cluster)
         await trio.sleep_until(noticed)
         await _all_passed_on(cluster)
-    with trio.move_on_after(LAST_BREATH_SECONDS):
-        await _breathe_out(app)
+    with trio.move_on_after(LAST_CALLS_SECONDS):
+        await _close_sessions(app)
         await _all_passed_on(cluster)
 
 
@@ -75,16 +67,16 @@ def _enter(state: NodeState, app: HttpApp, cluster: Cluster | None) -> None:
 
 
 async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
-    last_call = min(LAST_CALL_SECONDS, window / 2)
-    spread = window - last_call
+    last_streams = min(LAST_STREAMS_SECONDS, window / 2)
+    spread = window - last_streams
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, spread)
         if cluster is not None:
             nursery.start_soon(_end_evenly, cluster.relayed_stream_enders, 0.0, spread)
         if cluster is not None and cluster.options.restore:
-            nursery.start_soon(leave_evenly, app.hub.sessions, cluster, spread, trio.current_time() + window)
+            nursery.start_soon(hand_over_evenly, app.hub.sessions, cluster, spread, trio.current_time() + window)
         else:
-            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_call * 0.8)
+            nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_streams * 0.8)
         await _nothing_left(app, sessions_count=cluster is not None)
         nursery.cancel_scope.cancel("nothing left to drain")
 
@@ -93,30 +85,30 @@ async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
     """Alone, a session that nobody uses now need not be waited for: there is no better place for it to be."""
     await app.quiet()
     while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
-        await trio.sleep(LOOK_SECONDS)
+        await trio.sleep(POLL_SECONDS)
 
 
 async def _all_passed_on(cluster: Cluster | None) -> None:
     """Requests that a peer is to answer come until balancers have noticed, and the farewell would cut them short."""
     while cluster is not None and cluster.awaits_answers:  # noqa: ASYNC110
-        await trio.sleep(LOOK_SECONDS)
+        await trio.sleep(POLL_SECONDS)
 
 
-async def _breathe_out(app: HttpApp) -> None:
+async def _close_sessions(app: HttpApp) -> None:
     """Sessions close, each when no call of it runs; returns when no call runs that has only just begun."""
     async with trio.open_nursery() as nursery:
         for session in app.hub.sessions:
             session.calls.pause()
             nursery.start_soon(_close_when_silent, session)
         while _just_begun(app):  # noqa: ASYNC110
-            await trio.sleep(LOOK_SECONDS)
+            await trio.sleep(POLL_SECONDS)
         nursery.cancel_scope.cancel("what still runs has had its time")
 
 
 def _just_begun(app: HttpApp) -> bool:
     now = trio.current_time()
     return any(
-        now - call.started < LAST_BREATH_SECONDS for call in app.service.in_flight if call not in app.service.listeners
+        now - call.started < LAST_CALLS_SECONDS for call in app.service.in_flight if call not in app.service.listeners
     )
 
 
@@ -142,8 +134,8 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
     return [reader.close for reader in standalone if reader is not None and not reader.closed]
 
 
-async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
-    """Cancel and answer what still runs, end what is open; waits `FAREWELL_SECONDS` at most for clients to hear of it."""
+async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
+    """Cancel and answer what still runs, end what is open; waits `CUT_ANSWERS_SECONDS` at most for clients to hear of it."""
     for end in _listen_enders(app):
         end()
     if cluster is not None:
@@ -153,5 +145,5 @@ async def farewell(app: HttpApp, cluster: Cluster | None = None) -> None:
             event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool_name, **labels(call))
             call.cancel(Ending.SHUTDOWN)
     app.hub.close_all(CloseReason.SHUTDOWN)
-    with trio.move_on_after(FAREWELL_SECONDS):
+    with trio.move_on_after(CUT_ANSWERS_SECONDS):
         await app.quiet()

@@ -24,15 +24,13 @@ from hypercorn.typing import ConnectionState
 
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
+from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
 from trio_mcp.transports.http.app import HttpApp
 
 __all__ = ["CertificateError", "HypercornFront"]
 
 USER_TIMEOUT_MS = 30_000
 """As on our own listener: a peer that vanished must not swallow keep-alives for 15 minutes."""
-
-GRACE_SECONDS = 0.2
-"""For connections to close once their exchanges have ended, and for the last writes."""
 
 
 class CertificateError(McpError):
@@ -67,7 +65,7 @@ class HypercornFront:
         """Close what is idle, and cut what a client does not read; the nursery's cancel ends the rest."""
         await self._context.terminated.set()
         self._accepting.cancel("the node stops")
-        with trio.move_on_after(GRACE_SECONDS):
+        with trio.move_on_after(CONNECTIONS_SECONDS):
             await self._stopped.wait()
 
     async def _run(
@@ -89,8 +87,8 @@ class HypercornFront:
                             serve, _listeners(config, listeners), handler_nursery=connections, task_status=task_status
                         )
                 finally:
-                    self._writes.end_within(GRACE_SECONDS / 2)
-                    connections.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
+                    self._writes.end_within(CONNECTIONS_SECONDS / 2)
+                    connections.cancel_scope.deadline = trio.current_time() + CONNECTIONS_SECONDS
         finally:
             self._stopped.set()
 

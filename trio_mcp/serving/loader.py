@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.serving.layers import nearest
+from trio_mcp.serving.setting_sources import nearest
 
 if TYPE_CHECKING:
     from trio_mcp.server import MCPServer

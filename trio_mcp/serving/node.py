@@ -15,18 +15,22 @@ from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.admin import AdminApp
-from trio_mcp.serving.advertise import advertised_url
-from trio_mcp.serving.descriptors import ADMIN_CONNECTIONS
-from trio_mcp.serving.drain import drain, farewell
-from trio_mcp.serving.exit import LastResort
-from trio_mcp.serving.fronts import Front, open_front
-from trio_mcp.serving.listening import listen, no_socket_files
+from trio_mcp.serving.composition import build_app, build_cluster
+from trio_mcp.serving.drain import drain, end_remaining
+from trio_mcp.serving.front import Front, advertised_url, listen, no_socket_files, open_front
+from trio_mcp.serving.last_resort import LastResort
+from trio_mcp.serving.loop_monitor import watch_vitals
+from trio_mcp.serving.process_limits import ADMIN_CONNECTIONS
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
-from trio_mcp.serving.stopping import CALLS_SECONDS, GOODBYE_SECONDS, Grace, Stopping
-from trio_mcp.serving.vitals import watch_vitals
-from trio_mcp.serving.wiring import build_app, build_cluster
+from trio_mcp.serving.stop_deadlines import StopDeadlines
 from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.stop_times import (
+    CANCELLED_CALLS_SECONDS,
+    CLUSTER_EXIT_SECONDS,
+    INTERACTIVE_WINDOW_SECONDS,
+    StopTimes,
+)
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import Limits
 from trio_mcp.transports.listener import serve as serve_asgi
@@ -37,9 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 logger = logging.getLogger("trio_mcp.serving")
-
-INTERACTIVE_WINDOW = 1.0
-"""Ctrl+C on a terminal: somebody is waiting for the prompt."""
 
 
 async def serve(
@@ -59,39 +60,39 @@ async def serve(
     app = build_app(server, settings)
     cluster = build_cluster(app, settings)
     binds = [*settings.binds, settings.admin_bind or ""]
-    stopping = Stopping(
+    deadlines = StopDeadlines(
         LastResort(lambda: _still_running(app)),
         has_lifespan=server.has_lifespan,
         cleanup=settings.cleanup_timeout,
-        goodbye=GOODBYE_SECONDS if cluster is not None else 0.0,
+        goodbye=CLUSTER_EXIT_SECONDS if cluster is not None else 0.0,
     )
-    node = _Node(app, cluster, settings, stopping, interactive=interactive)
+    node = _Node(app, cluster, settings, deadlines, interactive=interactive)
     with owning_sigint(), handling_signals(node.heed, keep=owns_process), no_socket_files(binds):
         try:
             async with trio.open_nursery() as node.whole:
                 async with (
                     _joined(cluster),
-                    _cleaned_up(stopping),
-                    app.running(stopping.lifespan),
+                    _cleaned_up(deadlines),
+                    app.running(deadlines.lifespan),
                     trio.open_nursery() as nursery,
                 ):
                     await node.run(nursery, announce)
         finally:
-            stopping.over(process_ends=owns_process)
-    return stopping.code
+            deadlines.over(process_ends=owns_process)
+    return deadlines.code
 
 
 class _Node:
     """Why it stops, and when its drain has to be over."""
 
     def __init__(
-        self, app: HttpApp, cluster: Cluster | None, settings: Settings, stopping: Stopping, *, interactive: bool
+        self, app: HttpApp, cluster: Cluster | None, settings: Settings, deadlines: StopDeadlines, *, interactive: bool
     ) -> None:
         self.whole: trio.Nursery | None = None
         self._app = app
         self._cluster = cluster
         self._settings = settings
-        self._stopping = stopping
+        self._deadlines = deadlines
         self._interactive = interactive
         self._loop = trio.lowlevel.current_trio_token()
         self._stop_asked = trio.Event()
@@ -103,17 +104,17 @@ class _Node:
         The admin's drain is no signal: whoever asks for it (a preStop hook) sends the first one behind it.
         """
         self._first_signal = self._first_signal or number
-        self._stopping.begin(self._grace.whole)
+        self._deadlines.begin(self._stop_times.whole)
         self._loop.run_sync_soon(self._heeded)
 
     def _heeded(self) -> None:
-        if not self._stopping.is_serving and self.whole is not None:
+        if not self._deadlines.is_serving and self.whole is not None:
             self.whole.cancel_scope.cancel("a signal came before the node was ready")
         self._stop_asked.set()
 
     def drain(self) -> None:
         """Asked to stop by the admin, or by a process that has this node's id: from here on the clock runs."""
-        self._stopping.begin(self._grace.whole)
+        self._deadlines.begin(self._stop_times.whole)
         self._stop_asked.set()
 
     async def run(self, nursery: trio.Nursery, announce: Callable[[list[str]], None] | None) -> None:
@@ -123,7 +124,7 @@ class _Node:
             if announce is not None:
                 announce(front.urls)
             await self._until_drained()
-            await farewell(self._app, self._cluster)
+            await end_remaining(self._app, self._cluster)
             self._app.life.enter(NodeState.STOPPING)
             await front.stop()
         except BaseException as error:
@@ -145,7 +146,7 @@ class _Node:
             await nursery.start(serve_admin, self._admin_app(self._settings.admin_bind), listeners)
         if self._cluster is not None:
             nursery.start_soon(self._join, self._cluster, front.urls)
-        self._stopping.serving()
+        self._deadlines.serving()
         return front
 
     def _admin_app(self, bind: str) -> AdminApp:
@@ -156,33 +157,33 @@ class _Node:
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
         await cluster.join(await advertised_url(self._settings, urls))
         await cluster.doubled.wait()
-        self._stopping.code = 1
+        self._deadlines.code = 1
         self.drain()
 
     async def _until_drained(self) -> None:
         """Wait for a reason to stop, then drain."""
         await self._stop_asked.wait()
-        grace = self._grace
-        await drain(self._app, grace.window, delay=grace.delay, cluster=self._cluster)
-        self._stopping.end_calls()
+        times = self._stop_times
+        await drain(self._app, times.window, delay=times.delay, cluster=self._cluster)
+        self._deadlines.end_calls()
 
     def _fail(self, error: BaseException) -> None:
         """Something the node runs has crashed, the user's lifespan perhaps: handlers must not hold up its end either."""
         if self.whole is not None and self.whole.cancel_scope.cancel_called:
             # A signal ended the start, which is no failure, wherever it met it.
             return
-        if not self._stopping.begun and isinstance(error, trio.Cancelled):
+        if not self._deadlines.begun and isinstance(error, trio.Cancelled):
             # Should the last resort be needed, this line is all that is ever said of the crash.
             event(logger, logging.ERROR, "the node fails", why=str(error))
-        self._stopping.fail(self._settings.drain_timeout + CALLS_SECONDS)
+        self._deadlines.fail(self._settings.drain_timeout + CANCELLED_CALLS_SECONDS)
 
     @property
-    def _grace(self) -> Grace:
+    def _stop_times(self) -> StopTimes:
         settings = self._settings
         if self._first_signal == signal.SIGINT and self._interactive:
             # Somebody at a terminal waits for their prompt.
-            return Grace(0.0, min(INTERACTIVE_WINDOW, settings.drain_timeout), settings.cleanup_timeout)
-        return Grace(settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout)
+            return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)
+        return StopTimes(settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout)
 
 
 @asynccontextmanager
@@ -196,9 +197,9 @@ async def _joined(cluster: Cluster | None) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _cleaned_up(stopping: Stopping) -> AsyncIterator[None]:
+async def _cleaned_up(deadlines: StopDeadlines) -> AsyncIterator[None]:
     yield
-    stopping.cleaned_up()
+    deadlines.cleaned_up()
 
 
 def _still_running(app: HttpApp) -> list[str]:

@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from trio_mcp.serving.layers import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.serving.quantities import Duration, PositiveDuration, Size
+from trio_mcp.serving.setting_sources import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 
 __all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]

@@ -10,20 +10,18 @@ import trio
 from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.server import MCPServer
-from trio_mcp.serving.exit import LastResort
-from trio_mcp.serving.memory_limit import account_of
+from trio_mcp.serving.composition import options_of
+from trio_mcp.serving.last_resort import LastResort
+from trio_mcp.serving.process_limits import account_of
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
 from trio_mcp.serving.standard_streams import Pipes
-from trio_mcp.serving.stopping import Stopping
-from trio_mcp.serving.wiring import options_of
+from trio_mcp.serving.stop_deadlines import StopDeadlines
+from trio_mcp.sessions.stop_times import STDIO_CALLS_SECONDS
 from trio_mcp.transports.running import running
 from trio_mcp.transports.stdio import StdioServer
 
 __all__ = ["run_stdio"]
-
-CALLS_SECONDS = 1.5
-"""From stdin's end, or a signal, until the calls have ended, whatever refuses to stop."""
 
 
 async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns_process: bool = False) -> int:
@@ -35,7 +33,7 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
         options_of(server, settings), secrets=settings.keys, transport="pipe", account=account_of(settings)
     )
     hub = server.hub(service, node_id=settings.node_id)
-    stopping = Stopping(
+    deadlines = StopDeadlines(
         LastResort(lambda: _still_running(service)),
         has_lifespan=server.has_lifespan,
         cleanup=settings.cleanup_timeout,
@@ -44,7 +42,7 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
     loop = trio.lowlevel.current_trio_token()
 
     def begin() -> None:
-        stopping.begin(CALLS_SECONDS)
+        deadlines.begin(STDIO_CALLS_SECONDS)
 
     def heed(number: int) -> None:
         begin()
@@ -52,23 +50,23 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
 
     def heeded() -> None:
         serving.cancel("a signal came")
-        if not stopping.is_serving:
+        if not deadlines.is_serving:
             starting.cancel("a signal came before the server was ready")
 
     with owning_sigint(), handling_signals(heed, keep=owns_process):
         try:
             with starting:
-                async with running(partial(stopping.lifespan, server.lifespan), service, hub):
-                    stopping.serving()
+                async with running(partial(deadlines.lifespan, server.lifespan), service, hub):
+                    deadlines.serving()
                     stdin, stdout = (trio.lowlevel.FdStream(os.dup(each)) for each in (pipes.stdin, pipes.stdout))
                     async with stdin, stdout:
                         with serving:
                             wire = StdioServer(service, hub, max_message=settings.max_body)
                             await wire.serve(stdin, stdout, ending=begin)
-            stopping.cleaned_up()
+            deadlines.cleaned_up()
         finally:
-            stopping.over(process_ends=owns_process)
-    return stopping.code
+            deadlines.over(process_ends=owns_process)
+    return deadlines.code
 
 
 def _still_running(service: Service) -> list[str]:

@@ -55,6 +55,7 @@ from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.sessions.stop_times import STDIO_LAST_ANSWERS_SECONDS
 from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.budget import Budget
@@ -73,9 +74,6 @@ MAX_WAITING_BYTES = 16 * 1024 * 1024
 
 PIECE_BYTES = 16 * 1024
 """Written at once: the write deadline is for each piece, so that a slow reader makes progress."""
-
-LAST_ANSWERS_SECONDS = 1.0
-"""After stdin's end: whoever pipes requests in wants their answers, and nobody waits longer than this for them."""
 
 _STDIO_SESSION = "stdio"
 
@@ -345,7 +343,7 @@ class StdioServer:
         """Let requests that wait begin and what was said be read, as long as either goes on."""
         while self._pipeline or self._out.unread:
             before = len(self._pipeline), self._out.moves
-            with trio.move_on_after(LAST_ANSWERS_SECONDS):
+            with trio.move_on_after(STDIO_LAST_ANSWERS_SECONDS):
                 while before == (len(self._pipeline), self._out.moves):
                     await self._out.changed()
                 continue
@@ -359,7 +357,7 @@ class StdioServer:
 
     async def _answers(self) -> None:
         """Give requests that are in flight a moment to be answered."""
-        with trio.move_on_after(LAST_ANSWERS_SECONDS):
+        with trio.move_on_after(STDIO_LAST_ANSWERS_SECONDS):
             while self._calls_but_listens() or (self._session is not None and len(self._session.calls)):
                 await self._out.changed()
 

@@ -23,8 +23,8 @@ from tests.rig.routing import shipped
 from tests.rig.traefik import Traefik, traefik
 from tests.rig.waiting import until
 from trio_mcp import ANONYMOUS, MCPServer
+from trio_mcp.serving.composition import build_app, build_cluster
 from trio_mcp.serving.settings import load
-from trio_mcp.serving.wiring import build_app, build_cluster
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 

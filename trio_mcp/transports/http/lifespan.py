@@ -12,6 +12,7 @@ import trio
 from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
+from trio_mcp.sessions.stop_times import MOUNTED_APP_SECONDS
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "serve_lifespan"]
@@ -22,9 +23,6 @@ NEEDS_TRIO = (
     'trio-mcp runs on Trio, and this server runs its apps on asyncio. Use `trio-mcp serve`, mcp.run("http"), or Hypercorn '
     "with --worker-class trio"
 )
-
-SHUTDOWN_SECONDS = 5.0
-"""How long a mounted app may take to clean up."""
 
 
 class MountFailed(McpError):
@@ -85,7 +83,7 @@ async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
             yield
         finally:
             mounted.stop.set()
-            with trio.move_on_after(SHUTDOWN_SECONDS, shield=True):
+            with trio.move_on_after(MOUNTED_APP_SECONDS, shield=True):
                 await mounted.stopped.wait()
             nursery.cancel_scope.cancel("the mounted app had its time to clean up")
 

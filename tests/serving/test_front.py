@@ -8,8 +8,8 @@ import trio
 
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving.front import CannotListen, listen
 from trio_mcp.serving.launch import launch
-from trio_mcp.serving.listening import CannotListen, listen
 from trio_mcp.serving.settings import load
 
 pytestmark = pytest.mark.sockets

@@ -17,33 +17,25 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.sessions.stop_times import (
+    FETCH_SECONDS,
+    MOST_PAUSE_SECONDS,
+    PAUSE_SECONDS,
+    POLL_SECONDS,
+    REST_SECONDS,
+    RETRY_SECONDS,
+)
 
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
 
-__all__ = ["leave_evenly"]
-
-FETCH_SECONDS = 4.0
-"""Four times what a client that was cut off waits before it comes for its answer: no other node has it."""
-
-REST_SECONDS = 5.0
-"""A session that comes to no rest by itself for so long holds its calls back, if none in flight is older."""
-
-HOLD_BACK_SECONDS, MOST_HELD_BACK_SECONDS = 1.0, 8.0
-"""At first, and twice as long each time, for the calls in flight may take longer; but less than `session.TURN_SECONDS`."""
-
-AGAIN_SECONDS = 1.0
-"""Between two attempts to let a session leave."""
-
-LOOK_SECONDS = 0.1
-"""An answer that is fetched tells nobody."""
-
+__all__ = ["hand_over_evenly"]
 
 AT_ONCE = 4
 """Sessions that are let go of at the same time: as many as there are connections to Redis."""
 
 
-async def leave_evenly(sessions: Sequence[LiveSession], cluster: Cluster, spread: float, until: float) -> None:
+async def hand_over_evenly(sessions: Sequence[LiveSession], cluster: Cluster, spread: float, until: float) -> None:
     """Have all sessions leave; returns when they have. Over by `until` (trio clock).
 
     Those with a stream begin one after the other within `spread` seconds, all others now.
@@ -52,21 +44,21 @@ async def leave_evenly(sessions: Sequence[LiveSession], cluster: Cluster, spread
     quiet = iter([session for session in sessions if session.streams.standalone.reader is None])
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):
-            nursery.start_soon(_leave_now, quiet, cluster, until, nursery)
+            nursery.start_soon(_hand_over_now, quiet, cluster, until, nursery)
         for session in streaming:
-            nursery.start_soon(_Leaving(cluster, session, until).run)
+            nursery.start_soon(_Handover(cluster, session, until).run)
             await trio.sleep(spread / len(streaming))
 
 
-async def _leave_now(quiet: Iterator[LiveSession], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
+async def _hand_over_now(quiet: Iterator[LiveSession], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
     """Let go of sessions that are at rest; the others leave when they are."""
     for session in quiet:
-        leaving = _Leaving(cluster, session, until)
-        if not await leaving.now():
-            nursery.start_soon(leaving.run)
+        handover = _Handover(cluster, session, until)
+        if not await handover.now():
+            nursery.start_soon(handover.run)
 
 
-class _Leaving:
+class _Handover:
     """One session on its way."""
 
     def __init__(self, cluster: Cluster, session: LiveSession, until: float) -> None:
@@ -78,7 +70,7 @@ class _Leaving:
 
     async def run(self) -> None:
         """As soon as it is at rest and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
-        patience = HOLD_BACK_SECONDS
+        patience = PAUSE_SECONDS
         if self._tried:
             await self._until_next()
         while self._session.closed_because is None:
@@ -88,7 +80,7 @@ class _Leaving:
             if self._cluster.can_release and self._session.calls.oldest > trio.current_time() - REST_SECONDS:
                 if await self._go(min(patience, self._left / 2)):
                     return
-                patience = min(2 * patience, MOST_HELD_BACK_SECONDS)
+                patience = min(2 * patience, MOST_PAUSE_SECONDS)
             await self._until_next()
 
     async def now(self) -> bool:
@@ -101,7 +93,7 @@ class _Leaving:
         return await self._go(0)
 
     async def _until_next(self) -> None:
-        await trio.sleep(min(AGAIN_SECONDS, max(LOOK_SECONDS, self._left / 4)))
+        await trio.sleep(min(RETRY_SECONDS, max(POLL_SECONDS, self._left / 4)))
 
     async def _go(self, patience: float) -> bool:
         with self._session.calls.pausing():
@@ -114,7 +106,7 @@ class _Leaving:
             await self._session.calls.wait_done()
             if self._session.streams.unread_answers:
                 self._fetch_by = min(self._fetch_by, trio.current_time() + FETCH_SECONDS)
-                await trio.sleep(LOOK_SECONDS)
+                await trio.sleep(POLL_SECONDS)
             else:
                 self._fetch_by = math.inf
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trio_mcp.dispatch.service import Options
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
-from trio_mcp.serving.memory_limit import account_of
+from trio_mcp.serving.process_limits import account_of
 from trio_mcp.serving.settings import Settings
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace

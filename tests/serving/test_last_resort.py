@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 SCRIPT = """
 import logging, signal, sys, threading, time, trio
 from trio_mcp.observability.logs import configure
-from trio_mcp.serving.exit import LastResort, Stage
+from trio_mcp.serving.last_resort import LastResort, Stage
 
 configure(fmt="json")
 

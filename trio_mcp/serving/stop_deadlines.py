@@ -1,7 +1,7 @@
 """How a served process ends in time: what may take how long, and the exit code.
 
 asked to stop ─▶ delay ─▶ drain window ─▶ calls are cancelled ─▶ the user's lifespan cleans up ─▶ the process ends
-└──────────────────────────── at most `Grace.whole` ──────────────────────────────────────────┘
+└──────────────────────────── at most `StopTimes.whole` ───────────────────────────────────────┘
 
 Each step has a deadline of its own with the last resort, set when it begins; until the first is set the whole counts.
 """
@@ -11,46 +11,20 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 
 from trio_mcp.observability.logs import event
-from trio_mcp.serving.exit import LastResort, Stage
+from trio_mcp.serving.last_resort import LastResort, Stage
+from trio_mcp.sessions.stop_times import CANCELLED_CALLS_SECONDS, NOTICE_SECONDS
 
-__all__ = ["CALLS_SECONDS", "GOODBYE_SECONDS", "MARGIN_SECONDS", "Grace", "Stopping"]
+__all__ = ["StopDeadlines"]
 
 logger = logging.getLogger("trio_mcp.serving")
 
-CALLS_SECONDS = 0.8
-"""From the cancellation of what still runs until it has ended."""
 
-GOODBYE_SECONDS = 1.2
-"""With peers, after the cleanup: Redis hears what it is owed, and the thread that listens to it ends."""
-
-SWITCH_SECONDS = 0.3
-"""For code that is cancelled to notice."""
-
-MARGIN_SECONDS = 2.5
-"""What a stop may take beside the delay, the drain window and the cleanup: the last answers, and the steps above."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grace:
-    """How long each part of a stop may take, in seconds."""
-
-    delay: float
-    window: float
-    cleanup: float
-
-    @property
-    def whole(self) -> float:
-        """From being asked to the end of the process."""
-        return self.delay + self.window + self.cleanup + MARGIN_SECONDS
-
-
-class Stopping:
+class StopDeadlines:
     """Sets the last resort's deadlines, step by step, and keeps the exit code."""
 
     def __init__(self, last_resort: LastResort, *, has_lifespan: bool, cleanup: float, goodbye: float = 0.0) -> None:
@@ -79,7 +53,7 @@ class Stopping:
             self.begun = True
             self._within(seconds)
 
-    def end_calls(self, seconds: float = CALLS_SECONDS) -> None:
+    def end_calls(self, seconds: float = CANCELLED_CALLS_SECONDS) -> None:
         """What still runs was cancelled, or will be before `seconds` are over."""
         self._stage = Stage.CALLS
         self._within(seconds)
@@ -107,7 +81,7 @@ class Stopping:
                     # Not before: the calls had their own time.
                     scope.deadline = trio.current_time() + self._cleanup
                     self._stage = Stage.CLEANUP
-                    self._within(self._cleanup + SWITCH_SECONDS + self._goodbye)
+                    self._within(self._cleanup + NOTICE_SECONDS + self._goodbye)
         self._entered = False
         if scope.cancelled_caught:
             event(logger, logging.ERROR, Stage.CLEANUP.value, seconds=self._cleanup)
@@ -118,7 +92,7 @@ class Stopping:
     def cleaned_up(self) -> None:
         """Of mounted apps, too, which share the time of the lifespan."""
         self._stage = Stage.END
-        self._within(SWITCH_SECONDS + CALLS_SECONDS + self._goodbye)
+        self._within(NOTICE_SECONDS + CANCELLED_CALLS_SECONDS + self._goodbye)
 
     def over(self, *, process_ends: bool) -> None:
         """The loop's part is done. The interpreter waits for threads that are no daemons: as long as a cleanup may take.

@@ -1,13 +1,23 @@
-"""How much memory this process may use, as its container says, and what part of it messages may wait in."""
+"""What the process may use, and what part of it clients get: descriptors for connections, memory for what waits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
 from trio_mcp.streams.account import DEFAULT_LIMIT, Account
 
-__all__ = ["account_of", "cgroup_limit"]
+__all__ = ["ADMIN_CONNECTIONS", "TooManyConnections", "account_of", "cgroup_limit", "connection_limit"]
+
+ADMIN_CONNECTIONS = 8
+"""Prometheus, a kubelet's probes, and somebody with the command line."""
+
+RESERVE = 40
+"""Descriptors for the admin listener, for connections that are told that there are too many, for Redis, logs and the event loop."""
+
+RESERVED_SHARE = 8
+"""One in so many is kept for connections to peers and for what handlers open."""
 
 _SHARE = 4
 """One part in four: the rest is for Python, sessions, what handlers use, and copies on their way."""
@@ -16,6 +26,33 @@ _V1 = "memory/memory.limit_in_bytes"
 _V2 = "memory.max"
 _UNLIMITED = 1 << 50
 """cgroup v1 says "no limit" as a number near 2**63."""
+
+
+class TooManyConnections(McpError):
+    """More connections are asked for than the process may have descriptors; the text says what to set."""
+
+
+def connection_limit(wanted: int | None) -> int | None:
+    """The bound on open connections; None where the system has no limit. Raises TooManyConnections."""
+    limit = _descriptors()
+    if limit is None:
+        return wanted
+    most = max(1, limit - max(RESERVE, limit // RESERVED_SHARE))
+    if wanted is not None and wanted > limit - RESERVE:
+        raise TooManyConnections(
+            f"max_connections {wanted} does not fit below the limit of {limit} descriptors: "
+            f"raise that (ulimit -n {wanted + RESERVE}), or set max_connections to {max(1, limit - RESERVE)} or less"
+        )
+    return most if wanted is None else wanted
+
+
+def _descriptors() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def account_of(settings: Settings) -> Account:

@@ -1,8 +1,8 @@
 """A server's own options and the settings meet."""
 
 from trio_mcp import MCPServer, Options
+from trio_mcp.serving.composition import options_of
 from trio_mcp.serving.settings import Settings, load
-from trio_mcp.serving.wiring import options_of
 
 
 def test_what_has_no_setting_stays_as_the_server_has_it() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_mcp.serving import memory_limit
-from trio_mcp.serving.memory_limit import account_of, cgroup_limit
+from trio_mcp.serving import process_limits
+from trio_mcp.serving.process_limits import account_of, cgroup_limit
 from trio_mcp.serving.settings import SettingsError, load
 
 MIB = 1 << 20
@@ -58,7 +58,7 @@ def test_where_there_are_no_cgroups_there_is_no_limit(tmp_path: Path) -> None:
 def test_the_account_is_a_quarter_of_the_limit_or_what_was_set(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, given: dict[str, object], account: int
 ) -> None:
-    monkeypatch.setattr(memory_limit, "cgroup_limit", lambda: limit)
+    monkeypatch.setattr(process_limits, "cgroup_limit", lambda: limit)
     assert account_of(load(**given)).limit == account
 
 

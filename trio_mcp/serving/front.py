@@ -1,0 +1,186 @@
+"""How a node is reached: its addresses opened, the HTTP server behind them, the URL its peers use."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import trio
+
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving.process_limits import connection_limit
+from trio_mcp.serving.settings import Settings
+from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
+from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.listener import Limits, open_listeners, remove_socket_files, serve
+
+__all__ = ["CannotListen", "Front", "advertised_url", "listen", "no_socket_files", "open_front"]
+
+logger = logging.getLogger("trio_mcp.serving")
+
+_NEXT_STEP = {
+    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
+    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
+    errno.EACCES: "Ports below 1024, and some folders, need more rights",
+    errno.ENOENT: "The folder of a Unix socket must exist",
+    errno.EBADF: "Whoever starts this process must open that descriptor",
+    errno.ENOTSOCK: "Whoever starts this process must open a listening socket there",
+}
+
+_ANY = frozenset({"0.0.0.0", "::"})
+
+
+class CannotListen(McpError):
+    """An address cannot be had; the text names it, the reason and the next step."""
+
+
+async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
+    """Listen on every bind; raises CannotListen, and then none is left open."""
+    listeners: list[trio.SocketListener] = []
+    try:
+        for bind in binds:
+            listeners += await _listen(bind)
+    except CannotListen:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
+
+
+@contextmanager
+def no_socket_files(binds: Sequence[str]) -> Iterator[None]:
+    """After the block no Unix socket is left behind: whoever finds one expects somebody to answer there."""
+    try:
+        yield
+    finally:
+        remove_socket_files(binds)
+
+
+async def _listen(bind: str) -> list[trio.SocketListener]:
+    try:
+        return await open_listeners([bind])
+    except ValueError as error:
+        raise CannotListen(f"cannot listen: {error}") from error
+    except socket.gaierror as error:
+        reason = "nobody knows this name. --host and --bind take an address of this machine"
+        raise CannotListen(f"cannot listen on {bind}: {reason}") from error
+    except OSError as error:
+        known = error.errno or 0
+        reason = os.strerror(known).lower() if known else str(error)
+        step = f". {_NEXT_STEP[known]}" if known in _NEXT_STEP else ""
+        raise CannotListen(f"cannot listen on {bind}: {reason}{step}") from error
+
+
+class Front(Protocol):
+    """A front that serves until its nursery is cancelled, or stopped."""
+
+    urls: list[str]
+
+    async def stop(self) -> None:
+        """Close what is idle, now that the node's state is STOPPING; returns soon."""
+
+
+async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
+    """Listen and serve in `nursery`; raises CannotListen or CertificateError, and then nothing is left open."""
+    listeners = await listen(settings.binds)
+    try:
+        return await _serving(nursery, app, settings, listeners)
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+
+
+async def _serving(
+    nursery: trio.Nursery, app: HttpApp, settings: Settings, listeners: list[trio.SocketListener]
+) -> Front:
+    urls = [_url(listener.socket, settings) for listener in listeners]
+    if settings.server == "hypercorn":
+        from trio_mcp.serving.hypercorn_front import HypercornFront
+
+        return await HypercornFront.open(nursery, app, settings, listeners, urls)
+    front = _OwnFront(urls)
+    await nursery.start(front.run, app, listeners, _limits(app, settings))
+    return front
+
+
+class _OwnFront:
+    def __init__(self, urls: list[str]) -> None:
+        self.urls = urls
+        self._stopped = trio.Event()
+
+    async def run(
+        self,
+        app: HttpApp,
+        listeners: list[trio.SocketListener],
+        limits: Limits,
+        *,
+        task_status: trio.TaskStatus[object],
+    ) -> None:
+        try:
+            await serve(
+                app,
+                listeners,
+                limits=limits,
+                account=app.service.account,
+                stopping=app.life.no_more_connections,
+                refused=app.service.refusals.note,
+                task_status=task_status,
+            )
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        with trio.move_on_after(CONNECTIONS_SECONDS):
+            await self._stopped.wait()
+
+
+def _limits(app: HttpApp, settings: Settings) -> Limits:
+    return Limits(
+        connections=connection_limit(settings.max_connections),
+        head_bytes=settings.max_head,
+        head_seconds=settings.head_timeout,
+        body_bytes=settings.max_body,
+        body_seconds=settings.body_timeout,
+        write_seconds=app.service.options.write_timeout,
+        idle_seconds=settings.connection_idle_timeout,
+    )
+
+
+def _url(listening: trio.socket.SocketType, settings: Settings) -> str:
+    scheme = "https" if settings.certfile else "http"
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{listening.getsockname()}"
+    host, port = listening.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{port}{settings.path}"
+
+
+async def advertised_url(settings: Settings, urls: Sequence[str]) -> str:
+    """`http://host:port` for peers; empty, and the log says so, when none can be told. `urls` are those served."""
+    if settings.advertise_url is not None:
+        return settings.advertise_url.rstrip("/")
+    served = [urlsplit(url) for url in urls if url.startswith("http://")]
+    if served:
+        host, port = served[0].hostname or "", served[0].port
+        address = os.environ.get("POD_IP") or (await _own_address() if host in _ANY else host)
+        if address:
+            return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    event(logger, logging.WARNING, "peers cannot reach this node", flag="--advertise-url")
+    return ""
+
+
+async def _own_address() -> str:
+    """What this host's name means; empty when it means nothing."""
+    try:
+        found = await trio.socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ""
+    return str(found[0][4][0])

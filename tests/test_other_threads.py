@@ -286,7 +286,7 @@ def test_registering_in_threads_loses_nothing_and_no_list_is_stale() -> None:
 
     def register(start: int) -> None:
         for n in range(start, start + 50):
-            mcp.registry.add_tool(new_tool, name=f"t{n}")
+            mcp.add_tool(new_tool, name=f"t{n}")
             catalog.page("2025-11-25", 0, 1_000)
 
     threads = [threading.Thread(target=register, args=(n * 50,)) for n in range(4)]

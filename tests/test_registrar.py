@@ -239,7 +239,7 @@ WRONG: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ('run("HTTP")', lambda m: m.run("HTTP"), ValueError, "did you mean 'http'"),
     ("run(streamable_http)", lambda m: m.run("streamable_http"), ValueError, "did you mean 'streamable-http'"),
     ("run(42)", lambda m: m.run(42), ValueError, "there are 'stdio' and 'http'"),
-    ("run(stateless)", lambda m: m.run("http", stateless_http=True), TypeError, "stateless_http= means nothing"),
+    ("run(stateless)", lambda m: m.run("http", stateless_http=True), TypeError, "stateless_http= does not exist"),
 ]
 
 

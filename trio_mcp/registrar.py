@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from trio_mcp.dispatch.session import Session
+from trio_mcp.features.definition import PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.functions import function_of, takes_one
-from trio_mcp.features.options import PromptOptions, ResourceOptions, ToolOptions
+from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.registry import Registry
+from trio_mcp.features.resources import resource_of
+from trio_mcp.features.tools import Tool
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
 
@@ -52,7 +55,7 @@ class Registrar:
 
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
         """`tool` as a plain call."""
-        self.registry.add_tool(function_of(fn, "mcp.tool(FN)"), **options)
+        self.registry.add(Tool.of(function_of(fn, "mcp.tool(FN)"), **options))
 
     def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
         """Register a function as the resource at `uri`; a URI with `{placeholders}` is a template (RFC 6570).
@@ -73,7 +76,7 @@ class Registrar:
         """`resource` as a plain call."""
         if isinstance(fn, str) or not isinstance(uri, str):
             raise TypeError('a resource is added as mcp.add_resource(fn, "config://app")')
-        self.registry.add_resource(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options)
+        self.registry.add(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options))
 
     @overload
     def prompt(self, fn: F, /, **options: Unpack[PromptOptions]) -> F: ...
@@ -85,7 +88,7 @@ class Registrar:
 
     def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> None:
         """`prompt` as a plain call."""
-        self.registry.add_prompt(function_of(fn, "mcp.prompt(FN)"), **options)
+        self.registry.add(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options))
 
     def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
         """Register what completes `argument` of `ref`, a prompt's name or a resource template's URI.
@@ -109,15 +112,15 @@ class Registrar:
 
     def remove_tool(self, name: str) -> None:
         """Take a tool away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_tool(name)
+        self.registry.remove("tools", name)
 
     def remove_resource(self, uri: str) -> None:
         """Take a resource or template away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_resource(uri)
+        self.registry.remove("resources", uri)
 
     def remove_prompt(self, name: str) -> None:
         """Take a prompt away; clients that listen are told. Raises KeyError."""
-        self.registry.remove_prompt(name)
+        self.registry.remove("prompts", name)
 
     # What runs in its sessions.
 

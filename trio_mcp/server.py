@@ -18,9 +18,7 @@ from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation
 from trio_mcp.registrar import Registrar
-from trio_mcp.sessions.hub import Hub, HubOptions
-from trio_mcp.sessions.node_state import LifeCycle
-from trio_mcp.spellings import (
+from trio_mcp.server_arguments import (
     RunDefaults,
     Transport,
     check_arguments,
@@ -29,6 +27,8 @@ from trio_mcp.spellings import (
     run_settings,
     transport_of,
 )
+from trio_mcp.sessions.hub import Hub, HubOptions
+from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp

@@ -16,6 +16,7 @@ from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_KEPT_URI, MAX_SUBSCRIPTIONS
 from trio_mcp.dispatch.service import Options
+from trio_mcp.features.tools import Tool
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 
@@ -30,9 +31,9 @@ def nothing() -> None:
 @pytest.fixture
 def harness() -> DispatchHarness:
     mcp = MCPServer("t")
-    mcp.registry.add_tool(nothing, name="t")
-    mcp.registry.add_resource(nothing, "x://y")
-    mcp.registry.add_prompt(nothing, name="p")
+    mcp.add_tool(nothing, name="t")
+    mcp.add_resource(nothing, "x://y")
+    mcp.add_prompt(nothing, name="p")
     return DispatchHarness(mcp, "2026-07-28")
 
 
@@ -60,7 +61,7 @@ async def test_the_acknowledgement_comes_first_with_what_is_honoured(harness: Di
 
 async def test_what_the_server_does_not_offer_is_not_honoured() -> None:
     mcp = MCPServer("t")
-    mcp.registry.add_tool(nothing, name="t")
+    mcp.add_tool(nothing, name="t")
     harness = DispatchHarness(mcp, "2026-07-28")
     async with listening(harness, **ALL_LISTS, resourceSubscriptions=["x://y"]):
         assert harness.outbox.said[0]["params"]["notifications"] == {"toolsListChanged": True}
@@ -102,15 +103,15 @@ async def test_updates_are_told_for_subscribed_uris_and_what_is_below_them(harne
 
 async def test_a_change_of_the_registry_is_told_by_itself(harness: DispatchHarness) -> None:
     async with listening(harness, toolsListChanged=True):
-        harness.service.registry.add_tool(nothing, name="new")
+        harness.service.registry.add(Tool.of(nothing, name="new"))
         await trio.testing.wait_all_tasks_blocked()
         assert harness.outbox.said[-1]["method"] == "notifications/tools/list_changed"
 
 
 async def test_a_handler_tells_of_changes_too() -> None:
     mcp = MCPServer("t")
-    mcp.registry.add_resource(nothing, "x://y")
-    mcp.registry.add_prompt(nothing, name="p")
+    mcp.add_resource(nothing, "x://y")
+    mcp.add_prompt(nothing, name="p")
 
     @mcp.tool
     async def change(ctx: Context) -> None:

@@ -33,10 +33,10 @@ def one(x: str) -> str:
 def full(count: int = 5) -> MCPServer:
     mcp = MCPServer("t")
     for n in range(count):
-        mcp.registry.add_tool(nothing, name=f"t{n}")
-        mcp.registry.add_resource(nothing, f"x://{n}")
-        mcp.registry.add_resource(one, f"y{n}://{{x}}")
-        mcp.registry.add_prompt(nothing, name=f"p{n}")
+        mcp.add_tool(nothing, name=f"t{n}")
+        mcp.add_resource(nothing, f"x://{n}")
+        mcp.add_resource(one, f"y{n}://{{x}}")
+        mcp.add_prompt(nothing, name=f"p{n}")
     return mcp
 
 
@@ -107,10 +107,10 @@ async def test_a_change_of_the_registry_shows_in_the_next_list(method: str, memb
     harness = DispatchHarness(mcp)
     before = (await harness.result(method))[member]
     assert (await harness.result(method))[member] == before
-    mcp.registry.add_tool(nothing, name="new")
-    mcp.registry.add_resource(nothing, "x://new")
-    mcp.registry.add_resource(one, "new://{x}")
-    mcp.registry.add_prompt(nothing, name="new")
+    mcp.add_tool(nothing, name="new")
+    mcp.add_resource(nothing, "x://new")
+    mcp.add_resource(one, "new://{x}")
+    mcp.add_prompt(nothing, name="new")
     assert len((await harness.result(method))[member]) == 2
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
-from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.envelope import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS
 from trio_mcp.streams.backlog import Kind
 
@@ -135,7 +135,7 @@ async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer)
 @pytest.mark.parametrize("version", LEGACY_VERSIONS)
 async def test_a_session_subscribes_and_unsubscribes(version: str) -> None:
     mcp = MCPServer("t")
-    mcp.registry.add_resource(lambda: "x", "x://y", name="y")
+    mcp.add_resource(lambda: "x", "x://y", name="y")
     harness = DispatchHarness(mcp, version)
     assert await harness.result("resources/subscribe", {"uri": "x://y"}) == {}
     assert harness.conversation is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.features.catalog import Catalog
+from trio_mcp.features.registry import Catalog
 
 
 @dataclass

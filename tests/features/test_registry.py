@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.registry import Kind, Registry
-from trio_mcp.features.resources import Resource, ResourceTemplate
+from trio_mcp.features.resources import Resource, ResourceTemplate, resource_of
+from trio_mcp.features.tools import Tool
 from trio_mcp.protocol.versions import V2026_07_28
 
 
@@ -25,14 +29,14 @@ def listening() -> tuple[Registry, list[Kind]]:
 
 def test_every_change_is_announced_with_its_kind() -> None:
     registry, heard = listening()
-    registry.add_tool(add)
-    registry.add_resource(config, "config://app")
-    registry.add_resource(add, "number://{a}")
-    registry.add_prompt(config)
-    registry.remove_tool("add")
-    registry.remove_resource("config://app")
-    registry.remove_resource("number://{a}")
-    registry.remove_prompt("config")
+    registry.add(Tool.of(add))
+    registry.add(resource_of(config, "config://app"))
+    registry.add(resource_of(add, "number://{a}"))
+    registry.add(Prompt.of(config))
+    registry.remove("tools", "add")
+    registry.remove("resources", "config://app")
+    registry.remove("resources", "number://{a}")
+    registry.remove("prompts", "config")
     assert heard == ["tools", "resources", "resources", "prompts"] * 2
     assert not any((registry.tools, registry.resources, registry.templates, registry.prompts))
 
@@ -41,51 +45,48 @@ def test_a_listener_sees_the_change_it_hears_of() -> None:
     registry = Registry()
     seen: list[int] = []
     registry.on_change.append(lambda kind: seen.append(len(registry.tools)))
-    registry.add_tool(add)
-    registry.remove_tool("add")
+    registry.add(Tool.of(add))
+    registry.remove("tools", "add")
     assert seen == [1, 0]
 
 
 def test_what_is_refused_is_not_announced() -> None:
     registry, heard = listening()
-    registry.add_tool(add)
-    registry.add_resource(config, "config://app")
-    registry.add_prompt(config)
-    for again in (
-        lambda: registry.add_tool(add),
-        lambda: registry.add_resource(config, "config://app"),
-        lambda: registry.add_prompt(config),
-        lambda: registry.add_tool(add, name="a b"),
-    ):
-        with pytest.raises(ValueError, match=r"is already registered|A tool's name"):
-            again()
+    registry.add(Tool.of(add))
+    registry.add(resource_of(config, "config://app"))
+    registry.add(Prompt.of(config))
+    for again in (Tool.of(add), resource_of(config, "config://app"), Prompt.of(config)):
+        with pytest.raises(ValueError, match="is already registered"):
+            registry.add(again)
+    with pytest.raises(ValueError, match="A tool's name"):
+        Tool.of(add, name="a b")
     assert len(heard) == 3
 
 
 def test_what_is_not_there_cannot_be_removed() -> None:
     registry, heard = listening()
-    for remove in (registry.remove_tool, registry.remove_resource, registry.remove_prompt):
+    for kind in get_args(Kind):
         with pytest.raises(KeyError):
-            remove("x")
+            registry.remove(kind, "x")
     with pytest.raises(KeyError):
-        registry.remove_resource("a:{x}")
+        registry.remove("resources", "a:{x}")
     assert heard == []
 
 
 def test_a_uri_with_variables_is_a_template() -> None:
-    registry = Registry()
-    assert isinstance(registry.add_resource(config, "config://app"), Resource)
-    assert isinstance(registry.add_resource(add, "number://{a}"), ResourceTemplate)
+    registry, one, many = Registry(), resource_of(config, "config://app"), resource_of(add, "number://{a}")
+    assert (type(one), type(many)) == (Resource, ResourceTemplate)
+    registry.add(one)
+    registry.add(many)
     assert (len(registry.resources), len(registry.templates)) == (1, 1)
 
 
 def test_options_reach_what_is_registered() -> None:
-    registry = Registry()
-    tool = registry.add_tool(add, name="plus", title="T", description="d", meta={"a": 1}, annotations={"title": "x"})
+    tool = Tool.of(add, name="plus", title="T", description="d", meta={"a": 1}, annotations={"title": "x"})
     assert tool.definition(V2026_07_28).items() >= {"name": "plus", "title": "T", "description": "d"}.items()
-    resource = registry.add_resource(config, "a:b", name="n", title="T", mime_type="x/y", size=1, description="d")
+    resource = resource_of(config, "a:b", name="n", title="T", mime_type="x/y", size=1, description="d")
     assert resource.definition(V2026_07_28) == {
         "uri": "a:b", "name": "n", "title": "T", "description": "d", "mimeType": "x/y", "size": 1,
     }  # fmt: skip
-    prompt = registry.add_prompt(config, name="p", title="T", description="d")
+    prompt = Prompt.of(config, name="p", title="T", description="d")
     assert prompt.definition(V2026_07_28) == {"name": "p", "title": "T", "description": "d"}

@@ -9,8 +9,8 @@ from typing import Annotated, Any, NotRequired, Required
 import pytest
 from pydantic import BaseModel, Field
 
+from trio_mcp.features.functions import modernized
 from trio_mcp.features.tools import Tool
-from trio_mcp.features.typed_dicts import modernized
 from trio_mcp.protocol.errors import LocalProtocolError
 from trio_mcp.protocol.types import CallToolResult
 

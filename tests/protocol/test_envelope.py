@@ -9,13 +9,14 @@ import pytest
 from trio_mcp.protocol.envelope import (
     CLIENT_CAPABILITIES_KEY,
     CLIENT_INFO_KEY,
+    LEVELS,
     Envelope,
+    at_least,
     read_envelope,
     require_served,
 )
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.protocol.errors import UNSUPPORTED_VERSION, InvalidParams, RemoteProtocolError
-from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, MODERN_VERSIONS, SERVED_VERSIONS
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from trio_mcp import MCPServer
+from trio_mcp.server_arguments import transport_of
 from trio_mcp.serving import launch as launching
 from trio_mcp.serving.settings import Settings
-from trio_mcp.spellings import transport_of
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def server() -> MCPServer:
         answer = await ctx.elicit("name?", {"type": "object", "properties": {"name": {"type": "string"}}})
         return str(answer.data)
 
-    mcp.registry.add_resource(lambda: "x", "x://y", name="y")
+    mcp.add_resource(lambda: "x", "x://y", name="y")
     return mcp
 
 

@@ -11,7 +11,7 @@ import msgspec
 from trio_mcp.auth.principal import Principal, form_of
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.dispatch.call import Client
-from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.envelope import LEVELS
 from trio_mcp.protocol.versions import LEGACY_VERSIONS
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Snapshot

@@ -19,9 +19,9 @@ from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.session import Session
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol import field_versions
+from trio_mcp.protocol.envelope import LEVELS, at_least
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
-from trio_mcp.protocol.severity import LEVELS, at_least
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, to_wire
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.streams.backlog import Kind

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVarTuple
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.protocol.severity import LEVELS
+from trio_mcp.protocol.envelope import LEVELS
 from trio_mcp.streams.bus import Change, ListChanged, ResourceUpdated
 from trio_mcp.streams.loop import Loop, in_loop
 

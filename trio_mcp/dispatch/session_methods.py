@@ -7,9 +7,9 @@ from typing import Any
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.listening import MAX_KEPT_URI
 from trio_mcp.dispatch.session import Conversation
+from trio_mcp.protocol.envelope import LEVELS
 from trio_mcp.protocol.errors import INVALID_REQUEST, InvalidParams, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import string_param
-from trio_mcp.protocol.severity import LEVELS
 
 __all__ = ["initialize_again", "ping", "set_level", "subscribe", "unsubscribe"]
 

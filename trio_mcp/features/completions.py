@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
+from trio_mcp.features.functions import describe
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol.errors import InvalidArguments, InvalidParams
 from trio_mcp.protocol.types import to_wire, wire_name

@@ -11,11 +11,10 @@ import msgspec
 import pydantic
 from pydantic_core import SchemaError
 
-from trio_mcp.features.callables import Unresolved, describe, return_annotation
 from trio_mcp.features.complaints import complain
+from trio_mcp.features.functions import Unresolved, describe, return_annotation
 from trio_mcp.features.json_values import beyond_double, json_value, serializer, unknown
 from trio_mcp.features.output_schemas import OutputJsonSchema, promised
-from trio_mcp.features.result_types import structured_type
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
 from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
@@ -102,7 +101,7 @@ def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:
 
     With `required`, raises ValueError instead of giving None.
     """
-    hint = structured_type(return_annotation(fn))
+    hint = _structured_type(return_annotation(fn))
     if isinstance(hint, Unresolved):
         raise ValueError(f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}")
     nothing = _promises_nothing(hint) or (not required and _may_hold_blocks(hint))
@@ -196,3 +195,13 @@ def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
         "x-fastmcp-wrap-result": True,
     }
     return wrapped if definitions is None else {**wrapped, "$defs": definitions}
+
+
+def _structured_type(hint: Any) -> Any:
+    """The type of `structuredContent`: `Model` for `Annotated[CallToolResult, Model]`, as the official SDK has it; else `hint`."""
+    if get_origin(hint) is not Annotated:
+        return hint
+    result, *said = get_args(hint)
+    if not (isinstance(result, type) and class_wire_name(result) == "CallToolResult"):
+        return hint
+    return next((each for each in said if isinstance(each, type) or get_origin(each) is not None), result)

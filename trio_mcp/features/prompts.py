@@ -8,9 +8,8 @@ from typing import Any, Unpack, get_args
 
 from trio_mcp.features.complaints import shown
 from trio_mcp.features.content import block, is_block
+from trio_mcp.features.definition import Definition, PromptOptions, check_options, own_name_of, shared
 from trio_mcp.features.json_values import sendable
-from trio_mcp.features.metadata import present, wire_list
-from trio_mcp.features.options import PromptOptions, check_options, description_of, own_name_of
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
@@ -20,16 +19,10 @@ __all__ = ["Prompt"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """A conversation's opening that users pick by name; `Prompt.of` makes one."""
+class Prompt(Definition):
+    """Messages that begin a conversation, which users pick by name; `Prompt.of` makes one."""
 
-    name: str
-    title: str | None = None
-    description: str | None = None
     arguments: tuple[PromptArgument, ...] = ()
-    icons: list[dict[str, Any]] | None = None
-    meta: dict[str, Any] | None = None
-    signature: Signature
 
     @classmethod
     def of(cls, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> Prompt:
@@ -42,27 +35,11 @@ class Prompt:
         if not name or name == "<lambda>":
             raise ValueError("A prompt needs a name: give one with name=")
         signature = Signature(fn)
-        return cls(
-            name=name,
-            title=options.get("title"),
-            description=description_of(fn, options),
-            arguments=_arguments(signature),
-            icons=wire_list(options.get("icons"), f"icons of {name}"),
-            meta=options.get("meta"),
-            signature=signature,
-        )
+        return cls(**shared(fn, signature, options, name), arguments=_arguments(signature))
 
     def definition(self, version: str) -> dict[str, Any]:
         """The prompt on the wire, with the fields `version` knows."""
-        fields = present(
-            name=self.name,
-            title=self.title,
-            description=self.description,
-            arguments=to_wire(self.arguments) or None,
-            icons=self.icons,
-            meta=self.meta,
-        )
-        return field_versions.prompt(fields, version)
+        return field_versions.prompt(self.fields(arguments=to_wire(self.arguments) or None), version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, without its context; raises InvalidParams.

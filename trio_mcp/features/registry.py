@@ -1,31 +1,96 @@
-"""Everything a server offers."""
+"""Everything a server offers: a catalog each of tools, resources, templates and prompts, and the completions."""
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from trio_mcp.features.catalog import Catalog
 from trio_mcp.features.completions import Completions
-from trio_mcp.features.options import PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.resources import Resource, ResourceTemplate
 from trio_mcp.features.tools import Tool
 from trio_mcp.features.uri_template import is_template
 
-__all__ = ["Kind", "Registry"]
+__all__ = ["Catalog", "Kind", "Registry"]
 
 Kind: TypeAlias = Literal["tools", "resources", "prompts"]
 """Which list a change is about; templates are resources."""
 
 
-class Registry:
-    """Tools, resources, templates, prompts and completions; the listeners in `on_change` hear of a change at once.
+class Listed(Protocol):
+    """What a catalog has."""
 
-    So do the methods given to `call_on_change`. All of them are called in the thread that makes the change.
+    def definition(self, version: str) -> dict[str, Any]:
+        """The item as lists of a protocol version have it."""
+        ...
+
+
+T = TypeVar("T", bound=Listed)
+
+
+class Catalog(Generic[T]):
+    """Tools, resources or prompts in order of registration, the same on every node; `version` counts changes.
+
+    Any thread may change it. Iteration reads a copy, and the cached definitions carry the version they were made of.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.version = 0
+        self._items: dict[str, T] = {}
+        self._definitions: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._items.values()))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def get(self, key: str) -> T | None:
+        """The item of that name or URI."""
+        return self._items.get(key)
+
+    def add(self, key: str, item: T) -> None:
+        """Raises ValueError if the key is taken."""
+        with self._lock:
+            if key in self._items:
+                raise ValueError(f"{self.kind} {key!r} is already registered; remove it first")
+            self._items[key] = item
+            self.version += 1
+
+    def remove(self, key: str) -> T:
+        """Raises KeyError if there is none."""
+        with self._lock:
+            if key not in self._items:
+                raise KeyError(f"no {self.kind.lower()} {key!r} is registered")
+            item = self._items.pop(key)
+            self.version += 1
+        return item
+
+    def page(self, protocol_version: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """`limit` definitions from `offset` on, and the next offset or None at the end. The cache shares them: do not change them."""
+        version, definitions = self._definitions.get(protocol_version, (-1, []))
+        if version != self.version:
+            # The version is read first: an item that is added meanwhile changes it, and the definitions are made again.
+            version = self.version
+            definitions = [item.definition(protocol_version) for item in self]
+            self._definitions[protocol_version] = version, definitions
+        end = offset + limit
+        return definitions[offset:end], end if end < len(definitions) else None
+
+
+class Registry:
+    """Tools, resources, templates, prompts and completions.
+
+    The functions in `on_change`, and the methods given to `call_on_change`, are called with each change, in the thread that
+    makes it.
     """
 
     def __init__(self) -> None:
@@ -35,7 +100,7 @@ class Registry:
         self.prompts: Catalog[Prompt] = Catalog("Prompt")
         self.completions = Completions()
         self.changes = 0
-        """Counts them: what was computed from an earlier state is stale."""
+        """How often anything was added or removed: what was computed at another number is stale."""
         self.on_change: list[Callable[[Kind], None]] = []
         self._methods: tuple[weakref.WeakMethod[Callable[[Kind], None]], ...] = ()
         self._lock = threading.Lock()
@@ -45,33 +110,21 @@ class Registry:
         with self._lock:
             self._methods = (*(known for known in self._methods if known() is not None), weakref.WeakMethod(method))
 
-    def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
-        """Offer a function as a tool; raises ValueError for what clients could not use, or a name that is taken."""
-        tool = Tool.of(fn, **options)
-        self.tools.add(tool.name, tool)
-        self._announce("tools")
-        return tool
-
-    def add_resource(
-        self, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]
-    ) -> Resource | ResourceTemplate:
-        """Offer what a function reads under `uri`, a template where it has {variables}; raises ValueError."""
-        resource: Resource | ResourceTemplate
-        if is_template(uri):
-            resource = ResourceTemplate.of(fn, uri, **options)
-            self.templates.add(uri, resource)
-        else:
-            resource = Resource.of(fn, uri, **options)
-            self.resources.add(uri, resource)
-        self._announce("resources")
-        return resource
-
-    def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> Prompt:
-        """Offer a function as a prompt; raises ValueError."""
-        prompt = Prompt.of(fn, **options)
-        self.prompts.add(prompt.name, prompt)
-        self._announce("prompts")
-        return prompt
+    def add(self, item: Tool | Resource | ResourceTemplate | Prompt) -> None:
+        """Offer it; raises ValueError for a name or URI that is taken."""
+        match item:
+            case Tool():
+                self.tools.add(item.name, item)
+                self._announce("tools")
+            case Resource():
+                self.resources.add(item.uri, item)
+                self._announce("resources")
+            case ResourceTemplate():
+                self.templates.add(item.uri_template, item)
+                self._announce("resources")
+            case Prompt():
+                self.prompts.add(item.name, item)
+                self._announce("prompts")
 
     def add_completion(self, ref: str, argument: str, fn: Callable[..., Any]) -> None:
         """Let a function complete an argument of a prompt or template, which may be registered later.
@@ -105,20 +158,16 @@ class Registry:
                 lost.append((ref, argument, _without_argument(ref, argument, arguments)))
         return lost
 
-    def remove_tool(self, name: str) -> None:
-        """Raises KeyError if there is none."""
-        self.tools.remove(name)
-        self._announce("tools")
-
-    def remove_resource(self, uri: str) -> None:
-        """A resource, or a template by its text; raises KeyError if there is none."""
-        (self.templates if is_template(uri) else self.resources).remove(uri)
-        self._announce("resources")
-
-    def remove_prompt(self, name: str) -> None:
-        """Raises KeyError if there is none."""
-        self.prompts.remove(name)
-        self._announce("prompts")
+    def remove(self, kind: Kind, key: str) -> None:
+        """Offer it no more; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""
+        match kind:
+            case "tools":
+                self.tools.remove(key)
+            case "resources":
+                (self.templates if is_template(key) else self.resources).remove(key)
+            case "prompts":
+                self.prompts.remove(key)
+        self._announce(kind)
 
     def _count_change(self) -> None:
         with self._lock:

@@ -7,19 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
+from trio_mcp.features.definition import Definition, ResourceOptions, check_options, shared
+from trio_mcp.features.functions import describe
 from trio_mcp.features.json_values import base64, json_text, json_value, sendable
-from trio_mcp.features.metadata import present, wire_list, wire_object
-from trio_mcp.features.options import ResourceOptions, check_options, description_of, own_name_of
 from trio_mcp.features.path_values import PathGuard
 from trio_mcp.features.signature import Signature
-from trio_mcp.features.uri_template import UriTemplate
+from trio_mcp.features.uri_template import UriTemplate, is_template
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import ResourceNotFoundError
 from trio_mcp.protocol.types import to_wire, wire_name
 
-__all__ = ["Resource", "ResourceTemplate", "contents"]
+__all__ = ["Resource", "ResourceTemplate", "contents", "resource_of"]
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]*")
 """RFC 3986 as far as it matters here: a scheme, then visible ASCII."""
@@ -29,61 +28,41 @@ _CONTENTS: frozenset[str | None] = frozenset({"TextResourceContents", "BlobResou
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """Something clients may read under one URI; `Resource.of` makes one."""
+class Resource(Definition):
+    """Something that clients may read under one URI; `Resource.of` makes one."""
 
     uri: str
-    name: str
-    title: str | None = None
-    description: str | None = None
     mime_type: str | None = None
     size: int | None = None
-    annotations: dict[str, Any] | None = None
-    icons: list[dict[str, Any]] | None = None
-    meta: dict[str, Any] | None = None
-    signature: Signature
 
     @classmethod
     def of(cls, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> Resource:
         """From the function that reads it.
 
-        Raises ValueError when it takes required arguments, TypeError for an option that is none.
+        Raises ValueError when it takes required arguments, TypeError for an unknown option or one of the wrong type.
         """
         check_options("a resource", options, ResourceOptions)
         signature = Signature(fn)
         if signature.required:
             raise ValueError(f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for")
-        return cls(uri=_checked_uri(uri), size=options.get("size"), **_common(fn, uri, signature, options))
+        return cls(
+            **shared(fn, signature, options, uri),
+            uri=_checked_uri(uri),
+            mime_type=options.get("mime_type"),
+            size=options.get("size"),
+        )
 
     def definition(self, version: str) -> dict[str, Any]:
-        """The resource on the wire, with the fields `version` knows."""
-        fields = present(
-            uri=self.uri,
-            name=self.name,
-            title=self.title,
-            description=self.description,
-            mimeType=self.mime_type,
-            size=self.size,
-            annotations=self.annotations,
-            icons=self.icons,
-            meta=self.meta,
-        )
-        return field_versions.resource(fields, version)
+        """The resource as `resources/list` of a protocol version has it."""
+        return field_versions.resource(self.fields(uri=self.uri, mimeType=self.mime_type, size=self.size), version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceTemplate:
-    """Something clients may read under many URIs; `ResourceTemplate.of` makes one."""
+class ResourceTemplate(Definition):
+    """Something that clients may read under many URIs; `ResourceTemplate.of` makes one."""
 
     uri_template: str
-    name: str
-    title: str | None = None
-    description: str | None = None
     mime_type: str | None = None
-    annotations: dict[str, Any] | None = None
-    icons: list[dict[str, Any]] | None = None
-    meta: dict[str, Any] | None = None
-    signature: Signature
     guard: PathGuard
 
     @classmethod
@@ -98,49 +77,35 @@ class ResourceTemplate:
         signature = Signature(fn)
         template = UriTemplate(_checked_uri(uri_template))
         _check_variables(fn, template, signature)
-        guard = PathGuard.of(template, signature.hints)
-        return cls(uri_template=uri_template, guard=guard, **_common(fn, uri_template, signature, options))
+        return cls(
+            **shared(fn, signature, options, uri_template),
+            uri_template=uri_template,
+            mime_type=options.get("mime_type"),
+            guard=PathGuard.of(template, signature.hints),
+        )
 
     def match(self, uri: str) -> dict[str, str] | None:
-        """The values a URI gives the variables; None if it is of another form, or a value could leave a folder."""
+        """The values a URI gives the variables; None if it does not match, or a value could lead out of a folder."""
         values = self.guard.template.match(uri)
         return values if values is not None and self.guard.lets(values) else None
 
     def arguments(self, uri: str) -> dict[str, Any] | None:
         """Keyword arguments for the function, or None where the URI does not match; raises InvalidArguments.
 
-        What was checked is the text, so text it stays: values are not read as JSON.
+        Values are not read as JSON: the guard has checked the text, and JSON in it could say something else.
         """
         values = self.match(uri)
         return None if values is None else self.signature.bind(dict(values), blank="", parse_json=False)
 
     def definition(self, version: str) -> dict[str, Any]:
-        """The template on the wire, with the fields `version` knows."""
-        fields = present(
-            uriTemplate=self.uri_template,
-            name=self.name,
-            title=self.title,
-            description=self.description,
-            mimeType=self.mime_type,
-            annotations=self.annotations,
-            icons=self.icons,
-            meta=self.meta,
-        )
+        """The template as `resources/templates/list` of a protocol version has it."""
+        fields = self.fields(uriTemplate=self.uri_template, mimeType=self.mime_type)
         return field_versions.resource_template(fields, version)
 
 
-def _common(fn: Callable[..., Any], uri: str, signature: Signature, options: ResourceOptions) -> dict[str, Any]:
-    """What resources and templates say alike."""
-    return {
-        "name": own_name_of(fn, options),
-        "title": options.get("title"),
-        "description": description_of(fn, options),
-        "mime_type": options.get("mime_type"),
-        "annotations": wire_object(options.get("annotations"), f"annotations of {uri}"),
-        "icons": wire_list(options.get("icons"), f"icons of {uri}"),
-        "meta": options.get("meta"),
-        "signature": signature,
-    }
+def resource_of(fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> Resource | ResourceTemplate:
+    """A template where the URI has `{variables}`, else a resource; raises as their `of` does."""
+    return ResourceTemplate.of(fn, uri, **options) if is_template(uri) else Resource.of(fn, uri, **options)
 
 
 def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[str, Any]:

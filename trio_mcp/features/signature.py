@@ -13,8 +13,8 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
-from trio_mcp.features.callables import Unresolved, describe, is_async, parameters
 from trio_mcp.features.complaints import complain, too_many
+from trio_mcp.features.functions import Unresolved, describe, is_async, parameters
 from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.features.schemas import PYTHON_PATTERNS, PlainJsonSchema
 from trio_mcp.features.wire_schemas import readable

@@ -10,12 +10,11 @@ from typing import Any, Unpack
 
 import msgspec
 
-from trio_mcp.features.callables import describe
 from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import blocks, text_block
+from trio_mcp.features.definition import Definition, ToolOptions, check_options, own_name_of, shared
+from trio_mcp.features.functions import describe
 from trio_mcp.features.json_values import SHORTEST_BEYOND, json_value, sendable, with_text
-from trio_mcp.features.metadata import present, wire_list, wire_object
-from trio_mcp.features.options import ToolOptions, check_options, description_of, own_name_of
 from trio_mcp.features.outputs import Output, output_of, output_with
 from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
@@ -31,18 +30,11 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """A function clients may call; `Tool.of` makes one."""
+class Tool(Definition):
+    """A function that clients may call; `Tool.of` makes one."""
 
-    name: str
-    title: str | None = None
-    description: str | None = None
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
-    annotations: dict[str, Any] | None = None
-    icons: list[dict[str, Any]] | None = None
-    meta: dict[str, Any] | None = None
-    signature: Signature
     param_headers: tuple[ParamHeader, ...] = ()
     _validator: Validator | None = field(default=None, repr=False)
     _output: Output | None = field(default=None, repr=False)
@@ -65,15 +57,9 @@ class Tool:
             schema = without_foreign_patterns(_object_schema(by_hand, name), name)
         output = _output(fn, options.get("output_schema"), options.get("structured_output"))
         return cls(
-            name=name,
-            title=options.get("title"),
-            description=description_of(fn, options),
+            **shared(fn, signature, options, name),
             input_schema=schema,
             output_schema=output.schema if output else None,
-            annotations=wire_object(options.get("annotations"), f"annotations of {name}"),
-            icons=wire_list(options.get("icons"), f"icons of {name}"),
-            meta=options.get("meta"),
-            signature=signature,
             param_headers=param_headers(schema),
             _validator=None if by_hand is None else Validator(by_hand, what=f"the input_schema of {name}"),
             _output=output,
@@ -87,17 +73,7 @@ class Tool:
 
     def definition(self, version: str) -> dict[str, Any]:
         """The tool on the wire, with the fields `version` knows."""
-        fields = present(
-            name=self.name,
-            title=self.title,
-            description=self.description,
-            inputSchema=self.input_schema,
-            outputSchema=self.output_schema,
-            annotations=self.annotations,
-            icons=self.icons,
-            meta=self.meta,
-        )
-        return field_versions.tool(fields, version)
+        return field_versions.tool(self.fields(inputSchema=self.input_schema, outputSchema=self.output_schema), version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments for the function, without its context; raises InvalidArguments."""

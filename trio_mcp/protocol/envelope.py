@@ -1,4 +1,4 @@
-"""What a modern request carries about itself in `params._meta` (2026-07-28 basic/index)."""
+"""What a modern request says of itself in `params._meta` (2026-07-28 basic/index), and the log levels it may ask for."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import msgspec
 
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.protocol.errors import UNSUPPORTED_VERSION, InvalidParams, RemoteProtocolError
-from trio_mcp.protocol.severity import LEVELS
 from trio_mcp.protocol.versions import MODERN_VERSIONS, SERVED_VERSIONS
 
 __all__ = [
     "CLIENT_CAPABILITIES_KEY",
     "CLIENT_INFO_KEY",
+    "LEVELS",
     "LOG_LEVEL_KEY",
     "SERVER_INFO_KEY",
     "SUBSCRIPTION_ID_KEY",
     "Envelope",
+    "at_least",
     "read_envelope",
     "require_served",
 ]
@@ -28,9 +29,19 @@ LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
 SUBSCRIPTION_ID_KEY = "io.modelcontextprotocol/subscriptionId"
 
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""Of `notifications/message`, lowest first (server/utilities/logging, every version; RFC 5424)."""
+
+_RANK = {level: rank for rank, level in enumerate(LEVELS)}
+
+
+def at_least(level: str, threshold: str) -> bool:
+    """Whether a message of `level` passes a filter set to `threshold`."""
+    return _RANK[level] >= _RANK[threshold]
+
 
 class Envelope(msgspec.Struct, frozen=True):
-    """The client as this one request describes it."""
+    """The client, as one request describes it."""
 
     version: str
     capabilities: dict[str, Any]
@@ -39,7 +50,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 def read_envelope(params: dict[str, Any]) -> Envelope:
-    """Check what `_meta` must hold; raises InvalidParams. Whether we serve the version comes later."""
+    """The envelope of a request; raises InvalidParams for one that is missing or incomplete. Any version passes."""
     meta = params.get("_meta")
     if not isinstance(meta, dict):
         raise InvalidParams("params._meta is missing: every request of 2026-07-28 carries one")

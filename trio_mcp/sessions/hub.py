@@ -16,7 +16,7 @@ from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import call_user, report
-from trio_mcp.features.callables import is_async
+from trio_mcp.features.functions import is_async
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.protocol.errors import SessionClosed, SessionNotFound, TooManySessions
 from trio_mcp.protocol.handshake import Offer, negotiate, usable

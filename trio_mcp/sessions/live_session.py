@@ -21,6 +21,7 @@ from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import user_code
+from trio_mcp.protocol.envelope import at_least
 from trio_mcp.protocol.errors import LostCall, SessionClosed
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
@@ -31,7 +32,6 @@ from trio_mcp.protocol.jsonrpc import (
     encode_error,
     encode_notification,
 )
-from trio_mcp.protocol.severity import at_least
 from trio_mcp.sessions.calls import Calls
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Snapshot

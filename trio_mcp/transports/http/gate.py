@@ -13,7 +13,7 @@ import trio
 
 from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpRequestView, Principal
 from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
-from trio_mcp.features.callables import is_async
+from trio_mcp.features.functions import is_async
 from trio_mcp.observability.logs import leaves
 from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.http.allowed import Hosts, Origins

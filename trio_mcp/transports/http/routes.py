@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import trio
 
 from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
-from trio_mcp.features.callables import is_async
+from trio_mcp.features.functions import is_async
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.http.request import BodyTooLarge, ClientLeft, HttpExchange

@@ -1,4 +1,4 @@
-"""What people write who come from other MCP packages: taken where it means something here, else refused with the line to write."""
+"""The arguments of `MCPServer` and its `run`: checked, and those of other MCP packages accepted or refused with what to write."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from trio_mcp.dispatch.service import Options
-from trio_mcp.features.callables import describe
-from trio_mcp.features.functions import shown, takes_one
+from trio_mcp.features.functions import describe, shown, takes_one
 
 __all__ = [
     "RunDefaults",
@@ -23,7 +22,7 @@ __all__ = [
 ]
 
 Transport: TypeAlias = Literal["stdio", "http", "streamable-http"]
-"""The last two are the same."""
+"""`http` and `streamable-http` are the same."""
 
 _TRANSPORTS: dict[str, Literal["stdio", "http"]] = {"stdio": "stdio", "http": "http", "streamable-http": "http"}
 
@@ -40,7 +39,7 @@ def transport_of(given: Any) -> Literal["stdio", "http"]:
 
 
 class RunDefaults(TypedDict, total=False):
-    """Settings that `MCPServer` takes for its `run`."""
+    """The settings that `MCPServer` takes for its `run`."""
 
     host: str
     port: int
@@ -49,10 +48,10 @@ class RunDefaults(TypedDict, total=False):
     """Log level DEBUG."""
     json_response: bool
     streamable_http_path: str
-    """`path=` of `run`."""
+    """The same as `path=` of `run`."""
 
 
-_NOTHING = {
+_NOT_HERE = {
     "dependencies": "list packages in pyproject.toml or requirements.txt, and leave it out",
     "stateless_http": "leave it out: clients of 2026-07-28 have no session, and older ones need theirs",
     "sse_path": "leave it out: HTTP+SSE is not served",
@@ -77,15 +76,15 @@ _NOTHING = {
     "on_duplicate_prompts": "leave it out: a name that is taken is a ValueError",
     "show_banner": "leave it out: on stdio there is none, and logs in JSON have a line instead",
 }
-"""Arguments of other packages that have no meaning here, and what to write."""
+"""Arguments of other MCP packages that do not exist here, and what to do instead."""
 
 
 def run_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by our names. Raises TypeError for those of other packages that have no meaning here."""
+    """The settings by our names. Raises TypeError for an argument of other packages that does not exist here."""
     settings: dict[str, Any] = {}
     for name, value in given.items():
-        if name in _NOTHING:
-            raise TypeError(f"{name}= means nothing here: {_NOTHING[name]}")
+        if name in _NOT_HERE:
+            raise TypeError(f"{name}= does not exist here: {_NOT_HERE[name]}")
         if name == "debug":
             if value:
                 settings.setdefault("log_level", "DEBUG")
@@ -121,14 +120,14 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     check_authenticate(given["authenticate"])
     known = RunDefaults.__annotations__
     for name in given["settings"]:
-        if name not in known and name not in _NOTHING:
+        if name not in known and name not in _NOT_HERE:
             near = get_close_matches(name, (*_ARGUMENTS, "lifespan", "authenticate", *known), n=1)
             hint = f"did you mean {near[0]}=?" if near else f'settings go to mcp.run("http", {name}=…)'
             raise TypeError(f"MCPServer has no argument {name}=; {hint}")
 
 
 def check_authenticate(given: Any) -> None:
-    """Raise TypeError for what cannot be asked who is calling; None is nobody to ask."""
+    """Raise TypeError for an `authenticate=` that is no function of one argument; None passes."""
     if given is None:
         return
     line = "async def authenticate(request) -> Principal | None: ..."
@@ -145,7 +144,10 @@ def check_authenticate(given: Any) -> None:
 
 
 def lifespan_function(given: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """The lifespan as it is called; an async generator function is decorated. Raises TypeError for what cannot be one."""
+    """The lifespan as a function that gives an async context manager; an async generator function is decorated.
+
+    Raises TypeError for anything else.
+    """
     line = "@asynccontextmanager\nasync def lifespan(server): ...; yield ..."
     if inspect.isasyncgenfunction(given):
         return asynccontextmanager(given)
@@ -158,6 +160,6 @@ def lifespan_function(given: Any) -> Callable[[Any], AbstractAsyncContextManager
     except TypeError as error:
         raise TypeError(f"lifespan= is called with the server alone: {error}. Write\n{line}") from None
     except ValueError:
-        pass  # A builtin that does not tell its parameters.
+        pass  # A builtin without a signature.
     function: Callable[[Any], AbstractAsyncContextManager[Any]] = given
     return function

@@ -48,10 +48,11 @@ class Reader:
 
     def take(self) -> list[Entry]:
         """What comes after the cursor now."""
-        if self.closed or self.log.newest <= self.cursor:
+        backlog = self.log.backlog
+        if self.closed or backlog.newest <= self.cursor:
             return []
-        found = self.log.after(self.cursor)
-        self.log.mark_taken(found[-1].n)
+        found = backlog.after(self.cursor)
+        backlog.mark_taken(found[-1].n)
         return found
 
     async def batch(self) -> list[Entry]:
@@ -89,13 +90,15 @@ class EventLog:
     """The messages of one stream."""
 
     __slots__ = (
+        "_backlog",
         "_change",
         "_cut",
+        "_max_bytes",
+        "_max_events",
         "_moved_at",
         "_replies",
         "_replies_bytes",
         "_streaming",
-        "backlog",
         "batched",
         "budget",
         "ended",
@@ -122,7 +125,6 @@ class EventLog:
         read is kept for a client that comes back.
         """
         self.budget = budget
-        self.backlog = Backlog(budget, max_events, max_bytes)
         self.expected = expected
         self.batched = batched
         self.replays = replays
@@ -132,6 +134,10 @@ class EventLog:
         """How often a reader made progress."""
         self.forget: Callable[[], None] | None = None
         """Takes the log out of its session, when it has ended and nothing of it is kept."""
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._backlog: Backlog | None = None
+        """Made when something is to be kept: most replies go out as plain JSON, and need none."""
         self._replies: list[tuple[bytes, int]] = []
         """Those that came before anybody read, with their HTTP status."""
         self._replies_bytes = 0
@@ -148,15 +154,16 @@ class EventLog:
         """Never blocks. Raises Overflow when only messages that must not be dropped are left."""
         if self.ended:
             return
-        self.backlog.add(data, kind, key)
+        backlog = self.backlog
+        backlog.add(data, kind, key)
         if not self.is_read:
             account = self.budget.account
             if kind is Kind.VITAL:
                 account.add_abandoned(self)
             else:
                 account.add_evictable(self)
-        if self.backlog.is_full:
-            self.backlog.make_room(is_read=self.is_read)
+        if backlog.is_full:
+            backlog.make_room(is_read=self.is_read)
         self.wake()
 
     def finish(self, body: bytes, status: int) -> None:
@@ -186,9 +193,17 @@ class EventLog:
         """Give the bytes back; nobody will read this log again."""
         self.end()
         self.budget.account.forget(self)
-        self.backlog.clear()
+        if self._backlog is not None:
+            self._backlog.clear()
         self._replies.clear()
         self._release_replies()
+
+    @property
+    def backlog(self) -> Backlog:
+        """What is kept of it."""
+        if self._backlog is None:
+            self._backlog = Backlog(self.budget, self._max_events, self._max_bytes)
+        return self._backlog
 
     @property
     def is_read(self) -> bool:
@@ -199,36 +214,36 @@ class EventLog:
     @property
     def last(self) -> int:
         """The number of the newest event, kept or not."""
-        return self.backlog.last
+        return 0 if self._backlog is None else self._backlog.last
 
     @property
     def newest(self) -> int:
         """The number of the newest event that is kept; one that was refused for want of room has none."""
-        return self.backlog.newest
+        return 0 if self._backlog is None else self._backlog.newest
 
     @property
     def unread(self) -> int:
         """How many events at most wait for a reader."""
-        return self.backlog.unread
+        return 0 if self._backlog is None else self._backlog.unread
 
     @property
     def unread_bytes(self) -> int:
         """Bytes of responses and requests that no reader has yet."""
-        return self.backlog.unread_bytes
+        return 0 if self._backlog is None else self._backlog.unread_bytes
 
     @property
     def waiting_bytes(self) -> int:
         """The same, with what the entries weigh that wait for a reader."""
-        return self.backlog.waiting_bytes
+        return 0 if self._backlog is None else self._backlog.waiting_bytes
 
     @property
     def streams(self) -> bool:
         """Whether a stream has to carry it: something came before the reply, or somebody asked for one."""
-        return self._streaming or self.backlog.last > 0
+        return self._streaming or self.last > 0
 
     def answer(self) -> Answer | None:
         """The whole reply, while it may still go out as plain JSON."""
-        if not self.ended or self.backlog.last or not self._replies:
+        if not self.ended or self.last or not self._replies:
             return None
         if self.batched:
             return Answer(b"[" + b",".join(body for body, _ in self._replies) + b"]", 200)
@@ -242,8 +257,9 @@ class EventLog:
         if self.reader is not None:
             self.reader.close()
         self._streaming = True
-        self.backlog.begin_reading()
-        self.reader = Reader(self, self.backlog.delivered if after is None else after, closed=self._cut)
+        backlog = self.backlog
+        backlog.begin_reading()
+        self.reader = Reader(self, backlog.delivered if after is None else after, closed=self._cut)
         self._cut = False
         if self.is_read:
             self.budget.account.remove_abandoned(self)
@@ -294,16 +310,13 @@ class EventLog:
 
     # What its reader tells it.
 
-    def mark_taken(self, n: int) -> None:
-        """A reader is writing everything up to `n`: what is dropped of it meanwhile is lost only if that reader is."""
-        self.backlog.mark_taken(n)
-
     def mark_delivered(self, n: int) -> None:
         """Everything up to `n` reached a reader: it may now be dropped, and `flushed` may return."""
-        if self.backlog.mark_delivered(n):
+        backlog = self.backlog
+        if backlog.mark_delivered(n):
             if not self.replays:
-                self.backlog.drop_delivered()
-            elif self.backlog:
+                backlog.drop_delivered()
+            elif backlog:
                 self.budget.account.add_evictable(self)
         self.moved()
 

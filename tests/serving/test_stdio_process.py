@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from tests.oracle import Oracle
-from trio_mcp.transports.lines import LineReader
+from trio_mcp.transports.stdio.lines import LineReader
 
 pytestmark = pytest.mark.processes
 

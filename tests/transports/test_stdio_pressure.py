@@ -23,9 +23,9 @@ from trio_mcp.dispatch.service import Options
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.lines import LineReader
 from trio_mcp.transports.running import running
 from trio_mcp.transports.stdio import StdioServer
+from trio_mcp.transports.stdio.lines import LineReader
 
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"

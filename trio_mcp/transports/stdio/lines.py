@@ -1,7 +1,7 @@
-"""What a JSON message too long to be taken still says at its top level: its id, and whether it wants an answer.
+"""Lines from a byte stream, none longer than a bound; of a longer one only who asked or answered, its `Outline`.
 
-Bytes go in as they come and are not kept, except those of the outermost object; what is nested in it is left empty. So
-`{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
+The bytes of a line that is too long go into the outline as they come and are not kept, except those of the outermost object; what is
+nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
 """
 
 from __future__ import annotations
@@ -10,16 +10,72 @@ import re
 from typing import Any
 
 import msgspec
+import trio
 
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id
 
-__all__ = ["Outline"]
+__all__ = ["OUTLINE_BYTES", "LineReader", "LineTooLong", "Outline"]
+
+_CHUNK = 64 * 1024
 
 OUTLINE_BYTES = 16 * 1024
 """A message whose top level alone is larger is not read: methods and ids are short."""
 
 _OUTSIDE_STRINGS = re.compile(rb'["{}\[\]]')
 _INSIDE_STRINGS = re.compile(rb'["\\]')
+
+
+class LineTooLong(Exception):
+    """A line exceeded the bound and was skipped; the next call continues behind it. `outline` is what it said in short."""
+
+    def __init__(self, outline: Outline) -> None:
+        super().__init__("a line exceeds the bound")
+        self.outline = outline
+
+
+class LineReader:
+    """Reads `\\n`-terminated lines of at most `limit` bytes; blank ones are skipped."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._buffer = bytearray()
+        self._skipped: Outline | None = None
+        self._ended = False
+
+    async def next_line(self) -> bytes | None:
+        """The next line without its end, None at the stream's end. Raises LineTooLong."""
+        while True:
+            line = self._take_line()
+            if line is not None:
+                return line
+            if self._ended:
+                return None
+            await self._fill()
+
+    def _take_line(self) -> bytes | None:
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            if self._skipped is not None or len(line) > self._limit:
+                outline, self._skipped = self._skipped or Outline(), None
+                outline.feed(line)
+                raise LineTooLong(outline)
+            if line.strip():
+                return line
+        return None
+
+    async def _fill(self) -> None:
+        chunk = await self._stream.receive_some(_CHUNK)
+        if not chunk:
+            self._ended = True
+            chunk = b"\n"
+        self._buffer += chunk
+        if b"\n" in chunk or (self._skipped is None and len(self._buffer) <= self._limit):
+            return
+        self._skipped = self._skipped or Outline()
+        self._skipped.feed(self._buffer)
+        self._buffer.clear()
 
 
 class Outline:

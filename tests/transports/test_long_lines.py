@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trio_mcp.transports.outline import OUTLINE_BYTES, Outline
+from trio_mcp.transports.stdio.lines import OUTLINE_BYTES, Outline
 
 LONG = "x" * 30_000
 

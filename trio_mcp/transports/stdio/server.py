@@ -32,7 +32,6 @@ from trio_mcp.protocol.errors import (
     INVALID_REQUEST,
     PARSE_ERROR,
     InvalidParams,
-    NoBackChannel,
     ProtocolError,
     RemoteProtocolError,
     SessionClosed,
@@ -56,24 +55,14 @@ from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.stop_times import STDIO_LAST_ANSWERS_SECONDS
-from trio_mcp.streams.account import HARD, TICK_SECONDS, Holder
-from trio_mcp.streams.backlog import Kind
-from trio_mcp.streams.budget import Budget
-from trio_mcp.streams.event_log import EventLog, Reader
-from trio_mcp.transports.lines import LineReader, LineTooLong
-from trio_mcp.transports.outline import Outline
-from trio_mcp.transports.pipeline import Pipeline
+from trio_mcp.streams.account import HARD, TICK_SECONDS
+from trio_mcp.transports.stdio.lines import LineReader, LineTooLong, Outline
+from trio_mcp.transports.stdio.output import BatchOutbox, ModernOutbox, Output, SessionOutbox
+from trio_mcp.transports.stdio.pipeline import Pipeline
 
 __all__ = ["StdioServer"]
 
 logger = logging.getLogger("trio_mcp.stdio")
-
-MAX_WAITING_EVENTS = 10_000
-MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Of notifications: one pipe carries what HTTP spreads over many streams, so it may hold more."""
-
-PIECE_BYTES = 16 * 1024
-"""Written at once: the write deadline is for each piece, so that a slow reader makes progress."""
 
 _STDIO_SESSION = "stdio"
 
@@ -85,12 +74,8 @@ class StdioServer:
         self._service = service
         self._hub = hub
         self._max_message = max_message
-        self._out = EventLog(
-            Budget(MAX_WAITING_BYTES, account=service.account, give_up=self._give_up),
-            max_events=MAX_WAITING_EVENTS,
-            max_bytes=MAX_WAITING_BYTES,
-            replays=False,
-        )
+        self._output = Output(service.account, write_timeout=service.options.write_timeout, give_up=self._give_up)
+        self._out = self._output.log
         self._pipeline = Pipeline(service.options.max_in_flight, service.account)
         self._ended = trio.Event()
         """Set when a request has ended, so that another may begin."""
@@ -125,9 +110,7 @@ class StdioServer:
                 self._out.end()
         finally:
             self._pipeline.clear()
-            self._out.discard()
-            # Of batches that were never completed.
-            self._out.budget.remove_unfinished(self._out.budget.unfinished)
+            self._output.discard()
 
     async def _read(self, stdin: trio.abc.ReceiveStream) -> None:
         lines = LineReader(stdin, self._max_message)
@@ -170,13 +153,15 @@ class StdioServer:
             # Whoever asked must not wait for an answer that was skipped.
             self._session.receive(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
         elif answered is None:
-            self._say(encode_error(asked, ProtocolError(PARSE_ERROR if asked is None else INVALID_REQUEST, text)))
+            self._output.say(
+                encode_error(asked, ProtocolError(PARSE_ERROR if asked is None else INVALID_REQUEST, text))
+            )
 
     async def _take(self, line: bytes) -> None:
         try:
             message = decode(line)
         except InvalidMessage as fault:
-            return self._say(encode_error(fault.id, fault))
+            return self._output.say(encode_error(fault.id, fault))
         try:
             await self._route(message, len(line))
         except ProtocolError as fault:
@@ -187,7 +172,7 @@ class StdioServer:
 
     def _refuse(self, message: Message | Batch, fault: ProtocolError) -> None:
         if isinstance(message, Request | list):
-            self._say(encode_error(message.id if isinstance(message, Request) else None, fault))
+            self._output.say(encode_error(message.id if isinstance(message, Request) else None, fault))
 
     async def _route(self, message: Message | Batch, size: int) -> None:
         if isinstance(message, Notification) and message.method == "notifications/cancelled":
@@ -210,7 +195,7 @@ class StdioServer:
         require_served(envelope.version)
         self._add(request, size, lambda: self._start_modern(request, envelope))
 
-    def _add(self, request: Request, size: int, start: Callable[[], None], outbox: _BatchOutbox | None = None) -> None:
+    def _add(self, request: Request, size: int, start: Callable[[], None], outbox: BatchOutbox | None = None) -> None:
         """Start a request when there is room for it; `outbox` hears of it when it cannot be, or is cancelled before."""
 
         def refuse(fault: ProtocolError) -> None:
@@ -218,7 +203,7 @@ class StdioServer:
             if outbox is not None:
                 outbox.add(answer)
             else:
-                self._say(answer)
+                self._output.say(answer)
 
         def begin() -> None:
             try:
@@ -245,7 +230,7 @@ class StdioServer:
 
     def _start_modern(self, request: Request, envelope: Envelope) -> None:
         client = Client(envelope.client_info, envelope.capabilities)
-        outbox = _ModernOutbox(self)
+        outbox = ModernOutbox(self._output, self._request_ended)
         call = Call(
             self._service,
             request.id,
@@ -282,14 +267,18 @@ class StdioServer:
         # The process is the connection: its session does not idle out while the client is there.
         session.add_reader()
         self._session = session
-        self._say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
+        self._output.say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
 
     def _in_session(self, content: Message | Batch, size: int) -> None:
         session = self._session
         assert session is not None
         match content:
             case Request():
-                self._add(content, size, lambda: session.start(content, _LegacyOutbox(self, session)))
+                self._add(
+                    content,
+                    size,
+                    lambda: session.start(content, SessionOutbox(self._output, self._request_ended, session)),
+                )
             case list():
                 self._batch(session, content, size)
             case _:
@@ -301,7 +290,7 @@ class StdioServer:
         if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
             raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
         wanted = sum(isinstance(element, Request | InvalidMessage) for element in batch)
-        outbox = _BatchOutbox(self, session, wanted)
+        outbox = BatchOutbox(self._output, self._request_ended, session, wanted)
         for element in batch:
             match element:
                 case Request():
@@ -314,7 +303,7 @@ class StdioServer:
     def _before_session(self, content: Message | Batch) -> None:
         if isinstance(content, Request) and content.method == "ping":
             # "The receiver MUST respond promptly", also before the handshake.
-            self._say(encode_result(content.id, {}))
+            self._output.say(encode_result(content.id, {}))
         elif isinstance(content, Request):
             # Without a session it can only mean 2026-07-28, which says -32602 for what `_meta` lacks.
             raise InvalidParams(
@@ -332,12 +321,6 @@ class StdioServer:
             call.cancel(Ending.CANCELLED)
         elif self._session is None or named not in self._session.calls:
             self._pipeline.cancel(named)
-
-    def _say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
-        self._out.append(data, kind, key)
-
-    async def _settle(self) -> None:
-        await self._out.flushed(self._service.options.write_timeout)
 
     async def _drained(self) -> None:
         """Let requests that wait begin and what was said be read, as long as either goes on."""
@@ -371,96 +354,10 @@ class StdioServer:
             self._session.close(CloseReason.SHUTDOWN)
 
     async def _write(self, stdout: trio.abc.SendStream, scope: trio.CancelScope, ending: Callable[[], None]) -> None:
-        reader = self._out.open_reader()
         try:
-            while batch := await reader.batch():
-                batch.reverse()
-                while batch:
-                    entry = batch.pop()
-                    await self._write_line(stdout, reader, entry.data)
-                    reader.wrote(entry)
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            event(logger, logging.INFO, "the client closed its end, or reads nothing")
+            await self._output.write(stdout)
         finally:
-            # Whoever stopped first: without a writer there is no one to serve.
+            # Without a writer there is nobody to serve, whichever of the two stopped first.
             ending()
             self._end_all()
             scope.cancel("nothing more can be said")
-
-    async def _write_line(self, stdout: trio.abc.SendStream, reader: Reader, line: bytes) -> None:
-        for at in range(0, len(line), PIECE_BYTES):
-            piece = line[at : at + PIECE_BYTES]
-            with trio.fail_after(self._service.options.write_timeout):
-                await stdout.send_all(piece if at + PIECE_BYTES < len(line) else piece + b"\n")
-            reader.moved()
-
-
-class _ModernOutbox:
-    """Waits until stdout has taken what was said; a cancelled request is answered with silence (2026-07-28 stdio)."""
-
-    answers_cancelled = False
-
-    def __init__(self, server: StdioServer) -> None:
-        self._server = server
-
-    @property
-    def holder(self) -> Holder:
-        """The pipe, with everybody else who says something on it."""
-        return self._server._out.budget
-
-    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        self._server._say(data, kind, key)
-
-    def finish(self, body: bytes | None, status: int) -> None:
-        self._server._request_ended()
-        if body:
-            self._server._say(body)
-
-    async def settle(self) -> None:
-        await self._server._settle()
-
-    async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
-
-    def close_stream(self) -> None:
-        """There is one pipe, and it stays."""
-
-
-class _LegacyOutbox(_ModernOutbox):
-    """Never makes a handler wait; may ask."""
-
-    def __init__(self, server: StdioServer, session: LiveSession) -> None:
-        super().__init__(server)
-        self._session = session
-
-    async def settle(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        return await self._session.ask(self.emit, method, params)
-
-
-class _BatchOutbox(_LegacyOutbox):
-    """Answers a batch with a batch, when the last of its requests is done (2025-03-26, JSON-RPC 2.0 §6)."""
-
-    def __init__(self, server: StdioServer, session: LiveSession, wanted: int) -> None:
-        super().__init__(server, session)
-        self._wanted = wanted
-        self._bodies: list[bytes] = []
-
-    def finish(self, body: bytes | None, status: int) -> None:
-        self._server._request_ended()
-        self.add(body)
-
-    def add(self, body: bytes | None) -> None:
-        """The answer of one element; None when it gets none."""
-        out = self._server._out
-        if out.ended:
-            return
-        self._wanted -= 1
-        if body:
-            self._bodies.append(body)
-            out.budget.add_unfinished(len(body))
-        if not self._wanted and self._bodies:
-            out.budget.remove_unfinished(sum(map(len, self._bodies)))
-            self._server._say(b"[" + b",".join(self._bodies) + b"]")

@@ -1,0 +1,148 @@
+"""stdout: one event log for everything that is said, the writer that sends it, and the outboxes of calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.errors import NoBackChannel
+from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.streams.account import Account, Holder
+from trio_mcp.streams.backlog import Kind
+from trio_mcp.streams.budget import Budget
+from trio_mcp.streams.event_log import EventLog, Reader
+
+__all__ = ["BatchOutbox", "ModernOutbox", "Output", "SessionOutbox"]
+
+logger = logging.getLogger("trio_mcp.stdio")
+
+MAX_WAITING_EVENTS = 10_000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+"""Of notifications: one pipe carries what HTTP spreads over many streams, so it may hold more."""
+
+PIECE_BYTES = 16 * 1024
+"""Written at once: the write deadline is for each piece, so that a slow reader makes progress."""
+
+
+class Output:
+    """Messages to the client in the order they were said, each one line."""
+
+    def __init__(self, account: Account, *, write_timeout: float, give_up: Callable[[], None]) -> None:
+        """`give_up` is called when memory is short and the client reads nothing; `write_timeout` in seconds."""
+        self.log = EventLog(
+            Budget(MAX_WAITING_BYTES, account=account, give_up=give_up),
+            max_events=MAX_WAITING_EVENTS,
+            max_bytes=MAX_WAITING_BYTES,
+            replays=False,
+        )
+        self._write_timeout = write_timeout
+
+    def say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
+        """Append one encoded message; never blocks."""
+        self.log.append(data, kind, key)
+
+    async def settle(self) -> None:
+        """Wait until stdout has taken what was said, the write timeout at most."""
+        await self.log.flushed(self._write_timeout)
+
+    def discard(self) -> None:
+        """Give back the memory of what will not be read, and of the answers of batches that were never completed."""
+        self.log.discard()
+        self.log.budget.remove_unfinished(self.log.budget.unfinished)
+
+    async def write(self, stdout: trio.abc.SendStream) -> None:
+        """Until the log ends, or the client closes its end or reads nothing for the write timeout."""
+        reader = self.log.open_reader()
+        try:
+            while batch := await reader.batch():
+                batch.reverse()
+                while batch:
+                    entry = batch.pop()
+                    await self._write_line(stdout, reader, entry.data)
+                    reader.wrote(entry)
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            event(logger, logging.INFO, "the client closed its end, or reads nothing")
+
+    async def _write_line(self, stdout: trio.abc.SendStream, reader: Reader, line: bytes) -> None:
+        for at in range(0, len(line), PIECE_BYTES):
+            piece = line[at : at + PIECE_BYTES]
+            with trio.fail_after(self._write_timeout):
+                await stdout.send_all(piece if at + PIECE_BYTES < len(line) else piece + b"\n")
+            reader.moved()
+
+
+class ModernOutbox:
+    """Waits until stdout has taken what was said. A cancelled request is answered with silence (2026-07-28 stdio)."""
+
+    answers_cancelled = False
+
+    def __init__(self, output: Output, ended: Callable[[], None]) -> None:
+        """`ended` is called when the request has its answer."""
+        self._output = output
+        self._ended = ended
+
+    @property
+    def holder(self) -> Holder:
+        """The pipe, with everybody else who says something on it."""
+        return self._output.log.budget
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        self._output.say(data, kind, key)
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        self._ended()
+        if body:
+            self._output.say(body)
+
+    async def settle(self) -> None:
+        await self._output.settle()
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
+
+    def close_stream(self) -> None:
+        """There is one pipe, and it stays."""
+
+
+class SessionOutbox(ModernOutbox):
+    """Of a request in the session: its handler never waits for stdout, and may ask the client."""
+
+    def __init__(self, output: Output, ended: Callable[[], None], session: LiveSession) -> None:
+        super().__init__(output, ended)
+        self._session = session
+
+    async def settle(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        return await self._session.ask(self.emit, method, params)
+
+
+class BatchOutbox(SessionOutbox):
+    """Answers a batch with a batch, when the last of its requests is done (2025-03-26, JSON-RPC 2.0 §6)."""
+
+    def __init__(self, output: Output, ended: Callable[[], None], session: LiveSession, wanted: int) -> None:
+        super().__init__(output, ended, session)
+        self._wanted = wanted
+        self._bodies: list[bytes] = []
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        self._ended()
+        self.add(body)
+
+    def add(self, body: bytes | None) -> None:
+        """The answer of one element; None when it gets none."""
+        log = self._output.log
+        if log.ended:
+            return
+        self._wanted -= 1
+        if body:
+            self._bodies.append(body)
+            log.budget.add_unfinished(len(body))
+        if not self._wanted and self._bodies:
+            log.budget.remove_unfinished(sum(map(len, self._bodies)))
+            self._output.say(b"[" + b",".join(self._bodies) + b"]")

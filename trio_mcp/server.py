@@ -39,7 +39,7 @@ from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
-from trio_mcp.transports.http.side_tasks import HoldBackClock, SideTasks
+from trio_mcp.transports.http.side_tasks import SideTasks
 
 __all__ = ["MCPServer"]
 
@@ -187,20 +187,18 @@ class MCPServer(Registrar):
             None if allowed_origins is None else Origins(allowed_origins),
             None if authenticate is None else authenticator(authenticate, service.options.worker_threads),
         )
-        hold_back = HoldBackClock(pace.sse_after)
         life = LifeCycle()
+        side_tasks = SideTasks(hold_back=pace.sse_after)
         legacy = LegacyFront(
-            service, hub, pace, hold_back, life, proxies=Proxies(forwarded_allow), json_response=json_response
+            service, hub, pace, side_tasks, life, proxies=Proxies(forwarded_allow), json_response=json_response
         )
-        side_tasks = SideTasks()
-        modern = ModernFront(service, pace, hold_back, side_tasks, json_response=json_response)
+        modern = ModernFront(service, pace, side_tasks, json_response=json_response)
         endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, life, max_body=max_body)
         return HttpApp(
             service,
             hub,
             endpoint,
             life,
-            hold_back,
             side_tasks,
             path=path,
             lifespan=self.lifespan,

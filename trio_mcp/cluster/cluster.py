@@ -42,8 +42,7 @@ from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
 
 __all__ = ["Cluster", "ClusterOptions"]
 

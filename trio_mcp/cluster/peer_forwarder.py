@@ -20,9 +20,8 @@ from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
 from trio_mcp.transports.http.cluster_port import Unavailable
-from trio_mcp.transports.http.gate import accepts
-from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_json
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
 __all__ = ["PeerForwarder", "SessionRequest", "say_broken", "unavailable"]
 
@@ -135,6 +134,6 @@ def unavailable(why: TryAgain) -> Unavailable:
 async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:
     """The owner died with the request: in band where that can be, for an HTTP error would end Python clients' sessions."""
     answer = lost_answer(exchange.content)
-    if answer is not None and accepts(exchange).json:
+    if answer is not None and exchange.takes_json:
         return await send_json(exchange.send, 200, answer, headers)
     raise HttpRefusal(502, LostCall().message)

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["ParamHeader", "decode_sentinel", "mismatch", "param_headers"]
+__all__ = ["SENTINEL", "ParamHeader", "decode_sentinel", "mismatch", "param_headers"]
+
+SENTINEL = "=?base64?"
+"""How a header value begins that is base64, for text that a header cannot carry."""
 
 _KEY = "x-mcp-header"
 _TYPES = ("integer", "string", "boolean")
@@ -59,9 +62,9 @@ def mismatch(
 
 def decode_sentinel(value: str) -> str:
     """The text in `=?base64?…?=`, any other value as it is; raises ValueError unless canonical base64 of UTF-8."""
-    if not (value.startswith("=?base64?") and value.endswith("?=") and len(value) >= len("=?base64??=")):
+    if not (value.startswith(SENTINEL) and value.endswith("?=") and len(value) >= len("=?base64??=")):
         return value
-    encoded = value[len("=?base64?") : -len("?=")]
+    encoded = value[len(SENTINEL) : -len("?=")]
     try:
         data = b64decode(encoded, validate=True)
         text = data.decode()

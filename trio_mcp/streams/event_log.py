@@ -284,6 +284,16 @@ class EventLog:
             self._change = trio.Event()
         await self._change.wait()
 
+    def start_streaming(self) -> None:
+        """From now on a stream has to carry it: a reply would come too late to go out as plain JSON."""
+        self._streaming = True
+        self.wake()
+
+    async def wait_for_form(self) -> None:
+        """Wait until it is known how it goes out: as a whole, for it has ended, or as a stream."""
+        while not (self.ended or self.last > 0 or self._streaming):
+            await self.changed()
+
     async def ended_by(self, deadline: float) -> None:
         """Wait until the log has ended, `deadline` (trio clock) at the latest."""
         if not self.ended and deadline > trio.current_time():

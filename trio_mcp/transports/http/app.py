@@ -14,7 +14,7 @@ import trio
 from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.node_state import LifeCycle, NodeState
+from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
@@ -22,7 +22,7 @@ from trio_mcp.transports.http.probes import Probes
 from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
-from trio_mcp.transports.http.side_tasks import HoldBackClock, SideTasks
+from trio_mcp.transports.http.side_tasks import SideTasks
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -47,7 +47,6 @@ class HttpApp:
         hub: Hub,
         endpoint: Endpoint,
         life: LifeCycle,
-        hold_back: HoldBackClock,
         side_tasks: SideTasks,
         *,
         path: str,
@@ -58,8 +57,7 @@ class HttpApp:
         self.service = service
         self.hub = hub
         self.endpoint = endpoint
-        self._hold_back = hold_back
-        self._companions = side_tasks
+        self._side_tasks = side_tasks
         self.life = life
         self.boot = secrets.token_hex(8)
         self._lifespan = lifespan
@@ -99,8 +97,7 @@ class HttpApp:
                 await stack.enter_async_context(lifespan_of(mount.app))
             await stack.enter_async_context(running(lifespan, self.service, self.hub))
             nursery = await stack.enter_async_context(trio.open_nursery())
-            nursery.start_soon(self._hold_back.run)
-            await nursery.start(self._companions.run)
+            await nursery.start(self._side_tasks.run)
             self.life.start()
             try:
                 yield
@@ -151,7 +148,7 @@ class HttpApp:
         await send_json(send, 404, b'{"error":"not found"}', [])
 
     async def _mcp(self, exchange: HttpExchange) -> None:
-        if not self.life.is_running:
+        if self.life.answers.session_requests is Served.NOT_RUNNING:
             event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
             self.service.refusals.count(503, "not_running")
             return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])

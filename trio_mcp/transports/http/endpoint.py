@@ -1,14 +1,13 @@
 """The MCP endpoint: one path, both eras; the boundary where exceptions become HTTP.
 
-gate (host, origin, method, type, accept, size, who) ─▶ decode ─▶ era.route ─┬─▶ modern
-                                                                             └─▶ legacy: opening · in session
+gate (host, origin, who, type, accept) ─▶ body ─▶ decode ─▶ era.route ─┬─▶ modern
+                                                                                └─▶ legacy: opening · in session
 """
 
 from __future__ import annotations
 
 import logging
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, names_modern, route
@@ -17,19 +16,17 @@ from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, R
 from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.streams.account import Account, NoRoom
 from trio_mcp.transports.http.cluster_port import ClusterPort
-from trio_mcp.transports.http.gate import Gate, accepts, is_json
+from trio_mcp.transports.http.gate import Gate
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
-from trio_mcp.transports.http.request import BodyTooLarge, BodyTooSlow, ClientLeft, HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_empty, send_error, send_refusal
+from trio_mcp.transports.http.request import BodyTooLarge, BodyTooSlow, ClientLeft, HeaderList, HttpExchange
+from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_error, send_refusal
 
 __all__ = ["Endpoint"]
 
 logger = logging.getLogger("trio_mcp.http")
 
-_SESSION = b"mcp-session-id"
-_VERSION = b"mcp-protocol-version"
-
+_CLOSE: HeaderList = [(b"connection", b"close")]
 _RETRY_AFTER = (b"retry-after", b"5")
 
 _PREFLIGHT: HeaderList = [
@@ -67,106 +64,73 @@ class Endpoint:
         self.legacy.cluster = cluster
 
     async def handle(self, exchange: HttpExchange) -> None:
-        """Answer one exchange; raises OSError when the client is gone."""
-        headers: HeaderList = []
+        """Answer one exchange with `/mcp`; raises OSError when the client is gone."""
         try:
-            self.gate.check_host(exchange)
-            headers = self.gate.check_origin(exchange)
-            if exchange.method == "OPTIONS":
-                return await self._preflight(exchange, headers)
-            who = await self.gate.check_principal(exchange)
-            if exchange.repeats(_SESSION):
-                raise HttpRefusal(400, "Mcp-Session-Id comes more than once")
-            await self._by_method(exchange, who, headers)
+            await self.gate.admit(exchange)
+            await self._by_method(exchange)
         except HttpRefusal as refusal:
-            await self._refuse(exchange, refusal, headers)
+            await self._refuse(exchange, refusal)
         except BodyTooLarge:
-            too_large = HttpRefusal(413, f"The body is larger than {self._max_body} bytes")
-            await self._refuse(exchange, too_large, [(b"connection", b"close"), *headers])
+            await self._refuse(exchange, HttpRefusal(413, f"The body is larger than {self._max_body} bytes", _CLOSE))
         except BodyTooSlow:
-            too_slow = HttpRefusal(
-                408, "The body came too slowly while the server is short of memory", reason="slow_body"
-            )
-            await self._refuse(exchange, too_slow, [(b"connection", b"close"), *headers])
+            message = "The body came too slowly while the server is short of memory"
+            await self._refuse(exchange, HttpRefusal(408, message, _CLOSE, reason="slow_body"))
         except NoRoom:
-            no_room = HttpRefusal(503, "The server has no memory left for this body; try again later", reason="memory")
-            await self._refuse(exchange, no_room, [(b"connection", b"close"), _RETRY_AFTER, *headers])
+            message = "The server has no memory left for this body; try again later"
+            await self._refuse(exchange, HttpRefusal(503, message, [*_CLOSE, _RETRY_AFTER], reason="memory"))
         except ClientLeft:
             event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
         finally:
-            exchange.release()
+            if exchange.charged_to is not None:
+                exchange.release()
 
-    async def _refuse(
-        self, exchange: HttpExchange, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None
-    ) -> None:
+    async def _refuse(self, exchange: HttpExchange, refusal: HttpRefusal, id: RequestId | None = None) -> None:
         if refusal.logged:
             self._refusals.count(refusal.status, refusal.reason)
         else:
             self._refusals.note(refusal.status, refusal.reason, **refusal.told)
-        await send_refusal(exchange.send, refusal, headers, id)
+        await send_refusal(exchange.send, refusal, exchange.cors, id)
 
-    async def _by_method(self, exchange: HttpExchange, who: Principal, headers: HeaderList) -> None:
+    async def _by_method(self, exchange: HttpExchange) -> None:
         match exchange.method:
             case "POST":
-                await self._post(exchange, who, headers)
+                await self._post(exchange)
             case "GET":
-                await self.legacy.get(exchange, self._session_id(exchange), who, headers)
+                await self.legacy.get(exchange, _session_of(exchange))
             case "DELETE":
-                await self.legacy.delete(exchange, self._session_id(exchange), who, headers)
+                await self.legacy.delete(exchange, _session_of(exchange))
+            case "OPTIONS":
+                await _answer_preflight(exchange)
             case _:
                 raise HttpRefusal(405, "The MCP endpoint takes POST, GET and DELETE", _allow(b"GET, POST, DELETE"))
 
-    async def _preflight(self, exchange: HttpExchange, headers: HeaderList) -> None:
-        """CORS (Fetch standard): whatever headers an allowed page wants to send, it may."""
-        asked = exchange.headers.get(b"access-control-request-headers")
-        allowed = [(b"access-control-allow-headers", asked)] if asked and headers else []
-        cors = [*headers, *_PREFLIGHT, *allowed] if headers else []
-        await send_empty(exchange.send, 204, [*cors, *_allow(b"GET, POST, DELETE, OPTIONS")])
-
-    def _session_id(self, exchange: HttpExchange) -> str:
-        """GET and DELETE belong to sessions: 405 for who has none by its version, 400 for who forgot it."""
-        version = _version(exchange)
-        if version is not None and names_modern(version):
-            raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
-        session_id = exchange.header(_SESSION)
-        if not session_id:
-            raise HttpRefusal(400, "Mcp-Session-Id is missing")
-        return session_id
-
-    async def _post(self, exchange: HttpExchange, who: Principal, headers: HeaderList) -> None:
-        if not is_json(exchange):
-            raise HttpRefusal(415, "Content-Type must be application/json")
-        taken = accepts(exchange)
-        if not (taken.json or taken.sse):
-            raise HttpRefusal(406, "Accept must allow application/json or text/event-stream")
+    async def _post(self, exchange: HttpExchange) -> None:
         body = await exchange.body(self._max_body, self._account)
         try:
             message = decode(body)
         except InvalidMessage as fault:
             self._refusals.note(400, "message")
-            return await send_error(exchange.send, 400, fault, headers, fault.id)
+            return await send_error(exchange.send, 400, fault, exchange.cors, fault.id)
         try:
-            await self._route(exchange, message, who, headers)
+            await self._route(exchange, message)
         except ProtocolError as fault:
             status = http_status(fault.code, modern=False)
             if status >= 400:
                 self._refusals.note(status, "message")
-            await send_error(exchange.send, status, fault, headers, _id_of(message))
+            await send_error(exchange.send, status, fault, exchange.cors, _id_of(message))
         except HttpRefusal as refusal:
-            await self._refuse(exchange, refusal, headers, _id_of(message))
+            await self._refuse(exchange, refusal, _id_of(message))
 
-    async def _route(
-        self, exchange: HttpExchange, message: Message | Batch, who: Principal, headers: HeaderList
-    ) -> None:
-        match route(message, version_header=_version(exchange), session_id=exchange.header(_SESSION)):
+    async def _route(self, exchange: HttpExchange, message: Message | Batch) -> None:
+        match route(message, version_header=exchange.version, session_id=exchange.session_id):
             case Modern(message=single):
                 if not await self._passed_on(exchange, self._life.answers.modern):
-                    await self._modern.post(exchange, single, who, headers)
+                    await self._modern.post(exchange, single)
             case Opening(request=request):
                 if not await self._passed_on(exchange, self._life.answers.initialize):
-                    await self.legacy.open(exchange, request, who, headers)
+                    await self.legacy.open(exchange, request)
             case InSession(session_id=session_id, message=content):
-                await self.legacy.post(exchange, session_id, content, who, headers)
+                await self.legacy.post(exchange, session_id, content)
             case Sessionless():
                 raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
 
@@ -176,9 +140,21 @@ class Endpoint:
         return await self._cluster.pass_on(exchange)
 
 
-def _version(exchange: HttpExchange) -> str | None:
-    """What MCP-Protocol-Version says; an empty one says nothing."""
-    return exchange.header(_VERSION) or None
+async def _answer_preflight(exchange: HttpExchange) -> None:
+    """CORS (Fetch standard): whatever headers an allowed page wants to send, it may."""
+    asked = exchange.headers.get(b"access-control-request-headers")
+    allowed = [(b"access-control-allow-headers", asked)] if asked else []
+    cors = [*exchange.cors, *_PREFLIGHT, *allowed] if exchange.cors else []
+    await send_empty(exchange.send, 204, [*cors, *_allow(b"GET, POST, DELETE, OPTIONS")])
+
+
+def _session_of(exchange: HttpExchange) -> str:
+    """GET and DELETE are for sessions. 405 for a version that has none, 400 where the session is not named."""
+    if exchange.version is not None and names_modern(exchange.version):
+        raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
+    if exchange.session_id is None:
+        raise HttpRefusal(400, "Mcp-Session-Id is missing")
+    return exchange.session_id
 
 
 def _allow(methods: bytes) -> HeaderList:

@@ -15,11 +15,11 @@ import trio
 
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
 from trio_mcp.streams.backlog import Entry
-from trio_mcp.streams.event_log import Answer, EventLog, Reader
-from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import CHUNK_BYTES, HeaderList
+from trio_mcp.streams.event_log import Reader
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.responses import CHUNK_BYTES
 
-__all__ = ["EventStream", "Pace", "StreamHead", "whole_answer"]
+__all__ = ["EventStream", "Pace", "StreamHead"]
 
 
 _HEAD: HeaderList = [
@@ -53,15 +53,6 @@ class StreamHead:
 
     id_prefix: str | None = None
     mark: str | None = None
-
-
-async def whole_answer(log: EventLog) -> Answer:
-    """The reply of a request whose client takes only JSON, however late."""
-    while not log.ended:
-        await log.changed()
-    answer = log.answer()
-    assert answer is not None, "a client that takes only JSON is told nothing before its reply"
-    return answer
 
 
 class EventStream:

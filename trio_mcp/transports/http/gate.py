@@ -15,12 +15,11 @@ from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpReq
 from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
 from trio_mcp.features.functions import is_async
 from trio_mcp.observability.logs import leaves
-from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.http.allowed import Hosts, Origins
-from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.responses import HttpRefusal
 
-__all__ = ["Accepts", "Authenticator", "Gate", "accepts", "authenticator", "is_json", "may_be_json"]
+__all__ = ["Authenticator", "Gate", "authenticator"]
 
 logger = logging.getLogger("trio_mcp.http")
 
@@ -40,14 +39,6 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _CACHE_LIMIT = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Accepts:
-    """Which of our two content types the client takes."""
-
-    json: bool
-    sse: bool
-
-
 @dataclass(slots=True)
 class Gate:
     """Without `allowed_hosts` every Host is served; without `allowed_origins` only pages of an allowed host are."""
@@ -56,6 +47,22 @@ class Gate:
     allowed_origins: Origins | None = None
     authenticate: Authenticator | None = None
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
+
+    async def admit(self, exchange: HttpExchange) -> None:
+        """Judge everything but the body, in the order of docs/design.md, and note in the exchange what it says.
+
+        Of a preflight (OPTIONS) host and origin only: it comes without credentials. Raises HttpRefusal.
+        """
+        self.check_host(exchange)
+        exchange.cors = self._check_origin(exchange)
+        if exchange.method == "OPTIONS":
+            return
+        exchange.principal = await self._check_principal(exchange)
+        if b"mcp-session-id" in exchange.repeated:
+            raise HttpRefusal(400, "Mcp-Session-Id comes more than once")
+        _read_accept(exchange)
+        if exchange.method == "POST":
+            _check_media(exchange)
 
     def check_host(self, exchange: HttpExchange) -> None:
         """421 for a Host that is not ours: a page that rebinds DNS must not reach a local server."""
@@ -71,7 +78,7 @@ class Gate:
                 flag="--allowed-hosts",
             )
 
-    def check_origin(self, exchange: HttpExchange) -> HeaderList:
+    def _check_origin(self, exchange: HttpExchange) -> HeaderList:
         """403 for a foreign Origin (2025-11-25 transports, security); CORS headers for an allowed one."""
         origin = exchange.headers.get(b"origin")
         if origin is None:
@@ -89,9 +96,9 @@ class Gate:
             (b"vary", b"Origin"),
         ]
 
-    async def check_principal(self, exchange: HttpExchange) -> Principal:
+    async def _check_principal(self, exchange: HttpExchange) -> Principal:
         """Who asks; judged on every request, for a session id proves nothing. Raises HttpRefusal, see `_identify`."""
-        if exchange.repeats(b"authorization"):
+        if b"authorization" in exchange.repeated:
             # A proxy in front may have looked at another one than we would.
             challenge = b'Bearer error="invalid_request", error_description="Authorization comes more than once"'
             headers = [] if self.authenticate is None else [(b"www-authenticate", challenge)]
@@ -125,43 +132,46 @@ def _authority(origin: str) -> str:
         return ""  # such as "http://[": no browser says so, and nobody is allowed by it
 
 
-_accept_cache: dict[bytes, Accepts] = {}
+_accept_cache: dict[bytes, tuple[bool, bool]] = {}
 
 
-def accepts(exchange: HttpExchange) -> Accepts:
-    """What `Accept` allows; absent means anything (RFC 9110 §12.5.1)."""
+def _read_accept(exchange: HttpExchange) -> None:
+    """Absent means anything (RFC 9110 §12.5.1)."""
     raw = exchange.headers.get(b"accept", b"*/*")
-    if exchange.repeats(b"accept"):
+    if b"accept" in exchange.repeated:
         raw = ", ".join(exchange.header_list(b"accept")).encode("latin-1")
     known = _accept_cache.get(raw)
     if known is None:
         if len(_accept_cache) >= _CACHE_LIMIT:
             _accept_cache.clear()
         known = _accept_cache[raw] = _parse_accept(raw.decode("latin-1"))
-    return known
+    exchange.takes_json, exchange.takes_sse = known
 
 
-def may_be_json(exchange: HttpExchange, answer: Answer) -> bool:
-    """Whether a whole reply goes out as JSON; to who takes only a stream just an error does, for its status's sake."""
-    return accepts(exchange).json or answer.status != 200
+def _check_media(exchange: HttpExchange) -> None:
+    """Of a POST: 415 for a body that does not say it is JSON, 406 for a client that takes none of our content types."""
+    if not _is_json(exchange.headers.get(b"content-type", b"")):
+        raise HttpRefusal(415, "Content-Type must be application/json")
+    if not (exchange.takes_json or exchange.takes_sse):
+        raise HttpRefusal(406, "Accept must allow application/json or text/event-stream")
 
 
-def _parse_accept(value: str) -> Accepts:
+def _parse_accept(value: str) -> tuple[bool, bool]:
+    """Whether it allows JSON, and whether it allows event streams."""
     ranges = set()
     for item in value.split(","):
         media, *parameters = (part.strip().lower() for part in item.split(";"))
         if not any(parameter.replace(" ", "") in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for parameter in parameters):
             ranges.add(media)
-    return Accepts(
-        json=not ranges.isdisjoint({"application/json", "application/*", "*/*"}),
-        sse=not ranges.isdisjoint({"text/event-stream", "text/*", "*/*"}),
+    return (
+        not ranges.isdisjoint({"application/json", "application/*", "*/*"}),
+        not ranges.isdisjoint({"text/event-stream", "text/*", "*/*"}),
     )
 
 
-def is_json(exchange: HttpExchange) -> bool:
-    """Whether the body says it is JSON; parameters such as charset are fine."""
-    raw = exchange.headers.get(b"content-type", b"")
-    return raw == b"application/json" or raw.split(b";", 1)[0].strip().lower() == b"application/json"
+def _is_json(content_type: bytes) -> bool:
+    """Parameters such as charset are fine."""
+    return content_type == b"application/json" or content_type.split(b";", 1)[0].strip().lower() == b"application/json"
 
 
 def authenticator(authenticate: Authenticate, threads: int) -> Authenticator:

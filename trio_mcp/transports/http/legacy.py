@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.service import Service
@@ -49,11 +48,10 @@ from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local, Misdirected, Unavailable
-from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead, whole_answer
-from trio_mcp.transports.http.gate import accepts, may_be_json
-from trio_mcp.transports.http.request import HttpExchange
-from trio_mcp.transports.http.responses import HeaderList, HttpRefusal, send_answer, send_empty, send_error, send_json
-from trio_mcp.transports.http.side_tasks import HoldBackClock
+from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
+from trio_mcp.transports.http.side_tasks import SideTasks
 
 __all__ = ["LegacyFront"]
 
@@ -72,7 +70,7 @@ class LegacyFront:
         service: Service,
         hub: Hub,
         pace: Pace,
-        hold_back: HoldBackClock,
+        side_tasks: SideTasks,
         life: LifeCycle,
         *,
         proxies: Proxies,
@@ -81,38 +79,38 @@ class LegacyFront:
         self._service = service
         self._hub = hub
         self._pace = pace
-        self._hold_back = hold_back
+        self._side_tasks = side_tasks
         self._life = life
         self._json_response = json_response
         self._proxies = proxies
         self.cluster: ClusterPort | None = None
         """The other nodes, where there are any."""
 
-    async def open(self, exchange: HttpExchange, request: Request, who: Principal, headers: HeaderList) -> None:
+    async def open(self, exchange: HttpExchange, request: Request) -> None:
         """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
         began = trio.current_time()
         try:
-            session = await self._opened(exchange, request, who)
+            session = await self._opened(exchange, request)
         except TooManySessions as fault:
             if not isinstance(fault, TooManyForCaller) and await self._opened_by_peer(exchange):
                 return
             self._measure(began, "", "full")
-            return await self._send_full(exchange, fault, headers, request.id)
+            return await self._send_full(exchange, fault, request.id)
         except RemoteProtocolError as fault:
             self._measure(began, "", str(fault.code))
             raise
         self._measure(began, session.protocol_version, None)
         body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
-        await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *headers])
+        await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *exchange.cors])
 
-    async def _opened(self, exchange: HttpExchange, request: Request, who: Principal) -> LiveSession:
+    async def _opened(self, exchange: HttpExchange, request: Request) -> LiveSession:
         offer = read_offer(request.params)
-        if self._hub.get(exchange.header(b"mcp-session-id") or "", who) is not None:
+        if self._hub.get(exchange.session_id or "", exchange.principal) is not None:
             # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         if self._life.answers.initialize is Served.PEER_ELSE_REFUSED:
             raise TooManySessions("This node is shutting down")
-        return await self._hub.open(offer, who, address=self._proxies.client_of(exchange))
+        return await self._hub.open(offer, exchange.principal, address=self._proxies.client_of(exchange))
 
     async def _opened_by_peer(self, exchange: HttpExchange) -> bool:
         return self.cluster is not None and await self.cluster.open_at_peer(exchange)
@@ -121,76 +119,75 @@ class LegacyFront:
         seconds = trio.current_time() - began
         self._service.metrics.operation("initialize", tool=None, version=version, error=error, seconds=seconds)
 
-    async def post(
-        self, exchange: HttpExchange, session_id: str, message: Message | Batch, who: Principal, headers: HeaderList
-    ) -> None:
+    async def post(self, exchange: HttpExchange, session_id: str, message: Message | Batch) -> None:
         """A message, or on 2025-03-26 a batch, of a session."""
         request_id = message.id if isinstance(message, Request) else None
         try:
-            session = await self._find(exchange, session_id, who, headers)
+            session = await self._find(exchange, session_id)
             if session is not None and session.calls.paused and _begins(message):
                 if not await session.calls.wait_resumed(request_id):
                     cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
-                    return await send_error(exchange.send, 200, cancelled, headers, request_id)
-                session = await self._find(exchange, session_id, who, headers)
-            if session is None:
-                return
-            if isinstance(message, Request):
-                log = session.accept([message], who=who, streams=self._streams(exchange), headers=exchange.headers)
-                await self._deliver(exchange, session, log, message.id, headers)
-            elif isinstance(message, list):
-                await self._batch(exchange, session, message, who, headers)
-            else:
-                session.receive(message)
-                await send_empty(exchange.send, 202, headers)
+                    return await send_error(exchange.send, 200, cancelled, exchange.cors, request_id)
+                session = await self._find(exchange, session_id)
+            if session is not None:
+                await self._take(exchange, session, message)
         except _ABSENT as fault:
-            await self._send_absent(exchange, fault, headers, request_id)
+            await self._send_absent(exchange, fault, request_id)
         except TooManyRequests as fault:
             self._service.refusals.note(429, "in_flight", session=session_label(session_id))
-            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *headers], request_id)
+            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *exchange.cors], request_id)
 
-    async def get(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
+    async def get(self, exchange: HttpExchange, session_id: str) -> None:
         """The session's own stream, or the rest of any of its streams after `Last-Event-ID`."""
-        if not accepts(exchange).sse:
+        if not exchange.takes_sse:
             raise HttpRefusal(406, "Accept must allow text/event-stream")
         try:
-            session = await self._find(exchange, session_id, who, headers)
+            session = await self._find(exchange, session_id)
             if session is not None:
-                await self._resume(exchange, session, headers)
+                await self._resume(exchange, session)
         except _ABSENT as fault:
-            await self._send_absent(exchange, fault, headers)
+            await self._send_absent(exchange, fault)
 
-    async def delete(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> None:
+    async def delete(self, exchange: HttpExchange, session_id: str) -> None:
         """The client is done: 204, and 404 from then on."""
         try:
-            session = await self._find(exchange, session_id, who, headers)
+            session = await self._find(exchange, session_id)
         except _ABSENT as fault:
-            return await self._send_absent(exchange, fault, headers)
+            return await self._send_absent(exchange, fault)
         if session is None:
             return
         session.close(CloseReason.DELETED)
-        await send_empty(exchange.send, 204, headers)
+        await send_empty(exchange.send, 204, exchange.cors)
 
-    async def _find(
-        self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList
-    ) -> LiveSession | None:
+    async def _find(self, exchange: HttpExchange, session_id: str) -> LiveSession | None:
         """The session; None when another node has answered the exchange."""
-        version = exchange.header(b"mcp-protocol-version")
-        if version and version not in LEGACY_VERSIONS:
+        if exchange.version is not None and exchange.version not in LEGACY_VERSIONS:
             # Another legacy version than the negotiated one is fine, the negotiated one stands.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
         cluster = self.cluster
         if cluster is not None and cluster.overslept:
             await cluster.catch_up()
-        session = self._hub.get(session_id, who)
+        session = self._hub.get(session_id, exchange.principal)
         if session is not None:
             return session
         if cluster is None:
-            return await self._hub.find(session_id, who)
-        route = await cluster.route(exchange, session_id, who, headers)
+            return await self._hub.find(session_id, exchange.principal)
+        route = await cluster.route(exchange, session_id, exchange.principal, exchange.cors)
         return route.session if isinstance(route, Local) else None
 
-    async def _resume(self, exchange: HttpExchange, session: LiveSession, headers: HeaderList) -> None:
+    async def _take(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:
+        if isinstance(message, Request):
+            log = session.accept(
+                [message], who=exchange.principal, streams=self._may_stream(exchange), headers=exchange.headers
+            )
+            await self._deliver(exchange, session, log, message.id)
+        elif isinstance(message, list):
+            await self._batch(exchange, session, message)
+        else:
+            session.receive(message)
+            await send_empty(exchange.send, 202, exchange.cors)
+
+    async def _resume(self, exchange: HttpExchange, session: LiveSession) -> None:
         last = exchange.header(b"last-event-id")
         try:
             log, prefix, after = _stream_after(session, last)
@@ -199,14 +196,12 @@ class LegacyFront:
         kind: StreamKind = "get" if log is session.streams.standalone else "post"
         if last is not None:
             self._service.metrics.stream_resumed()
-        await self._read(exchange, session, log, prefix, kind, headers, after)
+        await self._read(exchange, session, log, prefix, kind, after)
 
-    def _streams(self, exchange: HttpExchange) -> bool:
-        return accepts(exchange).sse and not self._json_response
+    def _may_stream(self, exchange: HttpExchange) -> bool:
+        return exchange.takes_sse and not self._json_response
 
-    async def _batch(
-        self, exchange: HttpExchange, session: LiveSession, batch: Batch, who: Principal, headers: HeaderList
-    ) -> None:
+    async def _batch(self, exchange: HttpExchange, session: LiveSession, batch: Batch) -> None:
         if session.protocol_version != V2025_03_26:
             raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a POST")
         requests = [element for element in batch if isinstance(element, Request)]
@@ -217,39 +212,62 @@ class LegacyFront:
             if isinstance(element, Notification | Reply):
                 session.receive(element)
         if not requests and not faults:
-            return await send_empty(exchange.send, 202, headers)
+            return await send_empty(exchange.send, 202, exchange.cors)
         log = session.accept(
-            requests, who=who, streams=self._streams(exchange), batched=True, faults=faults, headers=exchange.headers
+            requests,
+            who=exchange.principal,
+            streams=self._may_stream(exchange),
+            batched=True,
+            faults=faults,
+            headers=exchange.headers,
         )
-        await self._deliver(exchange, session, log, None, headers)
+        await self._deliver(exchange, session, log, None)
 
-    async def _deliver(
-        self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None, headers: HeaderList
-    ) -> None:
+    async def _deliver(self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None) -> None:
+        """Answer a POST with what is in `log`. This exchange only reads it:
+
+            session.accept ──starts──▶ a task of the session for each request ──append, finish──▶ log ──▶ this exchange
+
+        As JSON when the replies come before anything else and in time, as a stream otherwise. `id` is the request's, None
+        for a batch.
+        """
+        if not self._may_stream(exchange):
+            return await self._send_in_json(exchange, session, log)
         try:
-            answer = await self._hold_back.answer(log)
+            answer = await self._answer_in_time(log)
         except BaseException:
-            # Cancelled, by an app around ours: the call runs on, and what it says must have an end and somebody who knows of it.
+            # Cancelled, by an app around ours: the calls run on, and their client can resume the stream they write to.
             session.streams.make_resumable(log, id)
             raise
-        if answer is not None and may_be_json(exchange, answer):
-            return await self._send_whole(exchange, session, log, answer, headers)
-        if not self._streams(exchange):
-            try:
-                async with exchange.cancelled_when_client_leaves():
-                    await self._send_whole(exchange, session, log, await whole_answer(log), headers)
-            finally:
-                log.discard()
-            return
+        if answer is not None and (exchange.takes_json or answer.status != 200):
+            return await self._send_whole(exchange, session, log, answer)
         prefix = session.streams.make_resumable(log, id)
-        await self._read(exchange, session, log, prefix, "post", headers)
+        await self._read(exchange, session, log, prefix, "post")
 
-    async def _send_whole(
-        self, exchange: HttpExchange, session: LiveSession, log: EventLog, answer: Answer, headers: HeaderList
-    ) -> None:
+    async def _answer_in_time(self, log: EventLog) -> Answer | None:
+        """The whole answer, for which the head is held back; None when a stream has to start."""
+        head = self._side_tasks.hold_head_back(log.start_streaming)
+        try:
+            await log.wait_for_form()
+        finally:
+            head.release()
+        return log.answer()
+
+    async def _send_in_json(self, exchange: HttpExchange, session: LiveSession, log: EventLog) -> None:
+        """To a client that takes only JSON: nothing but the answer, however late. What else the calls say is not in `log`."""
+        try:
+            async with exchange.cancelled_when_client_leaves():
+                await log.wait_for_form()
+                answer = log.answer()
+                assert answer is not None, "nothing but replies is in this log"
+                await self._send_whole(exchange, session, log, answer)
+        finally:
+            log.discard()
+
+    async def _send_whole(self, exchange: HttpExchange, session: LiveSession, log: EventLog, answer: Answer) -> None:
         if log.batched:
             log.discard()  # From here on the whole array counts.
-        await send_answer(exchange, answer, headers, session.streams.budget, delay=self._pace.stream_delay)
+        await send_answer(exchange, answer, session.streams.budget, delay=self._pace.stream_delay)
 
     async def _read(
         self,
@@ -258,7 +276,6 @@ class LegacyFront:
         log: EventLog,
         prefix: str,
         kind: StreamKind,
-        headers: HeaderList,
         after: int | None = None,
     ) -> None:
         head = StreamHead(prefix, session.streams.mark() if session.protocol_version >= V2025_11_25 else None)
@@ -271,14 +288,14 @@ class LegacyFront:
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
-                await EventStream(exchange, reader, head, self._pace, headers).run()
+                await EventStream(exchange, reader, head, self._pace, exchange.cors).run()
         finally:
             reader.leave()
             self._service.metrics.stream_closed(kind)
             session.remove_reader()
 
     async def _send_opened(self, exchange: HttpExchange, body: bytes, headers: HeaderList) -> None:
-        if accepts(exchange).json:
+        if exchange.takes_json:
             return await send_json(exchange.send, 200, body, headers)
         log = EventLog(Budget(account=self._service.account), expected=1, replays=False)
         log.finish(body, 200)
@@ -287,43 +304,37 @@ class LegacyFront:
         finally:
             log.discard()
 
-    async def _send_absent(
-        self, exchange: HttpExchange, fault: _Absent, headers: HeaderList, id: RequestId | None = None
-    ) -> None:
+    async def _send_absent(self, exchange: HttpExchange, fault: _Absent, id: RequestId | None = None) -> None:
         match fault:
             case SessionNotFound() | SessionClosed():
-                await self._send_not_found(exchange, CloseReason.read(fault.reason), headers, id)
+                await self._send_not_found(exchange, CloseReason.read(fault.reason), id)
             case TooManySessions():
-                await self._send_full(exchange, fault, headers, id)
+                await self._send_full(exchange, fault, id)
             case Unavailable():
                 self._miss(exchange, fault.reason, 503)
                 data = {"reason": fault.reason}
                 error = ProtocolError(INTERNAL_ERROR, str(fault), data)
-                await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *headers], id)
+                await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
             case Misdirected():
                 await send_json(exchange.send, 421, fault.body, fault.headers)
 
     def _miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
         self._service.metrics.misroute(reason, str(status))
-        session = session_label(exchange.header(b"mcp-session-id") or "")
+        session = session_label(exchange.session_id or "")
         self._service.refusals.note(status, reason, name="session missed", session=session)
 
-    async def _send_full(
-        self, exchange: HttpExchange, fault: TooManySessions, headers: HeaderList, id: RequestId | None
-    ) -> None:
+    async def _send_full(self, exchange: HttpExchange, fault: TooManySessions, id: RequestId | None) -> None:
         status, reason = (429, "share") if isinstance(fault, TooManyForCaller) else (503, "full")
         self._service.refusals.note(status, reason, why=str(fault))
         retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
-        await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *headers], id)
+        await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *exchange.cors], id)
 
-    async def _send_not_found(
-        self, exchange: HttpExchange, reason: CloseReason, headers: HeaderList, id: RequestId | None
-    ) -> None:
+    async def _send_not_found(self, exchange: HttpExchange, reason: CloseReason, id: RequestId | None) -> None:
         self._miss(exchange, reason, 404)
         message = f"Session not found: {reason.explanation}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
         status = http_status(SESSION_NOT_FOUND, modern=False)
-        await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), headers, id)
+        await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), exchange.cors, id)
 
 
 def _begins(message: Message | Batch) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from trio_mcp.features.param_headers import decode_sentinel, mismatch
-from trio_mcp.features.registry import Registry
+from trio_mcp.features.param_headers import SENTINEL, ParamHeader, decode_sentinel, mismatch
 from trio_mcp.protocol.errors import HEADER_MISMATCH, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import Request, optional_param
 from trio_mcp.protocol.methods import METHODS
@@ -24,25 +23,24 @@ def check_mirrored(exchange: HttpExchange, request: Request, version: str) -> No
             _require(exchange, b"mcp-name", "Mcp-Name", name, encoded=True)
 
 
-def check_param_headers(exchange: HttpExchange, request: Request, registry: Registry) -> None:
+def check_param_headers(exchange: HttpExchange, request: Request, params: tuple[ParamHeader, ...]) -> None:
     """Raise -32020 unless every `x-mcp-header` argument of the tool stands in its `Mcp-Param-*` header."""
-    name = request.params.get("name")
-    tool = registry.tools.get(name) if isinstance(name, str) else None
     arguments = optional_param(request.params, "arguments", {})
-    if tool is None or not tool.param_headers or not isinstance(arguments, dict):
-        return
-    fault = mismatch(lambda header: exchange.header_list(header.lower().encode()), arguments, tool.param_headers)
+    if not isinstance(arguments, dict):
+        return  # The tool's own checks say so.
+    fault = mismatch(lambda header: exchange.header_list(header.lower().encode()), arguments, params)
     if fault is not None:
         raise RemoteProtocolError(HEADER_MISMATCH, fault)
 
 
 def _require(exchange: HttpExchange, name: bytes, label: str, expected: str, *, encoded: bool = False) -> None:
-    if exchange.repeats(name):
+    if name in exchange.repeated:
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} comes more than once")
-    value = exchange.header(name)
-    if value is None:
+    raw = exchange.headers.get(name)
+    if raw is None:
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} is missing")
-    if encoded:
+    value = raw.strip(b" \t").decode("latin-1")
+    if encoded and value.startswith(SENTINEL):
         # Always: whoever routed by this header decoded it too, and must have seen what the body says.
         value = _decoded(value, label)
     if value != expected:

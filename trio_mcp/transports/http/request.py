@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 import trio
 
+from trio_mcp.auth.principal import ANONYMOUS
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Receive, Scope, Send
 
@@ -17,13 +20,21 @@ __all__ = [
     "BodyTooLarge",
     "BodyTooSlow",
     "ClientLeft",
+    "HeaderList",
     "HttpExchange",
 ]
+
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+"""Lower-case names and values, as ASGI has them."""
 
 NODE_HEADERS = b"trio-mcp-"
 """What the names of headers between nodes begin with."""
 HOP = b"trio-mcp-hop"
 """Of a relayed request: the node it comes from, signed."""
+
+_SESSION = b"mcp-session-id"
+_VERSION = b"mcp-protocol-version"
+_NONE: frozenset[bytes] = frozenset()
 
 
 class BodyTooLarge(Exception):
@@ -42,18 +53,25 @@ class HttpExchange:
     """One request and the way to answer it."""
 
     __slots__ = (
-        "_counted_by",
         "body_ended",
+        "charged_to",
         "completing",
         "content",
+        "cors",
         "headers",
         "hop",
         "left",
         "method",
         "path",
+        "principal",
         "receive",
+        "repeated",
         "scope",
         "send",
+        "session_id",
+        "takes_json",
+        "takes_sse",
+        "version",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bytes | None = None) -> None:
@@ -63,17 +81,38 @@ class HttpExchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        """By lower-case name; of one that is repeated the last."""
+        self.repeated = _repeated(scope["headers"]) if len(self.headers) < len(scope["headers"]) else _NONE
+        """The names of headers that come more than once."""
+        self.session_id = self._said(_SESSION)
+        """What `Mcp-Session-Id` says; None where it is left out or empty."""
+        self.version = self._said(_VERSION)
+        """What `MCP-Protocol-Version` says; None where it is left out or empty."""
         self.hop = hop
         """What a peer, or who wants to be taken for one, says of its relaying this request; never among the headers."""
         self.content = b""
         """The body, once it was read."""
         self.body_ended = -math.inf
         """When its last byte had been read (trio clock)."""
-        self._counted_by: Account | None = None
+        self.charged_to: Account | None = None
+        """What the body counts for, if it was large: `release` gives it back."""
         self.completing = False
         """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
         self.left = False
         """The client disconnected, as far as anybody looked."""
+        # What the gate found out.
+        self.principal = ANONYMOUS
+        """Who sent the request."""
+        self.cors: HeaderList = []
+        """Headers for every response, which let the allowed page that asks read it; empty for anybody else."""
+        self.takes_json = False
+        """Whether `Accept` allows application/json."""
+        self.takes_sse = False
+        """Whether `Accept` allows text/event-stream."""
+
+    def _said(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.strip(b" \t").decode("latin-1") or None
 
     def header(self, name: str | bytes) -> str | None:
         """The value of a header, of several the last; a name of bytes is in lower case. Bytes outside ASCII are kept as Latin-1."""
@@ -83,12 +122,6 @@ class HttpExchange:
     def header_list(self, name: bytes) -> list[str]:
         """Every value of a header."""
         return [value.strip(b" \t").decode("latin-1") for key, value in self.scope["headers"] if key == name]
-
-    def repeats(self, name: bytes) -> bool:
-        """Whether a header comes more than once."""
-        if len(self.headers) == len(self.scope["headers"]):
-            return False
-        return len(self.header_list(name)) > 1
 
     async def body(self, limit: int, account: Account | None = None) -> bytes:
         """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends.
@@ -108,14 +141,14 @@ class HttpExchange:
         self.body_ended = trio.current_time()
         if account is not None and len(self.content) > SMALL:
             account.charge_request(len(self.content))
-            self._counted_by = account
+            self.charged_to = account
         return self.content
 
     def release(self) -> None:
         """The exchange is over: its body counts no more."""
-        if self._counted_by is not None:
-            self._counted_by.release_request(len(self.content))
-            self._counted_by = None
+        if self.charged_to is not None:
+            self.charged_to.release_request(len(self.content))
+            self.charged_to = None
 
     async def _rest_of_body(self, limit: int, declared: int, account: Account) -> None:
         size = declared or limit
@@ -184,3 +217,7 @@ class HttpExchange:
         """Our own listener's way to tell of a disconnect without a task of ours that waits for it."""
         extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
         return None if extension is None else extension["register"]
+
+
+def _repeated(headers: HeaderList) -> frozenset[bytes]:
+    return frozenset(name for name, count in Counter(name for name, _ in headers).items() if count > 1)

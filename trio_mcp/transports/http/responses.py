@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import trio
 
@@ -12,7 +12,7 @@ from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.asgi import Send
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.request import HeaderList, HttpExchange
 
 __all__ = [
     "CHUNK_BYTES",
@@ -24,8 +24,6 @@ __all__ = [
     "send_json",
     "send_refusal",
 ]
-
-HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 
 CHUNK_BYTES = 128 * 1024
 """Large bodies go out in pieces: each has the write deadline for itself, and no more than one is copied on its way."""
@@ -91,19 +89,17 @@ async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def send_answer(
-    exchange: HttpExchange, answer: Answer, headers: HeaderList, holder: Budget | Account, *, delay: float
-) -> None:
+async def send_answer(exchange: HttpExchange, answer: Answer, holder: Budget | Account, *, delay: float) -> None:
     """The reply as plain JSON, which counts for `holder` until it is sent; nothing to say is 202."""
     if not answer.body:
-        await send_empty(exchange.send, 202, headers)
+        await send_empty(exchange.send, 202, exchange.cors)
     elif len(answer.body) <= SMALL:
-        await send_json(exchange.send, answer.status, answer.body, headers)
+        await send_json(exchange.send, answer.status, answer.body, exchange.cors)
     else:
         with holder.hold(len(answer.body)):
             # It may reach a proxy in several pieces, and meet the fault that `Pace.stream_delay` is for.
             await trio.sleep_until(exchange.body_ended + delay)
-            await send_json(exchange.send, answer.status, answer.body, headers)
+            await send_json(exchange.send, answer.status, answer.body, exchange.cors)
 
 
 async def send_error(

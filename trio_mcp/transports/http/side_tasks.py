@@ -1,16 +1,18 @@
-"""Tasks beside those of the exchanges: one clock for all of them, and a task for the few that need a second one.
+"""Tasks beside those of the exchanges: one clock for all of them, and a side task for the few that need a second one.
 
-    exchange ──begin──▶ HoldBackClock   one task, one queue: the oldest held-back head is first, for all wait equally long
-                             └─ time is up: calls back, and the exchange begins a stream
+    exchange ──hold_head_back──▶ clock: one task and one queue, for every head is held back equally long
+        ▲                          │
+        └──────── when_due ────────┘    the reply has not come in time: the exchange begins a stream
 
-    exchange ──start──▶ SideTask in the front's nursery        (who streams while a modern handler runs in the exchange's task;
-        │                   └─ fails: calls back, at once       who waits for a disconnect where the server tells of none)
-        ├─ finished: waits for it, raises what it raised
-        └─ dismiss: cancels it, and waits until it has stopped
+    exchange ──start──▶ SideTask        streams while a modern handler runs in the exchange's own task;
+        ▲                 │             or waits for a disconnect, where the server tells of it in no other way
+        ├── on_failure ───┤             at once, in the side task: cancels the handler
+        ├── finished ─────┤             waits for its end, and raises what it raised
+        └── dismiss ──────┘             cancels it, and waits until it has stopped
 
-A timer and a nursery for each exchange would be the plain way. They cost a sixth of a whole call, and few exchanges need
-them: most replies come at once, as JSON. An exchange that starts a side task keeps the promise that a nursery makes: the task
-does not outlive it, and fails where it would have.
+A timer and a nursery for each exchange would be the plain way, and cost a sixth of a whole call. Most replies come before
+anything else and in time, and need neither. The nursery here outlives the exchanges, so each of them keeps what a nursery of
+its own would promise: its side task has ended before it ends, and what the task raises is raised in the exchange.
 """
 
 from __future__ import annotations
@@ -20,9 +22,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_mcp.streams.event_log import Answer, EventLog
-
-__all__ = ["DISMISSAL_SECONDS", "HeldHead", "HoldBackClock", "SideTask", "SideTasks"]
+__all__ = ["DISMISSAL_SECONDS", "HeldHead", "SideTask", "SideTasks"]
 
 DISMISSAL_SECONDS = 1.0
 """For the cleanup of a cancelled side task, which awaits nothing: reached only by a bug."""
@@ -65,92 +65,71 @@ class SideTask:
         await self._ended.wait()
 
 
-class SideTasks:
-    """The nursery they live in."""
+class HeldHead:
+    """One response whose head is held back."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_when_due", "due")
+
+    def __init__(self, due: float, when_due: Callable[[], object]) -> None:
+        self.due = due
+        """Until when (trio clock)."""
+        self._when_due: Callable[[], object] | None = when_due
+
+    def ring(self) -> None:
+        """It is due."""
+        if self._when_due is not None:
+            self._when_due()
+
+    @property
+    def released(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._when_due is None
+
+    def release(self) -> None:
+        """The reply is there, or nobody waits for it any more: `ring` does nothing."""
+        self._when_due = None
+
+
+class SideTasks:
+    """The clock, and the nursery of the side tasks. `hold_back`: for how many seconds a head may be held back."""
+
+    def __init__(self, *, hold_back: float) -> None:
+        self._hold_back = hold_back
+        self._heads: deque[HeldHead] = deque()
+        """Oldest first: all are held back equally long, so this is the order in which they are due."""
+        self._first = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Own them until cancelled."""
+        """Own the clock and the side tasks until cancelled."""
         async with trio.open_nursery() as self._nursery:
             task_status.started()
-            await trio.sleep_forever()
+            await self._run_clock()
 
     def start(self, fn: Callable[[], Awaitable[None]], on_failure: Callable[[], object]) -> SideTask:
-        """Start one; whoever does must see to its end."""
+        """Start a side task, which its caller must `dismiss`. `on_failure` is called at once when `fn` raises."""
         assert self._nursery is not None, "exchanges are refused before the app runs"
         task = SideTask()
         self._nursery.start_soon(task.run, fn, on_failure)
         return task
 
+    def hold_head_back(self, when_due: Callable[[], object]) -> HeldHead:
+        """Have `when_due` called once the head has been held back for as long as it may, unless it is released before."""
+        head = HeldHead(trio.current_time() + self._hold_back, when_due)
+        if not self._heads:
+            self._first.set()
+        self._heads.append(head)
+        return head
 
-class HeldHead:
-    """One reply that is being waited for."""
-
-    __slots__ = ("_when_overdue", "due", "overdue")
-
-    def __init__(self, due: float, when_overdue: Callable[[], object]) -> None:
-        self.due = due
-        self.overdue = False
-        self._when_overdue: Callable[[], object] | None = when_overdue
-
-    def ring(self) -> None:
-        """Time is up."""
-        self.overdue = True
-        if self._when_overdue is not None:
-            self._when_overdue()
-
-    @property
-    def released(self) -> bool:
-        """Whether nobody waits any more."""
-        return self._when_overdue is None
-
-    def release(self) -> None:
-        """The reply is there, or nobody waits any more."""
-        self._when_overdue = None
-
-
-class HoldBackClock:
-    """One task and one queue for every exchange: a timer for each would cost more than most requests do.
-
-    All wait equally long, so the queue is in the order of time.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._waiting: deque[HeldHead] = deque()
-        self._first = trio.Event()
-
-    async def run(self) -> None:
-        """Ring tickets that are due, until cancelled."""
+    async def _run_clock(self) -> None:
         while True:
-            # Most replies have long come: waiting for their time, too, would wake this task for every request.
-            while self._waiting and self._waiting[0].released:
-                self._waiting.popleft()
-            if not self._waiting:
+            # Most replies came long ago: to wait until they would have been due would wake this task for every request.
+            while self._heads and self._heads[0].released:
+                self._heads.popleft()
+            if not self._heads:
                 self._first = trio.Event()
                 await self._first.wait()
-            await trio.sleep_until(self._waiting[0].due)
+            await trio.sleep_until(self._heads[0].due)
             now = trio.current_time()
-            while self._waiting and self._waiting[0].due <= now:
-                self._waiting.popleft().ring()
-
-    def begin(self, when_overdue: Callable[[], object]) -> HeldHead:
-        """Have `when_overdue` called once the time is up, unless the ticket is released before."""
-        ticket = HeldHead(trio.current_time() + self._seconds, when_overdue)
-        if not self._waiting:
-            self._first.set()
-        self._waiting.append(ticket)
-        return ticket
-
-    async def answer(self, log: EventLog) -> Answer | None:
-        """The whole reply if it came before anything else was said and in time; None when a stream has to start."""
-        if not (log.ended or log.streams):
-            ticket = self.begin(log.wake)
-            try:
-                while not (log.ended or log.streams or ticket.overdue):
-                    await log.changed()
-            finally:
-                ticket.release()
-        return log.answer()
+            while self._heads and self._heads[0].due <= now:
+                self._heads.popleft().ring()

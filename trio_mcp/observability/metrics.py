@@ -5,18 +5,18 @@ Nothing is labelled by session, user or URI, and a tool only by its registered n
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from trio_mcp.observability.build import version as package_version
-from trio_mcp.observability.histogram import OneThreadHistogram
 from trio_mcp.observability.log_writer import dropped_lines
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
@@ -93,10 +93,8 @@ class Metrics:
         self._forgotten = self._counter("trio_mcp_owed_writes_forgotten_total", "Those given up: their TTL is left.")
         self._bus_errors = self._counter("trio_mcp_bus_errors_total", "Changes peers could not be told, or told badly.")
 
-    def _histogram(
-        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS
-    ) -> OneThreadHistogram:
-        histogram = OneThreadHistogram(name, text, labels, buckets)
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS) -> _Histogram:
+        histogram = _Histogram(name, text, labels, buckets)
         self.registry.register(histogram)
         return histogram
 
@@ -212,6 +210,50 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """The page a scrape gets, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class _Series:
+    """One set of label values of a histogram."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count `value` (seconds) in its bucket."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
+class _Histogram(Collector):
+    """What prometheus_client's does under locks, twice as fast. Observed by the event loop's thread alone; a scrape from another reads it between two of its steps."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
+        self._name = name
+        self._text = text
+        self._labels = labels
+        self._bounds = bounds
+        self._series: dict[tuple[str, ...], _Series] = {}
+
+    def labels(self, *values: str) -> _Series:
+        """The series of these label values."""
+        found = self._series.get(values)
+        if found is None:
+            found = self._series[values] = _Series(self._bounds)
+        return found
+
+    def collect(self) -> Iterable[Metric]:
+        """For the registry."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        for values, series in list(self._series.items()):
+            counts, total = list(series.counts), series.total
+            cumulative = [sum(counts[: end + 1]) for end in range(len(counts))]
+            family.add_metric(values, list(zip(bounds, map(float, cumulative), strict=True)), total)
+        yield family
 
 
 class _LogLines(Collector):

@@ -168,8 +168,7 @@ class Delivery:
 
     async def complete(self) -> None:
         """Send the reply, or wait until the stream is written; raises OSError when the client is gone."""
-        if self._head is not None:
-            self._head.release()
+        self._stop_clock()
         if self._exchange.left:
             return
         if self._stream is not None:
@@ -181,8 +180,7 @@ class Delivery:
 
     async def close(self) -> None:
         """The exchange is over: end its side tasks, and the wait for the clock if the handler was cancelled."""
-        if self._head is not None and not self._head.released:
-            self._head.release()
+        self._stop_clock()
         for task in (self._watcher, self._stream and self._stream[1]):
             if task is not None:
                 with trio.move_on_after(DISMISSAL_SECONDS, shield=True):
@@ -224,6 +222,11 @@ class Delivery:
 
     def close_stream(self) -> None:
         """Modern streams cannot be resumed."""
+
+    def _stop_clock(self) -> None:
+        if self._head is not None:
+            self._head.release()
+            self._head = None
 
     def _client_left(self) -> None:
         self._exchange.left = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal, Unpack, cast, get_args
@@ -27,14 +27,14 @@ from trio_mcp.server_arguments import (
     run_settings,
     transport_of,
 )
-from trio_mcp.sessions.hub import Hub, HubOptions
+from trio_mcp.sessions.hub import MAX_SESSIONS, SESSION_IDLE_TIMEOUT, Hub, HubOptions, random_node_id
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.endpoint import Endpoint
+from trio_mcp.transports.http.endpoint import MAX_BODY, Endpoint
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
 from trio_mcp.transports.http.legacy import LegacyFront
@@ -126,12 +126,12 @@ class MCPServer(Registrar):
         allowed_origins: Iterable[str] | None = None,
         authenticate: Authenticate | None = None,
         node_id: str | None = None,
-        session_idle_timeout: float = 1_800.0,
-        max_sessions: int = 10_000,
+        session_idle_timeout: float = SESSION_IDLE_TIMEOUT,
+        max_sessions: int = MAX_SESSIONS,
         max_sessions_per_principal: int | None = None,
         max_sessions_per_address: int | None = None,
         forwarded_allow: Iterable[str] = (),
-        max_body: int = 4 * 1024 * 1024,
+        max_body: int = MAX_BODY,
         json_response: bool = False,
         secrets: Sequence[bytes] = (),
         options: Options | None = None,
@@ -140,47 +140,54 @@ class MCPServer(Registrar):
     ) -> HttpApp:
         """An ASGI 3 app: serve it, mount it, or run it under Hypercorn's trio worker. Its lifespan must run.
 
-        `allowed_hosts=None` lets every Host pass: only behind something that checks it. Hosts are names, with wildcards as in
-        `*.example.com` and `localhost:*`; origins likewise, `http://localhost:*`. `authenticate` stands in for the server's
-        own. `max_sessions_per_address` counts clients by the `X-Forwarded-For` of the proxies in `forwarded_allow` (addresses or
-        networks), and nobody else. Durations in seconds. Raises ValueError for a host or an origin that nothing can match.
-        `account` counts what waits in memory, `Account(bytes)`; 256 MiB unless given.
+        Raises ValueError for a host or an origin that nothing can match, TypeError for an `authenticate` that is no function.
+
+        Parameters
+        ----------
+        path
+            Where the endpoint is.
+        allowed_hosts
+            Names that a request's Host may have, with wildcards as in `*.example.com` and `localhost:*`. None lets every Host
+            pass: only where something in front checks it.
+        allowed_origins
+            Origins of browsers, with wildcards as in `http://localhost:*`. Without it, those of `allowed_hosts`.
+        authenticate
+            Takes the place of the server's own.
+        node_id
+            Begins the id of each session opened here; random unless given.
+        session_idle_timeout
+            Seconds after which a session that nobody uses ends.
+        max_sessions, max_sessions_per_principal, max_sessions_per_address
+            How many sessions there may be: in all, of one authenticated caller, from one client address. None is no bound.
+            Addresses are those that the proxies in `forwarded_allow` write into `X-Forwarded-For`.
+        forwarded_allow
+            Addresses or networks of proxies in front.
+        max_body
+            Bytes of a request's body; a longer one gets 413.
+        json_response
+            Answer with JSON where a stream is not needed.
+        secrets
+            Sign request state and messages between nodes; the first signs, all verify. Random unless given.
+        options
+            Take the place of the server's own.
+        pace
+            When streams begin, how often they have a keep-alive comment.
+        account
+            Counts what waits in memory, `Account(bytes)`; 256 MiB unless given.
         """
+        given = {name: value for name, value in locals().items() if name != "self"}
         authenticate = authenticate or self.authenticate
         check_authenticate(authenticate)
-        account = account or Account()
-
-        def served(app: Any) -> ASGIApp:
-            """A mounted server with this one's settings; of Host this one has taken care."""
-            if not isinstance(app, MCPServer):
-                return cast("ASGIApp", app)
-            return app.http_app(
-                allowed_hosts=None,
-                allowed_origins=allowed_origins,
-                authenticate=app.authenticate or authenticate,
-                node_id=node_id,
-                session_idle_timeout=session_idle_timeout,
-                max_sessions=max_sessions,
-                max_sessions_per_principal=max_sessions_per_principal,
-                max_sessions_per_address=max_sessions_per_address,
-                forwarded_allow=forwarded_allow,
-                max_body=max_body,
-                json_response=json_response,
-                secrets=secrets,
-                options=options,
-                pace=pace,
-                account=account,
-            )
-
+        given["account"] = account = account or Account()
         service = self.service(options, secrets=secrets, private_lists=authenticate is not None, account=account)
-        hub = self.hub(
-            service,
-            node_id=node_id,
-            session_idle_timeout=session_idle_timeout,
+        sessions = HubOptions(
+            node_id=node_id or random_node_id(),
             max_sessions=max_sessions,
+            session_idle_timeout=session_idle_timeout,
             max_per_principal=max_sessions_per_principal,
             max_per_address=max_sessions_per_address,
         )
+        hub = self.hub(service, sessions)
         pace = pace or Pace()
         gate = Gate(
             None if allowed_hosts is None else Hosts(allowed_hosts),
@@ -203,7 +210,7 @@ class MCPServer(Registrar):
             path=path,
             lifespan=self.lifespan,
             routes=self._routes,
-            mounts=[replace(mount, app=served(mount.app)) for mount in self._mounts],
+            mounts=[replace(mount, app=_mounted(mount.app, given, authenticate)) for mount in self._mounts],
         )
 
     def service(
@@ -230,25 +237,9 @@ class MCPServer(Registrar):
             account=account or Account(),
         )
 
-    def hub(
-        self,
-        service: Service,
-        *,
-        node_id: str | None = None,
-        session_idle_timeout: float = 1_800.0,
-        max_sessions: int = 10_000,
-        max_per_principal: int | None = None,
-        max_per_address: int | None = None,
-    ) -> Hub:
+    def hub(self, service: Service, options: HubOptions | None = None) -> Hub:
         """The legacy sessions of one running server."""
-        options = HubOptions(
-            node_id=node_id or _random_node_id(),
-            max_sessions=max_sessions,
-            session_idle_timeout=session_idle_timeout,
-            max_per_principal=max_per_principal,
-            max_per_address=max_per_address,
-        )
-        return Hub(service, options, hooks=self._session_hooks, restore_hooks=self._restore_hooks)
+        return Hub(service, options or HubOptions(), hooks=self._session_hooks, restore_hooks=self._restore_hooks)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
         """The user's lifespan, entered anew for each run."""
@@ -306,10 +297,15 @@ class MCPServer(Registrar):
         return self.http_app(**options)
 
 
-def _random_node_id() -> str:
-    import secrets
+def _mounted(app: Any, given: Mapping[str, Any], authenticate: Authenticate | None) -> ASGIApp:
+    """A mounted server's app, with what `http_app` of the outer one was given; any other app unchanged.
 
-    return secrets.token_hex(4)
+    The outer app has checked the Host. The inner server's own `authenticate` comes before the outer one's.
+    """
+    if not isinstance(app, MCPServer):
+        return cast("ASGIApp", app)
+    own = {"path": "/mcp", "allowed_hosts": None, "authenticate": app.authenticate or authenticate}
+    return app.http_app(**{**given, **own})
 
 
 @asynccontextmanager

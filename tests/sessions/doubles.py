@@ -15,7 +15,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.service import Options
 from trio_mcp.protocol.handshake import Offer
 from trio_mcp.protocol.jsonrpc import Request
-from trio_mcp.sessions.hub import Hub
+from trio_mcp.sessions.hub import Hub, HubOptions
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.streams.event_log import EventLog
 
@@ -30,7 +30,7 @@ OFFER = Offer("2025-11-25", {"elicitation": {}, "roots": {}}, {"name": "test", "
 async def open_hub(mcp: MCPServer, options: Options | None = None, **hub_options: Any) -> AsyncIterator[Hub]:
     """A hub and the bus of its service, running for the length of the block."""
     service = mcp.service(options)
-    hub = mcp.hub(service, **hub_options)
+    hub = mcp.hub(service, HubOptions(**hub_options))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.bus.pump)
         async with hub.running():

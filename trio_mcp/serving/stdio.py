@@ -17,6 +17,7 @@ from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
 from trio_mcp.serving.standard_streams import Pipes
 from trio_mcp.serving.stop_deadlines import StopDeadlines
+from trio_mcp.sessions.hub import HubOptions, random_node_id
 from trio_mcp.sessions.stop_times import STDIO_CALLS_SECONDS
 from trio_mcp.transports.running import running
 from trio_mcp.transports.stdio import StdioServer
@@ -32,7 +33,7 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
     service = server.service(
         options_of(server, settings), secrets=settings.keys, transport="pipe", account=account_of(settings)
     )
-    hub = server.hub(service, node_id=settings.node_id)
+    hub = server.hub(service, HubOptions(node_id=settings.node_id or random_node_id()))
     deadlines = StopDeadlines(
         LastResort(lambda: _still_running(service)),
         has_lifespan=server.has_lifespan,

@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -26,7 +26,7 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.shares import Shares
 from trio_mcp.streams.event_log import EventLog
 
-__all__ = ["Hub", "HubOptions", "SessionHook"]
+__all__ = ["MAX_SESSIONS", "SESSION_IDLE_TIMEOUT", "Hub", "HubOptions", "SessionHook", "random_node_id"]
 
 logger = logging.getLogger("trio_mcp.sessions")
 
@@ -46,13 +46,25 @@ _RANDOM_BYTES = 18
 """144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
 
 
+MAX_SESSIONS = 10_000
+"""On one node, unless it is set."""
+
+SESSION_IDLE_TIMEOUT = 1_800.0
+"""Seconds after which a session that nobody uses ends, unless it is set."""
+
+
+def random_node_id() -> str:
+    """For a node that is given none."""
+    return secrets.token_hex(4)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
     """How many sessions, and how long an unused one lives (seconds)."""
 
-    node_id: str
-    max_sessions: int = 10_000
-    session_idle_timeout: float = 1_800.0
+    node_id: str = field(default_factory=random_node_id)
+    max_sessions: int = MAX_SESSIONS
+    session_idle_timeout: float = SESSION_IDLE_TIMEOUT
     max_per_principal: int | None = None
     """Of one authenticated caller; None is no bound."""
     max_per_address: int | None = None

@@ -12,7 +12,7 @@ from trio_mcp.features.tools import Tool
 from trio_mcp.protocol import types
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.media import Audio, File, Image
-from trio_mcp.protocol.types import to_wire
+from trio_mcp.protocol.wire import to_wire
 
 CONTENTS = types.TextResourceContents("a:b", "x")
 SPELLINGS: list[tuple[str, dict[str, Any], Any]] = [

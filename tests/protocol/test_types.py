@@ -33,10 +33,8 @@ from trio_mcp.protocol.types import (
     ToolAnnotations,
     ToolResultContent,
     ToolUseContent,
-    class_wire_name,
-    to_wire,
-    wire_name,
 )
+from trio_mcp.protocol.wire import WireType, class_wire_name, to_wire, wire_name
 
 FULL = [
     Icon("https://example.org/i.png", "image/png", ["48x48"], "dark"),
@@ -65,7 +63,7 @@ FULL = [
 
 
 @pytest.mark.parametrize("value", FULL, ids=lambda value: type(value).__name__)
-def test_the_official_types_read_what_we_write_and_write_the_same(value: types.WireType) -> None:
+def test_the_official_types_read_what_we_write_and_write_the_same(value: WireType) -> None:
     wire = to_wire(value)
     twin = getattr(mcp_types, type(value).__name__).model_validate(wire)
     assert json.loads(msgspec.json.encode(value)) == wire
@@ -73,7 +71,7 @@ def test_the_official_types_read_what_we_write_and_write_the_same(value: types.W
 
 
 @pytest.mark.parametrize("value", FULL, ids=lambda value: type(value).__name__)
-def test_what_was_written_reads_back(value: types.WireType) -> None:
+def test_what_was_written_reads_back(value: WireType) -> None:
     assert to_wire(msgspec.convert(to_wire(value), type(value))) == to_wire(value)
 
 

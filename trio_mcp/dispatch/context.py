@@ -22,8 +22,9 @@ from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import LEVELS, at_least
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
-from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage, to_wire
+from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
 from trio_mcp.protocol.versions import V2025_11_25
+from trio_mcp.protocol.wire import to_wire
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
 from trio_mcp.streams.loop import Loop, in_loop

@@ -10,7 +10,7 @@ from trio_mcp.features.complaints import clean
 from trio_mcp.features.functions import describe
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol.errors import InvalidArguments, InvalidParams
-from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["Completer", "Completions", "target", "values"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from trio_mcp.features.complaints import clean
 from trio_mcp.features.json_values import json_text, json_value, sendable
-from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["block", "blocks", "is_block", "text_block"]
 

@@ -9,7 +9,8 @@ from typing import Any, TypedDict
 
 from trio_mcp.features.functions import documentation, own_name
 from trio_mcp.features.signature import Signature
-from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations, to_wire
+from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations
+from trio_mcp.protocol.wire import to_wire
 
 __all__ = ["Definition", "PromptOptions", "ResourceOptions", "ToolOptions", "check_options", "own_name_of", "shared"]
 

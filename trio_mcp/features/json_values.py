@@ -26,7 +26,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, to_jsona
 
 from trio_mcp.features.complaints import clean
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
-from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = [
     "SHORTEST_BEYOND",

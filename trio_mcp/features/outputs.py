@@ -18,7 +18,7 @@ from trio_mcp.features.output_schemas import OutputJsonSchema, promised
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
 from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
-from trio_mcp.protocol.types import class_wire_name
+from trio_mcp.protocol.wire import class_wire_name
 
 __all__ = ["Output", "output_of", "output_with"]
 

@@ -13,7 +13,8 @@ from trio_mcp.features.json_values import sendable
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
-from trio_mcp.protocol.types import PromptArgument, Role, to_wire, wire_name
+from trio_mcp.protocol.types import PromptArgument, Role
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["Prompt"]
 

@@ -16,7 +16,7 @@ from trio_mcp.features.signature import Signature
 from trio_mcp.features.uri_template import UriTemplate, is_template
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import ResourceNotFoundError
-from trio_mcp.protocol.types import to_wire, wire_name
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["Resource", "ResourceTemplate", "contents", "resource_of"]
 

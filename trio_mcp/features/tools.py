@@ -21,7 +21,8 @@ from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.wire_schemas import without_foreign_patterns
 from trio_mcp.protocol import field_versions
-from trio_mcp.protocol.types import CallToolResult, to_wire, wire_name
+from trio_mcp.protocol.types import CallToolResult
+from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["Tool", "error_result"]
 

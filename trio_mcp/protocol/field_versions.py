@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trio_mcp.protocol.types import Implementation, to_wire
+from trio_mcp.protocol.types import Implementation
 from trio_mcp.protocol.versions import V2025_03_26, V2025_06_18, V2025_11_25, V2026_07_28
+from trio_mcp.protocol.wire import to_wire
 
 __all__ = [
     "SINCE",

@@ -10,10 +10,9 @@ from trio_mcp.protocol.types import (
     BlobResourceContents,
     EmbeddedResource,
     ImageContent,
-    Made,
     TextResourceContents,
-    WireType,
 )
+from trio_mcp.protocol.wire import Made, WireType
 
 __all__ = ["Audio", "File", "Image"]
 

@@ -41,8 +41,8 @@ from trio_mcp.streams.account import SMALL, NoRoom
 
 __all__ = ["HANDLERS", "respond"]
 
-logger = logging.getLogger("trio_mcp.dispatch")
-access = logging.getLogger("trio_mcp.access")
+logger: logging.Logger = logging.getLogger("trio_mcp.dispatch")
+access: logging.Logger = logging.getLogger("trio_mcp.access")
 """One line a request; `--no-access-log` turns it off."""
 
 Handler: TypeAlias = Callable[[Call], Awaitable[dict[str, Any] | Raw]]

@@ -34,7 +34,7 @@ from trio_mcp.protocol.versions import V2025_11_25
 
 __all__ = ["call_tool", "complete_argument", "get_prompt", "read", "read_resource"]
 
-logger = logging.getLogger("trio_mcp.tools")
+logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
 
 async def call_tool(call: Call) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from trio_mcp.observability.logs import event
 
 __all__ = ["message", "progress"]
 
-logger = logging.getLogger("trio_mcp.tools")
+logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
 
 def message(unsaid: set[str], who: str, level: str, data: Any, name: Any) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from trio_mcp.streams.event_log import EventLog
 
 __all__ = ["MAX_SESSIONS", "SESSION_IDLE_TIMEOUT", "Hub", "HubOptions", "SessionHook", "random_node_id"]
 
-logger = logging.getLogger("trio_mcp.sessions")
+logger: logging.Logger = logging.getLogger("trio_mcp.sessions")
 
 SessionHook = Callable[[Session], object]
 """A sync one runs in a worker thread."""

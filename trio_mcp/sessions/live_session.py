@@ -66,17 +66,17 @@ class LiveSession:
     ) -> None:
         """`standalone` is the session's own stream where it exists already; `epoch` counts how often it was restored."""
         self.id = id
-        self.principal = principal.identity
+        self.principal: Principal = principal.identity
         """Whose it is, without claims: those are of one request, and each brings its own."""
         self.client = client
         self.protocol_version = version
-        self.initialized = False
+        self.initialized: bool = False
         """The client has sent `notifications/initialized`."""
-        self.used = False
+        self.used: bool = False
         """The client has done more than to open it."""
         self.admitted = False
         """It is open, or was: its hub counts it."""
-        self.opened_at = trio.current_time()
+        self.opened_at: float = trio.current_time()
         """Trio clock."""
         self.release_pending: trio.Event | None = None
         """Another node is about to be allowed to claim it, and nothing new begins here. Set when that is decided."""
@@ -85,16 +85,18 @@ class LiveSession:
         """What user code said when it closed the session."""
         self.on_change: Callable[[], None] | None = None
         """Called when what a restore would start from has changed."""
-        self.streams = SessionStreams(
+        self.streams: SessionStreams = SessionStreams(
             service.options.streams,
             standalone,
             epoch,
             account=service.account,
             give_up=partial(self.close, CloseReason.OVERFLOW),
         )
-        self.calls = Calls(service.options.max_in_flight)
-        self.subscriptions = Subscriptions(subscriptions, missed=epoch > 0, offers=service.offers, send=self._send)
-        self.user_session = Session(self)
+        self.calls: Calls = Calls(service.options.max_in_flight)
+        self.subscriptions: Subscriptions = Subscriptions(
+            subscriptions, missed=epoch > 0, offers=service.offers, send=self._send
+        )
+        self.user_session: Session = Session(self)
         self._service = service
         self._nursery: trio.Nursery | None = None
         self._idle_scope: trio.CancelScope | None = None

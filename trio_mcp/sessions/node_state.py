@@ -123,7 +123,7 @@ class LifeCycle:
         """Whether the node has a cluster to join before it is ready."""
         self.state = NodeState.STARTING
         self.answers = ANSWERS[self.state]
-        self.no_more_connections = trio.Event()
+        self.no_more_connections: trio.Event = trio.Event()
         """Set when listeners must accept no more."""
         self._changed = trio.lowlevel.ParkingLot()
 

@@ -84,7 +84,7 @@ class SessionStreams:
     ) -> None:
         """`account` is the node's; `give_up` ends the session when answers that nobody reads have to make room."""
         self.epoch = epoch
-        self.budget = Budget(
+        self.budget: Budget = Budget(
             bounds.session_bytes,
             reclaim=self._reclaim,
             account=account or Account(),
@@ -92,7 +92,7 @@ class SessionStreams:
             give_up=give_up,
         )
         self._bounds = bounds
-        self.standalone = standalone or self._log()
+        self.standalone: EventLog = standalone or self._log()
         self._serial = 0
         self._marks = 0
         self._resumable: dict[str, EventLog] = {}

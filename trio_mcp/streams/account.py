@@ -28,7 +28,7 @@ from trio_mcp.streams.transfers import Transfer, Transfers
 
 __all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom"]
 
-logger = logging.getLogger("trio_mcp.memory")
+logger: logging.Logger = logging.getLogger("trio_mcp.memory")
 
 DEFAULT_LIMIT = 256 * 1024 * 1024
 
@@ -92,9 +92,9 @@ class Account:
 
     def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self.limit = limit
-        self.share = limit // 4
-        self.used = 0
-        self.short = False
+        self.share: int = limit // 4
+        self.used: int = 0
+        self.short: bool = False
         """Whether new calls have to wait: there is no room, or others wait already."""
         self._count: Callable[[str], None] | None = None
         self._evictable: dict[Kept, None] = {}

@@ -97,7 +97,7 @@ class LocalBus:
     """The bus of one node. `publish` and `hear` may be called from any thread; listeners are called in the loop of `pump`."""
 
     def __init__(self, feed: Feed | None = None) -> None:
-        self.loop = Loop()
+        self.loop: Loop = Loop()
         self._feed = feed or Feed()
         self._feed.join(self)
         self._listeners: dict[object, Listener] = {}

@@ -124,13 +124,13 @@ class EventLog:
         `batched`: the replies answer a JSON-RPC batch, and go out as an array where they go out as plain JSON. `replays`: what was
         read is kept for a client that comes back.
         """
-        self.budget = budget
+        self.budget: Budget = budget
         self.expected = expected
-        self.batched = batched
-        self.replays = replays
-        self.ended = False
+        self.batched: bool = batched
+        self.replays: bool = replays
+        self.ended: bool = False
         self.reader: Reader | None = None
-        self.moves = 0
+        self.moves: int = 0
         """How often a reader made progress."""
         self.forget: Callable[[], None] | None = None
         """Takes the log out of its session, when it has ended and nothing of it is kept."""

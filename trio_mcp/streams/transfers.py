@@ -18,15 +18,15 @@ class Transfer:
     __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
 
     def __init__(self, held: int, *, body: bool = False) -> None:
-        self.held = held
-        self.body = body
-        self.began = trio.current_time()
-        self.moved = 0
-        self.scope = trio.CancelScope()
-        self.cut = False
+        self.held: int = held
+        self.body: bool = body
+        self.began: float = trio.current_time()
+        self.moved: int = 0
+        self.scope: trio.CancelScope = trio.CancelScope()
+        self.cut: bool = False
         """Whether it was given up for want of room."""
         self.seen_at: float | None = None
-        self.seen_moved = 0
+        self.seen_moved: int = 0
 
     def progress(self, count: int) -> None:
         """The peer took or sent so many bytes."""

@@ -32,7 +32,7 @@ class AsgiExchange:
         self._gone = False
         self._over = trio.Event()
         self._started = trio.Event()
-        self.finished = trio.Event()
+        self.finished: trio.Event = trio.Event()
         self._send, self._chunks = trio.open_memory_channel[bytes](buffer)
         self._pending = b""
 

@@ -11,7 +11,8 @@ import trio
 
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.relay.relay import Outcome, Relay, Relayed
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.outcomes import Outcome, Relayed
 from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve
 
@@ -116,7 +117,7 @@ def ok(body: bytes, *headers: str) -> bytes:
 class Front:
     """A node's app that relays everything to `owner`, and notes how it went."""
 
-    def __init__(self, relay: Relay, owner: Owner) -> None:
+    def __init__(self, relay: PeerClient, owner: Owner) -> None:
         self._relay = relay
         self.owner = owner
         self.outcomes: list[Outcome | str] = []
@@ -144,7 +145,7 @@ async def relaying_to(
     url: str, limits: Limits | None = None, boot: str = BOOT, **settings: float
 ) -> AsyncIterator[tuple[Front, str]]:
     """A node that relays to `url`, and its own URL."""
-    relay = Relay(HOPS, node="node1", **settings)  # type: ignore[arg-type]
+    relay = PeerClient(HOPS, node="node1", **settings)  # type: ignore[arg-type]
     front = Front(relay, owner_at(url, boot))
     async with relay.running(), serving(front, limits) as own:
         yield front, own

@@ -11,8 +11,8 @@ import trio.testing
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.peer.outcomes import Refused
 from trio_mcp.cluster.record import Identity, NodeCard
-from trio_mcp.cluster.relay.outcomes import Refused
 
 OWNER = Owner("node1", "b1", 0, "http://node1:8000")
 

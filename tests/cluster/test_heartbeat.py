@@ -20,7 +20,7 @@ from tests.rig.waiting import until
 from trio_mcp.cluster.heartbeat import OTHER_SECONDS
 from trio_mcp.cluster.joining import NodeIdTaken
 from trio_mcp.cluster.membership import CARD_SECONDS
-from trio_mcp.cluster.relay.relay import Refused, Unreachable
+from trio_mcp.cluster.peer.outcomes import Refused, Unreachable
 from trio_mcp.sessions.node_state import NodeState
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]

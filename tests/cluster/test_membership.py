@@ -18,8 +18,8 @@ from trio_mcp.cluster.membership import (
     judge_name,
     superseded,
 )
+from trio_mcp.cluster.peer.outcomes import STRANGER, Broken, Misdirected, Outcome, Refused, Unanswered, Unreachable
 from trio_mcp.cluster.record import OwnershipChange
-from trio_mcp.cluster.relay.outcomes import STRANGER, Broken, Misdirected, Outcome, Refused, Unanswered, Unreachable
 
 BEAT_AGO, MISSED = 1.0, MISSED_BEAT_SECONDS
 NOW, LATE = 0.0, MISSED_BEAT_SECONDS

@@ -97,7 +97,7 @@ async def test_a_get_whose_owner_breaks_off_as_it_lets_go_of_the_session_finds_i
 async def test_a_call_that_reached_a_node_which_hangs_is_not_to_be_sent_again(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1)
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         nodes[1].deaf = True

@@ -250,7 +250,7 @@ async def test_a_node_with_a_fallen_card_that_answers_its_probe_is_there(tmp_pat
 async def test_a_request_that_went_out_and_found_no_answer_is_sent_to_nobody_else(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1)
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await stand(nodes, clock)
@@ -891,7 +891,7 @@ async def test_what_belongs_to_no_session_is_a_peers_once_a_node_hands_over(tmp_
 async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1)
     async with in_process_cluster(tmp_path, 3) as nodes:
         nodes[2].hand_over()
         first, _ = nodes[2].peers.ready("")

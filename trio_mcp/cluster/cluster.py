@@ -26,10 +26,10 @@ from trio_mcp.cluster.joining import take_name
 from trio_mcp.cluster.membership import superseded
 from trio_mcp.cluster.moment import Moment
 from trio_mcp.cluster.ownership_log import OwnershipLog
+from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer_forwarder import PeerForwarder
 from trio_mcp.cluster.reconciler import Reconciler
 from trio_mcp.cluster.record import Identity, NodeCard, OwnershipChange
-from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store.measured import MeasuredStore
@@ -93,7 +93,7 @@ class Cluster:
             refreshed=self._refreshed,
             overslept=self.catch_up,
         )
-        self._relay = Relay(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
+        self._relay = PeerClient(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
         self._detector = FailureDetector(measured, self._me, self._heartbeat, self._relay)
         self._router = SessionRouter(
             app.hub,

@@ -10,8 +10,8 @@ from enum import Enum
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.membership import Verdict
+from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Outcome, Relayed, Unanswered
 from trio_mcp.cluster.record import Identity, Record, Tombstone
-from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, Relayed, Unanswered
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.node_state import Claims
 

@@ -16,8 +16,9 @@ import trio
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
 from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.outcomes import Outcome
 from trio_mcp.cluster.record import Identity, NodeCard, read
-from trio_mcp.cluster.relay.relay import Outcome, Relay
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import CardSecondsLeft, HasCard, OperationRefused, ReadCard, StoreDown
 
@@ -39,7 +40,7 @@ class _LookOut:
 class FailureDetector:
     """Collects evidence about other processes."""
 
-    def __init__(self, store: MeasuredStore, me: Identity, peers: Heartbeat, relay: Relay) -> None:
+    def __init__(self, store: MeasuredStore, me: Identity, peers: Heartbeat, relay: PeerClient) -> None:
         self._store = store
         self._me = me
         self._peers = peers

@@ -15,8 +15,8 @@ import trio
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Name, at_url, judge_name
+from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.record import Identity, NodeCard
-from trio_mcp.cluster.relay.relay import Relay
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.node_state import GOING_WORDS
@@ -40,7 +40,7 @@ class NodeIdTaken(McpError):
 
 
 async def take_name(
-    peers: Heartbeat, detector: FailureDetector, relay: Relay, me: Identity, drain_seconds: float
+    peers: Heartbeat, detector: FailureDetector, relay: PeerClient, me: Identity, drain_seconds: float
 ) -> None:
     """Returns when the node's id is this process', or Redis cannot say whose it is; raises NodeIdTaken.
 
@@ -71,7 +71,7 @@ async def take_name(
 
 
 async def _judged(
-    other: NodeCard, detector: FailureDetector, relay: Relay, me: Identity, waited: float, drain_seconds: float
+    other: NodeCard, detector: FailureDetector, relay: PeerClient, me: Identity, waited: float, drain_seconds: float
 ) -> Name:
     seen = await relay.probe(other.url)
     ours = isinstance(seen, str) and seen == me.boot

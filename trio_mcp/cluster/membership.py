@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
 from trio_mcp.cluster.record import OwnershipChange
-from trio_mcp.cluster.relay.outcomes import STRANGER, Misdirected, Outcome, Refused
 
 __all__ = [
     "BEAT_SECONDS",

@@ -12,9 +12,9 @@ from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.owner_cache import Owner, OwnerCache
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Relayed, Unanswered, Unreachable, lost_answer
 from trio_mcp.cluster.record import Record
-from trio_mcp.cluster.relay.last_words import lost_answer
-from trio_mcp.cluster.relay.relay import STRANGER, Misdirected, Outcome, Relay, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.routing import TryAgain
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -51,7 +51,7 @@ class PeerForwarder:
     """Relays requests, and remembers who answered."""
 
     def __init__(
-        self, relay: Relay, peers: Heartbeat, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
+        self, relay: PeerClient, peers: Heartbeat, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
     ) -> None:
         self._relay = relay
         self._peers = peers
@@ -105,7 +105,7 @@ class PeerForwarder:
         return result
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
-        """Relay it to `to`, if that is who we think."""
+        """PeerClient it to `to`, if that is who we think."""
         outcome = await self._doubt(to) or await self._relay.send(exchange, exchange.content, session_id, to)
         name = type(outcome).__name__.lower()
         self._metrics.relayed(name)

@@ -19,9 +19,10 @@ from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
 from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Relayed, Unanswered
 from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_broken, unavailable
 from trio_mcp.cluster.record import Identity
-from trio_mcp.cluster.relay.relay import Broken, Misdirected, Relay, Relayed, Unanswered
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
     Await,
@@ -71,7 +72,7 @@ class SessionRouter:
         hub: Hub,
         directory: RedisDirectory,
         peers: Heartbeat,
-        relay: Relay,
+        relay: PeerClient,
         forwarder: PeerForwarder,
         restorer: Restorer,
         detector: FailureDetector,

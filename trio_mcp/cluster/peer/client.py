@@ -11,26 +11,15 @@ import trio
 
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.relay.connections import Connection, Connections
-from trio_mcp.cluster.relay.familiar import FamiliarHeads
-from trio_mcp.cluster.relay.forwarding import request_bytes
-from trio_mcp.cluster.relay.livez import Livez, ask_livez
-from trio_mcp.cluster.relay.open_streams import OpenStreams
-from trio_mcp.cluster.relay.outcomes import (
-    STRANGER,
-    Broken,
-    Misdirected,
-    Outcome,
-    Refused,
-    Relayed,
-    Unanswered,
-    Unreachable,
-)
-from trio_mcp.cluster.relay.owner_wire import OwnerWire, Patience
-from trio_mcp.cluster.relay.passage import Cut, Passage
+from trio_mcp.cluster.peer.headers import request_bytes
+from trio_mcp.cluster.peer.outcomes import STRANGER, Outcome, Refused, Relayed, Unreachable
+from trio_mcp.cluster.peer.pool import Connection, Pool
+from trio_mcp.cluster.peer.probe import Livez, ask_livez
+from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
+from trio_mcp.cluster.peer.streams import OpenStreams
 from trio_mcp.transports.http.request import HttpExchange
 
-__all__ = ["STRANGER", "Broken", "Misdirected", "Outcome", "Refused", "Relay", "Relayed", "Unanswered", "Unreachable"]
+__all__ = ["PeerClient"]
 
 RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
@@ -40,7 +29,7 @@ SILENCE_SECONDS = 35.0
 """Streams say something every 15 s: twice that, and a little for the way."""
 
 
-class Relay:
+class PeerClient:
     """Relays from `node`; times in seconds."""
 
     def __init__(
@@ -57,9 +46,8 @@ class Relay:
     ) -> None:
         self._hops = hops
         self._node = node
-        self._connections = Connections(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
+        self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
         self._patience = Patience(head=head_timeout, body=silence, write=write_timeout)
-        self._familiar = FamiliarHeads()
         self._streams = OpenStreams()
 
     @asynccontextmanager
@@ -68,7 +56,7 @@ class Relay:
         try:
             yield
         finally:
-            self._connections.close()
+            self._pool.close()
 
     async def send(self, exchange: HttpExchange, content: bytes, session_id: str, to: Owner) -> Outcome:
         """Have `to` answer the exchange; `content` is the request's whole body. What it answers is passed on as it comes.
@@ -126,20 +114,20 @@ class Relay:
         except OSError:
             return Unreachable()
         wire = OwnerWire(connection, self._patience, partial(self._is_alive, to))
-        passage = Passage(exchange, wire, self._patience, self._familiar, self._relayed_by(to), self._streams)
+        relayed = RelayedRequest(exchange, wire, self._patience, self._relayed_by(to), self._streams)
         try:
-            return await passage.run(memoryview(request)[sent:])
+            return await relayed.run(memoryview(request)[sent:])
         except (OSError, trio.TooSlowError):
             return Relayed(CLIENT_LEFT)
         finally:
-            if passage.usable:
-                self._connections.keep(connection)
+            if relayed.usable:
+                self._pool.keep(connection)
             else:
                 connection.close()
 
     def _sent_on_kept(self, request: bytes, url: str) -> tuple[Connection, int] | None:
         """A connection and how much of `request` it took; one that fails before it took a byte counts for nothing."""
-        while (connection := self._connections.kept(url)) is not None:
+        while (connection := self._pool.kept(url)) is not None:
             try:
                 return connection, connection.send_now(request)
             except OSError:
@@ -147,7 +135,7 @@ class Relay:
         return None
 
     async def _sent_on_new(self, request: bytes, url: str) -> tuple[Connection, int]:
-        connection = await self._connections.open(url)
+        connection = await self._pool.open(url)
         try:
             return connection, connection.send_now(request)
         except OSError:

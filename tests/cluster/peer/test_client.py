@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -36,14 +35,13 @@ from tests.cluster.peers import (
 from tests.transports.listener.harness import Answer, answers, echo, read_body, reply
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.relay.answer import Answer as AnswerByH11
-from trio_mcp.cluster.relay.relay import (
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.outcomes import (
     STRANGER,
     Broken,
     Misdirected,
     Outcome,
     Refused,
-    Relay,
     Relayed,
     Unanswered,
     Unreachable,
@@ -115,7 +113,12 @@ async def test_what_belongs_to_one_connection_or_is_said_between_nodes_stays_beh
         "Upgrade: h2c",
         "Trailer: a",
     ]
-    forged = ["Trio-Mcp-Hop: node9.b.1.c", "Trio-Mcp-Relay: a to b", "Proxy-Connection: close", "Expect: 100-continue"]
+    forged = [
+        "Trio-Mcp-Hop: node9.b.1.c",
+        "Trio-Mcp-PeerClient: a to b",
+        "Proxy-Connection: close",
+        "Expect: 100-continue",
+    ]
     async with serving(shown) as url, relaying_to(url) as (_, own):
         answer = await answer_of(own, request("POST", "/", b"{}", *hop_by_hop, *forged).replace(b"Expect", b"X-Expect"))
     names = [name for name, _ in json.loads(answer.body)["headers"]]
@@ -160,7 +163,7 @@ async def test_headers_that_would_end_early_are_never_sent() -> None:
     scope = {"method": "POST", "path": "/", "headers": [(b"host", b"a"), (b"x", b"1\r\nMcp-Session-Id: other")]}
     exchange = HttpExchange(scope, _never, _swallow)
     with pytest.raises(ValueError, match="line break"):
-        await Relay(HOPS, node="node1").send(exchange, b"", SESSION, owner_at(free_url()))
+        await PeerClient(HOPS, node="node1").send(exchange, b"", SESSION, owner_at(free_url()))
 
 
 async def test_a_target_that_would_end_early_stays_within_its_line() -> None:
@@ -173,7 +176,7 @@ async def test_a_target_that_would_end_early_stays_within_its_line() -> None:
         said.append(await read_request(stream))
         await stream.send_all(ok(b""))
 
-    relay = Relay(HOPS, node="node1")
+    relay = PeerClient(HOPS, node="node1")
     async with raw_peer(handle) as url, relay.running():
         exchange = HttpExchange(scope, _never, _swallow)
         assert await relay.send(exchange, b"", SESSION, owner_at(url)) == Relayed(200)
@@ -236,23 +239,13 @@ async def test_bodies_of_all_sizes_pass_both_ways_unchanged(size: int, chunked: 
             assert (await answer_of(own, request("POST", "/", sent, CLOSING))).body == sent
 
 
-async def test_answers_that_differ_in_date_and_length_alone_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their heads are read by comparing them with the first one; see `familiar`."""
-    read_by_h11 = Counter[str]()
-
-    def counted(method: str) -> AnswerByH11:
-        read_by_h11[method] += 1
-        return AnswerByH11(method)
-
-    monkeypatch.setattr("trio_mcp.cluster.relay.reply.Answer", counted)
+async def test_answers_that_differ_in_date_and_length_alone_are_told_apart() -> None:
     async with serving(echo) as url, relaying_to(url) as (_, own), client_of(own) as client:
         for size in (0, 5, 500, 5, 5_000, 0, 70_000, 1):
             await client.say(request("POST", "/", b"x" * size))
             head = await client.until(b"\r\n\r\n")
             assert b"content-length: %d\r\n" % (size + 7) in head
             await client.until(b"POST / " + b"x" * size)
-    # The first, and the one that does not come in one piece.
-    assert read_by_h11["POST"] == 2
 
 
 @pytest.mark.parametrize(
@@ -416,7 +409,7 @@ async def test_an_answer_that_comes_while_the_owner_is_asked_counts_for_more_tha
 async def test_an_owner_that_neither_answers_nor_shows_itself_alive_leaves_the_request_unanswered(
     probed: Callable[[bytes], bytes] | bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.1 if probed is None else PATIENCE)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1 if probed is None else PATIENCE)
     owner = Silent(probed, probes=-1)
     async with raw_peer(owner) as url, relaying_to(url, head_timeout=0.02) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"Unanswered"
@@ -428,7 +421,7 @@ async def test_an_owner_that_neither_answers_nor_shows_itself_alive_leaves_the_r
 async def test_an_owner_frozen_with_half_of_a_large_request_leaves_it_unanswered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.05)
 
     async def handle(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()
@@ -615,7 +608,7 @@ async def test_a_kept_connection_that_the_owner_has_closed_is_replaced() -> None
 
 
 async def test_one_that_fails_before_it_took_a_byte_is_replaced_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.relay.connections.Connection.is_quiet", lambda _: True)
+    monkeypatch.setattr("trio_mcp.cluster.peer.pool.Connection.is_quiet", lambda _: True)
     reset = trio.Event()
     got = 0
 
@@ -874,7 +867,7 @@ class ForeignServer:
 async def test_on_another_server_a_response_passes_as_well() -> None:
     server = ForeignServer()
     async with serving(echo) as url:
-        relay = Relay(HOPS, node="node1")
+        relay = PeerClient(HOPS, node="node1")
         async with relay.running():
             assert await relay.send(server.exchange(), b"{}", SESSION, owner_at(url)) == Relayed(200)
     assert server.sent[0]["status"] == 200
@@ -891,7 +884,7 @@ async def test_on_another_server_a_client_that_leaves_ends_the_relaying() -> Non
 
     async with raw_peer(handle) as url:
         exchange = server.exchange()
-        assert await Relay(HOPS, node="node1").send(exchange, b"{}", SESSION, owner_at(url)) == Relayed(499)
+        assert await PeerClient(HOPS, node="node1").send(exchange, b"{}", SESSION, owner_at(url)) == Relayed(499)
         assert exchange.left
         await left.wait()
 
@@ -900,7 +893,7 @@ async def test_on_another_server_a_client_that_takes_nothing_is_given_up() -> No
     server = ForeignServer()
     server.stalled = True
     async with serving(echo) as url:
-        relay = Relay(HOPS, node="node1", write_timeout=0.02)
+        relay = PeerClient(HOPS, node="node1", write_timeout=0.02)
         async with relay.running():
             assert await relay.send(server.exchange(), b"{}", SESSION, owner_at(url)) == Relayed(499)
 
@@ -912,7 +905,7 @@ async def test_on_another_server_a_response_cut_short_raises_as_it_does_on_ours(
 
     async with raw_peer(handle) as url:
         with pytest.raises(trio.BrokenResourceError, match="node2 ended early"):
-            await Relay(HOPS, node="node1").send(ForeignServer().exchange(), b"{}", SESSION, owner_at(url))
+            await PeerClient(HOPS, node="node1").send(ForeignServer().exchange(), b"{}", SESSION, owner_at(url))
 
 
 # Probes
@@ -921,7 +914,7 @@ async def test_on_another_server_a_response_cut_short_raises_as_it_does_on_ours(
 async def test_a_probe_tells_the_boot_of_who_knows_the_secret_or_that_nobody_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    probe = Relay(HOPS, node="node1").probe
+    probe = PeerClient(HOPS, node="node1").probe
     async with raw_peer(Silent(partial(livez, boot="abc"))) as url:
         assert await probe(url) == "abc"
     async with raw_peer(Silent(partial(livez, secret=b"another"))) as url:
@@ -930,7 +923,7 @@ async def test_a_probe_tells_the_boot_of_who_knows_the_secret_or_that_nobody_is_
         assert await probe(url) == STRANGER
     assert await probe(free_url()) == Refused()
     assert await probe("nonsense") == Unreachable()
-    monkeypatch.setattr("trio_mcp.cluster.relay.relay.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.05)
     with black_hole() as url:
         assert await probe(url) == Unreachable()
 

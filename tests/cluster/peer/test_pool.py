@@ -13,12 +13,11 @@ import trio
 from trio.testing import MockClock
 
 from tests.cluster.peers import PATIENCE, black_hole, free_url, raw_peer
-from trio_mcp.cluster.relay.connecting import connect
-from trio_mcp.cluster.relay.connections import Connection, Connections
+from trio_mcp.cluster.peer.pool import Connection, Pool, connect
 
 pytestmark = pytest.mark.sockets
 
-pool = partial(Connections, connect_timeout=5.0, idle_timeout=30.0, max_idle=3)
+pool = partial(Pool, connect_timeout=5.0, idle_timeout=30.0, max_idle=3)
 
 
 Pair = Callable[..., tuple[Connection, socket.socket]]

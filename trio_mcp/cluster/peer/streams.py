@@ -8,8 +8,6 @@ from typing import TypeVar
 
 import trio
 
-from trio_mcp.cluster.relay.owner_wire import OwnerWire
-
 __all__ = ["OpenStreams", "RelayedStream"]
 
 T = TypeVar("T")
@@ -60,8 +58,8 @@ class OpenStreams:
     """All of one node; and the requests that still wait for the head of their response."""
 
     def __init__(self) -> None:
-        self.waiting: set[OwnerWire] = set()
-        """The owners whose response has not begun."""
+        self.waiting: set[Callable[[], None]] = set()
+        """What gives up the wait for each response that has not begun."""
         self._open: dict[RelayedStream, None] = {}
 
     @contextmanager
@@ -82,5 +80,5 @@ class OpenStreams:
         """End every stream, and whatever waits for a response."""
         for stream in list(self._open):
             stream.end()
-        for owner in list(self.waiting):
-            owner.give_up()
+        for give_up in list(self.waiting):
+            give_up()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from trio_mcp.cluster.relay.connecting import connect, host_of
-from trio_mcp.cluster.relay.connections import Connection
-from trio_mcp.cluster.relay.outcomes import OwnerLost, Refused, Unreachable
-from trio_mcp.cluster.relay.reply import Reply
+from trio_mcp.cluster.peer.outcomes import OwnerLost, Refused, Unreachable
+from trio_mcp.cluster.peer.pool import Connection, connect, host_of
+from trio_mcp.cluster.peer.response import Response
 from trio_mcp.transports.http.probes import CHALLENGE
 
 __all__ = ["Livez", "ask_livez"]
@@ -45,6 +44,6 @@ async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refus
 async def _ask(connection: Connection, challenge: bytes) -> Livez:
     head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\nconnection: close\r\n\r\n"
     connection.send_now(head % (host_of(connection.url), CHALLENGE, challenge))
-    reply = Reply("GET", connection.receive)
-    await reply.head()
-    return msgspec.json.decode(await reply.whole(ANSWER_BYTES), type=Livez)
+    response = Response("GET", connection.receive)
+    await response.head()
+    return msgspec.json.decode(await response.whole(ANSWER_BYTES), type=Livez)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.cluster.relay.last_words import last_event, lost_answer
-from trio_mcp.cluster.relay.open_streams import RelayedStream
+from trio_mcp.cluster.peer.outcomes import last_event, lost_answer
+from trio_mcp.cluster.peer.streams import RelayedStream
 from trio_mcp.protocol.sse import COMMENT, event, priming
 
 PRIMED = COMMENT + priming("0.1-i1.0p1", 1000)

@@ -1,0 +1,243 @@
+"""One request's way to its owner and the response's way back, on one connection.
+
+request ──▶ owner ──▶ head ─┬─ 421 of a peer ────────────▶ Misdirected
+                            ├─ a body that is short ─────▶ client, as a whole
+                            └─ any other ────────────────▶ client, piece by piece as it comes
+
+An owner that is silent is asked on another connection whether it lives; one that does not is given up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import trio
+
+from trio_mcp.cluster.peer.headers import Fields
+from trio_mcp.cluster.peer.outcomes import (
+    Broken,
+    Misdirected,
+    Outcome,
+    OwnerLost,
+    Relayed,
+    Unanswered,
+    last_event,
+    read_misdirection,
+)
+from trio_mcp.cluster.peer.pool import Connection
+from trio_mcp.cluster.peer.response import WHOLE_BODY_BYTES, Response, ResponseHead
+from trio_mcp.cluster.peer.streams import OpenStreams, RelayedStream
+from trio_mcp.observability.logs import event
+from trio_mcp.protocol.sse import retry
+from trio_mcp.protocol.versions import V2025_11_25
+from trio_mcp.transports.http.event_stream import jittered
+from trio_mcp.transports.http.request import HttpExchange
+
+__all__ = ["Cut", "OwnerWire", "Patience", "RelayedRequest"]
+
+COME_BACK_MS = 1_000
+"""When the client of a stream that this node must end may ask again, give or take a quarter."""
+
+MISDIRECTION_BYTES = 64 * 1024
+"""More of a 421's body is not read; it is worth a few hundred."""
+
+logger = logging.getLogger("trio_mcp.cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A response had begun and cannot be completed."""
+
+    status: int
+    reason: str
+
+
+class RelayedRequest:
+    """Owns nothing: wire and exchange are its caller's."""
+
+    __slots__ = ("_exchange", "_patience", "_relayed_by", "_streams", "_wire", "usable")
+
+    def __init__(
+        self,
+        exchange: HttpExchange,
+        wire: OwnerWire,
+        patience: Patience,
+        relayed_by: tuple[bytes, bytes],
+        streams: OpenStreams,
+    ) -> None:
+        """`relayed_by` is the header that tells the client; event streams are listed among `streams`."""
+        self._exchange = exchange
+        self._wire = wire
+        self._patience = patience
+        self._relayed_by = relayed_by
+        self._streams = streams
+        self.usable = False
+        """The connection may serve another request."""
+
+    async def run(self, rest: memoryview) -> Outcome | Cut:
+        """Send what of the request is not out yet, and pass the response on. Raises what the exchange's `send` raises."""
+        try:
+            if rest:
+                await self._wire.send(rest)
+            data = await self._first_bytes()
+            response = Response(self._exchange.method, self._wire.receive)
+            head = response.take(data) or await self._rest_of_head(response)
+            if head.misdirected is not None:
+                return await self._misdirected(response, head.misdirected)
+            body, ended = response.here()
+            if head.is_short and not ended:
+                body, ended = body + await response.whole(WHOLE_BODY_BYTES), True
+        except OwnerLost as lost:
+            return lost.outcome
+        if ended:
+            # Responses that leave in a row, after all tasks that were ready have run, cost the kernel a third less.
+            await trio.lowlevel.checkpoint()
+        return await self._pass_on(response, head, body, ended)
+
+    async def _first_bytes(self) -> bytes:
+        self._streams.waiting.add(self._wire.give_up)
+        try:
+            return await self._wire.receive()
+        finally:
+            self._streams.waiting.discard(self._wire.give_up)
+
+    async def _rest_of_head(self, response: Response) -> ResponseHead:
+        """What has begun is soon complete, whatever comes before it and however slowly."""
+        with trio.move_on_after(self._patience.head):
+            return await response.head()
+        raise OwnerLost(Broken(), f"the head of the response took more than {self._patience.head:g} s")
+
+    async def _misdirected(self, response: Response, process: bytes) -> Misdirected:
+        body = await response.whole(MISDIRECTION_BYTES)
+        self._settle(response)
+        return read_misdirection(process, body)
+
+    async def _pass_on(self, response: Response, head: ResponseHead, body: bytes, ended: bool) -> Relayed | Cut:
+        await self._begin(head.status, head.fields)
+        self._wire.silence = self._patience.body
+        try:
+            if head.is_event_stream:
+                body = await self._pass_events_on(response, body, ended)
+            else:
+                while not ended:
+                    await self._write(body, more=True)
+                    body, ended = await response.more()
+        except OwnerLost as lost:
+            event(logger, logging.INFO, "owner lost within its response", status=head.status, reason=str(lost))
+            return Cut(head.status, str(lost))
+        self._settle(response)
+        await self._write(body, more=False)
+        return Relayed(head.status)
+
+    async def _pass_events_on(self, response: Response, body: bytes, ended: bool) -> bytes:
+        """Until the owner ends the stream, or this node is to; what is left to write last. Raises OwnerLost within an event."""
+        # Clients up to 2025-06-18 are shown ids too, and resume nothing but their GET.
+        heeds_ids = (self._exchange.header(b"mcp-protocol-version") or "") >= V2025_11_25
+        with self._streams.open(resumable=self._exchange.method == "GET", heeds_ids=heeds_ids) as stream:
+            try:
+                while not ended:
+                    await self._write(body, more=True)
+                    stream.passed(body)
+                    found = await stream.wait(response.more)
+                    if found is None:
+                        return self._end(stream, OwnerLost(Broken(), "this node stops"))
+                    body, ended = found
+            except OwnerLost as lost:
+                # A stream that ends is resumed. One that breaks is, by some clients, but once.
+                words = self._end(stream, lost)
+                event(logger, logging.INFO, "owner lost within its response", status=200, reason=str(lost))
+                return words
+        return body
+
+    def _end(self, stream: RelayedStream, why: OwnerLost) -> bytes:
+        """What a stream is ended with that its owner does not end; raises `why` where only a break is honest."""
+        if stream.resumable:
+            # Within an event nothing can be said; what is cut there was not heard, and is replayed.
+            return retry(jittered(COME_BACK_MS)) if stream.between_events else b""
+        if stream.between_events:
+            return last_event(self._exchange.content)
+        raise why
+
+    def _settle(self, response: Response) -> None:
+        self.usable = response.leaves_connection_usable
+
+    async def _begin(self, status: int, fields: Fields) -> None:
+        head = {"type": "http.response.start", "status": status, "headers": [*fields, self._relayed_by]}
+        await self._exchange.send(head)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        message = {"type": "http.response.body", "body": data, "more_body": more}
+        self._exchange.completing = not more
+        if self._exchange.writes_have_deadlines:
+            await self._exchange.send(message)
+        else:
+            with trio.fail_after(self._patience.write):
+                await self._exchange.send(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a party may be silent, or take nothing; in seconds."""
+
+    head: float
+    """Then the owner is asked whether it lives. Most answer sooner; but the slow call of a client that takes only JSON
+    has no early head."""
+    body: float
+    """The same within a response."""
+    write: float
+    """Who takes no byte for so long has lost its connection."""
+
+
+class OwnerWire:
+    """Sends and receives on `connection`, as long as the owner shows itself alive; `alive` asks it on another one."""
+
+    __slots__ = ("_alive", "_connection", "_given_up", "_listening", "_patience", "silence")
+
+    def __init__(self, connection: Connection, patience: Patience, alive: Callable[[], Awaitable[bool]]) -> None:
+        self._connection = connection
+        self._patience = patience
+        self._alive = alive
+        self._listening: trio.CancelScope | None = None
+        self._given_up = False
+        self.silence = patience.head
+        """How long to listen before asking."""
+
+    async def send(self, data: memoryview) -> None:
+        """Hand over everything; raises OwnerLost."""
+        # An owner that hung up may have answered before, and what it said is here: 413, say.
+        with suppress(OSError):
+            while data:
+                with trio.move_on_after(self._patience.write) as deadline:
+                    await self._watched(self._connection.writable)
+                if deadline.cancelled_caught:
+                    raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write:g} s")
+                data = data[self._connection.send_now(data) :]
+
+    async def receive(self) -> bytes:
+        """Wait for bytes, empty at the owner's end; raises OwnerLost when it is silent too long and does not live."""
+        while True:
+            await self._watched(self._connection.readable)
+            try:
+                data = self._connection.receive_now()
+            except OSError as error:
+                raise OwnerLost(Broken(), f"receiving failed: {error}") from None
+            if data is not None:
+                return data
+
+    def give_up(self) -> None:
+        """This node stops: what has not come by now does not come any more."""
+        self._given_up = True
+        if self._listening is not None:
+            self._listening.cancel("the node stops")
+
+    async def _watched(self, ready: Callable[[], Awaitable[None]]) -> None:
+        while not self._given_up:
+            with trio.move_on_after(self.silence) as self._listening:
+                return await ready()
+            # What came while we asked says more than the answer.
+            if not self._given_up and not await self._alive() and self._connection.is_quiet():
+                raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")
+        raise OwnerLost(Broken(), "this node stops")

@@ -1,0 +1,313 @@
+"""A peer's response, from bytes: what its head says, where its body ends, and what makes one unacceptable.
+
+bytes ─▶ ResponseParser ─┬─ 1xx ────────────▶ passed over
+                         ├─ the final head ─▶ ResponseHead
+                         └─ the body ───────▶ pieces, and whether it has ended: by its length, by its last chunk, by the connection's end
+
+Heads and chunks are parsed by httptools (llhttp, no leniency on), which refuses bare LF and CR, folded headers, white space before a
+colon, control characters, a Content-Length that is repeated or malformed, and sizes of chunks that are no numbers. What it lets pass and
+we do not: other versions than HTTP/1.0 and HTTP/1.1, lines in front of the status line, statuses below 100, a 101 that nobody asked for,
+and transfer codings other than `chunked`. h11 is the oracle of the tests: what it refuses is refused here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import httptools
+
+from trio_mcp.cluster.peer.headers import Fields, response_fields
+from trio_mcp.cluster.peer.outcomes import Broken, OwnerLost
+
+__all__ = ["WHOLE_BODY_BYTES", "Response", "ResponseHead", "ResponseParser"]
+
+HEAD_BYTES = 64 * 1024
+"""Of all heads together, informational ones included; and of chunk extensions and trailers that come without a byte of the body."""
+WHOLE_BODY_BYTES = 64 * 1024
+"""A body of known length up to this one is read as a whole: head and body then leave in one write."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n")
+_HEAD_END = b"\r\n\r\n"
+_LENGTH_LINES = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,20})[ \t]*(?=\r\n)", re.IGNORECASE)
+_NO_BODY = (204, 304)
+"""Whatever length they tell (RFC 9112 §6.3)."""
+_MISDIRECTED = b"trio-mcp-misdirected"
+_PROCESS = re.compile(rb"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9-]{0,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status and headers of a final response."""
+
+    status: int
+    fields: Fields
+    """As they go to the client."""
+    is_event_stream: bool
+    is_short: bool
+    """The body has a known length of `WHOLE_BODY_BYTES` at most."""
+    misdirected: bytes | None
+    """`node.boot` of the peer that does not have the session; None unless this is the 421 of a peer."""
+
+
+class _Ends(Enum):
+    """Where a body ends."""
+
+    BY_LENGTH = "after so many bytes"
+    BY_CHUNK = "with its last chunk"
+    BY_CLOSE = "with the connection"
+
+
+class ResponseParser:
+    """Reads the response to one request; sans I/O. `method` is the request's."""
+
+    __slots__ = (
+        "_barren",
+        "_chunks",
+        "_ended",
+        "_ends",
+        "_fields",
+        "_head",
+        "_held",
+        "_informational",
+        "_keep_alive",
+        "_left",
+        "_method",
+        "_pieces",
+        "_tail",
+        "_trailing",
+    )
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._held = bytearray()
+        """Of a head that is not whole."""
+        self._informational = 0
+        self._head: ResponseHead | None = None
+        self._fields: Fields = []
+        self._keep_alive = False
+        self._ends = _Ends.BY_CLOSE
+        self._left = 0
+        """Bytes of the body that are still to come, when its length is known."""
+        self._chunks: httptools.HttpResponseParser | None = None
+        self._barren = 0
+        """Bytes since the last one of a chunked body."""
+        self._tail = b""
+        self._pieces: list[bytes] = []
+        self._ended = False
+        self._trailing = False
+        """Something follows the response: more bytes, or the connection's end."""
+
+    def take(self, data: bytes) -> None:
+        """What was received; empty when no more will come. Raises OwnerLost for what is no response, or an incomplete one."""
+        if self._ended:
+            self._trailing = True
+        elif not data:
+            self._take_end()
+        elif self._head is None:
+            self._take_head(data)
+        else:
+            self._take_body(data)
+
+    def head(self) -> ResponseHead | None:
+        """The head of the final response, once it is whole."""
+        return self._head
+
+    def body(self) -> tuple[bytes, bool]:
+        """What has come of the body since this was asked last, and whether that is its end."""
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), self._ended
+
+    @property
+    def leaves_connection_usable(self) -> bool:
+        """The response is complete, nothing follows it, and the peer did not announce its end."""
+        return self._ended and self._keep_alive and not self._trailing
+
+    def _take_end(self) -> None:
+        self._trailing = True
+        if self._head is None or self._ends is not _Ends.BY_CLOSE:
+            raise _incomplete("the connection ended")
+        self._ended = True
+
+    def _take_head(self, data: bytes) -> None:
+        held = self._held
+        searched = max(0, len(held) - len(_HEAD_END) + 1)
+        held += data
+        while (end := held.find(_HEAD_END, searched)) >= 0:
+            searched = 0
+            head = bytes(held[: end + len(_HEAD_END)])
+            del held[: len(head)]
+            self._informational += len(head)
+            if self._informational > HEAD_BYTES:
+                break
+            if self._read_head(head):
+                rest, self._held = bytes(held), bytearray()
+                return self._begin_body(rest)
+        if self._informational + len(held) > HEAD_BYTES:
+            raise _incomplete(f"a head over {HEAD_BYTES} bytes")
+
+    def _read_head(self, head: bytes) -> bool:
+        """Whether it is that of the final response."""
+        line = _STATUS_LINE.match(head)
+        status = 0 if line is None else int(line[2])
+        if line is None or status < 100 or status == 101:
+            raise _incomplete("no status line of a response")
+        self._fields = []
+        parser = httptools.HttpResponseParser(self)
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserError as error:
+            parser = self._without_length(head, error)
+        fields = self._fields
+        if status < 200:
+            return False
+        told = dict(fields)
+        codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            raise _incomplete("a transfer coding other than chunked")
+        length = told.get(b"content-length")
+        if self._method == "HEAD" or status in _NO_BODY:
+            self._ends = _Ends.BY_LENGTH
+        elif codings:
+            self._ends, self._chunks = _Ends.BY_CHUNK, parser
+        elif length is not None:
+            self._ends, self._left = _Ends.BY_LENGTH, int(length)
+        options = (
+            b",".join([value.lower() for name, value in fields if name == b"connection"])
+            if b"connection" in told
+            else b""
+        )
+        self._keep_alive = line[1] == b"1" and b"close" not in [each.strip(b" \t") for each in options.split(b",")]
+        misdirected = told.get(_MISDIRECTED, b"") if status == 421 else b""
+        self._head = ResponseHead(
+            status=status,
+            fields=response_fields(fields),
+            is_event_stream=told.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
+            is_short=length is not None and int(length) <= WHOLE_BODY_BYTES,
+            misdirected=misdirected if _PROCESS.fullmatch(misdirected) else None,
+        )
+        return True
+
+    def _without_length(self, head: bytes, error: Exception) -> httptools.HttpResponseParser:
+        """Transfer-Encoding overrides Content-Length (RFC 9112 §6.3), but httptools refuses a head with both: leave the length out."""
+        self._fields = []
+        lengths = _LENGTH_LINES.findall(head)
+        shortened = _LENGTH_LINES.sub(b"", head)
+        parser = httptools.HttpResponseParser(self)
+        try:
+            if len(set(lengths)) != 1 or b"\r\ntransfer-encoding:" not in shortened.lower():
+                raise error
+            parser.feed_data(shortened)
+        except httptools.HttpParserError as fault:
+            raise _incomplete(str(fault)) from None
+        return parser
+
+    def _begin_body(self, rest: bytes) -> None:
+        if self._ends is _Ends.BY_LENGTH and not self._left:
+            self._ended = True
+        if rest:
+            self.take(rest)
+
+    def _take_body(self, data: bytes) -> None:
+        match self._ends:
+            case _Ends.BY_LENGTH:
+                self._pieces.append(data[: self._left])
+                self._trailing = len(data) > self._left
+                self._left -= len(self._pieces[-1])
+                self._ended = not self._left
+            case _Ends.BY_CHUNK:
+                self._take_chunks(data)
+            case _Ends.BY_CLOSE:
+                self._pieces.append(data)
+
+    def _take_chunks(self, data: bytes) -> None:
+        assert self._chunks is not None
+        self._barren += len(data)
+        self._tail = (self._tail + data)[-len(_HEAD_END) - 1 :]
+        try:
+            self._chunks.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._ended:
+                raise _incomplete(str(error)) from None
+            self._trailing = True
+        if self._ended:
+            # httptools passes over line breaks after the last chunk, and does not say where that ended.
+            self._trailing |= not self._tail.endswith(_HEAD_END) or self._tail[0] in b"\r\n"
+            self._chunks = None
+        elif self._barren > HEAD_BYTES:
+            raise _incomplete(f"over {HEAD_BYTES} bytes between two of the body")
+
+    # httptools calls these.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of the head; trailers, and headers of what follows the response, are of no interest."""
+        if self._head is None:
+            self._fields.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_body(self, data: bytes) -> None:
+        """A piece of a chunked body; not one of what follows the response."""
+        if not self._ended:
+            self._pieces.append(data)
+            self._barren = 0
+
+    def on_message_begin(self) -> None:
+        """A second one follows the response."""
+        self._trailing = self._ended
+
+    def on_message_complete(self) -> None:
+        """The last chunk; a head alone may be a message, too."""
+        self._ended = self._ended or self._head is not None
+
+
+def _incomplete(why: str) -> OwnerLost:
+    return OwnerLost(Broken(), f"no complete HTTP response: {why}")
+
+
+class Response:
+    """Reads the response to one request of `method` from `receive`; every method but `head_here` and `here` raises OwnerLost."""
+
+    __slots__ = ("_parser", "_receive")
+
+    def __init__(self, method: str, receive: Callable[[], Awaitable[bytes]]) -> None:
+        self._parser = ResponseParser(method)
+        self._receive = receive
+
+    def take(self, data: bytes) -> ResponseHead | None:
+        """What was received already; the head, if it is whole by now."""
+        self._parser.take(data)
+        return self._parser.head()
+
+    async def head(self) -> ResponseHead:
+        """Wait for the head."""
+        while (head := self._parser.head()) is None:
+            self._parser.take(await self._receive())
+        return head
+
+    def here(self) -> tuple[bytes, bool]:
+        """What has come of the body since this was asked last, and whether that is its end."""
+        return self._parser.body()
+
+    async def more(self) -> tuple[bytes, bool]:
+        """The same, once there is something."""
+        while True:
+            self._parser.take(await self._receive())
+            body, ended = self._parser.body()
+            if body or ended:
+                return body, ended
+
+    async def whole(self, limit: int) -> bytes:
+        """Wait for the whole body; one over `limit` bytes is not read."""
+        body, ended = self.here()
+        while not ended and len(body) <= limit:
+            more, ended = await self.more()
+            body += more
+        if len(body) > limit:
+            raise OwnerLost(Broken(), f"a body over {limit} bytes where none was expected")
+        return body
+
+    @property
+    def leaves_connection_usable(self) -> bool:
+        """It is complete, and the connection may serve another request."""
+        return self._parser.leaves_connection_usable

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from trio_mcp.cluster.relay.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
 
 from tests.cluster.parts import ANN, BOB, snapshot
 from tests.cluster.tables import Table, row
 from trio_mcp.cluster.facts import Copy, Ended, Facts, Recorded, Tried, after_relay, copy_here, recorded
 from trio_mcp.cluster.membership import Verdict
+from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Outcome, Refused, Relayed, Unanswered, Unreachable
 from trio_mcp.cluster.record import Identity, Record, Tombstone
 from trio_mcp.sessions.close_reason import CloseReason
 

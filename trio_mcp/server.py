@@ -12,6 +12,7 @@ import trio
 
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Authenticate
+from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.service import Options, Service
 from trio_mcp.observability.metrics import Metrics
@@ -27,14 +28,14 @@ from trio_mcp.server_arguments import (
     run_settings,
     transport_of,
 )
-from trio_mcp.sessions.hub import MAX_SESSIONS, SESSION_IDLE_TIMEOUT, Hub, HubOptions, random_node_id
+from trio_mcp.sessions.hub import Hub, HubOptions, random_node_id
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.endpoint import MAX_BODY, Endpoint
+from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
 from trio_mcp.transports.http.legacy import LegacyFront
@@ -121,7 +122,7 @@ class MCPServer(Registrar):
     def http_app(
         self,
         *,
-        path: str = "/mcp",
+        path: str = PATH,
         allowed_hosts: Iterable[str] | None = LOOPBACK_NAMES,
         allowed_origins: Iterable[str] | None = None,
         authenticate: Authenticate | None = None,

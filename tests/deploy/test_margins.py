@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.deploy.shipped import OVERLAYS, ROOT, container, one, parsed, routing, seconds
-from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY, Settings
+from trio_mcp.defaults import CLUSTER_DRAIN_DELAY
+from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import (
     BALANCER_SECONDS,
     CANCELLED_CALLS_SECONDS,

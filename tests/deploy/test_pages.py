@@ -9,7 +9,7 @@ from tests.deploy.shipped import DEPLOY, K8S, OVERLAYS, ROOT, container, one, pa
 from tests.deploy.test_margins import DEFAULT, DRAIN
 from tests.test_readme import anchors, metric_names
 from trio_mcp.cli import execute
-from trio_mcp.serving.settings import CLUSTER_DRAIN_DELAY
+from trio_mcp.defaults import CLUSTER_DRAIN_DELAY
 from trio_mcp.serving.settings_report import describe
 from trio_mcp.sessions.stop_times import BALANCER_SECONDS, MARGIN_SECONDS
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trio_mcp.serving import settings
-from trio_mcp.serving.quantities import duration_text, parse_duration, parse_size, size_text
+from trio_mcp.serving.setting_types import duration_text, parse_duration, parse_size, size_text
 from trio_mcp.serving.settings import Settings, SettingsError, load, load_one, sources
 from trio_mcp.serving.settings_report import describe, explain, ignored, strangers
 

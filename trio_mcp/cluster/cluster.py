@@ -34,6 +34,7 @@ from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import Store, StoreDown
+from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
@@ -63,9 +64,9 @@ class ClusterOptions:
     restore: bool = False
     require_redis: bool = False
     """The node is not ready before Redis has taken its card once."""
-    keep_alive: float = 15.0
+    keep_alive: float = KEEP_ALIVE
     """Seconds between the comments on a quiet stream: a peer whose stream is quiet for longer is gone."""
-    drain_seconds: float = 30.0
+    drain_seconds: float = CLUSTER_DRAIN_DELAY + DRAIN_TIMEOUT
     """How long a node that stops may take: who starts under its name waits for it."""
 
 

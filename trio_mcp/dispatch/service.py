@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_mcp.auth.keyring import Keyring
+from trio_mcp.defaults import (
+    MAX_IN_FLIGHT,
+    MAX_LISTEN_STREAMS,
+    PAGE_SIZE,
+    REQUEST_STATE_TTL,
+    REQUEST_TIMEOUT,
+    WORKER_THREADS,
+    WRITE_TIMEOUT,
+)
 from trio_mcp.features.registry import Registry
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.observability.metrics import Metrics
@@ -40,21 +49,21 @@ _SETTINGS: dict[str, dict[str, bool]] = {
 class Options:
     """Bounds and deadlines of requests; seconds unless the name says otherwise. Raises ValueError for a bound below 1."""
 
-    page_size: int = 1_000
-    request_timeout: float = 600.0
+    page_size: int = PAGE_SIZE
+    request_timeout: float = REQUEST_TIMEOUT
     """How long a client may take to answer a request of ours."""
-    write_timeout: float = 20.0
+    write_timeout: float = WRITE_TIMEOUT
     """How long a reader may make no progress."""
-    request_state_ttl: float = 600.0
+    request_state_ttl: float = REQUEST_STATE_TTL
     """How long a modern client may take from `input_required` to its retry."""
     cache_ttl: float = 0.0
     """`ttlMs` of lists and `server/discover`, in seconds. 0: ask again every time."""
     private_lists: bool = False
     """Whether lists depend on the caller, so that no shared cache may keep them."""
     streams: StreamBounds = field(default_factory=StreamBounds)
-    max_in_flight: int = 100
-    max_listen_streams: int = 1_024
-    worker_threads: int = 40
+    max_in_flight: int = MAX_IN_FLIGHT
+    max_listen_streams: int = MAX_LISTEN_STREAMS
+    worker_threads: int = WORKER_THREADS
     """Sync handlers that run at the same time."""
 
     def __post_init__(self) -> None:

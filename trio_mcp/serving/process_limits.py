@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trio_mcp.defaults import MAX_KEPT_BYTES
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
-from trio_mcp.streams.account import DEFAULT_LIMIT, Account
+from trio_mcp.streams.account import Account
 
 __all__ = ["ADMIN_CONNECTIONS", "TooManyConnections", "account_of", "cgroup_limit", "connection_limit"]
 
@@ -60,7 +61,7 @@ def account_of(settings: Settings) -> Account:
     if settings.max_kept_bytes is not None:
         return Account(settings.max_kept_bytes)
     limit = cgroup_limit()
-    return Account(DEFAULT_LIMIT if limit is None else max(limit // _SHARE, 4 * settings.max_body))
+    return Account(MAX_KEPT_BYTES if limit is None else max(limit // _SHARE, 4 * settings.max_body))
 
 
 def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:

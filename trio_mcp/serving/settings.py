@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -11,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     FilePath,
@@ -24,9 +21,19 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from trio_mcp.serving.quantities import Duration, PositiveDuration, Size
+from trio_mcp import defaults
 from trio_mcp.serving.setting_sources import Layer, Names, SettingsError, layers, nearest
-from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
+from trio_mcp.serving.setting_types import (
+    CommaList,
+    Count,
+    Duration,
+    HostList,
+    LogLevel,
+    NetworkList,
+    OriginList,
+    PositiveDuration,
+    Size,
+)
 
 __all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]
 
@@ -36,51 +43,9 @@ NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 _MIN_KEY_BYTES = 32
 _ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",), "redis_url": ("REDIS_URL",)}
 
-CLUSTER_DRAIN_DELAY = 3.0
-"""Three looks of a balancer that checks every second."""
-
-
-def _comma_list(value: Any) -> Any:
-    parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts):
-        return tuple(item.strip() for part in parts for item in part.split(",") if item.strip())
-    return value
-
-
-_LEVELS = {name: getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
-
-
-def _level_name(value: Any) -> Any:
-    """Of logging's own names and numbers; a number between two levels is the upper one, which lets the same lines pass."""
-    text = str(value).strip().upper()
-    number = int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text)
-    if number is None:
-        return value
-    return next((name for name, level in _LEVELS.items() if level >= number), "CRITICAL")
-
-
-def _hosts(entries: tuple[str, ...]) -> tuple[str, ...]:
-    Hosts(entries)
-    return entries
-
-
-def _origins(entries: tuple[str, ...]) -> tuple[str, ...]:
-    Origins(entries)
-    return entries
-
-
-def _networks(entries: tuple[str, ...]) -> tuple[str, ...]:
-    Proxies(entries)
-    return entries
-
 
 _NODE_URL = r"^http://[^\s/?#]+/?$"
 """Peers talk plain HTTP to each other: TLS ends at the balancer."""
-
-CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
-HostList = Annotated[CommaList, AfterValidator(_hosts)]
-OriginList = Annotated[CommaList, AfterValidator(_origins)]
-Count = Annotated[int, Field(ge=1)]
 
 
 def setting(default: Any, group: str, description: str, **constraints: Any) -> Any:
@@ -96,7 +61,7 @@ class Settings(BaseModel):
 
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
     port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)
-    path: str = setting("/mcp", "Where", "Path of the MCP endpoint.", pattern=r"^/[^\s?#]*$")
+    path: str = setting(defaults.PATH, "Where", "Path of the MCP endpoint.", pattern=r"^/[^\s?#]*$")
     bind: CommaList = setting(
         (), "Where", "`host:port`, `unix:/path` or `fd://3`, comma separated; replaces host and port."
     )
@@ -119,7 +84,7 @@ class Settings(BaseModel):
     allowed_origins: OriginList = setting(
         (), "Who", "Origins of browser pages served: `https://name`, `http://localhost:*`, `https://*.name`, `*`."
     )
-    forwarded_allow: Annotated[CommaList, AfterValidator(_networks)] = setting(
+    forwarded_allow: NetworkList = setting(
         (), "Who", "Proxies whose `X-Forwarded-For` is believed: addresses or networks such as 10.0.0.0/8."
     )
     node_id: str | None = setting(
@@ -135,7 +100,7 @@ class Settings(BaseModel):
         "Redis that all nodes share: redis://, rediss://, unix:// or redis+sentinel://h:p,h:p/master/db.",
     )
     redis_prefix: str = setting(
-        "mcp", "Cluster", "What this cluster's keys in Redis start with.", pattern=r"^[^\s:]{1,64}$"
+        defaults.REDIS_PREFIX, "Cluster", "What this cluster's keys in Redis start with.", pattern=r"^[^\s:]{1,64}$"
     )
     advertise_url: str | None = setting(
         None,
@@ -161,9 +126,13 @@ class Settings(BaseModel):
         None, "Cluster", "A node that stops serves this long as before, but for `/readyz`; 3s with Redis, 0 without."
     )
 
-    session_idle_timeout: PositiveDuration = setting(1800.0, "Sessions", "A session nobody uses for this long ends.")
+    session_idle_timeout: PositiveDuration = setting(
+        defaults.SESSION_IDLE_TIMEOUT, "Sessions", "A session nobody uses for this long ends."
+    )
     max_sessions: Count = setting(
-        10_000, "Sessions", "Sessions open at once; more take the place of one that was never used, or get 503."
+        defaults.MAX_SESSIONS,
+        "Sessions",
+        "Sessions open at once; more take the place of one that was never used, or get 503.",
     )
     max_sessions_per_principal: Count | None = setting(
         None, "Sessions", "Sessions of one authenticated caller; more get 429. Off unless set."
@@ -173,36 +142,50 @@ class Settings(BaseModel):
         "Sessions",
         "Sessions of one client address, as proxies in `forwarded_allow` tell it; more get 429. Off unless set.",
     )
-    max_in_flight: Count = setting(100, "Sessions", "Requests running at once in one session; more get 429.")
-    max_listen_streams: Count = setting(1024, "Sessions", "`subscriptions/listen` streams open at once.")
-    request_timeout: PositiveDuration = setting(
-        600.0, "Sessions", "How long a client may take to answer the server's request."
+    max_in_flight: Count = setting(
+        defaults.MAX_IN_FLIGHT, "Sessions", "Requests running at once in one session; more get 429."
     )
-    page_size: Count = setting(1000, "Sessions", "Entries on one page of a list.")
+    max_listen_streams: Count = setting(
+        defaults.MAX_LISTEN_STREAMS, "Sessions", "`subscriptions/listen` streams open at once."
+    )
+    request_timeout: PositiveDuration = setting(
+        defaults.REQUEST_TIMEOUT, "Sessions", "How long a client may take to answer the server's request."
+    )
+    page_size: Count = setting(defaults.PAGE_SIZE, "Sessions", "Entries on one page of a list.")
 
     json_response: bool = setting(False, "Streams", "Answer with JSON, never with a stream.")
-    sse_after: Duration = setting(0.5, "Streams", "A silent handler's answer becomes a stream after this long.")
+    sse_after: Duration = setting(
+        defaults.SSE_AFTER, "Streams", "A silent handler's answer becomes a stream after this long."
+    )
     stream_delay: Duration = setting(
-        0.01,
+        defaults.STREAM_DELAY,
         "Streams",
         "An answer is streamed no sooner than this after its request: Go proxies cut earlier ones; 0 is off.",
     )
-    keepalive: PositiveDuration = setting(15.0, "Streams", "A comment on each quiet stream this often.")
-    retry_interval: int = setting(1000, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0)
-    max_events: Count = setting(1000, "Streams", "Events kept for one stream.")
-    max_stream_bytes: Size = setting(
-        1 << 20, "Streams", "Bytes kept for one stream, besides answers that are being read."
+    keepalive: PositiveDuration = setting(defaults.KEEP_ALIVE, "Streams", "A comment on each quiet stream this often.")
+    retry_interval: int = setting(
+        defaults.RETRY_INTERVAL_MS, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0
     )
-    max_session_bytes: Size = setting(4 << 20, "Streams", "The same for all streams of one session.")
-    event_retention: Duration = setting(300.0, "Streams", "How long a finished stream can be replayed.")
+    max_events: Count = setting(defaults.MAX_EVENTS, "Streams", "Events kept for one stream.")
+    max_stream_bytes: Size = setting(
+        defaults.MAX_STREAM_BYTES, "Streams", "Bytes kept for one stream, besides answers that are being read."
+    )
+    max_session_bytes: Size = setting(defaults.MAX_SESSION_BYTES, "Streams", "The same for all streams of one session.")
+    event_retention: Duration = setting(
+        defaults.EVENT_RETENTION, "Streams", "How long a finished stream can be replayed."
+    )
 
     max_connections: Count | None = setting(
         None, "Limits", "Connections open at once; more get 503. Unless set, what `ulimit -n` allows, less a reserve."
     )
-    max_head: Size = setting(32 << 10, "Limits", "Bytes of a request's head; more get 431.")
-    head_timeout: PositiveDuration = setting(10.0, "Limits", "A request's head must arrive within this.")
-    max_body: Size = setting(4 << 20, "Limits", "Bytes of a request's body; more get 413.")
-    body_timeout: PositiveDuration = setting(60.0, "Limits", "A request's body must arrive within this.")
+    max_head: Size = setting(defaults.MAX_HEAD, "Limits", "Bytes of a request's head; more get 431.")
+    head_timeout: PositiveDuration = setting(
+        defaults.HEAD_TIMEOUT, "Limits", "A request's head must arrive within this."
+    )
+    max_body: Size = setting(defaults.MAX_BODY, "Limits", "Bytes of a request's body; more get 413.")
+    body_timeout: PositiveDuration = setting(
+        defaults.BODY_TIMEOUT, "Limits", "A request's body must arrive within this."
+    )
     max_kept_bytes: Size | None = setting(
         None,
         "Limits",
@@ -210,19 +193,21 @@ class Settings(BaseModel):
         "A quarter of the container's memory limit, 256MiB without one.",
     )
     write_timeout: PositiveDuration = setting(
-        20.0, "Limits", "A client that reads nothing for this long loses its connection."
+        defaults.WRITE_TIMEOUT, "Limits", "A client that reads nothing for this long loses its connection."
     )
     connection_idle_timeout: PositiveDuration = setting(
-        75.0, "Limits", "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s)."
+        defaults.CONNECTION_IDLE_TIMEOUT,
+        "Limits",
+        "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s).",
     )
-    drain_timeout: Duration = setting(25.0, "Limits", "What still runs this long after SIGTERM is cancelled.")
+    drain_timeout: Duration = setting(
+        defaults.DRAIN_TIMEOUT, "Limits", "What still runs this long after SIGTERM is cancelled."
+    )
     cleanup_timeout: Duration = setting(
-        5.0, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."
+        defaults.CLEANUP_TIMEOUT, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."
     )
 
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level_name)] = (
-        setting("INFO", "Logs", "Least severe log line written.")
-    )
+    log_level: LogLevel = setting("INFO", "Logs", "Least severe log line written.")
     log_format: Literal["auto", "text", "json"] = setting(
         "auto", "Logs", "`auto` is text on a terminal and JSON lines elsewhere."
     )
@@ -284,7 +269,7 @@ class Settings(BaseModel):
         """How long a node that stops serves as before."""
         if self.drain_delay is not None:
             return self.drain_delay
-        return CLUSTER_DRAIN_DELAY if self.redis_url is not None else 0.0
+        return defaults.CLUSTER_DRAIN_DELAY if self.redis_url is not None else 0.0
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from trio_mcp.serving.quantities import duration_text, parse_size, size_text
 from trio_mcp.serving.setting_sources import Names, strays, unknown_variables
+from trio_mcp.serving.setting_types import duration_text, parse_size, size_text
 from trio_mcp.serving.settings import NAMES, Settings, load, sources
 
 __all__ = ["Explained", "describe", "explain", "ignored", "strangers"]

@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.defaults import MAX_SESSIONS, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.call import Client
 from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.session import Session
@@ -26,7 +27,7 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.shares import Shares
 from trio_mcp.streams.event_log import EventLog
 
-__all__ = ["MAX_SESSIONS", "SESSION_IDLE_TIMEOUT", "Hub", "HubOptions", "SessionHook", "random_node_id"]
+__all__ = ["Hub", "HubOptions", "SessionHook", "random_node_id"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.sessions")
 
@@ -44,13 +45,6 @@ ROOM_SECONDS = 2.0
 
 _RANDOM_BYTES = 18
 """144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
-
-
-MAX_SESSIONS = 10_000
-"""On one node, unless it is set."""
-
-SESSION_IDLE_TIMEOUT = 1_800.0
-"""Seconds after which a session that nobody uses ends, unless it is set."""
 
 
 def random_node_id() -> str:

@@ -21,16 +21,15 @@ from typing import Protocol
 
 import trio
 
+from trio_mcp.defaults import MAX_KEPT_BYTES
 from trio_mcp.observability.logs import event
 from trio_mcp.streams.bodies import Bodies
 from trio_mcp.streams.relief import AMPLE, Abandoned, View, decide
 from trio_mcp.streams.transfers import Transfer, Transfers
 
-__all__ = ["DEFAULT_LIMIT", "SMALL", "Account", "Holder", "Kept", "NoRoom"]
+__all__ = ["SMALL", "Account", "Holder", "Kept", "NoRoom"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.memory")
-
-DEFAULT_LIMIT = 256 * 1024 * 1024
 
 SMALL = 16 * 1024
 """What weighs no more than the connection it comes or leaves by is not counted."""
@@ -90,7 +89,7 @@ class Account:
     It belongs to one event loop; all servers in that loop may share one.
     """
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = MAX_KEPT_BYTES) -> None:
         self.limit = limit
         self.share: int = limit // 4
         self.used: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from trio_mcp.defaults import EVENT_RETENTION, MAX_EVENTS, MAX_SESSION_BYTES, MAX_STREAM_BYTES
 from trio_mcp.streams.account import Account
 
 __all__ = ["DEFAULT_BOUNDS", "Budget", "StreamBounds"]
@@ -15,13 +16,13 @@ __all__ = ["DEFAULT_BOUNDS", "Budget", "StreamBounds"]
 class StreamBounds:
     """`Options.streams`: what waits in the streams of a session, and what they keep for a client that comes back."""
 
-    events: int = 1_000
+    events: int = MAX_EVENTS
     """Messages of one stream."""
-    stream_bytes: int = 1024 * 1024
+    stream_bytes: int = MAX_STREAM_BYTES
     """Bytes of one stream."""
-    session_bytes: int = 4 * 1024 * 1024
+    session_bytes: int = MAX_SESSION_BYTES
     """Bytes of all streams of one session."""
-    keep_seconds: float = 300.0
+    keep_seconds: float = EVENT_RETENTION
     """How long a stream that ended can still be resumed."""
 
 

@@ -17,6 +17,7 @@ from trio_mcp.cluster.peer.pool import Connection, Pool
 from trio_mcp.cluster.peer.probe import Livez, ask_livez
 from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
 from trio_mcp.cluster.peer.streams import OpenStreams
+from trio_mcp.defaults import WRITE_TIMEOUT
 from trio_mcp.transports.http.request import HttpExchange
 
 __all__ = ["PeerClient"]
@@ -41,7 +42,7 @@ class PeerClient:
         head_timeout: float = 5.0,
         idle_timeout: float = 30.0,
         max_idle: int = 32,
-        write_timeout: float = 20.0,
+        write_timeout: float = WRITE_TIMEOUT,
         silence: float = SILENCE_SECONDS,
     ) -> None:
         self._hops = hops

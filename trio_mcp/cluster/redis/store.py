@@ -39,6 +39,7 @@ from trio_mcp.cluster.store.port import (
     RemoveNode,
     RemoveNodesBefore,
 )
+from trio_mcp.defaults import REDIS_PREFIX
 
 __all__ = ["Keys", "RedisStore"]
 
@@ -81,7 +82,7 @@ class RedisStore:
     """
 
     def __init__(
-        self, url: str, prefix: str = "mcp", *, connect_timeout: float = 0.5, command_timeout: float = 1.0
+        self, url: str, prefix: str = REDIS_PREFIX, *, connect_timeout: float = 0.5, command_timeout: float = 1.0
     ) -> None:
         self.keys: Final = Keys(prefix)
         self._client = RedisClient(url, connect_timeout=connect_timeout, command_timeout=command_timeout)

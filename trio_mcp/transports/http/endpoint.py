@@ -22,12 +22,10 @@ from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.request import BodyTooLarge, BodyTooSlow, ClientLeft, HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_error, send_refusal
 
-__all__ = ["MAX_BODY", "Endpoint"]
+__all__ = ["Endpoint"]
 
 logger = logging.getLogger("trio_mcp.http")
 
-MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a request\'s body, unless it is set."""
 
 _CLOSE: HeaderList = [(b"connection", b"close")]
 _RETRY_AFTER = (b"retry-after", b"5")

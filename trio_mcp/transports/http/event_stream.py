@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
+from trio_mcp.defaults import KEEP_ALIVE, RETRY_INTERVAL_MS, SSE_AFTER, STREAM_DELAY, WRITE_TIMEOUT
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
 from trio_mcp.streams.backlog import Entry
 from trio_mcp.streams.event_log import Reader
@@ -33,18 +34,18 @@ _HEAD: HeaderList = [
 class Pace:
     """Timing of streams, in seconds; `retry` in milliseconds."""
 
-    sse_after: float = 0.5
+    sse_after: float = SSE_AFTER
     """How long a reply may hold the head back in the hope of plain JSON."""
-    stream_delay: float = 0.01
+    stream_delay: float = STREAM_DELAY
     """A streamed or large answer begins no sooner than this after the request's last byte, unless it is complete.
 
     Go's HTTP/1 reverse proxy (Traefik, Caddy) breaks off an answer whose head arrives while it still finishes sending
     the request (golang/go#40747). The origin cannot see that, so this makes it rare; `deploy/` has the remedy.
     """
-    keep_alive: float = 15.0
-    """Below common proxy idle timeouts (30-60 s), so a quiet stream stays open."""
-    write_timeout: float = 20.0
-    retry: int = 1_000
+    keep_alive: float = KEEP_ALIVE
+    """Between the comments on a quiet stream."""
+    write_timeout: float = WRITE_TIMEOUT
+    retry: int = RETRY_INTERVAL_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from trio_mcp.defaults import MAX_BODY
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.request import HttpExchange
 
-__all__ = ["MAX_BODY", "RouteRequest"]
-
-MAX_BODY = 4 * 1024 * 1024
-"""As much as the endpoint takes by default; a handler may ask for another bound."""
+__all__ = ["RouteRequest"]
 
 
 class RouteRequest:

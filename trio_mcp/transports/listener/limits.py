@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trio_mcp.defaults import BODY_TIMEOUT, CONNECTION_IDLE_TIMEOUT, HEAD_TIMEOUT, MAX_BODY, MAX_HEAD, WRITE_TIMEOUT
+
 __all__ = ["Limits"]
 
 
@@ -14,18 +16,18 @@ class Limits:
     connections: int | None = None
     """Open at once, but for a few that only linger. Past it the connection that has been idle for longest makes way, and when none
     is, the new one gets 503."""
-    head_bytes: int = 32 * 1024
+    head_bytes: int = MAX_HEAD
     """Request line and headers together: more is 431."""
-    head_seconds: float = 10.0
+    head_seconds: float = HEAD_TIMEOUT
     """From a head's first byte to its last: more is 408."""
-    body_bytes: int = 4 * 1024 * 1024
+    body_bytes: int = MAX_BODY
     """More is 413, told from Content-Length before a byte of the body is read."""
-    body_seconds: float = 60.0
+    body_seconds: float = BODY_TIMEOUT
     """From the end of the head to the end of the body: more is 408."""
-    write_seconds: float = 20.0
+    write_seconds: float = WRITE_TIMEOUT
     """A peer that takes no byte for so long loses its connection."""
-    idle_seconds: float = 75.0
-    """Longer than the idle timeout of proxies in front (Traefik: 60), which else send into a closing connection."""
+    idle_seconds: float = CONNECTION_IDLE_TIMEOUT
+    """A connection without a request for so long is closed."""
     pipelined_bytes: int = 64 * 1024
     """Read ahead of the running request at most; the rest waits in the kernel."""
     tcp_user_timeout_seconds: float = 30.0

@@ -20,6 +20,7 @@ from typing import Any
 import trio
 
 from trio_mcp.auth.principal import ANONYMOUS
+from trio_mcp.defaults import MAX_BODY
 from trio_mcp.dispatch.call import Call, Client, Ending
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.dispatcher import respond
@@ -70,7 +71,7 @@ _STDIO_SESSION = "stdio"
 class StdioServer:
     """Serves one client on a pair of byte streams."""
 
-    def __init__(self, service: Service, hub: Hub, *, max_message: int = 4 * 1024 * 1024) -> None:
+    def __init__(self, service: Service, hub: Hub, *, max_message: int = MAX_BODY) -> None:
         self._service = service
         self._hub = hub
         self._max_message = max_message

@@ -1,14 +1,31 @@
-"""Durations and sizes as people write them: `30s`, `1h30m`, `500ms`; `4MiB`, `64k`."""
+"""What kinds of values settings have, and how people write them: `30s`, `1h30m`; `4MiB`, `64k`; lists of hosts; log levels."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-__all__ = ["Duration", "PositiveDuration", "Size", "duration_text", "parse_duration", "parse_size", "size_text"]
+from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
+
+__all__ = [
+    "CommaList",
+    "Count",
+    "Duration",
+    "HostList",
+    "LogLevel",
+    "NetworkList",
+    "OriginList",
+    "PositiveDuration",
+    "Size",
+    "duration_text",
+    "parse_duration",
+    "parse_size",
+    "size_text",
+]
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -83,3 +100,54 @@ PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 """Bytes, more than zero."""
+
+
+def _comma_list(value: Any) -> Any:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts):
+        return tuple(item.strip() for part in parts for item in part.split(",") if item.strip())
+    return value
+
+
+_LEVELS = {name: getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")}
+
+
+def _level_name(value: Any) -> Any:
+    """Of logging's own names and numbers; a number between two levels is the upper one, which lets the same lines pass."""
+    text = str(value).strip().upper()
+    number = int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text)
+    if number is None:
+        return value
+    return next((name for name, level in _LEVELS.items() if level >= number), "CRITICAL")
+
+
+def _hosts(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Hosts(entries)
+    return entries
+
+
+def _origins(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Origins(entries)
+    return entries
+
+
+def _networks(entries: tuple[str, ...]) -> tuple[str, ...]:
+    Proxies(entries)
+    return entries
+
+
+Count = Annotated[int, Field(ge=1)]
+
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+
+HostList = Annotated[CommaList, AfterValidator(_hosts)]
+"""What a Host header may say."""
+
+OriginList = Annotated[CommaList, AfterValidator(_origins)]
+"""What an Origin header may say."""
+
+NetworkList = Annotated[CommaList, AfterValidator(_networks)]
+"""Addresses and networks of proxies."""
+
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level_name)]
+"""A level that logging knows, by name or number."""

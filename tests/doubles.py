@@ -57,7 +57,7 @@ class FakeOutbox:
         self.reply = None if body is None else self.oracle.heard(msgspec.json.decode(body))
         self.status = status
 
-    async def settle(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Wait for the reader, who may never read."""
         await trio.lowlevel.checkpoint()
         if not self.reads:

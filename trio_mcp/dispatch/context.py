@@ -144,14 +144,14 @@ class Context(HandlerContext, Generic[App]):
         token = call.progress_token
         if token is None:
             return await trio.lowlevel.checkpoint()
-        params = speech.progress(call.service.unsaid, call.label, progress, total, message)
+        params = speech.progress(call.service.warned_handlers, call.label, progress, total, message)
         if params is None or (call.progress is not None and params["progress"] <= call.progress):
             return await trio.lowlevel.checkpoint()
         call.progress = params["progress"]
         params["progressToken"] = token
         known = field_versions.progress(params, call.version)
         call.emit(encode_notification("notifications/progress", known), Kind.LATEST, ("progress", token))
-        await call.outbox.settle()
+        await call.outbox.wait_for_reader()
 
     @in_loop
     async def log(
@@ -169,11 +169,13 @@ class Context(HandlerContext, Generic[App]):
         threshold = call.log_level if call.session is None else call.session.log_level
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
-        params = speech.message(call.service.unsaid, call.label, level, _with_extra(data, extra), logger or logger_name)
+        params = speech.message(
+            call.service.warned_handlers, call.label, level, _with_extra(data, extra), logger or logger_name
+        )
         if params is None:
             return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
-        await call.outbox.settle()
+        await call.outbox.wait_for_reader()
 
     @in_loop
     async def debug(

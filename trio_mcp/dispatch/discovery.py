@@ -1,4 +1,4 @@
-"""What the server says of itself: `initialize`, `server/discover`, one page of a list; and what every result carries."""
+"""What the server says of itself: the results of `initialize`, `server/discover` and the lists, and what every result carries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def initialize_result(service: Service, version: str) -> dict[str, Any]:
-    """InitializeResult for the negotiated version (basic/lifecycle)."""
+    """InitializeResult for `version`, the negotiated one (basic/lifecycle)."""
     result = {
         "protocolVersion": version,
         "capabilities": field_versions.capabilities(service.capabilities(), version),
@@ -41,7 +41,7 @@ def initialize_result(service: Service, version: str) -> dict[str, Any]:
 
 
 async def discover(call: Call) -> dict[str, Any]:
-    """DiscoverResult; who the server is goes into `_meta` with every result (2026-07-28 server/discover)."""
+    """DiscoverResult (2026-07-28 server/discover). The name of the server is in `_meta`, as in every result."""
     service = call.service
     result = {
         "supportedVersions": list(SERVED_VERSIONS),
@@ -78,6 +78,7 @@ async def list_prompts(call: Call) -> Raw:
 
 
 def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
+    """One page, serialised once for each state of the catalog, protocol version and offset."""
     offset = _offset(call)
     key = (member, catalog.version, call.version, offset)
     page: Raw | None = call.service.cache.get(key)
@@ -106,7 +107,7 @@ def _offset(call: Call) -> int:
     if not isinstance(cursor, str):
         raise InvalidParams("params.cursor must be a string")
     try:
-        # Of any age: the page that carries a cursor is cached for as long as the registry stays as it is.
+        # A cursor does not expire: the page that carries it is cached for as long as the registry stays the same.
         return int(call.service.keyring.open(cursor, _bound_to(call), max_age=math.inf))
     except BrokenSeal as fault:
         raise InvalidParams(f"params.cursor is not one this list gave out: {fault}. Start again without it") from None
@@ -117,7 +118,10 @@ def _bound_to(call: Call) -> bytes:
 
 
 def complete(call: Call, result: dict[str, Any] | Raw) -> dict[str, Any] | Raw:
-    """A modern result names its type and its server (2026-07-28 basic/index); a Raw one was finished when it was cached."""
+    """A result of 2026-07-28 with its `resultType` and the name of its server (basic/index).
+
+    A Raw one has them: it is a page of a list, serialised with both.
+    """
     if isinstance(result, Raw):
         return result
     finished = {"resultType": "complete", **result}
@@ -126,7 +130,7 @@ def complete(call: Call, result: dict[str, Any] | Raw) -> dict[str, Any] | Raw:
 
 
 def server_info(service: Service, version: str) -> dict[str, Any]:
-    """Implementation, with the fields that version knows."""
+    """Who this server is: an Implementation, with the fields that `version` knows."""
     key = ("serverInfo", version)
     info: dict[str, Any] | None = service.cache.get(key)
     if info is None:
@@ -135,7 +139,10 @@ def server_info(service: Service, version: str) -> dict[str, Any]:
 
 
 def cache_hints(call: Call, *, seconds: float, shared: bool) -> dict[str, Any]:
-    """`ttlMs` and `cacheScope`, which only modern results carry (2026-07-28 server/utilities/caching)."""
+    """`ttlMs` and `cacheScope` of a modern result, {} of others (2026-07-28 server/utilities/caching).
+
+    `seconds`: for how long it may be cached. `shared`: whether a cache may give it to other callers.
+    """
     if not call.modern:
         return {}
     return {"ttlMs": int(seconds * 1000), "cacheScope": "public" if shared else "private"}

@@ -1,8 +1,8 @@
 """Request → response: one task, one cancel scope, one error boundary.
 
-respond ─▶ handler by method ─▶ result ─┐
-   │            └─ raises ──▶ error ────┼─▶ outbox.finish, exactly once, whatever happened
-   └─ cancelled (Call.ending says why) ─┘
+respond ─▶ room in memory? ─▶ HANDLERS[method] ─▶ result ─┐
+   │                              └─ raises ─▶ error ─────┼─▶ outbox.finish, exactly once, whatever happened
+   └─ cancelled: Call.ending says why ─▶ error ───────────┘
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trio_mcp.dispatch import discovery, feature_methods, listening, session_met
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.discovery import complete
 from trio_mcp.dispatch.questions import RETRY_PARAMS, input_required, read_retry
-from trio_mcp.dispatch.user_code import crashed, labels, user_code
+from trio_mcp.dispatch.user_code import crash_message, labels, user_code
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
@@ -43,7 +43,7 @@ __all__ = ["HANDLERS", "respond"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.dispatch")
 access: logging.Logger = logging.getLogger("trio_mcp.access")
-"""One line a request; `--no-access-log` turns it off."""
+"""One line for each request; `--no-access-log` turns it off."""
 
 Handler: TypeAlias = Callable[[Call], Awaitable[dict[str, Any] | Raw]]
 
@@ -66,31 +66,38 @@ HANDLERS: dict[str, Handler] = {
 }
 """Which function answers which method; `protocol/methods` says which versions have it."""
 
-_RUN_HANDLERS = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+_RUN_USER_CODE = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
 
-Reply = tuple[bytes | None, int]
+_Response: TypeAlias = tuple[bytes | None, int]
+"""The encoded response, None where nothing is to be sent, and its HTTP status."""
+
+_Outcome: TypeAlias = tuple[_Response, str | None]
+"""With it what metrics and the access log call its error; None for a success."""
 
 
 async def respond(call: Call) -> None:
-    """Run one request to its reply. Raises nothing but Cancelled from outside, and Overflow of its stream."""
+    """Run one request and hand its reply to its outbox.
+
+    Raises only Trio's Cancelled, when it comes from outside of the call's own scope, and Overflow of the stream it writes to.
+    """
     call.service.in_flight.add(call)
     if call.method == "tools/call" and call.tool is None:
         call.tool = _registered_tool(call)
-    reply: Reply | None = None
+    reply: _Response | None = None
     error: str | None = None
     try:
         with call.scope:
             reply, error = await _attempt(call)
     except* Exception as crash:
-        # A cleanup that fails while its handler is cancelled comes in a group with Cancelled, past `_attempt`.
+        # Cleanup that fails while its handler is being cancelled raises a group with Cancelled in it, which `_attempt` lets pass.
         reply, error = _crashed(call, crash)
     finally:
         if reply is None or _wants_silence(call):
-            reply, error = _last_words(call)
+            reply, error = _reply_of_cancelled(call)
         call.finished = True
         call.service.in_flight.discard(call)
         _measure(call, error, trio.current_time() - call.started)
-        call.outbox.finish(*_fitting(call, reply))
+        call.outbox.finish(*_bounded(call, reply))
 
 
 def _registered_tool(call: Call) -> Tool | None:
@@ -98,15 +105,15 @@ def _registered_tool(call: Call) -> Tool | None:
     return call.service.registry.tools.get(name) if isinstance(name, str) else None
 
 
-async def _attempt(call: Call) -> tuple[tuple[bytes, int], str | None]:
+async def _attempt(call: Call) -> _Outcome:
     try:
         with user_code():
             return await _answer(call)
-    except Exception as crash:  # user code's fault is answered without its details, and logged once
+    except Exception as crash:  # the boundary of all handlers: logged once, and answered without its details
         return _crashed(call, crash)
 
 
-async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
+async def _answer(call: Call) -> _Outcome:
     try:
         method = call.service.methods(call.version).get(call.method)
         if method is None:
@@ -114,7 +121,7 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
         if method.may_ask and not RETRY_PARAMS.isdisjoint(call.params) and call.modern:
             read_retry(call)
         if not call.service.account.may_start_call(call.outbox.holder):
-            await _wait_for_room(call)
+            await _wait_for_memory(call)
         result = await HANDLERS[call.method](call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
         if call.session is None:
@@ -129,19 +136,19 @@ async def _answer(call: Call) -> tuple[tuple[bytes, int], str | None]:
 
 
 def _failure(call: Call) -> str:
-    """A tool's own words, or its crash."""
+    """What metrics call a tool's result that is an error: its own message, or a crash."""
     return "tool_error" if call.reference is None else "crash"
 
 
-def _crashed(call: Call, crash: Exception) -> tuple[tuple[bytes, int], str]:
+def _crashed(call: Call, crash: Exception) -> _Outcome:
     if all(isinstance(leaf, SlowReader) for leaf in leaves(crash)):
         call.ending = call.ending or Ending.SLOW_READER
         return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
-    words = crashed(logger, "request failed", call, crash, "Internal error", method=call.method)
-    return _error(call, ProtocolError(INTERNAL_ERROR, words))[0], "crash"
+    message = crash_message(logger, "request failed", call, crash, "Internal error", method=call.method)
+    return _error(call, ProtocolError(INTERNAL_ERROR, message))[0], "crash"
 
 
-def _error(call: Call, fault: ProtocolError) -> tuple[tuple[bytes, int], str]:
+def _error(call: Call, fault: ProtocolError) -> _Outcome:
     if isinstance(fault, ResourceNotFoundError) and not call.modern:
         fault = ProtocolError(RESOURCE_NOT_FOUND, fault.message, fault.data)
     status = http_status(fault.code, modern=call.modern)
@@ -152,8 +159,7 @@ def _wants_silence(call: Call) -> bool:
     return call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled
 
 
-def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
-    """The reply of a call that was cancelled."""
+def _reply_of_cancelled(call: Call) -> _Outcome:
     match call.ending:
         case Ending.INPUT_REQUIRED:
             return (encode_result(call.request_id, complete(call, input_required(call))), 200), None
@@ -172,13 +178,13 @@ def _last_words(call: Call) -> tuple[tuple[bytes | None, int], str | None]:
     return (encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200), ending.name.lower()
 
 
-async def _wait_for_room(call: Call) -> None:
-    """Return when the handler may start; raises ProtocolError when there was no room for too long.
+async def _wait_for_memory(call: Call) -> None:
+    """Wait until memory allows another handler to start, a minute at most; raises ProtocolError after that.
 
-    Only what runs user code waits: pings, lists and listen streams hold next to nothing.
+    Methods that run no user code do not wait: what they send is small.
     """
     account, holder = call.service.account, call.outbox.holder
-    if call.method not in _RUN_HANDLERS or account.may_start_call(holder):
+    if call.method not in _RUN_USER_CODE or account.may_start_call(holder):
         return
     try:
         await account.wait_to_start_call(holder)
@@ -188,8 +194,8 @@ async def _wait_for_room(call: Call) -> None:
         ) from None
 
 
-def _fitting(call: Call, reply: Reply) -> Reply:
-    """The reply, or an error in its place when so much must not wait for this client. The call alone is concerned."""
+def _bounded(call: Call, reply: _Response) -> _Response:
+    """The reply, or, where it is larger than what may wait for this client, an error in its place."""
     body, _ = reply
     if body is None or len(body) <= SMALL:
         return reply
@@ -204,7 +210,7 @@ def _fitting(call: Call, reply: Reply) -> Reply:
 
 def _measure(call: Call, error: str | None, seconds: float) -> None:
     tool = None if call.tool is None else call.tool.name
-    # A client can invent names without end: what it did not get from us is no label.
+    # Labels are memory, and a client can invent methods without end.
     method = call.method if call.method in HANDLERS else "unknown"
     metrics = call.service.metrics
     metrics.operation(method, tool=tool, version=call.version, error=error, seconds=seconds)

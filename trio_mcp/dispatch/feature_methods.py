@@ -10,7 +10,7 @@ from typing import Any
 
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.discovery import cache_hints
-from trio_mcp.dispatch.user_code import crashed, invoke, user_code
+from trio_mcp.dispatch.user_code import crash_message, invoke, user_code
 from trio_mcp.features.completions import values
 from trio_mcp.features.resources import Resource, ResourceTemplate, contents
 from trio_mcp.features.signature import Signature
@@ -38,7 +38,7 @@ logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
 
 async def call_tool(call: Call) -> dict[str, Any]:
-    """CallToolResult (server/tools). An unknown tool is a protocol error, a failing one is not."""
+    """CallToolResult (server/tools). An unknown tool is a protocol error; a tool that fails is a result with `isError`."""
     tool = call.tool
     if tool is None:
         raise InvalidParams(f"Unknown tool: {string_param(call.params, 'name')[:128]}")
@@ -59,22 +59,22 @@ async def _run_tool(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[s
             return tool.result(await invoke(call, tool.signature, kwargs), call.version)
     except SlowReader:
         raise
-    except Exception as fault:  # a tool's failure is its result, told without its details
+    except Exception as fault:  # the boundary of tools: a failure is a result, without its details
         return _tool_failure(call, tool, fault)
 
 
 def _tool_failure(call: Call, tool: Tool, fault: Exception) -> dict[str, Any]:
-    words = _spoken(call, fault)
-    if words is None:
-        words = crashed(logger, "tool failed", call, fault, f"Error executing tool {tool.name}", tool=tool.name)
-    return error_result(words)
+    message = _own_message(call, fault)
+    if message is None:
+        message = crash_message(logger, "tool failed", call, fault, f"Error executing tool {tool.name}", tool=tool.name)
+    return error_result(message)
 
 
-def _spoken(call: Call, fault: Exception) -> str | None:
-    """What the fault itself says to the client, or None for a crash; a fault that is the protocol's goes on up."""
+def _own_message(call: Call, fault: Exception) -> str | None:
+    """What an exception of a tool tells the client; None for a crash. Raises it again if it becomes a JSON-RPC error."""
     match fault:
         case ExceptionGroup():
-            texts = [_spoken(call, leaf) for leaf in fault.exceptions if isinstance(leaf, Exception)]
+            texts = [_own_message(call, leaf) for leaf in fault.exceptions if isinstance(leaf, Exception)]
             return "\n".join(text for text in texts if text) if all(texts) else None
         case MissingClientCapability() if not call.modern:
             return str(fault)
@@ -91,15 +91,18 @@ def _spoken(call: Call, fault: Exception) -> str | None:
 async def read_resource(call: Call) -> dict[str, Any]:
     """ReadResourceResult (server/resources)."""
     result = await read(call, string_param(call.params, "uri"))
-    # What a resource holds may depend on the caller, so no shared cache may keep it.
+    # Contents may depend on the caller, so no shared cache may keep them.
     return {**result, **cache_hints(call, seconds=0, shared=False)}
 
 
 async def read(call: Call, uri: str) -> dict[str, Any]:
-    """`{"contents": […]}` of a registered resource or the first template that matches."""
+    """`{"contents": […]}` of the resource at `uri`, or of the first template that matches.
+
+    Raises ResourceNotFoundError, ProtocolError for a ResourceError, and what the function raises.
+    """
     found, signature, kwargs = _find_resource(call, uri)
     try:
-        # A handler may read a resource, too: what it catches is an Exception, whatever that resource's function raises.
+        # A handler may read resources, too. Whatever this one's function raises, that handler gets an `Exception`.
         with user_code():
             value = await invoke(call, signature, kwargs)
     except ResourceError as fault:

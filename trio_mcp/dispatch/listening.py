@@ -1,4 +1,4 @@
-"""`subscriptions/listen`: a modern request that lasts, telling what changes (2026-07-28 basic/patterns/subscriptions)."""
+"""`subscriptions/listen`: a modern request that stays open and is told what changes (2026-07-28 basic/patterns/subscriptions)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from trio_mcp.streams.bus import Change, ListChanged, ListKind, Missed, Resource
 __all__ = ["MAX_KEPT_URI", "MAX_SUBSCRIPTIONS", "change_message", "listen"]
 
 MAX_KEPT_URI = 8 * 1024
-"""Characters of a URI that outlives its request, as a subscription does: what is kept is bounded."""
+"""Characters of a URI that is kept longer than its request, as in a subscription."""
 
 MAX_SUBSCRIPTIONS = 1_000
-"""Resources one client may subscribe to: every update is compared with them, so there must not be without end."""
+"""Resources that one client may subscribe to: every update is compared with all of them."""
 
 _FLAGS: dict[str, ListKind] = {
     "toolsListChanged": "tools",
@@ -32,7 +32,7 @@ _FLAGS: dict[str, ListKind] = {
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """What one subscription asked for and we honour."""
+    """What one subscription asked for and the server offers."""
 
     lists: dict[str, ListKind]
     uris: list[str]
@@ -57,7 +57,7 @@ class _Filter:
 
 
 async def listen(call: Call) -> dict[str, Any]:
-    """Acknowledge, then tell of changes until the client leaves or the server ends it with this result."""
+    """Acknowledge the subscription, then send changes until the client leaves, or the server stops and ends it with its result."""
     wanted = _read_filter(call)
     slots = call.service.listeners
     if len(slots) >= call.service.options.max_listen_streams:

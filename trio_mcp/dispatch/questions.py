@@ -33,7 +33,12 @@ class InvalidAnswer(ClientCallError):
 
 
 async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:
-    """The client's result object; raises ClientCallError, or ends the call to come back with the answer."""
+    """Ask the client, and return its result object.
+
+    `key` names the question among those of the call; None for one by its order. On 2026-07-28 this cancels the handler where
+    the answer is not there yet: the client sends the request again, with it. Raises ClientCallError, and ValueError for a key
+    that was used already.
+    """
     if call.finished:
         raise NoBackChannel(f"{method} belongs to a request, and that one is answered")
     key = key or f"q{len(call.keys) + 1}"
@@ -50,7 +55,10 @@ async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) 
 
 
 def require(call: Call, capability: str, detail: str | None = None) -> None:
-    """Raise unless the client declared `capability`, and `detail` within it."""
+    """Raise unless the client declared `capability`, and `detail` within it.
+
+    MissingClientCapability on 2026-07-28, NoBackChannel in a session.
+    """
     declared = call.client.capabilities.get(capability)
     if isinstance(declared, dict) and (detail is None or detail in declared):
         return
@@ -62,7 +70,7 @@ def require(call: Call, capability: str, detail: str | None = None) -> None:
 
 
 def input_required(call: Call) -> dict[str, Any]:
-    """InputRequiredResult with every question that was asked this round."""
+    """InputRequiredResult, with every question that was asked in this run of the handler (2026-07-28 basic/patterns/mrtr)."""
     sealed = call.service.keyring.seal(encode(_answers(call)), _bound_to(call, call.principal.recorded_as))
     return {"resultType": "input_required", "inputRequests": call.questions, "requestState": sealed}
 
@@ -74,13 +82,13 @@ async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str)
     if key in answers:
         await trio.lowlevel.checkpoint()
         return answers[key]
-    # Encoded here, where what JSON has no place for is the handler's own error.
+    # Encoded here, so that params without a JSON form raise in the handler that gave them.
     call.questions[key] = Raw(encode({"method": method, "params": params}))
     await _end_round(call)
 
 
 async def _end_round(call: Call) -> NoReturn:
-    """Cancel the handler, so that its cleanup runs; tasks that ask at the same time add their questions first."""
+    """Cancel the handler, and let its cleanup run. Its tasks that ask in the same moment get to add their questions."""
     call.cancel(Ending.INPUT_REQUIRED)
     if trio.current_effective_deadline() > float("-inf"):
         raise NoBackChannel("A question asked inside a shielded cancel scope cannot end the handler: ask outside of it")
@@ -116,7 +124,7 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
 
 
 def _opened(call: Call, state: str) -> bytes:
-    # What we seal first; the other digest is what nodes of a later release may seal.
+    # The digest that this release seals with first; nodes of a later release may have sealed with the other.
     ours, *others = reversed(call.principal.known_as)
     max_age = call.service.options.request_state_ttl
     try:

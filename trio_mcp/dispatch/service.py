@@ -1,4 +1,4 @@
-"""The running server as a request sees it: what it offers, who it is, and the resources all requests share."""
+"""A running server as its requests see it: what it offers, who it is, and what all requests share."""
 
 from __future__ import annotations
 
@@ -47,27 +47,29 @@ _SETTINGS: dict[str, dict[str, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Bounds and deadlines of requests; seconds unless the name says otherwise. Raises ValueError for a bound below 1."""
+    """Bounds and deadlines of requests; times in seconds. Raises ValueError for a bound below 1."""
 
     page_size: int = PAGE_SIZE
     request_timeout: float = REQUEST_TIMEOUT
-    """How long a client may take to answer a request of ours."""
+    """How long a client may take to answer a request of the server, such as an elicitation."""
     write_timeout: float = WRITE_TIMEOUT
-    """How long a reader may make no progress."""
+    """After how long a client that reads nothing loses its connection."""
     request_state_ttl: float = REQUEST_STATE_TTL
     """How long a modern client may take from `input_required` to its retry."""
     cache_ttl: float = 0.0
-    """`ttlMs` of lists and `server/discover`, in seconds. 0: ask again every time."""
+    """For how long clients may cache lists and `server/discover` (`ttlMs`). 0: not at all."""
     private_lists: bool = False
     """Whether lists depend on the caller, so that no shared cache may keep them."""
     streams: StreamBounds = field(default_factory=StreamBounds)
     max_in_flight: int = MAX_IN_FLIGHT
+    """Requests of one session, or of stdio, that run at the same time."""
     max_listen_streams: int = MAX_LISTEN_STREAMS
+    """Of `subscriptions/listen`, of all clients together."""
     worker_threads: int = WORKER_THREADS
     """Sync handlers that run at the same time."""
 
     def __post_init__(self) -> None:
-        """A bound of nothing would have clients wait for ever, or ask for page after page."""
+        """With a bound of 0 clients would wait for ever, or ask for page after page."""
         for name in ("page_size", "max_in_flight", "max_listen_streams", "worker_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}= of Options is at least 1, not {getattr(self, name)!r}")
@@ -90,25 +92,25 @@ class Service:
     """Everything that waits in the memory of this node."""
     lifespan_context: Any = None
     mask_errors: bool = True
-    """Whether clients see a reference in place of the text of exceptions."""
-    told_of_mask: bool = False
-    """Whether the log has said so."""
+    """Whether clients are shown a reference in place of the text of exceptions."""
+    mask_explained: bool = False
+    """Whether the log has explained that."""
     variables: contextvars.Context = field(default_factory=contextvars.Context)
-    """The context variables as the lifespan left them: what belongs to a session starts with a copy."""
+    """The context variables as the lifespan left them; tasks of sessions start with a copy."""
     in_flight: set[Call] = field(default_factory=set)
     listeners: dict[Call, trio.Event] = field(default_factory=dict)
-    """Open `subscriptions/listen` requests; setting the event ends one with its result."""
-    unsaid: set[str] = field(default_factory=set)
-    """Tools and methods that have been warned of a message which could not be sent."""
+    """Open `subscriptions/listen` requests; one ends, with its result, when its event is set."""
+    warned_handlers: set[str] = field(default_factory=set)
+    """Tools and methods for which the log has warned of a message that could not be sent."""
     cache: dict[Any, Any] = field(default_factory=dict)
-    """What was computed from the registry; emptied when it changes."""
+    """What was computed from the registry, by anybody; emptied when it changes."""
     refusals: Refusals = field(init=False)
     _threads: trio.CapacityLimiter | None = None
     _methods: dict[str, tuple[int, dict[str, Method]]] = field(default_factory=dict)
     """By protocol version, with the state of the registry that it was computed from."""
 
     def __post_init__(self) -> None:
-        """From now on a change of the registry is a change on the bus."""
+        """Connect registry, bus and metrics: from now on a change of the registry is told on the bus."""
         self.refusals = Refusals(self.metrics)
         self.registry.call_on_change(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))
@@ -122,7 +124,7 @@ class Service:
 
     @property
     def threads(self) -> trio.CapacityLimiter:
-        """The limiter of sync handlers: theirs alone, so that nothing else waits for user code."""
+        """The limiter of sync handlers. They have their own, so that nothing else waits for user code."""
         if self._threads is None:
             self._threads = trio.CapacityLimiter(self.options.worker_threads)
         return self._threads
@@ -132,7 +134,7 @@ class Service:
         return {name: settings for name, settings in _SETTINGS.items() if self.offers(name)}
 
     def offers(self, capability: str) -> bool:
-        """Whether the server has anything of that kind now."""
+        """Whether the server has anything of a capability now; always for one that depends on nothing registered."""
         registry = self.registry
         match capability:
             case "tools":
@@ -163,5 +165,5 @@ class Service:
 
     def _registry_changed(self, kind: ListKind) -> None:
         self.cache.clear()
-        # Every app of the server hears of the change from the registry, and tells its own clients.
+        # Each app of the server gets this call from the registry, and tells its own clients.
         self.bus.take(ListChanged(kind))

@@ -1,4 +1,4 @@
-"""The requests that only make sense inside a legacy session."""
+"""The methods that only sessions have: `ping`, `logging/setLevel`, subscriptions, and a second `initialize`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["initialize_again", "ping", "set_level", "subscribe", "unsubscribe"]
 
 
 async def ping(call: Call) -> dict[str, Any]:
-    """Nothing, promptly (basic/utilities/ping)."""
+    """An empty result, at once (basic/utilities/ping)."""
     return {}
 
 
 async def initialize_again(call: Call) -> dict[str, Any]:
-    """A session is opened once; transports refuse a second `initialize` themselves, this is for one that does not."""
+    """Refused: a session is opened once. HTTP and stdio refuse it themselves, before it becomes a call."""
     raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
 
 
 async def set_level(call: Call) -> dict[str, Any]:
-    """Send log messages from this level up (server/utilities/logging)."""
+    """From now on the session gets log messages of this level and the more severe ones (server/utilities/logging)."""
     level = string_param(call.params, "level")
     if level not in LEVELS:
         raise InvalidParams(f"level must be one of {', '.join(LEVELS)}")
@@ -34,7 +34,7 @@ async def set_level(call: Call) -> dict[str, Any]:
 
 
 async def subscribe(call: Call) -> dict[str, Any]:
-    """Tell this session when a resource changes (server/resources)."""
+    """From now on the session is told when the resource changes (server/resources)."""
     uri = string_param(call.params, "uri")
     if len(uri) > MAX_KEPT_URI:
         raise InvalidParams(f"params.uri is longer than {MAX_KEPT_URI} characters")
@@ -43,7 +43,7 @@ async def subscribe(call: Call) -> dict[str, Any]:
 
 
 async def unsubscribe(call: Call) -> dict[str, Any]:
-    """Do not tell it any more."""
+    """It is told no more (server/resources); a URI it never subscribed to is no error."""
     _session(call).unsubscribe(string_param(call.params, "uri"))
     return {}
 

@@ -1,11 +1,11 @@
-"""The boundary that all user code runs behind (handlers, routes, hooks, lifespans, mounted apps), and what becomes of a crash.
+"""The boundary around all user code (handlers, routes, hooks, tasks of sessions, lifespans, mounted apps), and the log line of a crash.
 
 what user code raised ─┬─ an Exception ────────────────────────────────────▶ as it is
                        ├─ Trio's Cancelled, a coroutine's close, Ctrl+C ───▶ as it is
                        └─ anything else (SystemExit, …, groups of them) ───▶ UserCodeCrash, an Exception that holds it
 
-Above it `except Exception` contains whatever a handler does. What becomes of a crash (an error result, the end of one
-session, a 500) is decided there; `report` writes the one log line with the reference that a client is shown.
+So `except Exception` around it catches whatever user code does. Who calls it decides what a crash leads to (an error result,
+the end of one session, a 500), and logs it with `report`, once, under the reference that the client is shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trio_mcp.protocol.errors import UserCodeCrash
 
 __all__ = [
     "call_user",
-    "crashed",
+    "crash_message",
     "invoke",
     "labels",
     "owning_sigint",
@@ -50,7 +50,7 @@ _sigint_owners = 0
 
 
 class user_code:
-    """Run user code in the block; must be entered in a Trio task. Raises UserCodeCrash for what is no `Exception`."""
+    """`with user_code():` around a call of user code, in a Trio task. Raises UserCodeCrash for what is no `Exception`."""
 
     __slots__ = ("_task",)
 
@@ -62,25 +62,27 @@ class user_code:
     ) -> None:
         if error is None or isinstance(error, Exception):
             return
-        answer = _contained(error, self._task)
-        if answer is not error:
-            raise answer from error
+        raised = _contained(error, self._task)
+        if raised is not error:
+            raise raised from error
 
 
 async def call_user(fn: Callable[..., Any], *args: Any, is_async: bool, limiter: trio.CapacityLimiter | None) -> Any:
-    """Call a user's function: an async one here, a sync one in a worker thread. An awaitable it returns is awaited here.
+    """Call `fn(*args)` behind the boundary: an async function here, a sync one in a worker thread under `limiter`.
 
-    Raises what the function raises, UserCodeCrash for what is no `Exception`. A sync function's thread is abandoned when the
-    caller is cancelled: a thread cannot be stopped. Its place in `limiter` stays taken until it really ends.
+    An awaitable that it returns is awaited here. Raises what the function raises, UserCodeCrash for what is no `Exception`.
+    When the caller is cancelled, the thread of a sync function is abandoned, because a thread cannot be stopped; it counts
+    in `limiter` until it ends.
     """
     with user_code():
         return await _run(partial(fn, *args), is_async=is_async, limiter=limiter)
 
 
 async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> Any:
-    """Run the function behind a tool, resource, prompt or completion, with its context among `kwargs` if it takes one.
+    """Run the function of a tool, resource, prompt or completion; its context is put among `kwargs` if it takes one.
 
-    Its caller has entered `user_code`, for what it makes of the result runs user code as well.
+    The caller must have entered `user_code`: converting the result runs user code as well, so one block is around both.
+    Raises what the function raises.
     """
     if signature.context_parameter is not None:
         if call.modern:
@@ -115,13 +117,13 @@ class user_context(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         with user_code():
-            # Whoever serves the block bounds its end.
+            # Those who serve the block give its end a deadline.
             return await self._manager.__aexit__(kind, error, traceback)  # noqa: ASYNC102
 
 
 @contextmanager
 def owning_sigint() -> Iterator[None]:
-    """For the length of the block this process's SIGINT is handled by us, so that a `KeyboardInterrupt` is user code's own."""
+    """In the block, SIGINT has a handler of ours: a `KeyboardInterrupt` was then raised by user code, and is a crash."""
     global _sigint_owners
     _sigint_owners += 1
     try:
@@ -131,7 +133,7 @@ def owning_sigint() -> Iterator[None]:
 
 
 def report(logger: logging.Logger, name: str, error: BaseException, **fields: Any) -> str:
-    """Write the one log line of a crash, with its traceback; the reference that is shown instead of the exception."""
+    """Log a crash with its traceback, under the name `name`; returns the reference to show instead of the exception."""
     reference = secrets.token_hex(4)
     if isinstance(error, UserCodeCrash):
         error = error.raised
@@ -140,9 +142,10 @@ def report(logger: logging.Logger, name: str, error: BaseException, **fields: An
 
 
 def without_crash(logger: logging.Logger, name: str, group: BaseExceptionGroup, **fields: Any) -> BaseException:
-    """What to raise in place of `group`, in which a cleanup has failed while it was cancelled: the cancellation alone.
+    """What to raise in place of `group`.
 
-    The crash is logged, for nobody waits for an answer any more. Of anything else it is the group itself.
+    Where it holds a cancellation and a crash (of cleanup, while being cancelled), that is the cancellation alone, and the crash
+    is logged, since nobody waits for an answer. Otherwise it is the group itself.
     """
     cancelled, crash = group.split(trio.Cancelled)
     if cancelled is None or not isinstance(crash, ExceptionGroup):
@@ -151,8 +154,11 @@ def without_crash(logger: logging.Logger, name: str, group: BaseExceptionGroup, 
     return cancelled
 
 
-def crashed(logger: logging.Logger, name: str, call: Call, error: Exception, what: str, **fields: Any) -> str:
-    """Log a crash once, with what the line of its request shows too; the text for the client, with the reference."""
+def crash_message(logger: logging.Logger, name: str, call: Call, error: Exception, what: str, **fields: Any) -> str:
+    """Log the crash of a handler once, with the fields of its request; returns the message for its client.
+
+    `what` begins the message, as in "Internal error". The text of the exception follows only with `mask_errors=False`.
+    """
     call.reference = report(logger, name, error, **fields, **labels(call), hint=_hint(call, error))
     if call.service.mask_errors:
         return f"{what} (ref {call.reference})"
@@ -160,7 +166,7 @@ def crashed(logger: logging.Logger, name: str, call: Call, error: Exception, wha
 
 
 def labels(call: Call) -> dict[str, Any]:
-    """Whose call it is, for every log line about it."""
+    """The fields of every log line about a call: its id, session, client and principal."""
     client = call.client.info.get("name")
     who = call.principal
     return {
@@ -172,12 +178,12 @@ def labels(call: Call) -> dict[str, Any]:
 
 
 def _hint(call: Call, error: Exception) -> str | None:
-    """What to do about it: for asyncio code always, that the text is masked once for each server."""
+    """The remedy, for the log line. That clients see no text is explained once for each server."""
     if any(_misses_asyncio(leaf) for leaf in leaves(error)):
         return _ASYNCIO
-    if isinstance(error, UserCodeCrash) or not call.service.mask_errors or call.service.told_of_mask:
+    if isinstance(error, UserCodeCrash) or not call.service.mask_errors or call.service.mask_explained:
         return None
-    call.service.told_of_mask = True
+    call.service.mask_explained = True
     return _MASKED
 
 
@@ -186,7 +192,7 @@ def _misses_asyncio(error: BaseException) -> bool:
         case RuntimeError():
             return str(error).startswith(_NO_ASYNCIO_LOOP)
         case TypeError():
-            # Trio's own words for a future that is awaited in it.
+            # The message with which Trio refuses a future of asyncio.
             return "asyncio" in str(error) and "trio" in str(error).lower()
         case _:
             return False
@@ -197,7 +203,7 @@ def _text(error: BaseException) -> str:
 
 
 def _in_thread(fn: Callable[[], T]) -> tuple[T]:
-    """Signals interrupt the main thread only, and nobody closes a thread: here both are crashes."""
+    """In a worker thread these two are raised by user code only: signals go to the main thread, and threads are not closed."""
     try:
         return (fn(),)
     except (KeyboardInterrupt, GeneratorExit) as error:
@@ -205,7 +211,7 @@ def _in_thread(fn: Callable[[], T]) -> tuple[T]:
 
 
 def _contained(error: BaseException, task: trio.lowlevel.Task) -> BaseException:
-    """What goes on up in place of `error`, which is no `Exception`; `error` itself where it must pass."""
+    """What to raise in place of `error`, which is no `Exception`; `error` itself where it must pass."""
     if _is_ctrl_c(error) or (isinstance(error, GeneratorExit) and _is_closed_from_outside(task)):
         return error
     cancelled, rest = _split(error)
@@ -216,8 +222,10 @@ def _contained(error: BaseException, task: trio.lowlevel.Task) -> BaseException:
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Trio's cancellation and the rest. A Cancelled that was kept and raised again, while nothing is cancelled, is no cancellation:
-    let through, it would cancel whatever nursery it reaches.
+    """Trio's cancellation, and the rest.
+
+    A Cancelled that user code kept and raises while nothing is cancelled belongs to the rest: it would cancel the first
+    nursery it reaches.
     """
     if trio.current_effective_deadline() > float("-inf"):
         return None, error
@@ -229,7 +237,7 @@ def _split(error: BaseException) -> tuple[BaseException | None, BaseException | 
 
 
 def _is_ctrl_c(error: BaseException) -> bool:
-    """Whether it may come from a terminal: SIGINT is Trio's, or that of the server or test runner we run in."""
+    """Whether it comes from a terminal. SIGINT is then handled by Trio, or by the server or test runner we run in."""
     if _sigint_owners:
         return False
     if isinstance(error, BaseExceptionGroup):
@@ -238,7 +246,7 @@ def _is_ctrl_c(error: BaseException) -> bool:
 
 
 def _is_closed_from_outside(task: trio.lowlevel.Task) -> bool:
-    """Whether the coroutine is being closed (a crashed run's garbage) rather than run: user code that raises runs in its task."""
+    """Whether the coroutine is being closed, as the garbage of a crashed run, rather than run: it then runs in no task of its own."""
     try:
         return trio.lowlevel.current_task() is not task
     except RuntimeError:

@@ -182,7 +182,7 @@ class LiveSession:
     def send_log(self, level: str, data: Any, logger: str | None) -> None:
         """Send a log message on the session's own stream, if the client wants its level."""
         if at_least(level, self._log_level):
-            params = speech.message(self._service.unsaid, "session.log", level, data, logger)
+            params = speech.message(self._service.warned_handlers, "session.log", level, data, logger)
             if params is not None:
                 self._send(encode_notification("notifications/message", params), Kind.LOG, None)
 
@@ -434,7 +434,7 @@ class _StreamOutbox:
         except Overflow:
             self._session.close(CloseReason.OVERFLOW)
 
-    async def settle(self) -> None:
+    async def wait_for_reader(self) -> None:
         """A checkpoint, no more: on a session a slow reader costs the handler nothing."""
         await trio.lowlevel.checkpoint()
 

@@ -209,7 +209,7 @@ class Delivery:
         except Overflow:
             log.end()
 
-    async def settle(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Wait until the client has read what was said; raises SlowReader."""
         if self._stream is None:
             await trio.lowlevel.checkpoint()

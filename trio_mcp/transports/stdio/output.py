@@ -45,7 +45,7 @@ class Output:
         """Append one encoded message; never blocks."""
         self.log.append(data, kind, key)
 
-    async def settle(self) -> None:
+    async def wait_for_reader(self) -> None:
         """Wait until stdout has taken what was said, the write timeout at most."""
         await self.log.flushed(self._write_timeout)
 
@@ -98,8 +98,8 @@ class ModernOutbox:
         if body:
             self._output.say(body)
 
-    async def settle(self) -> None:
-        await self._output.settle()
+    async def wait_for_reader(self) -> None:
+        await self._output.wait_for_reader()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
@@ -115,7 +115,7 @@ class SessionOutbox(ModernOutbox):
         super().__init__(output, ended)
         self._session = session
 
-    async def settle(self) -> None:
+    async def wait_for_reader(self) -> None:
         await trio.lowlevel.checkpoint()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:

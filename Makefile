@@ -10,7 +10,7 @@ ARGS ?=
 WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
-CHECKS := check-format check-lint check-async check-types check-layers
+CHECKS := check-format check-lint check-async check-types check-public-types check-layers
 .PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench readme clean redis-server strace
 
 help:
@@ -56,6 +56,9 @@ check-async: $(VENV)/.dev
 
 check-types: $(VENV)/.dev
 	$(BIN)/mypy
+
+check-public-types: $(VENV)/.dev check-types
+	$(BIN)/python -m tools.public_types
 
 check-layers: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo

@@ -117,7 +117,7 @@ class HttpClient:
     """
 
     def __init__(self, url: str, headers: Headers = (), *, socket: str = "", insecure: bool = False) -> None:
-        self.url = f"unix:{socket}" if socket else url
+        self.url: str = f"unix:{socket}" if socket else url
         self._parts = _checked(url)
         self._headers = headers
         self._socket = socket

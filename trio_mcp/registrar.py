@@ -31,7 +31,7 @@ class Registrar:
     """
 
     def __init__(self) -> None:
-        self.registry = Registry()
+        self.registry: Registry = Registry()
         self._session_hooks: list[SessionFunction] = []
         self._restore_hooks: list[SessionFunction] = []
         self._routes: list[CustomRoute] = []

@@ -75,7 +75,7 @@ class MCPServer(Registrar):
     ) -> None:
         super().__init__()
         check_arguments(locals())
-        self.identity = Implementation(
+        self.identity: Implementation = Implementation(
             name=name,
             version=version,
             title=title,
@@ -84,7 +84,7 @@ class MCPServer(Registrar):
             icons=list(icons) if icons else None,
         )
         self.instructions = instructions
-        self.options = options or Options()
+        self.options: Options = options or Options()
         self.mask_errors = mask_errors
         self.authenticate = authenticate
         """Who is asking, over HTTP: `(request) -> Principal | None`, async or sync; None becomes a 401."""

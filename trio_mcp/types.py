@@ -1,5 +1,6 @@
 """The content and description types of MCP, as handlers make and receive them."""
 
+from trio_mcp.protocol.envelope import LogLevel
 from trio_mcp.protocol.media import Audio, File, Image
 from trio_mcp.protocol.types import (
     Annotations,
@@ -44,6 +45,7 @@ __all__ = [
     "Image",
     "ImageContent",
     "Implementation",
+    "LogLevel",
     "PromptArgument",
     "PromptMessage",
     "ReadResourceResult",

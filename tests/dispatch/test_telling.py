@@ -123,7 +123,7 @@ async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer)
     @mcp.tool
     async def shout(ctx: Context) -> None:
         try:
-            await ctx.log("loud", "x")
+            await ctx.log("loud", "x")  # type: ignore[arg-type]
         except ValueError as error:
             seen.append(error)
 

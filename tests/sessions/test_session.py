@@ -486,7 +486,7 @@ async def test_a_session_logs_from_its_level_up() -> None:
             {"level": "debug", "data": {"now": "heard"}},
         ]
         with pytest.raises(ValueError, match="not 'loud'"):
-            await session.user_session.log("loud", "x")
+            await session.user_session.log("loud", "x")  # type: ignore[arg-type]
 
 
 async def test_a_session_logs_anything_and_drops_what_cannot_be_said_with_one_warning(

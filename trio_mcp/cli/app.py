@@ -8,7 +8,7 @@ from trio_mcp.observability.build import version
 
 __all__ = ["app", "import_commands"]
 
-app = App(
+app: App = App(
     "trio-mcp",
     help="MCP servers on Trio.",
     help_epilogue="`--traceback` with any command shows where an error came from.",
@@ -17,7 +17,7 @@ app = App(
     # `execute` gives the exit code of Ctrl+C, as it does for all other errors.
     suppress_keyboard_interrupt=False,
 )
-for name, where in {
+for _name, _where in {
     "serve": "trio_mcp.cli.serve:serve",
     "run": "trio_mcp.cli.serve:run",
     "demo": "trio_mcp.cli.serve:demo",
@@ -31,7 +31,7 @@ for name, where in {
     "config": "trio_mcp.cli.settings_flags:config",
     "version": "trio_mcp.cli.app:show_version",
 }.items():
-    app.command(where, name=name)
+    app.command(_where, name=_name)
 
 
 def show_version() -> int:

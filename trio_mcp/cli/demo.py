@@ -8,7 +8,7 @@ from trio_mcp import Context, MCPServer, ToolError
 
 __all__ = ["mcp"]
 
-mcp = MCPServer("demo", instructions="A few small things to try an MCP client on.")
+mcp: MCPServer = MCPServer("demo", instructions="A few small things to try an MCP client on.")
 
 
 @mcp.tool

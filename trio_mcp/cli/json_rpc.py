@@ -35,8 +35,8 @@ class Refused(McpError):
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         self.status = status
-        self.code = error.get("code")
-        self.data = error.get("data")
+        self.code: Any = error.get("code")
+        self.data: Any = error.get("data")
         super().__init__(f"{error.get('message', 'no message')} ({self.code})")
 
 

@@ -25,10 +25,10 @@ class SessionTable:
 
     def __init__(self, nodes: Sequence[NodeLine], found: Found, now: float) -> None:
         cards = {node.name: node.card for node in nodes}
-        self.nodes = [_node(node, now) for node in nodes]
-        self.complete = found.complete
+        self.nodes: list[Entry] = [_node(node, now) for node in nodes]
+        self.complete: bool = found.complete
         order = sorted(found.sessions, key=lambda line: ("" if line.record is None else line.record.node, line.id))
-        self.sessions = [
+        self.sessions: list[Entry] = [
             {
                 "session": label,
                 **_session(line, line.is_with(cards.get(line.record.node)) if line.record else False, now),

@@ -30,7 +30,7 @@ RedisPrefix: TypeAlias = Annotated[
     str | None, Parameter("--redis-prefix", help="As the nodes have it; TRIO_MCP_REDIS_PREFIX.")
 ]
 
-sessions = App("sessions", help="Show which node has which session, from Redis; `end` one of them.")
+sessions: App = App("sessions", help="Show which node has which session, from Redis; `end` one of them.")
 
 
 @sessions.default

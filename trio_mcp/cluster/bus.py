@@ -24,7 +24,7 @@ from trio_mcp.streams.bus import LIST_KINDS, MAX_PENDING, Change, ListChanged, L
 
 __all__ = ["ClusterBus"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 MAX_SENDERS = 1_000
 

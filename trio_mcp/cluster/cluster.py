@@ -47,7 +47,7 @@ from trio_mcp.transports.http.request import HeaderList, HttpExchange
 
 __all__ = ["Cluster", "ClusterOptions"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 CATCH_UP_SECONDS = 1.0
 
@@ -81,7 +81,9 @@ class Cluster:
         self._hops = hops = Hops(options.secrets, node=self._me.node, boot=self._me.boot)
         self._store = store
         measured = MeasuredStore(store, metrics)
-        self.directory = RedisDirectory(measured, self._me, metrics, restorable=options.restore, lost=self._lost)
+        self.directory: RedisDirectory = RedisDirectory(
+            measured, self._me, metrics, restorable=options.restore, lost=self._lost
+        )
         self._heartbeat = Heartbeat(
             measured,
             self.directory,
@@ -126,7 +128,7 @@ class Cluster:
         self._reconciler = Reconciler(self._check)
         self._catching_up: trio.Event | None = None
         self._candidate = ""
-        self.doubled = trio.Event()
+        self.doubled: trio.Event = trio.Event()
         """Set when an earlier process has our node id, and lives: this one has to go."""
         app.probes.prove = lambda challenge: hops.prove(challenge, self._candidate)
         app.hub.directory = self.directory

@@ -30,7 +30,7 @@ from trio_mcp.sessions.directory import MemoryDirectory, Snapshot
 
 __all__ = ["RedisDirectory"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 READ_SECONDS = 0.25
 
@@ -55,10 +55,12 @@ class RedisDirectory:
         self._restorable = restorable
         self._lost = lost
         """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
-        self.memory = MemoryDirectory()
-        self.writer = RecordWriter(store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind)
-        self.backups = RecordBackups()
-        self.behind = False
+        self.memory: MemoryDirectory = MemoryDirectory()
+        self.writer: RecordWriter = RecordWriter(
+            store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind
+        )
+        self.backups: RecordBackups = RecordBackups()
+        self.behind: bool = False
         """Records may be missing or wrong: all are to be checked."""
         self.has_card = False
         """Our node's card has been put up, or Redis was away when it was to be: one that is without it may have lost more than that."""

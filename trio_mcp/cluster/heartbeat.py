@@ -41,7 +41,7 @@ from trio_mcp.sessions.node_state import GOING_WORDS
 
 __all__ = ["Heartbeat"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 LATE_SECONDS = 2 * BEAT_SECONDS
 
@@ -123,16 +123,16 @@ class Heartbeat:
         """When it was first seen there."""
         self._standing_since: float | None = None
         self._refilled_at = -math.inf
-        self.answered = trio.Event()
+        self.answered: trio.Event = trio.Event()
         """Set once Redis has taken our card, or shown another's in its place."""
         self._writing = trio.Lock()
         """Held while our card is written."""
         self._left = False
-        self.has_name = False
+        self.has_name: bool = False
         """Our card is the one that stands under our id, or stood when Redis last answered: nobody else has it."""
         self._now = trio.Event()
         store.on_return(self.beat_now)
-        self.attempted = Moment()
+        self.attempted: Moment = Moment()
         """When the last beat was begun, whatever came of it; a node that catches up on its sleep sets it when done."""
 
     async def beat_on(self) -> None:

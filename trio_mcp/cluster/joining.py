@@ -23,7 +23,7 @@ from trio_mcp.sessions.node_state import GOING_WORDS
 
 __all__ = ["NodeIdTaken", "take_name"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 LOOK_SECONDS = 0.5
 

@@ -25,7 +25,7 @@ from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
 __all__ = ["PeerForwarder", "SessionRequest", "say_broken", "unavailable"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class PeerForwarder:
         self._metrics = metrics
         self._own_node = own_node
         self._peer_url = peer_url
-        self.owners = OwnerCache()
+        self.owners: OwnerCache = OwnerCache()
         """Where sessions were that are not here."""
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:

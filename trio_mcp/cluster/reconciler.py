@@ -17,7 +17,7 @@ class Reconciler:
         self._wanted = trio.Event()
         self._ended = trio.Event()
         """For the check that has not begun."""
-        self.under_way = False
+        self.under_way: bool = False
 
     @property
     def due(self) -> bool:

@@ -22,7 +22,7 @@ from trio_mcp.sessions.live_session import LiveSession
 
 __all__ = ["Restorer"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 class Restorer:

@@ -63,7 +63,7 @@ class RecordWriter:
         self._ends_by = "" if tell_ends else boot
         self._lost = lost
         self._failed = failed
-        self.order = trio.Lock()
+        self.order: trio.Lock = trio.Lock()
         """Held while records of ours are on their way: of two on two connections the earlier may land last."""
         self._writes: dict[str, _Write] = {}
         self._owed: OrderedDict[str, Tombstone] = OrderedDict()

@@ -19,7 +19,7 @@ from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.session import Session
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol import field_versions
-from trio_mcp.protocol.envelope import LEVELS, at_least
+from trio_mcp.protocol.envelope import LEVELS, LogLevel, at_least
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
@@ -155,7 +155,13 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def log(
-        self, level: str, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+        self,
+        level: LogLevel,
+        data: Any,
+        logger: str | None = None,
+        *,
+        logger_name: str | None = None,
+        extra: Any = None,
     ) -> None:
         """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
 

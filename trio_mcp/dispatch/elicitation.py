@@ -37,7 +37,7 @@ class Elicited(Generic[T]):
         return self.action == "accept"
 
     @property
-    def content(self) -> Any:
+    def content(self) -> T | None:
         """`data`, by its name on the wire."""
         return self.data
 

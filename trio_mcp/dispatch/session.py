@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVarTuple
+from typing import Any, Protocol, TypeVarTuple, cast
 
 import trio
 
 from trio_mcp.auth.principal import Principal
-from trio_mcp.protocol.envelope import LEVELS
+from trio_mcp.protocol.envelope import LEVELS, LogLevel
 from trio_mcp.streams.bus import Change, ListChanged, ResourceUpdated
 from trio_mcp.streams.loop import Loop, in_loop
 
@@ -120,12 +120,12 @@ class Session:
         return self._conversation.restored
 
     @property
-    def log_level(self) -> str:
+    def log_level(self) -> LogLevel:
         """The least severe level the client is sent, "info" unless it chose another (`logging/setLevel`)."""
-        return self._conversation.log_level
+        return cast("LogLevel", self._conversation.log_level)
 
     @log_level.setter
-    def log_level(self, level: str) -> None:
+    def log_level(self, level: LogLevel) -> None:
         """Raises ValueError for what is no level of the protocol (RFC 5424 names)."""
         self._conversation.log_level = _checked(level)
 
@@ -150,7 +150,7 @@ class Session:
         self._conversation.close_for_user(reason)
 
     @in_loop
-    async def log(self, level: str, data: Any, logger: str | None = None) -> None:
+    async def log(self, level: LogLevel, data: Any, logger: str | None = None) -> None:
         """Send a log message on the session's own stream, if the client wants that level (server/utilities/logging).
 
         `level` is debug, info, notice, warning, error, critical, alert or emergency; ValueError for any other. `data` may be

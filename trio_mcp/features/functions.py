@@ -78,7 +78,7 @@ class Unresolved:
     """An annotation that cannot be evaluated: it names something its module does not have at run time."""
 
     def __init__(self, text: Any, error: Exception) -> None:
-        self.text = text if isinstance(text, str) else repr(text)
+        self.text: str = text if isinstance(text, str) else repr(text)
         self.error = error
 
 

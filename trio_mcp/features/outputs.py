@@ -39,9 +39,9 @@ class Output:
         scalar: type | None = None,
         validator: Validator | None = None,
     ) -> None:
-        self.schema = schema
-        self.wrapped = wrapped
-        self.scalar = scalar
+        self.schema: dict[str, Any] = schema
+        self.wrapped: bool = wrapped
+        self.scalar: type | None = scalar
         self._convert = convert
         self._validator = validator
 

@@ -39,7 +39,7 @@ class Catalog(Generic[T]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.version = 0
+        self.version: int = 0
         self._items: dict[str, T] = {}
         self._definitions: dict[str, tuple[int, list[dict[str, Any]]]] = {}
         self._lock = threading.Lock()
@@ -98,8 +98,8 @@ class Registry:
         self.resources: Catalog[Resource] = Catalog("Resource")
         self.templates: Catalog[ResourceTemplate] = Catalog("Resource template")
         self.prompts: Catalog[Prompt] = Catalog("Prompt")
-        self.completions = Completions()
-        self.changes = 0
+        self.completions: Completions = Completions()
+        self.changes: int = 0
         """How often anything was added or removed: what was computed at another number is stale."""
         self.on_change: list[Callable[[Kind], None]] = []
         self._methods: tuple[weakref.WeakMethod[Callable[[Kind], None]], ...] = ()

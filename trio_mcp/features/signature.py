@@ -44,14 +44,15 @@ class Signature:
     __slots__ = ("_extra", "_validate", "context_parameter", "fn", "is_async", "schema")
 
     def __init__(self, fn: Callable[..., Any], *, open_ended: bool = False) -> None:
-        self.fn = fn
-        self.is_async = is_async(fn)
+        self.fn: Callable[..., Any] = fn
+        self.is_async: bool = is_async(fn)
         given = list(parameters(fn))
         self._extra = open_ended and any(it.kind is Parameter.VAR_KEYWORD for it, _ in given)
         if self._extra:
             given = [(it, hint) for it, hint in given if it.kind is not Parameter.VAR_KEYWORD]
-        self.context_parameter = _context_parameter(fn, given)
+        self.context_parameter: str | None = _context_parameter(fn, given)
         fields = [_field(fn, it, hint) for it, hint in given if it.name != self.context_parameter]
+        self.schema: dict[str, Any]
         self._validate, self.schema = _compile(fn, fields)
 
     @property

@@ -40,7 +40,7 @@ class UriTemplate:
     __slots__ = ("_literals", "_path", "_pivot", "_query", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         # Literals and variables alternate: literals[0] variables[0] literals[1] … literals[-1]
         self._literals, self._path, self._query = _parse(text)
         _refuse_ambiguous(text, self._literals, self._path, self.variables)

@@ -19,7 +19,7 @@ from trio_mcp.features.schemas import Validator
 
 __all__ = ["readable", "subschemas_mapped", "without_foreign_patterns"]
 
-logger = logging.getLogger("trio_mcp.schemas")
+logger: logging.Logger = logging.getLogger("trio_mcp.schemas")
 
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})

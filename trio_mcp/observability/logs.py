@@ -42,7 +42,7 @@ __all__ = [
 
 LogFormat = Literal["auto", "text", "json"]
 
-logger = logging.getLogger("trio_mcp.logs")
+logger: logging.Logger = logging.getLogger("trio_mcp.logs")
 
 FLUSH_SECONDS = 1.0
 """For the last lines, when the process ends: whoever reads them may have stopped."""

@@ -38,7 +38,7 @@ class Metrics:
     """What one node counts, in a registry of its own; `transport` is `tcp` (HTTP) or `pipe` (stdio)."""
 
     def __init__(self, transport: Literal["tcp", "pipe"] = "tcp") -> None:
-        self.registry = CollectorRegistry()
+        self.registry: CollectorRegistry = CollectorRegistry()
         self._transport = transport
         self._operations: dict[tuple[str, str | None, str, str | None], Callable[[float], None]] = {}
         self._open_metrics()

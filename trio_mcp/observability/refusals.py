@@ -12,7 +12,7 @@ from trio_mcp.observability.metrics import Metrics
 
 __all__ = ["Refusals"]
 
-logger = logging.getLogger("trio_mcp.refused")
+logger: logging.Logger = logging.getLogger("trio_mcp.refused")
 
 BURST_SECONDS = 10.0
 """One log line per status and reason in this time, however many clients are refused: a client must not fill the disk."""

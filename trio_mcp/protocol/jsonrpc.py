@@ -8,6 +8,7 @@ A member that may be left out counts as left out when it is null, as many client
 from __future__ import annotations
 
 from codecs import BOM_UTF8
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, TypeGuard
 
 import msgspec
@@ -231,7 +232,7 @@ class _Outgoing(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 _encoder = msgspec.json.Encoder()
-encode = _encoder.encode
+encode: Callable[[Any], bytes] = _encoder.encode
 """Any JSON value to bytes; NaN and infinities become null."""
 
 

@@ -28,10 +28,10 @@ class _Media(Made):
             raise TypeError(
                 f'{kind} has either a path or data: {kind}(path="it.png") or {kind}(data=b"…", format="png")'
             )
-        self.path = None if path is None else Path(path)
-        self.data = self.path.read_bytes() if self.path is not None else bytes(data or b"")
-        self.mime_type = self._mime_type(format)
-        self.wire = self._block()
+        self.path: Path | None = None if path is None else Path(path)
+        self.data: bytes = self.path.read_bytes() if self.path is not None else bytes(data or b"")
+        self.mime_type: str = self._mime_type(format)
+        self.wire: WireType = self._block()
 
     def _mime_type(self, format: str | None) -> str:
         name = format if format is not None else self.path.suffix.removeprefix(".") if self.path else ""

@@ -22,7 +22,7 @@ __all__ = ["build_app", "build_cluster", "options_of"]
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 _OPTIONS = ("page_size", "request_timeout", "write_timeout", "max_in_flight", "max_listen_streams")
 _STREAM_BOUNDS = {

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["drain", "end_remaining"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
 async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:

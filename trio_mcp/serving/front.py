@@ -23,7 +23,7 @@ from trio_mcp.transports.listener import Limits, open_listeners, remove_socket_f
 
 __all__ = ["CannotListen", "Front", "advertised_url", "listen", "no_socket_files", "open_front"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 _NEXT_STEP = {
     errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",

@@ -23,7 +23,7 @@ from trio_mcp.observability.logs import event, flush
 
 __all__ = ["LastResort", "Stage"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 TELL_SECONDS = 1.0
 """For the last line of the log: whoever reads it may have stopped."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Transport", "banner", "launch", "serve_on"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 GC_THRESHOLDS = (20_000, 20, 20)
 """A generation is looked through after so many allocations, or so many looks at the one before; Python's: 700, 10, 10."""

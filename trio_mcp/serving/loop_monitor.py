@@ -20,7 +20,7 @@ from trio_mcp.observability.logs import event
 
 __all__ = ["watch_vitals"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 BEAT_SECONDS = 1.0
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
 async def serve(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -57,7 +57,7 @@ class Settings(BaseModel):
     """All settings, read in the order flag (keyword) > environment > env file > config file > default."""
 
     # Input is hidden from errors: one of the values is a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
     port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)

@@ -21,15 +21,15 @@ from trio_mcp.sessions.stop_times import CANCELLED_CALLS_SECONDS, NOTICE_SECONDS
 
 __all__ = ["StopDeadlines"]
 
-logger = logging.getLogger("trio_mcp.serving")
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
 class StopDeadlines:
     """Sets the last resort's deadlines, step by step, and keeps the exit code."""
 
     def __init__(self, last_resort: LastResort, *, has_lifespan: bool, cleanup: float, goodbye: float = 0.0) -> None:
-        self.code = 0
-        self.begun = False
+        self.code: int = 0
+        self.begun: bool = False
         self._failed = False
         self._last_resort = last_resort
         self._has_lifespan = has_lifespan

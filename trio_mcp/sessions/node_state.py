@@ -121,8 +121,8 @@ class LifeCycle:
     def __init__(self) -> None:
         self.joins_first = False
         """Whether the node has a cluster to join before it is ready."""
-        self.state = NodeState.STARTING
-        self.answers = ANSWERS[self.state]
+        self.state: NodeState = NodeState.STARTING
+        self.answers: Answers = ANSWERS[self.state]
         self.no_more_connections: trio.Event = trio.Event()
         """Set when listeners must accept no more."""
         self._changed = trio.lowlevel.ParkingLot()

@@ -17,7 +17,7 @@ from trio_mcp.sessions.hub import Hub
 
 __all__ = ["running"]
 
-logger = logging.getLogger("trio_mcp")
+logger: logging.Logger = logging.getLogger("trio_mcp")
 
 
 @asynccontextmanager

@@ -25,8 +25,8 @@ class Connection:
 
     def __init__(self, connected: socket.socket, url: str) -> None:
         self._socket = connected
-        self.url = url
-        self.idle_since = 0.0
+        self.url: str = url
+        self.idle_since: float = 0.0
 
     def send_now(self, data: bytes | memoryview) -> int:
         """How many bytes the kernel took, perhaps none; raises OSError when the peer is gone."""

@@ -44,7 +44,7 @@ COME_BACK_MS = 1_000
 MISDIRECTION_BYTES = 64 * 1024
 """More of a 421's body is not read; it is worth a few hundred."""
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class RelayedRequest:
         self._patience = patience
         self._relayed_by = relayed_by
         self._streams = streams
-        self.usable = False
+        self.usable: bool = False
         """The connection may serve another request."""
 
     async def run(self, rest: memoryview) -> Outcome | Cut:
@@ -202,7 +202,7 @@ class OwnerWire:
         self._alive = alive
         self._listening: trio.CancelScope | None = None
         self._given_up = False
-        self.silence = patience.head
+        self.silence: float = patience.head
         """How long to listen before asking."""
 
     async def send(self, data: memoryview) -> None:

@@ -21,11 +21,11 @@ class RelayedStream:
     __slots__ = ("_heeds_ids", "_tail", "_waiting", "between_events", "resumable", "told_to_end")
 
     def __init__(self, *, resumable: bool, heeds_ids: bool) -> None:
-        self.told_to_end = False
-        self.resumable = resumable
+        self.told_to_end: bool = False
+        self.resumable: bool = resumable
         """Its client can come back for the rest: by an event id, or because nothing in particular is due."""
         self._heeds_ids = heeds_ids
-        self.between_events = True
+        self.between_events: bool = True
         self._tail = b"\n"
         self._waiting: trio.CancelScope | None = None
 

@@ -16,7 +16,7 @@ from trio_mcp.observability.metrics import Metrics
 
 __all__ = ["RETRY_SECONDS", "MeasuredStore"]
 
-logger = logging.getLogger("trio_mcp.cluster")
+logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 RETRY_SECONDS = 1.0
 """Between two attempts while Redis is away."""
@@ -44,7 +44,7 @@ class MeasuredStore:
         self._refused: set[str] = set()
         """Names of commands that were refused the last time."""
         self._state = RedisState.UNKNOWN
-        self.down = False
+        self.down: bool = False
         """The last `run` failed: nobody need wait for Redis until one succeeds."""
         metrics.directory_up_with(lambda: float(self._state is RedisState.UP))
 

@@ -28,7 +28,7 @@ class MemoryStore:
 
     def __init__(self, memory: SharedMemory) -> None:
         self.memory = memory
-        self.delay = 0.0
+        self.delay: float = 0.0
         """Seconds before an operation is done; beyond `PATIENCE_SECONDS` it fails after that, undone."""
         self._is_cut = False
         self._subscription: trio.MemorySendChannel[bytes] | None = None

@@ -67,7 +67,7 @@ class Hosts:
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = [entry.strip() for entry in listed(entries, "allowed_hosts")]
-        self.everything = "*" in entries
+        self.everything: bool = "*" in entries
         self._places = [_or_complain("host", entry, _host(entry)) for entry in entries if entry != "*"]
 
     def __contains__(self, host: str) -> bool:
@@ -83,7 +83,7 @@ class Origins:
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = [entry.strip() for entry in listed(entries, "allowed_origins")]
-        self.everything = "*" in entries
+        self.everything: bool = "*" in entries
         self._null = "null" in entries
         places = [entry for entry in entries if entry not in ("*", "null")]
         self._places = [_or_complain("origin", entry, _origin(entry)) for entry in places]

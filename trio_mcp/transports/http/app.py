@@ -27,7 +27,7 @@ from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
 
-logger = logging.getLogger("trio_mcp.http")
+logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 _Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[Any]]
 LifespanWrapper: TypeAlias = Callable[[_Lifespan], AbstractAsyncContextManager[Any]]
@@ -59,7 +59,7 @@ class HttpApp:
         self.endpoint = endpoint
         self._side_tasks = side_tasks
         self.life = life
-        self.boot = secrets.token_hex(8)
+        self.boot: str = secrets.token_hex(8)
         self._lifespan = lifespan
         self._paths = _both_spellings(path)
         for where in (*(route.path for route in routes), *(mount.prefix for mount in mounts if mount.prefix)):
@@ -67,7 +67,7 @@ class HttpApp:
                 raise ValueError(f"{where} is the path of the MCP endpoint, which answers there: choose another")
         self._custom = CustomPaths(routes, service.threads)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
-        self.probes = Probes(lambda: self.life.answers, boot=self.boot)
+        self.probes: Probes = Probes(lambda: self.life.answers, boot=self.boot)
         self._open = 0
         self._all_closed = trio.Event()
 

@@ -24,7 +24,7 @@ from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_err
 
 __all__ = ["Endpoint"]
 
-logger = logging.getLogger("trio_mcp.http")
+logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 
 _CLOSE: HeaderList = [(b"connection", b"close")]

@@ -21,7 +21,7 @@ from trio_mcp.transports.http.responses import HttpRefusal
 
 __all__ = ["Authenticator", "Gate", "authenticator"]
 
-logger = logging.getLogger("trio_mcp.http")
+logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 AUTHENTICATE_SECONDS = 10.0
 """For one judgement. An authorization server that hangs must not collect requests without bound."""

@@ -17,7 +17,7 @@ from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "serve_lifespan"]
 
-logger = logging.getLogger("trio_mcp.http")
+logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 NEEDS_TRIO = (
     'trio-mcp runs on Trio, and this server runs its apps on asyncio. Use `trio-mcp serve`, mcp.run("http"), or Hypercorn '

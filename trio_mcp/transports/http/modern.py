@@ -150,7 +150,7 @@ class Delivery:
         self._kind = kind
         self._streams = False
         """Whether the client takes a stream; otherwise it gets the reply and nothing else."""
-        self.call_scope = trio.CancelScope()
+        self.call_scope: trio.CancelScope = trio.CancelScope()
         """The handler's: closing the response stream is cancellation (2026-07-28 streamable-http)."""
         self._head: HeldHead | None = None
         self._watcher: SideTask | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.sessions.node_state import Answers
@@ -20,7 +20,7 @@ CHALLENGE_BYTES = re.compile(rb"[0-9a-f]{32}")
 class Probes:
     """`/livez` and its old name `/healthz`, and `/readyz`. Exempt from host, origin and authentication checks."""
 
-    paths = frozenset({"/livez", "/healthz", "/readyz"})
+    paths: ClassVar[frozenset[str]] = frozenset({"/livez", "/healthz", "/readyz"})
 
     def __init__(self, answers: Callable[[], Answers], *, boot: str) -> None:
         self._answers = answers

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import trio
 
-from trio_mcp.auth.principal import ANONYMOUS
+from trio_mcp.auth.principal import ANONYMOUS, Principal
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Receive, Scope, Send
 
@@ -75,39 +75,41 @@ class HttpExchange:
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bytes | None = None) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.send = send
+        self.scope: Scope = scope
+        self.receive: Receive = receive
+        self.send: Send = send
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         """By lower-case name; of one that is repeated the last."""
-        self.repeated = _repeated(scope["headers"]) if len(self.headers) < len(scope["headers"]) else _NONE
+        self.repeated: frozenset[bytes] = (
+            _repeated(scope["headers"]) if len(self.headers) < len(scope["headers"]) else _NONE
+        )
         """The names of headers that come more than once."""
-        self.session_id = self._said(_SESSION)
+        self.session_id: str | None = self._said(_SESSION)
         """What `Mcp-Session-Id` says; None where it is left out or empty."""
-        self.version = self._said(_VERSION)
+        self.version: str | None = self._said(_VERSION)
         """What `MCP-Protocol-Version` says; None where it is left out or empty."""
-        self.hop = hop
+        self.hop: bytes | None = hop
         """What a peer, or who wants to be taken for one, says of its relaying this request; never among the headers."""
-        self.content = b""
+        self.content: bytes = b""
         """The body, once it was read."""
-        self.body_ended = -math.inf
+        self.body_ended: float = -math.inf
         """When its last byte had been read (trio clock)."""
         self.charged_to: Account | None = None
         """What the body counts for, if it was large: `release` gives it back."""
-        self.completing = False
+        self.completing: bool = False
         """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
-        self.left = False
+        self.left: bool = False
         """The client disconnected, as far as anybody looked."""
         # What the gate found out.
-        self.principal = ANONYMOUS
+        self.principal: Principal = ANONYMOUS
         """Who sent the request."""
         self.cors: HeaderList = []
         """Headers for every response, which let the allowed page that asks read it; empty for anybody else."""
-        self.takes_json = False
+        self.takes_json: bool = False
         """Whether `Accept` allows application/json."""
-        self.takes_sse = False
+        self.takes_sse: bool = False
         """Whether `Accept` allows text/event-stream."""
 
     def _said(self, name: bytes) -> str | None:

@@ -64,8 +64,8 @@ class HttpRefusal(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
-        self.headers = headers or []
-        self.reason = reason or _REASONS[status]
+        self.headers: HeaderList = headers or []
+        self.reason: str = reason or _REASONS[status]
         self.data = data
         self.logged = logged
         self.told = told

@@ -30,7 +30,7 @@ __all__ = [
     "run_behind_boundary",
 ]
 
-logger = logging.getLogger("trio_mcp.http")
+logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 RouteAnswer: TypeAlias = "str | bytes | dict[str, Any] | list[Any] | ASGIApp | None"
 RouteResponse: TypeAlias = "RouteAnswer | tuple[int, RouteAnswer]"

@@ -71,7 +71,7 @@ class HeldHead:
     __slots__ = ("_when_due", "due")
 
     def __init__(self, due: float, when_due: Callable[[], object]) -> None:
-        self.due = due
+        self.due: float = due
         """Until when (trio clock)."""
         self._when_due: Callable[[], object] | None = when_due
 

@@ -43,7 +43,7 @@ class FixedBody:
 
     def __init__(self, length: int) -> None:
         self._missing = length
-        self.complete = length == 0
+        self.complete: bool = length == 0
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         missing = self._missing
@@ -61,7 +61,7 @@ class ChunkedBody:
     __slots__ = ("_allowed", "_chunk", "_pending", "_state", "_trailers", "complete")
 
     def __init__(self, limit: int) -> None:
-        self.complete = False
+        self.complete: bool = False
         self._allowed = limit
         self._chunk = 0
         self._trailers = 0

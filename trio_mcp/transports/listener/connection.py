@@ -47,7 +47,7 @@ _WRONG: dict[int, str] = {
 REMEMBERED_HEAD_BYTES = 2 * 1024
 """Kept while a connection lives, so not more than most clients send."""
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

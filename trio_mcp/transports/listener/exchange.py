@@ -21,7 +21,7 @@ __all__ = ["Exchange"]
 
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -62,16 +62,17 @@ class Exchange:
         self._continue_is_due = head.expects_continue
         self._closing = closing
         self._body = body_of(head, limits.body_bytes)
+        self.rest: bytes
         self._payload, self.rest = self._body.take(data)
         self._body_deadline: float | None = None
         self._delivered = False
         self._callbacks: list[Callable[[], None]] = []
         self._ended: trio.Event | None = None
-        self.response = Response(head)
-        self.gone = False
+        self.response: Response = Response(head)
+        self.gone: bool = False
         self.refusal: Refusal | None = None
         """Why the rest of the body could not be read; the app saw a disconnect."""
-        self.torn = False
+        self.torn: bool = False
         """A write was cut short, by a deadline of the app perhaps: what followed would be read as the rest of it."""
 
     @property

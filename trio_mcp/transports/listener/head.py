@@ -56,17 +56,17 @@ class Head:
     )
 
     def __init__(self) -> None:
-        self.raw = b""
+        self.raw: bytes = b""
         """The bytes it was read from, its empty line included."""
-        self.method = ""
-        self.target = b""
-        self.http_version = ""
+        self.method: str = ""
+        self.target: bytes = b""
+        self.http_version: str = ""
         self.headers: list[tuple[bytes, bytes]] = []
         self.host: bytes | None = None
-        self.content_length = 0
-        self.chunked = False
-        self.expects_continue = False
-        self.keep_alive = False
+        self.content_length: int = 0
+        self.chunked: bool = False
+        self.expects_continue: bool = False
+        self.keep_alive: bool = False
         self._close = False
         self._keep = False
         self._refusal: Refusal | None = None
@@ -168,7 +168,7 @@ class HeadReader:
     __slots__ = ("_fed", "_head", "_limit", "_parser", "_seen", "rest")
 
     def __init__(self, limit: int) -> None:
-        self.rest = b""
+        self.rest: bytes = b""
         self._limit = limit
         self._head = Head()
         self._parser = httptools.HttpRequestParser(self._head)

@@ -40,9 +40,9 @@ class Response:
         self._bodyless = False
         self._chunked = False
         self._left: int | None = None
-        self.begun = False
-        self.complete = False
-        self.keep_alive = request.keep_alive
+        self.begun: bool = False
+        self.complete: bool = False
+        self.keep_alive: bool = request.keep_alive
 
     def start(self, message: Message) -> None:
         """Take status and headers; nothing goes out yet."""

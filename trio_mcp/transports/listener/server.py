@@ -38,7 +38,7 @@ ACCEPT_RETRY_SECONDS = 0.1
 UNSENT_BYTES = 128 * 1024
 """The kernel takes so much ahead of what the network does: more would be memory that nobody counts, and hide how slow a peer is."""
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def _untold(status: int, reason: str) -> None:

@@ -103,8 +103,8 @@ class SocketWire:
         self._hangups = hangups
         self._read_size = read_size
         self._write_seconds = write_seconds
-        self.client = client_of(connected)
-        self.server = server_of(connected)
+        self.client: Address | None = client_of(connected)
+        self.server: Address | None = server_of(connected)
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
         self._hangups.add(self._socket.fileno(), callback)

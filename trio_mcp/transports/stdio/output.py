@@ -18,7 +18,7 @@ from trio_mcp.streams.event_log import EventLog, Reader
 
 __all__ = ["BatchOutbox", "ModernOutbox", "Output", "SessionOutbox"]
 
-logger = logging.getLogger("trio_mcp.stdio")
+logger: logging.Logger = logging.getLogger("trio_mcp.stdio")
 
 MAX_WAITING_EVENTS = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ class Output:
 
     def __init__(self, account: Account, *, write_timeout: float, give_up: Callable[[], None]) -> None:
         """`give_up` is called when memory is short and the client reads nothing; `write_timeout` in seconds."""
-        self.log = EventLog(
+        self.log: EventLog = EventLog(
             Budget(MAX_WAITING_BYTES, account=account, give_up=give_up),
             max_events=MAX_WAITING_EVENTS,
             max_bytes=MAX_WAITING_BYTES,

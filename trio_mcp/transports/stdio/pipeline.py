@@ -31,7 +31,7 @@ class Pipeline:
         self._account = account
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
-        self.running = 0
+        self.running: int = 0
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -63,7 +63,7 @@ from trio_mcp.transports.stdio.pipeline import Pipeline
 
 __all__ = ["StdioServer"]
 
-logger = logging.getLogger("trio_mcp.stdio")
+logger: logging.Logger = logging.getLogger("trio_mcp.stdio")
 
 _STDIO_SESSION = "stdio"
 

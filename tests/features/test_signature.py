@@ -53,7 +53,7 @@ def bind(fn: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
     return Signature(fn).bind(arguments)
 
 
-def complaint(fn: Callable[..., Any], **arguments: Any) -> str:
+def problem(fn: Callable[..., Any], **arguments: Any) -> str:
     with pytest.raises(InvalidArguments) as caught:
         Signature(fn).bind(arguments)
     return str(caught.value)
@@ -382,17 +382,17 @@ def test_json_in_a_string_is_taken_where_a_string_does_not_fit() -> None:
 def test_a_string_that_is_other_json_is_complained_about_as_it_was_sent() -> None:
     def fn(a: list[int]) -> None: ...
 
-    assert '- a: Input should be a valid list; got "{\\"x\\":1}"' in complaint(fn, a='{"x":1}')
+    assert '- a: Input should be a valid list; got "{\\"x\\":1}"' in problem(fn, a='{"x":1}')
 
 
 def test_a_missing_argument_is_named() -> None:
-    assert complaint(function) == "Invalid arguments:\n- a: missing, but required"
+    assert problem(function) == "Invalid arguments:\n- a: missing, but required"
 
 
 def test_a_complaint_names_the_place_what_was_expected_and_what_came() -> None:
     def fn(where: Address, level: Literal["low", "high"]) -> None: ...
 
-    text = complaint(fn, where={"street": 1, "more": [{"street": None}]}, level="mid")
+    text = problem(fn, where={"street": 1, "more": [{"street": None}]}, level="mid")
     assert text.splitlines() == [
         "Invalid arguments:",
         "- where.street: Input should be a valid string; got 1",
@@ -404,7 +404,7 @@ def test_a_complaint_names_the_place_what_was_expected_and_what_came() -> None:
 def test_a_validator_s_own_words_are_told() -> None:
     def fn(a: Annotated[int, AfterValidator(even)]) -> None: ...
 
-    assert "- a: Value error, must be even; got 3" in complaint(fn, a=3)
+    assert "- a: Value error, must be even; got 3" in problem(fn, a=3)
 
 
 @pytest.mark.parametrize(
@@ -423,13 +423,13 @@ def test_a_validator_s_own_words_are_told() -> None:
 def test_what_came_is_shown_in_brief(value: Any, shown: str) -> None:
     def fn(a: Literal["y"]) -> None: ...
 
-    assert complaint(fn, a=value).endswith(f"got {shown}")
+    assert problem(fn, a=value).endswith(f"got {shown}")
 
 
 def test_a_complaint_about_many_values_is_short() -> None:
     def fn(a: list[int]) -> None: ...
 
-    text = complaint(fn, a=["x"] * 100)
+    text = problem(fn, a=["x"] * 100)
     assert text.endswith("- and 80 more")
     assert len(text.splitlines()) == 22
 
@@ -437,13 +437,13 @@ def test_a_complaint_about_many_values_is_short() -> None:
 def test_a_complaint_about_a_million_values_counts_them_only() -> None:
     def fn(a: list[int]) -> None: ...
 
-    assert "1000 values do not fit" in complaint(fn, a=["x"] * 1000)
+    assert "1000 values do not fit" in problem(fn, a=["x"] * 1000)
 
 
 def test_a_complaint_never_quotes_a_client_at_length() -> None:
     def fn(a: dict[int, int]) -> None: ...
 
-    assert len(complaint(fn, a={"x" * 10_000: 1})) < 1_000
+    assert len(problem(fn, a={"x" * 10_000: 1})) < 1_000
 
 
 def test_deep_nesting_is_a_complaint() -> None:
@@ -452,13 +452,13 @@ def test_deep_nesting_is_a_complaint() -> None:
     deep: dict[str, Any] = {"street": "x"}
     for _ in range(5_000):
         deep = {"street": "x", "more": [deep]}
-    assert complaint(fn, where=deep).startswith("Invalid arguments:")
+    assert problem(fn, where=deep).startswith("Invalid arguments:")
 
 
 def test_a_validator_that_never_ends_is_a_complaint() -> None:
     def fn(a: Annotated[int, AfterValidator(endless)]) -> None: ...
 
-    assert complaint(fn, a=1) == "Invalid arguments:\n- nested too deeply"
+    assert problem(fn, a=1) == "Invalid arguments:\n- nested too deeply"
 
 
 def everything(

@@ -422,7 +422,7 @@ def test_none_from_a_function_that_promises_nothing_is_no_content() -> None:
 )
 @pytest.mark.parametrize("version", [OLD, NEW])
 def test_a_result_that_breaks_its_promise_is_our_error(fn: Callable[..., Any], value: Any, version: str) -> None:
-    with pytest.raises(LocalProtocolError, match=r"does not conform to its output schema|JSON cannot say"):
+    with pytest.raises(LocalProtocolError, match=r"does not conform to its output schema|JSON cannot represent"):
         Tool.of(fn).result(value, version)
 
 

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from trio_mcp.features.complaints import clean
 from trio_mcp.features.json_values import json_number, json_text, json_value
+from trio_mcp.features.validation_text import clean
 from trio_mcp.observability.logs import event
 
 __all__ = ["message", "progress"]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trio_mcp.features.complaints import clean
 from trio_mcp.features.functions import describe
 from trio_mcp.features.signature import Signature
+from trio_mcp.features.validation_text import clean
 from trio_mcp.protocol.errors import InvalidArguments, InvalidParams
 from trio_mcp.protocol.wire import to_wire, wire_name
 
@@ -22,7 +22,7 @@ _REF_KEYS = {"ref/prompt": "name", "ref/resource": "uri"}
 
 @dataclass(frozen=True, slots=True)
 class Completer:
-    """A function that suggests: it takes what was typed, and `arguments` (those already known) if it wants them."""
+    """A function that suggests values. It takes what was typed and, if it has that parameter, `arguments`: those already known."""
 
     signature: Signature
     parameter: str
@@ -48,7 +48,7 @@ class Completer:
 
 
 class Completions:
-    """Who completes what: prompt name or URI template, and argument."""
+    """The completers, by prompt name or URI template and argument."""
 
     def __init__(self) -> None:
         self._completers: dict[tuple[str, str], Completer] = {}
@@ -57,11 +57,11 @@ class Completions:
         return bool(self._completers)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """What is completed, as (prompt name or URI template, argument)."""
+        """Prompt name or URI template and argument of each."""
         return iter(list(self._completers))
 
     def add(self, target: str, argument: str, fn: Callable[..., Any]) -> Completer:
-        """Let `fn` complete `argument` of a prompt or URI template; raises ValueError if another does."""
+        """Let `fn` complete `argument` of a prompt or URI template; raises ValueError if another function does."""
         key = target, argument
         if key in self._completers:
             raise ValueError(f"{argument} of {target} is already completed")
@@ -69,12 +69,12 @@ class Completions:
         return completer
 
     def find(self, ref: Any, argument: str) -> Completer | None:
-        """Who completes `argument` of what a `completion/complete` refers to; raises InvalidParams for no reference."""
+        """The completer for the `ref` and argument of a `completion/complete`, None without one; raises InvalidParams for a wrong `ref`."""
         return self._completers.get((target(ref), argument))
 
 
 def target(ref: Any) -> str:
-    """The prompt name or URI template a reference holds; raises InvalidParams."""
+    """The prompt name or URI template of a `ref`; raises InvalidParams."""
     kind = ref.get("type") if isinstance(ref, dict) else None
     key = _REF_KEYS.get(kind) if isinstance(kind, str) else None
     if key is None or not isinstance(ref.get(key), str):
@@ -87,7 +87,7 @@ def values(result: Any) -> dict[str, Any]:
     """The CompleteResult of a return value: a Completion, strings, or None for nothing."""
     said = to_wire(result) if wire_name(result) == "Completion" else {"values": result or ()}
     every = [said["values"]] if isinstance(said["values"], str) else list(said["values"])
-    # A completion that knows of more without knowing how many has no total.
+    # A completion with more values, of unknown number, has no total.
     total = said.get("total", None if said.get("hasMore") else len(every))
     completion: dict[str, Any] = {"values": [clean(str(value)) for value in every[:_MOST]]}
     completion["hasMore"] = said.get("hasMore", False) or len(every) > _MOST or (total or 0) > len(every)

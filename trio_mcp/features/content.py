@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from trio_mcp.features.complaints import clean
 from trio_mcp.features.json_values import json_text, json_value, sendable
+from trio_mcp.features.validation_text import clean
 from trio_mcp.protocol.wire import to_wire, wire_name
 
 __all__ = ["block", "blocks", "is_block", "text_block"]
@@ -19,7 +19,7 @@ _BLOCKS: frozenset[str | None] = frozenset(
 
 
 def text_block(text: str) -> dict[str, Any]:
-    """A text block that UTF-8 can carry whatever the text holds."""
+    """A text block; what UTF-8 cannot encode becomes question marks."""
     return {"type": "text", "text": clean(text)}
 
 
@@ -29,9 +29,9 @@ def is_block(value: Any) -> bool:
 
 
 def blocks(value: Any) -> list[dict[str, Any]]:
-    """A handler's return value as content: None is nothing, what holds blocks is taken item by item.
+    """A handler's return value as content blocks: none for None, one for each item of a collection that has blocks in it.
 
-    Lists in lists count too: a picture is never the text of its base64. An iterator is read once, whatever it holds.
+    Nested collections count too, so that an image in one stays an image. An iterator is read once.
     """
     if value is None:
         return []
@@ -39,7 +39,7 @@ def blocks(value: Any) -> list[dict[str, Any]]:
         value = _items(value)
         return _flat(value) if _holds_blocks(value) else [block(value)]
     except RecursionError:
-        return [block(value)]  # Refused there, in words.
+        return [block(value)]  # It raises the error for such a value.
 
 
 def block(value: Any) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def block(value: Any) -> dict[str, Any]:
 
 
 def _items(value: Any) -> Any:
-    """A list of what is a sequence or iterator, here and below; anything else as it is.
+    """Sequences and iterators as lists, nested ones too; any other value unchanged.
 
-    A mapping with blocks among its values is a list of its keys and values in turn.
+    A mapping with blocks among its values becomes a list of its keys and values in turn.
     """
     if isinstance(value, str | bytes | bytearray | memoryview | range) or is_block(value):
         return value

@@ -1,8 +1,8 @@
-"""Which regular expressions JavaScript reads: with the flag `u`, as clients compile the patterns of schemas.
+"""Which regular expressions JavaScript accepts with the flag `u`, as clients compile the patterns of schemas.
 
-Source: ECMA-262 §22.2.1, patterns with [+UnicodeMode] and +NamedCaptureGroups. What is newer than ES2018 (modifiers,
-duplicate names) and what Python alone has is refused. Sound rather than complete: property names beyond general
-categories are refused too.
+Source: ECMA-262 §22.2.1, patterns with [+UnicodeMode] and +NamedCaptureGroups. Syntax newer than ES2018
+(modifiers, duplicate names) and Python's own is refused, and so are, to keep this short, Unicode properties beyond general
+categories.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 )
 _MEMBER = re.compile(rf"(?P<escape>{_ESCAPE}|\\[b-])|(?P<literal>[^\\\]])", re.DOTALL | re.ASCII)
 _SET = re.compile(r"\\[dDwWsSpP]")
-"""Escapes for many characters: no ends of a range."""
+"""Escapes for sets of characters, which cannot be the ends of a range."""
 
 
 def is_ecma_pattern(pattern: str) -> bool:
@@ -56,7 +56,7 @@ def is_ecma_pattern(pattern: str) -> bool:
             case "close":
                 if not groups:
                     return False
-                # A look-around is no atom: nothing to repeat.
+                # A look-around cannot be repeated.
                 quantifiable = groups.pop() != "look"
                 continue
             case "class":
@@ -91,7 +91,7 @@ def _is_ordered(least: str | None, most: str | None) -> bool:
 
 
 def _is_class(members: str) -> bool:
-    """Whether what stands between brackets is members and ranges whose ends are single characters in order."""
+    """Whether the text between brackets is members and ranges, whose ends are single characters in order."""
     found = [token[0] for token in _MEMBER.finditer(members)]
     if "".join(found) != members:
         return False

@@ -1,10 +1,10 @@
-"""Any Python value as a JSON value: one rule for results, structured content, logs and progress.
+"""Any Python value as a JSON value, by the same rules in results, structured content, logs and progress.
 
-- Numbers stay numbers, numpy's and a `Decimal` too: the latter only where a float of the same digits says it, else it is text.
-- NaN and infinities are null. Text loses what UTF-8 cannot carry (lone surrogates become question marks).
+- Numbers stay numbers, numpy's too. A `Decimal` is a number where a float has the same digits, else text.
+- NaN and infinities are null. Lone surrogates, which UTF-8 cannot encode, become question marks.
 - Bytes are standard base64, as the specification's blobs.
-- Models, dataclasses, dates, paths, … are what pydantic makes of them; what it does not know is its `str`.
-- What is annotated is what its annotation's schema says: `serializer` is pydantic's own but for bytes and `Any`.
+- Models, dataclasses, dates, paths, … are what pydantic makes of them, any other object its `str`.
+- Annotated values are what their schema says: `serializer` is pydantic's own but for bytes and `Any`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 from pydantic_core import PydanticSerializationError, SchemaSerializer, to_jsonable_python
 
-from trio_mcp.features.complaints import clean
+from trio_mcp.features.validation_text import clean
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.wire import to_wire, wire_name
 
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def json_value(value: Any) -> Any:
-    """The JSON value; raises LocalProtocolError for what refers to itself or is nested too deeply."""
+    """The JSON value; raises LocalProtocolError for one that refers to itself or is nested too deeply."""
     try:
         return _value(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -53,7 +53,7 @@ def json_value(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """A JSON value, compact; raises LocalProtocolError for what JSON in UTF-8 cannot say."""
+    """The compact JSON text of a JSON value; raises LocalProtocolError for one that JSON in UTF-8 cannot represent."""
     try:
         return _encode(value).decode()
     except (ValueError, TypeError, RecursionError) as error:
@@ -61,7 +61,7 @@ def json_text(value: Any) -> str:
 
 
 def sendable(wire: Any) -> Any:
-    """The value itself if JSON in UTF-8 can say it, else as `json_value` has it."""
+    """The value itself if JSON in UTF-8 can represent it, else its `json_value`."""
     return with_text(wire)[0]
 
 
@@ -75,13 +75,13 @@ def with_text(value: Any) -> tuple[Any, str]:
 
 
 def json_number(value: Any) -> int | float | None:
-    """A number of any type as one that JSON has; None for what is none, or not finite."""
+    """A number of any type as an int or float; None for anything else, and for one that is not finite."""
     if not any(hasattr(value, name) for name in ("__index__", "__float__", "tolist")):
         return None
     try:
         number = _value(value)
         if isinstance(value, Decimal | Fraction) and isinstance(number, str):
-            # No float exactly: near enough to tell how far something is.
+            # No float has this value exactly; for progress the nearest will do.
             number = float(value)
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
@@ -91,7 +91,7 @@ def json_number(value: Any) -> int | float | None:
 
 
 def beyond_double(value: Any, where: str = "$") -> str | None:
-    """Where a JSON value has an integer that is larger than any double; None where it has none."""
+    """The path of an integer in a JSON value that is larger than any double; None without one."""
     if type(value) is int:
         return where if abs(value) > _LARGEST else None
     parts: Any = ()
@@ -111,7 +111,7 @@ SHORTEST_BEYOND = 309
 """Decimal digits of the smallest integer that no double holds."""
 
 _LARGEST = float.fromhex("0x1.fffffffffffffp+1023")
-"""Beyond it a reader in JavaScript has Infinity."""
+"""JavaScript reads a larger number as Infinity."""
 
 
 def base64(data: bytes | bytearray | memoryview) -> str:
@@ -120,12 +120,12 @@ def base64(data: bytes | bytearray | memoryview) -> str:
 
 
 def unknown(value: Any) -> Any:
-    """What stands for a type that neither JSON nor pydantic knows."""
+    """The JSON value of an object of a type that neither JSON nor pydantic knows."""
     if wire_name(value) is not None:
         return _value(to_wire(value))
     if isinstance(value, msgspec.Struct):
         return _value(msgspec.to_builtins(value, enc_hook=_value))
-    # numpy's arrays and scalars, pandas' series: without importing either.
+    # numpy's arrays and scalars, pandas' series, without an import of either.
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         return _value(value.tolist())
     if hasattr(value, "__index__"):
@@ -202,7 +202,7 @@ def _fraction(value: Fraction) -> Any:
 
 
 _DIGITS = 15
-"""Decimal digits that every double keeps."""
+"""Decimal digits that every double represents exactly."""
 
 
 def _text(value: Any) -> str:
@@ -210,7 +210,7 @@ def _text(value: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    """Members have text for names: an enum its value, bytes base64, anything else what pydantic makes of it."""
+    """A mapping's key as a member name: an enum's value, bytes as base64, anything else as pydantic writes it."""
     if isinstance(key, Enum):
         key = key.value
     if isinstance(key, str):
@@ -230,16 +230,16 @@ def _model_serializer(model: type) -> SchemaSerializer:
 
 
 def serializer(core_schema: Any) -> SchemaSerializer:
-    """Pydantic's serializer of a type, but with our bytes and our values wherever the type says `Any`.
+    """Pydantic's serializer of a type, but with `json_value` for bytes and where the type says `Any`.
 
-    A model that sets `ser_json_bytes` to anything but base64 (pydantic's has another alphabet) keeps it.
+    A model that sets `ser_json_bytes` to anything but base64 keeps that; pydantic's own base64 is the URL-safe one.
     """
-    # Prebuilt serializers of nested models would be taken instead of what the schema says.
+    # The last argument keeps pydantic from using the prebuilt serializers of nested models, which lack our changes.
     return SchemaSerializer(_with_our_rule(core_schema), None, False)
 
 
 _OPAQUE = frozenset({"metadata", "default", "expected", "members", "serialization", "cls", "config"})
-"""What in a core schema is no schema."""
+"""Members of a core schema that are no schemas themselves."""
 
 
 def _with_our_rule(node: Any, bytes_too: bool = True) -> Any:
@@ -257,4 +257,4 @@ def _with_our_rule(node: Any, bytes_too: bool = True) -> Any:
 
 
 def _no_json(error: Exception) -> LocalProtocolError:
-    return LocalProtocolError(INTERNAL_ERROR, f"The handler returned what JSON cannot say: {error}")
+    return LocalProtocolError(INTERNAL_ERROR, f"The handler returned what JSON cannot represent: {error}")

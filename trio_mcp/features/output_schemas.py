@@ -14,14 +14,14 @@ from pydantic.json_schema import JsonSchemaValue
 from trio_mcp.features.schemas import PlainJsonSchema
 from trio_mcp.features.wire_schemas import subschemas_mapped
 
-__all__ = ["OutputJsonSchema", "promised"]
+__all__ = ["OutputJsonSchema", "as_serialized"]
 
 _KEPT_FORMATS = frozenset({"date", "date-time", "uuid", "ipv4"})
 _LEFT_OUT = frozenset({"multipleOf", "uniqueItems"})
 
 
-def promised(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without what values of its type may break."""
+def as_serialized(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without the keywords that values of its type may break."""
     kept: dict[str, Any] = subschemas_mapped(schema, _kept)
     return kept
 
@@ -29,7 +29,7 @@ def promised(schema: dict[str, Any]) -> dict[str, Any]:
 def _kept(part: dict[str, Any]) -> dict[str, Any]:
     form = part.get("format")
     if form == "password":
-        # A secret travels as asterisks, however long it is.
+        # A secret is sent as asterisks, whatever its length: limits on it do not hold.
         return {key: part[key] for key in ("title", "description", "default") if key in part} | {"type": "string"}
     if form in ("base64", "base64url"):
         part = {**part, "contentEncoding": form}
@@ -41,24 +41,24 @@ def _kept(part: dict[str, Any]) -> dict[str, Any]:
 
 
 class OutputJsonSchema(PlainJsonSchema):
-    """Of what pydantic's serializers really write."""
+    """The schema of what pydantic's serializers write, where its own schema says otherwise."""
 
     def datetime_schema(self, schema: Any) -> JsonSchemaValue:
-        """RFC 3339 where the type demands a zone; one is never invented."""
+        """`date-time` (RFC 3339) only where the type requires a zone: others are written without one."""
         return _formatless_unless(super().datetime_schema(schema), schema.get("tz_constraint") == "aware")
 
     def bytes_schema(self, schema: Any) -> JsonSchemaValue:
-        """Base64, unless the model says otherwise; constraints are of the bytes, not of their text."""
+        """Base64 unless the model says otherwise; length limits are of the bytes and do not hold for the text."""
         if self._config.config_dict.get("ser_json_bytes", "base64") == "base64":
             return {"type": "string", "contentEncoding": "base64"}
         return {"type": "string"}
 
     def url_schema(self, schema: Any) -> JsonSchemaValue:
-        """Text: encoding may make it longer than the type allows."""
+        """Text without a limit: encoding may make it longer than the type allows."""
         return {"type": "string"}
 
     def ser_schema(self, schema: Any) -> JsonSchemaValue | None:
-        """Anything, where a serializer of the user's does not say what it returns."""
+        """Any value, where a serializer of the user's has no return annotation."""
         found = super().ser_schema(schema)
         if found is None and schema.get("type") in ("function-plain", "function-wrap"):
             home, name = (getattr(schema["function"], it, "") for it in ("__module__", "__name__"))

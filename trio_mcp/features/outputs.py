@@ -1,4 +1,4 @@
-"""How a tool's return value becomes `structuredContent`, and the output schema that promises it."""
+"""How a tool's return value becomes `structuredContent`, and the output schema that describes it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import msgspec
 import pydantic
 from pydantic_core import SchemaError
 
-from trio_mcp.features.complaints import complain
 from trio_mcp.features.functions import Unresolved, describe, return_annotation
 from trio_mcp.features.json_values import beyond_double, json_value, serializer, unknown
-from trio_mcp.features.output_schemas import OutputJsonSchema, promised
+from trio_mcp.features.output_schemas import OutputJsonSchema, as_serialized
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
+from trio_mcp.features.validation_text import validation_text
 from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.wire import class_wire_name
@@ -26,7 +26,7 @@ _SCALARS: dict[type, str] = {int: "integer", float: "number", str: "string", boo
 
 
 class Output:
-    """A promise about return values; `wrapped` ones travel as `{"result": value}`, for only objects may stand alone."""
+    """An output schema and the conversion to it. `wrapped` values are sent as `{"result": value}`: the root must be an object."""
 
     __slots__ = ("_convert", "_validator", "scalar", "schema", "wrapped")
 
@@ -46,28 +46,28 @@ class Output:
         self._validator = validator
 
     def structured(self, value: Any) -> Any:
-        """The `structuredContent` of a return value; raises LocalProtocolError when it breaks the promise."""
+        """The `structuredContent` of a return value; raises LocalProtocolError when it does not fit the schema."""
         try:
             value = self._convert(value)
         except pydantic.ValidationError as error:
-            raise self._broken(complain(error)) from error
+            raise self._broken(validation_text(error)) from error
         except (ValueError, TypeError, RecursionError) as error:
             raise self._broken(f"- {error}") from error
         value = {"result": value} if self.wrapped else value
-        if self.validator.complaint(value) is None:
+        if self.validator.problem(value) is None:
             return value
-        # What pydantic passes on and JSON has no name for: NaN is null, lone surrogates are replaced.
+        # Values that pydantic lets pass and JSON cannot represent: NaN becomes null, lone surrogates question marks.
         return self.checked(json_value(value))
 
     def checked(self, structured: Any) -> Any:
-        """The same value if it conforms to the schema."""
-        complaint = self.validator.complaint(structured)
-        if complaint:
-            raise self._broken(complaint)
+        """The same value; raises LocalProtocolError when it does not conform to the schema."""
+        problem = self.validator.problem(structured)
+        if problem:
+            raise self._broken(problem)
         return structured
 
     def check_numbers(self, structured: Any) -> None:
-        """Raise LocalProtocolError for an integer that readers in JavaScript have as Infinity."""
+        """Raise LocalProtocolError for an integer that JavaScript reads as Infinity."""
         where = beyond_double(structured)
         if where is not None:
             raise self._broken(
@@ -76,7 +76,7 @@ class Output:
 
     @property
     def validator(self) -> Validator:
-        """Compiled when first needed: a tool that returns scalars never does."""
+        """Compiled at first use: tools that return scalars never need it."""
         if self._validator is None:
             self._validator = Validator(self.schema, formats=True)
         return self._validator
@@ -87,8 +87,11 @@ class Output:
 
 
 def output_with(schema: dict[str, Any], where: str) -> Output:
-    """A promise made by hand; the schema is sent as it stands, but for patterns that JavaScript cannot compile."""
-    # What the wire leaves out is checked here all the same; a schema that is none should fail at registration.
+    """From a schema written by hand, which is sent unchanged but for patterns that JavaScript cannot compile.
+
+    Raises ValueError for one that is no JSON Schema; `where` names the tool.
+    """
+    # The whole schema is checked here, also the patterns that clients are not sent.
     return Output(
         without_foreign_patterns(schema, where),
         json_value,
@@ -97,21 +100,21 @@ def output_with(schema: dict[str, Any], where: str) -> Output:
 
 
 def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:
-    """The promise a return annotation makes; None without one, for None, content types and what may hold blocks.
+    """From a function's return annotation; None without one, for None, content types, and types that may hold blocks.
 
     With `required`, raises ValueError instead of giving None.
     """
     hint = _structured_type(return_annotation(fn))
     if isinstance(hint, Unresolved):
         raise ValueError(f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}")
-    nothing = _promises_nothing(hint) or (not required and _may_hold_blocks(hint))
+    nothing = _has_no_schema(hint) or (not required and _may_hold_blocks(hint))
     output = None if nothing else _from_type(hint, describe(fn))
     if required and output is None:
         raise ValueError(f"{describe(fn)}: structured_output needs a return annotation that has a JSON Schema")
     return output
 
 
-def _promises_nothing(hint: Any) -> bool:
+def _has_no_schema(hint: Any) -> bool:
     return hint in (Signature.empty, Any, object, None, type(None)) or _mentions_content(hint)
 
 
@@ -122,7 +125,7 @@ def _mentions_content(hint: Any) -> bool:
 
 
 def _may_hold_blocks(hint: Any) -> bool:
-    """Whether it is `Any` or a sequence of it: its values are taken as they are, blocks as blocks."""
+    """Whether it is `Any` or a sequence of it: such values may be blocks, and are sent as content."""
     hint = getattr(hint, "__value__", hint)  # `type Blocks = list[Any]`
     origin, parts = get_origin(hint), get_args(hint)
     if hint in (Any, object) or isinstance(hint, TypeVar):
@@ -138,7 +141,7 @@ def _may_hold_blocks(hint: Any) -> bool:
 
 
 def _is_plain_sequence(kind: type) -> bool:
-    """One of the standard library's: a class of the user's, a named tuple say, names its fields."""
+    """Whether it is a sequence type of the standard library; a named tuple, say, has a schema of its own."""
     home = kind.__module__ in ("builtins", "collections", "collections.abc")
     return home and issubclass(kind, Iterable) and not issubclass(kind, Mapping | str | bytes | bytearray | range)
 
@@ -150,12 +153,12 @@ def _from_type(hint: Any, where: str) -> Output | None:
         )
     try:
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            return Output(readable(promised(_struct_schema(hint)), where), json_value)
+            return Output(readable(as_serialized(_struct_schema(hint)), where), json_value)
         adapter = _adapter(hint)
         schema = inline_root(adapter.json_schema(mode="serialization", schema_generator=OutputJsonSchema))
     except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticInvalidForJsonSchema, TypeError):
         return None
-    schema = readable(promised(schema), where)
+    schema = readable(as_serialized(schema), where)
     wrapped = schema.get("type") != "object"
     return Output(_wrap(schema) if wrapped else schema, _converter(adapter), wrapped=wrapped)
 
@@ -184,7 +187,7 @@ def _struct_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
 def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
     """`{"result": …}`; definitions stay at the root, where references look for them.
 
-    The mark has FastMCP's client take the value out again.
+    FastMCP's client unwraps results whose schema has the mark.
     """
     schema = dict(schema)
     definitions = schema.pop("$defs", None)
@@ -198,7 +201,7 @@ def _wrap(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _structured_type(hint: Any) -> Any:
-    """The type of `structuredContent`: `Model` for `Annotated[CallToolResult, Model]`, as the official SDK has it; else `hint`."""
+    """The type of `structuredContent`: `Model` of `Annotated[CallToolResult, Model]`, as in the official SDK; else `hint`."""
     if get_origin(hint) is not Annotated:
         return hint
     result, *said = get_args(hint)

@@ -1,7 +1,7 @@
 """`x-mcp-header`: arguments that a client repeats as `Mcp-Param-*` headers, so that proxies can route by them.
 
 Source: 2026-07-28 streamable-http and server/tools#x-mcp-header, SEP-2243. Servers "MUST reject" a request whose header
-and argument disagree: whoever routed or authorised by the header saw another call than the tool would.
+and argument disagree: a proxy may have routed or authorised the call by the header.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["SENTINEL", "ParamHeader", "decode_sentinel", "mismatch", "param_headers"]
 
 SENTINEL = "=?base64?"
-"""How a header value begins that is base64, for text that a header cannot carry."""
+"""The beginning of a header value in base64, for text that a header cannot carry."""
 
 _KEY = "x-mcp-header"
 _TYPES = ("integer", "string", "boolean")
@@ -38,7 +38,7 @@ class ParamHeader:
 
 
 def param_headers(schema: dict[str, Any]) -> tuple[ParamHeader, ...]:
-    """Those an input schema asks for; raises ValueError naming the property that may not have one."""
+    """The headers that an input schema asks for; raises ValueError, with the property, for one that may not have a header."""
     found: list[ParamHeader] = []
     for where, subschema, path in _annotated(schema, (), "inputSchema"):
         header = _checked(subschema, path, where)
@@ -75,7 +75,7 @@ def decode_sentinel(value: str) -> str:
     return text
 
 
-# Only these may lead to an annotated property; through any other keyword its place in the arguments is uncertain.
+# Keywords with subschemas. An annotated property must not be below one: its place in the arguments is uncertain.
 _MAPS = ("patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _ONES = (
@@ -141,7 +141,7 @@ def _value_at(arguments: Any, path: tuple[str, ...]) -> Any:
 def _disagreement(values: list[str], argument: Any, param: ParamHeader) -> str | None:
     name = ".".join(param.path)
     if not values:
-        # An argument no header can repeat fails its own check later, with a better message.
+        # An argument of another type fails its own check later, with a better message.
         return f"is missing while the argument {name} is given" if isinstance(argument, str | int) else None
     if len(values) > 1:
         return "is given more than once"

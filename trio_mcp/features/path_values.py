@@ -1,4 +1,4 @@
-"""Values from URIs that become parts of file names: which of them could leave the folder a handler joins them to."""
+"""Values from URIs that handlers join to a folder: which could lead out of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["PathGuard", "UncheckedPath", "leaves_folder"]
 
 
 class UncheckedPath:
-    """Marks a template's parameter whose value may be any text, absolute paths and ".." among it.
+    """Marks a parameter whose value may be any text, also absolute paths and "..": `path: Annotated[str, UncheckedPath]`.
 
-    `path: Annotated[str, UncheckedPath]`. The handler then decides itself what it opens.
+    The handler itself has to check what it opens.
     """
 
 
@@ -26,7 +26,7 @@ _ROOTED = re.compile(r"^[/\\]|(?:^|[/\\])[A-Za-z]:")
 
 
 def leaves_folder(value: str) -> bool:
-    """Whether a path could lead out of the folder it is joined to, on POSIX or Windows: symbolic links aside."""
+    """Whether a path could lead out of the folder it is joined to, on POSIX or Windows; symbolic links are not looked at."""
     return "\0" in value or _ROOTED.search(value) is not None or ".." in _SEPARATOR.split(value)
 
 
@@ -65,13 +65,13 @@ class PathGuard:
         return self._joins(values)
 
     def _joins(self, values: Mapping[str, str]) -> bool:
-        """A handler may join what the template joins: "." behind a "." that the template has is a "..", too."""
+        """Whether the template with the values in it has no ".." either: "." behind a "." of the template is one."""
         checked = {name: value if name in self.segments | self.paths else "_" for name, value in values.items()}
         return ".." not in _SEPARATOR.split(self.template.expanded(checked).partition(":")[2])
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """An annotation and all it is made of; aliases and new types stand for what they name."""
+    """An annotation and all its parts; aliases and new types count as the types they name."""
     seen: list[Any] = []
     waiting = [hint]
     while waiting:
@@ -89,5 +89,5 @@ def _is_mark(part: Any) -> bool:
 
 
 def _is_path(part: Any) -> bool:
-    """pathlib's types, and what else can be opened."""
+    """Whether it is one of pathlib's types, or another that `open` takes."""
     return isinstance(part, type) and issubclass(part, os.PathLike)

@@ -1,4 +1,4 @@
-"""Prompts: what `prompts/list` says of them, and what `prompts/get` gives and takes."""
+"""Prompts: their definitions in `prompts/list`, and arguments and results of `prompts/get`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack, get_args
 
-from trio_mcp.features.complaints import shown
 from trio_mcp.features.content import block, is_block
 from trio_mcp.features.definition import Definition, PromptOptions, check_options, own_name_of, shared
 from trio_mcp.features.json_values import sendable
 from trio_mcp.features.signature import Signature
+from trio_mcp.features.validation_text import shown
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidArguments, InvalidParams, LocalProtocolError
 from trio_mcp.protocol.types import PromptArgument, Role
@@ -29,7 +29,7 @@ class Prompt(Definition):
     def of(cls, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> Prompt:
         """From a function's name, docstring and parameters.
 
-        Raises ValueError for what clients could not use, TypeError for an option that is none.
+        Raises ValueError for a prompt that clients could not use, TypeError for an unknown option or one of the wrong type.
         """
         check_options("a prompt", options, PromptOptions)
         name = own_name_of(fn, options)
@@ -39,7 +39,7 @@ class Prompt(Definition):
         return cls(**shared(fn, signature, options, name), arguments=_arguments(signature))
 
     def definition(self, version: str) -> dict[str, Any]:
-        """The prompt on the wire, with the fields `version` knows."""
+        """The prompt as `prompts/list` of a protocol version has it."""
         return field_versions.prompt(self.fields(arguments=to_wire(self.arguments) or None), version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +79,13 @@ def _arguments(signature: Signature) -> tuple[PromptArgument, ...]:
 
 
 def _message(item: Any) -> dict[str, Any]:
-    """One message on the wire; what names no role is the user's."""
+    """One message as it is sent; without a role it is the user's."""
     if not (isinstance(item, str) or is_block(item)):
         wire = to_wire(item)
         if isinstance(wire, dict) and wire.keys() >= {"role", "content"}:
             if wire["role"] not in get_args(Role):
                 raise LocalProtocolError(
-                    INTERNAL_ERROR, f"A prompt's message is of the user or assistant: {wire!r:.200}"
+                    INTERNAL_ERROR, f"A prompt's message has the role user or assistant: {wire!r:.200}"
                 )
             content = wire["content"]
             return {"role": wire["role"], "content": content if isinstance(content, dict) else block(content)}

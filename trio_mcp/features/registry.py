@@ -106,12 +106,12 @@ class Registry:
         self._lock = threading.Lock()
 
     def call_on_change(self, method: Callable[[Kind], None]) -> None:
-        """Call a method of each change from now on, as long as somebody has its object."""
+        """Call a method at each change, as long as its object exists."""
         with self._lock:
             self._methods = (*(known for known in self._methods if known() is not None), weakref.WeakMethod(method))
 
     def add(self, item: Tool | Resource | ResourceTemplate | Prompt) -> None:
-        """Offer it; raises ValueError for a name or URI that is taken."""
+        """Add to what is offered; raises ValueError for a name or URI that is taken."""
         match item:
             case Tool():
                 self.tools.add(item.name, item)
@@ -147,7 +147,7 @@ class Registry:
         return () if ref in self.resources else None
 
     def lost_completions(self) -> list[tuple[str, str, str]]:
-        """Completions that no client can ask for, as things are registered now: ref, argument, and what is wrong."""
+        """The completions whose prompt, template or argument is not registered: ref, argument, and what is wrong."""
         lost = []
         for ref, argument in self.completions:
             arguments = self.arguments_of(ref)
@@ -159,7 +159,7 @@ class Registry:
         return lost
 
     def remove(self, kind: Kind, key: str) -> None:
-        """Offer it no more; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""
+        """Remove from what is offered; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""
         match kind:
             case "tools":
                 self.tools.remove(key)

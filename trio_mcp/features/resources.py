@@ -1,4 +1,4 @@
-"""Resources and resource templates: what the lists say of them, and what `resources/read` gives."""
+"""Resources and resource templates: their definitions in the lists, and the results of `resources/read`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from trio_mcp.features.complaints import clean
 from trio_mcp.features.definition import Definition, ResourceOptions, check_options, shared
 from trio_mcp.features.functions import describe
 from trio_mcp.features.json_values import base64, json_text, json_value, sendable
 from trio_mcp.features.path_values import PathGuard
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.uri_template import UriTemplate, is_template
+from trio_mcp.features.validation_text import clean
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.errors import ResourceNotFoundError
 from trio_mcp.protocol.wire import to_wire, wire_name
@@ -69,7 +69,7 @@ class ResourceTemplate(Definition):
     def of(cls, fn: Callable[..., Any], uri_template: str, **options: Unpack[ResourceOptions]) -> ResourceTemplate:
         """From the function that reads it.
 
-        Raises ValueError unless variables and parameters agree, TypeError for an option that is none, or a size.
+        Raises ValueError unless variables and parameters agree, TypeError for an unknown option, one of the wrong type, or a size.
         """
         check_options("a resource template", options, ResourceOptions)
         if options.get("size") is not None:
@@ -111,8 +111,8 @@ def resource_of(fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOpti
 def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[str, Any]:
     """The ReadResourceResult of a return value.
 
-    Text and bytes as they are, contents objects (one, a list, a whole ReadResourceResult) as they are, anything else
-    as JSON. None says that there is no such resource: raises ResourceNotFoundError.
+    Text, bytes and contents objects (one, a list, a whole ReadResourceResult) are sent as such, anything else as JSON. None means
+    that there is no such resource: raises ResourceNotFoundError.
     """
     if value is None:
         raise ResourceNotFoundError(uri)

@@ -1,4 +1,4 @@
-"""A user's function as MCP sees it: the JSON Schema of its parameters, and arguments checked against them."""
+"""The parameters of a user's function: their JSON Schema, and arguments validated and converted by them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
-from trio_mcp.features.complaints import complain, too_many
+from trio_mcp.features.coercion import ROUNDS, coerce
 from trio_mcp.features.functions import Unresolved, describe, is_async, parameters
-from trio_mcp.features.mending import ROUNDS, mend
 from trio_mcp.features.schemas import PYTHON_PATTERNS, PlainJsonSchema
+from trio_mcp.features.validation_text import too_many, validation_text
 from trio_mcp.features.wire_schemas import readable
 from trio_mcp.protocol.errors import InvalidArguments
 
@@ -24,18 +24,18 @@ __all__ = ["HandlerContext", "Signature"]
 
 
 class HandlerContext:
-    """Base of `Context`: a parameter annotated with it is injected and never part of the schema."""
+    """Base of `Context`: a parameter annotated with it gets the context and is not in the schema."""
 
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 """What the specification recommends for a tool without arguments."""
 
 _CONTEXT_NAME = re.compile(r"(?:\w+\.)*(?:Optional\[)?(?:\w+\.)*Context(?:\[.*\])?\]?(?:\s*\|\s*None)?")
-"""`Context` imported for type checkers only: linters ask for that, so its name alone must do."""
+"""Recognizes `Context` by name where it is imported for type checkers only, as linters ask for."""
 
 
 class Signature:
-    """What a function takes; made once, at registration.
+    """The parameters of a function, compiled once at registration.
 
     `schema` is a JSON Schema 2020-12 of type object. Raises ValueError for a function that cannot be called by name:
     positional-only parameters, `*args`, and `**kwargs` unless `open_ended`.
@@ -62,7 +62,7 @@ class Signature:
 
     @property
     def required(self) -> frozenset[str]:
-        """Those without a default."""
+        """The arguments without a default."""
         return frozenset(self.schema.get("required", ()))
 
     @property
@@ -74,19 +74,19 @@ class Signature:
     def bind(self, arguments: dict[str, Any], *, blank: str | None = None, parse_json: bool = True) -> dict[str, Any]:
         """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments.
 
-        What does not fit as it was sent is read as `mending` says; `blank` stands for "left out" as null does, and
-        JSON text is parsed unless `parse_json` is false.
+        Arguments that do not fit are coerced (see `coercion`): `blank`, like null, counts as left out, and JSON text is parsed
+        unless `parse_json` is false.
         """
         try:
             bound: dict[str, Any] = self._validate(arguments).__dict__ if self._validate else {}
         except (pydantic.ValidationError, RecursionError) as error:
-            bound = self._mended(arguments, error, blank, parse_json)
+            bound = self._coerced(arguments, error, blank, parse_json)
         if self._extra:
             known = self.schema["properties"]
             bound |= {name: value for name, value in arguments.items() if name not in known}
         return bound
 
-    def _mended(
+    def _coerced(
         self,
         arguments: dict[str, Any],
         error: pydantic.ValidationError | RecursionError,
@@ -98,18 +98,18 @@ class Signature:
             if isinstance(fault, RecursionError) or too_many(fault) or self._validate is None:
                 break
             paths = (it["loc"] for it in fault.errors(include_url=False, include_context=False))
-            mended = mend(arguments, paths, optional=optional, blank=blank, parse_json=parse_json)
-            if mended is None:
+            coerced = coerce(arguments, paths, optional=optional, blank=blank, parse_json=parse_json)
+            if coerced is None:
                 break
-            arguments = mended
+            arguments = coerced
             try:
                 result: dict[str, Any] = self._validate(arguments).__dict__
             except (pydantic.ValidationError, RecursionError) as again:
                 fault = again
             else:
                 return result
-        # The complaint is about what the client really sent.
-        raise InvalidArguments(f"Invalid arguments:\n{complain(error)}") from None
+        # The error describes what the client sent, not what was made of it.
+        raise InvalidArguments(f"Invalid arguments:\n{validation_text(error)}") from None
 
 
 def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, Any]]) -> str | None:
@@ -155,7 +155,7 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
 
 
 def _in_class(fn: Callable[..., Any]) -> bool:
-    """Whether it was defined in a class body: elsewhere `cls` is a name like any other."""
+    """Whether it was defined in a class body: elsewhere `cls` is an ordinary parameter."""
     place = getattr(fn, "__qualname__", "").rpartition(".")[0]
     return bool(place) and not place.endswith("<locals>")
 
@@ -163,9 +163,9 @@ def _in_class(fn: Callable[..., Any]) -> bool:
 def _compile(
     fn: Callable[..., Any], fields: list[tuple[str, Any, Any]]
 ) -> tuple[Callable[[Any], Any] | None, dict[str, Any]]:
-    """The check for `fields` and their schema.
+    """The validator for `fields`, and their schema.
 
-    A dataclass, not a model: its fields may have any name, and its instance's `__dict__` is the keyword arguments.
+    They are those of a dataclass: unlike a model's they may have any name, and its `__dict__` is the keyword arguments.
     """
     if not fields:
         return None, _NO_ARGUMENTS
@@ -188,7 +188,7 @@ _TYPES = (
 
 
 def _unfit(fields: Iterable[tuple[str, Any, Any]]) -> str:
-    """The first parameter, with its annotation, that pydantic can make no schema of."""
+    """The first parameter that pydantic has no schema for, with its annotation."""
     for name, hint, _ in fields:
         try:
             pydantic.TypeAdapter(hint)
@@ -203,6 +203,6 @@ def _adapter(arguments: Any) -> pydantic.TypeAdapter[Any]:
     try:
         return pydantic.TypeAdapter(arguments)
     except SchemaError:
-        # A pattern with a look-around, say: pydantic's own engine has none, Python's has.
+        # For example a pattern with a look-around, which pydantic's own engine lacks and Python's has.
         arguments.__pydantic_config__ = PYTHON_PATTERNS
         return pydantic.TypeAdapter(arguments)

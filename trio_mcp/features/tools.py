@@ -1,4 +1,4 @@
-"""Tools: what `tools/list` says of them, and what `tools/call` gives and takes."""
+"""Tools: their definitions in `tools/list`, and arguments and results of `tools/call`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Unpack
 
 import msgspec
 
-from trio_mcp.features.complaints import clean
 from trio_mcp.features.content import blocks, text_block
 from trio_mcp.features.definition import Definition, ToolOptions, check_options, own_name_of, shared
 from trio_mcp.features.functions import describe
@@ -19,6 +18,7 @@ from trio_mcp.features.outputs import Output, output_of, output_with
 from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
+from trio_mcp.features.validation_text import clean
 from trio_mcp.features.wire_schemas import without_foreign_patterns
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.types import CallToolResult
@@ -45,9 +45,9 @@ class Tool(Definition):
     def of(cls, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> Tool:
         """From a function's name, docstring and annotations.
 
-        A schema given by hand is sent as it stands (but for patterns that JavaScript cannot compile) and checked before
-        the annotations are. Raises ValueError for what
-        clients could not use, TypeError for an option that is none.
+        An `input_schema` is sent unchanged, but for patterns that JavaScript cannot compile, and checked before the
+        annotations are. Raises ValueError for a name or schema that clients could not use, TypeError for an unknown option or
+        one of the wrong type.
         """
         check_options("a tool", options, ToolOptions)
         name = _checked_name(own_name_of(fn, options))
@@ -73,7 +73,7 @@ class Tool(Definition):
         return self._output is not None
 
     def definition(self, version: str) -> dict[str, Any]:
-        """The tool on the wire, with the fields `version` knows."""
+        """The tool as `tools/list` of a protocol version has it."""
         return field_versions.tool(self.fields(inputSchema=self.input_schema, outputSchema=self.output_schema), version)
 
     def bind(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Tool(Definition):
         return self.signature.bind(arguments)
 
     def result(self, value: Any, version: str) -> dict[str, Any]:
-        """The CallToolResult of a return value; raises LocalProtocolError when it breaks the output schema."""
+        """The CallToolResult of a return value; raises LocalProtocolError when it does not fit the output schema."""
         if type(value) is self._scalar and (text := _scalar_text(value)) is not None:
             return _scalar_result(text if type(value) is str else value, text, version)
         if wire_name(value) == "CallToolResult":
@@ -101,7 +101,7 @@ class Tool(Definition):
         return {"content": content, "structuredContent": structured, "isError": False}
 
     def _explicit(self, result: dict[str, Any], version: str) -> dict[str, Any]:
-        """The handler's own CallToolResult: the promise holds for it too, unless it reports an error."""
+        """A CallToolResult that the handler made; unless it is an error, it must fit the output schema too."""
         result.setdefault("isError", False)
         structured = result.get("structuredContent")
         if self._output and not result["isError"]:
@@ -115,7 +115,7 @@ class Tool(Definition):
 
 
 def _plain_result(result: Any) -> Any:
-    """A CallToolResult of ours or theirs whose structured content is JSON."""
+    """A CallToolResult, ours or of `mcp-types`, with its structured content as a JSON value."""
     if isinstance(result, CallToolResult):
         return msgspec.structs.replace(result, structured_content=json_value(result.structured_content))
     for name in ("structured_content", "structuredContent"):
@@ -125,7 +125,7 @@ def _plain_result(result: Any) -> Any:
 
 
 def error_result(text: str) -> dict[str, Any]:
-    """A result that tells the model what went wrong (`isError`)."""
+    """An error result (`isError`) with a text for the model."""
     return {"content": [text_block(text)], "isError": True}
 
 
@@ -137,7 +137,7 @@ def _scalar_result(value: Any, text: str, version: str) -> dict[str, Any]:
 
 
 def _scalar_text(value: Any) -> str | None:
-    """How a scalar reads; None for what JSON has no number for."""
+    """A scalar as text; None for a number that JSON cannot represent."""
     match value:
         case str():
             return clean(value)
@@ -151,7 +151,7 @@ def _scalar_text(value: Any) -> str | None:
 
 
 _PLAIN = 1 << 256
-"""Python refuses to print integers of some thousand digits; those go the long way, where that is reported."""
+"""Larger integers take the general path: Python refuses to print some thousand digits, and that is reported there."""
 
 
 def _checked_name(name: str) -> str:

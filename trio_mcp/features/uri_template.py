@@ -1,11 +1,11 @@
-"""URI templates, read backwards: which values a URI was expanded from (RFC 6570 levels 1 to 3, without `;` and `&`).
+"""URI templates: which values a URI was expanded from (RFC 6570 levels 1 to 3, without `;` and `&`).
 
     {x}  {x,y}  {.x}  {/x}     one path segment or a part of one: never "/", "?" or "#"
     {+x}  {#x}  {x*}  {/x*}    anything but an empty string; at most one of them in a template
     {?a,b}                     query parameters, in any order, each optional; only at the end
 
-URIs come from clients, so matching takes time linear in their length: nothing here backtracks. Which values a handler
-should not see, though they fit, `path_values` decides.
+URIs come from clients, so matching takes time linear in their length: nothing here backtracks. `path_values` decides which
+values are refused though they match.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["UriTemplate", "is_template"]
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\*?)")
 _SEPARATORS = {"": ("", ","), "+": ("", ","), "#": ("#", ","), ".": (".", "."), "/": ("/", "/")}
-"""Operator → what comes before the first variable, what between variables."""
+"""Operator → the text before the first variable, and that between variables."""
 
 
 def is_template(uri: str) -> bool:
-    """Whether it has a variable part."""
+    """Whether it has variables."""
     return "{" in uri
 
 
@@ -54,12 +54,12 @@ class UriTemplate:
 
     @property
     def optional(self) -> frozenset[str]:
-        """Those of the query: a URI may leave them out."""
+        """The variables of the query, which a URI may leave out."""
         return frozenset(self._query)
 
     @property
     def segments(self) -> frozenset[str]:
-        """Those that stand for one path segment, or a part of one."""
+        """The variables that are one path segment or a part of one."""
         return frozenset(variable.name for variable in self._path if not variable.greedy)
 
     def expanded(self, values: Mapping[str, str]) -> str:
@@ -70,9 +70,9 @@ class UriTemplate:
         return "".join([self._literals[0], *parts])
 
     def match(self, uri: str) -> dict[str, str] | None:
-        """The values of the variables a URI has, decoded once, or None if it does not fit.
+        """The values of the variables in a URI, decoded once; None if it does not match.
 
-        No value has a NUL. A decoded one may have characters that stand for themselves in no URI: "%2F" is a "/".
+        No value has a NUL. A decoded value may have any other character: "%2F" becomes "/".
         """
         query = ""
         if self._query:
@@ -83,7 +83,7 @@ class UriTemplate:
         return None if values is None or parameters is None else values | parameters
 
     def _split(self, uri: str) -> list[str] | None:
-        """Fix what stands before the pivot from the left, what follows it from the right: it takes the middle."""
+        """Match up to the pivot from the left, and behind it from the right; the pivot variable takes the rest."""
         if not self._path:
             return [] if uri == self._literals[0] else None
         left = _scan(self._literals[: self._pivot + 1], uri)
@@ -139,9 +139,9 @@ def _refuse_ambiguous(text: str, literals: list[str], path: list[_Variable], nam
 
 
 def _scan(literals: list[str], text: str) -> tuple[list[str], int] | None:
-    """The values between `literals` and how much of `text` that used; each value ends as soon as it can.
+    """The values between `literals`, and how much of `text` they took; each value is as short as possible.
 
-    As soon as it can is enough: a plain value that took more would only leave less to the next one.
+    Shortest is enough: a longer one would only leave less for the values behind it.
     """
     if not text.startswith(literals[0]):
         return None
@@ -186,7 +186,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def _decoded(encoded: str) -> str | None:
-    """None for an escape that is none, for what is not UTF-8, and for a NUL."""
+    """The decoded text; None for a malformed escape, for bytes that are not UTF-8, and for a NUL."""
     if _BAD_ESCAPE.search(encoded):
         return None
     try:

@@ -1,8 +1,8 @@
 """JSON Schemas as clients can read them.
 
 Patterns that JavaScript cannot compile are left out (the TypeScript client would lose every tool of the server), small
-definitions stand where they are used (not every client and model follows a `$ref`), and no default is told that its own
-type refuses.
+definitions are copied to where they are used (not every client and model follows a `$ref`), and defaults that their own type
+does not accept are left out.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ONES = frozenset(
 )
 
 _SMALL = 2_000
-"""Characters of a definition that is copied to each place which refers to it."""
+"""Characters: a definition of at most this size is copied to each place that refers to it."""
 
 
 def readable(schema: dict[str, Any], where: str) -> dict[str, Any]:
-    """A schema that pydantic or msgspec wrote, for the wire; `where` names it in the warning about a pattern."""
+    """A schema of pydantic or msgspec as it is sent; `where` names it in the warning about a pattern."""
     schema = without_foreign_patterns(schema, where)
     schema = _inlined(schema)
     schema = _without_dangling_mappings(schema)
@@ -43,7 +43,7 @@ def readable(schema: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def subschemas_mapped(schema: Any, change: Callable[[dict[str, Any]], Any]) -> Any:
-    """The schema with `change` made to each of its subschemas, innermost first, and to itself."""
+    """The schema with `change` applied to each of its subschemas, innermost first, and to itself."""
     if not isinstance(schema, dict):
         return schema
     mapped = {}
@@ -62,7 +62,7 @@ def subschemas_mapped(schema: Any, change: Callable[[dict[str, Any]], Any]) -> A
 
 
 def without_foreign_patterns(schema: dict[str, Any], where: str) -> dict[str, Any]:
-    """Only patterns that compile in JavaScript; logs a warning for each that does not."""
+    """The schema without patterns that JavaScript cannot compile; logs a warning for each."""
     dropped: list[str] = []
 
     def change(part: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def without_foreign_patterns(schema: dict[str, Any], where: str) -> dict[str, An
     clean: dict[str, Any] = subschemas_mapped(schema, change)
     for pattern in dict.fromkeys(dropped):
         logger.warning(
-            "%s: the pattern %r is no regular expression of JavaScript; clients are not told of it, values are checked here",
+            "%s: JavaScript cannot compile the pattern %r: it is left out of what clients see, and checked here",
             where,
             pattern,
         )
@@ -93,7 +93,7 @@ def _without_pattern_properties(part: dict[str, Any], foreign: list[str]) -> dic
     part = {keyword: value for keyword, value in part.items() if keyword != "patternProperties"}
     if rest:
         part["patternProperties"] = rest
-    # What was allowed under those names is still allowed.
+    # Members with those names must stay allowed.
     allowed = {"anyOf": [named[name] for name in foreign]} if len(foreign) > 1 else named[foreign[0]]
     others = part.get("additionalProperties", None if not rest else True)
     if others is None or others is False:
@@ -107,7 +107,7 @@ def _without_pattern_properties(part: dict[str, Any], foreign: list[str]) -> dic
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Without definitions that do not recurse and are small or used once."""
+    """The schema with definitions copied to where they are used, if they do not recurse and are small or used once."""
     definitions: dict[str, Any] = schema.get("$defs", {})
     if not definitions:
         return schema
@@ -116,7 +116,7 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
 
     def expanded(name: str) -> dict[str, Any] | None:
-        """The definition to stand for a reference, or None where the reference stays."""
+        """The definition to put in place of a reference; None where the reference stays."""
         if name not in definitions or name in recursive:
             return None
         if name not in whole:
@@ -140,7 +140,7 @@ _NOTES = frozenset({"title", "description", "default", "examples", "deprecated",
 
 
 def _merged(body: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
-    """What stood beside a reference is said of this place; a constraint is said in addition."""
+    """Notes beside a reference replace those of the definition; a constraint there holds in addition to its own."""
     if all(key in _NOTES or key not in body for key in beside):
         return {**body, **beside}
     return {"allOf": [body], **beside}
@@ -177,7 +177,7 @@ def _reaches(definitions: dict[str, Any], start: str, goal: str) -> bool:
 
 
 def _without_dangling_mappings(schema: dict[str, Any]) -> dict[str, Any]:
-    """`discriminator.mapping` is OpenAPI's: without the definitions it names it says nothing."""
+    """Without each `discriminator` (OpenAPI) whose mapping names definitions that were copied away."""
     known = {f"#/$defs/{name}" for name in schema.get("$defs", ())}
 
     def change(part: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _without_refused_defaults(schema: dict[str, Any]) -> dict[str, Any]:
     definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
 
     def change(part: dict[str, Any]) -> dict[str, Any]:
-        # The asterisks of a secret are no default: a client might send them.
+        # The default of a secret is shown as asterisks, which a client might send.
         secret = part.get("format") == "password"
         if "default" not in part or (not secret and _fits({**part, **definitions}, part["default"])):
             return part
@@ -215,7 +215,7 @@ def _fits(schema: dict[str, Any], default: Any) -> bool:
     except (ValueError, TypeError, RecursionError):
         return False
     plain = _evidently_fits(schema, default)
-    return Validator(schema, formats=True).complaint(default) is None if plain is None else plain
+    return Validator(schema, formats=True).problem(default) is None if plain is None else plain
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -228,7 +228,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _evidently_fits(schema: dict[str, Any], default: Any) -> bool | None:
-    """The answer for the usual defaults, which need no validator and its 25 ms; None for others."""
+    """The answer for usual defaults, without the 25 ms that the validator takes to import; None for others."""
     if schema.keys() <= {"$defs"} | _NOTES:
         return True
     options = schema.get("anyOf")

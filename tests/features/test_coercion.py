@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Optional
 import pytest
 from pydantic import BaseModel, Field
 
-from trio_mcp.features.mending import mend
+from trio_mcp.features.coercion import coerce
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.tools import Tool
@@ -228,4 +228,4 @@ def test_other_prompt_arguments_that_do_not_fit_are_refused(sent: Any) -> None:
     ids=range(10),
 )
 def test_what_is_changed(arguments: Any, faults: Any, expected: Any) -> None:
-    assert mend(arguments, faults, optional=frozenset("a"), blank=None) == expected
+    assert coerce(arguments, faults, optional=frozenset("a"), blank=None) == expected

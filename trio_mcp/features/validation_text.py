@@ -1,4 +1,4 @@
-"""Validation failures in words a model can act on: which argument, what was expected, what came."""
+"""Validation errors as text for a model: which argument, what was expected, what was sent."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 import msgspec
 import pydantic
 
-__all__ = ["clean", "complain", "list_complaints", "shown", "too_many"]
+__all__ = ["clean", "fault_lines", "shown", "too_many", "validation_text"]
 
 _MOST = 20
-"""Faults named in one text."""
+"""Faults listed in one text."""
 _TOO_MANY = 200
-"""From here on they are counted only: a request of 4 MiB can hold a million, and naming them takes seconds."""
+"""Beyond this they are only counted: a request of 4 MiB can have a million faults, and listing them takes seconds."""
 _LONGEST = 300
-"""Characters of one message; some quote what the client sent."""
+"""Characters of one message: some quote what the client sent."""
 _LONGEST_VALUE = 60
 
 
-def complain(error: pydantic.ValidationError | RecursionError) -> str:
+def validation_text(error: pydantic.ValidationError | RecursionError) -> str:
     """One line for each fault, "- path: what was expected; got what"."""
     if isinstance(error, RecursionError):
         return "- nested too deeply"
     if too_many(error):
         return f"- {error.error_count()} values do not fit; compare their types with the schema's"
-    return list_complaints(
+    return fault_lines(
         (fault["loc"], "missing, but required" if fault["type"] == "missing" else _sentence(fault))
         for fault in error.errors(include_url=False, include_context=False)
     )
 
 
 def too_many(error: pydantic.ValidationError) -> bool:
-    """Whether its faults are too many to look at."""
+    """Whether it has too many faults to list."""
     return error.error_count() > _TOO_MANY
 
 
-def list_complaints(faults: Iterable[tuple[Sequence[Any], str]]) -> str:
+def fault_lines(faults: Iterable[tuple[Sequence[Any], str]]) -> str:
     """The text of `(path, message)` pairs."""
     lines = [f"- {_path(path)}: {_cut(message)}" if path else f"- {_cut(message)}" for path, message in faults]
     if len(lines) > _MOST:
@@ -45,7 +45,7 @@ def list_complaints(faults: Iterable[tuple[Sequence[Any], str]]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A JSON value in brief."""
+    """A JSON value, or what it is when it is long."""
     match value:
         case str() if len(value) > _LONGEST_VALUE:
             return f"a string of {len(value)} characters"
@@ -61,7 +61,7 @@ def shown(value: Any) -> str:
 
 
 def clean(text: str) -> str:
-    """A plain `str` of the text, with what UTF-8 cannot carry (lone surrogates) replaced by question marks."""
+    """The text as a plain `str`, with question marks for lone surrogates, which UTF-8 cannot encode."""
     return str.__str__(text) if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,7 @@
-"""Arguments as clients really send them: null for what they leave out, JSON text where an array or object belongs."""
+"""Arguments that do not fit, read another way: null for one that is left out, JSON text where an array or object belongs.
+
+Many clients and models send both.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ROUNDS", "mend"]
+__all__ = ["ROUNDS", "coerce"]
 
 ROUNDS = 3
-"""How often arguments are mended: what was inside a JSON text may need it too."""
+"""How often arguments are coerced: what a JSON text contained may need it as well."""
 
 Path = tuple[str | int, ...]
 
 
-def mend(
+def coerce(
     arguments: dict[str, Any],
     faults: Iterable[Sequence[Any]],
     *,
@@ -25,12 +28,12 @@ def mend(
 ) -> dict[str, Any] | None:
     """A copy of `arguments` in which values that do not fit are read another way, or None if there is none.
 
-    - `faults`: where values do not fit, each a path of names and indexes; steps that are no part of the value (pydantic
-      names the members of a union) are passed over.
+    - `faults`: where values do not fit, each a path of names and indexes; steps that the value does not have (pydantic
+      names the members of a union) are ignored.
     - `optional`: the arguments that may be left out. One of them that is null, or equals `blank`, is left out.
-    - Text that is JSON of anything but text becomes that value, at any depth, unless `parse_json` is false.
+    - A string that is JSON of anything but a string becomes that value, at any depth, unless `parse_json` is false.
 
-    The copy may not fit either: whoever calls checks it again, and keeps the first complaint if it does not.
+    The copy may not fit either: the caller validates it again, and reports the first error if it does not.
     """
     changes: dict[Path, Any] = {}
     for fault in faults:
@@ -71,9 +74,9 @@ def _parse(text: str) -> Any:
 
 
 def _changed(arguments: dict[str, Any], changes: dict[Path, Any]) -> dict[str, Any]:
-    """Each container on the way to a change is copied once; the client's own message stays as it was."""
+    """Copies each container on the way to a change once, and leaves `arguments` unchanged."""
     copies: dict[Path, Any] = {(): dict(arguments)}
-    # Shorter paths first: a change may replace what another one would be made in.
+    # Shorter paths first: a change may replace the container of another one.
     for path, new in sorted(changes.items(), key=lambda change: len(change[0])):
         if any(path[:length] in changes for length in range(1, len(path))):
             continue

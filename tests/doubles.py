@@ -12,9 +12,9 @@ import trio
 from tests.oracle import Oracle
 from trio_mcp import MCPServer
 from trio_mcp.auth.principal import ANONYMOUS, Principal
-from trio_mcp.dispatch.call import Call, Client
+from trio_mcp.dispatch.call import Call, Client, Service
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.service import Options, Service
+from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Session
 from trio_mcp.protocol.errors import SlowReader
 from trio_mcp.protocol.versions import is_modern

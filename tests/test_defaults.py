@@ -13,7 +13,7 @@ import pytest
 import trio_mcp
 from trio_mcp import MCPServer, defaults
 from trio_mcp.cluster.cluster import ClusterOptions
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.hub import HubOptions
 from trio_mcp.streams.budget import StreamBounds

@@ -13,8 +13,9 @@ import trio
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Authenticate
 from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
+from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.context import Context
-from trio_mcp.dispatch.service import Options, Service
+from trio_mcp.dispatch.options import Options
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation

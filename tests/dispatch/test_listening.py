@@ -15,7 +15,7 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.listening import MAX_KEPT_URI, MAX_SUBSCRIPTIONS
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.features.tools import Tool
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated

@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles import DispatchHarness
 from trio_mcp import MCPServer
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
 
 LISTS = {

@@ -13,7 +13,7 @@ from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.protocol.errors import ClientRefused
 from trio_mcp.protocol.types import SamplingMessage, TextContent
 

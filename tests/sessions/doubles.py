@@ -12,7 +12,7 @@ import trio
 from tests.oracle import Oracle
 from trio_mcp import MCPServer
 from trio_mcp.auth.principal import Principal
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.protocol.handshake import Offer
 from trio_mcp.protocol.jsonrpc import Request
 from trio_mcp.sessions.hub import Hub, HubOptions

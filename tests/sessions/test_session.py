@@ -14,7 +14,7 @@ import trio.testing
 from tests.sessions.doubles import ANN, OFFER, Listener, ask, open_hub, replies
 from trio_mcp import Context, MCPServer
 from trio_mcp.dispatch.listening import MAX_SUBSCRIPTIONS
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.protocol.errors import (
     ClientRefused,
     ClientTimeout,

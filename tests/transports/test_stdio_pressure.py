@@ -19,7 +19,7 @@ from trio.testing import (
 )
 
 from trio_mcp import Context, MCPServer
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.streams.account import Account

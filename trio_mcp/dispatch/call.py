@@ -1,11 +1,13 @@
-"""One request: who asked what of whom, where its messages go, and why it may be cancelled.
+"""One request, and the running server it is asked of: they know each other.
 
-A transport makes a `Call` with an `Outbox` of its own and hands it to `dispatcher.respond`.
+`Call` says who asked what, where its messages go, and why it may be cancelled; `Service` what the server offers, who it is, and what
+all requests share. A transport makes a `Call` with an `Outbox` of its own and hands it to `dispatcher.respond`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextvars
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -13,17 +15,33 @@ from typing import Any, Protocol
 import msgspec
 import trio
 
+from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Conversation
+from trio_mcp.features.registry import Registry
+from trio_mcp.features.signature import HandlerContext
 from trio_mcp.features.tools import Tool
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
-from trio_mcp.protocol.methods import METHODS
-from trio_mcp.streams.account import Holder
+from trio_mcp.protocol.methods import METHODS, Method, find_method
+from trio_mcp.protocol.types import Implementation
+from trio_mcp.streams.account import Account, Holder
 from trio_mcp.streams.backlog import Kind
+from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
+from trio_mcp.streams.loop import Loop
 
-__all__ = ["Call", "Client", "Ending", "Outbox"]
+__all__ = ["Call", "Client", "Ending", "Outbox", "Service"]
+
+_SETTINGS: dict[str, dict[str, bool]] = {
+    "tools": {"listChanged": True},
+    "resources": {"subscribe": True, "listChanged": True},
+    "prompts": {"listChanged": True},
+    "completions": {},
+    "logging": {},
+}
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -157,3 +175,97 @@ class Call:
         """Send a message that belongs to this request; nothing is sent once it is answered or its client has cancelled it."""
         if not (self.finished or self.ending is Ending.CANCELLED):
             self.outbox.emit(data, kind, key)
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Service:
+    """Shared by every request of one server, in both eras."""
+
+    registry: Registry
+    identity: Implementation
+    context: Callable[[Call], HandlerContext]
+    """Makes what a handler's `Context` parameter receives."""
+    instructions: str | None = None
+    options: Options = field(default_factory=Options)
+    keyring: Keyring = field(default_factory=Keyring)
+    bus: Bus = field(default_factory=LocalBus)
+    metrics: Metrics = field(default_factory=Metrics)
+    account: Account = field(default_factory=Account)
+    """Everything that waits in the memory of this node."""
+    lifespan_context: Any = None
+    mask_errors: bool = True
+    """Whether clients are shown a reference in place of the text of exceptions."""
+    mask_explained: bool = False
+    """Whether the log has explained that."""
+    variables: contextvars.Context = field(default_factory=contextvars.Context)
+    """The context variables as the lifespan left them; tasks of sessions start with a copy."""
+    in_flight: set[Call] = field(default_factory=set)
+    listeners: dict[Call, trio.Event] = field(default_factory=dict)
+    """Open `subscriptions/listen` requests; one ends, with its result, when its event is set."""
+    warned_handlers: set[str] = field(default_factory=set)
+    """Tools and methods for which the log has warned of a message that could not be sent."""
+    cache: dict[Any, Any] = field(default_factory=dict)
+    """What was computed from the registry, by anybody; emptied when it changes."""
+    refusals: Refusals = field(init=False)
+    _threads: trio.CapacityLimiter | None = None
+    _methods: dict[str, tuple[int, dict[str, Method]]] = field(default_factory=dict)
+    """By protocol version, with the state of the registry that it was computed from."""
+
+    def __post_init__(self) -> None:
+        """Connect registry, bus and metrics: from now on a change of the registry is told on the bus."""
+        self.refusals = Refusals(self.metrics)
+        self.registry.call_on_change(self._registry_changed)
+        self.metrics.count_requests_with(lambda: len(self.in_flight))
+        self.metrics.count_kept_with(lambda: self.account.used, limit=self.account.limit)
+        self.account.report_to(self.metrics.relieved)
+
+    @property
+    def loop(self) -> Loop:
+        """The event loop its requests run in."""
+        return self.bus.loop
+
+    @property
+    def threads(self) -> trio.CapacityLimiter:
+        """The limiter of sync handlers. They have their own, so that nothing else waits for user code."""
+        if self._threads is None:
+            self._threads = trio.CapacityLimiter(self.options.worker_threads)
+        return self._threads
+
+    def capabilities(self) -> dict[str, Any]:
+        """ServerCapabilities: what is registered now, and logging."""
+        return {name: settings for name, settings in _SETTINGS.items() if self.offers(name)}
+
+    def offers(self, capability: str) -> bool:
+        """Whether the server has anything of a capability now; always for one that depends on nothing registered."""
+        registry = self.registry
+        match capability:
+            case "tools":
+                return bool(registry.tools)
+            case "resources":
+                return bool(registry.resources or registry.templates)
+            case "prompts":
+                return bool(registry.prompts)
+            case "completions":
+                return bool(registry.completions)
+            case _:
+                return True
+
+    def methods(self, version: str) -> Mapping[str, Method]:
+        """The request methods that `version` has and this server offers now, by name."""
+        changes = self.registry.changes
+        known = self._methods.get(version)
+        if known is None or known[0] != changes:
+            known = self._methods[version] = changes, self._offered_methods(version)
+        return known[1]
+
+    def _offered_methods(self, version: str) -> dict[str, Method]:
+        return {
+            name: method
+            for name, method in METHODS.items()
+            if find_method(name, version) and (method.capability is None or self.offers(method.capability))
+        }
+
+    def _registry_changed(self, kind: ListKind) -> None:
+        self.cache.clear()
+        # Each app of the server gets this call from the registry, and tells its own clients.
+        self.bus.take(ListChanged(kind))

@@ -8,8 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
-from trio_mcp.dispatch.call import Call
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.features.registry import Catalog
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import SERVER_INFO_KEY

@@ -13,9 +13,8 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 
 __all__ = ["watch_vitals"]

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.composition import options_of

@@ -13,8 +13,7 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.defaults import MAX_SESSIONS, SESSION_IDLE_TIMEOUT
-from trio_mcp.dispatch.call import Client
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.call import Client, Service
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import call_user, report
 from trio_mcp.features.functions import is_async

@@ -16,9 +16,8 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch import speech
-from trio_mcp.dispatch.call import Call, Client, Ending, Outbox
+from trio_mcp.dispatch.call import Call, Client, Ending, Outbox, Service
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.service import Service
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.protocol.envelope import at_least

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.user_code import user_context
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, request, serving, two_users
 from trio_mcp import ANONYMOUS, CannotTell, Context, MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
-from trio_mcp.dispatch.service import Options
+from trio_mcp.dispatch.options import Options
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.asgi import Receive, Scope, Send
 

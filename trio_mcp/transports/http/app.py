@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcp.dispatch.service import Service
+from trio_mcp.dispatch.call import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served

@@ -6,9 +6,8 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcp.dispatch.call import Ending
+from trio_mcp.dispatch.call import Ending, Service
 from trio_mcp.dispatch.discovery import initialize_result
-from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import session_label
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (

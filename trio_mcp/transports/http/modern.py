@@ -12,9 +12,8 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.call import Call, Client
+from trio_mcp.dispatch.call import Call, Client, Service
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.service import Service
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served

@@ -21,10 +21,9 @@ import trio
 
 from trio_mcp.auth.principal import ANONYMOUS
 from trio_mcp.defaults import MAX_BODY
-from trio_mcp.dispatch.call import Call, Client, Ending
+from trio_mcp.dispatch.call import Call, Client, Ending, Service
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.service import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route

@@ -176,6 +176,28 @@ async def test_a_node_whose_session_was_ended_by_another_closes_its_copy_at_once
         assert (await running.error())["code"] < 0
 
 
+@pytest.mark.parametrize("through", [2, 1], ids=["relayed", "elsewhere"])
+async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_owner(
+    tmp_path: Path, through: int
+) -> None:
+    """Its owner may be out of reach by then, and nobody could say whether a request that was on its way to it has run."""
+    async with in_process_cluster(tmp_path, restore=True) as nodes:
+        client = await nodes[1].wire.open()
+        far = at(nodes[2], client)
+        assert await said_by(far.tool("where")) == "node1"
+        owners = nodes[2].cluster._forwarder.owners
+        assert owners.get(client.id) is not None
+        assert await at(nodes[through], client).delete().nothing() == 204
+
+        async def forgotten() -> bool:
+            return owners.get(client.id) is None
+
+        await until(forgotten, "the owner is forgotten")
+        relayed = nodes[2].relayed
+        assert await reason_of(far.tool("where")) == "deleted"
+        assert nodes[2].relayed == relayed
+
+
 async def test_what_the_bus_did_not_bring_is_heard_of_with_the_next_beat(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()

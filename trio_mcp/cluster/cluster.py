@@ -98,14 +98,15 @@ class Cluster:
         )
         self._relay = PeerClient(hops, node=self._me.node, silence=2 * options.keep_alive + 5)
         self._detector = FailureDetector(measured, self._me, self._heartbeat, self._relay)
+        self._forwarder = PeerForwarder(
+            self._relay, self._heartbeat, hops, metrics, own_node=self._me.node, peer_url=options.peer_url
+        )
         self._router = SessionRouter(
             app.hub,
             self.directory,
             self._heartbeat,
             self._relay,
-            PeerForwarder(
-                self._relay, self._heartbeat, hops, metrics, own_node=self._me.node, peer_url=options.peer_url
-            ),
+            self._forwarder,
             Restorer(app.hub, measured, self.directory, self._me, metrics),
             self._detector,
             self._me,
@@ -289,6 +290,7 @@ class Cluster:
 
     def _moved(self, move: OwnershipChange) -> None:
         self.directory.backups.moved(move)
+        self._forwarder.owners.moved(move.session, move.epoch, ended=move.ended)
         session = self._app.hub.local(move.session)
         if session is not None and superseded(self._me.boot, session.streams.epoch, move):
             session.close(CloseReason.MOVED)

@@ -1,6 +1,7 @@
 """The process that owns a session, and a cache of the owners of sessions that are on other nodes.
 
-The cache saves a question to Redis. An entry is dropped as soon as its owner does not answer for the session.
+The cache saves a question to Redis. An entry is dropped as soon as its owner does not answer for the session, or when this node hears
+that the session has another owner or has ended.
 """
 
 from __future__ import annotations
@@ -49,3 +50,9 @@ class OwnerCache:
     def forget(self, session_id: str) -> None:
         """Drop the entry: its owner did not answer, or does not have the session any more."""
         self._known.pop(session_id, None)
+
+    def moved(self, session_id: str, epoch: int, *, ended: bool) -> None:
+        """Drop the entry if it is older than this life of the session, or if that life, the entry's own, has ended."""
+        owner = self._known.get(session_id)
+        if owner is not None and (epoch > owner.epoch or (ended and epoch == owner.epoch)):
+            self.forget(session_id)

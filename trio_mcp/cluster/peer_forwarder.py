@@ -84,7 +84,7 @@ class PeerForwarder:
     async def relay(self, request: SessionRequest, owner: Owner) -> Ended | Tried:
         """Have `owner` answer the request, and say so to the client where a peer that may have run it gives no answer.
 
-        The owner cache remembers who answered, and forgets who did not. Raises Unavailable.
+        The owner cache remembers who answered, and forgets who did not, or who ended the session. Raises Unavailable.
         """
         if not owner.url:
             request.outcome = Unreachable()
@@ -93,7 +93,7 @@ class PeerForwarder:
         request.outcome = outcome = await self.send(exchange, request.session_id, owner)
         lost = lost_answer(exchange.content) if isinstance(outcome, Unanswered) else None
         result = after_relay(outcome, owner.boot, post=exchange.method == "POST", expects_response=lost is not None)
-        if result is Ended.ANSWERED:
+        if result is Ended.ANSWERED and exchange.method != "DELETE":
             self.owners.remember(request.session_id, owner)
         else:
             self.owners.forget(request.session_id)

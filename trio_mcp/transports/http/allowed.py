@@ -1,4 +1,4 @@
-"""Allow-lists of hosts, origins and proxies: what may be written in them, and what matches. Sans I/O.
+"""Allow-lists of hosts, origins and proxies: what may be written in them, and what they match. No I/O.
 
 | entry | matches |
 |---|---|
@@ -42,7 +42,7 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A name and port; `port` is "" for none and "*" for any or none."""
+    """A name and a port; `port` is "" for none, "*" for any or none."""
 
     name: str
     port: str
@@ -56,14 +56,14 @@ class _Place:
 
 
 def listed(entries: Iterable[str], name: str) -> Iterable[str]:
-    """The entries of an argument; raises TypeError for a text alone, whose characters would be taken one by one."""
+    """The entries of the argument `name`; raises TypeError for a string, whose characters would be taken for entries."""
     if isinstance(entries, str):
         raise TypeError(f"{name}= is a list: write {name}=[{entries!r}]")
     return entries
 
 
 class Hosts:
-    """Which Host headers are served. Raises ValueError for an entry that no Host can match, with the form to write."""
+    """The Host headers that are served. Raises ValueError for an entry that no Host can match, with what to write instead."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = [entry.strip() for entry in listed(entries, "allowed_hosts")]
@@ -71,7 +71,7 @@ class Hosts:
         self._places = [_or_complain("host", entry, _host(entry)) for entry in entries if entry != "*"]
 
     def __contains__(self, host: str) -> bool:
-        """Whether a Host header's value is served; lower case."""
+        """Whether the value of a Host header, in lower case, is served."""
         if self.everything:
             return True
         found = _HOST.fullmatch(host)
@@ -79,7 +79,7 @@ class Hosts:
 
 
 class Origins:
-    """Which Origin headers are served. Raises ValueError for an entry that no Origin can match, with the form to write."""
+    """The Origin headers that are served. Raises ValueError for an entry that no Origin can match, with what to write instead."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = [entry.strip() for entry in listed(entries, "allowed_origins")]
@@ -89,7 +89,7 @@ class Origins:
         self._places = [_or_complain("origin", entry, _origin(entry)) for entry in places]
 
     def __contains__(self, origin: str) -> bool:
-        """Whether an Origin header's value is served; lower case."""
+        """Whether the value of an Origin header, in lower case, is served."""
         if self.everything or (self._null and origin == "null"):
             return True
         found = _ORIGIN.fullmatch(origin)
@@ -100,7 +100,7 @@ class Origins:
 
 
 class Proxies:
-    """Addresses and networks (`10.0.0.0/8`) whose `X-Forwarded-For` is believed. Raises ValueError for anything else."""
+    """The proxies whose `X-Forwarded-For` is believed: addresses and networks (`10.0.0.0/8`). Raises ValueError for anything else."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: list[IPv4Network | IPv6Network] = [
@@ -108,9 +108,10 @@ class Proxies:
         ]
 
     def client_of(self, exchange: HttpExchange) -> str | None:
-        """The client that a named proxy passed on; None when none did: then the peer may be anybody's balancer.
+        """The address of the client, as the proxies here name it; None where no such proxy passed the request on.
 
-        Proxies append the address they saw, so the last one that is no proxy of ours is the client.
+        Each proxy appends the address that it saw, so the client is the last that is not itself a proxy here. Without a proxy
+        that is believed, the peer may be a balancer with all its clients behind it.
         """
         peer = exchange.scope.get("client")
         if not self._networks or peer is None or not self._has(peer[0]):
@@ -130,7 +131,7 @@ class Proxies:
 
 
 def is_address(host: str) -> bool:
-    """Whether a Host header's value is an IP address, with or without a port: no DNS answer leads to it."""
+    """Whether the value of a Host header is an IP address, with or without a port: DNS cannot be rebound to it."""
     found = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::[0-9]{0,5})?", host)
     try:
         return found is not None and bool(ip_address(found[1].strip("[]")))
@@ -169,14 +170,14 @@ def _may_be(name: str, port: str | None) -> bool:
     if not name.startswith("["):
         return ".." not in name
     try:
-        # As clients write it: a Host with zeros in it is compared as text.
+        # Compared as text, so it has to be as short as clients write it.
         return f"[{IPv6Address(name[1:-1])}]" == name
     except ValueError:
         return False
 
 
 def _better(kind: str, entry: str) -> str | None:
-    """The entry that was meant, if it can be told."""
+    """The entry that was probably meant, or None."""
     found = _PARTS.fullmatch(entry.strip())
     if found is None:
         return None
@@ -189,7 +190,7 @@ def _better(kind: str, entry: str) -> str | None:
 
 
 def _ascii(place: str) -> str:
-    """A name as it is in headers: punycode, and IPv6 addresses short and in brackets."""
+    """A name as headers have it: in punycode, or a short IPv6 address in brackets."""
     try:
         return f"[{IPv6Address(place.strip('[]'))}]"
     except ValueError:
@@ -201,7 +202,7 @@ def _ascii(place: str) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Also `[::1]:80` and `192.0.2.1:80`, as some proxies write it; an IPv4-mapped IPv6 address is read as IPv4."""
+    """Also from `[::1]:80` and `192.0.2.1:80`, as some proxies write it. An IPv4-mapped IPv6 address is read as IPv4."""
     name, colon, port = text.rpartition(":")
     if colon and port.isdigit() and ("." in name or name.endswith("]")):
         text = name

@@ -39,7 +39,7 @@ NOT_RUNNING = (
 
 
 class HttpApp:
-    """An ASGI 3 app. It needs its lifespan: the server's own, or `async with app.running()` around whatever serves it."""
+    """The ASGI 3 app of a server. Its lifespan must run: by the ASGI server, or as `async with app.running()` around it."""
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class HttpApp:
 
     @asynccontextmanager
     async def running(self, around: LifespanWrapper | None = None) -> AsyncIterator[None]:
-        """Everything the server needs while it serves: the user's lifespan, the bus, the sessions.
+        """What must run while requests are served: lifespans of mounted apps and of the user, bus, sessions, side tasks.
 
-        `around` is called with the user's lifespan and gives the one to enter in its place.
+        `around` is called with the user's lifespan and returns the one to enter in its place.
         """
         lifespan = self._lifespan if around is None else partial(around, self._lifespan)
         async with AsyncExitStack() as stack:
@@ -112,7 +112,7 @@ class HttpApp:
 
     @property
     def open_exchanges(self) -> int:
-        """Exchanges with the endpoint that have not ended."""
+        """How many exchanges with the endpoint are open."""
         return self._open
 
     async def quiet(self) -> None:
@@ -133,7 +133,7 @@ class HttpApp:
             await self._beside(path, scope, receive, send)
 
     async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """The user's own routes and apps: of the gate they get the check of Host, without which a page could rebind DNS."""
+        """The user's own routes and apps. Of the gate they get the check of Host alone, against DNS rebinding."""
         try:
             self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
         except HttpRefusal as refusal:
@@ -156,7 +156,7 @@ class HttpApp:
         try:
             await self.endpoint.handle(exchange)
         except* (OSError, trio.BrokenResourceError, trio.TooSlowError) as gone:
-            # One line and no traceback: a client that leaves is not a fault of ours.
+            # No traceback: that clients leave is no fault of the server.
             event(logger, logging.DEBUG, "client left", method=exchange.method, how=repr(gone.exceptions[0]))
         finally:
             self._open -= 1
@@ -170,9 +170,9 @@ def _both_spellings(path: str) -> set[str]:
 
 
 def _without_node_headers(scope: Scope) -> tuple[Scope, bytes | None]:
-    """The request as handlers, routes and mounted apps may see it, and the hop header it came with.
+    """The scope without headers between nodes, and the hop header among them.
 
-    Whoever gets to see a signed hop could send it out, and have it replayed.
+    User code must not see that one: it is signed, and a handler that sent it on would let others replay it.
     """
     for name, _ in scope["headers"]:
         if name.startswith(NODE_HEADERS):

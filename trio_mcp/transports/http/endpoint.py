@@ -1,4 +1,4 @@
-"""The MCP endpoint: one path, both eras; the boundary where exceptions become HTTP.
+"""The MCP endpoint: one path for both eras, and the boundary where exceptions become HTTP responses.
 
 gate (host, origin, who, type, accept) ─▶ body ─▶ decode ─▶ era.route ─┬─▶ modern
                                                                                 └─▶ legacy: opening · in session
@@ -37,7 +37,7 @@ _PREFLIGHT: HeaderList = [
 
 
 class Endpoint:
-    """Serves `/mcp`."""
+    """Serves `/mcp`. `max_body`: bytes of the largest request body."""
 
     def __init__(
         self,
@@ -60,12 +60,15 @@ class Endpoint:
         self._cluster: ClusterPort | None = None
 
     def join(self, cluster: ClusterPort) -> None:
-        """From now on this node is one of several."""
+        """From now on this node is one of several, which `cluster` reaches."""
         self._cluster = cluster
         self.legacy.cluster = cluster
 
     async def handle(self, exchange: HttpExchange) -> None:
-        """Answer one exchange with `/mcp`; raises OSError when the client is gone."""
+        """Answer one exchange.
+
+        Raises what the server's `send` raises when the client is gone: OSError, BrokenResourceError, TooSlowError.
+        """
         try:
             await self.gate.admit(exchange)
             await self._by_method(exchange)
@@ -150,7 +153,7 @@ async def _answer_preflight(exchange: HttpExchange) -> None:
 
 
 def _session_of(exchange: HttpExchange) -> str:
-    """GET and DELETE are for sessions. 405 for a version that has none, 400 where the session is not named."""
+    """The session that a GET or DELETE names. 405 in a version without sessions, 400 where none is named."""
     if exchange.version is not None and names_modern(exchange.version):
         raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
     if exchange.session_id is None:
@@ -163,5 +166,5 @@ def _allow(methods: bytes) -> HeaderList:
 
 
 def _id_of(message: Message | Batch) -> RequestId | None:
-    """Only a request's: the id in a client's response is one of ours, and names nothing of the client's."""
+    """The id to answer under: a request's alone. The id in a client's response is one that the server gave."""
     return message.id if isinstance(message, Request) else None

@@ -1,4 +1,4 @@
-"""Server-sent events to one reader, until the stream, its reader or we end.
+"""Writes one stream of server-sent events, until the log ends, the client leaves, or a newer reader takes its place.
 
 Reader ──batch──▶ encode ──▶ send        a comment every 15 s when nothing else moves
                              │
@@ -32,10 +32,10 @@ _HEAD: HeaderList = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Timing of streams, in seconds; `retry` in milliseconds."""
+    """The times of responses, in seconds; `retry` in milliseconds."""
 
     sse_after: float = SSE_AFTER
-    """How long a reply may hold the head back in the hope of plain JSON."""
+    """How long the head of a response is held back, in case the reply comes and can go out as JSON."""
     stream_delay: float = STREAM_DELAY
     """A streamed or large answer begins no sooner than this after the request's last byte, unless it is complete.
 
@@ -50,14 +50,14 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class StreamHead:
-    """How a stream opens: `id_prefix` of its events, None without ids; the mark of its priming event, where it has one."""
+    """How a stream begins. `id_prefix`: of its events' ids, None for events without. `mark`: of its priming event, if it has one."""
 
     id_prefix: str | None = None
     mark: str | None = None
 
 
 class EventStream:
-    """Writes one reader's events."""
+    """Writes what one reader reads. `headers` are added to those of every stream."""
 
     __slots__ = ("_exchange", "_head", "_headers", "_opening", "_pace", "_reader")
 
@@ -72,9 +72,9 @@ class EventStream:
         self._opening = b""
 
     async def run(self) -> None:
-        """Until there is no more for this reader; ends the response cleanly."""
+        """Write until there will be no more for this reader, and end the response."""
         await self._open()
-        # Not all streams in one tick: the first silence is cut at a random point.
+        # The first comment comes after a random part of the interval, so that streams do not all write at the same time.
         silence = self._pace.keep_alive * random.uniform(0.3, 1.0)
         while batch := await self._next(silence):
             if await self._write_batch(batch):
@@ -103,7 +103,7 @@ class EventStream:
             silence = self._pace.keep_alive
 
     async def _write_batch(self, batch: list[Entry]) -> bool:
-        """True when it was the last there will be, and the response is complete."""
+        """Whether it was the last one, so that the response is complete."""
         last = False
         for data, complete in _frames(batch, self._head.id_prefix):
             last = complete is batch[-1] and self._reader.ends_with(complete)
@@ -120,14 +120,14 @@ class EventStream:
         if self._exchange.writes_have_deadlines:
             await self._exchange.send(message)
         else:
-            # Raises TooSlowError: other servers have no deadline of their own.
+            # Other servers have no deadline of their own. Raises TooSlowError.
             with trio.fail_after(self._pace.write_timeout):
                 await self._exchange.send(message)
         self._opening = b""
 
 
 def _frames(batch: list[Entry], prefix: str | None) -> Iterator[tuple[bytes, Entry | None]]:
-    """What to write, one after the other, and the entry that is complete with it: short ones together, a long one in pieces."""
+    """The pieces to write, and with each the entry that it completes: short entries share a piece, long ones are split."""
     together: list[bytes] = []
     size = 0
     for entry in batch:
@@ -148,7 +148,7 @@ def _frames(batch: list[Entry], prefix: str | None) -> Iterator[tuple[bytes, Ent
 
 
 def jittered(milliseconds: int) -> int:
-    """±25 %: clients that leave together must not come back together."""
+    """±25 %, so that clients which were disconnected together do not come back together."""
     return int(milliseconds * random.uniform(0.75, 1.25))
 
 

@@ -1,4 +1,7 @@
-"""What a request must be before its body is looked at: from an allowed host and origin, of the right kind, authenticated."""
+"""What is checked before a body is read: host, origin, who sends it, and the headers that say what it is.
+
+`admit` does it in the order of docs/design.md. What fails is an HttpRefusal.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ __all__ = ["Authenticator", "Gate", "authenticator"]
 logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
 AUTHENTICATE_SECONDS = 10.0
-"""For one judgement. An authorization server that hangs must not collect requests without bound."""
+"""For one call of `authenticate`: requests must not pile up while an authorization server hangs."""
 
 RETRY_AFTER = b"5"
-"""Seconds until a client that could not be judged should ask again."""
+"""In seconds, for a 503 because `authenticate` could not tell."""
 
 Authenticator: TypeAlias = Callable[[HttpRequestView], Awaitable[object]]
 """An `authenticate` function that never blocks the event loop."""
@@ -41,7 +44,11 @@ _CACHE_LIMIT = 256
 
 @dataclass(slots=True)
 class Gate:
-    """Without `allowed_hosts` every Host is served; without `allowed_origins` only pages of an allowed host are."""
+    """The checks of one server.
+
+    `allowed_hosts`: None serves every Host. `allowed_origins`: None allows only pages of an allowed host. `authenticate`: None
+    takes every request for ANONYMOUS.
+    """
 
     allowed_hosts: Hosts | None = field(default_factory=lambda: Hosts(LOOPBACK_NAMES))
     allowed_origins: Origins | None = None
@@ -49,9 +56,10 @@ class Gate:
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
 
     async def admit(self, exchange: HttpExchange) -> None:
-        """Judge everything but the body, in the order of docs/design.md, and note in the exchange what it says.
+        """Check everything but the body, and set `principal`, `cors`, `takes_json` and `takes_sse` of the exchange.
 
-        Of a preflight (OPTIONS) host and origin only: it comes without credentials. Raises HttpRefusal.
+        Of a preflight (OPTIONS) only host and origin are checked, because browsers send it without credentials. Raises
+        HttpRefusal.
         """
         self.check_host(exchange)
         exchange.cors = self._check_origin(exchange)
@@ -65,7 +73,7 @@ class Gate:
             _check_media(exchange)
 
     def check_host(self, exchange: HttpExchange) -> None:
-        """421 for a Host that is not ours: a page that rebinds DNS must not reach a local server."""
+        """421 for a Host that is not allowed: a page that rebinds DNS must not reach a local server (2025-11-25 basic/transports)."""
         host = exchange.headers.get(b"host", b"")
         known = self._known_hosts.get(host)
         if known is None:
@@ -79,7 +87,7 @@ class Gate:
             )
 
     def _check_origin(self, exchange: HttpExchange) -> HeaderList:
-        """403 for a foreign Origin (2025-11-25 transports, security); CORS headers for an allowed one."""
+        """CORS headers for an allowed Origin, none without one; 403 for any other (2025-11-25 basic/transports, security)."""
         origin = exchange.headers.get(b"origin")
         if origin is None:
             return []
@@ -97,9 +105,9 @@ class Gate:
         ]
 
     async def _check_principal(self, exchange: HttpExchange) -> Principal:
-        """Who asks; judged on every request, for a session id proves nothing. Raises HttpRefusal, see `_identify`."""
+        """Who sends the request. Asked every time, because a session id proves nothing."""
         if b"authorization" in exchange.repeated:
-            # A proxy in front may have looked at another one than we would.
+            # A proxy in front of us may have checked the one that we would not.
             challenge = b'Bearer error="invalid_request", error_description="Authorization comes more than once"'
             headers = [] if self.authenticate is None else [(b"www-authenticate", challenge)]
             raise HttpRefusal(400, "Authorization comes more than once", headers, reason="authorization")
@@ -119,7 +127,7 @@ class Gate:
     def _origin_allowed(self, origin: str, exchange: HttpExchange) -> bool:
         if self.allowed_origins is not None and origin in self.allowed_origins:
             return True
-        # The same site: a page this host served itself.
+        # A page that this very host has served.
         host = exchange.headers.get(b"host", b"").decode("latin-1").lower()
         name = _authority(origin)
         return bool(name) and name == host and self.allowed_hosts is not None and self._host_allowed(name)
@@ -129,14 +137,14 @@ def _authority(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
     except ValueError:
-        return ""  # such as "http://[": no browser says so, and nobody is allowed by it
+        return ""  # such as "http://[", which no browser sends
 
 
 _accept_cache: dict[bytes, tuple[bool, bool]] = {}
 
 
 def _read_accept(exchange: HttpExchange) -> None:
-    """Absent means anything (RFC 9110 §12.5.1)."""
+    """What `Accept` allows; everything where it is left out (RFC 9110 §12.5.1)."""
     raw = exchange.headers.get(b"accept", b"*/*")
     if b"accept" in exchange.repeated:
         raw = ", ".join(exchange.header_list(b"accept")).encode("latin-1")
@@ -149,7 +157,7 @@ def _read_accept(exchange: HttpExchange) -> None:
 
 
 def _check_media(exchange: HttpExchange) -> None:
-    """Of a POST: 415 for a body that does not say it is JSON, 406 for a client that takes none of our content types."""
+    """Of a POST: 415 unless the body is said to be JSON, 406 for a client that takes neither JSON nor event streams."""
     if not _is_json(exchange.headers.get(b"content-type", b"")):
         raise HttpRefusal(415, "Content-Type must be application/json")
     if not (exchange.takes_json or exchange.takes_sse):
@@ -175,18 +183,21 @@ def _is_json(content_type: bytes) -> bool:
 
 
 def authenticator(authenticate: Authenticate, threads: int) -> Authenticator:
-    """The function as it is asked: a sync one in one of so many worker threads. They are not those of sync handlers, which may all be busy."""
+    """`authenticate` as it is called here: a sync function runs in one of `threads` worker threads.
+
+    They are its own: those of sync handlers may all be busy.
+    """
     if is_async(authenticate):
         return cast("Authenticator", authenticate)
     return partial(call_user, authenticate, is_async=False, limiter=trio.CapacityLimiter(threads))
 
 
 async def _identify(authenticate: Authenticator, exchange: HttpExchange) -> Principal:
-    """Who sent the request. Raises HttpRefusal: 401 for nobody, 503 when that cannot be told now, 500 when the function failed."""
+    """What `authenticate` says. 401 for None, 503 where it cannot tell now, 500 where it crashes or returns something else."""
     try:
         with trio.fail_after(AUTHENTICATE_SECONDS), user_code():
             principal = await authenticate(exchange)
-    except Exception as error:  # behind the boundary: its fault ends this request, and is told without its details
+    except Exception as error:  # behind the boundary: what it raises ends this request, without its details
         raise _refusal_for(error) from None
     except BaseExceptionGroup as group:
         raise without_crash(logger, "authenticate failed", group) from None
@@ -196,7 +207,7 @@ async def _identify(authenticate: Authenticator, exchange: HttpExchange) -> Prin
         fault = TypeError(f"authenticate returned {type(principal).__name__}: return a Principal, or None for a 401")
         raise _refusal_for(fault)
     if not (principal.subject or principal.client_id) and principal is not ANONYMOUS:
-        # An empty header or claim made into a name: everybody who sends one would be the same caller.
+        # Made from an empty header or claim: all who send one would be the same caller.
         raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")], reason="no_subject")
     return principal
 

@@ -1,4 +1,12 @@
-"""Exchanges of sessions (up to 2025-11-25): they read what the session's tasks say. A disconnect cancels nothing."""
+"""HTTP exchanges of sessions (up to 2025-11-25): each reads what the session's tasks write to a log.
+
+POST ─▶ find the session ─▶ it starts a task for each request ─▶ the exchange reads the tasks' log: JSON, or a stream
+GET  ─▶ find the session ─▶ the exchange reads the session's own log, or the rest of any log
+        └─ not on this node: the cluster port has its node answer, or restores it here
+
+"Disconnection SHOULD NOT be interpreted as the client cancelling its request" (2025-11-25 basic/transports): an exchange that
+ends stops reading, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -55,14 +63,17 @@ from trio_mcp.transports.http.side_tasks import SideTasks
 __all__ = ["LegacyFront"]
 
 RETRY_AFTER_SECONDS = 5
-"""For an `initialize` we have no room for; no SDK's client honours it, but balancers and people do."""
+"""For an `initialize` that finds no room. The clients of the SDKs ignore it; balancers and people do not."""
 
 _Absent: TypeAlias = SessionNotFound | SessionClosed | Misdirected | Unavailable | TooManySessions
 _ABSENT = (SessionNotFound, SessionClosed, Misdirected, Unavailable, TooManySessions)
 
 
 class LegacyFront:
-    """Opens sessions and carries messages to and from them."""
+    """Opens sessions, and carries messages to and from them.
+
+    `json_response`: POSTs are answered in JSON alone, whatever their clients take.
+    """
 
     def __init__(
         self,
@@ -83,13 +94,16 @@ class LegacyFront:
         self._json_response = json_response
         self._proxies = proxies
         self.cluster: ClusterPort | None = None
-        """The other nodes, where there are any."""
+        """The other nodes; None where this one is alone."""
 
     async def open(self, exchange: HttpExchange, request: Request) -> None:
-        """`initialize`: the id is minted when it succeeds, and shown on its response and nowhere else."""
+        """Answer an `initialize`. The id of the new session is a header of this response, and nowhere else.
+
+        Raises RemoteProtocolError for params that do not fit.
+        """
         began = trio.current_time()
         try:
-            session = await self._opened(exchange, request)
+            session = await self._open_session(exchange, request)
         except TooManySessions as fault:
             if not isinstance(fault, TooManyForCaller) and await self._opened_by_peer(exchange):
                 return
@@ -102,10 +116,10 @@ class LegacyFront:
         body = encode_result(request.id, initialize_result(self._service, session.protocol_version))
         await self._send_opened(exchange, body, [(b"mcp-session-id", session.id.encode()), *exchange.cors])
 
-    async def _opened(self, exchange: HttpExchange, request: Request) -> LiveSession:
+    async def _open_session(self, exchange: HttpExchange, request: Request) -> LiveSession:
         offer = read_offer(request.params)
         if self._hub.get(exchange.session_id or "", exchange.principal) is not None:
-            # A session's version and capabilities are settled once; a stale id is ignored, its client needs a new session.
+            # Version and capabilities are negotiated once. The id of a session that is over is ignored: its client needs a new one.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         if self._life.answers.initialize is Served.PEER_ELSE_REFUSED:
             raise TooManySessions("This node is shutting down")
@@ -119,11 +133,11 @@ class LegacyFront:
         self._service.metrics.operation("initialize", tool=None, version=version, error=error, seconds=seconds)
 
     async def post(self, exchange: HttpExchange, session_id: str, message: Message | Batch) -> None:
-        """A message, or on 2025-03-26 a batch, of a session."""
+        """Answer a POST: a message of a session, or a batch of them (2025-03-26)."""
         request_id = message.id if isinstance(message, Request) else None
         try:
             session = await self._find(exchange, session_id)
-            if session is not None and session.calls.paused and _begins(message):
+            if session is not None and session.calls.paused and _has_request(message):
                 if not await session.calls.wait_resumed(request_id):
                     cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
                     return await send_error(exchange.send, 200, cancelled, exchange.cors, request_id)
@@ -137,7 +151,7 @@ class LegacyFront:
             await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *exchange.cors], request_id)
 
     async def get(self, exchange: HttpExchange, session_id: str) -> None:
-        """The session's own stream, or the rest of any of its streams after `Last-Event-ID`."""
+        """Answer a GET: the session's own stream, or with `Last-Event-ID` the rest of the stream that the id names."""
         if not exchange.takes_sse:
             raise HttpRefusal(406, "Accept must allow text/event-stream")
         try:
@@ -148,7 +162,7 @@ class LegacyFront:
             await self._send_absent(exchange, fault)
 
     async def delete(self, exchange: HttpExchange, session_id: str) -> None:
-        """The client is done: 204, and 404 from then on."""
+        """Answer a DELETE: the session ends. 204, and 404 for every later request."""
         try:
             session = await self._find(exchange, session_id)
         except _ABSENT as fault:
@@ -159,9 +173,12 @@ class LegacyFront:
         await send_empty(exchange.send, 204, exchange.cors)
 
     async def _find(self, exchange: HttpExchange, session_id: str) -> LiveSession | None:
-        """The session; None when another node has answered the exchange."""
+        """The session; None when another node has answered the exchange.
+
+        Raises SessionNotFound, and what `ClusterPort.route` raises.
+        """
         if exchange.version is not None and exchange.version not in LEGACY_VERSIONS:
-            # Another legacy version than the negotiated one is fine, the negotiated one stands.
+            # Another version of sessions than the negotiated one is served, by the negotiated one.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
         cluster = self.cluster
         if cluster is not None and cluster.overslept:
@@ -223,19 +240,19 @@ class LegacyFront:
         await self._deliver(exchange, session, log, None)
 
     async def _deliver(self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None) -> None:
-        """Answer a POST with what is in `log`. This exchange only reads it:
+        """Answer a POST with what is in `log`, which this exchange only reads:
 
             session.accept ──starts──▶ a task of the session for each request ──append, finish──▶ log ──▶ this exchange
 
-        As JSON when the replies come before anything else and in time, as a stream otherwise. `id` is the request's, None
-        for a batch.
+        As JSON when the reply comes before any other message and in time, as a stream otherwise. `id` is the request's, None
+        of a batch.
         """
         if not self._may_stream(exchange):
             return await self._send_in_json(exchange, session, log)
         try:
             answer = await self._answer_in_time(log)
         except BaseException:
-            # Cancelled, by an app around ours: the calls run on, and their client can resume the stream they write to.
+            # An app around ours has cancelled the exchange. The calls go on, and their client can resume the stream.
             session.streams.make_resumable(log, id)
             raise
         if answer is not None and (exchange.takes_json or answer.status != 200):
@@ -244,7 +261,7 @@ class LegacyFront:
         await self._read(exchange, session, log, prefix, "post")
 
     async def _answer_in_time(self, log: EventLog) -> Answer | None:
-        """The whole answer, for which the head is held back; None when a stream has to start."""
+        """The answer, if it is complete before another message comes and the clock runs out; None when a stream must start."""
         head = self._side_tasks.hold_head_back(log.start_streaming)
         try:
             await log.wait_for_form()
@@ -253,7 +270,7 @@ class LegacyFront:
         return log.answer()
 
     async def _send_in_json(self, exchange: HttpExchange, session: LiveSession, log: EventLog) -> None:
-        """To a client that takes only JSON: nothing but the answer, however late. What else the calls say is not in `log`."""
+        """For a client that takes only JSON: wait for the reply, however long. Other messages are on the session's own stream."""
         try:
             async with exchange.cancelled_when_client_leaves():
                 await log.wait_for_form()
@@ -265,7 +282,7 @@ class LegacyFront:
 
     async def _send_whole(self, exchange: HttpExchange, session: LiveSession, log: EventLog, answer: Answer) -> None:
         if log.batched:
-            log.discard()  # From here on the whole array counts.
+            log.discard()  # `send_answer` counts the array that was made of it.
         await send_answer(exchange, answer, session.streams.budget, delay=self._pace.stream_delay)
 
     async def _read(
@@ -310,14 +327,14 @@ class LegacyFront:
             case TooManySessions():
                 await self._send_full(exchange, fault, id)
             case Unavailable():
-                self._miss(exchange, fault.reason, 503)
+                self._note_miss(exchange, fault.reason, 503)
                 data = {"reason": fault.reason}
                 error = ProtocolError(INTERNAL_ERROR, str(fault), data)
                 await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
             case Misdirected():
                 await send_json(exchange.send, 421, fault.body, fault.headers)
 
-    def _miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
+    def _note_miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
         self._service.metrics.misroute(reason, str(status))
         session = session_label(exchange.session_id or "")
         self._service.refusals.note(status, reason, name="session missed", session=session)
@@ -329,15 +346,14 @@ class LegacyFront:
         await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *exchange.cors], id)
 
     async def _send_not_found(self, exchange: HttpExchange, reason: CloseReason, id: RequestId | None) -> None:
-        self._miss(exchange, reason, 404)
+        self._note_miss(exchange, reason, 404)
         message = f"Session not found: {reason.explanation}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
         status = http_status(SESSION_NOT_FOUND, modern=False)
         await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), exchange.cors, id)
 
 
-def _begins(message: Message | Batch) -> bool:
-    """Whether a call begins with it, or several."""
+def _has_request(message: Message | Batch) -> bool:
     if isinstance(message, list):
         return any(isinstance(element, Request) for element in message)
     return isinstance(message, Request)

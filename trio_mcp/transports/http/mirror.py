@@ -1,4 +1,4 @@
-"""Headers mirror the body, for intermediaries: they must say the same (2026-07-28 streamable-http, SEP-2243)."""
+"""Headers that repeat what the body says, for proxies to route by. They must agree (2026-07-28 streamable-http, SEP-2243)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["check_mirrored", "check_param_headers"]
 
 
 def check_mirrored(exchange: HttpExchange, request: Request, version: str) -> None:
-    """Raise -32020 unless version, method and name stand in the headers as in the body."""
+    """Raise -32020 unless the headers name the same version, method, and tool, resource or prompt as the body."""
     _require(exchange, b"mcp-protocol-version", "MCP-Protocol-Version", version)
     _require(exchange, b"mcp-method", "Mcp-Method", request.method)
     method = METHODS.get(request.method)
     if method is not None and method.name_param is not None:
         name = request.params.get(method.name_param)
-        # Where the body has no name to mirror, the params are wrong, and say so themselves later.
+        # A body without a name has wrong params, which are refused later.
         if isinstance(name, str):
             _require(exchange, b"mcp-name", "Mcp-Name", name, encoded=True)
 
 
 def check_param_headers(exchange: HttpExchange, request: Request, params: tuple[ParamHeader, ...]) -> None:
-    """Raise -32020 unless every `x-mcp-header` argument of the tool stands in its `Mcp-Param-*` header."""
+    """Raise -32020 unless the `Mcp-Param-*` headers repeat the arguments that the tool's schema marks with `x-mcp-header`."""
     arguments = optional_param(request.params, "arguments", {})
     if not isinstance(arguments, dict):
-        return  # The tool's own checks say so.
+        return  # Wrong params, which are refused later.
     fault = mismatch(lambda header: exchange.header_list(header.lower().encode()), arguments, params)
     if fault is not None:
         raise RemoteProtocolError(HEADER_MISMATCH, fault)
@@ -41,7 +41,7 @@ def _require(exchange: HttpExchange, name: bytes, label: str, expected: str, *, 
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} is missing")
     value = raw.strip(b" \t").decode("latin-1")
     if encoded and value.startswith(SENTINEL):
-        # Always: whoever routed by this header decoded it too, and must have seen what the body says.
+        # Decoded also where the body has the same text: a proxy that routed by this header has decoded it.
         value = _decoded(value, label)
     if value != expected:
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} does not match the body")

@@ -1,4 +1,4 @@
-"""Exchanges that stand alone (2026-07-28): the handler runs in the exchange's task, and closing the response cancels it.
+"""HTTP exchanges that stand alone (2026-07-28): the handler runs in the exchange's task, and a client that leaves cancels it.
 
 exchange's task ─▶ handler ─▶ done before anything was said ─▶ JSON
                       │
@@ -41,7 +41,10 @@ _LISTEN = "subscriptions/listen"
 
 
 class ModernFront:
-    """Carries one message each."""
+    """Answers exchanges of one message.
+
+    `json_response`: they are answered in JSON alone, whatever their clients take, but for `subscriptions/listen`.
+    """
 
     def __init__(self, service: Service, pace: Pace, side_tasks: SideTasks, *, json_response: bool = False) -> None:
         self._service = service
@@ -50,7 +53,10 @@ class ModernFront:
         self._json_response = json_response
 
     async def post(self, exchange: HttpExchange, message: Message) -> None:
-        """A request, or a notification: accepted, and never acted on, for an id is the client's choice and names nothing here."""
+        """Run a request. A notification is accepted and ignored: what it could name, such as a request id, means nothing here.
+
+        Raises RemoteProtocolError for a response, and HttpRefusal.
+        """
         match message:
             case Request():
                 await self._request(exchange, message)
@@ -99,8 +105,11 @@ class ModernFront:
         return self._service.registry.tools.get(name) if isinstance(name, str) else None
 
     def _admit(self, exchange: HttpExchange, request: Request, tool: Tool | None) -> Envelope:
-        """What the body says of its request. Checked in this order (2026-07-28 streamable-http): `_meta`, the headers that
-        repeat it, version, method, the headers that repeat arguments. Raises ProtocolError, or HttpRefusal."""
+        """What `_meta` says of the request.
+
+        Checked in this order (2026-07-28 streamable-http): `_meta`, the headers that repeat the body, version, method, the
+        headers that repeat arguments. Raises ProtocolError, or HttpRefusal.
+        """
         envelope = read_envelope(request.params)
         check_mirrored(exchange, request, envelope.version)
         require_served(envelope.version)
@@ -114,11 +123,11 @@ class ModernFront:
 
 
 class Delivery:
-    """The outbox of one exchange. Two states:
+    """The outbox of one exchange. It is in one of two states:
 
-    held back    nothing was sent. A reply that comes now is kept in `_reply`, and `complete` sends it as JSON
-    streaming    since `open_stream`, which the first message calls, or the clock. Whatever comes, the reply too, goes into
-                 the log of `_stream`, and the side task beside it writes that to the client
+    held back    Nothing was sent. The reply is kept in `_reply`, and `complete` sends it as JSON.
+    streaming    From `open_stream` on, which is called by the first message, or by the clock. Every message, the reply too,
+                 goes to the log in `_stream`, and the side task in `_stream` writes the log to the client.
     """
 
     __slots__ = (
@@ -137,7 +146,7 @@ class Delivery:
 
     answers_cancelled = True
     holder = None
-    """An exchange that stands alone has no share of the node's memory beside others."""
+    """Each exchange stands for itself."""
 
     def __init__(
         self, exchange: HttpExchange, service: Service, pace: Pace, side_tasks: SideTasks, kind: StreamKind
@@ -150,14 +159,14 @@ class Delivery:
         self._streams = False
         """Whether the client takes a stream; otherwise it gets the reply and nothing else."""
         self.call_scope: trio.CancelScope = trio.CancelScope()
-        """The handler's: closing the response stream is cancellation (2026-07-28 streamable-http)."""
+        """The handler runs in it: it is cancelled when the client closes the response (2026-07-28 streamable-http)."""
         self._head: HeldHead | None = None
         self._watcher: SideTask | None = None
         self._reply: Answer | None = None
         self._stream: tuple[EventLog, SideTask] | None = None
 
     def begin(self, *, streams: bool) -> None:
-        """Watch the client from now on, and the clock where the client takes a stream."""
+        """Watch for a disconnect, and, where the client takes a stream (`streams`), start the clock."""
         self._streams = streams
         if not self._exchange.tell_when_client_leaves(self._client_left):
             watch = partial(self._exchange.watch_client, self._client_left)
@@ -172,13 +181,13 @@ class Delivery:
             return
         if self._stream is not None:
             return await self._stream[1].finished()
-        # A handler that never blocks must not keep its turn; and when all who were ready have had theirs, their answers
-        # leave in a row, which costs the kernel a third less than one by one.
+        # A checkpoint, for the handler may have had none. And as every call passes it, the replies of calls that run at the same
+        # time are written one after the other, which costs the kernel a third less.
         await trio.lowlevel.checkpoint()
         await self._send_reply()
 
     async def close(self) -> None:
-        """The exchange is over: end its side tasks, and the wait for the clock if the handler was cancelled."""
+        """End the side tasks, and the clock where `complete` was not reached. Waits under shields of `DISMISSAL_SECONDS`."""
         self._stop_clock()
         for task in (self._watcher, self._stream and self._stream[1]):
             if task is not None:
@@ -186,7 +195,7 @@ class Delivery:
                     await task.dismiss()
 
     def open_stream(self) -> EventLog:
-        """From now on messages go out as they come, by way of this log."""
+        """From now on messages are sent as they come; the log they go to."""
         if self._stream is None:
             log = EventLog(Budget(account=self._service.account), expected=1, replays=False)
             self._stream = log, self._side_tasks.start(partial(self._write, log), self.call_scope.cancel)
@@ -209,18 +218,18 @@ class Delivery:
             log.end()
 
     async def wait_for_reader(self) -> None:
-        """Wait until the client has read what was said; raises SlowReader."""
+        """Wait until the client has read everything; raises SlowReader when it reads nothing for `write_timeout`."""
         if self._stream is None:
             await trio.lowlevel.checkpoint()
         else:
             await self._stream[0].flushed(self._pace.write_timeout)
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """Modern questions end the call instead."""
+        """There are no requests to the client on 2026-07-28: a question ends the call (`dispatch/questions`)."""
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
 
     def close_stream(self) -> None:
-        """Modern streams cannot be resumed."""
+        """Nothing: streams of 2026-07-28 cannot be resumed."""
 
     def _stop_clock(self) -> None:
         if self._head is not None:
@@ -234,7 +243,7 @@ class Delivery:
             self._stream[1].cancel()
 
     async def _send_reply(self) -> None:
-        """As JSON; to a client that takes only a stream, as one, but for errors: their HTTP status says more."""
+        """As JSON. A client that takes only streams gets a stream, but an error as JSON, for the sake of its HTTP status."""
         reply = self._reply
         assert reply is not None, "the dispatcher finishes every call"
         if self._exchange.takes_json or reply.status != 200:

@@ -1,4 +1,4 @@
-"""An ASGI HTTP exchange as the endpoint sees it: headers by name, the body within its bound, the client's leaving."""
+"""One HTTP exchange over ASGI: headers by name, the body within its bounds, and the client's disconnect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BodyTooLarge(Exception):
 
 
 class BodyTooSlow(Exception):
-    """408: the body came so slowly that it had to make room for others."""
+    """408: memory is short, and the body came so slowly that it was given up for others."""
 
 
 class ClientLeft(Exception):
@@ -50,7 +50,7 @@ class ClientLeft(Exception):
 
 
 class HttpExchange:
-    """One request and the way to answer it."""
+    """One request and the way to answer it. `scope`, `receive` and `send` are ASGI's."""
 
     __slots__ = (
         "body_ended",
@@ -91,17 +91,17 @@ class HttpExchange:
         self.version: str | None = self._said(_VERSION)
         """What `MCP-Protocol-Version` says; None where it is left out or empty."""
         self.hop: bytes | None = hop
-        """What a peer, or who wants to be taken for one, says of its relaying this request; never among the headers."""
+        """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
         self.content: bytes = b""
-        """The body, once it was read."""
+        """The body, once it is read."""
         self.body_ended: float = -math.inf
-        """When its last byte had been read (trio clock)."""
+        """When its last byte was read (trio clock)."""
         self.charged_to: Account | None = None
         """What the body counts for, if it was large: `release` gives it back."""
         self.completing: bool = False
-        """The end of the response is on its way: a disconnect after it is no news (ASGI tells it then to everybody)."""
+        """The last part of the response is being sent. From then on a disconnect means nothing: ASGI reports one to every app."""
         self.left: bool = False
-        """The client disconnected, as far as anybody looked."""
+        """The client has disconnected, if anybody watched for it."""
         # What the gate found out.
         self.principal: Principal = ANONYMOUS
         """Who sent the request."""
@@ -117,21 +117,22 @@ class HttpExchange:
         return None if value is None else value.strip(b" \t").decode("latin-1") or None
 
     def header(self, name: str | bytes) -> str | None:
-        """The value of a header, of several the last; a name of bytes is in lower case. Bytes outside ASCII are kept as Latin-1."""
+        """The value of a header, of several the last; None without one. `name` in bytes is in lower case. Decoded as Latin-1."""
         value = self.headers.get(name if isinstance(name, bytes) else name.lower().encode("latin-1", "replace"))
         return None if value is None else value.strip(b" \t").decode("latin-1")
 
     def header_list(self, name: bytes) -> list[str]:
-        """Every value of a header."""
+        """Every value of a header, by its lower-case name."""
         return [value.strip(b" \t").decode("latin-1") for key, value in self.scope["headers"] if key == name]
 
     async def body(self, limit: int, account: Account | None = None) -> bytes:
-        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends.
+        """Read the whole body, `limit` bytes at most.
 
-        What does not come at once waits unread until `account` has room for it; raises NoRoom, or BodyTooSlow.
+        What does not come in one piece waits unread until `account` has room for it. Raises BodyTooLarge, ClientLeft when the
+        client disconnects before its end, NoRoom after 30 s without room, BodyTooSlow when others need the room.
         """
         declared = self.headers.get(b"content-length", b"0")
-        # Python refuses to read integers of some thousand digits.
+        # Python does not convert integers of some thousand digits.
         if declared.isdigit() and (len(declared) > 19 or int(declared) > limit):
             raise BodyTooLarge
         message = await self.receive()
@@ -147,7 +148,7 @@ class HttpExchange:
         return self.content
 
     def release(self) -> None:
-        """The exchange is over: its body counts no more."""
+        """The exchange is over: its body is no longer counted."""
         if self.charged_to is not None:
             self.charged_to.release_request(len(self.content))
             self.charged_to = None
@@ -177,7 +178,7 @@ class HttpExchange:
 
     @asynccontextmanager
     async def cancelled_when_client_leaves(self) -> AsyncIterator[None]:
-        """Cancel the block the moment the client disconnects."""
+        """Cancel the block when the client disconnects."""
         with trio.CancelScope() as scope:
             if self.tell_when_client_leaves(scope.cancel):
                 yield
@@ -188,21 +189,21 @@ class HttpExchange:
                 nursery.cancel_scope.cancel("the exchange is over")
 
     def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
-        """Have `callback` called at once when the client disconnects; False where that takes a task, `watch_client`."""
+        """Have `callback` called at once when the client disconnects. False where the server cannot: `watch_client` is for that."""
         if self._told_at_once is None:
             return False
         self._told_at_once(callback)
         return True
 
     async def watch_client(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the client disconnects, and return; ASGI servers that are not ours tell nobody else."""
+        """Wait until the client disconnects, and call `callback`: the only way with ASGI servers that are not ours."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
         if not self.completing:
             callback()
 
     def abort(self) -> bool:
-        """Give up a response that has begun; False where that takes an exception, and the server's complaint about it."""
+        """Break off a response that has begun. False where the server cannot: there an exception does it, which it logs."""
         extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
         if extension is None:
             return False
@@ -211,12 +212,12 @@ class HttpExchange:
 
     @property
     def writes_have_deadlines(self) -> bool:
-        """Whether `send` gives up on a client that makes no progress, as our own listener's does."""
+        """Whether `send` has a deadline of its own, as that of our own listener has."""
         return self._told_at_once is not None
 
     @property
     def _told_at_once(self) -> Callable[[Callable[[], object]], None] | None:
-        """Our own listener's way to tell of a disconnect without a task of ours that waits for it."""
+        """The ASGI extension with which our own listener tells of a disconnect, without a task that waits for it."""
         extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
         return None if extension is None else extension["register"]
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 128 * 1024
-"""Large bodies go out in pieces: each has the write deadline for itself, and no more than one is copied on its way."""
+"""Large bodies are sent in pieces of this size: the write deadline is for one piece, and only one is copied at a time."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -41,13 +41,14 @@ _REASONS = {
     421: "host",
     502: "node_gone",
 }
-"""What a status means, where the refusal does not say more."""
+"""Status → the label of a refusal that gives no reason of its own."""
 
 
 class HttpRefusal(Exception):
-    """The gate's no: an HTTP status and, for whoever reads the body, why.
+    """Raised to answer an exchange with an HTTP error; `endpoint` catches it.
 
-    `reason` is the metric's label; `told` goes to the log line beside it. `logged`: it has a line of its own already.
+    `message` and `data` are for the body, `headers` for the response. `reason` is the label of the metric, where the status
+    alone does not say it; `told` are fields of the log line. `logged`: there is a log line already.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class HttpRefusal(Exception):
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -> None:
-    """A complete JSON body."""
+    """A response with a JSON body; `headers` come after content type and length."""
     head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     sent = 0
@@ -83,21 +84,24 @@ async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -
 
 
 async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
-    """No body: 202 for what wants no answer, 204."""
+    """A response without a body: 202 for a message that has no answer, 204."""
     head = headers if status == 204 else [(b"content-length", b"0"), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": b""})
 
 
 async def send_answer(exchange: HttpExchange, answer: Answer, holder: Budget | Account, *, delay: float) -> None:
-    """The reply as plain JSON, which counts for `holder` until it is sent; nothing to say is 202."""
+    """The whole reply of a call as JSON; 202 without a body where it is empty.
+
+    One over 16 KiB is counted for `holder` until it is sent, and begins no sooner than `delay` seconds after the request's
+    last byte (`Pace.stream_delay`).
+    """
     if not answer.body:
         await send_empty(exchange.send, 202, exchange.cors)
     elif len(answer.body) <= SMALL:
         await send_json(exchange.send, answer.status, answer.body, exchange.cors)
     else:
         with holder.hold(len(answer.body)):
-            # It may reach a proxy in several pieces, and meet the fault that `Pace.stream_delay` is for.
             await trio.sleep_until(exchange.body_ended + delay)
             await send_json(exchange.send, answer.status, answer.body, exchange.cors)
 
@@ -105,12 +109,12 @@ async def send_answer(exchange: HttpExchange, answer: Answer, holder: Budget | A
 async def send_error(
     send: Send, status: int, fault: ProtocolError, headers: HeaderList, id: RequestId | None = None
 ) -> None:
-    """A JSON-RPC error; without an id the member is left out."""
+    """A JSON-RPC error as JSON; the member `id` is left out where it is None."""
     await send_json(send, status, encode_error(id, fault), headers)
 
 
 async def send_refusal(send: Send, refusal: HttpRefusal, headers: HeaderList, id: RequestId | None = None) -> None:
-    """A refusal by HTTP's own means; most come before any JSON-RPC id was read."""
+    """A refusal: its HTTP status, and a JSON-RPC error as the body. Most come before an id was read."""
     code = INTERNAL_ERROR if refusal.status in (500, 503) else INVALID_REQUEST
     body = encode_error(id, ProtocolError(code, refusal.message, refusal.data))
     await send_json(send, refusal.status, body, [*refusal.headers, *headers])

@@ -25,11 +25,11 @@ import trio
 __all__ = ["DISMISSAL_SECONDS", "HeldHead", "SideTask", "SideTasks"]
 
 DISMISSAL_SECONDS = 1.0
-"""For the cleanup of a cancelled side task, which awaits nothing: reached only by a bug."""
+"""How long an exchange waits for a side task that it has cancelled. They await nothing in their cleanup, so this is not reached."""
 
 
 class SideTask:
-    """One task, as its exchange holds it."""
+    """One task beside that of its exchange, which must `dismiss` it."""
 
     __slots__ = ("_ended", "_failure", "_scope")
 
@@ -39,7 +39,7 @@ class SideTask:
         self._scope = trio.CancelScope()
 
     async def run(self, fn: Callable[[], Awaitable[None]], on_failure: Callable[[], object]) -> None:
-        """Run `fn`; what it raises is kept for `finished`, and `on_failure` called."""
+        """Run `fn`. What it raises is kept for `finished`, and `on_failure` is called."""
         try:
             with self._scope:
                 await fn()
@@ -50,48 +50,48 @@ class SideTask:
             self._ended.set()
 
     def cancel(self) -> None:
-        """Stop it; `finished` then returns."""
-        self._scope.cancel("its exchange wants no more of it")
+        """Cancel it: `finished` then returns."""
+        self._scope.cancel("the exchange is over")
 
     async def finished(self) -> None:
-        """Wait for its end; raises what it raised."""
+        """Wait until it has ended; raises what it raised."""
         await self._ended.wait()
         if self._failure is not None:
             raise self._failure
 
     async def dismiss(self) -> None:
-        """Stop it and wait until it has stopped; to be shielded for `DISMISSAL_SECONDS`, so that it is also when cancelled."""
+        """Cancel it and wait until it has ended. To be called under a shield of `DISMISSAL_SECONDS`."""
         self.cancel()
         await self._ended.wait()
 
 
 class HeldHead:
-    """One response whose head is held back."""
+    """The head of one response, held back until the reply is there or the clock runs out."""
 
     __slots__ = ("_when_due", "due")
 
     def __init__(self, due: float, when_due: Callable[[], object]) -> None:
         self.due: float = due
-        """Until when (trio clock)."""
+        """When the clock runs out (trio clock)."""
         self._when_due: Callable[[], object] | None = when_due
 
     def ring(self) -> None:
-        """It is due."""
+        """The clock has run out."""
         if self._when_due is not None:
             self._when_due()
 
     @property
     def released(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether `release` was called."""
         return self._when_due is None
 
     def release(self) -> None:
-        """The reply is there, or nobody waits for it any more: `ring` does nothing."""
+        """The exchange waits no more: `when_due` is not called after this."""
         self._when_due = None
 
 
 class SideTasks:
-    """The clock, and the nursery of the side tasks. `hold_back`: for how many seconds a head may be held back."""
+    """The clock, and the nursery of the side tasks. `hold_back` is how long a head is held back, in seconds."""
 
     def __init__(self, *, hold_back: float) -> None:
         self._hold_back = hold_back
@@ -107,14 +107,14 @@ class SideTasks:
             await self._run_clock()
 
     def start(self, fn: Callable[[], Awaitable[None]], on_failure: Callable[[], object]) -> SideTask:
-        """Start a side task, which its caller must `dismiss`. `on_failure` is called at once when `fn` raises."""
+        """Start `fn` as a side task, which the caller must `dismiss`. `on_failure` is called at once when it raises."""
         assert self._nursery is not None, "exchanges are refused before the app runs"
         task = SideTask()
         self._nursery.start_soon(task.run, fn, on_failure)
         return task
 
     def hold_head_back(self, when_due: Callable[[], object]) -> HeldHead:
-        """Have `when_due` called once the head has been held back for as long as it may, unless it is released before."""
+        """Call `when_due` after the time that a head is held back, unless it is released before."""
         head = HeldHead(trio.current_time() + self._hold_back, when_due)
         if not self._heads:
             self._first.set()
@@ -123,7 +123,7 @@ class SideTasks:
 
     async def _run_clock(self) -> None:
         while True:
-            # Most replies came long ago: to wait until they would have been due would wake this task for every request.
+            # Most were released long ago. A wait for the time of each would wake this task as often as there are requests.
             while self._heads and self._heads[0].released:
                 self._heads.popleft()
             if not self._heads:

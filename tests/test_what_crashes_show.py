@@ -7,7 +7,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -250,35 +250,3 @@ async def test_context_variables_of_the_lifespan_reach_calls_and_those_of_a_requ
             assert (await client.tool(tool).result())["structuredContent"] == {"result": "lifespan"}
         await trio.testing.wait_all_tasks_blocked()
     assert set(hooked) <= {"lifespan"}
-
-
-@pytest.mark.parametrize("what", ["quiet", "calls_done"])
-async def test_any_number_may_wait_for_the_last_call_to_end(what: str) -> None:
-    mcp = MCPServer("x")
-    go = [trio.Event(), trio.Event()]
-
-    @mcp.tool
-    async def hold(n: int) -> None:
-        await go[n].wait()
-
-    async with serving(mcp) as wire, trio.open_nursery() as nursery:
-        session = await wire.open()
-        local = wire.app.hub.local(session.id)
-        assert local is not None
-        wait: Callable[[], Any] = wire.app.quiet if what == "quiet" else local.calls.wait_done
-        first = session.tool("hold", n=0)
-        await trio.testing.wait_all_tasks_blocked()
-        done: list[int] = []
-
-        async def waiter(n: int) -> None:
-            await wait()
-            done.append(n)
-
-        for n in range(3):
-            nursery.start_soon(waiter, n)
-            await trio.testing.wait_all_tasks_blocked()
-        go[0].set()
-        await first.result()
-        with trio.fail_after(20):
-            while len(done) < 3:
-                await trio.testing.wait_all_tasks_blocked()

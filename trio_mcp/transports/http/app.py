@@ -69,7 +69,7 @@ class HttpApp:
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
         self.probes: Probes = Probes(lambda: self.life.answers, boot=self.boot)
         self._open = 0
-        self._all_closed = trio.Event()
+        self._none_open = trio.lowlevel.ParkingLot()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3: HTTP and lifespan; WebSockets are refused. Raises RuntimeError outside of Trio, as under uvicorn."""
@@ -117,10 +117,9 @@ class HttpApp:
 
     async def quiet(self) -> None:
         """Wait until no exchange with the endpoint is open."""
+        # Nothing runs between the look and the parking, so no waiter can miss the end of the last exchange.
         while self._open:
-            if self._all_closed.is_set():
-                self._all_closed = trio.Event()
-            await self._all_closed.wait()
+            await self._none_open.park()
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _local_path(scope)
@@ -161,7 +160,7 @@ class HttpApp:
         finally:
             self._open -= 1
             if not self._open:
-                self._all_closed.set()
+                self._none_open.unpark_all()
 
 
 def _both_spellings(path: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Everything a developer registers on a server: what it offers, what runs in its sessions, its other HTTP paths."""
+"""What a developer registers on a server: tools, resources, prompts and completions, session functions, other HTTP paths."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ R = TypeVar("R", bound=RouteHandler)
 
 
 class Registrar:
-    """The decorators and calls of `MCPServer`.
+    """The decorators of `MCPServer`, and the `add_`, `remove_` and `mount` methods.
 
-    Each takes what can work and raises TypeError or ValueError for the rest, with the line to write instead: nothing is
-    registered that fails only when a client comes.
+    They check what they are given at once. What cannot work raises TypeError or ValueError with the line to write instead, so
+    that no registration fails later, in a client's call.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Registrar:
         self._routes: list[CustomRoute] = []
         self._mounts: list[Mount] = []
 
-    # What it offers.
+    # Tools, resources, prompts and completions.
 
     @overload
     def tool(self, fn: F, /, **options: Unpack[ToolOptions]) -> F: ...
@@ -46,22 +46,33 @@ class Registrar:
     def tool(self, given: Any = None, /, **options: Any) -> Any:
         """Register a function as a tool: `@mcp.tool`, `@mcp.tool("name", title=…)`, `mcp.tool(fn, name=…)`.
 
-        Its parameters become the input schema, its return annotation the output schema, its docstring the description;
-        a parameter annotated with `Context` is injected. Sync functions run in a worker thread. The options are those
-        of `ToolOptions`. Raises ValueError for a name, schema or signature that no client could call, TypeError for
-        what is no function and for an option that is none.
+        Its parameters become the input schema, its return annotation the output schema, its docstring the description. A
+        parameter annotated with `Context` gets the context and is not in the schema. A function that is not async runs in a
+        worker thread.
+
+        Options, all of them keywords: `name`, `title`, `description`, `icons`, `meta` (the `_meta` of the definition),
+        `annotations` (hints such as `readOnlyHint`), `input_schema` and `output_schema` (JSON Schemas in place of those from
+        the annotations), `structured_output` (True requires an output schema, False leaves it out).
+
+        Raises ValueError for a name that is taken, and for a name, schema or signature that clients could not call; TypeError
+        for anything but a function, and for an unknown option or one of the wrong type.
         """
         return _decorate(self.add_tool, "tool", given, options)
 
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
-        """`tool` as a plain call."""
+        """Register a function as a tool; options and errors as for `tool`."""
         self.registry.add(Tool.of(function_of(fn, "mcp.tool(FN)"), **options))
 
     def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
-        """Register a function as the resource at `uri`; a URI with `{placeholders}` is a template (RFC 6570).
+        """Register a function as the resource at `uri`; a URI with `{variables}` is a template (RFC 6570, levels 1 to 3).
 
-        The options are those of `ResourceOptions`. Raises ValueError for a URI that is none, or whose variables are not
-        the function's parameters, TypeError as `tool` does.
+        The function returns text, bytes, contents or anything that becomes JSON; None means that there is no such resource.
+
+        Options, all of them keywords: `name`, `title`, `description`, `icons`, `meta`, `annotations` (audience, priority, last
+        modified), `mime_type`, `size` (in bytes, not for templates).
+
+        Raises ValueError for a URI that is taken or malformed, and for variables that are not the function's parameters;
+        TypeError as `tool` does.
         """
         if not isinstance(uri, str):
             raise TypeError(f'a resource has a URI, as in @mcp.resource("config://app"), not {uri!r:.80}')
@@ -73,7 +84,7 @@ class Registrar:
         return register
 
     def add_resource(self, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> None:
-        """`resource` as a plain call."""
+        """Register a function as the resource at `uri`; options and errors as for `resource`."""
         if isinstance(fn, str) or not isinstance(uri, str):
             raise TypeError('a resource is added as mcp.add_resource(fn, "config://app")')
         self.registry.add(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options))
@@ -83,19 +94,25 @@ class Registrar:
     @overload
     def prompt(self, name_given: str | None = None, /, **options: Unpack[PromptOptions]) -> Callable[[F], F]: ...
     def prompt(self, given: Any = None, /, **options: Any) -> Any:
-        """Register a function as a prompt; it returns text or messages. Forms, options and errors as for `tool`."""
+        """Register a function as a prompt; it returns text, messages, or a list of them.
+
+        Its parameters become the prompt's arguments. Options, all of them keywords: `name`, `title`, `description`, `icons`,
+        `meta`. Forms and errors as for `tool`.
+        """
         return _decorate(self.add_prompt, "prompt", given, options)
 
     def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> None:
-        """`prompt` as a plain call."""
+        """Register a function as a prompt; options and errors as for `prompt`."""
         self.registry.add(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options))
 
     def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
-        """Register what completes `argument` of `ref`, a prompt's name or a resource template's URI.
+        """Register a function that suggests values for `argument` of `ref`, a prompt's name or a resource template's URI.
 
-        The function takes `(value)` or `(value, arguments)`. The prompt or template may be registered later; where there is none
-        when the server starts, the log warns. Raises TypeError without both, ValueError for another signature, and for an
-        argument that a registered prompt or template does not have.
+        The function takes `(value)` or `(value, arguments)`: the text typed so far, and the arguments already known. The prompt
+        or template may be registered later; if there is none when the server starts, the log has a warning.
+
+        Raises TypeError unless both are given, ValueError for a function with other parameters, and for an argument that a
+        registered prompt or template does not have.
         """
         for given in (ref, argument):
             if not isinstance(given, str) or not given:
@@ -111,27 +128,28 @@ class Registrar:
         return register
 
     def remove_tool(self, name: str) -> None:
-        """Take a tool away; clients that listen are told. Raises KeyError."""
+        """Remove a tool, and notify clients that listen; raises KeyError if there is none."""
         self.registry.remove("tools", name)
 
     def remove_resource(self, uri: str) -> None:
-        """Take a resource or template away; clients that listen are told. Raises KeyError."""
+        """Remove a resource or template, and notify clients that listen; raises KeyError if there is none."""
         self.registry.remove("resources", uri)
 
     def remove_prompt(self, name: str) -> None:
-        """Take a prompt away; clients that listen are told. Raises KeyError."""
+        """Remove a prompt, and notify clients that listen; raises KeyError if there is none."""
         self.registry.remove("prompts", name)
 
-    # What runs in its sessions.
+    # Functions that run in sessions.
 
     @overload
     def on_session(self, fn: H, /) -> H: ...
     @overload
     def on_session(self, fn: None = None, /) -> Callable[[H], H]: ...
     def on_session(self, fn: Any = None, /) -> Any:
-        """Run `fn(session)` in the nursery of every session: it is cancelled with the session, and its crash ends it.
+        """Run `fn(session)` in the nursery of every session (protocol versions up to 2025-11-25).
 
-        A sync function runs in a worker thread. Raises TypeError for what does not take one argument.
+        It is cancelled when the session ends; what it raises ends the session. A function that is not async runs in a worker
+        thread. Raises TypeError for anything but a function of one argument.
         """
         return _hook(self._session_hooks, "on_session", fn)
 
@@ -140,20 +158,22 @@ class Registrar:
     @overload
     def on_restore(self, fn: None = None, /) -> Callable[[H], H]: ...
     def on_restore(self, fn: Any = None, /) -> Any:
-        """Run `fn(session)` when a session goes on here after its node was lost, before its first request is handled.
+        """Run `fn(session)` when this node takes a session over from another, before its first request is handled.
 
-        `@mcp.on_session` functions start after it. What it raises, or 30 s for all of them together, ends the session, reason
-        `crashed`. A sync function runs in a worker thread. Raises TypeError for what does not take one argument.
+        `@mcp.on_session` functions start after it. All `on_restore` functions together have 30 s; a later end, or an exception,
+        ends the session with the reason `crashed`. A function that is not async runs in a worker thread. Raises TypeError for
+        anything but a function of one argument.
         """
         return _hook(self._restore_hooks, "on_restore", fn)
 
-    # Its other HTTP paths.
+    # Other HTTP paths.
 
     def custom_route(self, path: str, methods: str | Iterable[str] = ("GET",)) -> Callable[[R], R]:
-        """Serve a path of your own beside `/mcp`: `fn(request) -> str | bytes | dict | (status, body) | ASGI response`.
+        """Serve another path beside `/mcp`: `fn(request) -> str | bytes | dict | (status, body) | ASGI response`.
 
-        `{name}` in the path is one segment, `{name:path}` the rest: `request.path_params["name"]`. Sync functions run in
-        a worker thread. Raises ValueError for a path that no request can have, or that is taken.
+        `{name}` in the path is one segment, `{name:path}` the rest: `request.path_params["name"]`. `methods` are HTTP methods. A
+        function that is not async runs in a worker thread. Raises ValueError for a path that no request can have, and for a path
+        and method that are taken.
         """
         pattern, allowed = CustomRoute.checked(path, methods)
 
@@ -170,11 +190,11 @@ class Registrar:
         return register
 
     def mount(self, prefix: str, app: ASGIApp | Registrar | None = None) -> None:
-        """Serve another ASGI app, or another MCPServer, under a path prefix; its lifespan runs with ours.
+        """Serve another ASGI app, or another MCPServer, under a path prefix; its lifespan runs with this server's.
 
-        The prefix is there with and without a slash at its end. A server's endpoint is `<prefix>/mcp`; it has the settings
-        of this one, and its own `authenticate`, or this one's where it has none. Raises ValueError for a prefix that is
-        taken or no path, TypeError for what is no app.
+        The prefix answers with and without a slash at its end. The endpoint of a mounted server is `<prefix>/mcp`; it is served
+        with the settings of this one, and with this one's `authenticate` unless it has its own. Raises ValueError for a prefix
+        that is taken or no path, and for a server inside itself; TypeError for anything but an app.
         """
         if isinstance(prefix, Registrar) or app is None:
             raise TypeError('a mount has a path and an app: mcp.mount("/site", app)')
@@ -195,7 +215,7 @@ class Registrar:
 
 
 def _decorate(add: Callable[..., None], kind: str, given: Any, options: dict[str, Any]) -> Any:
-    """With parentheses or without; the only positional argument besides a function is a name."""
+    """A decorator's result, with parentheses or without; its positional argument is the function or a name."""
     if given is not None and not isinstance(given, str):
         add(given, **options)
         return given

@@ -1,4 +1,4 @@
-"""`MCPServer`: what a developer writes a server with. It sits on top of the layers and only connects them."""
+"""`MCPServer`: the class a developer writes a server with. It stands above the layers and only connects them."""
 
 from __future__ import annotations
 
@@ -51,11 +51,26 @@ Lifespan = Callable[["MCPServer"], AbstractAsyncContextManager[Any]]
 class MCPServer(Registrar):
     """An MCP server: tools, resources and prompts, and the ways to serve them.
 
-    `lifespan` is called with the server and gives an async context manager; what it yields is `ctx.lifespan_context`.
-    `mask_errors=False` shows clients the text of exceptions that handlers raise, beside the reference that the log has too.
-    `settings` are what `run` is to use where it is not told otherwise (`host`, `port`, `log_level`, …): they stand above the
-    environment, as arguments of `run` do, and are nothing to `trio-mcp serve`. Raises TypeError for arguments that mean
-    nothing here, with what to write instead.
+    Raises TypeError for an argument of the wrong type, and for one of other MCP packages that does not exist here, with what to
+    write instead.
+
+    Parameters
+    ----------
+    name, version, title, description, website_url, icons
+        What clients are told of the server.
+    instructions
+        How to use the server, for the client's model.
+    lifespan
+        Called with the server at each start; gives an async context manager. What it yields is `ctx.lifespan_context`.
+    authenticate
+        Who is asking, over HTTP: `(request) -> Principal | None`, async or not; None becomes a 401.
+    options
+        Limits and choices of all transports, see `Options`.
+    mask_errors
+        False shows clients the text of exceptions that handlers raise, beside the reference that the log has too.
+    settings
+        What `run` uses unless it is given something else (`host`, `port`, `log_level`, …). They come before the environment, as
+        arguments of `run` do. `trio-mcp serve` does not read them.
     """
 
     def __init__(
@@ -103,22 +118,22 @@ class MCPServer(Registrar):
         """As given."""
         return self.identity.version
 
-    # What it tells everybody, for what happens outside a request; from any thread.
+    # Notifications to all clients, for changes outside of a request; from any thread.
 
     def notify_resource_updated(self, uri: str) -> None:
-        """Tell every client that subscribed to `uri` that its contents changed; never blocks."""
+        """Notify all clients that subscribed to `uri` that its contents changed; never blocks."""
         self._feed.publish(ResourceUpdated(uri))
 
     def notify_list_changed(self, kind: ListKind) -> None:
-        """Tell every client that listens that a list changed; adding and removing does so by itself.
+        """Notify all clients that listen that a list changed: "tools", "resources" or "prompts". Never blocks.
 
-        Raises ValueError for a list that there is none of.
+        Adding and removing do so by themselves. Raises ValueError for another kind.
         """
         if kind not in get_args(ListKind):
             raise ValueError(f"there are the lists {', '.join(get_args(ListKind))}, and no {kind!r}")
         self._feed.publish(ListChanged(kind))
 
-    # How it is served.
+    # Ways to serve it.
 
     def http_app(
         self,
@@ -224,7 +239,7 @@ class MCPServer(Registrar):
         transport: Literal["tcp", "pipe"] = "tcp",
         account: Account | None = None,
     ) -> Service:
-        """What the requests of one running server share; transports are built on it."""
+        """What all requests of one running server share; for those who build a transport."""
         options = options or self.options
         return Service(
             registry=self.registry,
@@ -240,22 +255,24 @@ class MCPServer(Registrar):
         )
 
     def hub(self, service: Service, options: HubOptions | None = None) -> Hub:
-        """The legacy sessions of one running server."""
+        """The sessions of one running server (protocol versions up to 2025-11-25)."""
         return Hub(service, options or HubOptions(), hooks=self._session_hooks, restore_hooks=self._restore_hooks)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
-        """The user's lifespan, entered anew for each run."""
+        """The user's lifespan as a context manager; each run enters a new one."""
         return self._lifespan(self)
 
     @property
     def has_lifespan(self) -> bool:
-        """Whether there is a lifespan of the user's, with a cleanup that must not be lost."""
+        """Whether the user gave a lifespan, whose cleanup has to run."""
         return self._lifespan is not _no_lifespan
 
     def run(self, transport: Transport = "stdio", **settings: Any) -> None:
-        """Serve until stopped: on stdio, or on HTTP with `host=`, `port=` and any other setting by its name.
+        """Serve until stopped, then exit the process: on stdio, or on HTTP with `host=`, `port=` and any other setting by name.
 
-        Raises ValueError for another transport, TypeError for an argument of another package that has no meaning here.
+        Settings that are not given come from the environment, as for `trio-mcp serve`. Raises ValueError for another transport,
+        TypeError for an argument of other MCP packages that does not exist here. A server that cannot be served as asked ends
+        the process with a message on stderr.
         """
         from trio_mcp.serving.launch import launch
         from trio_mcp.serving.loader import refuse_while_importing
@@ -267,11 +284,11 @@ class MCPServer(Registrar):
         try:
             sys.exit(launch(self, transport, load(**given)))
         except McpError as fault:
-            # Whoever started the script made a mistake they can mend: the words are enough, our frames are none of theirs.
+            # A mistake in the settings: the message says what to change, a traceback of ours would not help.
             sys.exit(f"{self.name}: {fault}")
 
     async def run_async(self, transport: Transport = "stdio", **settings: Any) -> int:
-        """`run` inside a `trio.run` of one's own: `trio.run(mcp.run_async)`. Logs and the process stay as they are.
+        """`run` inside your own `trio.run`: `trio.run(mcp.run_async)`. It does not configure logging or exit the process.
 
         Returns the exit code. Raises McpError when the server cannot be served as asked, RuntimeError outside of Trio.
         """

@@ -1,4 +1,4 @@
-"""Which trio-mcp this is."""
+"""The version of trio-mcp that runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines → a descriptor, in a thread of its own: a pipe that nobody empties must not stop the event loop.
+"""Writes lines to a descriptor in a thread of its own: a pipe that is not read must not block the event loop.
 
 emit ─▶ queue, bounded in bytes ─▶ thread ─▶ write(2)
           └─ full: the line is dropped and counted; the next line that fits is preceded by one that says how many
@@ -17,16 +17,16 @@ from queue import Empty, SimpleQueue
 __all__ = ["LineWriter", "dropped_lines"]
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-"""Lines that may wait for the descriptor: seconds of a busy node's log."""
+"""Bytes of lines that may wait for the descriptor: some seconds of a busy node's log."""
 
 BATCH_BYTES = 64 * 1024
-"""Written at once at most: what a pipe holds by default."""
+"""Bytes of one write at most: the default capacity of a pipe."""
 
 CLOSING_SECONDS = 1.0
-"""Lines put after `close`, when no thread can be started, wait for those before it no longer than this."""
+"""When no thread can be started, a line put after `close` waits this long for those before it."""
 
 _END = b""
-"""In the queue of lines: the thread ends here."""
+"""Ends the thread that takes it from the queue."""
 
 _dropped = 0
 
@@ -44,14 +44,14 @@ def _reset_all() -> None:
         writer.reset()
 
 
-# The child of a fork has the queues, and not the threads that empty them.
+# The child of a fork has the queues, but not the threads.
 os.register_at_fork(after_in_child=_reset_all)
 
 
 class LineWriter:
     """Writes lines to a descriptor in the order they are put; `put` never blocks.
 
-    `notice` makes the line that tells how many were dropped. Callers of `put` must exclude each other, as log handlers do.
+    `notice` makes the line that says how many were dropped. Callers of `put` must hold a lock, as log handlers do.
     """
 
     def __init__(self, descriptor: int, notice: Callable[[int], str]) -> None:
@@ -61,17 +61,17 @@ class LineWriter:
         _writers.add(self)
 
     def reset(self) -> None:
-        """Begin without lines and without a thread."""
-        # A C queue: its `put` may interrupt itself, as in a signal handler.
+        """Start again without lines and without a thread."""
+        # Written in C: its `put` is reentrant, so a signal handler may log.
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._put = self._written = self._untold = 0
-        """Each is written by one thread only: the sum that waits needs no lock."""
+        """Each number is changed by one thread only, so what waits is known without a lock."""
         self._thread: threading.Thread | None = None
         self._closing: threading.Thread | None = None
-        """The thread that ends with what was put before `close`."""
+        """The thread that still writes the lines put before `close`."""
 
     def put(self, line: str) -> None:
-        """Queue a line; its end is added."""
+        """Queue a line; the newline is added."""
         global _dropped
         data = line.encode(errors="backslashreplace") + b"\n"
         if self._put - self._written + len(data) > MAX_WAITING_BYTES:
@@ -88,7 +88,7 @@ class LineWriter:
             try:
                 thread.start()
             except RuntimeError:
-                # The interpreter is ending, or the system has no thread left: it is written here, though that may block.
+                # The interpreter is ending, or the system has no thread left: the line is written here, though that may block.
                 if self._closing is not None:
                     self._closing.join(CLOSING_SECONDS)
                 self._write_waiting()
@@ -96,18 +96,18 @@ class LineWriter:
                 self._thread = thread
 
     def close(self) -> None:
-        """End the thread once all that was put is written; does not wait for it. A later `put` starts another."""
+        """End the thread once all lines so far are written, without waiting for it. A later `put` starts another."""
         if self._thread is not None:
             self._lines.put(_END)
             self._closing, self._thread = self._thread, None
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all that was put is written, `seconds` at most; whether it was."""
+        """Wait until all lines are written, `seconds` at most; whether they were."""
         until = time.monotonic() + seconds
         while self._put > self._written:
             if time.monotonic() > until:
                 return False
-            # Rare, and never on the event loop's way: at the end of the process.
+            # Only at the end of the process, never in the event loop.
             time.sleep(0.002)
         return True
 
@@ -118,7 +118,7 @@ class LineWriter:
             pass
 
     def _write_waiting(self) -> bool:
-        """Wait for a line; write it, and what more there is. False at the end."""
+        """Wait for a line, and write it with all others that are there; False at the end."""
         line = self._lines.get()
         data = bytearray(line)
         try:
@@ -137,10 +137,10 @@ class LineWriter:
             try:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
-                # Somebody who shares the descriptor has made it non-blocking.
+                # Another process that shares the descriptor has made it non-blocking.
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
             except OSError:
-                # Nobody reads any more, or it is closed: there is nowhere left to complain.
+                # The reader is gone or the descriptor closed: there is nowhere to report it.
                 return

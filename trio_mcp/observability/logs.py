@@ -1,4 +1,4 @@
-"""Log lines: JSON when a machine reads them, text when a person does; always one line per event.
+"""Log lines: JSON, or text on a terminal; one line per event.
 
     event(logger, logging.INFO, "session closed", session="3f2a91c0", reason="expired")
 
@@ -6,8 +6,8 @@
     {"ts":"2026-11-20T12:03:04.512Z","level":"info","event":"session closed","logger":"trio_mcp.sessions",…}
 
 Standard keys, so that dashboards can rely on them: ts level event logger node session client method tool
-request_id trace_id span_id duration_ms status reason. An exception adds its leaves (what really went wrong, without the
-groups around it) and one traceback.
+request_id trace_id span_id duration_ms status reason. An exception adds its leaves (the exceptions inside
+the groups) and one traceback.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LogFormat = Literal["auto", "text", "json"]
 logger: logging.Logger = logging.getLogger("trio_mcp.logs")
 
 FLUSH_SECONDS = 1.0
-"""For the last lines, when the process ends: whoever reads them may have stopped."""
+"""How long the end of the process waits for the last lines to be written: their reader may have stopped."""
 
 _FIELDS = "mcp_fields"
 _COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
@@ -58,7 +58,7 @@ def event(logger: logging.Logger, level: int, name: str, *, error: BaseException
 
 
 def session_label(session_id: str) -> str:
-    """What logs show of a session: the first 8 characters of the id's random part."""
+    """The part of a session id that logs show: the first 8 characters of its random part."""
     return session_id.rpartition(".")[2][:8]
 
 
@@ -71,8 +71,8 @@ def configure(
 ) -> None:
     """Send every logger's lines to `stream` (stderr); a second call replaces the first one's handler.
 
-    So are handlers replaced that write to stdout or stderr already (`logging.basicConfig`): each line comes once. Files stay.
-    Only a program calls this. A library or a mounted app leaves logging to its host.
+    Handlers that write to stdout or stderr already (`logging.basicConfig`) are removed, so that each line comes once; those for
+    files stay. Only programs call this: libraries and mounted apps leave logging to their host.
     """
     target = stream or sys.stderr
     handler = _Handler(target, _formatter(fmt, target, node))
@@ -87,7 +87,7 @@ def configure(
 
 def _writes_to_terminal(handler: logging.Handler) -> bool:
     streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-    # Of this class and no other: one that sends its lines elsewhere as well must stay.
+    # Of this very class: a subclass may send its lines elsewhere as well.
     return type(handler) is logging.StreamHandler and handler.stream in streams
 
 
@@ -102,7 +102,7 @@ _level_before: int | None = None
 
 
 def toggle_debug() -> None:
-    """Log everything; called again, as much as before."""
+    """Switch to level DEBUG, and back at the next call."""
     global _level_before
     root = logging.getLogger()
     if _level_before is None:
@@ -114,7 +114,7 @@ def toggle_debug() -> None:
 
 
 def log_stray_errors() -> None:
-    """Warnings, and what threads and finalizers raise, become log lines: Python itself prints them in several lines."""
+    """Log warnings, and exceptions of threads and finalizers, which Python would print on several lines."""
     logging.captureWarnings(capture=True)
     logger = logging.getLogger("trio_mcp.process")
 
@@ -130,7 +130,7 @@ def log_stray_errors() -> None:
 
 
 class _Handler(logging.Handler):
-    """Ours, so that `configure` can find and replace it."""
+    """The handler that `configure` installs, of a class of its own so that it can be found again."""
 
     def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -139,18 +139,18 @@ class _Handler(logging.Handler):
         try:
             self._writer: LineWriter | None = LineWriter(stream.fileno(), self._notice)
         except io.UnsupportedOperation:
-            # Memory: it never blocks.
+            # No descriptor, so a buffer in memory, which never blocks.
             self._writer = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # as `logging` has it: what is logged is anybody's, and its text must not fail who logs it
+        except Exception:  # as `logging` does: an argument whose `str` raises must not fail the code that logs it
             return self.handleError(record)
         self._put(line)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """For a record that has no text: its arguments do not fit its message, or their `str` raises."""
+        """Log, in place of a record, that it cannot be formatted: wrong arguments, or their `str` raises."""
         where = f"{record.pathname}:{record.lineno}"
         self._put(self._own_line("log line cannot be formatted", where=where, error=type(sys.exception()).__name__))
 
@@ -158,7 +158,7 @@ class _Handler(logging.Handler):
         if self._writer is not None:
             self._writer.put(line)
         else:
-            # A closed stream costs the line, not the node.
+            # When the stream is closed, the line is lost and the node goes on.
             with suppress(OSError, ValueError):
                 self._stream.write(line + "\n")
 
@@ -167,11 +167,11 @@ class _Handler(logging.Handler):
             self._writer.flush(seconds)
 
     def flush(self) -> None:
-        """Called when the process ends."""
+        """`logging.shutdown` calls this when the process ends."""
         self.flush_within(FLUSH_SECONDS)
 
     def retire(self) -> None:
-        """Its thread ends when the lines so far are written. (`close` leaves it alone: at the process's end more may come.)"""
+        """End the writer's thread once the lines so far are written. `close` does not: at the end of the process more may come."""
         if self._writer is not None:
             with self.lock or nullcontext():
                 self._writer.close()
@@ -238,7 +238,7 @@ class _TextFormatter(logging.Formatter):
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Control characters escaped but those to `keep`: a stranger's words must not forge a line or drive the terminal."""
+    """The text with control characters escaped, but those in `keep`: text of clients must not forge lines or control a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
@@ -253,7 +253,7 @@ def _error(record: logging.LogRecord) -> BaseException | None:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """What really went wrong: the exceptions inside the groups, or the exception itself."""
+    """The exceptions inside the groups, or the exception itself."""
     if isinstance(error, UserCodeCrash):
         yield from leaves(error.raised)
     elif isinstance(error, BaseExceptionGroup):
@@ -277,6 +277,6 @@ def _leaf_line(leaf: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """One traceback for one fault: the leaf's own when there is only one, else the group's."""
+    """The traceback of the only leaf, or of the group when there are several."""
     only = list(leaves(error))
     return "".join(traceback.format_exception(only[0] if len(only) == 1 else error)).rstrip()

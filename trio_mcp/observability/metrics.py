@@ -1,6 +1,6 @@
 """Prometheus metrics of one node; names of the OpenTelemetry convention for MCP where it has them.
 
-Nothing is labelled by session, user or URI, and a tool only by its registered name: labels are memory.
+Nothing is labelled by session, user or URI, and tools only by registered names: every set of label values takes memory.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Metrics", "StreamKind"]
 StreamKind = Literal["get", "post", "listen"]
 
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
-"""Seconds; what the OpenTelemetry convention for MCP asks for."""
+"""Seconds, as in the OpenTelemetry convention for MCP."""
 
 DIRECTORY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
 """Seconds; a round trip on one network takes less than one millisecond."""
 
 MAX_OPERATIONS = 5000
-"""Label sets kept for operations. Beyond it the method reads `other`: a client can invent methods without end."""
+"""Label sets for operations. Beyond it the method is `other`: clients can send any number of methods."""
 
 
 class Metrics:
-    """What one node counts, in a registry of its own; `transport` is `tcp` (HTTP) or `pipe` (stdio)."""
+    """The metrics of one node, in a registry of their own; `transport` is `tcp` (HTTP) or `pipe` (stdio)."""
 
     def __init__(self, transport: Literal["tcp", "pipe"] = "tcp") -> None:
         self.registry: CollectorRegistry = CollectorRegistry()
@@ -74,9 +74,9 @@ class Metrics:
         )
         self._threads = self._gauge("trio_mcp_threads_in_use", "Worker threads running handlers.")
         self._draining = self._gauge("trio_mcp_draining", "1 from the stop signal on.")
-        self._kept = self._gauge("trio_mcp_kept_bytes", "Messages and bodies that wait in memory.")
+        self._kept = self._gauge("trio_mcp_kept_bytes", "Bytes of messages and bodies that wait in memory.")
         self._kept_limit = self._gauge("trio_mcp_kept_bytes_limit", "More than this makes new calls wait.")
-        self._relief = self._counter("trio_mcp_relief_total", "What was done for want of room.", ("what",))
+        self._relief = self._counter("trio_mcp_relief_total", "What was done for lack of memory.", ("what",))
         self._open_cluster_metrics()
         build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
         build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
@@ -89,9 +89,13 @@ class Metrics:
             "trio_mcp_directory_duration_seconds", "How long Redis took, thread hop and all.", (), DIRECTORY_BUCKETS
         )
         self._directory_errors = self._counter("trio_mcp_directory_errors_total", "Commands Redis failed.", ("kind",))
-        self._owed = self._gauge("trio_mcp_owed_writes", "Records to delete that Redis has not heard of.")
-        self._forgotten = self._counter("trio_mcp_owed_writes_forgotten_total", "Those given up: their TTL is left.")
-        self._bus_errors = self._counter("trio_mcp_bus_errors_total", "Changes peers could not be told, or told badly.")
+        self._owed = self._gauge("trio_mcp_owed_writes", "Ends of sessions not yet written to Redis.")
+        self._forgotten = self._counter(
+            "trio_mcp_owed_writes_forgotten_total", "Those given up; their records expire by TTL."
+        )
+        self._bus_errors = self._counter(
+            "trio_mcp_bus_errors_total", "Changes that could not be sent to peers, or not be read."
+        )
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS) -> _Histogram:
         histogram = _Histogram(name, text, labels, buckets)
@@ -105,7 +109,7 @@ class Metrics:
         return Gauge(name, text, labels, registry=self.registry)
 
     def operation(self, method: str, *, tool: str | None, version: str, error: str | None, seconds: float) -> None:
-        """One request answered; `tool` only when it is registered, `error` as `error.type` has it."""
+        """Count an answered request; `tool` only when it is registered, `error` is the convention's `error.type`."""
         key = (method, tool, version, error)
         observe = self._operations.get(key)
         if observe is None:
@@ -124,7 +128,7 @@ class Metrics:
         self._opened.labels(version).inc()
 
     def session_closed(self, reason: str, version: str, seconds: float, *, failed: bool) -> None:
-        """`failed`: its end was a fault, so `reason` is its `error_type` too."""
+        """Count a closed session; with `failed`, `reason` becomes its `error_type` as well."""
         self._sessions.dec()
         self._closed.labels(reason).inc()
         self._session.labels(reason if failed else "", self._transport, version).observe(seconds)
@@ -139,11 +143,11 @@ class Metrics:
         self._resumes.inc()
 
     def count_requests_with(self, requests_active: Callable[[], float]) -> None:
-        """Asked at each scrape: two counters fewer on the path of every request."""
+        """Call `requests_active` at each scrape, which saves two counters in every request."""
         self._requests.set_function(requests_active)
 
     def count_kept_with(self, used: Callable[[], float], *, limit: float) -> None:
-        """`used` is asked at each scrape."""
+        """Call `used` at each scrape; both are in bytes."""
         self._kept.set_function(used)
         self._kept_limit.set(limit)
 
@@ -167,7 +171,7 @@ class Metrics:
         self._draining.set(draining)
 
     def count_threads_with(self, threads_in_use: Callable[[], float]) -> None:
-        """Asked at each scrape; must be callable from any thread."""
+        """Call `threads_in_use` at each scrape, from any thread."""
         self._threads.set_function(threads_in_use)
 
     def relayed(self, outcome: str) -> None:
@@ -181,7 +185,7 @@ class Metrics:
 
     @contextmanager
     def directory_timed(self) -> Iterator[None]:
-        """Time one round trip to Redis, whatever comes of it."""
+        """Time one round trip to Redis, whether it succeeds or not."""
         began = perf_counter()
         try:
             yield
@@ -192,13 +196,13 @@ class Metrics:
         self._directory_errors.labels(kind).inc()
 
     def directory_up_with(self, up: Callable[[], float]) -> None:
-        """Asked at each scrape; there is no such gauge on a node without Redis."""
+        """Call `up` at each scrape; a node without Redis has no such gauge."""
         self._gauge(
             "trio_mcp_directory_up", "1 while Redis does what it is asked for, 0 while it is away or refuses."
         ).set_function(up)
 
     def count_owed_with(self, owed: Callable[[], float]) -> None:
-        """Asked at each scrape."""
+        """Call `owed` at each scrape."""
         self._owed.set_function(owed)
 
     def owed_forgotten(self) -> None:
@@ -208,7 +212,7 @@ class Metrics:
         self._bus_errors.inc()
 
     def render(self) -> tuple[bytes, str]:
-        """The page a scrape gets, and its content type."""
+        """The page for a scrape, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
@@ -246,7 +250,7 @@ class _Histogram(Collector):
         return found
 
     def collect(self) -> Iterable[Metric]:
-        """For the registry."""
+        """The metric, as the registry asks for it."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         bounds = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         for values, series in list(self._series.items()):
@@ -257,7 +261,11 @@ class _Histogram(Collector):
 
 
 class _LogLines(Collector):
-    """Of the process, as its descriptors are."""
+    """The dropped log lines, which are counted for the process."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily("trio_mcp_log_lines_dropped", "Log lines nobody took in time.", value=dropped_lines())
+        yield CounterMetricFamily(
+            "trio_mcp_log_lines_dropped",
+            "Log lines dropped because nothing read stderr in time.",
+            value=dropped_lines(),
+        )

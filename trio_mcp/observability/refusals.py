@@ -1,4 +1,4 @@
-"""Requests that are refused before they reach a handler: each is counted, and each burst of them is one log line."""
+"""Requests that are refused before a handler runs: all are counted, each burst has one log line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Refusals"]
 logger: logging.Logger = logging.getLogger("trio_mcp.refused")
 
 BURST_SECONDS = 10.0
-"""One log line per status and reason in this time, however many clients are refused: a client must not fill the disk."""
+"""One log line per status and reason in this time, however many are refused: clients must not be able to fill the disk."""
 
 _ROUTINE = frozenset({401, 404, 405, 406, 415})
-"""Statuses that well-behaved clients meet: a token to fetch or refresh, a session that is over, a version to find out."""
+"""Statuses that correct clients get too: no token yet, a session that has ended, a version that is not served."""
 
 
 class Refusals:
-    """Counts into `trio_mcp_refused_total{status,reason}`."""
+    """Counts refusals in `trio_mcp_refused_total{status,reason}` and logs them."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -30,11 +30,11 @@ class Refusals:
         """When the last line was written (trio clock), and how many refusals had none since."""
 
     def count(self, status: int, reason: str) -> None:
-        """One refusal that has a log line of its own."""
+        """Count a refusal that has a log line of its own."""
         self._metrics.refused(status, reason)
 
     def note(self, status: int, reason: str, *, name: str = "request refused", **fields: Any) -> None:
-        """One refusal; `reason` is a label, so one of a bounded set. `fields` go to the log line, if this one gets it."""
+        """Count a refusal, and log it unless its burst has a line; `reason` is a label, so from a bounded set."""
         self.count(status, reason)
         key = status, reason
         now = trio.current_time()

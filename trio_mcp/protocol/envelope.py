@@ -74,7 +74,7 @@ def _log_level(meta: dict[str, Any]) -> str | None:
 
 
 def require_served(version: str) -> None:
-    """Raise -32022 unless `version` is a modern version we serve."""
+    """Raise RemoteProtocolError (-32022) unless `version` is a modern version that is served here."""
     if version not in MODERN_VERSIONS:
         raise RemoteProtocolError(
             UNSUPPORTED_VERSION,

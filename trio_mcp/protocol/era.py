@@ -1,4 +1,4 @@
-"""Which era a message belongs to: the body decides, headers only cross-check (2026-07-28 basic/versioning)."""
+"""Which era a message belongs to: its body decides, headers are only compared with it (2026-07-28 basic/versioning)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True, slots=True)
 class Modern:
-    """Stands alone; its exchange's task runs it."""
+    """A message of 2026-07-28 or later, without a session: the task of its exchange runs it."""
 
     message: Message
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """`initialize`: asks for a session."""
+    """`initialize`: opens a session."""
 
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class InSession:
-    """Belongs to the session it names."""
+    """A message of the session that its header names."""
 
     session_id: str
     message: Message | Batch
@@ -40,7 +40,7 @@ class InSession:
 
 @dataclass(frozen=True, slots=True)
 class Sessionless:
-    """Legacy, not `initialize`, and without a session id: 400."""
+    """A legacy message other than `initialize`, without a session id: 400."""
 
     message: Message | Batch
 
@@ -49,13 +49,13 @@ Route: TypeAlias = Modern | Opening | InSession | Sessionless
 
 
 def route(message: Message | Batch, *, version_header: str | None, session_id: str | None) -> Route:
-    """Decide by the body's `_meta`; a header that names a modern version counts when no session is named."""
+    """Decide by the body's `_meta`; without it, and without a session id, by a version header of the modern era."""
     if isinstance(message, list):
         return InSession(session_id, message) if session_id else Sessionless(message)
     if _has_modern_meta(message):
         return Modern(message)
     if isinstance(message, Request) and message.method == "initialize":
-        # A stale session id on `initialize` is ignored: the client has understood that it needs a new one.
+        # A session id on `initialize` is ignored: it is an old one, and the client wants a new session.
         return Opening(message)
     if session_id:
         return InSession(session_id, message)
@@ -65,7 +65,7 @@ def route(message: Message | Batch, *, version_header: str | None, session_id: s
 
 
 def names_modern(version: str) -> bool:
-    """Whether a version is 2026-07-28, later, or nothing an older revision could have meant."""
+    """Whether a version is 2026-07-28 or later, or no date, as all older versions are."""
     return version >= V2026_07_28 if _DATE.fullmatch(version) else True
 
 

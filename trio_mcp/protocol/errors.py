@@ -1,4 +1,4 @@
-"""What can go wrong in MCP, whose fault it is, and the JSON-RPC code and HTTP status that say so.
+"""The errors of MCP: which side caused each, its JSON-RPC code and its HTTP status.
 
 McpError                      everything this package raises on purpose
 ├─ ProtocolError              carries the JSON-RPC code and data
@@ -8,13 +8,13 @@ McpError                      everything this package raises on purpose
 │     ├─ InvalidParams
 │     │  └─ ResourceNotFoundError
 │     └─ MissingClientCapability
-├─ ToolError, ResourceError, PromptError     a handler's own words for the client
+├─ ToolError, ResourceError, PromptError     raised by handlers, with a text for the client
 ├─ InvalidArguments           a tool's arguments do not fit its schema
 ├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
 ├─ StreamError: InvalidEventId, SlowReader
 └─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
 
-UserCodeCrash                 an Exception that stands for what user code raised and is none, such as SystemExit
+UserCodeCrash                 an Exception in place of something that is none, such as SystemExit, raised by user code
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 SESSION_NOT_FOUND = -32001
-"""What TypeScript servers send and people search for; legacy only."""
+"""As TypeScript servers send it; legacy only."""
 RESOURCE_NOT_FOUND = -32002
 """Legacy only; 2026-07-28 uses INVALID_PARAMS (SEP-2164)."""
 REQUEST_CANCELLED = -32800
-"""Ends the HTTP exchange of a cancelled legacy call; borrowed from LSP, as the Python SDK does."""
+"""Ends the HTTP exchange of a cancelled legacy call; the code is LSP's, as in the Python SDK."""
 HEADER_MISMATCH = -32020
 MISSING_CLIENT_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
@@ -49,7 +49,7 @@ _MODERN_STATUS = {
 
 
 def http_status(code: int, *, modern: bool) -> int:
-    """The HTTP status of a JSON-RPC error whose response head is still held back."""
+    """The HTTP status for a JSON-RPC error, when the head of the response has not been sent."""
     return (_MODERN_STATUS if modern else _LEGACY_STATUS).get(code, 200)
 
 
@@ -68,7 +68,7 @@ class ProtocolError(McpError):
 
 
 class LostCall(ProtocolError):
-    """What the client of a request hears whose node is gone: nobody repeats it, for it may have been done."""
+    """The error for a request whose node is gone. It is not repeated: it may have been done."""
 
     def __init__(self) -> None:
         super().__init__(INTERNAL_ERROR, "The node that ran this request is gone; it may or may not have been done")
@@ -114,15 +114,15 @@ class MissingClientCapability(RemoteProtocolError):
 
 
 class ToolError(McpError):
-    """A tool's failure in words meant for the model: an `isError` result with this text."""
+    """A tool's failure, with a text for the model: an `isError` result."""
 
 
 class ResourceError(McpError):
-    """A resource's failure in words meant for the client: -32603 with this text."""
+    """A resource's failure, with a text for the client: -32603."""
 
 
 class PromptError(McpError):
-    """A prompt's failure in words meant for the client: -32603 with this text."""
+    """A prompt's failure, with a text for the client: -32603."""
 
 
 class InvalidArguments(McpError):
@@ -158,7 +158,7 @@ class StreamError(McpError):
 
 
 class InvalidEventId(StreamError):
-    """400: a `Last-Event-ID` we never issued."""
+    """400: a `Last-Event-ID` that was never issued here."""
 
 
 class SlowReader(StreamError):
@@ -180,18 +180,18 @@ class ClientRefused(ClientCallError):
 
 
 class ClientTimeout(ClientCallError):
-    """The client did not answer in time; it was told with `notifications/cancelled`."""
+    """The client did not answer in time; it was sent `notifications/cancelled`."""
 
 
 class NoBackChannel(ClientCallError):
-    """The client cannot be asked: it lacks the capability, or accepts no stream to be asked on."""
+    """The client cannot be asked: it lacks the capability, or accepts no stream."""
 
 
 class UserCodeCrash(Exception):
-    """Stands for what user code raised and is no `Exception`: `SystemExit`, a `BaseException` of its own, a group of them.
+    """Raised in place of what is no `Exception`, raised by user code: `SystemExit`, a `BaseException` of its own, a group of them.
 
-    Raised by the boundary of user code (`dispatch/user_code`), so that everything above it contains it as it does any
-    other crash. `raised` is the original; logs show that one.
+    The boundary of user code (`dispatch/user_code`) raises it, so that all callers handle it as any other exception.
+    `raised` is the original, which logs show.
     """
 
     def __init__(self, raised: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""`initialize`: what a legacy client offers and which version we settle on (basic/lifecycle)."""
+"""`initialize`: what a legacy client offers, and the version that is negotiated (basic/lifecycle)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _SINCE = {
     "elicitation.url": V2025_11_25,
     "sampling.tools": V2025_11_25,
 }
-"""Client capabilities that are younger than sessions are: what they allow to ask does not exist before."""
+"""Client capabilities that came after 2024-11-05, by version; in older ones the requests they allow do not exist."""
 
 
 MAX_OFFER_BYTES = 64 * 1024
-"""A session keeps them as long as it lives, and a node may have ten thousand."""
+"""Of capabilities and client info: a session keeps them, and a node may have ten thousand sessions."""
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A legacy client's `initialize` params, checked."""
+    """The params of a legacy client's `initialize`, checked."""
 
     version: str
     capabilities: dict[str, Any]
@@ -33,7 +33,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def read_offer(params: dict[str, Any]) -> Offer:
-    """Raises InvalidParams naming the member that is missing or of the wrong type."""
+    """The offer in the params of `initialize`; raises InvalidParams, with the member that is missing or of the wrong type."""
     version = params.get("protocolVersion")
     if not isinstance(version, str):
         raise InvalidParams("initialize lacks protocolVersion, a string")
@@ -48,12 +48,12 @@ def read_offer(params: dict[str, Any]) -> Offer:
 
 
 def negotiate(requested: str) -> str:
-    """The requested version where we serve it, else our latest legacy one; never a modern one."""
+    """The requested version where it is served here, else the latest legacy one; never a modern one."""
     return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY
 
 
 def usable(capabilities: dict[str, Any], version: str) -> dict[str, Any]:
-    """Those the version knows: "Both parties MUST … only use capabilities that were successfully negotiated"."""
+    """The capabilities that the version has: "Both parties MUST … only use capabilities that were successfully negotiated"."""
     known = {name: detail for name, detail in capabilities.items() if _SINCE.get(name, "") <= version}
     return {name: _usable_details(name, detail, version) for name, detail in known.items()}
 

@@ -1,4 +1,4 @@
-"""HTTP headers as a handler reads them: text, by name in any case."""
+"""The HTTP headers of a request as handlers get them: text, by name in any case."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class Headers(Mapping[str, str]):
         return len(self._raw)
 
     def __repr__(self) -> str:
-        # Without the values: some are credentials, and this is what a log line would show.
+        # Without the values: some are credentials, and this text may get into a log.
         return f"Headers({list(self)})"

@@ -1,8 +1,8 @@
 """JSON-RPC 2.0 messages, as MCP narrows them: bytes in, typed messages out, and back.
 
 Source: specification `basic/index` of every version. Ids are strings or integers, never null, float or bool;
-`params` is an object; a batch (an array) exists on 2025-03-26 only, so who accepts one decides that.
-A member that may be left out counts as left out when it is null, as many clients send it.
+`params` is an object; a batch (an array) exists on 2025-03-26 only, so the caller decides whether to accept one.
+An optional member that is null counts as left out: many clients send null.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RequestId: TypeAlias = int | str
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """Wants an answer under its id."""
+    """A request: it is answered under its id."""
 
     id: RequestId
     method: str
@@ -49,14 +49,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notification(msgspec.Struct, frozen=True, gc=False):
-    """Wants none."""
+    """A notification: it has no answer."""
 
     method: str
     params: dict[str, Any]
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """The peer's answer to a request of ours: `error` is None when it succeeded."""
+    """The client's answer to a request of the server; `error` is None when it succeeded."""
 
     id: RequestId
     result: Any
@@ -64,7 +64,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class InvalidMessage(RemoteProtocolError):
-    """Bytes that are not a JSON-RPC message; `id` is the request's where it could be read."""
+    """Bytes that are no JSON-RPC message; `id` is that of the request where it could be read."""
 
     def __init__(self, code: int, message: str, id: RequestId | None = None) -> None:
         super().__init__(code, message)
@@ -89,7 +89,7 @@ _untyped = msgspec.json.Decoder()
 
 
 MAX_DEPTH = 128
-"""Far below what Python recurses: whatever walks a message later (a schema, an encoder) has the room it needs."""
+"""Levels of nesting. Far below Python's recursion limit, so that validators and encoders never reach it."""
 
 
 def decode(body: bytes) -> Message | Batch:
@@ -160,7 +160,7 @@ def _parse(body: bytes) -> Any:
 
 
 def _diagnose(value: Any) -> Message | Batch:
-    """Valid JSON that the fast path did not take: a batch, or a message to find fault with."""
+    """Valid JSON that the typed decoder refused: a batch, or a message with something wrong, which the error names."""
     if isinstance(value, list):
         if not value:
             raise InvalidMessage(INVALID_REQUEST, "A batch has at least one message")
@@ -192,7 +192,7 @@ def is_request_id(value: Any) -> TypeGuard[RequestId]:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
-# Members of a request's params: what the schema promises of each, or InvalidParams.
+# Members of a request's params, with the type their schema demands; else InvalidParams.
 
 
 def string_param(params: dict[str, Any], name: str) -> str:
@@ -204,7 +204,7 @@ def string_param(params: dict[str, Any], name: str) -> str:
 
 
 def optional_param(params: dict[str, Any], name: str, default: Any) -> Any:
-    """What stands there, or `default` when it is left out or null: many clients write null for "not given"."""
+    """The value, or `default` when it is left out or null."""
     value = params.get(name)
     return default if value is None else value
 
@@ -237,12 +237,12 @@ encode: Callable[[Any], bytes] = _encoder.encode
 
 
 def encode_result(id: RequestId, result: dict[str, Any] | Raw) -> bytes:
-    """A success response; a `msgspec.Raw` result is copied as it stands."""
+    """A success response; a `msgspec.Raw` result is copied unchanged."""
     return _encoder.encode(_Result(id=id, result=result))
 
 
 def encode_error(id: RequestId | None, error: ProtocolError) -> bytes:
-    """An error response; without a readable id the member is left out, for null is not schema-valid."""
+    """An error response; without an id the member is left out, since the schema does not allow null."""
     body = {"code": error.code, "message": error.message}
     if error.data is not None:
         body["data"] = error.data

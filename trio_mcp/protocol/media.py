@@ -1,4 +1,4 @@
-"""Images, sound and files as handlers have them, bytes or a path, and the content blocks they become."""
+"""Images, audio and files that handlers return, made of bytes or a path, and the content blocks they become."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ class _Media(Made):
 class Image(_Media):
     """An image to return from a tool: becomes `ImageContent`.
 
-    `path` is read at once, which blocks: in an async handler read it with `trio.Path` and give `data`. `format` is such as "png" or
-    a MIME type; without it the path's suffix says it, or it is PNG. Raises TypeError for both or neither, OSError.
+    `path` is read at once, which blocks: in an async handler read it with `trio.Path` and give `data`. `format` is a suffix such as
+    "png" or a MIME type; unless given it is that of the path's suffix, else PNG. Raises TypeError for both or neither of `path`
+    and `data`, OSError when the file cannot be read.
     """
 
     wire_class: type[WireType] = ImageContent
@@ -68,12 +69,12 @@ class Image(_Media):
         return ImageContent.of(self.data, self.mime_type)
 
     def to_image_content(self) -> ImageContent:
-        """The block."""
+        """The content block."""
         return self._block()
 
 
 class Audio(_Media):
-    """Sound to return from a tool: becomes `AudioContent`. Arguments and errors as for `Image`; WAV by default."""
+    """Audio to return from a tool: becomes `AudioContent`. Arguments and errors as for `Image`; the default format is WAV."""
 
     wire_class: type[WireType] = AudioContent
     _formats: ClassVar = {
@@ -90,14 +91,15 @@ class Audio(_Media):
         return AudioContent.of(self.data, self.mime_type)
 
     def to_audio_content(self) -> AudioContent:
-        """The block."""
+        """The content block."""
         return self._block()
 
 
 class File(_Media):
     """A file to return from a tool: becomes an `EmbeddedResource`, as text where it is text in UTF-8.
 
-    `name` is the last part of its URI, the path's own without it. Otherwise as `Image`; bytes of no known kind by default.
+    `name` is the last part of its URI, by default the path's. Other arguments and errors as for `Image`; the default format is
+    `application/octet-stream`.
     """
 
     wire_class: type[WireType] = EmbeddedResource
@@ -126,7 +128,7 @@ class File(_Media):
         super().__init__(path, data, format)
 
     def _block(self) -> EmbeddedResource:
-        # Late: only files have a URI to quote.
+        # Imported here: only files have a URI to quote.
         from urllib.parse import quote
 
         suffix = self.mime_type.rpartition("/")[2]
@@ -135,9 +137,9 @@ class File(_Media):
             try:
                 return EmbeddedResource(TextResourceContents(uri, self.data.decode(), self.mime_type))
             except UnicodeDecodeError:
-                pass  # Its name says text, and its bytes do not: they are sent as they are.
+                pass  # Not UTF-8 in spite of its name: it is sent as bytes.
         return EmbeddedResource(BlobResourceContents.of(uri, self.data, self.mime_type))
 
     def to_resource_content(self) -> EmbeddedResource:
-        """The block."""
+        """The content block."""
         return self._block()

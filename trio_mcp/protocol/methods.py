@@ -1,4 +1,4 @@
-"""Every request method a client may send: from which version to which, and what the specification says of it."""
+"""Every request method a client may send: the versions that have it, and what the specification says of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Method:
     since: str = V2024_11_05
     until: str = _FOREVER
     capability: str | None = None
-    """The server capability that offers it; without it the method does not exist here."""
+    """The server capability it belongs to; without that the server does not have the method."""
     name_param: str | None = None
     """The param mirrored in the `Mcp-Name` header (2026-07-28 streamable-http)."""
     cacheable: bool = False
@@ -49,7 +49,7 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str, version: str) -> Method | None:
-    """The method as `version` knows it, or None."""
+    """The method, or None if `version` does not have it."""
     method = METHODS.get(name)
     if method is None or not method.since <= version < method.until:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["COMMENT", "EventReader", "ServerSentEvent", "event", "event_pieces", "priming", "retry"]
 
 COMMENT = b": \n\n"
-"""Moves bytes without meaning: opens the stream for proxies that wait for the first one, and keeps it open."""
+"""Bytes without meaning, for proxies: some wait for a stream's first byte, and close streams that are silent."""
 
 
 def event(data: bytes, id: str | None = None) -> bytes:
@@ -28,12 +28,12 @@ def event_pieces(data: bytes, id: str | None, size: int) -> Iterator[bytes]:
 
 
 def priming(id: str, milliseconds: int) -> bytes:
-    """An id to resume from before anything was said (2025-11-25 transports; older clients choke on empty data)."""
+    """An id to resume from before the first message (2025-11-25 transports; older clients fail on empty data)."""
     return b"id: %b\nretry: %d\ndata: \n\n" % (id.encode(), milliseconds)
 
 
 def retry(milliseconds: int) -> bytes:
-    """How long the client is to wait before it comes back; takes effect without an event."""
+    """How long the client is to wait before it reconnects; it needs no event to take effect."""
     return b"retry: %d\n\n" % milliseconds
 
 

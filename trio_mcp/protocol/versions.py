@@ -1,4 +1,4 @@
-"""The protocol versions we serve, and what separates them."""
+"""The protocol versions that are served, and which of them have sessions."""
 
 V2024_11_05 = "2024-11-05"
 V2025_03_26 = "2025-03-26"
@@ -12,14 +12,14 @@ LEGACY_VERSIONS = (V2024_11_05, V2025_03_26, V2025_06_18, V2025_11_25)
 LATEST_LEGACY = LEGACY_VERSIONS[-1]
 
 MODERN_VERSIONS = (V2026_07_28,)
-"""Without sessions: every request stands alone."""
+"""Without sessions: every request carries all it needs."""
 
 SERVED_VERSIONS = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
 """Newest first, as `server/discover` and -32022 list them."""
 
-# Versions are ISO dates: string comparison orders them, `version >= V2025_06_18` reads as meant.
+# Versions are ISO dates, so comparing them as strings orders them: `version >= V2025_06_18`.
 
 
 def is_modern(version: str) -> bool:
-    """Whether requests of this version stand alone (2026-07-28 and whatever follows it)."""
+    """Whether the version is one without sessions: 2026-07-28 or later."""
     return version >= V2026_07_28

@@ -1,4 +1,4 @@
-"""Which fields each protocol version knows, and wire objects cut down to them.
+"""Which fields each protocol version knows, and objects of the wire reduced to them.
 
 Source: the schemas of 2024-11-05, 2025-03-26, 2025-06-18, 2025-11-25 and 2026-07-28. A field was in 2024-11-05 unless the
 table says otherwise.
@@ -50,13 +50,13 @@ SINCE: dict[str, dict[str, str]] = {
         "websiteUrl": V2025_11_25,
     },
 }
-"""Object → field → the first version that knows it; fields that are not named are known to all."""
+"""Object → field → the first version that knows it. Fields that are not listed are known to all versions."""
 
 STRUCTURED_OBJECTS_SINCE = V2025_06_18
-"""From here on a tool's result may carry an object as `structuredContent`."""
+"""From this version on the result of a tool may have an object as `structuredContent`."""
 
 _COMPLETE = V2025_11_25
-"""From here on nothing in the table is left out."""
+"""From this version on nothing in the table is left out."""
 
 
 def _known(kind: str, value: Wire, version: str) -> Wire:
@@ -65,7 +65,7 @@ def _known(kind: str, value: Wire, version: str) -> Wire:
 
 
 def tool(value: Wire, version: str) -> Wire:
-    """A Tool as `version` knows it; an output schema of anything but objects needs 2026-07-28."""
+    """A Tool as `version` knows it. An output schema of anything but an object is known from 2026-07-28 on."""
     if version < V2026_07_28 and value.get("outputSchema", {}).get("type") != "object":
         value = {name: item for name, item in value.items() if name != "outputSchema"}
     if version >= _COMPLETE:
@@ -82,7 +82,7 @@ def resource(value: Wire, version: str) -> Wire:
 
 
 resource_template = resource
-"""A ResourceTemplate gained the same fields at the same time."""
+"""A ResourceTemplate has the same fields since the same versions."""
 
 
 def prompt(value: Wire, version: str) -> Wire:
@@ -101,7 +101,7 @@ def progress(value: Wire, version: str) -> Wire:
 
 
 def capabilities(value: Wire, version: str) -> Wire:
-    """A server's capabilities as `version` knows them; the methods themselves may be older than their capability."""
+    """ServerCapabilities as `version` knows them. A method may be older than its capability."""
     return value if version >= _COMPLETE else _known("capabilities", value, version)
 
 
@@ -111,7 +111,7 @@ def implementation(value: Implementation, version: str) -> Wire:
 
 
 def content_block(value: Wire, version: str) -> Wire:
-    """A content block as `version` knows it; what it has no type for becomes one it has.
+    """A content block as `version` knows it; one of a type that it does not know becomes another.
 
     A link to a resource becomes text before 2025-06-18, audio an embedded resource before 2025-03-26.
     """
@@ -135,7 +135,7 @@ def resource_contents(value: Wire, version: str) -> Wire:
 
 
 def own_result(value: Wire) -> Wire:
-    """A handler's whole result without what is not the handler's to say: official objects bring these along."""
+    """A whole result made by a handler, without the members that the server sets. Objects of the official packages have them."""
     return {name: item for name, item in value.items() if name not in {"resultType", "ttlMs", "cacheScope"}}
 
 

@@ -93,7 +93,7 @@ MAX_DEPTH = 128
 
 
 def decode(body: bytes) -> Message | Batch:
-    """One message, or the elements of a batch; raises InvalidMessage. A byte order mark before it is skipped."""
+    """One message, or the elements of a batch; raises InvalidMessage. A byte order mark at its beginning is ignored."""
     try:
         message: Message | Batch = _message(_typed.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -188,7 +188,7 @@ def _readable_id(value: Any) -> RequestId | None:
 
 
 def is_request_id(value: Any) -> TypeGuard[RequestId]:
-    """Whether a JSON value may be an id or a progress token: a string or an integer, and `true` is neither."""
+    """Whether a JSON value may be an id or a progress token: a string or an integer, not a boolean."""
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
@@ -196,7 +196,7 @@ def is_request_id(value: Any) -> TypeGuard[RequestId]:
 
 
 def string_param(params: dict[str, Any], name: str) -> str:
-    """A required string."""
+    """A required member that is a string; raises InvalidParams."""
     value = params.get(name)
     if not isinstance(value, str):
         raise InvalidParams(f"params.{name} must be a string")
@@ -210,7 +210,7 @@ def optional_param(params: dict[str, Any], name: str, default: Any) -> Any:
 
 
 def object_param(params: dict[str, Any], name: str) -> dict[str, Any]:
-    """An optional object, {} when it is left out or null."""
+    """An optional member that is an object, {} when it is left out or null; raises InvalidParams."""
     value = optional_param(params, name, {})
     if not isinstance(value, dict):
         raise InvalidParams(f"params.{name} must be an object")
@@ -233,7 +233,7 @@ class _Outgoing(msgspec.Struct, gc=False, omit_defaults=True):
 
 _encoder = msgspec.json.Encoder()
 encode: Callable[[Any], bytes] = _encoder.encode
-"""Any JSON value to bytes; NaN and infinities become null."""
+"""Encode any JSON value; NaN and infinities become null."""
 
 
 def encode_result(id: RequestId, result: dict[str, Any] | Raw) -> bytes:
@@ -255,5 +255,5 @@ def encode_notification(method: str, params: dict[str, Any] | None = None) -> by
 
 
 def encode_request(id: RequestId, method: str, params: dict[str, Any]) -> bytes:
-    """A request of ours to a legacy client."""
+    """A request of the server to a client of a session."""
     return _encoder.encode(_Outgoing("2.0", id=id, method=method, params=params))

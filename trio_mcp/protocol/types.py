@@ -1,4 +1,4 @@
-"""MCP's values as users write them: snake_case in Python, camelCase on the wire, nothing sent that was not set.
+"""The values of MCP as users write them: snake_case in Python, camelCase on the wire; what was not set is not sent.
 
 Source: schema.ts of 2025-11-25 and 2026-07-28, which agree on these. `protocol/field_versions` leaves out what an older
 version does not know. The classes of the `mcp-types` package are accepted wherever these are.

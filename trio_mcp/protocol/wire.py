@@ -19,7 +19,7 @@ _TWINS = frozenset({"mcp", "mcp_types"})
 
 
 class _AsOnTheWire(msgspec.StructMeta):
-    """Takes the arguments of a class under their wire names too: `mimeType=` for `mime_type=`, `type="text"` where it is so."""
+    """Lets classes be called with wire names as well: `mimeType=` for `mime_type=`, and `type=` where it is the right one."""
 
     if not TYPE_CHECKING:
 
@@ -31,7 +31,7 @@ class _AsOnTheWire(msgspec.StructMeta):
 
 
 def _by_our_names(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Raises TypeError for a field that the class does not have, with those it has."""
+    """The arguments under the names of the fields. Raises TypeError, with the fields there are, for any other."""
     tag = cls.__struct_config__.tag
     ours = dict(zip(cls.__struct_encode_fields__, cls.__struct_fields__, strict=True))
     fields = {}
@@ -47,9 +47,9 @@ def _by_our_names(cls: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 
 class WireType(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, metaclass=_AsOnTheWire):
-    """Base of every class here: how a value of ours is told from a user's.
+    """Base of the classes in `protocol/types`.
 
-    Fields are read and given under their wire names as well (`result.isError`, `mimeType=`), and a block has its `type`.
+    Fields can be read and given under their wire names as well (`result.isError`, `mimeType=`), and a content block has a `type`.
     """
 
     if not TYPE_CHECKING:
@@ -65,14 +65,14 @@ class WireType(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, 
 
 
 class Made:
-    """Base of what is made from bytes or a file (`protocol/media`): `wire` is the block it becomes."""
+    """Base of what is made from bytes or a file (`protocol/media`); `wire` is the content block it becomes."""
 
     wire: WireType
     wire_class: type[WireType]
 
 
 def to_wire(value: Any) -> Any:
-    """The JSON value of one of these, of its `mcp-types` twin, or of a mapping or sequence of them."""
+    """The JSON value of a WireType, of its twin, or of a mapping or sequence of them; any other value as it is."""
     if isinstance(value, Made):
         value = value.wire
     if isinstance(value, WireType):
@@ -87,14 +87,14 @@ def to_wire(value: Any) -> Any:
 
 
 def wire_name(value: object) -> str | None:
-    """What MCP calls this value's class, if it is one of these or of the `mcp` and `mcp-types` packages; else None."""
+    """The name that MCP has for the class of a value; None for a value that is neither a WireType nor a twin."""
     kind: type = type(value)
     return class_wire_name(kind)
 
 
 @lru_cache(maxsize=1024)
 def class_wire_name(kind: type) -> str | None:
-    """The same for a class."""
+    """The name that MCP has for a class, or a base of it; None for one that is neither a WireType nor a twin."""
     if issubclass(kind, Made):
         return kind.wire_class.__name__
     for base in kind.__mro__:
@@ -104,7 +104,7 @@ def class_wire_name(kind: type) -> str | None:
 
 
 def _twin_to_wire(value: Any) -> Any:
-    """One of theirs inside one of ours, or a kind of `str`, which msgspec does not write."""
+    """For what msgspec cannot encode inside a WireType: a twin, or a subclass of `str`."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Made) or hasattr(value, "model_dump"):

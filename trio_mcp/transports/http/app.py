@@ -183,8 +183,8 @@ def _without_node_headers(scope: Scope) -> tuple[Scope, bytes | None]:
 
 
 def _local_path(scope: Scope) -> str:
-    """The path below our mount point (ASGI: `path` includes `root_path`)."""
+    """The path below the one where the app is mounted (ASGI: `path` includes `root_path`)."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    # A framework that mounts us may leave nothing of the path: that is our root.
+    # Frameworks that mount the app under this very path leave nothing of it.
     return (path[len(root) :] if root and path.startswith(root) else path) or "/"

@@ -1,4 +1,4 @@
-"""The ASGI lifespan protocol, from both sides: ours towards a server, and a mounted app's towards us."""
+"""The ASGI lifespan protocol from both sides: of our app for its server, and of mounted apps for us."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDS_TRIO = (
 
 
 class MountFailed(McpError):
-    """A mounted app said `lifespan.startup.failed`."""
+    """A mounted app sent `lifespan.startup.failed`."""
 
 
 class _Runnable(Protocol):
@@ -36,7 +36,7 @@ class _Runnable(Protocol):
 
 
 async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
-    """Run the app between `lifespan.startup` and `lifespan.shutdown`; nothing to do when somebody else runs it."""
+    """Run the app from `lifespan.startup` to `lifespan.shutdown`. If it runs already, by `app.running()`, only answer."""
     await receive()
     if app.is_running:
         await send({"type": "lifespan.startup.complete"})
@@ -47,7 +47,7 @@ async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
 
 
 async def refuse_foreign_loop(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say that the server runs the app on another event loop than Trio's: where it starts, or at each request."""
+    """Refuse to run on another event loop than Trio's: the lifespan fails, and requests raise RuntimeError."""
     if scope["type"] != "lifespan":
         raise RuntimeError(NEEDS_TRIO)
     await receive()
@@ -55,14 +55,14 @@ async def refuse_foreign_loop(scope: Scope, receive: Receive, send: Send) -> Non
 
 
 async def _run(app: _Runnable, receive: Receive, send: Send) -> bool:
-    """Whether the app started. A server that is not told of a failure takes the app for one without a lifespan, and serves it."""
+    """Whether the app started. A failure is sent, not raised: a server takes an app that raises for one without a lifespan."""
     started = False
     try:
         async with app.running():
             started = True
             await send({"type": "lifespan.startup.complete"})
             await receive()
-    except Exception as crash:  # the user's lifespan may raise anything; the server decides what becomes of the process
+    except Exception as crash:  # the boundary of the user's lifespan: the server decides whether the process ends
         if started:
             raise
         event(logger, logging.ERROR, "startup failed", error=crash)
@@ -72,7 +72,7 @@ async def _run(app: _Runnable, receive: Receive, send: Send) -> bool:
 
 @asynccontextmanager
 async def lifespan_of(app: ASGIApp) -> AsyncIterator[None]:
-    """Run a mounted app's lifespan around the block; an app without one is fine. Raises MountFailed."""
+    """Run the lifespan of a mounted app, if it has one, around the block. Raises MountFailed when it fails to start."""
     async with trio.open_nursery() as nursery:
         mounted = _Mounted(app)
         nursery.start_soon(mounted.run)
@@ -104,7 +104,7 @@ class _Mounted:
                     {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._receive, self._send
                 )
         except Exception:
-            # "If an exception is raised … the server must continue": an app without lifespan says so by raising.
+            # An app without a lifespan raises (ASGI lifespan: "the server must continue").
             if self.started.is_set():
                 raise
         finally:

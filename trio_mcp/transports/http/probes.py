@@ -1,4 +1,4 @@
-"""What orchestrators and balancers ask: is the process alive, may it get new work."""
+"""The probes of orchestrators and balancers: whether the process is alive, and whether it is ready for new work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHALLENGE_BYTES = re.compile(rb"[0-9a-f]{32}")
 
 
 class Probes:
-    """`/livez` and its old name `/healthz`, and `/readyz`. Exempt from host, origin and authentication checks."""
+    """`/livez`, also by its old name `/healthz`, and `/readyz`. The gate does not check them."""
 
     paths: ClassVar[frozenset[str]] = frozenset({"/livez", "/healthz", "/readyz"})
 
@@ -26,10 +26,10 @@ class Probes:
         self._answers = answers
         self._boot = boot
         self.prove: Callable[[bytes], str] | None = None
-        """Answers a peer that wants to know whether we are one."""
+        """Makes the proof for a peer's challenge: that this process has the secret of the cluster. None without a cluster."""
 
     def asked_by_a_peer(self, scope: Scope) -> bool:
-        """Whether the request has to be answered here, even where a route of the user's has the path."""
+        """Whether it is a peer's challenge, which is answered here even where the user has a route with this path."""
         return self.prove is not None and _challenge(scope) is not None
 
     async def answer(self, scope: Scope, path: str, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""What the handler of a custom route is given: one HTTP request, read at its own pace."""
+"""The request that handlers of custom routes are given."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ __all__ = ["RouteRequest"]
 
 
 class RouteRequest:
-    """A request to `@mcp.custom_route`; `scope`, `receive` and `send` are ASGI's, for what needs them."""
+    """The argument of a `@mcp.custom_route` handler.
+
+    A sync handler reads the body by `trio.from_thread.run(request.body)`. `scope`, `receive` and `send` are ASGI's.
+    """
 
     def __init__(self, exchange: HttpExchange, path_params: Mapping[str, str]) -> None:
         self._exchange = exchange
         self.path_params = path_params
-        """The values of the `{names}` in the route's path, decoded."""
+        """The decoded values of the `{names}` in the path of the route."""
 
     @property
     def method(self) -> str:
@@ -37,7 +40,7 @@ class RouteRequest:
 
     @property
     def scope(self) -> Scope:
-        """The ASGI scope, with `path_params` in it as Starlette has them."""
+        """The ASGI scope, with `path_params` as Starlette has them."""
         return self._exchange.scope
 
     @property
@@ -52,17 +55,17 @@ class RouteRequest:
 
     @cached_property
     def headers(self) -> Headers:
-        """The headers, by name in any case, as text; of a repeated one the last."""
+        """The headers as text, by name in any case; of a repeated one the last."""
         return Headers(self._exchange.headers)
 
     @cached_property
     def query_params(self) -> Mapping[str, str]:
-        """The values of the query string; of a repeated name the last."""
+        """The decoded values of the query string; of a repeated name the last."""
         query: bytes = self._exchange.scope.get("query_string", b"")
         return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
     def header(self, name: str | bytes) -> str | None:
-        """The value of a header; of several the last."""
+        """The value of a header, of several the last; None without one. `name` in bytes is in lower case."""
         return self._exchange.header(name)
 
     def header_list(self, name: bytes) -> list[str]:
@@ -70,15 +73,15 @@ class RouteRequest:
         return self._exchange.header_list(name)
 
     async def body(self, limit: int = MAX_BODY) -> bytes:
-        """The whole body; raises BodyTooLarge past `limit` bytes, ClientLeft when it never ends."""
+        """Read the body, `limit` bytes at most; raises BodyTooLarge, and ClientLeft when the client disconnects before its end."""
         if not self._exchange.content:
             await self._exchange.body(limit)
         return self._exchange.content
 
     async def text(self, limit: int = MAX_BODY) -> str:
-        """The body as UTF-8; raises UnicodeDecodeError, and as `body` does."""
+        """The body as UTF-8; raises what `body` raises, and UnicodeDecodeError."""
         return (await self.body(limit)).decode()
 
     async def json(self, limit: int = MAX_BODY) -> Any:
-        """The body as JSON; raises ValueError, and as `body` does."""
+        """The body as JSON; raises what `body` raises, and ValueError."""
         return msgspec.json.decode(await self.body(limit))

@@ -1,4 +1,4 @@
-"""The server's other paths: `@mcp.custom_route` handlers and mounted ASGI apps beside `/mcp`."""
+"""The paths beside `/mcp`: handlers of `@mcp.custom_route`, and mounted ASGI apps."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ RouteHandler: TypeAlias = Callable[[RouteRequest], "Awaitable[RouteResponse] | R
 _PATH = re.compile(r"/[^\s?#]*")
 _VARIABLE = re.compile(r"\{([A-Za-z_]\w*)(?::(\w+))?\}")
 _MATCHES = {None: "[^/]+", "str": "[^/]+", "path": ".+"}
-"""What a `{name}`, and a `{name:kind}` as Starlette has them, stands for."""
+"""What a `{name}` in a path matches, or a `{name:kind}` as in Starlette, by kind."""
 
 
 def path_of(path: Any, line: str) -> str:
-    """The path, if a request can have it. Raises TypeError, or ValueError with `line`, where `{}` is a path."""
+    """`path`, if a request can have it.
+
+    Raises TypeError for what is no text and ValueError for any other; `line` is what to write instead, with `{}` for a path.
+    """
     if not isinstance(path, str):
         raise TypeError(f"a path is text, as in {line.format('/health')}, not {path!r:.80}")
     if not _PATH.fullmatch(path):
@@ -57,17 +60,17 @@ def path_of(path: Any, line: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CustomRoute:
-    """One handler of the user's own, for some methods of one path."""
+    """A handler of the user for some methods of one path."""
 
     path: str
     methods: frozenset[str]
     handler: RouteHandler
     pattern: re.Pattern[str] | None = None
-    """What matches, where the path has variables."""
+    """What the path matches; None where it has no variables."""
 
     @staticmethod
     def checked(path: Any, methods: Any) -> tuple[re.Pattern[str] | None, frozenset[str]]:
-        """The pattern of a path and the methods in upper case; raises TypeError or ValueError for what matches no request."""
+        """The pattern of a path, and the methods in upper case. Raises TypeError or ValueError for what no request can have."""
         pattern = _pattern(path_of(path, '@mcp.custom_route("{}")'))
         names = [methods] if isinstance(methods, str) else list(methods) if isinstance(methods, Iterable) else [methods]
         if not all(isinstance(name, str) for name in names):
@@ -101,7 +104,7 @@ def _pattern(path: str) -> re.Pattern[str] | None:
 
 
 class CustomPaths:
-    """The routes by path and method: those without variables first, then in the order they were registered."""
+    """The handlers by path and method. Paths without variables come first, the others in the order of registration."""
 
     def __init__(self, routes: Iterable[CustomRoute], threads: trio.CapacityLimiter) -> None:
         self._threads = threads
@@ -119,7 +122,7 @@ class CustomPaths:
         return self._find(path) is not None
 
     async def answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the handler and turn what it returns into a response; 405 for methods nobody handles, 413 for a large body."""
+        """Run the handler of `path`, and send what it returns. 405 for a method that has none, 413 for too large a body."""
         found = self._find(path)
         assert found is not None, path
         handlers, path_params = found
@@ -129,7 +132,6 @@ class CustomPaths:
         if handler is None:
             return await send_empty(send, 405, [(b"allow", ", ".join(sorted(handlers)).encode())])
         try:
-            # A sync one reads a body with `trio.from_thread.run(request.body)`.
             request = RouteRequest(exchange, path_params)
             response = await call_user(handler, request, is_async=is_async(handler), limiter=self._threads)
         except BodyTooLarge:
@@ -150,28 +152,28 @@ class CustomPaths:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """An ASGI app, or a server that becomes one, under a path prefix."""
+    """An ASGI app, or an MCPServer whose app is made later, under a prefix of paths."""
 
     prefix: str
-    """Without a slash at its end."""
+    """It ends without a slash; empty for an app that gets every other path."""
     app: Any
 
     @classmethod
     def of(cls, prefix: Any, app: Any) -> Mount:
-        """Raises ValueError for a prefix that is no path, TypeError for one that is no text."""
+        """Check the prefix: raises ValueError for what is no path, TypeError for what is no text."""
         line = 'mcp.mount("{}", app)'
         if not isinstance(prefix, str):
             raise TypeError(f"a mount has a path first, as in {line.format('/site')}, not {prefix!r:.80}")
         return cls(path_of(prefix or "/", line).rstrip("/"), app)
 
     def matches(self, path: str) -> bool:
-        """Whether the path is the prefix or below it."""
+        """Whether `path` is the prefix or below it."""
         return path == self.prefix or path.startswith(self.prefix + "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, with the prefix moved to `root_path` (ASGI HTTP scope).
+        """Call the app with the prefix in `root_path` (ASGI HTTP scope).
 
-        The prefix alone becomes the app's `/`: frameworks answer an empty path with a redirect, which MCP clients do not follow.
+        The prefix alone is the app's `/`: frameworks redirect an empty path, and MCP clients do not follow that.
         """
         scope = {**scope, "root_path": scope.get("root_path", "") + self.prefix}
         if scope["path"] == scope["root_path"]:
@@ -182,7 +184,7 @@ class Mount:
 
 
 def check_app(app: Any) -> None:
-    """Raise TypeError for what is no ASGI app."""
+    """Raise TypeError unless `app` can be called as an ASGI app, as far as its signature tells."""
     if inspect.isclass(app) or not callable(app):
         raise TypeError(f"what is mounted is an ASGI app or an MCPServer, not {app!r:.80}")
     try:
@@ -190,13 +192,13 @@ def check_app(app: Any) -> None:
     except TypeError:
         raise TypeError(f"{app!r:.80} is no ASGI app: those are called with (scope, receive, send)") from None
     except ValueError:
-        return  # A builtin that does not tell its parameters.
+        return  # A builtin without a signature.
 
 
 async def run_behind_boundary(app: ASGIApp, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run a route or a mounted app: its crash is a 500 with a reference and one log line.
+    """Run a route or a mounted app; a crash is a 500 with a reference, and one log line.
 
-    Once its response has begun there is no other to send: the crash is raised, and the server breaks the response off.
+    Once its response has begun, a crash is raised instead, and the server breaks the response off.
     """
     begun = False
 

@@ -1,4 +1,4 @@
-"""The clients people use, against a server of ours: what each could do."""
+"""The official clients against one of our servers: which steps of each succeed."""
 
 import argparse
 import json

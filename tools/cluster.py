@@ -20,7 +20,7 @@ LOOK_SECONDS = 0.2
 
 
 def guide(parts: Cluster) -> str:
-    """Where everything is, and what to do with it."""
+    """Print the URLs, and commands to try."""
     command = Path(sys.executable).parent / "trio-mcp"
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
     nodes = [f"  {node.name}   {node.url}   admin {node.admin}   pid {node.process.pid}" for node in parts.nodes]
@@ -66,7 +66,7 @@ async def _serve(given: argparse.Namespace) -> None:
 
 
 async def _watch(node: Node, logs: bool) -> None:
-    """Tell of its ends, and with `logs` all that it logs."""
+    """Print when its process ends and, with `logs`, all that it logs."""
     shown, told = 0, 0
     while True:
         lines = node.lines[shown:]
@@ -80,8 +80,8 @@ async def _watch(node: Node, logs: bool) -> None:
 
 
 async def _start_again(parts: Cluster) -> None:
-    """Each line on the terminal starts the nodes that ended."""
-    # A thread: Trio's own way would make the terminal non-blocking for everybody who shares it.
+    """Start the nodes that have ended, at each line typed on the terminal."""
+    # In a thread: Trio's own reading would make the terminal non-blocking for all processes that share it.
     while await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
         for node in parts.nodes:
             if not node.alive:

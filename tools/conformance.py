@@ -1,4 +1,4 @@
-"""The official conformance suite against a server of ours, warnings counted.
+"""The official conformance suite against one of our servers, warnings counted.
 
 The suite's own exit code ignores warnings and its summary does not show them, so its `checks.json` files are read.
 """

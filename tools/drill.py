@@ -47,7 +47,7 @@ _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 class Gate:
-    """Where peers reach a node: 127.0.0.2, on the node's own port. It can refuse."""
+    """A proxy before one node, on 127.0.0.2 and the node's own port, through which peers reach it; it can refuse."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -61,11 +61,11 @@ class Gate:
         self._open.cancel()
 
     def pass_on(self) -> None:
-        """As before."""
+        """Accept connections again."""
         self._may_listen.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Serve until cancelled."""
         while True:
             await self._may_listen.wait()
             with trio.CancelScope() as self._open:
@@ -112,7 +112,7 @@ class Drill:
     wrong: list[str] = field(default_factory=list)
 
     async def harm(self, seconds: float) -> None:
-        """One fault after the other."""
+        """Cause one fault after the other."""
         until = trio.current_time() + seconds
         while (pause := self.random.uniform(3, 10)) < until - trio.current_time():
             await trio.sleep(pause)
@@ -143,7 +143,7 @@ class Drill:
                 self.gates[node.name].pass_on()
 
     async def watch(self) -> None:
-        """No session may be on two nodes."""
+        """Check that no session is on two nodes."""
         while True:
             seen: Counter[str] = Counter()
             for node in self.nodes:
@@ -153,7 +153,7 @@ class Drill:
             await trio.sleep(1)
 
     def judge(self, traffic: Load) -> None:
-        """All calls, when it is over."""
+        """Check all calls at the end."""
         ran = runs(self.runs_file)
         self.wrong += [f"call {name} ran {count} times" for name, count in ran.items() if count > 1]
         for call in traffic.calls:
@@ -210,7 +210,7 @@ async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
 
 
 async def run(seed: int, seconds: float, clients: int) -> list[str]:
-    """What was wrong."""
+    """The violations."""
     async with standing(seed) as (drill, url):
         async with load(url, clients=clients, pause=0.4) as traffic:
             await traffic.settled()

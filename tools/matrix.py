@@ -1,4 +1,4 @@
-"""The clients people use by the ways a balancer routes: many connections each, over three nodes, and what came of them."""
+"""Each official client behind each way of routing: many connections over three nodes, and how many worked."""
 
 from __future__ import annotations
 

@@ -36,5 +36,5 @@ class OneHome(Contract):
 
 
 def _importers(graph: ImportGraph, library: str) -> set[str]:
-    """Only direct imports: going through the one home is what the rule is for."""
+    """Only direct imports: using a library through its home is allowed."""
     return set(graph.find_modules_that_directly_import(library)) if library in graph.modules else set()

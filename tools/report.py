@@ -29,7 +29,7 @@ def write(path: Path, text: str) -> None:
 
 
 def between(path: Path, marker: str, text: str) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->`; a page without them gets them at its end."""
+    """Replace the text between `<!-- marker -->` and `<!-- /marker -->`; a page without them gets both at its end."""
     opening, closing = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     page = path.read_text() if path.exists() else ""
     if opening not in page or closing not in page:

@@ -1,4 +1,4 @@
-"""`make test` several times beside processes that keep the cores busy: a suite that tells the truth is green each time.
+"""`make test` several times beside processes that keep the cores busy: a suite without timing faults is green each time.
 
 .venv/bin/python -m tools.suite_under_load            five runs beside two busy loops
 .venv/bin/python -m tools.suite_under_load --loops 0  the same on an idle machine
@@ -24,7 +24,7 @@ from tools.report import table
 REPOSITORY = Path(__file__).resolve().parent.parent
 LOGS = REPOSITORY / ".cache" / "suite"
 BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n    sum(range(100_000))"
-"""It ends with the process whose id it is given, which started it."""
+"""Ends when its parent, whose id it is given, has ended."""
 _CLOSING = re.compile(r"^=+ (.* in [\d.]+s.*?) =+$", re.MULTILINE)
 
 

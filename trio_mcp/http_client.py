@@ -40,7 +40,7 @@ __all__ = [
 Headers = Sequence[tuple[str, str]]
 
 CONNECT_SECONDS = 10.0
-"""Enough for a slow TLS handshake with a distant server; a person who waits should hear soon that nobody answers."""
+"""Enough for a slow TLS handshake with a distant server; short enough that a person who waits learns soon that nothing answers."""
 
 MAX_BODY = 64 * 1024 * 1024
 """In bytes: sixteen times the largest answer of our own servers."""
@@ -131,7 +131,7 @@ class HttpClient:
         try:
             yield _HttpExchange(stream, self.url, request, body)
         finally:
-            # No close_notify: the answer has been read, or nobody wants the rest of it.
+            # No close_notify: the answer has been read, or the rest of it is not wanted.
             await trio.aclose_forcefully(stream)
 
     def _request(self, method: str, headers: Headers, body: bytes) -> h11.Request:

@@ -68,7 +68,7 @@ class Channel:
         """The result of a request.
 
         Raises Refused for a JSON-RPC error, HttpRefused for a bare HTTP error, AuthorizationRequired for 401 and 403,
-        HttpClientError when nobody answers.
+        HttpClientError when no answer comes.
         """
         request_id = next(self._ids)
         headers = [*_POST_HEADERS, *self.form.headers(method, params, schema or {})]

@@ -16,7 +16,7 @@ from trio_mcp.serving.standard_streams import protocol_pipes
 __all__ = ["demo", "run", "serve"]
 
 DEMO_DRAIN_SECONDS = 1.0
-"""Whoever tries the demo presses Ctrl+C and expects their prompt back."""
+"""Seconds: after Ctrl+C in the demo the prompt should be back at once."""
 
 Workers = Annotated[
     int,

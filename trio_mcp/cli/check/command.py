@@ -38,19 +38,19 @@ def check(
     ] = SILENCE_SECONDS,
     json: Json = False,
 ) -> int:
-    """Check a cluster through its balancer, as clients meet it, and say what to change.
+    """Check a cluster through its balancer, as clients use it, and say what to change.
 
-    Opens sessions over fresh connections, with cookies and without, and asks what clients of 2026-07-28 ask. Calls no
+    Opens sessions over fresh connections, with cookies and without, and sends requests of 2026-07-28. Calls no
     tool. The exit code is 1 when something must change.
 
     Parameters
     ----------
     url
-        The endpoint as clients have it, such as `https://mcp.example.com/mcp`.
+        The endpoint as clients are given it, such as `https://mcp.example.com/mcp`.
     connections
-        How many clients of each kind; several a node, for a balancer that goes round.
+        How many clients of each kind; a balancer that takes turns needs several for each node.
     nodes
-        How many nodes there should be: it is said when fewer answer.
+        How many nodes there should be; fewer that answer are something to change.
     """
     client_of = partial(HttpClient, headers=parse_headers(headers), insecure=insecure)
     evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))

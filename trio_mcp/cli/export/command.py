@@ -83,7 +83,7 @@ def _printed(kind: Kind, files: dict[str, str]) -> str:
 
 
 def _write(files: dict[str, str], folder: Path, *, overwrite: bool) -> None:
-    """All or nothing: raises McpError when a file is there that somebody has changed."""
+    """Write all files or none: raises McpError when one exists with other contents."""
     changed = [path for path, text in files.items() if _differs(folder / path, text)]
     if changed and not overwrite:
         raise McpError(f"{folder} holds files that differ: {', '.join(changed)}. Overwrite them with --force")

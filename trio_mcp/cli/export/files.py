@@ -32,12 +32,12 @@ _GROWTH = 4
 
 
 def names_of(count: int) -> list[str]:
-    """`node1`, `node2`, …: node ids, and host names in compose."""
+    """`node1`, `node2`, …: the node ids, and the host names in compose."""
     return [f"node{number}" for number in range(1, count + 1)]
 
 
 def urls_of(count: int) -> list[str]:
-    """Where they listen, written as Traefik's cookie has it."""
+    """Their URLs, written as Traefik hashes them for its cookie."""
     return [f"http://{name}:8000" for name in names_of(count)]
 
 
@@ -59,7 +59,7 @@ def traefik_dynamic(
 
 
 def traefik_static(*, secure: bool = True) -> str:
-    """The static file that goes with it."""
+    """Traefik's static file, for TLS if `secure`."""
     return render(template("traefik/traefik.yaml"), {"secure": secure})
 
 

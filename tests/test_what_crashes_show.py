@@ -18,7 +18,7 @@ import trio.testing
 from tests.transports.http.harness import ModernClient, SessionClient, Wire, serving
 from trio_mcp import Context, MCPServer, Principal, ToolError
 from trio_mcp.dispatch.session import Session
-from trio_mcp.serving.loop_monitor import watch_vitals
+from trio_mcp.serving.loop_monitor import monitor_loop
 from trio_mcp.transports.http.lifespan import NEEDS_TRIO
 
 FRONTS = ("session", "2026-07-28")
@@ -197,7 +197,7 @@ async def test_what_held_the_loop_is_named_and_counted(caplog: pytest.LogCapture
         return "held"
 
     async with serving(mcp) as wire, trio.open_nursery() as nursery:
-        nursery.start_soon(watch_vitals, wire.app.service)
+        nursery.start_soon(monitor_loop, wire.app.service)
         await trio.testing.wait_all_tasks_blocked()
         await wire.modern().tool("hold").result()
         with trio.fail_after(20):

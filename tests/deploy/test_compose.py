@@ -11,7 +11,7 @@ import yaml
 from tests.deploy.shipped import DEPLOY, ROOT, parsed, routing
 from tests.rig.routing import shipped
 from trio_mcp.serving.settings import Settings, load
-from trio_mcp.serving.settings_report import strangers
+from trio_mcp.serving.settings_report import unknown
 
 COMPOSE = parsed("compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -43,7 +43,7 @@ def settings_of(node: str, monkeypatch: pytest.MonkeyPatch, **variables: str) ->
     """What the node in that container would run with."""
     for name, text in SERVICES[node]["environment"].items():
         monkeypatch.setenv(name, interpolated(text, SECRET | variables))
-    assert not strangers()
+    assert not unknown()
     return load()
 
 

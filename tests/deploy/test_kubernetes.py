@@ -13,7 +13,7 @@ import yaml
 from tests.deploy.kustomize import UnknownField, build
 from tests.deploy.shipped import K8S, OVERLAYS, container, one
 from trio_mcp.serving.settings import Settings, load
-from trio_mcp.serving.settings_report import strangers
+from trio_mcp.serving.settings_report import unknown
 
 KUBERNETES = ("1.31", "1.34", "1.37")
 TRAEFIK_CRDS = {"IngressRoute", "Middleware", "ServersTransport", "TraefikService"}
@@ -153,7 +153,7 @@ def _settings(folder: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
         values[variable["name"]] = value
         monkeypatch.setenv(variable["name"], value)
     assert values["POD_IP"] == fields["status.podIP"]
-    assert not strangers()
+    assert not unknown()
     return load()
 
 

@@ -7,7 +7,7 @@ import pytest
 from trio_mcp.serving import settings
 from trio_mcp.serving.setting_types import duration_text, parse_duration, parse_size, size_text
 from trio_mcp.serving.settings import Settings, SettingsError, load, load_one, sources
-from trio_mcp.serving.settings_report import describe, explain, ignored, strangers
+from trio_mcp.serving.settings_report import describe, explain, ignored, unknown
 
 KEY = "k" * 32
 
@@ -174,7 +174,7 @@ def test_an_unknown_key_of_the_config_file_is_refused_with_the_nearest_name(tmp_
 
 def test_an_unknown_variable_is_told_with_the_nearest_name() -> None:
     environ = {"TRIO_MCP_PROT": "1", "TRIO_MCP_QQQQQQ": "", "TRIO_MCP_SECRET_FILE": "", "TRIO_MCP_PORT": "", "HOME": ""}
-    assert strangers(environ) == {"TRIO_MCP_PROT": "TRIO_MCP_PORT", "TRIO_MCP_QQQQQQ": None}
+    assert unknown(environ) == {"TRIO_MCP_PROT": "TRIO_MCP_PORT", "TRIO_MCP_QQQQQQ": None}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The admin listener's app: metrics, probes and drain. Never on the public address."""
+"""The app of the admin listener, which is never public: metrics, probes, sessions and drain."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["AdminApp"]
 
 
 class AdminApp:
-    """An ASGI app over the public one; `drain` is called when somebody asks for it.
+    """An ASGI app that tells of `app`; `drain` is called on `POST /drain`.
 
-    It answers to IP addresses and loopback names, for that is what operators and Prometheus ask by, and to `hosts`: a page that
-    rebinds DNS comes with a name of its own.
+    It answers to IP addresses and loopback names as Host, which operators and Prometheus use, and to `hosts`. Any other name may
+    be of a web page that rebinds DNS.
     """
 
     def __init__(self, app: HttpApp, drain: Callable[[], None], *, hosts: Iterable[str] = ()) -> None:
@@ -31,7 +31,7 @@ class AdminApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3, HTTP only."""
         if any(name == b"origin" for name, _ in scope["headers"]):
-            # Whoever operates this node is no web page; a page on their machine could POST /drain without asking.
+            # A web page on the operator's machine could POST /drain, which needs no permission of the browser.
             return await self._refuse(send, 403, "not for browsers: send no Origin header", "origin")
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
         if not self._answers_to(host):
@@ -50,7 +50,7 @@ class AdminApp:
                 await send_json(send, 404, b'{"error":"not found: /metrics /livez /readyz /sessions, POST /drain"}', [])
 
     def _answers_to(self, host: str) -> bool:
-        """HTTP/1.0 has no Host, and no browser speaks that."""
+        """Without a Host too: that is HTTP/1.0, which no browser speaks."""
         return not host or is_address(host) or host in self._hosts
 
     async def _refuse(self, send: Send, status: int, error: str, reason: str, **fields: str) -> None:
@@ -64,7 +64,7 @@ class AdminApp:
         await send({"type": "http.response.body", "body": body})
 
     def _sessions(self) -> list[dict[str, object]]:
-        """What an operator may see of the sessions: their ids are credentials, so only the short form."""
+        """What operators may see of the sessions: only the short form of their ids, which are credentials."""
         return [
             {
                 "session": session.short_id,

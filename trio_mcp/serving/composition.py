@@ -1,4 +1,4 @@
-"""Settings → a running server's parts."""
+"""Builds the parts of a served node from the settings: the app, the cluster, the options of requests."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _STREAM_BOUNDS = {
     "max_session_bytes": "session_bytes",
     "event_retention": "keep_seconds",
 }
-"""Setting → what `StreamBounds` calls it."""
+"""By setting, the name of the same bound in `StreamBounds`."""
 
 
 def build_app(server: MCPServer, settings: Settings) -> HttpApp:
-    """The ASGI app of a node."""
+    """The ASGI app of a node; logs a warning where any Host header is served."""
     options = options_of(server, settings)
     return server.http_app(
         path=settings.path,
@@ -63,7 +63,7 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
 
 
 def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
-    """What joins the node with its peers; None without Redis. Raises InvalidRedisUrl."""
+    """What connects the node with its peers; None without Redis. Raises InvalidRedisUrl."""
     if settings.redis_url is None:
         return None
     from trio_mcp.cluster.cluster import Cluster, ClusterOptions
@@ -81,7 +81,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
 
 
 def options_of(server: MCPServer, settings: Settings) -> Options:
-    """The bounds of requests: what was not set stays as the server has it."""
+    """The bounds of requests: the server's own options, replaced by the settings that were given."""
     options = server.options
     return replace(
         options,
@@ -91,7 +91,7 @@ def options_of(server: MCPServer, settings: Settings) -> Options:
 
 
 def _set(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that somebody gave, under the names the options have for them."""
+    """The values of those settings that were given, by the names that the options have for them."""
     return {option: getattr(settings, name) for name, option in names.items() if name in settings.model_fields_set}
 
 
@@ -106,7 +106,7 @@ def _allowed_hosts(settings: Settings) -> Iterable[str] | None:
 
 
 def _is_local(bind: str) -> bool:
-    """Whether only this machine reaches it; an inherited descriptor may be anything."""
+    """Whether only this machine reaches `bind`; an inherited descriptor counts as public."""
     if bind.startswith("unix:"):
         return True
     host = bind.rpartition(":")[0].strip("[]")

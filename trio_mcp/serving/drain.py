@@ -1,13 +1,11 @@
-"""Stopping without breaking a promise: new work goes elsewhere, streams end cleanly and not all at once, calls finish.
+"""The drain of a node: new work goes to peers, streams end one after the other, running calls finish.
 
-stop signal ─▶ not ready; for the delay all else as before
-            ─▶ no new sessions here · listen streams end, evenly spaced, each with its result
-               with peers: not alive for balancers either, which send everybody to them, and they relay what is still here
-               ├─ peers can restore: sessions leave, evenly spaced, each when it is at rest (`leaving`)
-               └─ else in the last two seconds session streams end, each with a `retry:`
-window over ─▶ no call of a session begins any more: it waits, and finds the session closed
-               sessions close, each when no call of it runs, for a moment ─▶ what still runs is cancelled and answered with an error
-nothing left at any point ─▶ done at once; with peers, not before balancers have noticed and what is passed on is answered
+`sessions.stop_times` has the timeline and the constants, `sessions.node_state` what a node answers meanwhile.
+
+The drain ends as soon as nothing is left. With a ready peer it lasts until balancers have seen the 503 of `/livez`, and until the
+requests that were relayed to peers have their responses. When the window is over, no call of a session begins any more: a new one
+waits, and finds its session closed. Sessions close as soon as no call of theirs runs, for which they have
+LAST_CALLS_SECONDS; `end_remaining` cancels what runs even then.
 """
 
 from __future__ import annotations
@@ -43,21 +41,24 @@ logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
 async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
-    """Let the app empty itself: returns when nothing is left, or `window` and `LAST_CALLS_SECONDS` after the `delay`."""
+    """Drain the node; the caller cancels what still runs afterwards (`end_remaining`).
+
+    Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call. Times in seconds.
+    """
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)
     _enter(NodeState.DRAINING, app, cluster)
     await trio.sleep(delay)
     with_peers = cluster is not None and cluster.has_ready_peer
     _enter(NodeState.LEAVING if with_peers else NodeState.CLOSING, app, cluster)
-    noticed = trio.current_time() + (BALANCER_SECONDS if with_peers else 0.0)
+    balancers_know = trio.current_time() + (BALANCER_SECONDS if with_peers else 0.0)
     with trio.move_on_after(window):
         await _empty(app, window, cluster)
-        await trio.sleep_until(noticed)
-        await _all_passed_on(cluster)
+        await trio.sleep_until(balancers_know)
+        await _relayed_are_answered(cluster)
     with trio.move_on_after(LAST_CALLS_SECONDS):
         await _close_sessions(app)
-        await _all_passed_on(cluster)
+        await _relayed_are_answered(cluster)
 
 
 def _enter(state: NodeState, app: HttpApp, cluster: Cluster | None) -> None:
@@ -82,27 +83,30 @@ async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
 
 
 async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
-    """Alone, a session that nobody uses now need not be waited for: there is no better place for it to be."""
+    """Wait until nothing is left to drain.
+
+    Without a cluster an unused session is not waited for: no other node could take it.
+    """
     await app.quiet()
     while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
         await trio.sleep(POLL_SECONDS)
 
 
-async def _all_passed_on(cluster: Cluster | None) -> None:
-    """Requests that a peer is to answer come until balancers have noticed, and the farewell would cut them short."""
+async def _relayed_are_answered(cluster: Cluster | None) -> None:
+    """Wait until each request that was relayed to a peer has its response, which `end_remaining` would cut off."""
     while cluster is not None and cluster.awaits_answers:  # noqa: ASYNC110
         await trio.sleep(POLL_SECONDS)
 
 
 async def _close_sessions(app: HttpApp) -> None:
-    """Sessions close, each when no call of it runs; returns when no call runs that has only just begun."""
+    """Close each session as soon as no call of it runs; return when no call runs that has only just begun."""
     async with trio.open_nursery() as nursery:
         for session in app.hub.sessions:
             session.calls.pause()
-            nursery.start_soon(_close_when_silent, session)
+            nursery.start_soon(_close_without_calls, session)
         while _just_begun(app):  # noqa: ASYNC110
             await trio.sleep(POLL_SECONDS)
-        nursery.cancel_scope.cancel("what still runs has had its time")
+        nursery.cancel_scope.cancel("no call is left that has only just begun")
 
 
 def _just_begun(app: HttpApp) -> bool:
@@ -112,7 +116,7 @@ def _just_begun(app: HttpApp) -> bool:
     )
 
 
-async def _close_when_silent(session: LiveSession) -> None:
+async def _close_without_calls(session: LiveSession) -> None:
     await session.calls.wait_done()
     session.close(CloseReason.SHUTDOWN)
 
@@ -135,7 +139,10 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
 
 
 async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
-    """Cancel and answer what still runs, end what is open; waits `CUT_ANSWERS_SECONDS` at most for clients to hear of it."""
+    """Cancel every running call, end every stream, close every session.
+
+    Waits until the errors of the calls have been sent, CUT_ANSWERS_SECONDS at most.
+    """
     for end in _listen_enders(app):
         end()
     if cluster is not None:

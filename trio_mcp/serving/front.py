@@ -38,11 +38,11 @@ _ANY = frozenset({"0.0.0.0", "::"})
 
 
 class CannotListen(McpError):
-    """An address cannot be had; the text names it, the reason and the next step."""
+    """An address cannot be listened on; the text names it, the reason and what to do."""
 
 
 async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
-    """Listen on every bind; raises CannotListen, and then none is left open."""
+    """Listen on every bind (`host:port`, `unix:/path`, `fd://3`); raises CannotListen, and then none is left open."""
     listeners: list[trio.SocketListener] = []
     try:
         for bind in binds:
@@ -56,7 +56,7 @@ async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
 
 @contextmanager
 def no_socket_files(binds: Sequence[str]) -> Iterator[None]:
-    """After the block no Unix socket is left behind: whoever finds one expects somebody to answer there."""
+    """Remove the files of Unix sockets after the block: a client that finds one expects a server there."""
     try:
         yield
     finally:
@@ -69,7 +69,7 @@ async def _listen(bind: str) -> list[trio.SocketListener]:
     except ValueError as error:
         raise CannotListen(f"cannot listen: {error}") from error
     except socket.gaierror as error:
-        reason = "nobody knows this name. --host and --bind take an address of this machine"
+        reason = "this name resolves to no address. --host and --bind take an address of this machine"
         raise CannotListen(f"cannot listen on {bind}: {reason}") from error
     except OSError as error:
         known = error.errno or 0
@@ -79,16 +79,17 @@ async def _listen(bind: str) -> list[trio.SocketListener]:
 
 
 class Front(Protocol):
-    """A front that serves until its nursery is cancelled, or stopped."""
+    """The HTTP server of a node: it serves until its nursery is cancelled, or until `stop`."""
 
     urls: list[str]
+    """Of the endpoint, one for each bind."""
 
     async def stop(self) -> None:
         """Close what is idle, now that the node's state is STOPPING; returns soon."""
 
 
 async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
-    """Listen and serve in `nursery`; raises CannotListen or CertificateError, and then nothing is left open."""
+    """Listen, and serve `app` in `nursery`; raises CannotListen or CertificateError, and then nothing is left open."""
     listeners = await listen(settings.binds)
     try:
         return await _serving(nursery, app, settings, listeners)
@@ -164,7 +165,10 @@ def _url(listening: trio.socket.SocketType, settings: Settings) -> str:
 
 
 async def advertised_url(settings: Settings, urls: Sequence[str]) -> str:
-    """`http://host:port` for peers; empty, and the log says so, when none can be told. `urls` are those served."""
+    """Where peers reach this node, `http://host:port`: as set, from POD_IP, or an address of `urls`, which are served.
+
+    Empty, with a warning in the log, when there is none.
+    """
     if settings.advertise_url is not None:
         return settings.advertise_url.rstrip("/")
     served = [urlsplit(url) for url in urls if url.startswith("http://")]
@@ -178,7 +182,7 @@ async def advertised_url(settings: Settings, urls: Sequence[str]) -> str:
 
 
 async def _own_address() -> str:
-    """What this host's name means; empty when it means nothing."""
+    """The address that this host's name resolves to; empty when it resolves to none."""
     try:
         found = await trio.socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
     except OSError:

@@ -1,11 +1,12 @@
-"""Sessions of a node that stops go on with its peers, each when it is at rest.
+"""How a draining node hands its sessions over to its peers, each when it is at rest.
 
-no stream is open ─▶ at once, for no client comes back because of it
-a stream is open ─▶ one after the other, evenly: their clients come straight back
-no call runs, no answer waits for its client ─▶ let go
-short calls overlap without end ─▶ new ones wait, those in flight end ─▶ let go, and who waited goes with it
-a call runs for long ─▶ later, when it has ended; others run beside it
-nobody to take it ─▶ later
+A session is at rest when no call of it runs and no answer waits for its client. It is released then: its record says so, its streams
+end, and the peer that its client reaches next restores it. A session without an open stream is released at once, because no client
+reconnects because of it; those with a stream one after the other, because their clients reconnect at once.
+
+ short calls overlap ──▶ new ones are paused until those in flight have ended; the paused ones follow the session to its new node
+ a long call runs ─────▶ the session waits for its end, and other calls run beside it
+ no peer, or no Redis ─▶ the session stays, and it is tried again
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["hand_over_evenly"]
 
 AT_ONCE = 4
-"""Sessions that are let go of at the same time: as many as there are connections to Redis."""
+"""Sessions that are released at the same time: as many as there are connections to Redis."""
 
 
 async def hand_over_evenly(sessions: Sequence[LiveSession], cluster: Cluster, spread: float, until: float) -> None:
-    """Have all sessions leave; returns when they have. Over by `until` (trio clock).
+    """Release all `sessions`; returns when they are. The caller cancels it at `until` (trio clock).
 
-    Those with a stream begin one after the other within `spread` seconds, all others now.
+    Those with an open stream begin one after the other within `spread` seconds, all others now.
     """
     streaming = [session for session in sessions if session.streams.standalone.reader is not None]
     quiet = iter([session for session in sessions if session.streams.standalone.reader is None])
@@ -51,7 +52,7 @@ async def hand_over_evenly(sessions: Sequence[LiveSession], cluster: Cluster, sp
 
 
 async def _hand_over_now(quiet: Iterator[LiveSession], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:
-    """Let go of sessions that are at rest; the others leave when they are."""
+    """Release those that are at rest; for each of the others start a task that waits until it is."""
     for session in quiet:
         handover = _Handover(cluster, session, until)
         if not await handover.now():
@@ -59,7 +60,7 @@ async def _hand_over_now(quiet: Iterator[LiveSession], cluster: Cluster, until: 
 
 
 class _Handover:
-    """One session on its way."""
+    """Of one session."""
 
     def __init__(self, cluster: Cluster, session: LiveSession, until: float) -> None:
         self._cluster = cluster
@@ -69,40 +70,40 @@ class _Handover:
         self._tried = False
 
     async def run(self) -> None:
-        """As soon as it is at rest and there is somebody to take it: a peer may become ready, or Redis come back, only now."""
+        """Release it as soon as it is at rest, a peer is ready, and Redis answers."""
         patience = PAUSE_SECONDS
         if self._tried:
-            await self._until_next()
+            await self._wait_for_retry()
         while self._session.closed_because is None:
             with trio.move_on_after(min(REST_SECONDS, self._left / 4)):
-                await self._come_to_rest()
-            # What has run for long will run on: others need not wait for it.
+                await self._wait_for_rest()
+            # A call that has run for long may run on for long: no other call is paused because of it.
             if self._cluster.can_release and self._session.calls.oldest > trio.current_time() - REST_SECONDS:
-                if await self._go(min(patience, self._left / 2)):
+                if await self._release_within(min(patience, self._left / 2)):
                     return
                 patience = min(2 * patience, MOST_PAUSE_SECONDS)
-            await self._until_next()
+            await self._wait_for_retry()
 
     async def now(self) -> bool:
-        """Whether it has left already, or could at once."""
+        """Release it if it is at rest; whether it is released, or closed already."""
         if self._session.closed_because is not None:
             return True
-        if not self._is_at_rest or not self._cluster.can_release:
+        if not self._at_rest or not self._cluster.can_release:
             return False
         self._tried = True
-        return await self._go(0)
+        return await self._release_within(0)
 
-    async def _until_next(self) -> None:
+    async def _wait_for_retry(self) -> None:
         await trio.sleep(min(RETRY_SECONDS, max(POLL_SECONDS, self._left / 4)))
 
-    async def _go(self, patience: float) -> bool:
+    async def _release_within(self, patience: float) -> bool:
         with self._session.calls.pausing():
             with trio.move_on_after(patience):
-                await self._come_to_rest()
-            return self._is_at_rest and await self._cluster.release(self._session)
+                await self._wait_for_rest()
+            return self._at_rest and await self._cluster.release(self._session)
 
-    async def _come_to_rest(self) -> None:
-        while not self._is_at_rest:
+    async def _wait_for_rest(self) -> None:
+        while not self._at_rest:
             await self._session.calls.wait_done()
             if self._session.streams.unread_answers:
                 self._fetch_by = min(self._fetch_by, trio.current_time() + FETCH_SECONDS)
@@ -111,8 +112,8 @@ class _Handover:
                 self._fetch_by = math.inf
 
     @property
-    def _is_at_rest(self) -> bool:
-        """No call runs, and no answer waits for a client that may yet come for it."""
+    def _at_rest(self) -> bool:
+        """Whether no call runs, and no answer waits for its client, or none has come for it in FETCH_SECONDS."""
         given_up = trio.current_time() >= self._fetch_by
         return not self._session.calls and (given_up or not self._session.streams.unread_answers)
 

@@ -1,7 +1,7 @@
-"""The same app behind Hypercorn's connections: TLS, HTTP/2. The only module that imports Hypercorn.
+"""The node's app behind Hypercorn, for TLS and HTTP/2. The only module that imports Hypercorn.
 
-What we listen on, and each write's deadline, are ours: Hypercorn writes under a shield without one, so that clients which stopped
-reading would hold the end of the process. It has no deadline for heads and bodies.
+Listening, and the deadline of each write, are our own: Hypercorn writes under a shield without a deadline, so that a client which
+stops reading could delay the end of the process for ever. There is no deadline for heads and bodies here.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from trio_mcp.transports.http.app import HttpApp
 __all__ = ["CertificateError", "HypercornFront"]
 
 USER_TIMEOUT_MS = 30_000
-"""As on our own listener: a peer that vanished must not swallow keep-alives for 15 minutes."""
+"""As on our own listener: without it, the kernel would take keep-alives for a vanished peer for 15 minutes."""
 
 
 class CertificateError(McpError):
-    """Certificate and key cannot be used; the text says why and what they have to be."""
+    """The certificate or its key cannot be used; the text says why, and what they have to be."""
 
 
 class HypercornFront:
-    """Runs until its nursery is cancelled, or stopped."""
+    """Hypercorn's connections on our own listening sockets."""
 
     def __init__(self, urls: list[str], write_timeout: float) -> None:
         self.urls = urls
@@ -56,13 +56,13 @@ class HypercornFront:
         listeners: Sequence[trio.SocketListener],
         urls: list[str],
     ) -> HypercornFront:
-        """Serve on what listens already; raises CertificateError."""
+        """Serve `app` on `listeners` in `nursery`; raises CertificateError."""
         front = cls(urls, app.service.options.write_timeout)
         await nursery.start(front._run, app, _config(settings), listeners)
         return front
 
     async def stop(self) -> None:
-        """Close what is idle, and cut what a client does not read; the nursery's cancel ends the rest."""
+        """Accept no more, close idle connections, end writes that their clients do not read; returns soon."""
         await self._context.terminated.set()
         self._accepting.cancel("the node stops")
         with trio.move_on_after(CONNECTIONS_SECONDS):
@@ -94,7 +94,7 @@ class HypercornFront:
 
 
 class _Writes:
-    """Writes under way: Hypercorn shields them, so that cancellation leaves no half frame, and each has a deadline."""
+    """The writes that run now. Hypercorn shields them, so that cancellation leaves no half frame; each has a deadline here."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -103,7 +103,7 @@ class _Writes:
 
     @contextmanager
     def one(self) -> Iterator[trio.CancelScope]:
-        """For the length of one write."""
+        """The scope of one write."""
         deadline = min(trio.current_time() + self._timeout, self._latest)
         scope = trio.CancelScope(deadline=deadline, shield=True)
         self._under_way.add(scope)
@@ -114,14 +114,14 @@ class _Writes:
             self._under_way.discard(scope)
 
     def end_within(self, seconds: float) -> None:
-        """From now on none may take longer."""
+        """No write, running or later, may end after `seconds`."""
         self._latest = trio.current_time() + seconds
         for scope in self._under_way:
             scope.deadline = min(scope.deadline, self._latest)
 
 
 class _Connection(TCPServer):
-    """Hypercorn's, with a deadline for each write; one that is over closes the connection."""
+    """Hypercorn's connection, with a deadline for each write; one that misses it closes the connection."""
 
     def __init__(self, writes: _Writes, *args: Any) -> None:
         super().__init__(*args)
@@ -145,7 +145,7 @@ class _Connection(TCPServer):
 
 
 def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list[Any]:
-    """With TLS where there is a certificate, and our socket option, which accepted connections inherit."""
+    """`listeners` with TLS where there is a certificate, and with TCP_USER_TIMEOUT, which accepted sockets inherit."""
     for each in listeners:
         if each.socket.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
             each.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
@@ -158,7 +158,7 @@ def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list
 def _config(settings: Settings) -> Config:
     config = Config()
     if settings.certfile is not None:
-        # Hypercorn serves without TLS unless it has both: the key may well be in the certificate's file.
+        # Hypercorn serves without TLS unless it has both names. The key may be in the certificate's file.
         config.certfile, config.keyfile = str(settings.certfile), str(settings.keyfile or settings.certfile)
         _check_certificate(config)
     config.h11_max_incomplete_size = config.h2_max_header_list_size = settings.max_head

@@ -1,6 +1,7 @@
-"""The one place that may end the process: for what neither cancellation nor a thread's end can reach.
+"""The only place that may end the process by force.
 
-A thread with a deadline: a handler that never awaits holds the event loop, and with it every task that could count time.
+It is a thread with a deadline, because a handler that never awaits blocks the event loop, and with it every task that could watch a
+deadline. `stop_deadlines` sets the deadlines.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ __all__ = ["LastResort", "Stage"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 TELL_SECONDS = 1.0
-"""For the last line of the log: whoever reads it may have stopped."""
+"""For the last line of the log to be written: whoever reads stderr may have stopped."""
 
-LOOK_SECONDS = 0.5
-"""A loop that does not turn for so long while the process is to end is blocked, and by what is logged."""
+BLOCKED_SECONDS = 0.5
+"""An event loop that runs nothing for so long while the process stops is blocked, and its stack is logged."""
 
-TURN_SECONDS = 0.05
-"""For a loop that turns to say so."""
+ANSWER_SECONDS = 0.05
+"""For an event loop that is not blocked to answer."""
 
 _FRAMES = 8
-"""Of a stack that is logged: the innermost ones."""
+"""The innermost frames of a stack, as many as are logged."""
 
 
 class Stage(Enum):
-    """What the process is at: the log line if it is ended there."""
+    """What the process was doing. The text is logged when it is ended by force then."""
 
     START = "stopped before the start was over"
     CALLS = "stopped with handlers still running"
@@ -49,6 +50,8 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Order:
+    """End the process at `at`."""
+
     at: float
     """On the monotonic clock."""
     code: int
@@ -56,9 +59,9 @@ class _Order:
 
 
 class LastResort:
-    """Ends the process when its time is over. Make it in the loop's thread, inside `trio.run`.
+    """Ends the process at a deadline that can be moved. To be made in the thread of the event loop, inside `trio.run`.
 
-    `still_running` names the calls that have no answer yet; it is called in another thread.
+    `still_running` names the calls that are not answered yet, for the log; it is called in another thread.
     """
 
     def __init__(self, still_running: Callable[[], list[str]]) -> None:
@@ -67,55 +70,55 @@ class LastResort:
         self._loops_thread = threading.get_ident()
         # A C queue: `put` is safe in a signal handler, whatever the handler has interrupted.
         self._orders: SimpleQueue[_Order | None] = SimpleQueue()
-        self._turned = threading.Event()
-        self._turned.set()
+        self._answered = threading.Event()
+        self._answered.set()
         self._asked_at = 0.0
         self._named = False
         # Started before it is needed: a thread cannot be started in a signal handler.
         threading.Thread(target=self._watch, name="trio-mcp-last-resort", daemon=True).start()
 
     def end_within(self, seconds: float, code: int, stage: Stage) -> None:
-        """Exit with `code` unless told otherwise within `seconds`; the last word counts. Safe in a signal handler."""
+        """End the process with exit code `code` in `seconds`, in place of any earlier deadline. Safe in a signal handler."""
         self._orders.put(_Order(monotonic() + seconds, code, stage))
 
     def stand_down(self) -> None:
-        """The process goes on, or has ended all that could hold it up."""
+        """Take the deadline back: the process goes on, or nothing is left that could hold it up."""
         self._orders.put(None)
 
     def _watch(self) -> None:
         order = self._orders.get()
         while order is not None:
-            self._look()
+            self._check_loop()
             left = order.at - monotonic()
             following: _Order | None = order
             try:
-                following = self._orders.get(timeout=max(0.0, min(left, LOOK_SECONDS)))
+                following = self._orders.get(timeout=max(0.0, min(left, BLOCKED_SECONDS)))
             except Empty:
-                if left <= LOOK_SECONDS:
+                if left <= BLOCKED_SECONDS:
                     return _exit(order.code, order.stage, self._still_running, self._blocked_at())
             order = following
 
-    def _look(self) -> None:
-        """Ask the loop to turn; log what blocks it, once for each time it does."""
-        if self._turned.is_set():
+    def _check_loop(self) -> None:
+        """Have the event loop answer; log its stack, once for each time that it is blocked."""
+        if self._answered.is_set():
             self._asked_at, self._named = monotonic(), False
-            self._turned.clear()
+            self._answered.clear()
             try:
-                self._loop.run_sync_soon(self._turned.set)
+                self._loop.run_sync_soon(self._answered.set)
             except trio.RunFinishedError:
-                self._turned.set()
-        elif not self._named and monotonic() - self._asked_at >= LOOK_SECONDS:
+                self._answered.set()
+        elif not self._named and monotonic() - self._asked_at >= BLOCKED_SECONDS:
             self._named = True
-            _aside(_tell_blocked, self._blocked_at())
+            _in_thread(_tell_blocked, self._blocked_at())
 
     def _blocked_at(self) -> list[str] | None:
-        if self._turned.wait(TURN_SECONDS):
+        if self._answered.wait(ANSWER_SECONDS):
             return None
         return stack_lines(sys._current_frames().get(self._loops_thread))
 
 
 def stack_lines(frame: FrameType | None) -> list[str]:
-    """`server.py:12 in forecast`, the innermost first."""
+    """`server.py:12 in forecast` for each frame, the innermost first."""
     lines: list[str] = []
     while frame is not None and len(lines) < _FRAMES:
         code = frame.f_code
@@ -125,12 +128,12 @@ def stack_lines(frame: FrameType | None) -> list[str]:
 
 
 def _exit(code: int, stage: Stage, still_running: Callable[[], list[str]], stack: list[str] | None) -> None:
-    _aside(_tell, stage, still_running, stack).join(TELL_SECONDS)
+    _in_thread(_tell, stage, still_running, stack).join(TELL_SECONDS)
     os._exit(code)
 
 
-def _aside(tell: Callable[..., None], *args: Any) -> threading.Thread:
-    """In a thread more: the one that is blocked may hold the lock of the log."""
+def _in_thread(tell: Callable[..., None], *args: Any) -> threading.Thread:
+    """Run `tell` in a further thread: the blocked one may hold the lock of the log."""
     telling = threading.Thread(target=tell, args=args, daemon=True)
     telling.start()
     return telling
@@ -151,7 +154,7 @@ def _tell(stage: Stage, still_running: Callable[[], list[str]], stack: list[str]
 
 
 def _threads() -> list[str]:
-    """Those the interpreter waits for, each with what it is at."""
+    """The threads that the interpreter waits for at its end, each with its innermost frame."""
     frames = sys._current_frames()
     waited_for = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
     return [" in ".join([each.name, *stack_lines(frames.get(each.ident or 0))[:1]]) for each in waited_for]

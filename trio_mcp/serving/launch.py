@@ -1,4 +1,4 @@
-"""From a server and its settings to an exit code: logs, the banner, one `trio.run`."""
+"""Runs a server as a process: its log, its banner, one `trio.run`, the exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trio_mcp.observability.logs import configure, event, leaves, log_stray_erro
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, MODERN_VERSIONS
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.settings_report import ignored, strangers
+from trio_mcp.serving.settings_report import ignored, unknown
 from trio_mcp.serving.standard_streams import Pipes, open_missing_streams, protocol_pipes
 
 if TYPE_CHECKING:
@@ -30,15 +30,16 @@ __all__ = ["Transport", "banner", "launch", "serve_on"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 GC_THRESHOLDS = (20_000, 20, 20)
-"""A generation is looked through after so many allocations, or so many looks at the one before; Python's: 700, 10, 10."""
+"""Of `gc.set_threshold`. Python's own are 700, 10, 10."""
 
 Transport: TypeAlias = Literal["stdio", "http"]
 
 
 def launch(server: MCPServer, transport: Transport, settings: Settings, pipes: Pipes | None = None) -> int:
-    """Serve until stopped; the exit code. `pipes` are taken already, on stdio, where user code was imported in between.
+    """Serve in an event loop of its own until stopped, and return the exit code; 1 after a crash, which is logged.
 
-    Raises McpError when the server cannot be served as asked. A crash is logged, and its code is 1.
+    `pipes` are those of stdio where they had to be taken before user code was imported. Raises McpError when the server cannot be
+    served as asked.
     """
     open_missing_streams()
     _start_logs(settings, transport)
@@ -47,7 +48,7 @@ def launch(server: MCPServer, transport: Transport, settings: Settings, pipes: P
         return trio.run(partial(serve_on, server, transport, settings, pipes, owns_process=True))
     except McpError:
         raise
-    except Exception as crash:  # of the user's lifespan, or of ours: as all else, one line of the log
+    except Exception as crash:  # of the user's lifespan, or our own: logged as one line, like everything else
         event(logger, logging.ERROR, "the server crashed", error=crash)
         return 1
 
@@ -60,8 +61,8 @@ async def serve_on(
     *,
     owns_process: bool = False,
 ) -> int:
-    """The same inside a `trio.run` that is there already, with its logs; its process goes on unless `owns_process`."""
-    # Late: one of the two is not needed.
+    """The same inside a running event loop, without touching the log; the process goes on afterwards unless `owns_process`."""
+    # Imported late, because one of the two transports is not needed.
     if transport == "stdio":
         from trio_mcp.serving.stdio import run_stdio
 
@@ -71,7 +72,7 @@ async def serve_on(
 
 
 def _collect_seldom() -> None:
-    """A request leaves no cycles behind, and a session lives long: looking for garbage among them cost a third of opening one."""
+    """Collect garbage rarely: requests leave no reference cycles, and looking through long-lived sessions cost a third of each opening."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -90,14 +91,14 @@ async def _over_http(server: MCPServer, settings: Settings, *, owns_process: boo
         (cause, *more) = leaves(group)
         if more or not isinstance(cause, McpError):
             raise
-        # What we foresaw is told by itself: the nurseries it passed through are of no interest.
+        # An expected error is shown by itself, without the nurseries that it passed through.
         raise cause from group
 
 
 def _start_logs(settings: Settings, transport: Transport) -> None:
     level = settings.log_level
     if transport == "stdio" and "log_level" not in settings.model_fields_set:
-        # Clients show their users what servers write to stderr.
+        # MCP clients show the stderr of their servers to users.
         level = "WARNING"
     configure(level, settings.log_format, node=settings.node_id)
     log_stray_errors()
@@ -105,12 +106,12 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
     for name in ignored():
         logger.warning("%s is ignored: what it says is no setting of trio-mcp", name)
-    for name, hint in strangers().items():
+    for name, hint in unknown().items():
         logger.warning("%s is no setting of trio-mcp%s", name, f"; did you mean {hint}?" if hint else "")
 
 
 def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
-    """People get a banner, log collectors one line."""
+    """Say that the node is ready: with the banner to people, in one line to log collectors."""
     if settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty()):
         print(banner(server, settings, urls), file=sys.stderr, flush=True)
     else:
@@ -118,7 +119,7 @@ def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
 
 
 def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
-    """Name, endpoint, and the commands that connect a client to it."""
+    """What a person sees when the server is ready, eight lines at most: its name, its URLs, and how to connect a client."""
     lines = [_title(server), _row("endpoint", urls[0])]
     if len(urls) > 1:
         lines.append(_row("also", ", ".join(urls[1:])))
@@ -131,7 +132,7 @@ def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
 
 
 def _where(settings: Settings) -> str:
-    """Where sessions are found; the URL of Redis is a secret."""
+    """Where sessions are kept; not the URL of Redis, which may hold a password."""
     if settings.redis_url is None:
         return "memory (one node)"
     return "Redis, restored" if settings.restore else "Redis, not restored"
@@ -157,5 +158,5 @@ def _row(name: str, value: str) -> str:
 
 
 def _reachable(url: str) -> str:
-    """A server bound to every address is reached by this machine's own."""
+    """The URL with a loopback address in place of `0.0.0.0` or `::`."""
     return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

@@ -1,4 +1,4 @@
-"""TARGET → the server it names: `file.py[:name]` or `package.module[:name]`."""
+"""Finds the server that a TARGET of the command line names: `file.py[:name]` or `package.module[:name]`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "TargetError", "load_target", "refuse_while_importing"]
 
 NAMES = ("mcp", "server", "app")
-"""What a server is usually called; tried in this order when TARGET gives no name."""
+"""The names that are tried, in this order, when TARGET gives none."""
 
 _T = TypeVar("_T")
 
@@ -32,11 +32,11 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class TargetError(McpError):
-    """TARGET cannot be served; the text says why and what to do, with the user's own frames when their code raised."""
+    """TARGET names no server; the text says why and what to do, with a traceback of the user's own frames when their code raised."""
 
 
 def load_target(target: str) -> MCPServer:
-    """Import what TARGET names and return its server; raises TargetError."""
+    """Import the file or module of `target`, and return its server; raises TargetError."""
     place, name = _split(target)
     module = _from_file(Path(place)) if _is_path(place) else _from_name(place)
     return _server(module, place, name)
@@ -60,14 +60,14 @@ def _from_file(path: Path) -> ModuleType:
         raise TargetError(f"{path} is a directory. Name a file in it, as in {path / 'server.py'}")
     if not path.is_file():
         raise TargetError(f"there is no file {path} (looked from {Path.cwd()}).{_near(path)}")
-    # As `python file.py` does, so that the file can import what lies beside it.
+    # As `python file.py` does, so that the file can import its neighbours.
     sys.path.insert(0, str(path.resolve().parent))
     name = path.stem if path.stem not in sys.modules else f"trio_mcp_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise TargetError(f"{path} is not a Python file. {_FORM}")
     module = importlib.util.module_from_spec(spec)
-    # Before it runs: dataclasses and type hints look their own module up by name.
+    # Before the module runs, because dataclasses and type hints look it up by name.
     sys.modules[name] = module
     loader = spec.loader
     _run(str(path), lambda: loader.exec_module(module))
@@ -92,7 +92,7 @@ _importing: list[str] = []
 
 
 def refuse_while_importing() -> None:
-    """For `mcp.run()`: raises TargetError while TARGET is imported, for it is the command that serves or asks it."""
+    """Raise TargetError while TARGET is being imported: for `mcp.run()`, which only a script may call."""
     if _importing:
         raise TargetError(f"{_importing[-1]} calls mcp.run() while it is imported.\n{_guard()}")
 
@@ -108,7 +108,7 @@ def _run(place: str, load: Callable[[], _T]) -> _T:
     except SystemExit as error:
         message = f"{place} called sys.exit({error.code!r}) while it was imported.\n{_guard()}"
         raise TargetError(message) from error
-    # The one place that runs code we did not write before there is a server to contain it.
+    # The only place where user code runs before there is a server that contains its errors.
     except Exception as error:
         raise TargetError(f"{place} raised while it was imported:\n{_their_traceback(error)}") from error
     finally:
@@ -130,7 +130,7 @@ def _missing(place: str, error: ModuleNotFoundError) -> str:
 
 
 def _their_traceback(error: BaseException) -> str:
-    """The traceback without our frames, the import system's and those of installed packages."""
+    """The traceback without the frames of trio-mcp, of the import system and of installed packages."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
     lines = traceback.format_list(frames) + traceback.format_exception_only(error)
     return "".join(["Traceback (most recent call last):\n" if frames else "", *lines]).rstrip()
@@ -145,7 +145,7 @@ def _is_theirs(filename: str) -> bool:
 
 
 def _server(module: ModuleType, place: str, name: str | None) -> MCPServer:
-    # Late: an error in TARGET's own syntax should not wait for all of the server to be imported.
+    # Imported late: a syntax error in TARGET should be shown without waiting for the import of the server.
     from trio_mcp.server import MCPServer
 
     name = name or next((usual for usual in NAMES if usual in vars(module)), None)
@@ -187,7 +187,7 @@ def _not_a_server(what: str, found: Any, advice: str) -> str:
 
 
 def _is_asgi(found: Any) -> bool:
-    # Late, as above.
+    # Imported late, as above.
     from trio_mcp.transports.http.routes import check_app
 
     try:

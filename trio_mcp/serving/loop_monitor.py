@@ -1,4 +1,4 @@
-"""How the event loop and the worker threads are doing, for the metrics page and the log."""
+"""Measures how late the event loop runs its tasks, and logs what blocks it."""
 
 from __future__ import annotations
 
@@ -17,61 +17,62 @@ from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.observability.logs import event
 
-__all__ = ["watch_vitals"]
+__all__ = ["monitor_loop"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 BEAT_SECONDS = 1.0
+"""Between two measurements."""
 
 BLOCKED_SECONDS = 1.0
-"""From this lag on the loop counts as blocked: every client has waited so long, and a busy machine alone seldom does it."""
+"""The lag from which the loop counts as blocked: all clients have waited so long, and a busy machine alone rarely causes it."""
 
-LOOK_SECONDS = 0.25
-"""How often the thread looks whether the loop is late."""
+CHECK_SECONDS = 0.25
+"""How often the thread checks whether the loop is late."""
 
 
-async def watch_vitals(service: Service) -> None:
-    """Until cancelled: the loop's lag is how late a task runs that was due. Whatever blocks the loop is named in the log."""
+async def monitor_loop(service: Service) -> None:
+    """Measure the loop's lag, how late a due task runs, until cancelled; log what blocked it. Also counts the busy worker threads."""
     threads = service.threads
     service.metrics.count_threads_with(lambda: threads.borrowed_tokens)
-    witness = _Witness()
-    witness.start()
+    watcher = _StackWatcher()
+    watcher.start()
     try:
         while True:
             due = trio.current_time() + BEAT_SECONDS
-            witness.expect_by(monotonic() + BEAT_SECONDS)
+            watcher.expect_by(monotonic() + BEAT_SECONDS)
             await trio.sleep_until(due)
             lag = trio.current_time() - due
             service.metrics.set_loop_lag(lag)
             if lag >= BLOCKED_SECONDS:
                 service.metrics.loop_was_blocked()
-                event(logger, logging.WARNING, "event loop blocked", seconds=round(lag, 1), **witness.seen)
+                event(logger, logging.WARNING, "event loop blocked", seconds=round(lag, 1), **watcher.seen)
     finally:
-        witness.stop()
+        watcher.stop()
 
 
-class _Witness(threading.Thread):
-    """Looks at the loop's stack while the loop is late: afterwards nobody knows what held it."""
+class _StackWatcher(threading.Thread):
+    """A thread that reads the stack of the loop while it is late; afterwards it cannot be known any more."""
 
     def __init__(self) -> None:
-        super().__init__(name="trio-mcp loop witness", daemon=True)
+        super().__init__(name="trio-mcp loop watcher", daemon=True)
         self.seen: dict[str, Any] = {}
-        """What held the loop when it was last late: `tool` or `method`, and `where`."""
+        """What the loop ran when it was last late: `method`, `tool` and `where`."""
         self._loop_thread = threading.get_ident()
         self._due = float("inf")
         self._stopped = threading.Event()
 
     def expect_by(self, due: float) -> None:
-        """The loop will be back at this time, if nothing holds it."""
+        """The loop should run its task at `due` (monotonic clock)."""
         self.seen = {}
         self._due = due
 
     def stop(self) -> None:
-        """Ends within `LOOK_SECONDS`; nobody needs to wait for it."""
+        """Have the thread end within CHECK_SECONDS; it need not be waited for."""
         self._stopped.set()
 
     def run(self) -> None:
-        while not self._stopped.wait(LOOK_SECONDS):
+        while not self._stopped.wait(CHECK_SECONDS):
             if monotonic() > self._due + BLOCKED_SECONDS / 2 and not self.seen:
                 frame = sys._current_frames().get(self._loop_thread)
                 if frame is not None:

@@ -1,4 +1,4 @@
-"""One node: signals, readiness, the listeners, and the order in which it all ends."""
+"""One node over HTTP: what it opens, what makes it stop, and in which order it stops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trio_mcp.serving.composition import build_app, build_cluster
 from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.serving.front import Front, advertised_url, listen, no_socket_files, open_front
 from trio_mcp.serving.last_resort import LastResort
-from trio_mcp.serving.loop_monitor import watch_vitals
+from trio_mcp.serving.loop_monitor import monitor_loop
 from trio_mcp.serving.process_limits import ADMIN_CONNECTIONS
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
@@ -51,11 +51,12 @@ async def serve(
     interactive: bool = False,
     owns_process: bool = False,
 ) -> int:
-    """Serve over HTTP until SIGTERM, SIGINT, SIGHUP, SIGQUIT or the admin's drain; the exit code: 0, or 1 if the cleanup was cut.
+    """Serve `server` over HTTP until SIGTERM, SIGINT, SIGHUP, SIGQUIT or the admin's drain, and return the exit code.
 
-    A second signal ends the process at once. `announce` is called with the URLs once they answer. With `owns_process` the
-    process is to end behind it: threads that run on are not waited for longer than a cleanup may take. Raises CannotListen, in a
-    group.
+    0, or 1 when the cleanup was cut short, something crashed, or another process has this node's id. A second signal ends the
+    process at once. `announce` is called with the URLs once they answer. `interactive`: Ctrl+C drains for
+    INTERACTIVE_WINDOW_SECONDS only. `owns_process`: the process ends after this, so that threads which run on are waited for as
+    long as a cleanup may take, and no longer. Raises CannotListen and CertificateError, in a group.
     """
     app = build_app(server, settings)
     cluster = build_cluster(app, settings)
@@ -64,10 +65,10 @@ async def serve(
         LastResort(lambda: _still_running(app)),
         has_lifespan=server.has_lifespan,
         cleanup=settings.cleanup_timeout,
-        goodbye=CLUSTER_EXIT_SECONDS if cluster is not None else 0.0,
+        cluster_exit=CLUSTER_EXIT_SECONDS if cluster is not None else 0.0,
     )
     node = _Node(app, cluster, settings, deadlines, interactive=interactive)
-    with owning_sigint(), handling_signals(node.heed, keep=owns_process), no_socket_files(binds):
+    with owning_sigint(), handling_signals(node.stop_on_signal, keep=owns_process), no_socket_files(binds):
         try:
             async with trio.open_nursery() as node.whole:
                 async with (
@@ -83,7 +84,7 @@ async def serve(
 
 
 class _Node:
-    """Why it stops, and when its drain has to be over."""
+    """Opens what listens, waits for a reason to stop, drains."""
 
     def __init__(
         self, app: HttpApp, cluster: Cluster | None, settings: Settings, deadlines: StopDeadlines, *, interactive: bool
@@ -98,27 +99,27 @@ class _Node:
         self._stop_asked = trio.Event()
         self._first_signal: int | None = None
 
-    def heed(self, number: int) -> None:
-        """A stop signal, within its handler: ends a start that waits for something, or begins the drain.
+    def stop_on_signal(self, number: int) -> None:
+        """Called within the handler of the first stop signal, `number`: cancel the start, or begin the drain.
 
-        The admin's drain is no signal: whoever asks for it (a preStop hook) sends the first one behind it.
+        A drain that the admin asked for is no signal: a preStop hook that asks for it is followed by the first SIGTERM.
         """
         self._first_signal = self._first_signal or number
         self._deadlines.begin(self._stop_times.whole)
-        self._loop.run_sync_soon(self._heeded)
+        self._loop.run_sync_soon(self._stop_from_loop)
 
-    def _heeded(self) -> None:
+    def _stop_from_loop(self) -> None:
         if not self._deadlines.is_serving and self.whole is not None:
             self.whole.cancel_scope.cancel("a signal came before the node was ready")
         self._stop_asked.set()
 
     def drain(self) -> None:
-        """Asked to stop by the admin, or by a process that has this node's id: from here on the clock runs."""
+        """Begin the drain without a signal: the admin asked for it, or an earlier process has this node's id."""
         self._deadlines.begin(self._stop_times.whole)
         self._stop_asked.set()
 
     async def run(self, nursery: trio.Nursery, announce: Callable[[list[str]], None] | None) -> None:
-        """Listen, serve, drain; ends what runs in `nursery`."""
+        """Listen, serve, drain; cancels `nursery`, where all of it runs, at the end."""
         try:
             front = await self._open(nursery)
             if announce is not None:
@@ -133,8 +134,8 @@ class _Node:
         nursery.cancel_scope.cancel("stopped")
 
     async def _open(self, nursery: trio.Nursery) -> Front:
-        """Everything that listens."""
-        nursery.start_soon(watch_vitals, self._app.service)
+        """Open everything that listens, and begin to join the cluster."""
+        nursery.start_soon(monitor_loop, self._app.service)
         front = await open_front(nursery, self._app, self._settings)
         if self._settings.admin_bind is not None:
             listeners = await listen([self._settings.admin_bind])
@@ -150,7 +151,7 @@ class _Node:
         return front
 
     def _admin_app(self, bind: str) -> AdminApp:
-        # No page reaches a Unix socket, and what is said of its Host means nothing.
+        # No web page can reach a Unix socket, and its clients may send any Host.
         hosts = ("*",) if bind.startswith("unix:") else self._settings.admin_hosts
         return AdminApp(self._app, self.drain, hosts=hosts)
 
@@ -161,19 +162,19 @@ class _Node:
         self.drain()
 
     async def _until_drained(self) -> None:
-        """Wait for a reason to stop, then drain."""
+        """Wait until the node is asked to stop, then drain."""
         await self._stop_asked.wait()
         times = self._stop_times
         await drain(self._app, times.window, delay=times.delay, cluster=self._cluster)
         self._deadlines.end_calls()
 
     def _fail(self, error: BaseException) -> None:
-        """Something the node runs has crashed, the user's lifespan perhaps: handlers must not hold up its end either."""
+        """Something the node runs has crashed, such as the user's lifespan: set a deadline, which handlers could exceed."""
         if self.whole is not None and self.whole.cancel_scope.cancel_called:
-            # A signal ended the start, which is no failure, wherever it met it.
+            # A signal cancelled the start: no failure, wherever the start was.
             return
         if not self._deadlines.begun and isinstance(error, trio.Cancelled):
-            # Should the last resort be needed, this line is all that is ever said of the crash.
+            # Logged now: if the process has to be ended by force, nothing else tells of the crash.
             event(logger, logging.ERROR, "the node fails", why=str(error))
         self._deadlines.fail(self._settings.drain_timeout + CANCELLED_CALLS_SECONDS)
 
@@ -181,14 +182,14 @@ class _Node:
     def _stop_times(self) -> StopTimes:
         settings = self._settings
         if self._first_signal == signal.SIGINT and self._interactive:
-            # Somebody at a terminal waits for their prompt.
+            # Somebody at a terminal waits for the prompt.
             return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)
         return StopTimes(settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout)
 
 
 @asynccontextmanager
 async def _joined(cluster: Cluster | None) -> AsyncIterator[None]:
-    """The cluster's tasks outlive the sessions: their ends are to be recorded."""
+    """The cluster's tasks run longer than the sessions, whose ends they write to Redis."""
     if cluster is None:
         yield
     else:

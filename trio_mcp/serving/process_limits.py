@@ -15,26 +15,29 @@ ADMIN_CONNECTIONS = 8
 """Prometheus, a kubelet's probes, and somebody with the command line."""
 
 RESERVE = 40
-"""Descriptors for the admin listener, for connections that are told that there are too many, for Redis, logs and the event loop."""
+"""Descriptors that connections may not use: for the admin listener, connections beyond the bound, Redis, logs and the event loop."""
 
 RESERVED_SHARE = 8
-"""One in so many is kept for connections to peers and for what handlers open."""
+"""One descriptor in so many is kept for connections to peers and for what handlers open."""
 
 _SHARE = 4
-"""One part in four: the rest is for Python, sessions, what handlers use, and copies on their way."""
+"""One part in four of the memory: the rest is for Python, sessions, handlers, and copies."""
 
 _V1 = "memory/memory.limit_in_bytes"
 _V2 = "memory.max"
 _UNLIMITED = 1 << 50
-"""cgroup v1 says "no limit" as a number near 2**63."""
+"""cgroup v1 writes "no limit" as a number near 2**63."""
 
 
 class TooManyConnections(McpError):
-    """More connections are asked for than the process may have descriptors; the text says what to set."""
+    """`max_connections` does not fit below the limit of descriptors (`ulimit -n`); the text says what to set."""
 
 
 def connection_limit(wanted: int | None) -> int | None:
-    """The bound on open connections; None where the system has no limit. Raises TooManyConnections."""
+    """The bound on open connections: as `wanted`, else from the limit of descriptors; None where there is neither.
+
+    Raises TooManyConnections.
+    """
     limit = _descriptors()
     if limit is None:
         return wanted
@@ -57,7 +60,7 @@ def _descriptors() -> int | None:
 
 
 def account_of(settings: Settings) -> Account:
-    """The node's account: as set, else a quarter of the memory limit, else 256 MiB; never less than four bodies."""
+    """How many bytes may wait in the node: as set, else a quarter of the memory limit, else 256 MiB; at least four bodies."""
     if settings.max_kept_bytes is not None:
         return Account(settings.max_kept_bytes)
     limit = cgroup_limit()
@@ -71,7 +74,7 @@ def cgroup_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/se
 
 
 def _folders(root: Path, own: Path) -> list[Path]:
-    """Of cgroup v2, from our own up to the root. Within a container its own is the root."""
+    """Those of cgroup v2, from our own up to the root. Within a container, its own is the root."""
     try:
         lines = own.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a setting's value comes from: flag > environment > env file > config file > default."""
+"""Reads the values of settings from where they are given: flag > environment > env file > config file > default."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PREFIX = "TRIO_MCP_"
 
 
 class SettingsError(McpError):
-    """The settings cannot be used; the text has one line for each fault and names where the value came from."""
+    """The settings cannot be used; the text has one line for each fault, with the place the value came from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How a setting is called in the environment: `TRIO_MCP_X` first, then what platforms already set."""
+    """The environment variables of a setting: `TRIO_MCP_…` first, then `aliases`, which platforms set."""
 
     setting: str
     aliases: tuple[str, ...] = ()
     secret: bool = False
     readable: Callable[[str], bool] | None = None
-    """Whether an alias's value may be meant for this setting; one that is not is another program's, and ignored."""
+    """Whether the value of an alias can be meant for this setting. Where it cannot, it is another program's, and ignored."""
 
     @property
     def variable(self) -> str:
@@ -41,7 +41,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Values from one place; `origin` says, for each setting, where exactly."""
+    """Values from one place, by setting; `origin` says where each was found, such as `node.toml: port`."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Layer:
 
 
 def layers(flags: Mapping[str, Any], environ: Mapping[str, str], names: Collection[Names]) -> list[Layer]:
-    """Every place that gives a value, strongest first; a flag that is None was not given.
+    """Every place that gives values, strongest first; a flag that is None was not given.
 
     Raises SettingsError when a file that was asked for cannot be read.
     """
@@ -79,7 +79,7 @@ def _from_variables(variables: Mapping[str, str], names: Collection[Names], orig
     layer = Layer()
     for name in names:
         for variable in name.variables:
-            # Empty means unset: `FOO=` is how compose files and manifests clear a variable.
+            # An empty variable counts as unset: `FOO=` is how compose files and manifests clear one.
             if variables.get(variable) and not _is_stray(name, variable, variables):
                 layer.add(name.setting, variables[variable], origin(variable))
                 break
@@ -95,7 +95,7 @@ def _is_stray(name: Names, variable: str, variables: Mapping[str, str]) -> bool:
 
 
 def strays(variables: Mapping[str, str], names: Collection[Names]) -> list[str]:
-    """The variables without our prefix that are set and ignored: what they say is not meant for us."""
+    """The variables without our prefix that are set, and ignored because their values are not meant for this program."""
     return [
         alias for name in names for alias in name.aliases if variables.get(alias) and _is_stray(name, alias, variables)
     ]
@@ -141,12 +141,12 @@ def _from_toml(path: Path) -> Layer:
 
 
 def unknown_variables(environ: Mapping[str, str], names: Collection[Names]) -> dict[str, str | None]:
-    """`TRIO_MCP_*` variables nobody reads, each with the known name nearest to it, if any is near."""
+    """The `TRIO_MCP_*` variables that are no setting, each with the known name most like it, or None."""
     known = {name.variable for name in names} | {f"{name.variable}_FILE" for name in names if name.secret}
-    strangers = [name for name in environ if name.startswith(PREFIX) and name not in known]
-    return {name: nearest(name, known) for name in sorted(strangers)}
+    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    return {name: nearest(name, known) for name in sorted(unknown)}
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word a typing error away from this one."""
+    """The word of `known` that `word` may be a misspelling of; None when none is similar."""
     return next(iter(get_close_matches(word, sorted(known), n=1, cutoff=0.75)), None)

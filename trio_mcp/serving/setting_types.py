@@ -1,4 +1,4 @@
-"""What kinds of values settings have, and how people write them: `30s`, `1h30m`; `4MiB`, `64k`; lists of hosts; log levels."""
+"""The types of settings, and how people write their values: `30s`, `1h30m`; `4MiB`, `64k`; lists of hosts; log levels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _BYTES = {
     "": 1,
     "b": 1,
-    # As nginx and Docker read them: a bare letter is binary.
+    # A bare letter is binary, as in nginx and Docker.
     "k": 1 << 10,
     "m": 1 << 20,
     "g": 1 << 30,
@@ -113,7 +113,7 @@ _LEVELS = {name: getattr(logging, name) for name in ("DEBUG", "INFO", "WARNING",
 
 
 def _level_name(value: Any) -> Any:
-    """Of logging's own names and numbers; a number between two levels is the upper one, which lets the same lines pass."""
+    """The name of a level that logging knows by name or number; for a number between two levels the upper one, which passes the same lines."""
     text = str(value).strip().upper()
     number = int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text)
     if number is None:

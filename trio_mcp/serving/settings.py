@@ -38,14 +38,14 @@ from trio_mcp.serving.setting_types import (
 __all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]
 
 NEW_SECRET = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
-"""The command that makes a key good enough for `secret`."""
+"""The command that makes a key for `secret`."""
 
 _MIN_KEY_BYTES = 32
 _ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",), "redis_url": ("REDIS_URL",)}
 
 
 _NODE_URL = r"^http://[^\s/?#]+/?$"
-"""Peers talk plain HTTP to each other: TLS ends at the balancer."""
+"""Nodes speak plain HTTP to each other: TLS ends at the balancer."""
 
 
 def setting(default: Any, group: str, description: str, **constraints: Any) -> Any:
@@ -54,9 +54,9 @@ def setting(default: Any, group: str, description: str, **constraints: Any) -> A
 
 
 class Settings(BaseModel):
-    """All settings, read in the order flag (keyword) > environment > env file > config file > default."""
+    """All settings, read in the order flag (keyword argument) > environment > env file > config file > default."""
 
-    # Input is hidden from errors: one of the values is a secret.
+    # Errors must not show the input: one of the values is a secret.
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
@@ -246,7 +246,7 @@ class Settings(BaseModel):
 
     def _check_cluster(self) -> None:
         if not self.keys:
-            # Other programs read a variable of this name, too.
+            # REDIS_URL may be set for another program.
             step = "" if os.environ.get("TRIO_MCP_REDIS_URL") else "; or unset REDIS_URL, if that is another program's"
             raise ValueError(
                 "redis_url needs the secret that all nodes share: set TRIO_MCP_SECRET to what this prints: "
@@ -266,20 +266,20 @@ class Settings(BaseModel):
 
     @property
     def drain_delay_seconds(self) -> float:
-        """How long a node that stops serves as before."""
+        """The drain delay in seconds: as set, else 3 with Redis and 0 without."""
         if self.drain_delay is not None:
             return self.drain_delay
         return defaults.CLUSTER_DRAIN_DELAY if self.redis_url is not None else 0.0
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The key ring, newest first; empty when no secret is set."""
+        """The keys of `secret`, newest first; empty when it is not set."""
         text = self.secret.get_secret_value() if self.secret is not None else ""
         return tuple(key.strip().encode() for key in text.split(",") if key.strip())
 
     @property
     def binds(self) -> tuple[str, ...]:
-        """Every address to listen on, as `host:port`, `unix:/path` or `fd://n`."""
+        """Every address to listen on, as `host:port`, `unix:/path` or `fd://n`: `bind`, else host and port."""
         return self.bind or (f"{_bracketed(self.host)}:{self.port}",)
 
 
@@ -291,7 +291,7 @@ def _bracketed(host: str) -> str:
 
 
 def _readable(name: str) -> Callable[[str], bool] | None:
-    """For `PORT` and `LOG_LEVEL`, which platforms and other programs set for purposes of their own (`PORT=tcp://…`)."""
+    """Whether a value of `PORT` or `LOG_LEVEL` can be meant for us: other programs use these names, too (`PORT=tcp://…`)."""
     if name not in ("port", "log_level"):
         return None
 
@@ -323,13 +323,13 @@ def _merged(found: list[Layer]) -> dict[str, Any]:
 
 
 def sources(**flags: Any) -> dict[str, str]:
-    """Where each setting that was given got its value: `flag --port`, `environment PORT`, `node.toml: port`."""
+    """By setting that was given, where its value comes from: `flag --port`, `environment PORT`, `node.toml: port`."""
     found = layers(flags, os.environ, NAMES)
     return {name: origin for layer in reversed(found) for name, origin in layer.origin.items()}
 
 
 def load(**flags: Any) -> Settings:
-    """The settings, or SettingsError with a line for each fault; a flag that is None was not given."""
+    """Read all settings; a flag that is None was not given. Raises SettingsError, with a line for each fault."""
     try:
         return Settings(**flags)
     except ValidationError as error:
@@ -337,7 +337,7 @@ def load(**flags: Any) -> Settings:
 
 
 def load_one(name: str, flag: Any = None) -> Any:
-    """One setting from where a node reads it, whatever the others say: for a command that is no node. Raises SettingsError."""
+    """Read one setting, whatever the others are, for a command that serves nothing. Raises SettingsError."""
     info = Settings.model_fields[name]
     value = _merged(layers({name: flag}, os.environ, NAMES)).get(name, info.default)
     kind: Any = Annotated[(info.annotation, info)]

@@ -1,4 +1,4 @@
-"""Settings told to people: every value, where it came from, and what it means."""
+"""Describes the settings to people: every value, where it came from, and what it means."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from trio_mcp.serving.setting_sources import Names, strays, unknown_variables
 from trio_mcp.serving.setting_types import duration_text, parse_size, size_text
 from trio_mcp.serving.settings import NAMES, Settings, load, sources
 
-__all__ = ["Explained", "describe", "explain", "ignored", "strangers"]
+__all__ = ["Explained", "describe", "explain", "ignored", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """One setting as it stands: its value as people write it (secrets masked) and where it came from."""
+    """One setting: its value as people write it (secrets masked), where that came from, and what it means."""
 
     name: str
     value: str
@@ -36,18 +36,18 @@ def describe() -> list[Explained]:
 
 
 def explain(**flags: Any) -> list[Explained]:
-    """Every setting as it stands; raises SettingsError as `load` does."""
+    """Every setting with its present value; raises SettingsError as `load` does."""
     settings, found = load(**flags), sources(**flags)
     return [_explained(name, getattr(settings, name.setting), found.get(name.setting, "default")) for name in NAMES]
 
 
-def strangers(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Unknown `TRIO_MCP_*` variables, each with the nearest known name or None."""
+def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """The `TRIO_MCP_*` variables that are no setting, each with the known name most like it, or None."""
     return unknown_variables(environ, NAMES)
 
 
 def ignored(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Variables without our prefix whose values are not meant for us."""
+    """The variables without our prefix that are ignored because their values are not meant for this program."""
     return strays(environ, NAMES)
 
 

@@ -1,10 +1,11 @@
-"""What a served process does on signals. Python's own handlers: they run in the main thread even while its loop is blocked.
+"""What a served process does on signals.
 
-TERM INT HUP QUIT   the first one is told to the caller; the next one has the default action, which ends the process at once
-USR1                every log line, and back
+TERM INT HUP QUIT   the first one calls `on_first`; the next one has the default action, which ends the process at once
+USR1                switches debug logging on, and off again
 USR2                nothing, unless user code handles it
 
-No signal is blocked, and none set to be ignored: child processes would inherit that.
+The handlers are Python's own, not Trio's: they run in the main thread even while the event loop is blocked. No signal is blocked or
+set to be ignored, because child processes would inherit that.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ __all__ = ["handling_signals"]
 
 _ALWAYS = (signal.SIGTERM, signal.SIGINT)
 _UNLESS_TAKEN = (signal.SIGHUP, signal.SIGQUIT)
-"""Ignored at the start (nohup), or handled by user code, they stay so."""
+"""Left alone where they are ignored at the start (nohup), or handled by user code."""
 
 
 @contextmanager
 def handling_signals(on_first: Callable[[int], None], *, keep: bool) -> Iterator[None]:
-    """For the length of the block, in the main thread. `on_first` is called within the signal handler, once.
+    """Handle signals for the length of the block, in the main thread.
 
-    With `keep` a stop is not taken back: after the block another signal still ends the process at once.
+    `on_first` is called with the number of the first stop signal, within the signal handler. With `keep` the handlers of a process
+    that was asked to stop stay after the block, so that another signal still ends it at once.
     """
     stops = [*_ALWAYS, *(each for each in _UNLESS_TAKEN if _is_free(each))]
     stopping = False
@@ -52,7 +54,7 @@ def handling_signals(on_first: Callable[[int], None], *, keep: bool) -> Iterator
     finally:
         if not (stopping and keep):
             for number, handler in before.items():
-                # None: not set from Python, which cannot set it again either.
+                # None is a handler that was not set from Python, and cannot be set again from it.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
@@ -61,7 +63,7 @@ def _is_free(number: signal.Signals) -> bool:
 
 
 def _at_once() -> Any:
-    # Process 1 of a container has no default action: the kernel drops the signal.
+    # For process 1 of a container the kernel drops signals that have the default action.
     return signal.SIG_DFL if os.getpid() != 1 else _exit_at_once
 
 
@@ -74,4 +76,4 @@ def _toggle(number: int, frame: FrameType | None) -> None:
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler, unlike SIG_IGN, is not inherited by the programs that handlers start."""
+    """Programs that tools start inherit SIG_IGN, but no handler."""

@@ -1,4 +1,4 @@
-"""Descriptors 0, 1 and 2: there from the start, and on stdio ours."""
+"""Descriptors 0, 1 and 2: opened where they are missing, and kept from user code on stdio."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ __all__ = ["Pipes", "StreamsClosed", "open_missing_streams", "protocol_pipes"]
 _STREAMS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_WRONLY, "w"), ("stderr", os.O_WRONLY, "w"))
 
 _missing: set[str] = set()
-"""Those the process was started without."""
+"""The names of the streams that the process was started without."""
 
 
 class StreamsClosed(McpError):
-    """stdio cannot be served: stdin or stdout was closed when the process was started."""
+    """stdio cannot be served: stdin or stdout was closed when the process started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipes:
-    """Our own copies of the descriptors that the client holds the other ends of."""
+    """Copies of descriptors 0 and 1, whose other ends the client has."""
 
     stdin: int
     stdout: int
 
 
 def open_missing_streams() -> None:
-    """The null device for each of stdin, stdout and stderr that was closed when the process was started.
+    """Open the null device for each of stdin, stdout and stderr that was closed when the process started.
 
-    Called before anything opens a descriptor: else a socket gets the number, and what is printed goes to a client.
+    To be called before anything opens a descriptor. Otherwise a socket could get the number, and what is printed would go to a
+    client.
     """
     for number, (name, flags, mode) in enumerate(_STREAMS):
         if getattr(sys, name) is not None:
             continue
         _missing.add(name)
         if not _is_open(number):
-            # The lowest free number is given out, and those below are taken.
+            # The kernel takes the lowest free number, which is this one: those below are open.
             os.set_inheritable(os.open(os.devnull, flags), True)
         setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
@@ -55,9 +56,9 @@ def _is_open(number: int) -> bool:
 
 @contextmanager
 def protocol_pipes() -> Iterator[Pipes]:
-    """Take stdin and stdout: what user code prints, while it is imported or later, must not break the protocol.
+    """Take stdin and stdout for the protocol, for the length of the block, so that nothing user code prints is mixed into it.
 
-    Meanwhile descriptor 1 is stderr, and 0 is empty: a child process (ffmpeg, ssh) would take requests for its input.
+    Meanwhile descriptor 1 is stderr, and 0 is the null device: a child process (ffmpeg, ssh) would read requests as its input.
     Raises StreamsClosed.
     """
     open_missing_streams()
@@ -68,7 +69,7 @@ def protocol_pipes() -> Iterator[Pipes]:
         )
     pipes = Pipes(os.dup(0), os.dup(1))
     os.dup2(2, 1)
-    # What a script printed before it called `run` may still wait here.
+    # What a script printed before it called `run` may still be in the buffer.
     sys.stdout.flush()
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

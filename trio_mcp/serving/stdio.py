@@ -1,4 +1,4 @@
-"""Serving on this process's own stdin and stdout."""
+"""Serves a process over stdio: its parts, its signals, and the order in which it stops."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["run_stdio"]
 
 
 async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns_process: bool = False) -> int:
-    """Serve until stdin ends or a signal comes; the exit code: 0, or 1 if the user's cleanup was cut.
+    """Serve on `pipes` until stdin ends or a signal comes, and return the exit code: 0, or 1 if the user's cleanup was cut short.
 
-    `owns_process` as for `serve` over HTTP.
+    `owns_process` as for `node.serve`.
     """
     service = server.service(
         options_of(server, settings), secrets=settings.keys, transport="pipe", account=account_of(settings)
@@ -45,16 +45,16 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
     def begin() -> None:
         deadlines.begin(STDIO_CALLS_SECONDS)
 
-    def heed(number: int) -> None:
+    def stop_on_signal(number: int) -> None:
         begin()
-        loop.run_sync_soon(heeded)
+        loop.run_sync_soon(stop_from_loop)
 
-    def heeded() -> None:
+    def stop_from_loop() -> None:
         serving.cancel("a signal came")
         if not deadlines.is_serving:
             starting.cancel("a signal came before the server was ready")
 
-    with owning_sigint(), handling_signals(heed, keep=owns_process):
+    with owning_sigint(), handling_signals(stop_on_signal, keep=owns_process):
         try:
             with starting:
                 async with running(partial(deadlines.lifespan, server.lifespan), service, hub):

@@ -10,8 +10,6 @@ ends stops reading, and nothing else.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import trio
 
 from trio_mcp.dispatch.call import Ending, Service
@@ -19,17 +17,13 @@ from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.observability.logs import session_label
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.errors import (
-    INTERNAL_ERROR,
     INVALID_REQUEST,
     REQUEST_CANCELLED,
-    SESSION_NOT_FOUND,
     InvalidEventId,
     ProtocolError,
     RemoteProtocolError,
     SessionClosed,
-    SessionNotFound,
     TooManySessions,
-    http_status,
 )
 from trio_mcp.protocol.handshake import read_offer
 from trio_mcp.protocol.jsonrpc import (
@@ -54,19 +48,14 @@ from trio_mcp.streams.backlog import Overflow
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.allowed import Proxies
-from trio_mcp.transports.http.cluster_port import ClusterPort, Local, Misdirected, Unavailable
+from trio_mcp.transports.http.cluster_port import ClusterPort, Local
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.request import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
+from trio_mcp.transports.http.session_refusals import NOT_SERVED, SessionRefusals
 from trio_mcp.transports.http.side_tasks import SideTasks
 
 __all__ = ["LegacyFront"]
-
-RETRY_AFTER_SECONDS = 5
-"""For an `initialize` that finds no room. The clients of the SDKs ignore it; balancers and people do not."""
-
-_Absent: TypeAlias = SessionNotFound | SessionClosed | Misdirected | Unavailable | TooManySessions
-_ABSENT = (SessionNotFound, SessionClosed, Misdirected, Unavailable, TooManySessions)
 
 
 class LegacyFront:
@@ -93,6 +82,7 @@ class LegacyFront:
         self._life = life
         self._json_response = json_response
         self._proxies = proxies
+        self._refusals = SessionRefusals(service)
         self.cluster: ClusterPort | None = None
         """The other nodes; None where this one is alone."""
 
@@ -108,7 +98,7 @@ class LegacyFront:
             if not isinstance(fault, TooManyForCaller) and await self._opened_by_peer(exchange):
                 return
             self._measure(began, "", "full")
-            return await self._send_full(exchange, fault, request.id)
+            return await self._refusals.send(exchange, fault, request.id)
         except RemoteProtocolError as fault:
             self._measure(began, "", str(fault.code))
             raise
@@ -144,8 +134,8 @@ class LegacyFront:
                 session = await self._find(exchange, session_id)
             if session is not None:
                 await self._take(exchange, session, message)
-        except _ABSENT as fault:
-            await self._send_absent(exchange, fault, request_id)
+        except NOT_SERVED as fault:
+            await self._refusals.send(exchange, fault, request_id)
         except TooManyRequests as fault:
             self._service.refusals.note(429, "in_flight", session=session_label(session_id))
             await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *exchange.cors], request_id)
@@ -158,15 +148,15 @@ class LegacyFront:
             session = await self._find(exchange, session_id)
             if session is not None:
                 await self._resume(exchange, session)
-        except _ABSENT as fault:
-            await self._send_absent(exchange, fault)
+        except NOT_SERVED as fault:
+            await self._refusals.send(exchange, fault)
 
     async def delete(self, exchange: HttpExchange, session_id: str) -> None:
         """Answer a DELETE: the session ends. 204, and 404 for every later request."""
         try:
             session = await self._find(exchange, session_id)
-        except _ABSENT as fault:
-            return await self._send_absent(exchange, fault)
+        except NOT_SERVED as fault:
+            return await self._refusals.send(exchange, fault)
         if session is None:
             return
         session.close(CloseReason.DELETED)
@@ -319,38 +309,6 @@ class LegacyFront:
             await EventStream(exchange, log.open_reader(), StreamHead(), self._pace, headers).run()
         finally:
             log.discard()
-
-    async def _send_absent(self, exchange: HttpExchange, fault: _Absent, id: RequestId | None = None) -> None:
-        match fault:
-            case SessionNotFound() | SessionClosed():
-                await self._send_not_found(exchange, CloseReason.read(fault.reason), id)
-            case TooManySessions():
-                await self._send_full(exchange, fault, id)
-            case Unavailable():
-                self._note_miss(exchange, fault.reason, 503)
-                data = {"reason": fault.reason}
-                error = ProtocolError(INTERNAL_ERROR, str(fault), data)
-                await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
-            case Misdirected():
-                await send_json(exchange.send, 421, fault.body, fault.headers)
-
-    def _note_miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
-        self._service.metrics.misroute(reason, str(status))
-        session = session_label(exchange.session_id or "")
-        self._service.refusals.note(status, reason, name="session missed", session=session)
-
-    async def _send_full(self, exchange: HttpExchange, fault: TooManySessions, id: RequestId | None) -> None:
-        status, reason = (429, "share") if isinstance(fault, TooManyForCaller) else (503, "full")
-        self._service.refusals.note(status, reason, why=str(fault))
-        retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
-        await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *exchange.cors], id)
-
-    async def _send_not_found(self, exchange: HttpExchange, reason: CloseReason, id: RequestId | None) -> None:
-        self._note_miss(exchange, reason, 404)
-        message = f"Session not found: {reason.explanation}. Send initialize without Mcp-Session-Id"
-        data: dict[str, Any] = {"reason": reason, "reinitialize": True}
-        status = http_status(SESSION_NOT_FOUND, modern=False)
-        await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), exchange.cors, id)
 
 
 def _has_request(message: Message | Batch) -> bool:

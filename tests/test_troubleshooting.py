@@ -27,7 +27,7 @@ from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.serving.settings import load
 from trio_mcp.testing import asgi_client, connect
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 HEADINGS = re.findall(r"^### `+ ?(.+?) ?`+$", README.read_text().partition("\n## Troubleshooting")[2], re.MULTILINE)
 QUICKSTART = str(README.parent / "examples" / "quickstart.py")

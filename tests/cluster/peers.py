@@ -13,7 +13,7 @@ from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Outcome, Relayed
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve
 
 SESSION = "node2.abcdefghijklmnopqrstuvwx"

@@ -18,7 +18,7 @@ from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.transports.http.allowed import Proxies
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 
 async def test_a_full_node_ends_the_oldest_session_that_was_never_used(autojump_clock: MockClock) -> None:

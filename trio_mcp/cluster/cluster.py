@@ -43,7 +43,7 @@ from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 __all__ = ["Cluster", "ClusterOptions"]
 

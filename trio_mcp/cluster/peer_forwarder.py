@@ -20,7 +20,7 @@ from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
 from trio_mcp.transports.http.cluster_port import Unavailable
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
 __all__ = ["PeerForwarder", "SessionRequest", "say_broken", "unavailable"]

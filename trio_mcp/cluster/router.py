@@ -48,7 +48,7 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.sessions.stop_times import CLOSING_RELEASE_SECONDS, RELEASE_SECONDS
 from trio_mcp.transports.http import cluster_port as port
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import send_empty
 
 __all__ = ["SessionRouter"]

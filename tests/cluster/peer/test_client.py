@@ -46,7 +46,7 @@ from trio_mcp.cluster.peer.outcomes import (
     Unanswered,
     Unreachable,
 )
-from trio_mcp.transports.http.request import HOP, HttpExchange
+from trio_mcp.transports.http.exchange import HOP, HttpExchange
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.sockets

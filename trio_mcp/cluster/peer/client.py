@@ -18,7 +18,7 @@ from trio_mcp.cluster.peer.probe import Livez, ask_livez
 from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
 from trio_mcp.cluster.peer.streams import OpenStreams
 from trio_mcp.defaults import WRITE_TIMEOUT
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["PeerClient"]
 

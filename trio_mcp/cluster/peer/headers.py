@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange
+from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
 
 __all__ = ["Fields", "request_bytes", "response_fields"]
 

@@ -34,7 +34,7 @@ from trio_mcp.observability.logs import event
 from trio_mcp.protocol.sse import retry
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.transports.http.event_stream import jittered
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["Cut", "OwnerWire", "Patience", "RelayedRequest"]
 

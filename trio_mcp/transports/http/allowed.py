@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, TypeVar
 
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["Hosts", "Origins", "Proxies", "is_address", "listed"]
 

@@ -17,9 +17,9 @@ from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.endpoint import Endpoint
+from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
 from trio_mcp.transports.http.probes import Probes
-from trio_mcp.transports.http.request import HOP, NODE_HEADERS, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
 from trio_mcp.transports.http.side_tasks import SideTasks

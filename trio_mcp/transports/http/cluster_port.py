@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import SessionError
 from trio_mcp.sessions.live_session import LiveSession
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 __all__ = ["Answered", "ClusterPort", "Local", "Misdirected", "Route", "Unavailable"]
 

@@ -16,10 +16,10 @@ from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, R
 from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.streams.account import Account, NoRoom
 from trio_mcp.transports.http.cluster_port import ClusterPort
+from trio_mcp.transports.http.exchange import BodyTooLarge, BodyTooSlow, ClientLeft, HeaderList, HttpExchange
 from trio_mcp.transports.http.gate import Gate
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
-from trio_mcp.transports.http.request import BodyTooLarge, BodyTooSlow, ClientLeft, HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_error, send_refusal
 
 __all__ = ["Endpoint"]

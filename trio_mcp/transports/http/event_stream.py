@@ -17,7 +17,7 @@ from trio_mcp.defaults import KEEP_ALIVE, RETRY_INTERVAL_MS, SSE_AFTER, STREAM_D
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
 from trio_mcp.streams.backlog import Entry
 from trio_mcp.streams.event_log import Reader
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import CHUNK_BYTES
 
 __all__ = ["EventStream", "Pace", "StreamHead"]

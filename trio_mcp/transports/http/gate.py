@@ -19,7 +19,7 @@ from trio_mcp.dispatch.user_code import call_user, report, user_code, without_cr
 from trio_mcp.features.functions import is_async
 from trio_mcp.observability.logs import leaves
 from trio_mcp.transports.http.allowed import Hosts, Origins
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
 
 __all__ = ["Authenticator", "Gate", "authenticator"]

@@ -50,7 +50,7 @@ from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
 from trio_mcp.transports.http.session_refusals import NOT_SERVED, SessionRefusals
 from trio_mcp.transports.http.side_tasks import SideTasks

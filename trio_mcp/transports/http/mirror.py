@@ -6,7 +6,7 @@ from trio_mcp.features.param_headers import SENTINEL, ParamHeader, decode_sentin
 from trio_mcp.protocol.errors import HEADER_MISMATCH, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import Request, optional_param
 from trio_mcp.protocol.methods import METHODS
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["check_mirrored", "check_param_headers"]
 

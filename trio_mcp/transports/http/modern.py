@@ -30,8 +30,8 @@ from trio_mcp.streams.backlog import Kind, Overflow
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
-from trio_mcp.transports.http.request import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error
 from trio_mcp.transports.http.side_tasks import DISMISSAL_SECONDS, HeldHead, SideTask, SideTasks
 

@@ -12,7 +12,7 @@ from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer
 from trio_mcp.transports.asgi import Send
-from trio_mcp.transports.http.request import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 __all__ = [
     "CHUNK_BYTES",

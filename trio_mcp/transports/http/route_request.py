@@ -12,7 +12,7 @@ import msgspec
 from trio_mcp.defaults import MAX_BODY
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.transports.asgi import Receive, Scope, Send
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["RouteRequest"]
 

@@ -15,7 +15,7 @@ from trio_mcp.dispatch.user_code import call_user, report, user_code, without_cr
 from trio_mcp.features.functions import is_async
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
-from trio_mcp.transports.http.request import BodyTooLarge, ClientLeft, HttpExchange
+from trio_mcp.transports.http.exchange import BodyTooLarge, ClientLeft, HttpExchange
 from trio_mcp.transports.http.responses import send_empty, send_json
 from trio_mcp.transports.http.route_request import RouteRequest
 

@@ -29,7 +29,7 @@ from trio_mcp.protocol.jsonrpc import RequestId
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.shares import TooManyForCaller
 from trio_mcp.transports.http.cluster_port import Misdirected, Unavailable
-from trio_mcp.transports.http.request import HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import send_error, send_json
 
 __all__ = ["NOT_SERVED", "NotServed", "SessionRefusals"]

@@ -26,8 +26,10 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
+from trio_mcp.cluster.membership import Membership
 from trio_mcp.cluster.redis.store import RedisStore
 from trio_mcp.cluster.store.port import OpenRecord, Operation, Publish, PutBackRecord, ReadRecord, ReadTombstone
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import AsgiClient, asgi_client
@@ -119,14 +121,15 @@ class Node:
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
         self.store = RedisStore(line.url)
         self.cluster = Cluster(self.app, ClusterOptions(**{"secrets": [SECRET], **options}), self.store)
+        self.app.join(self.cluster, self.cluster.directory, self.cluster.prove)
         self.wire: RecordedWire
         self.asked: list[Operation] = []
         """What it said to Redis, but for its heartbeat: that beats whenever it likes."""
         self.beating = trio.Lock()
         """Held while it beats: its heart beats on its own as well, but never twice at once."""
-        self._run, self._beat = self.store.run, self.peers.beat
+        self._run, self._beat = self.store.run, self.heartbeat.beat
         self.store.run = self._noted  # type: ignore[method-assign]
-        self.peers.beat = self._beat_alone  # type: ignore[method-assign]
+        self.heartbeat.beat = self._beat_alone  # type: ignore[method-assign]
         self._listening = trio.CancelScope()
         self._silent = trio.Event()
         self._nursery: trio.Nursery
@@ -138,8 +141,16 @@ class Node:
         return self.app.boot
 
     @property
-    def peers(self) -> Heartbeat:
+    def heartbeat(self) -> Heartbeat:
         return self.cluster._heartbeat
+
+    @property
+    def membership(self) -> Membership:
+        return self.cluster._membership
+
+    @property
+    def trust(self) -> StoreTrust:
+        return self.cluster._trust
 
     def stop_asked(self) -> None:
         """It drains, and its peers hear of it."""
@@ -221,7 +232,7 @@ class Node:
         """One heartbeat, now, and the check of its records if one is due then."""
         await self._beat_alone()
         checks = self.cluster._reconciler
-        while (checks.due or checks.under_way) and not self.ended.is_set():  # noqa: ASYNC110
+        while (checks.pending or checks.under_way) and not self.ended.is_set():  # noqa: ASYNC110
             await trio.sleep(0.01)
 
     async def _beat_alone(self) -> None:

@@ -15,9 +15,13 @@ import trio
 from tests.rig.redis import RedisServer, redis_server
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
+from trio_mcp.cluster.heartbeat import now
+from trio_mcp.cluster.reconciler import Reconciler
 from trio_mcp.cluster.record import Identity
+from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.cluster.redis.store import Keys, RedisStore
 from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.directory import Snapshot
@@ -27,7 +31,7 @@ __all__ = ["ANN", "BOB", "KEYS", "DirectoryHarness", "directory_harness", "snaps
 ANN, BOB = Principal("ann"), Principal("bob")
 KEYS = Keys("mcp")
 
-_WAITS = ("writer.GROUP_SECONDS", "directory.READ_SECONDS", "cluster.CATCH_UP_SECONDS")
+_WAITS = ("writer.GROUP_SECONDS", "directory.READ_SECONDS", "heartbeat.CATCH_UP_SECONDS")
 
 
 @contextmanager
@@ -56,8 +60,10 @@ class DirectoryHarness:
     redis: RedisServer
     link: RedisStore
     store: MeasuredStore
+    trust: StoreTrust
     me: Identity
     directory: RedisDirectory
+    reconciler: Reconciler
     metrics: Metrics
     lost: list[str] = field(default_factory=list)
 
@@ -98,9 +104,20 @@ async def directory_harness(
     lost: list[str] = []
     link, me, metrics = RedisStore(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
     store = MeasuredStore(link, metrics)
-    directory = RedisDirectory(store, me, metrics, restorable=restorable, lost=lost.append)
+    trust, backups = StoreTrust(now, lambda: store.down), RecordBackups()
+    directory = RedisDirectory(store, trust, backups, me, metrics, restorable=restorable, lost=lost.append)
+    reconciler = Reconciler(
+        store,
+        trust,
+        backups,
+        directory.writer.order,
+        me,
+        restorable=restorable,
+        sessions=lambda: (),
+        lost=lost.append,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.writer.write)
-        yield DirectoryHarness(redis, link, store, me, directory, metrics, lost)
+        yield DirectoryHarness(redis, link, store, trust, me, directory, reconciler, metrics, lost)
         nursery.cancel_scope.cancel()
     link.close()

@@ -15,7 +15,8 @@ from tests.cluster.parts import KEYS
 from tests.cluster.test_router import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
-from trio_mcp.cluster.moment import machine_time
+from trio_mcp.cluster.heartbeat import machine_time
+from trio_mcp.cluster.record import Record
 from trio_mcp.sessions.directory import Snapshot
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -55,7 +56,7 @@ async def test_a_machine_that_was_suspended_has_slept_though_no_clock_of_trio_ra
         client = await nodes[1].wire.open()
         async with nodes[1].beating, nodes[2].beating:
             await taken_over(nodes, client)
-            monkeypatch.setattr("trio_mcp.cluster.moment.machine_time", lambda: machine_time() + 20)
+            monkeypatch.setattr("trio_mcp.cluster.heartbeat.machine_time", lambda: machine_time() + 20)
             assert await said_by(client.tool("where")) == "node2"
         assert nodes[1].activity.ran == []
 
@@ -139,8 +140,8 @@ async def buried(nodes: InProcessCluster, client: SessionClient) -> bool:
 async def test_what_ended_elsewhere_meanwhile_is_over(tmp_path: Path, clock: LeapingClock) -> None:
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
-        record, _ = await nodes[2].cluster.directory.look_up(client.id)
-        assert record is not None
+        record = await nodes[2].cluster.directory.look_up(client.id)
+        assert isinstance(record, Record)
         await nodes[2].cluster.directory.remove(client.id, record)
         await nodes.leap(clock, 20)
         assert await reason_of(client.tool("where")) == "deleted"
@@ -158,8 +159,8 @@ class SlowChecks:
         self.at_once = 0
         self.go = trio.Event()
         self._now = 0
-        self._check = node.cluster.directory.check
-        monkeypatch.setattr(node.cluster.directory, "check", self._slow)
+        self._check = node.cluster._reconciler.compare
+        monkeypatch.setattr(node.cluster._reconciler, "compare", self._slow)
 
     async def _slow(self, sessions: Iterable[Snapshot]) -> None:
         self.begun += 1
@@ -180,11 +181,11 @@ async def test_a_heart_beats_on_while_records_are_checked(tmp_path: Path, monkey
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         checks = SlowChecks(nodes[1], monkeypatch)
-        nodes[1].cluster.directory.fall_behind()
-        await nodes[1].peers.beat()
+        nodes[1].trust.doubt_records()
+        await nodes[1].heartbeat.beat()
         await checks.are(1)
         await nodes.redis.ask("DEL", KEYS.node("node1"))
-        await nodes[1].peers.beat()
+        await nodes[1].heartbeat.beat()
         assert (await nodes.card("node1"))["boot"] == nodes[1].boot
         assert await said_by(client.tool("where")) == "node1"
         checks.go.set()
@@ -204,7 +205,7 @@ async def test_who_catches_up_waits_for_a_check_that_began_after_it_woke_and_of_
             exchange = client.tool("where")
 
             async def waits() -> bool:
-                return nodes[1].cluster._reconciler.due
+                return nodes[1].cluster._reconciler.pending
 
             await until(waits, "a second check is due")
             checks.go.set()

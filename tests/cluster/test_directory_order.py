@@ -67,7 +67,7 @@ async def test_a_check_that_is_under_way_does_not_bring_back_the_record_of_a_ses
         await made.directory.opened(snapshot())
         link = made_late(made)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(made.directory.check, [snapshot()])
+            nursery.start_soon(made.reconciler.compare, [snapshot()])
             await link.held.wait()
             made.directory.closed(snapshot(), CloseReason.EXPIRED)
             await until(partial(waits_in_line, made), "the writer waits for the check")
@@ -91,7 +91,7 @@ async def test_large_records_are_checked_by_few_in_one_pipeline(
             return await run(operations)
 
         monkeypatch.setattr(made.store, "run", measured)
-        await made.directory.check(snapshot(f"node1.x{number}", subscriptions=uris) for number in range(20))
+        await made.reconciler.compare(snapshot(f"node1.x{number}", subscriptions=uris) for number in range(20))
         assert max(sizes) < 600_000
         assert sum(sizes) > 20 * 64_000
         assert len(await made.redis.ask("KEYS", KEYS.session("*"))) == 20
@@ -108,7 +108,7 @@ async def test_a_session_that_ends_while_others_are_checked_is_checked_no_more(t
 
         link = made_late(made)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(made.directory.check, living())
+            nursery.start_soon(made.reconciler.compare, living())
             await link.held.wait()
             open_ones.remove("node1.b")
             link.go.set()

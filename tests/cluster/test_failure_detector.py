@@ -36,7 +36,7 @@ class Beating:
 
 def detector(world: Beating) -> FailureDetector:
     other: Any = world
-    return FailureDetector(other, Identity("node2", "b2"), cast("Any", None), other)
+    return FailureDetector(other, cast("Any", None), Identity("node2", "b2"), other)
 
 
 async def verdicts(world: Beating, came: list[float]) -> dict[float, tuple[Verdict, float]]:

@@ -17,10 +17,10 @@ from tests.cluster.parts import KEYS
 from tests.cluster.peers import free_url, ok, read_request
 from tests.cluster.test_router import reason_of, said_by, stand
 from tests.rig.waiting import until
-from trio_mcp.cluster.heartbeat import OTHER_SECONDS
 from trio_mcp.cluster.joining import NodeIdTaken
 from trio_mcp.cluster.membership import CARD_SECONDS
 from trio_mcp.cluster.peer.outcomes import Refused, Unreachable
+from trio_mcp.cluster.store_trust import ANOTHER_RENEWED_SECONDS
 from trio_mcp.sessions.node_state import NodeState
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -33,7 +33,7 @@ def clock() -> LeapingClock:
 
 def names(node: Node, session_id: str = "") -> list[str]:
     """The ready peers, in their order."""
-    return [peer.node for peer in node.peers.ready(session_id)]
+    return [peer.node for peer in node.membership.ready(session_id)]
 
 
 async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_fares(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ async def test_nodes_know_where_their_peers_are_which_process_it_is_and_how_it_f
         await nodes.meet()
         card = await nodes.card("node1")
         assert (card["boot"], card["url"], card["state"], card["sessions"]) == (nodes[1].boot, nodes[1].url, "ready", 1)
-        assert (nodes[2].peers.boot("node1"), nodes[2].peers.url("node1")) == (nodes[1].boot, nodes[1].url)
+        assert (nodes[2].membership.boot("node1"), nodes[2].membership.url("node1")) == (nodes[1].boot, nodes[1].url)
         assert names(nodes[1]) == ["node2"]
 
 
@@ -57,7 +57,7 @@ async def test_only_who_takes_new_work_is_a_ready_peer(tmp_path: Path) -> None:
         nodes[3].app.life.enter(NodeState.DRAINING)
         await nodes.meet()
         assert names(nodes[1]) == ["node2"]
-        assert nodes[1].peers.boot("node3") == nodes[3].boot
+        assert nodes[1].membership.boot("node3") == nodes[3].boot
 
 
 async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
@@ -71,8 +71,8 @@ async def test_a_node_that_does_not_reach_itself_at_its_address_shows_none(
             await other.cluster.join(nodes[1].url)
         assert "not reached at its own URL" in caplog.messages
         await nodes.meet()
-        assert nodes[1].peers.boot("node3") == other.boot
-        assert nodes[1].peers.url("node3") == ""
+        assert nodes[1].membership.boot("node3") == other.boot
+        assert nodes[1].membership.url("node3") == ""
         assert names(nodes[1]) == ["node2"]
 
 
@@ -144,7 +144,7 @@ async def test_a_second_process_under_a_name_does_not_start_while_the_first_live
         assert all(word in str(told.value) for word in ("node1", nodes[1].url, nodes[1].boot, "--node-id"))
         assert later.app.life.state is NodeState.JOINING
         await nodes.meet()
-        assert nodes[2].peers.boot("node1") == nodes[1].boot
+        assert nodes[2].membership.boot("node1") == nodes[1].boot
         assert not nodes[1].cluster.doubled.is_set()
 
 
@@ -161,10 +161,10 @@ async def test_a_second_process_waits_for_the_first_that_drains_and_claims_nothi
         assert later.app.life.state is NodeState.JOINING
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
         async with nodes[1].beating:
-            await nodes[1].peers.leave()
+            await nodes[1].heartbeat.leave()
             await until(partial(is_ready, later), "it has the name")
         await nodes.meet()
-        assert nodes[2].peers.boot("node1") == later.boot
+        assert nodes[2].membership.boot("node1") == later.boot
 
 
 @pytest.mark.parametrize("where", ["nowhere", "its own", "at a peer"])
@@ -248,13 +248,13 @@ async def test_an_earlier_process_that_cannot_be_reached_is_believed_when_its_ca
         async with nodes[1].beating:
             await nodes.change_card("node1", url="", **of_earlier(nodes, "0123456789abcdef"))
         await nodes[1].beat()
-        assert nodes[1].peers.stood_for == 0
+        assert nodes[1].trust.stood_for == 0
         async with nodes[1].beating:  # or it would see the next one too early
             await nodes.change_card("node1", **of_earlier(nodes, "fedcba9876543210"))
-            await nodes.leap(clock, OTHER_SECONDS + 1)
+            await nodes.leap(clock, ANOTHER_RENEWED_SECONDS + 1)
         await nodes[1].beat()
         assert not doubled.is_set()
-        await nodes.leap(clock, OTHER_SECONDS + 1)
+        await nodes.leap(clock, ANOTHER_RENEWED_SECONDS + 1)
         await nodes[1].beat()
         assert doubled.is_set()
 
@@ -268,30 +268,30 @@ async def test_who_was_doubled_takes_down_nothing_of_the_other(tmp_path: Path) -
     async with in_process_cluster(tmp_path) as nodes:
         later = await both_under_one_name(nodes)
         await later.beat()
-        await later.peers.leave()
+        await later.heartbeat.leave()
         await nodes.meet()
-        assert nodes[2].peers.boot("node1") == nodes[1].boot
+        assert nodes[2].membership.boot("node1") == nodes[1].boot
         assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is not None
 
 
 async def test_who_leaves_is_gone_at_once(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
         async with nodes[1].beating:  # its heart stops first
-            await nodes[1].peers.leave()
+            await nodes[1].heartbeat.leave()
             await nodes[2].beat()
-            assert nodes[2].peers.boot("node1") is None
+            assert nodes[2].membership.boot("node1") is None
             assert await nodes.redis.ask("ZSCORE", KEYS.nodes, "node1") is None
 
 
 async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingClock) -> None:
     async with in_process_cluster(tmp_path) as nodes:
-        before, began = nodes[1].peers.stood_for, trio.current_time()
+        before, began = nodes[1].trust.stood_for, trio.current_time()
         for _ in range(2):
             await nodes.leap(clock, 8)
             await nodes.meet()
         passed = trio.current_time() - began
         assert passed > 16
-        assert nodes[1].peers.stood_for - before == pytest.approx(passed, abs=0.5)
+        assert nodes[1].trust.stood_for - before == pytest.approx(passed, abs=0.5)
 
 
 @pytest.mark.parametrize("how", ["emptied", "away", "refusing"])
@@ -301,7 +301,7 @@ async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
     async with in_process_cluster(tmp_path) as nodes:
         await nodes.leap(clock, 8)
         await nodes.meet()
-        assert nodes[1].peers.stood_for > 8
+        assert nodes[1].trust.stood_for > 8
         if how == "emptied":
             await nodes.redis.ask("FLUSHALL")
         elif how == "away":
@@ -310,7 +310,7 @@ async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
             script = "redis.call('DEL', KEYS[1]) return redis.call('LPUSH', KEYS[1], 'not a card')"
             await nodes.redis.ask("EVAL", script, "1", KEYS.node("node1"))
         await nodes[1].beat()
-        assert nodes[1].peers.stood_for < 8
+        assert nodes[1].trust.stood_for < 8
 
 
 async def test_a_node_nobody_saw_for_a_day_is_forgotten(tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ async def test_a_node_whose_card_fell_is_still_looked_for_where_it_was(tmp_path:
     async with in_process_cluster(tmp_path) as nodes:
         nodes[1].proxy.cut()
         await nodes.drop_card("node1")
-        assert nodes[2].peers.boot("node1") is None
-        assert nodes[2].peers.url("node1") == nodes[1].url
+        assert nodes[2].membership.boot("node1") is None
+        assert nodes[2].membership.url("node1") == nodes[1].url
 
 
 # While Redis is away, a card is as good as the time when it was read.
@@ -361,7 +361,7 @@ async def test_who_has_a_dead_nodes_address_by_now_is_sent_nothing_of_a_client_w
 async def test_a_peer_is_relayed_to_while_redis_is_away_and_asked_now_and_then_whether_it_is_one_of_us(
     tmp_path: Path, clock: LeapingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_mcp.cluster.heartbeat.PROOF_SECONDS", 60.0)
+    monkeypatch.setattr("trio_mcp.cluster.membership.PROOF_SECONDS", 60.0)
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         far = at(nodes[2], await nodes[1].wire.open())
         await nodes[2].cut_off()
@@ -412,8 +412,8 @@ async def test_nobody_is_taken_for_dead_because_redis_is_away(tmp_path: Path, cl
         await nodes[2].cut_off()
         await nodes.leap(clock, 3600)
         await nodes[2].beat()
-        assert nodes[2].peers.boot("node1") == nodes[1].boot
-        assert nodes[2].peers.stood_for == 0
+        assert nodes[2].membership.boot("node1") == nodes[1].boot
+        assert nodes[2].trust.stood_for == 0
         assert names(nodes[2]) == ["node1"]
 
 

@@ -330,7 +330,7 @@ async def test_a_tombstone_that_is_none_says_nothing(tmp_path: Path, script: str
         await spoil(nodes, KEYS.closed(client.id), script)
         await spoil(nodes, KEYS.closed("node1.neverwas"), script)
         assert await reason_of(stranger(nodes[2], "node1.neverwas").tool("where")) == "unknown"
-        nodes[1].cluster.directory.behind = True
+        nodes[1].trust.doubt_records()
         await nodes[1].beat()
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
         assert await client.delete().nothing() == 204
@@ -346,7 +346,7 @@ async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -
         await nodes.meet()
         assert not nodes[1].cluster.doubled.is_set()
         if "'SET'" in script:
-            assert nodes[2].peers.boot("node1") == nodes[1].boot
+            assert nodes[2].membership.boot("node1") == nodes[1].boot
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
 
 

@@ -185,7 +185,7 @@ async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_o
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         assert await said_by(far.tool("where")) == "node1"
-        owners = nodes[2].cluster._forwarder.owners
+        owners = nodes[2].cluster._owners
         assert owners.get(client.id) is not None
         assert await at(nodes[through], client).delete().nothing() == 204
 
@@ -201,7 +201,7 @@ async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_o
 async def test_what_the_bus_did_not_bring_is_heard_of_with_the_next_beat(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
-        nodes[1].cluster._bus._moved = lambda move: None
+        nodes[1].cluster._bus._changed = lambda move: None
         await taken_over(nodes, client)
         assert nodes[1].app.hub.local(client.id) is not None
         await nodes[1].beat()
@@ -212,7 +212,7 @@ async def test_a_node_that_has_missed_more_than_the_stream_keeps_checks_all_its_
     async with in_process_cluster(tmp_path, restore=True, missed_beat=0.0) as nodes:
         client = await nodes[1].wire.open()
         other = await nodes[2].wire.open()
-        nodes[1].cluster._bus._moved = lambda move: None
+        nodes[1].cluster._bus._changed = lambda move: None
         await nodes[2].refuse()
         assert await said_by(at(nodes[1], other).tool("where")) == "node1"
         await nodes[1].beat()

@@ -38,7 +38,7 @@ def kept(backups: RecordBackups) -> list[str]:
 async def test_a_later_life_and_an_end_are_no_reason_to_keep_it(move: OwnershipChange, stays: bool) -> None:
     backups = RecordBackups()
     backups.keep(ID, 4, write())
-    backups.moved(move)
+    backups.changed(move)
     assert kept(backups) == ([ID] if stays else [])
 
 

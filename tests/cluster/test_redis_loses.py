@@ -15,8 +15,8 @@ from tests.cluster.parts import KEYS
 from tests.cluster.test_one_life import looks_out
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
-from trio_mcp.cluster.heartbeat import REFILL_SECONDS
 from trio_mcp.cluster.store.port import ReadRecord
+from trio_mcp.cluster.store_trust import REFILL_SECONDS
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -61,7 +61,7 @@ async def test_a_peer_that_an_emptied_redis_does_not_list_is_still_reached(tmp_p
         await lose_all(nodes, nodes[1])
         await nodes[2].beat()
         await nodes[2].beat()
-        assert nodes[2].peers.boot("node1") is None
+        assert nodes[2].membership.boot("node1") is None
         assert await node_of(at(nodes[2], client).tool("where")) == "node1"
 
 
@@ -168,8 +168,8 @@ async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_
 ) -> None:
     async with in_process_cluster(tmp_path) as nodes, trio.open_nursery() as nursery:
         client = await nodes[1].wire.open()
-        peers = nodes[2].peers
-        exchange_cards, put_up, go_on = peers._exchange, trio.Event(), trio.Event()
+        heartbeat = nodes[2].heartbeat
+        exchange_cards, put_up, go_on = heartbeat._exchange, trio.Event(), trio.Event()
 
         async def held_up() -> Any:
             found = await exchange_cards()
@@ -178,7 +178,7 @@ async def test_while_a_beat_is_under_way_that_finds_all_lost_no_session_is_said_
             return found
 
         await lose_all(nodes, nodes[1])
-        monkeypatch.setattr(peers, "_exchange", held_up)
+        monkeypatch.setattr(heartbeat, "_exchange", held_up)
         nursery.start_soon(nodes[2].beat)
         await put_up.wait()
         await nodes[1].refuse()

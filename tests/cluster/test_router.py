@@ -444,11 +444,11 @@ async def test_a_request_that_learns_late_that_its_session_is_here_by_now_restor
         directory, asked, restored = nodes[2].cluster.directory, trio.Event(), trio.Event()
         look_up = directory.look_up
 
-        async def late(session_id: str) -> Any:
+        async def late(session_id: str, *, patiently: bool) -> Any:
             if not asked.is_set():
                 asked.set()
                 await restored.wait()
-            return await look_up(session_id)
+            return await look_up(session_id, patiently=patiently)
 
         monkeypatch.setattr(directory, "look_up", late)
         first = at(nodes[2], client).tool("where")
@@ -468,8 +468,8 @@ async def test_of_two_nodes_that_want_a_session_the_loser_relays_to_the_winner(
         directory = nodes[3].cluster.directory
         look_up, stale = directory.look_up, [await directory.look_up(client.id)]
 
-        async def stale_at_first(session_id: str) -> Any:
-            return stale.pop() if stale else await look_up(session_id)
+        async def stale_at_first(session_id: str, *, patiently: bool) -> Any:
+            return stale.pop() if stale else await look_up(session_id, patiently=patiently)
 
         monkeypatch.setattr(directory, "look_up", stale_at_first)
         assert await said_by(at(nodes[2], client).tool("where")) == "node2"
@@ -500,10 +500,10 @@ async def test_a_release_that_was_taken_back_is_not_claimed_by_who_saw_it(
         assert await nodes[1].cluster.directory.release(session.snapshot())
         directory = nodes[2].cluster.directory
         look_up, stale = directory.look_up, [await directory.look_up(client.id)]
-        await nodes[1].cluster.directory.check([session.snapshot()])
+        await nodes[1].cluster._reconciler.compare([session.snapshot()])
 
-        async def stale_at_first(session_id: str) -> Any:
-            return stale.pop() if stale else await look_up(session_id)
+        async def stale_at_first(session_id: str, *, patiently: bool) -> Any:
+            return stale.pop() if stale else await look_up(session_id, patiently=patiently)
 
         monkeypatch.setattr(directory, "look_up", stale_at_first)
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
@@ -775,7 +775,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_it_takes_to_know_it_a
         await nodes[1].die()
         nodes.redis.pause()
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "directory_unavailable"
-        assert nodes[2].cluster.directory.away
+        assert nodes[2].trust.away
         nodes.redis.resume()
 
 
@@ -862,7 +862,7 @@ async def test_a_node_that_stops_takes_up_nothing_and_the_peer_all_would_pick_do
         client = await nodes[1].wire.open()
         await nodes[1].die()
         nodes[2].stop_asked()
-        (picked,) = {peer.node for peer in nodes[2].peers.ready(client.id) if peer.node != "node1"}
+        (picked,) = {peer.node for peer in nodes[2].membership.ready(client.id) if peer.node != "node1"}
         assert picked == "node3"
         assert await said_by(at(nodes[2], client).tool("where")) == "node3"
         assert len(nodes[2].app.hub) == 0
@@ -894,7 +894,7 @@ async def test_a_modern_request_that_found_no_answer_is_sent_to_nobody_else(
     monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1)
     async with in_process_cluster(tmp_path, 3) as nodes:
         nodes[2].hand_over()
-        first, _ = nodes[2].peers.ready("")
+        first, _ = nodes[2].membership.ready("")
         deaf = next(node for node in nodes.nodes if node.name == first.node)
         deaf.deaf = True
         exchange = nodes[2].wire.modern().tool("where")

@@ -32,7 +32,7 @@ MAX_SENDERS = 1_000
 class ClusterBus:
     """Connects the local bus with its peers'.
 
-    `end` is called with the id of a session to end, `moved` with what another node has claimed or ended, `rejoined` after a
+    `end` is called with the id of a session to end, `changed` with what another node has claimed or ended, `rejoined` after a
     gap.
     """
 
@@ -44,7 +44,7 @@ class ClusterBus:
         metrics: Metrics,
         *,
         end: Callable[[str], None],
-        moved: Callable[[OwnershipChange], None],
+        changed: Callable[[OwnershipChange], None],
         rejoined: Callable[[], None],
     ) -> None:
         self._local = local
@@ -52,7 +52,7 @@ class ClusterBus:
         self._boot = boot
         self._metrics = metrics
         self._end = end
-        self._moved = moved
+        self._changed = changed
         self._rejoined = rejoined
         self._outgoing: dict[Change, None] = {}
         self._wake = trio.Event()
@@ -118,8 +118,8 @@ class ClusterBus:
         if message.end:
             return self._end(message.end)
         if message.moved:
-            for move in message.moved:
-                self._moved(move)
+            for change in message.moved:
+                self._changed(change)
             return
         last = self._heard.get(message.boot)
         if last is not None and message.n <= last:
@@ -128,9 +128,9 @@ class ClusterBus:
             self._gap("a message was lost")
         self._remember(message)
         for kind, name in message.changes:
-            change = _heard(kind, name)
-            if change is not None:
-                self._local.hear(change)
+            heard = _heard(kind, name)
+            if heard is not None:
+                self._local.hear(heard)
 
     def _remember(self, message: Message) -> None:
         self._heard.pop(message.boot, None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+import math
+from collections.abc import Callable
 
 import trio
 
@@ -22,6 +22,7 @@ from trio_mcp.cluster.store.port import (
     ReadTombstone,
     StoreDown,
 )
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.cluster.writer import RecordWriter
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -34,9 +35,6 @@ logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 READ_SECONDS = 0.25
 
-_BATCH = 500
-_BATCH_BYTES = 512 * 1024
-
 
 class RedisDirectory:
     """Implements the sessions' `Directory`. Redis being away costs no local session anything."""
@@ -44,6 +42,8 @@ class RedisDirectory:
     def __init__(
         self,
         store: MeasuredStore,
+        trust: StoreTrust,
+        backups: RecordBackups,
         me: Identity,
         metrics: Metrics,
         *,
@@ -51,24 +51,13 @@ class RedisDirectory:
         lost: Callable[[str], None],
     ) -> None:
         self._store = store
+        self._trust = trust
         self._me = me
         self._restorable = restorable
-        self._lost = lost
-        """Called with a session's id when its record turns out to be another's, or a tombstone to be there instead."""
-        self.memory: MemoryDirectory = MemoryDirectory()
-        self.writer: RecordWriter = RecordWriter(
-            store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=self.fall_behind
-        )
-        self.backups: RecordBackups = RecordBackups()
-        self.behind: bool = False
-        """Records may be missing or wrong: all are to be checked."""
-        self.has_card = False
-        """Our node's card has been put up, or Redis was away when it was to be: one that is without it may have lost more than that."""
-        store.on_return(self.fall_behind)
-
-    def fall_behind(self) -> None:
-        """Redis may not know what it should."""
-        self.behind = True
+        self.memory = MemoryDirectory()
+        self.writer = RecordWriter(store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=trust.doubt_records)
+        self.backups = backups
+        store.on_return(trust.doubt_records)
 
     # The port.
 
@@ -101,41 +90,46 @@ class RedisDirectory:
         if reason is not CloseReason.UNKNOWN:
             return reason
         try:
-            record, stone = await self.look_up(session_id)
+            found = await self.look_up(session_id)
         except StoreDown:
             return CloseReason.UNKNOWN
-        if record is not None:
-            return CloseReason.ELSEWHERE if record.may_be_of(principal) else CloseReason.UNKNOWN
-        return CloseReason.UNKNOWN if stone is None else stone.said_to(principal)
+        match found:
+            case Tombstone():
+                return found.said_to(principal)
+            case Record() if found.may_be_of(principal):
+                return CloseReason.ELSEWHERE
+        return CloseReason.UNKNOWN
 
     # For the rest of the cluster.
 
-    @property
-    def away(self) -> bool:
-        """Whether Redis is known to be: nobody need wait for it."""
-        return self._store.down
+    async def look_up(self, session_id: str, *, patiently: bool = False) -> Record | Tombstone | None:
+        """What Redis has of a session; None when there is proof that it has nothing.
 
-    async def look_up(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
-        """What Redis has of a session; raises StoreDown, also after `READ_SECONDS`: somebody else may know."""
-        with trio.move_on_after(READ_SECONDS):
-            return await self.look_up_patiently(session_id)
-        raise StoreDown(f"Redis did not answer within {READ_SECONDS:g} s")
+        Waits `READ_SECONDS` at most, for a peer may know; patiently, until Redis counts as away (a second). Raises StoreDown, also
+        where Redis has lost data and may not have this record again yet.
+        """
+        with trio.move_on_after(math.inf if patiently else READ_SECONDS) as waiting:
+            found = await self._read(session_id)
+        if waiting.cancelled_caught:
+            raise StoreDown(f"Redis did not answer within {READ_SECONDS:g} s")
+        if found is None:
+            async with self._trust.beat:
+                # One that is under way may have put our card up already, without having noticed yet that it was missing.
+                pass
+            if not self._trust.is_refilled:
+                raise StoreDown("Redis has lost data a moment ago")
+        return found
 
-    async def look_up_patiently(self, session_id: str) -> tuple[Record | None, Tombstone | None]:
-        """The same from a Redis that is slow: one that does not answer for a second is away."""
-        raw, stone, card = await self._store.run(
-            [
-                ReadRecord(session_id),
-                ReadTombstone(session_id),
-                HasCard(self._me.node),
-            ]
+    async def _read(self, session_id: str) -> Record | Tombstone | None:
+        raw, tombstone, card_stands = await self._store.run(
+            [ReadRecord(session_id), ReadTombstone(session_id), HasCard(self._me.node)]
         )
-        if raw is None and stone is None and not card and self.has_card:
-            raise StoreDown("Redis has lost what it knew")
+        if raw is None and tombstone is None and self._trust.has_lost_data(card_stands=bool(card_stands)):
+            raise StoreDown("Redis has lost data")
         record = read_record(raw)
         if record is None and isinstance(raw, bytes):
             event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
-        return record, read(stone, Tombstone)
+        return record or read(tombstone, Tombstone)
 
     async def remove(self, session_id: str, record: Record) -> bool:
         """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises StoreDown."""
@@ -160,7 +154,7 @@ class RedisDirectory:
         record = Record.of(session, self._me, restorable=True, released=True)
         async with self.writer.order:
             pass  # What was said before has landed.
-        if self._store.down:
+        if self._trust.away:
             return False
         # Before it is known to be written: whoever claims it at once says that it need not be kept.
         self.keep(session.id, record)
@@ -168,7 +162,7 @@ class RedisDirectory:
             (reply,) = await self._store.run([OwnRecord(session.id, record)])
         except StoreDown:
             # It may have heard of it all the same; then the record is to be made right again.
-            self.behind = True
+            self._trust.doubt_records()
             self.backups.forget(session.id)
             return False
         if isinstance(reply, OperationRefused):
@@ -176,62 +170,14 @@ class RedisDirectory:
             return False
         return True
 
-    async def check(self, sessions: Iterable[Snapshot]) -> None:
-        """Compare every session of ours with its record: write what is missing, give up what is another's or has ended.
-
-        Records that were kept for sessions which are nobody's follow.
-        Of `sessions` some are taken at a time: one that has ended by its turn must not be among them. Raises StoreDown.
-        """
-        self.behind = False
-        those = iter(sessions)
-        checked, more = False, True
-        try:
-            while more:
-                async with self.writer.order:
-                    batch = self._batch(those)
-                    await self._check(batch)
-                more = bool(batch)
-            await self._write_kept()
-            checked = True
-        finally:
-            # Also when it was cancelled.
-            self.behind = self.behind or not checked
-
     # The rest is its own business.
 
     def _put(self, session: Snapshot, *, opens: bool = False, released: bool = False) -> bool:
         """Whether the record is on its way; while Redis is away all are checked when it is back instead."""
-        if self._store.down:
-            self.behind = True
+        if self._trust.away:
+            self._trust.doubt_records()
             return False
         self.backups.forget(session.id)
         record = Record.of(session, self._me, restorable=self._restorable, released=released)
         self.writer.put(session.id, record, opens=opens)
         return True
-
-    def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, OwnRecord]:
-        """The writes for the next ones, by session id: as many as one pipeline may be long."""
-        batch: dict[str, OwnRecord] = {}
-        size = 0
-        for session in sessions:
-            # A release that was taken back.
-            self.backups.forget(session.id)
-            record = Record.of(session, self._me, restorable=self._restorable)
-            batch[session.id] = write = OwnRecord(session.id, record)
-            size += len(write.value)
-            if len(batch) == _BATCH or size >= _BATCH_BYTES:
-                break
-        return batch
-
-    async def _check(self, batch: dict[str, OwnRecord]) -> None:
-        if not batch:
-            return
-        replies = await self._store.run(list(batch.values()))
-        for session_id, reply in zip(batch, replies, strict=True):
-            if isinstance(reply, bytes):
-                self._lost(session_id)
-
-    async def _write_kept(self) -> None:
-        kept = self.backups.writes()
-        while batch := [write for _, write in islice(kept, _BATCH)]:
-            await self._store.run(batch)

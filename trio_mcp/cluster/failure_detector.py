@@ -13,7 +13,6 @@ import math
 
 import trio
 
-from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl, Evidence, Verdict, at_url, judge
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
@@ -21,6 +20,7 @@ from trio_mcp.cluster.peer.outcomes import Outcome
 from trio_mcp.cluster.record import Identity, NodeCard, read
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import CardSecondsLeft, HasCard, OperationRefused, ReadCard, StoreDown
+from trio_mcp.cluster.store_trust import StoreTrust
 
 __all__ = ["FailureDetector"]
 
@@ -40,16 +40,16 @@ class _LookOut:
 class FailureDetector:
     """Collects evidence about other processes."""
 
-    def __init__(self, store: MeasuredStore, me: Identity, peers: Heartbeat, relay: PeerClient) -> None:
+    def __init__(self, store: MeasuredStore, trust: StoreTrust, me: Identity, relay: PeerClient) -> None:
         self._store = store
         self._me = me
-        self._peers = peers
+        self._trust = trust
         self._relay = relay
         self._under_way: dict[tuple[str, str], _LookOut] = {}
 
-    async def look(self, owner: Owner, seen: Outcome | str) -> Verdict:
-        """What can be told of `owner` at once; `seen` is what a request to its URL, or a probe of it, came to."""
-        return await self._judged(owner, at_url(seen, owner.boot), math.inf)
+    async def look(self, owner: Owner) -> Verdict:
+        """ALIVE, GONE or UNKNOWN, from what can be told of `owner` at once."""
+        return await self._judged(owner, at_url(await self._relay.probe(owner.url), owner.boot), math.inf)
 
     async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
         """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest.
@@ -94,7 +94,7 @@ class FailureDetector:
             return None
         card = read(raw, NodeCard)
         if card is None:
-            return self._peers.stood_for if ours else 0.0
+            return self._trust.stood_for if ours else 0.0
         if boot not in ("", card.boot):
             return math.inf
         return max(0.0, CARD_SECONDS - float(left))

@@ -17,6 +17,7 @@ from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Name, at_url, judge_name
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.record import Identity, NodeCard
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.node_state import GOING_WORDS
@@ -40,7 +41,12 @@ class NodeIdTaken(McpError):
 
 
 async def take_name(
-    peers: Heartbeat, detector: FailureDetector, relay: PeerClient, me: Identity, drain_seconds: float
+    heartbeat: Heartbeat,
+    trust: StoreTrust,
+    detector: FailureDetector,
+    relay: PeerClient,
+    me: Identity,
+    drain_seconds: float,
 ) -> None:
     """Returns when the node's id is this process', or Redis cannot say whose it is; raises NodeIdTaken.
 
@@ -48,7 +54,7 @@ async def take_name(
     """
     began = trio.current_time()
     told = ""
-    while (other := peers.other) is not None:
+    while (other := trust.another) is not None:
         if told != other.boot:
             told = other.boot
             event(
@@ -62,12 +68,12 @@ async def take_name(
             )
         match await _judged(other, detector, relay, me, trio.current_time() - began, drain_seconds):
             case Name.TAKE:
-                peers.replaces = other.boot
+                heartbeat.replaces = other.boot
             case Name.REFUSE:
                 raise NodeIdTaken(me.node, other)
             case Name.WAIT:
                 await trio.sleep(LOOK_SECONDS)
-        await peers.beat()
+        await heartbeat.beat()
 
 
 async def _judged(

@@ -1,15 +1,20 @@
-"""Decisions about other nodes, from evidence alone: is a process gone, may its name be taken, which copy of a session stays.
+"""Which nodes there are, and what of them can be believed: is a process gone, at its address, ready, one of ours.
 
-Nothing here waits or asks: `failure_detector` and `peers` collect the evidence and do what is decided.
+Nothing here waits or asks: `heartbeat` reads the cards, `failure_detector` collects evidence, and both do what is decided.
 """
 
 from __future__ import annotations
 
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
-from trio_mcp.cluster.record import OwnershipChange
+from trio_mcp.cluster.record import NodeCard, OwnershipChange
+from trio_mcp.sessions.node_state import ANSWERS, GOING_WORDS, NodeState
 
 __all__ = [
     "BEAT_SECONDS",
@@ -17,6 +22,8 @@ __all__ = [
     "MISSED_BEAT_SECONDS",
     "AtUrl",
     "Evidence",
+    "Membership",
+    "Moment",
     "Name",
     "Verdict",
     "at_url",
@@ -33,6 +40,15 @@ CARD_SECONDS = 15
 
 MISSED_BEAT_SECONDS = BEAT_SECONDS + 1.0
 """A process that beats is heard within this; the second is for a busy machine and a slow Redis."""
+
+PROOF_SECONDS = BEAT_SECONDS
+"""How long an address is trusted whose peer answered a challenge: as long as a card, which is read with each beat."""
+
+MAX_NODES = 1_000
+"""Addresses that are remembered. Pods that come and go leave their names for a day."""
+
+
+# Is a process gone?
 
 
 class AtUrl(Enum):
@@ -121,3 +137,117 @@ def superseded(boot: str, epoch: int, move: OwnershipChange) -> bool:
     if move.epoch != epoch:
         return move.epoch > epoch
     return (move.boot == boot) is move.ended
+
+
+# Which nodes are there?
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point in time on two clocks, in seconds: Trio's, and one that runs while the machine is suspended."""
+
+    trio: float
+    machine: float
+
+    def since(self, earlier: Moment) -> float:
+        """Seconds from then to now, by the clock that saw more of them."""
+        return max(self.trio - earlier.trio, self.machine - earlier.machine)
+
+
+class Membership:
+    """The other nodes as their cards describe them, and where each was seen last. `now` is the clock."""
+
+    def __init__(self, now: Callable[[], Moment]) -> None:
+        self._now = now
+        self._cards: dict[str, NodeCard] = {}
+        self._read: Moment | None = None
+        """When they were read from Redis last."""
+        self._proven: dict[str, tuple[str, Moment]] = {}
+        """By URL: the process that answered a challenge there, and when."""
+        self._urls: dict[str, str] = {}
+        """By node, also of those whose cards have expired."""
+
+    def read(self, cards: Mapping[str, NodeCard], at: Moment) -> None:
+        """These cards stand, and no others: they were asked for at that time."""
+        self._cards.clear()
+        self._read = at
+        self.add(cards)
+
+    def add(self, cards: Mapping[str, NodeCard]) -> None:
+        """These cards stand as well."""
+        for node, card in cards.items():
+            self._cards[node] = card
+            seen_at = self._urls.pop(node, "")
+            self._urls[node] = card.url or seen_at
+        # Not the nodes that Redis does not list: it may have lost its data, and they may live.
+        for node in list(self._urls)[:-MAX_NODES]:
+            del self._urls[node]
+
+    def url(self, node: str) -> str | None:
+        """Where the node was seen last; empty when it never was reachable, None when it was never seen."""
+        return self._urls.get(node)
+
+    def boot(self, node: str) -> str | None:
+        """The process that ran under that name when Redis answered last; None when its card had expired."""
+        card = self._cards.get(node)
+        return None if card is None else card.boot
+
+    def expected(self, node: str) -> str:
+        """The process that has to answer under that name; "" when it may have been restarted, and any of ours will do."""
+        card = self._cards.get(node)
+        return card.boot if card is not None and self._are_fresh else ""
+
+    def is_stopping(self, node: str) -> bool:
+        """Whether the node's card says that it stops: its sessions are about to be restored by others."""
+        card = self._cards.get(node)
+        return card is not None and card.state in GOING_WORDS
+
+    def vouch_for(self, owner: Owner) -> bool:
+        """Whether requests may be sent to that address at once; else the peer there must answer a `/livez` challenge first.
+
+        A card of that very process has to name the address. A card older than CARD_SECONDS is not trusted, for the address may have
+        been reassigned: then the peer there must have answered a challenge within PROOF_SECONDS.
+        """
+        card = self._cards.get(owner.node)
+        if card is None or card.url != owner.url:
+            return False
+        if self._are_fresh:
+            return card.boot == owner.boot
+        boot, seen = self._proven.get(owner.url, ("", None))
+        return seen is not None and self._now().since(seen) < PROOF_SECONDS and boot == (owner.boot or boot)
+
+    def proved(self, url: str, boot: str) -> None:
+        """The process at that address has answered a challenge: it is a node of this cluster."""
+        self._proven.pop(url, None)
+        self._proven[url] = (boot, self._now())
+        if len(self._proven) > MAX_NODES:
+            del self._proven[next(iter(self._proven))]
+
+    def ready(self, session_id: str) -> list[Owner]:
+        """Nodes that take new work, in an order that depends on the session and is the same on all nodes (rendezvous hashing)."""
+        found = [
+            Owner(node, card.boot, -1, card.url)
+            for node, card in self._cards.items()
+            if card.state == _READY and card.url
+        ]
+        return sorted(found, key=lambda peer: hashlib.blake2b(f"{peer.node}\0{session_id}".encode()).digest())
+
+    def with_room(self) -> list[Owner]:
+        """Ready nodes that had room for another session when their cards were read.
+
+        The order is random, weighted by the room: nodes that ask between two beats must not all pick the same one.
+        """
+        roomy = [peer for peer in self.ready("") if self._cards[peer.node].room > 0]
+        return sorted(roomy, key=lambda peer: random.random() ** (1 / self._cards[peer.node].room), reverse=True)
+
+    def with_unknown_keys(self, knows: Callable[[str], bool]) -> Iterable[tuple[str, NodeCard]]:
+        """Nodes that sign with a key for which `knows` is False: relaying between us and them fails."""
+        return [(node, card) for node, card in self._cards.items() if not knows(card.key)]
+
+    @property
+    def _are_fresh(self) -> bool:
+        """Whether the cards that were read still stood a moment ago."""
+        return self._read is not None and self._now().since(self._read) <= CARD_SECONDS
+
+
+_READY = ANSWERS[NodeState.READY].word

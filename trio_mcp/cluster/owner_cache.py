@@ -51,7 +51,7 @@ class OwnerCache:
         """Drop the entry: its owner did not answer, or does not have the session any more."""
         self._known.pop(session_id, None)
 
-    def moved(self, session_id: str, epoch: int, *, ended: bool) -> None:
+    def changed(self, session_id: str, epoch: int, *, ended: bool) -> None:
         """Drop the entry if it is older than this life of the session, or if that life, the entry's own, has ended."""
         owner = self._known.get(session_id)
         if owner is not None and (epoch > owner.epoch or (ended and epoch == owner.epoch)):

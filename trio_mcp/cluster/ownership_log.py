@@ -21,8 +21,8 @@ READ_AT_ONCE = 2_000
 class OwnershipLog:
     """Where this node is in the stream. `moved` is called with each move, `missed` when some may have been passed by."""
 
-    def __init__(self, *, moved: Callable[[OwnershipChange], None], missed: Callable[[], None]) -> None:
-        self._moved = moved
+    def __init__(self, *, changed: Callable[[OwnershipChange], None], missed: Callable[[], None]) -> None:
+        self._changed = changed
         self._missed = missed
         self._last: bytes | None = None
         """The entry read last; None before the first beat, when this node has no session that could have moved."""
@@ -53,5 +53,5 @@ class OwnershipLog:
 
     def _take(self, encoded: bytes) -> None:
         message = read(encoded, Message)
-        for move in [] if message is None else message.moved:
-            self._moved(move)
+        for change in [] if message is None else message.moved:
+            self._changed(change)

@@ -9,8 +9,8 @@ import trio
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
-from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops, request_target
+from trio_mcp.cluster.membership import Membership
 from trio_mcp.cluster.owner_cache import Owner, OwnerCache
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Relayed, Unanswered, Unreachable, lost_answer
@@ -51,16 +51,23 @@ class PeerForwarder:
     """Relays requests, and remembers who answered."""
 
     def __init__(
-        self, relay: PeerClient, peers: Heartbeat, hops: Hops, metrics: Metrics, *, own_node: str, peer_url: str | None
+        self,
+        relay: PeerClient,
+        membership: Membership,
+        owners: OwnerCache,
+        hops: Hops,
+        metrics: Metrics,
+        *,
+        own_node: str,
+        peer_url: str | None,
     ) -> None:
         self._relay = relay
-        self._peers = peers
+        self._membership = membership
         self._hops = hops
         self._metrics = metrics
         self._own_node = own_node
         self._peer_url = peer_url
-        self.owners: OwnerCache = OwnerCache()
-        """Where sessions were that are not here."""
+        self.owners: OwnerCache = owners
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
         """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""
@@ -78,8 +85,8 @@ class PeerForwarder:
         node = session_id.partition(".")[0]
         if node == self._own_node:
             return None
-        url = self._peers.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
-        return Owner(node, self._peers.expected(node), -1, url) if url else None
+        url = self._membership.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
+        return Owner(node, self._membership.expected(node), -1, url) if url else None
 
     async def relay(self, request: SessionRequest, owner: Owner) -> Ended | Tried:
         """Have `owner` answer the request, and say so to the client where a peer that may have run it gives no answer.
@@ -115,14 +122,14 @@ class PeerForwarder:
 
     async def _doubt(self, owner: Owner) -> Outcome | None:
         """Why `owner` is not sent anything. Where no card vouches for an address, it has to show that it is one of us."""
-        if self._peers.vouch_for(owner):
+        if self._membership.vouch_for(owner):
             return None
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):
             return seen
         if seen == STRANGER or seen != (owner.boot or seen):
             return Misdirected(owner.node, seen, None)
-        self._peers.proved(owner.url, seen)
+        self._membership.proved(owner.url, seen)
         return None
 
 

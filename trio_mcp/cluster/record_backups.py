@@ -52,11 +52,11 @@ class RecordBackups:
         if kept is not None:
             self._bytes -= len(kept.write.value)
 
-    def moved(self, move: OwnershipChange) -> None:
+    def changed(self, change: OwnershipChange) -> None:
         """Another has it, or it has ended; of an earlier life that is no news."""
-        kept = self._kept.get(move.session)
-        if kept is not None and (move.epoch > kept.epoch or (move.ended and move.epoch == kept.epoch)):
-            self.forget(move.session)
+        kept = self._kept.get(change.session)
+        if kept is not None and (change.epoch > kept.epoch or (change.ended and change.epoch == kept.epoch)):
+            self.forget(change.session)
 
     def writes(self) -> Iterator[tuple[str, PutBackRecord]]:
         """Those that are young enough, oldest first; some may be forgotten before their turn."""

@@ -16,13 +16,11 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Tried, copy_here, recorded
 from trio_mcp.cluster.failure_detector import FailureDetector
-from trio_mcp.cluster.heartbeat import Heartbeat
-from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
+from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Membership, Verdict
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Relayed, Unanswered
 from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_broken, unavailable
-from trio_mcp.cluster.record import Identity
+from trio_mcp.cluster.record import Identity, Record
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
     Await,
@@ -40,6 +38,7 @@ from trio_mcp.cluster.routing import (
     decide,
 )
 from trio_mcp.cluster.store.port import StoreDown
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
@@ -71,8 +70,8 @@ class SessionRouter:
         self,
         hub: Hub,
         directory: RedisDirectory,
-        peers: Heartbeat,
-        relay: PeerClient,
+        trust: StoreTrust,
+        membership: Membership,
         forwarder: PeerForwarder,
         restorer: Restorer,
         detector: FailureDetector,
@@ -84,8 +83,8 @@ class SessionRouter:
     ) -> None:
         self._hub = hub
         self._directory = directory
-        self._peers = peers
-        self._relay = relay
+        self._trust = trust
+        self._membership = membership
         self._forwarder = forwarder
         self._restorer = restorer
         self._detector = detector
@@ -101,14 +100,14 @@ class SessionRouter:
         session_id = _session_id(exchange)
         if self._forwarder.origin(exchange, session_id) is not None:
             return False
-        return await self._answered_by_any(exchange, session_id, self._peers.ready(session_id))
+        return await self._answered_by_any(exchange, session_id, self._membership.ready(session_id))
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room open a session that finds none here; False when no peer has, or a peer asked us."""
         session_id = _session_id(exchange)
         if self._forwarder.origin(exchange, session_id) is not None:
             return False
-        return await self._answered_by_any(exchange, session_id, self._peers.with_room()[:MOST_ASKED])
+        return await self._answered_by_any(exchange, session_id, self._membership.with_room()[:MOST_ASKED])
 
     async def _answered_by_any(self, exchange: HttpExchange, session_id: str, peers: list[Owner]) -> bool:
         for peer in peers:
@@ -214,7 +213,7 @@ class SessionRouter:
         if not patiently:
             facts.looks += 1
         facts.read(await self._recorded(request, patiently=patiently), patiently=patiently)
-        facts.redis_away = self._directory.away
+        facts.redis_away = self._trust.away
         facts.remembered = await self._directory.memory.why_gone(request.session_id, request.who)
         self._look_at_peers(request)
         # Another request may have restored it meanwhile.
@@ -223,21 +222,15 @@ class SessionRouter:
             self._forwarder.owners.forget(request.session_id)
 
     async def _recorded(self, request: SessionRequest, *, patiently: bool) -> Recorded | CloseReason:
-        look_up = self._directory.look_up_patiently if patiently else self._directory.look_up
         try:
-            record, tombstone = await look_up(request.session_id)
+            found = await self._directory.look_up(request.session_id, patiently=patiently)
         except StoreDown:
             return Recorded.UNKNOWN
-        if record is None and tombstone is None:
-            await self._peers.beat_ended()
-            if self._peers.refilling:
-                # Redis has lost what it had, and its nodes may not have written this record again yet.
-                return Recorded.UNKNOWN
-        request.record = record
-        if record is not None:
-            facts = request.facts
-            facts.readable, facts.restorable, facts.first_life = record.readable, record.restorable, record.epoch == 0
-        return recorded(record or tombstone, request.who, self._me, has_name=self._peers.has_name)
+        request.record = None
+        if isinstance(found, Record):
+            request.record, facts = found, request.facts
+            facts.readable, facts.restorable, facts.first_life = found.readable, found.restorable, found.epoch == 0
+        return recorded(found, request.who, self._me, has_name=self._trust.has_name)
 
     def _look_here(self, request: SessionRequest) -> None:
         live = self._hub.get(request.session_id, request.who) is not None
@@ -249,10 +242,10 @@ class SessionRouter:
         if owner is None:
             facts.cached = Cached.NOTHING
         else:
-            facts.cached = Cached.DRAINING if self._peers.is_stopping(owner.node) else Cached.OWNER
+            facts.cached = Cached.DRAINING if self._membership.is_stopping(owner.node) else Cached.OWNER
         home = self._forwarder.home(request.session_id)
         facts.home = home is not None
-        facts.home_has_card = home is not None and self._peers.boot(home.node) is not None
+        facts.home_has_card = home is not None and self._membership.boot(home.node) is not None
 
     def _owner(self, request: SessionRequest, target: Target) -> Owner | None:
         match target:
@@ -286,7 +279,7 @@ class SessionRouter:
         return None
 
     async def _relay_to_ready(self, request: SessionRequest) -> port.Route | None:
-        for peer in self._peers.ready(request.session_id):
+        for peer in self._membership.ready(request.session_id):
             if isinstance(await self._forwarder.relay(request, peer), Ended):
                 return port.Answered()
         request.facts.none_ready = True
@@ -297,7 +290,7 @@ class SessionRouter:
         if owner is None:
             request.facts.verdict = Verdict.UNKNOWN
         elif at_once or request.outcome is None:
-            request.facts.verdict = await self._detector.look(owner, await self._relay.probe(owner.url))
+            request.facts.verdict = await self._detector.look(owner)
         else:
             request.facts.verdict = await self._detector.wait(owner, request.outcome, request.since)
         if request.facts.verdict is Verdict.GONE:

@@ -77,7 +77,9 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         keep_alive=settings.keepalive,
         drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
     )
-    return Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))
+    cluster = Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))
+    app.join(cluster, cluster.directory, cluster.prove)
+    return cluster
 
 
 def options_of(server: MCPServer, settings: Settings) -> Options:

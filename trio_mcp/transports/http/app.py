@@ -13,9 +13,11 @@ import trio
 
 from trio_mcp.dispatch.call import Service
 from trio_mcp.observability.logs import event
+from trio_mcp.sessions.directory import Directory
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served
 from trio_mcp.transports.asgi import Receive, Scope, Send
+from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
@@ -84,6 +86,17 @@ class HttpApp:
             await send({"type": "websocket.close"})
         else:
             raise NotImplementedError(f"ASGI {scope['type']} is not served")
+
+    def join(self, cluster: ClusterPort, directory: Directory, prove: Callable[[bytes], str]) -> None:
+        """Serve as one of several nodes, before `running`: the others are reached through `cluster`.
+
+        `directory` records this node's sessions, and `prove` answers peers that ask whether this is a node of their cluster. The app is
+        ready once somebody lets it enter READY.
+        """
+        self.hub.directory = directory
+        self.probes.prove = prove
+        self.endpoint.join(cluster)
+        self.life.joins_first = True
 
     @asynccontextmanager
     async def running(self, around: LifespanWrapper | None = None) -> AsyncIterator[None]:

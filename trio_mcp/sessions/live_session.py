@@ -34,11 +34,10 @@ from trio_mcp.protocol.jsonrpc import (
 from trio_mcp.sessions.calls import Calls
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Snapshot
-from trio_mcp.sessions.questions import PendingQuestions, refuse
+from trio_mcp.sessions.outbox import PendingQuestions, StreamOutbox
 from trio_mcp.sessions.streams import SessionStreams
 from trio_mcp.sessions.subscriptions import Subscriptions
-from trio_mcp.streams.account import Holder
-from trio_mcp.streams.backlog import Kind, Overflow
+from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import Change
 from trio_mcp.streams.event_log import EventLog
 from trio_mcp.streams.loop import Loop
@@ -223,7 +222,7 @@ class LiveSession:
         for fault in faults:
             log.finish(encode_error(fault.id, fault), 200)
         for request in requests:
-            self._start(request, who, _StreamOutbox(self, log, streams=streams), headers)
+            self._start(request, who, StreamOutbox(self, log, streams=streams), headers)
         return log
 
     def start(self, request: Request, outbox: Outbox) -> None:
@@ -396,54 +395,3 @@ class LiveSession:
 async def _run_task(task: Callable[[], Awaitable[object]]) -> None:
     with user_code():
         await task()
-
-
-class _StreamOutbox:
-    """Where the messages of a request go: the stream of its POST. Never makes a handler wait for its reader.
-
-    A stream that overflows closes the session.
-    """
-
-    __slots__ = ("_log", "_session", "_streams")
-
-    answers_cancelled = True
-
-    def __init__(self, session: LiveSession, log: EventLog, *, streams: bool) -> None:
-        self._session = session
-        self._log = log
-        self._streams = streams
-
-    @property
-    def holder(self) -> Holder:
-        """All streams of the session."""
-        return self._session.streams.budget
-
-    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        """A client that accepts only JSON gets its notifications on the GET stream."""
-        log = self._log if self._streams else self._session.streams.standalone
-        try:
-            log.append(data, kind, key)
-        except Overflow:
-            self._session.close(CloseReason.OVERFLOW)
-
-    def finish(self, body: bytes | None, status: int) -> None:
-        """The reply goes on this request's stream, always."""
-        try:
-            self._log.finish(body or b"", status)
-        except Overflow:
-            self._session.close(CloseReason.OVERFLOW)
-
-    async def wait_for_reader(self) -> None:
-        """A checkpoint, no more: on a session a slow reader costs the handler nothing."""
-        await trio.lowlevel.checkpoint()
-
-    async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """Raises NoBackChannel when the client takes no stream."""
-        if not self._streams:
-            raise refuse(method)
-        return await self._session.ask(self.emit, method, params)
-
-    def close_stream(self) -> None:
-        """The client resumes by `Last-Event-ID`; a head that is still held back goes out as a stream first."""
-        if self._streams:
-            self._log.close_reader()

@@ -1,17 +1,21 @@
-"""Requests of ours that wait for the client's answer."""
+"""How a request on a session speaks to its client: messages on the stream of its POST, and questions that wait for an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
 from trio_mcp.protocol.errors import ClientRefused, ClientTimeout, NoBackChannel
 from trio_mcp.protocol.jsonrpc import Reply, RequestId, encode_notification, encode_request
-from trio_mcp.streams.backlog import Kind
+from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.streams import SessionStreams
+from trio_mcp.streams.account import Holder
+from trio_mcp.streams.backlog import Kind, Overflow
+from trio_mcp.streams.event_log import EventLog
 
-__all__ = ["PendingQuestions"]
+__all__ = ["PendingQuestions", "StreamOutbox"]
 
 
 _EPOCH_BITS = 32
@@ -20,6 +24,64 @@ _EPOCH_BITS = 32
 
 _LONGEST_ID = 19
 """Digits of an id of ours, at most."""
+
+
+class _Session(Protocol):
+    @property
+    def streams(self) -> SessionStreams: ...
+    def close(self, reason: CloseReason) -> None: ...
+    async def ask(self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any]) -> Any: ...
+
+
+class StreamOutbox:
+    """Where the messages of a request go: the stream of its POST. Never makes a handler wait for its reader.
+
+    A stream that overflows closes the session.
+    """
+
+    __slots__ = ("_log", "_session", "_streams")
+
+    answers_cancelled = True
+
+    def __init__(self, session: _Session, log: EventLog, *, streams: bool) -> None:
+        self._session = session
+        self._log = log
+        self._streams = streams
+
+    @property
+    def holder(self) -> Holder:
+        """All streams of the session."""
+        return self._session.streams.budget
+
+    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
+        """A client that accepts only JSON gets its notifications on the GET stream."""
+        log = self._log if self._streams else self._session.streams.standalone
+        try:
+            log.append(data, kind, key)
+        except Overflow:
+            self._session.close(CloseReason.OVERFLOW)
+
+    def finish(self, body: bytes | None, status: int) -> None:
+        """The reply goes on this request's stream, always."""
+        try:
+            self._log.finish(body or b"", status)
+        except Overflow:
+            self._session.close(CloseReason.OVERFLOW)
+
+    async def wait_for_reader(self) -> None:
+        """A checkpoint, no more: on a session a slow reader costs the handler nothing."""
+        await trio.lowlevel.checkpoint()
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Raises NoBackChannel when the client takes no stream."""
+        if not self._streams:
+            raise NoBackChannel(f"{method} needs a stream, and the client accepts only application/json")
+        return await self._session.ask(self.emit, method, params)
+
+    def close_stream(self) -> None:
+        """The client resumes by `Last-Event-ID`; a head that is still held back goes out as a stream first."""
+        if self._streams:
+            self._log.close_reader()
 
 
 class _Pending:
@@ -83,8 +145,3 @@ def _result(reply: Reply | None, method: str, patience: float) -> Any:
             code if isinstance(code, int) else 0, str(reply.error.get("message", "")), reply.error.get("data")
         )
     return reply.result
-
-
-def refuse(method: str) -> NoBackChannel:
-    """Why a client that accepts only JSON cannot be asked."""
-    return NoBackChannel(f"{method} needs a stream, and the client accepts only application/json")

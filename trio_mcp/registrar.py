@@ -183,7 +183,9 @@ class Registrar:
             route = CustomRoute(path, allowed, fn, pattern)
             for other in self._routes:
                 if other.path == path and other.methods & allowed:
-                    raise ValueError(f"{path} has a handler for {', '.join(sorted(other.methods & allowed))} already")
+                    raise ValueError(
+                        f"{path} has a handler for {', '.join(sorted(other.methods & allowed))} already: choose another path"
+                    )
             self._routes.append(route)
             return handler
 
@@ -205,7 +207,7 @@ class Registrar:
             check_app(app)
         mount = Mount.of(prefix, app)
         if any(other.prefix == mount.prefix for other in self._mounts):
-            raise ValueError(f"something is mounted at {prefix} already")
+            raise ValueError(f"something is mounted at {prefix} already: choose another prefix")
         self._mounts.append(mount)
 
     def reaches(self, other: Registrar) -> bool:

@@ -130,7 +130,7 @@ class MCPServer(Registrar):
         Adding and removing do so by themselves. Raises ValueError for another kind.
         """
         if kind not in get_args(ListKind):
-            raise ValueError(f"there are the lists {', '.join(get_args(ListKind))}, and no {kind!r}")
+            raise ValueError(f"no list is called {kind!r}: there are {', '.join(get_args(ListKind))}")
         self._feed.publish(ListChanged(kind))
 
     # Ways to serve it.

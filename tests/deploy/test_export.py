@@ -78,10 +78,10 @@ def test_header_routes_are_written_with_the_compose_files(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("argv", "word"),
     [
-        (["k8s", "--header-routes"], "pods come and go"),
+        (["k8s", "--header-routes"], "which pods do not have"),
         (["compose", "--header-routes"], "--output"),
         (["compose", "--nodes", "0"], "Must be >= 1"),
-        (["k8s", "--checkout", ".."], "only compose"),
+        (["k8s", "--checkout", ".."], "for compose only"),
         (["swarm"], "compose"),
     ],
 )

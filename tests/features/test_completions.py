@@ -45,7 +45,7 @@ def test_without_completers_there_is_nothing_to_declare() -> None:
 def test_an_argument_has_one_completer() -> None:
     completions = Completions()
     completions.add("review", "code", suggest)
-    with pytest.raises(ValueError, match="code of review is already completed"):
+    with pytest.raises(ValueError, match="code of review has a completion already"):
         completions.add("review", "code", suggest)
 
 

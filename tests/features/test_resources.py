@@ -113,8 +113,8 @@ def test_a_resource_may_take_the_context() -> None:
     [
         ("weather://{town}", "no parameter town"),
         ("weather://x/{days}", "requires city"),
-        ("weather://x{?city}", "requires city, which weather://x{[?]city} need not give"),
-        ("weather://{city}{+days}", "something between"),
+        ("weather://x{?city}", "requires city, which is optional in weather://x{[?]city}"),
+        ("weather://{city}{+days}", "text between"),
     ],
 )
 def test_variables_and_parameters_must_agree(uri: str, words: str) -> None:

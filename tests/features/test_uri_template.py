@@ -97,7 +97,7 @@ def test_a_bad_escape_does_not_fit(template: str, escape: str) -> None:
         ("a:{x:3}", "not supported"),
         ("a:{;x}", "not supported"),
         ("a:{&x}", "not supported"),
-        ("a:{x}{y}", "something between"),
+        ("a:{x}{y}", "text between"),
         ("a:{+x}/{y*}", "only one"),
         ("a:{x}/{x}", "twice"),
         ("a:{x}{?x}", "twice"),

@@ -131,7 +131,9 @@ class Admin:
         try:
             head, body = await fetch(client, method, seconds=SILENCE_SECONDS)
         except trio.TooSlowError:
-            raise McpError(f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s") from None
+            raise McpError(
+                f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s: its process is stopped, or stuck"
+            ) from None
         if head.status == MISDIRECTED:
             raise McpError(
                 f"{self.name} does not answer to that name: use its IP address, or set the node's --admin-hosts"

@@ -150,7 +150,7 @@ class Channel:
                 reply = await self._reply(answer, request_id, reader)
             if reply is not None:
                 return reply
-        raise HttpClientError("the stream ended without an answer")
+        raise HttpClientError("the stream ended without an answer: the request may or may not have been done")
 
     async def refusal(self, answer: Answer) -> McpError:
         """The error for a response that carries no JSON-RPC response."""
@@ -165,7 +165,7 @@ class Channel:
                 return await receive()
         except trio.TooSlowError as error:
             raise HttpClientError(
-                f"the server has been silent for {self._silence:g} s; --timeout waits longer"
+                f"the server has been silent for {self._silence:g} s. Wait longer with --timeout"
             ) from error
 
 

@@ -117,7 +117,7 @@ async def _the_one(redis: Roster, name: str) -> SessionLine:
         case [one]:
             return one
         case []:
-            raise McpError(f"no session here is called {name}. `trio-mcp sessions` lists them")
+            raise McpError(f"there is no session {name}. `trio-mcp sessions` lists them")
         case several:
             candidates = "".join(f"\n  {label}" for label in sorted(labels(several, with_node=True)))
             more = "" if found.complete else "\n  … and more"

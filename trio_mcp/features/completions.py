@@ -64,7 +64,7 @@ class Completions:
         """Let `fn` complete `argument` of a prompt or URI template; raises ValueError if another function does."""
         key = target, argument
         if key in self._completers:
-            raise ValueError(f"{argument} of {target} is already completed")
+            raise ValueError(f"{argument} of {target} has a completion already")
         self._completers[key] = completer = Completer.of(fn)
         return completer
 

@@ -132,7 +132,7 @@ def _signature(fn: Function) -> inspect.Signature:
     try:
         return inspect.signature(fn)
     except (TypeError, ValueError):
-        raise ValueError(f"{describe(fn)} has no signature") from None
+        raise ValueError(f"{describe(fn)} has no signature: register a function that calls it") from None
 
 
 def _unbound(fn: Function) -> Function:

@@ -106,7 +106,9 @@ def output_of(fn: Callable[..., Any], *, required: bool) -> Output | None:
     """
     hint = _structured_type(return_annotation(fn))
     if isinstance(hint, Unresolved):
-        raise ValueError(f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}")
+        raise ValueError(
+            f"{describe(fn)}: cannot evaluate its return annotation {hint.text!r}: {hint.error}. Import it at run time too"
+        )
     nothing = _has_no_schema(hint) or (not required and _may_hold_blocks(hint))
     output = None if nothing else _from_type(hint, describe(fn))
     if required and output is None:

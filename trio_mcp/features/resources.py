@@ -44,7 +44,9 @@ class Resource(Definition):
         check_options("a resource", options, ResourceOptions)
         signature = Signature(fn)
         if signature.required:
-            raise ValueError(f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for")
+            raise ValueError(
+                f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for: give it a default, or make it a variable of the URI"
+            )
         return cls(
             **shared(fn, signature, options, uri),
             uri=_checked_uri(uri),
@@ -155,7 +157,9 @@ def _check_variables(fn: Callable[..., Any], template: UriTemplate, signature: S
         raise ValueError(f"{describe(fn)} has no parameter {_listed(unknown)} for {template.text}")
     missing = signature.required - (set(template.variables) - template.optional)
     if missing:
-        raise ValueError(f"{describe(fn)} requires {_listed(missing)}, which {template.text} need not give")
+        raise ValueError(
+            f"{describe(fn)} requires {_listed(missing)}, which is optional in {template.text}: give it a default"
+        )
 
 
 def _listed(names: set[str] | frozenset[str]) -> str:

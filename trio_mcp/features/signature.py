@@ -115,7 +115,7 @@ class Signature:
 def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, Any]]) -> str | None:
     names = [parameter.name for parameter, hint in given if _is_context(hint)]
     if len(names) > 1:
-        raise ValueError(f"{describe(fn)} takes the context twice: {' and '.join(names)}")
+        raise ValueError(f"{describe(fn)} takes the context twice: {' and '.join(names)}. Keep one")
     return names[0] if names else None
 
 
@@ -145,7 +145,9 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
     if hint is Parameter.empty and (parameter.name == "self" or (parameter.name == "cls" and _in_class(fn))):
         raise ValueError(f"{describe(fn)} is a method without its object: register the bound method")
     if isinstance(hint, Unresolved):
-        raise ValueError(f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}")
+        raise ValueError(
+            f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}. Import it at run time too"
+        )
     if hint is Parameter.empty:
         hint = Any
     default = parameter.default

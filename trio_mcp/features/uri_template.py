@@ -123,15 +123,15 @@ def _parse(text: str) -> tuple[list[str], list[_Variable], tuple[str, ...]]:
 def _variable(text: str, name: str, *, greedy: bool = False) -> _Variable:
     match = _VARIABLE.fullmatch(name)
     if not match:
-        raise ValueError(f"URI template {text!r}: {{{name}}} is not supported here")
+        raise ValueError(f"URI template {text!r}: {{{name}}} is not supported: write {{x}}, {{+x}}, {{x*}} or {{?x}}")
     return _Variable(match[1], greedy or match[2] == "*")
 
 
 def _refuse_ambiguous(text: str, literals: list[str], path: list[_Variable], names: Sequence[str]) -> None:
     if any("{" in literal or "}" in literal for literal in literals):
-        raise ValueError(f"URI template {text!r}: a brace has no partner")
+        raise ValueError(f"URI template {text!r}: a brace is not closed, or not opened")
     if not all(literals[1:-1]):
-        raise ValueError(f"URI template {text!r}: two variables need something between them")
+        raise ValueError(f"URI template {text!r}: two variables need text between them")
     if sum(variable.greedy for variable in path) > 1:
         raise ValueError(f"URI template {text!r}: only one variable may take more than a segment")
     if len(set(names)) < len(names):

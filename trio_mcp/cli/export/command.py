@@ -46,11 +46,13 @@ def export(
         Overwrite files that differ.
     """
     if header_routes and kind == "k8s":
-        raise UsageError("--header-routes needs nodes with fixed names, and pods come and go: the relay serves them")
+        raise UsageError(
+            "--header-routes needs nodes with fixed names, which pods do not have. Leave it out: nodes relay to each other"
+        )
     if header_routes and kind == "compose" and output is None:
         raise UsageError("--header-routes changes traefik/dynamic/mcp.yaml: write it with --output, or export traefik")
     if checkout is not None and kind != "compose":
-        raise UsageError("--checkout says what an image is built from, which only compose does")
+        raise UsageError("--checkout says what an image is built from: it is for compose only")
     files = _files(kind, nodes, header_routes, checkout)
     if output is None:
         print(_printed(kind, files), end="")

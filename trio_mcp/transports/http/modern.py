@@ -79,26 +79,29 @@ class ModernFront:
         delivery = Delivery(exchange, self._service, self._pace, self._side_tasks, "listen" if listens else "post")
         delivery.begin(streams=streams)
         try:
-            await respond(
-                Call(
-                    self._service,
-                    request.id,
-                    request.method,
-                    request.params,
-                    envelope.version,
-                    exchange.principal,
-                    Client(envelope.client_info, envelope.capabilities),
-                    delivery,
-                    tool=tool,
-                    log_level=envelope.log_level,
-                    headers=exchange.headers,
-                    scope=delivery.call_scope,
-                )
-            )
+            await respond(self._call(exchange, request, envelope, tool, delivery))
             await delivery.complete()
         finally:
             # Every wait in it is shielded, with a deadline.
             await delivery.close()  # noqa: ASYNC102
+
+    def _call(
+        self, exchange: HttpExchange, request: Request, envelope: Envelope, tool: Tool | None, delivery: Delivery
+    ) -> Call:
+        return Call(
+            self._service,
+            request.id,
+            request.method,
+            request.params,
+            envelope.version,
+            exchange.principal,
+            Client(envelope.client_info, envelope.capabilities),
+            delivery,
+            tool=tool,
+            log_level=envelope.log_level,
+            headers=exchange.headers,
+            scope=delivery.call_scope,
+        )
 
     def _called_tool(self, request: Request) -> Tool | None:
         name = request.params.get("name") if request.method == "tools/call" else None

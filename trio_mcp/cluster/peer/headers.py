@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
@@ -43,12 +43,17 @@ def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: by
     )
 
 
-def response_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
-    """The headers of the owner's response as they go to the client; lower-case names."""
-    taken = list(fields)
-    # Beside Transfer-Encoding a Content-Length tells nothing, and would be believed once that is off (RFC 9112 §6.3).
-    chunked = any(name == b"transfer-encoding" for name, _ in taken)
-    return _end_to_end(taken, _HOP_BY_HOP | {b"content-length"} if chunked else _HOP_BY_HOP)
+def response_fields(fields: Fields, names: Mapping[bytes, bytes]) -> Fields:
+    """The headers of the owner's response as they go to the client. `names` has a key for each of them, in lower case."""
+    if _HOP_BY_HOP.isdisjoint(names) and not any(map(_is_of_nodes, names)):
+        return fields
+    # A Content-Length beside Transfer-Encoding means nothing (RFC 9112 §6.3), and the client would believe it, for it gets no
+    # Transfer-Encoding.
+    return _end_to_end(fields, _HOP_BY_HOP | {b"content-length"} if b"transfer-encoding" in names else _HOP_BY_HOP)
+
+
+def _is_of_nodes(name: bytes) -> bool:
+    return name.startswith(NODE_HEADERS)
 
 
 def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> Fields:

@@ -45,5 +45,5 @@ async def _ask(connection: Connection, challenge: bytes) -> Livez:
     head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\nconnection: close\r\n\r\n"
     connection.send_now(head % (host_of(connection.url), CHALLENGE, challenge))
     response = Response("GET", connection.receive)
-    await response.head()
+    await response.wait_head()
     return msgspec.json.decode(await response.whole(ANSWER_BYTES), type=Livez)

@@ -84,10 +84,11 @@ class RelayedRequest:
                 await self._wire.send(rest)
             data = await self._first_bytes()
             response = Response(self._exchange.method, self._wire.receive)
-            head = response.take(data) or await self._rest_of_head(response)
+            response.take(data)
+            head = response.head() or await self._rest_of_head(response)
             if head.misdirected is not None:
                 return await self._misdirected(response, head.misdirected)
-            body, ended = response.here()
+            body, ended = response.body()
             if head.is_short and not ended:
                 body, ended = body + await response.whole(WHOLE_BODY_BYTES), True
         except OwnerLost as lost:
@@ -107,7 +108,7 @@ class RelayedRequest:
     async def _rest_of_head(self, response: Response) -> ResponseHead:
         """What has begun is soon complete, whatever comes before it and however slowly."""
         with trio.move_on_after(self._patience.head):
-            return await response.head()
+            return await response.wait_head()
         raise OwnerLost(Broken(), f"the head of the response took more than {self._patience.head:g} s")
 
     async def _misdirected(self, response: Response, process: bytes) -> Misdirected:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import httptools
 
@@ -34,12 +34,14 @@ _HEAD_END = b"\r\n\r\n"
 _LENGTH_LINES = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,20})[ \t]*(?=\r\n)", re.IGNORECASE)
 _NO_BODY = (204, 304)
 """Whatever length they tell (RFC 9112 §6.3)."""
+_LISTS = (b"connection", b"transfer-encoding")
+"""Several of these are one, with commas between (RFC 9110 §5.3)."""
+_NO_CALLBACKS = object()
 _MISDIRECTED = b"trio-mcp-misdirected"
 _PROCESS = re.compile(rb"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9-]{0,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """Status and headers of a final response."""
 
     status: int
@@ -68,13 +70,12 @@ class ResponseParser:
         "_chunks",
         "_ended",
         "_ends",
-        "_fields",
         "_head",
         "_held",
-        "_informational",
         "_keep_alive",
         "_left",
         "_method",
+        "_passed",
         "_pieces",
         "_tail",
         "_trailing",
@@ -82,19 +83,11 @@ class ResponseParser:
 
     def __init__(self, method: str) -> None:
         self._method = method
-        self._held = bytearray()
+        self._held = b""
         """Of a head that is not whole."""
-        self._informational = 0
+        self._passed = 0
+        """Bytes of informational heads."""
         self._head: ResponseHead | None = None
-        self._fields: Fields = []
-        self._keep_alive = False
-        self._ends = _Ends.BY_CLOSE
-        self._left = 0
-        """Bytes of the body that are still to come, when its length is known."""
-        self._chunks: httptools.HttpResponseParser | None = None
-        self._barren = 0
-        """Bytes since the last one of a chunked body."""
-        self._tail = b""
         self._pieces: list[bytes] = []
         self._ended = False
         self._trailing = False
@@ -132,21 +125,21 @@ class ResponseParser:
         self._ended = True
 
     def _take_head(self, data: bytes) -> None:
-        held = self._held
-        searched = max(0, len(held) - len(_HEAD_END) + 1)
-        held += data
-        while (end := held.find(_HEAD_END, searched)) >= 0:
-            searched = 0
-            head = bytes(held[: end + len(_HEAD_END)])
-            del held[: len(head)]
-            self._informational += len(head)
-            if self._informational > HEAD_BYTES:
+        """Heads arrive whole but for a few, so that one is searched anew with each piece: bounded, and in C."""
+        if self._held:
+            data = self._held + data
+        while (end := data.find(_HEAD_END)) >= 0:
+            size = end + len(_HEAD_END)
+            if self._passed + size > HEAD_BYTES:
                 break
+            head, data = data[:size], data[size:]
             if self._read_head(head):
-                rest, self._held = bytes(held), bytearray()
-                return self._begin_body(rest)
-        if self._informational + len(held) > HEAD_BYTES:
+                self._held = b""
+                return self._begin_body(data)
+            self._passed += size
+        if self._passed + len(data) > HEAD_BYTES:
             raise _incomplete(f"a head over {HEAD_BYTES} bytes")
+        self._held = data
 
     def _read_head(self, head: bytes) -> bool:
         """Whether it is that of the final response."""
@@ -154,55 +147,52 @@ class ResponseParser:
         status = 0 if line is None else int(line[2])
         if line is None or status < 100 or status == 101:
             raise _incomplete("no status line of a response")
-        self._fields = []
-        parser = httptools.HttpResponseParser(self)
-        try:
-            parser.feed_data(head)
-        except httptools.HttpParserError as error:
-            parser = self._without_length(head, error)
-        fields = self._fields
+        head = _validated(head)
         if status < 200:
             return False
+        fields = [
+            (name.lower(), value.strip(b" \t"))
+            for name, _, value in [
+                each.partition(b":") for each in head[line.end() : -len(_HEAD_END)].split(b"\r\n") if each
+            ]
+        ]
         told = dict(fields)
-        codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):
-            raise _incomplete("a transfer coding other than chunked")
-        length = told.get(b"content-length")
-        if self._method == "HEAD" or status in _NO_BODY:
-            self._ends = _Ends.BY_LENGTH
-        elif codings:
-            self._ends, self._chunks = _Ends.BY_CHUNK, parser
-        elif length is not None:
-            self._ends, self._left = _Ends.BY_LENGTH, int(length)
-        options = (
-            b",".join([value.lower() for name, value in fields if name == b"connection"])
-            if b"connection" in told
-            else b""
+        if len(told) != len(fields):
+            for each in _LISTS:
+                if each in told:
+                    told[each] = b",".join([value for name, value in fields if name == each])
+        self._keep_alive = line[1] == b"1" and (
+            b"connection" not in told or b"close" not in _options(told[b"connection"])
         )
-        self._keep_alive = line[1] == b"1" and b"close" not in [each.strip(b" \t") for each in options.split(b",")]
+        length = told.get(b"content-length")
+        self._find_end(status, told, head)
         misdirected = told.get(_MISDIRECTED, b"") if status == 421 else b""
         self._head = ResponseHead(
-            status=status,
-            fields=response_fields(fields),
-            is_event_stream=told.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
-            is_short=length is not None and int(length) <= WHOLE_BODY_BYTES,
-            misdirected=misdirected if _PROCESS.fullmatch(misdirected) else None,
+            status,
+            response_fields(fields, told),
+            told.get(b"content-type", b"").lower().startswith(b"text/event-stream"),
+            length is not None and int(length) <= WHOLE_BODY_BYTES,
+            misdirected if _PROCESS.fullmatch(misdirected) else None,
         )
         return True
 
-    def _without_length(self, head: bytes, error: Exception) -> httptools.HttpResponseParser:
-        """Transfer-Encoding overrides Content-Length (RFC 9112 §6.3), but httptools refuses a head with both: leave the length out."""
-        self._fields = []
-        lengths = _LENGTH_LINES.findall(head)
-        shortened = _LENGTH_LINES.sub(b"", head)
-        parser = httptools.HttpResponseParser(self)
-        try:
-            if len(set(lengths)) != 1 or b"\r\ntransfer-encoding:" not in shortened.lower():
-                raise error
-            parser.feed_data(shortened)
-        except httptools.HttpParserError as fault:
-            raise _incomplete(str(fault)) from None
-        return parser
+    def _find_end(self, status: int, told: dict[bytes, bytes], head: bytes) -> None:
+        """RFC 9112 §6.3. Raises OwnerLost for a transfer coding that is not known."""
+        coding, length = told.get(b"transfer-encoding"), told.get(b"content-length")
+        if coding is not None and coding.lower() != b"chunked":
+            raise _incomplete("a transfer coding other than chunked")
+        self._left = 0
+        if self._method == "HEAD" or status in _NO_BODY:
+            self._ends = _Ends.BY_LENGTH
+        elif coding is not None:
+            self._ends = _Ends.BY_CHUNK
+            self._barren, self._tail = 0, b""
+            self._chunks = httptools.HttpResponseParser(self)
+            self._chunks.feed_data(head)
+        elif length is not None:
+            self._ends, self._left = _Ends.BY_LENGTH, int(length)
+        else:
+            self._ends = _Ends.BY_CLOSE
 
     def _begin_body(self, rest: bytes) -> None:
         if self._ends is _Ends.BY_LENGTH and not self._left:
@@ -223,7 +213,6 @@ class ResponseParser:
                 self._pieces.append(data)
 
     def _take_chunks(self, data: bytes) -> None:
-        assert self._chunks is not None
         self._barren += len(data)
         self._tail = (self._tail + data)[-len(_HEAD_END) - 1 :]
         try:
@@ -235,16 +224,11 @@ class ResponseParser:
         if self._ended:
             # httptools passes over line breaks after the last chunk, and does not say where that ended.
             self._trailing |= not self._tail.endswith(_HEAD_END) or self._tail[0] in b"\r\n"
-            self._chunks = None
+            del self._chunks
         elif self._barren > HEAD_BYTES:
             raise _incomplete(f"over {HEAD_BYTES} bytes between two of the body")
 
     # httptools calls these.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One of the head; trailers, and headers of what follows the response, are of no interest."""
-        if self._head is None:
-            self._fields.append((name.lower(), value.rstrip(b" \t")))
 
     def on_body(self, data: bytes) -> None:
         """A piece of a chunked body; not one of what follows the response."""
@@ -261,53 +245,58 @@ class ResponseParser:
         self._ended = self._ended or self._head is not None
 
 
+def _validated(head: bytes) -> bytes:
+    """The head, once httptools has accepted it; raises OwnerLost. Without its Content-Length, if there is Transfer-Encoding, too.
+
+    That is to be ignored then (RFC 9112 §6.3), but httptools refuses a head with both.
+    """
+    try:
+        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(head)
+    except httptools.HttpParserError as error:
+        lengths, shortened = _LENGTH_LINES.findall(head), _LENGTH_LINES.sub(b"", head)
+        if len(set(lengths)) != 1 or b"\r\ntransfer-encoding:" not in shortened.lower():
+            raise _incomplete(str(error)) from None
+        return _validated(shortened)
+    return head
+
+
+def _options(connection: bytes) -> list[bytes]:
+    return [each.strip(b" \t") for each in connection.lower().split(b",")]
+
+
 def _incomplete(why: str) -> OwnerLost:
     return OwnerLost(Broken(), f"no complete HTTP response: {why}")
 
 
-class Response:
-    """Reads the response to one request of `method` from `receive`; every method but `head_here` and `here` raises OwnerLost."""
+class Response(ResponseParser):
+    """Reads the response to one request of `method` from `receive`; every async method raises OwnerLost."""
 
-    __slots__ = ("_parser", "_receive")
+    __slots__ = ("_receive",)
 
     def __init__(self, method: str, receive: Callable[[], Awaitable[bytes]]) -> None:
-        self._parser = ResponseParser(method)
+        super().__init__(method)
         self._receive = receive
 
-    def take(self, data: bytes) -> ResponseHead | None:
-        """What was received already; the head, if it is whole by now."""
-        self._parser.take(data)
-        return self._parser.head()
-
-    async def head(self) -> ResponseHead:
+    async def wait_head(self) -> ResponseHead:
         """Wait for the head."""
-        while (head := self._parser.head()) is None:
-            self._parser.take(await self._receive())
-        return head
-
-    def here(self) -> tuple[bytes, bool]:
-        """What has come of the body since this was asked last, and whether that is its end."""
-        return self._parser.body()
+        while self._head is None:
+            self.take(await self._receive())
+        return self._head
 
     async def more(self) -> tuple[bytes, bool]:
-        """The same, once there is something."""
+        """As `body`, once there is something."""
         while True:
-            self._parser.take(await self._receive())
-            body, ended = self._parser.body()
+            self.take(await self._receive())
+            body, ended = self.body()
             if body or ended:
                 return body, ended
 
     async def whole(self, limit: int) -> bytes:
         """Wait for the whole body; one over `limit` bytes is not read."""
-        body, ended = self.here()
+        body, ended = self.body()
         while not ended and len(body) <= limit:
             more, ended = await self.more()
             body += more
         if len(body) > limit:
             raise OwnerLost(Broken(), f"a body over {limit} bytes where none was expected")
         return body
-
-    @property
-    def leaves_connection_usable(self) -> bool:
-        """It is complete, and the connection may serve another request."""
-        return self._parser.leaves_connection_usable

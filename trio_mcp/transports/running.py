@@ -1,4 +1,4 @@
-"""What runs while a server is served, whatever carries its bytes: the user's lifespan, the bus, the sessions."""
+"""What runs while a server is served, over every transport: the user's lifespan, the bus, the memory relief, the sessions."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ logger: logging.Logger = logging.getLogger("trio_mcp")
 async def running(
     lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
 ) -> AsyncIterator[None]:
-    """Own them all for the length of the block. What its body raises arrives in an exception group."""
+    """Run them for the length of the block. What its body raises arrives in an exception group.
+
+    `lifespan` is entered first and left last. Context variables that it sets are seen by sessions.
+    """
     async with user_context(lifespan()) as service.lifespan_context, trio.open_nursery() as nursery:
         service.loop.adopt()
         service.variables = contextvars.copy_context()
         for ref, argument, why in service.registry.lost_completions():
-            # Not an error: what is registered while the server runs may be it.
+            # A warning only: the prompt or resource may be registered while the server runs.
             event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)

@@ -1,4 +1,4 @@
-"""Addresses to listen on: TCP, Unix sockets, inherited descriptors."""
+"""Opens the addresses to listen on: TCP, Unix sockets, inherited descriptors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import trio
 __all__ = ["open_listeners", "remove_socket_files"]
 
 BACKLOG = 2048
-"""A burst of reconnecting clients after a deploy waits here; the kernel caps it at its own limit."""
+"""Connections that wait to be accepted: a burst of clients that reconnect after a deploy. The kernel caps it at its own limit."""
 
 
 async def open_listeners(binds: Sequence[str], backlog: int = BACKLOG) -> list[trio.SocketListener]:
-    """Listen on every bind: `host:port`, `[v6]:port`, `unix:/path` or `fd://3`.
+    """Listen on every bind: `host:port`, `[v6]:port`, `unix:/path` or `fd://3`; `backlog` connections wait to be accepted.
 
-    Raises ValueError for text that is none of these, OSError when an address cannot be had; then none is left open.
+    Raises ValueError for text that is none of these, OSError when an address cannot be listened on; then none is left open.
     """
     listeners: list[trio.SocketListener] = []
     try:
@@ -33,10 +33,10 @@ async def open_listeners(binds: Sequence[str], backlog: int = BACKLOG) -> list[t
 
 
 def remove_socket_files(binds: Sequence[str]) -> None:
-    """Remove the files of those Unix sockets among `binds` that nobody listens on: for when their listeners are closed."""
+    """Remove the files of those Unix sockets among `binds` that nobody listens on, after their listeners were closed."""
     for bind in binds:
         if bind.startswith("unix:"):
-            # Somebody else's by now: then it is theirs to remove.
+            # OSError: another server listens there by now, and will remove it.
             with suppress(OSError):
                 _remove_stale(bind.removeprefix("unix:"))
 
@@ -62,7 +62,7 @@ def _host_and_port(bind: str) -> tuple[str | None, int]:
 
 
 def _open_unix(path: str, backlog: int) -> trio.SocketListener:
-    """The socket answers to our own user alone; whoever else needs it gets at it through its folder or a chmod."""
+    """Only our own user may connect (mode 0600); whoever wants to let others in can change that with chmod."""
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -76,7 +76,7 @@ def _open_unix(path: str, backlog: int) -> trio.SocketListener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket a dead server left at `path`; raises OSError when a live one answers there."""
+    """Remove the socket that a dead server left at `path`; nothing is done where a living one listens."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -89,7 +89,7 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
         except BlockingIOError:
-            # Alive, with a full backlog: binding will say that the address is in use.
+            # A living server with a full backlog: binding will raise that the address is in use.
             pass
 
 

@@ -1,4 +1,4 @@
-"""Request bodies: where they end, and what of the bytes is payload."""
+"""Request bodies: which of the bytes are payload, and where a body ends; sans I/O."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from trio_mcp.transports.listener.head import Head, Refusal
 __all__ = ["Body", "body_of"]
 
 _LINE_BYTES = 256
-"""One chunk-size line with its extensions; nobody uses extensions, and a sender of long ones wants our time."""
+"""Of a chunk-size line with its extensions, which nobody uses: long ones are sent to waste our time."""
 _TRAILER_BYTES = 8 * 1024
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
 
 class Body(Protocol):
-    """Takes what was read, gives payload; sans I/O."""
+    """Takes bytes as they were read, and gives the payload in them."""
 
     complete: bool
-    """No byte of it is missing."""
+    """Whether the whole body was taken."""
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
-        """Payload in `data`, and what follows the body; raises Refusal."""
+        """The payload in `data`, and the bytes that follow the body; raises Refusal."""
 
 
 def body_of(head: Head, limit: int) -> Body:
@@ -86,7 +86,7 @@ class ChunkedBody:
         end = data.find(b"\r\n", at, at + limit + 2)
         if end >= 0:
             return data[at:end]
-        # Refused early: a bare LF would otherwise wait for its CR until the deadline.
+        # A bare LF is refused now: it would wait for a CR until the deadline.
         if len(data) - at > limit + 1 or b"\n" in data[at:]:
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid chunk")
         return None

@@ -1,8 +1,8 @@
-"""One connection: its exchanges, one after the other, in one task.
+"""One connection: its exchanges, one after the other, in one task; the boundary for their errors.
 
 wire ──▶ HeadReader ──▶ Exchange ──▶ app
   ▲                        │
-  └── refusal / response ◀─┘        errors of all of them end here
+  └── refusal / response ◀─┘
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from trio_mcp.transports.listener.wire import ClientDisconnected, Wire
 __all__ = ["Connection", "Front"]
 
 LINGER_QUIET_SECONDS = 2.0
-"""A peer that sends nothing for so long has seen the end of our answer, or never will."""
+"""A peer that has sent nothing for so long has read the answer, or will not."""
 LINGER_BYTES = 64 * 1024 * 1024
-"""Read so much at most for the sake of that answer."""
+"""What is read and discarded at most while a connection lingers."""
 CLOSE_SECONDS = 1.0
-"""For what a stream says when it closes (TLS); a socket needs none of it."""
+"""For a stream to close in order (TLS); a socket closes at once."""
 
 _WRONG: dict[int, str] = {
     408: "slow",
@@ -42,32 +42,33 @@ _WRONG: dict[int, str] = {
     503: "connections",
     505: "http_version",
 }
-"""What each status of ours says, for counting."""
+"""By status of an answer that is the listener's own: the reason it is counted under."""
 
 REMEMBERED_HEAD_BYTES = 2 * 1024
-"""Kept while a connection lives, so not more than most clients send."""
+"""A head longer than that is not remembered: it would be kept as long as its connection, and most clients send shorter ones."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Front:
-    """What all connections of a server share."""
+    """What all connections of one server share."""
 
     app: ASGIApp
     limits: Limits
     idle: IdleConnections
     lingering: Lingering
     refused: Callable[[int, str], None]
-    """Told of each answer that is the listener's own: its status, and what was wrong in one word."""
+    """Called with the status and the reason, one word, of each answer that is the listener's own."""
     account: Account = field(default_factory=Account)
     stopping: trio.Event = field(default_factory=trio.Event)
-    """Set when each connection must end with the response that is due."""
+    """Set when the server stops: a connection ends with the response to its present request."""
 
 
 class Connection:
-    """Serves requests from `wire` until either side ends it; one too many (`full`) only hears so. To be made in the task that
-    runs it.
+    """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only told so (503).
+
+    To be made in the task that runs it.
     """
 
     __slots__ = (
@@ -96,14 +97,14 @@ class Connection:
         self._context = self._task.context
 
     async def run(self) -> None:
-        """Returns when the connection is closed. Contains every error of peer and app: this is their boundary."""
+        """Serve until the connection is closed. Errors of the peer and of the app are handled here and do not leave it."""
         try:
             self._wire.on_hangup(self._hang_up)
             if self._full:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
             while await self._serve_one():
                 pass
-            await self._part()
+            await self._end_after_answer()
         except ClientDisconnected as error:
             logger.debug("%s: %s", self._wire.client, error)
         except Refusal as error:
@@ -114,7 +115,7 @@ class Connection:
             cancelled, crash = group.split(trio.Cancelled)
             if cancelled is None or not isinstance(crash, ExceptionGroup):
                 raise
-            # A cleanup of the app failed while it was cancelled, as at the server's end: that ends as it does without.
+            # The app raised while it was cancelled, as when the server stops: the error is logged, the cancellation goes on.
             logger.error("%s: the app failed", self._wire.client, exc_info=crash)
             raise cancelled from None
         finally:
@@ -125,12 +126,12 @@ class Connection:
                 await self._wire.close()
 
     def dismiss(self) -> None:
-        """End an idle connection; a request that has already reached us is still answered."""
+        """End an idle connection; a request that has reached the kernel already is still answered."""
         self._dismissed = True
         self._wire.stop_reading()
 
     def _hang_up(self) -> None:
-        # Our own `stop_reading` looks the same to the kernel.
+        # The kernel reports our own `stop_reading` as a hang-up, too.
         if self._dismissed:
             return
         self._gone = True
@@ -138,7 +139,7 @@ class Connection:
             self._exchange.disconnect()
 
     async def _serve_one(self) -> bool:
-        """One exchange; False when it was the last, or none came."""
+        """Serve one exchange; False when it was the last one, or no request came."""
         head = await self._next_head()
         if head is None:
             return False
@@ -157,7 +158,7 @@ class Connection:
         return True
 
     async def _next_head(self) -> Head | None:
-        # Takes effect with the next step of this task: what an app sets must not reach the connection's next request.
+        # A fresh copy of the context variables for each request; it takes effect when this task runs next.
         self._task.context = self._context.copy()
         data = self._data
         if data:
@@ -178,7 +179,7 @@ class Connection:
         if head is None:
             head = await self._rest_of_head(reader)
         self._data = reader.rest
-        # Clients on a kept connection mostly send the same head again: the same bytes say the same.
+        # Most clients send the same head again on a kept connection: equal bytes need not be parsed again.
         self._last_head = head if head is not None and len(head.raw) <= REMEMBERED_HEAD_BYTES else None
         return head
 
@@ -202,12 +203,12 @@ class Connection:
         return None
 
     def _cut_short(self) -> bool:
-        """A response has begun that will not be completed: its end must not look like one."""
+        """Whether a response has begun and will not be completed: the close must not look like its end."""
         exchange = self._exchange
         return exchange is not None and exchange.response.begun and (exchange.torn or not exchange.response.complete)
 
     async def _fail(self, error: Exception) -> None:
-        """The app raised: its own fault, unless its client had left or sent a bad body before."""
+        """The app raised: answer 500, unless the client had left, or had sent a bad body, which is refused."""
         exchange = self._exchange
         if exchange is not None and exchange.refusal is not None:
             await self._refuse(exchange.refusal)
@@ -229,10 +230,10 @@ class Connection:
         except ClientDisconnected as gone:
             logger.debug("%s: %s", self._wire.client, gone)
 
-    async def _part(self) -> None:
-        """Close after an answer: without ado, when there is nothing left to read.
+    async def _end_after_answer(self) -> None:
+        """Linger after the last answer if the peer may still be sending, for then a close would destroy the answer.
 
-        A peer that has closed its sending half counts as gone, and may still read the answer to a body nobody read.
+        Also when the peer has closed its sending half: it may still read.
         """
         exchange = self._exchange
         if exchange is None or exchange.torn:
@@ -241,6 +242,7 @@ class Connection:
             await self._linger()
 
     async def _linger(self) -> None:
+        """Send no more, and discard what comes, until the peer closes or a bound is reached."""
         left = LINGER_BYTES
         with self._front.lingering.linger():
             await self._wire.finish_sending()

@@ -1,4 +1,4 @@
-"""Connections that make way when others need their place: those that are idle, and those that only linger."""
+"""Connections that are closed when others need their place: those that are idle, and those that linger after their last answer."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import trio
 __all__ = ["LINGER_SECONDS", "IdleConnections", "Lingering"]
 
 LINGER_SECONDS = 10.0
-"""Closing with unread bytes resets the connection and may destroy our last answer on its way: read on so long. Clients that
-write a whole body before they read anything (http.client, requests) would report a broken pipe instead of the answer."""
+"""How long a connection is read after its last answer. A close with unread bytes resets the connection, which may destroy the answer on
+its way: clients that write a whole body before they read anything (http.client, requests) would report a broken pipe instead."""
 
 
 class _Connection(Protocol):
     def dismiss(self) -> None:
-        """End it unless something has come."""
+        """Close it, unless a request has come."""
 
 
 class IdleConnections:
-    """Ends connections that stay idle for `seconds`.
+    """Closes connections that stay idle for `seconds`.
 
-    All wait equally long, so they expire in the order they came: one task for all instead of a cancel scope for each,
-    and nothing to move when a connection comes or goes.
+    All wait equally long, so they expire in the order in which they became idle: one task serves all, and no connection needs a
+    cancel scope of its own.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -33,15 +33,15 @@ class IdleConnections:
         self._since: dict[_Connection, float] = {}
 
     def add(self, connection: _Connection) -> None:
-        """`connection` waits for a request from now on; not one that is here already."""
+        """`connection` begins to wait for a request. It must not be waiting already."""
         self._since[connection] = trio.current_time()
 
     def discard(self, connection: _Connection) -> None:
-        """A request came, or the connection ended."""
+        """A request has come, or the connection has ended."""
         self._since.pop(connection, None)
 
     def dismiss_oldest(self) -> bool:
-        """End the connection that has been idle for longest; False when none is."""
+        """Close the connection that has been idle for longest; False when none is idle."""
         for connection in self._since:
             self.discard(connection)
             connection.dismiss()
@@ -49,13 +49,16 @@ class IdleConnections:
         return False
 
     def dismiss_all(self) -> None:
-        """End every idle connection now."""
+        """Close every idle connection."""
         while self._since:
             connection, _ = self._since.popitem()
             connection.dismiss()
 
     async def run(self) -> None:
-        """Until cancelled. Whoever comes while it sleeps expires later than it wakes, so nobody need wake it."""
+        """Close connections as they expire, until cancelled.
+
+        One that becomes idle while this sleeps expires later than this wakes, so `add` need not wake it.
+        """
         while True:
             await trio.sleep_until(self._next_deadline())
             self._expire()
@@ -74,7 +77,10 @@ class IdleConnections:
 
 
 class Lingering:
-    """Counts them, and ends the oldest when its descriptor is needed. `began` is called with each that begins to linger."""
+    """Counts the lingering connections, and ends the oldest when its descriptor is needed.
+
+    `began` is called each time a connection begins to linger.
+    """
 
     def __init__(self, began: Callable[[], object]) -> None:
         self._began = began
@@ -82,12 +88,12 @@ class Lingering:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many linger, with those that are being ended."""
+        """How many linger, including those that are being ended."""
         return self._count
 
     @contextmanager
     def linger(self) -> Iterator[None]:
-        """The block reads on: for `LINGER_SECONDS`, or until its place is needed."""
+        """For the block that reads on: it is cancelled after LINGER_SECONDS, or by `end_oldest`."""
         with trio.move_on_after(LINGER_SECONDS) as scope:
             self._count += 1
             self._scopes[scope] = None
@@ -99,7 +105,7 @@ class Lingering:
                 self._scopes.pop(scope, None)
 
     def end_oldest(self) -> bool:
-        """End the one that has lingered for longest; False when none is left."""
+        """End the connection that has lingered for longest; False when none lingers."""
         for scope in self._scopes:
             del self._scopes[scope]
             scope.cancel("its place is needed")

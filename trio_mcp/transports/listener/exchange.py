@@ -1,4 +1,4 @@
-"""One request and its response, as the app sees them: `receive` and `send`."""
+"""One request and its response as an ASGI app sees them: scope, `receive` and `send`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 class Exchange:
     """Reads the request's body as the app asks for it, and writes the response.
 
-    A peer that closes its sending half counts as disconnected, as with nginx and uvicorn: the app learns so at once.
-    What it still sends is written all the same, until the kernel says that nobody is there.
+    A peer that closes its sending half counts as disconnected, as with nginx and uvicorn, and the app is told at once. What the app
+    sends after that is still written, until the kernel reports that the peer is gone.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Exchange:
         self._limits = limits
         self._account = account
         self._head = head
-        # Not changed in the head: the connection's next request may have the same one.
+        # Kept here, not in the head, which the next request of the connection may share.
         self._continue_is_due = head.expects_continue
         self._closing = closing
         self._body = body_of(head, limits.body_bytes)
@@ -70,19 +70,20 @@ class Exchange:
         self._ended: trio.Event | None = None
         self.response: Response = Response(head)
         self.gone: bool = False
+        """The peer has disconnected."""
         self.refusal: Refusal | None = None
-        """Why the rest of the body could not be read; the app saw a disconnect."""
+        """Why the rest of the body was not read; the app was told of a disconnect."""
         self.torn: bool = False
-        """A write was cut short, by a deadline of the app perhaps: what followed would be read as the rest of it."""
+        """A write was cut short, such as by a deadline of the app. Nothing more may be written: it would be read as the rest of that."""
 
     @property
     def all_read(self) -> bool:
-        """No byte of the request is still to come."""
+        """Whether the whole request has been read."""
         return self._body.complete
 
     @property
     def asks_head_only(self) -> bool:
-        """A HEAD request: no answer to it has a body."""
+        """Whether it is a HEAD request, the answer to which has no body."""
         return self._head.method == "HEAD"
 
     def scope(self) -> Scope:
@@ -107,18 +108,18 @@ class Exchange:
         }
 
     def abort(self) -> None:
-        """The app cannot complete the response it has begun, and has said why: the connection goes, and nothing more is said."""
+        """Called by an app that cannot complete the response it has begun, and has logged why: the connection is reset."""
         self.torn = True
 
     def register(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the peer disconnects; now, if it has. It must not block or raise."""
+        """Call `callback` once when the peer disconnects, at once if it has. It must not block or raise."""
         if self.gone:
             callback()
         else:
             self._callbacks.append(callback)
 
     def disconnect(self) -> None:
-        """The peer is gone: tell the app."""
+        """The peer has disconnected: call the callbacks, end `receive`."""
         self.gone = True
         self._end()
         callbacks, self._callbacks = self._callbacks, []
@@ -149,7 +150,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def _read_body(self) -> bool:
-        """Read once; False when there will be no more."""
+        """Read once; False when nothing more will come."""
         try:
             data = await self._receive_body()
             if data:
@@ -165,18 +166,18 @@ class Exchange:
     async def _receive_body(self) -> bytes:
         if self._continue_is_due:
             self._continue_is_due = False
-            # Within a response it would be read as a part of that.
+            # Once the response has begun, it would be read as part of that.
             if not self.response.begun:
                 await self._write(CONTINUE)
         if self._body_deadline is None:
             self._body_deadline = trio.current_time() + self._limits.body_seconds
         with trio.move_on_at(self._body_deadline):
-            # Not what is here already: a sender that never pauses would outlive the deadline and let nobody else run.
+            # Not `receive_now`, which never blocks: a sender without pauses would pass the deadline, and let no other task run.
             return await self._wire.receive()
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body took too long")
 
     async def send(self, message: Message) -> None:
-        """ASGI `send`; raises ClientDisconnected when the peer is gone, ResponseError when the app is wrong."""
+        """ASGI `send`; raises ClientDisconnected when the peer is gone, ResponseError when the app breaks the rules."""
         match message["type"]:
             case "http.response.body":
                 await self._send_body(message.get("body", b""), message.get("more_body", False))
@@ -188,11 +189,11 @@ class Exchange:
     async def _send_body(self, data: bytes, more: bool) -> None:
         response = self.response
         if not response.begun:
-            # What has not been read by now would be taken for the next request.
+            # The rest of an unread body would be read as the next request.
             response.keep_alive = response.keep_alive and self._body.complete and not self._closing()
         await self._write(response.body(data, more))
         if more:
-            # An app that streams to a fast reader would never let others run.
+            # An app that streams to a fast reader would otherwise let no other task run.
             await trio.lowlevel.checkpoint()
         else:
             self._end()
@@ -212,7 +213,7 @@ class Exchange:
             raise
 
     async def _write_slowly(self, data: bytes, sent: int) -> None:
-        """The peer does not take it all at once: until it does it counts for the node, which may have no room for it."""
+        """Write what the kernel did not take at once; until the peer takes it, it counts for the node, which may cut it off."""
         with self._account.transfer(len(data)) as transfer:
             await self._wire.send_all(memoryview(data)[sent:], transfer.progress)
         if transfer.cut:
@@ -224,7 +225,7 @@ class Exchange:
 
     def finish(self) -> None:
         """The app has returned; raises Refusal or ResponseError unless the response is complete."""
-        # Callbacks know the app's side of the exchange, which knows us: kept, every exchange would wait for the collector.
+        # Callbacks refer to the app's side of the exchange, and that to this: without a clear, each exchange would be a cycle.
         self._callbacks.clear()
         if self.refusal is not None and not self.response.begun:
             raise self.refusal

@@ -1,8 +1,8 @@
-"""Bytes to request heads: what a head says, and what makes one unacceptable. The only user of httptools here.
+"""Reads request heads with httptools, and refuses those that must not be served.
 
-httptools (llhttp, no leniency on) already refuses bare LF and CR, folded headers, white space before a colon, control
-characters, and a Content-Length that is repeated, malformed or beside Transfer-Encoding. It lets pass, and we do not:
-HTTP/0.9, HTTP/2.0, RTSP and ICE request lines, extra spaces and lines in front, white space after values, transfer
+httptools (llhttp without leniency) refuses bare LF and CR, folded headers, white space before a colon, control
+characters, and a Content-Length that is repeated, malformed or beside Transfer-Encoding. It accepts, and this module refuses or
+strips: HTTP/0.9, HTTP/2.0, RTSP and ICE request lines, extra spaces and lines in front, white space after values, transfer
 codings before `chunked`, Transfer-Encoding on HTTP/1.0, a missing or repeated Host, a target that disagrees with Host.
 """
 
@@ -24,7 +24,7 @@ _STATUSES = {
     "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     "Request has invalid `Transfer-Encoding`": HTTPStatus.NOT_IMPLEMENTED,
 }
-"""Every other complaint of httptools is a 400."""
+"""By the text of an httptools error; every other one is a 400."""
 
 
 class Refusal(Exception):
@@ -57,7 +57,7 @@ class Head:
 
     def __init__(self) -> None:
         self.raw: bytes = b""
-        """The bytes it was read from, its empty line included."""
+        """The bytes it was read from, including the empty line."""
         self.method: str = ""
         self.target: bytes = b""
         self.http_version: str = ""
@@ -87,7 +87,7 @@ class Head:
         self.http_version = _VERSIONS[version]
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools calls this; it must not raise, so what is wrong waits for `settle`."""
+        """Called by httptools. It must not raise, so a fault is noted, and raised by `settle`."""
         name = name.lower()
         value = value.rstrip(b" \t")
         self.headers.append((name, value))
@@ -95,7 +95,7 @@ class Head:
             _NOTES[name](self, value)
 
     def settle(self) -> None:
-        """Everything has been read; raises Refusal when it cannot be served."""
+        """The head is complete; raises Refusal when it must not be served."""
         if self.http_version == "1.1":
             self.keep_alive = not self._close
             if self.host is None:
@@ -111,7 +111,7 @@ class Head:
             raise self._refusal
 
     def _settle_target(self) -> None:
-        """Only origin-form reaches the app; absolute-form must name the Host that the app is going to trust."""
+        """Make the target origin-form for the app. Absolute-form must name the same host as Host, which the app relies on."""
         if self.target == b"*" and self.method == "OPTIONS":
             return
         scheme, separator, rest = self.target.partition(b"://")
@@ -163,7 +163,7 @@ _NOTES: dict[bytes, Callable[[Head, bytes], None]] = {
 
 
 class HeadReader:
-    """Reads one head. The parser sees no byte beyond it: where messages end is decided here and in `body`, only."""
+    """Reads one head. httptools gets no byte beyond it: where a message ends is decided here and in `body` alone."""
 
     __slots__ = ("_fed", "_head", "_limit", "_parser", "_seen", "rest")
 
@@ -177,11 +177,11 @@ class HeadReader:
 
     @property
     def started(self) -> bool:
-        """Something of a request has come, not just a blank line."""
+        """Whether part of a request has come, beyond an empty line."""
         return bool(self._seen)
 
     def feed(self, data: bytes) -> Head | None:
-        """The head once it is whole, what followed it in `rest`; raises Refusal as soon as a byte is wrong."""
+        """The head once it is complete, with what follows it in `rest`; raises Refusal as soon as a byte is wrong."""
         searched = max(len(self._seen) - 3, 0)
         seen = self._seen + data if self._seen else data
         # "a server … SHOULD ignore at least one empty line (CRLF) received prior to the request-line" RFC 9112 §2.2
@@ -205,7 +205,7 @@ class HeadReader:
         return head
 
     def _check_early(self) -> None:
-        """Refuse now what no further byte can mend, rather than wait for its end."""
+        """Refuse an incomplete head now if no further byte can make it valid."""
         seen = self._seen
         self._check_size(len(seen))
         if not self._head.method and b"\r\n" in seen:
@@ -222,7 +222,7 @@ class HeadReader:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # The head is whole and asks for another protocol: "A server MAY ignore a received Upgrade" RFC 9110 §7.8
+            # The head is complete and asks for another protocol: "A server MAY ignore a received Upgrade" RFC 9110 §7.8
             pass
         except httptools.HttpParserError as error:
             text = str(error)

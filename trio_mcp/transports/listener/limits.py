@@ -1,4 +1,4 @@
-"""How much a peer may send, and how long it may take."""
+"""How much a peer may send, and how long it may take for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Limits:
     """Bounds of one connection; sizes in bytes, times in seconds."""
 
     connections: int | None = None
-    """Open at once, but for a few that only linger. Past it the connection that has been idle for longest makes way, and when none
-    is, the new one gets 503."""
+    """Open at the same time, besides a few that linger. Beyond it the connection that has been idle for longest is closed; when none is
+    idle, the new one gets 503. None is no bound."""
     head_bytes: int = MAX_HEAD
     """Request line and headers together: more is 431."""
     head_seconds: float = HEAD_TIMEOUT
@@ -25,10 +25,10 @@ class Limits:
     body_seconds: float = BODY_TIMEOUT
     """From the end of the head to the end of the body: more is 408."""
     write_seconds: float = WRITE_TIMEOUT
-    """A peer that takes no byte for so long loses its connection."""
+    """A peer that reads no byte for so long loses its connection."""
     idle_seconds: float = CONNECTION_IDLE_TIMEOUT
     """A connection without a request for so long is closed."""
     pipelined_bytes: int = 64 * 1024
-    """Read ahead of the running request at most; the rest waits in the kernel."""
+    """Read beyond the running request at most; the rest waits in the kernel."""
     tcp_user_timeout_seconds: float = 30.0
-    """Unacknowledged data for so long ends a TCP connection (Linux): a vanished peer acknowledges nothing."""
+    """After so long without an acknowledgement the kernel ends a TCP connection (Linux): a vanished peer sends none."""

@@ -1,4 +1,4 @@
-"""One response: ASGI messages in, bytes out; sans I/O."""
+"""Frames one response: ASGI messages in, bytes out; sans I/O."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NO_BODY = (204, 304)
 
 
 class ResponseError(RuntimeError):
-    """The app broke the rules of ASGI or HTTP: its bug, never the peer's."""
+    """The app broke the rules of ASGI or HTTP: a bug of the app, never of the peer."""
 
 
 class Response:
-    """Frames what the app sends in answer to `head`; raises ResponseError when the app breaks the rules.
+    """The response to `request`; its methods raise ResponseError when the app breaks the rules.
 
-    The head waits for the first piece of the body, so that a whole answer leaves in one write.
+    The head waits for the first piece of the body, so that a complete answer leaves in one write.
     """
 
     __slots__ = ("_bodyless", "_chunked", "_left", "_request", "_start", "begun", "complete", "keep_alive")
@@ -45,13 +45,13 @@ class Response:
         self.keep_alive: bool = request.keep_alive
 
     def start(self, message: Message) -> None:
-        """Take status and headers; nothing goes out yet."""
+        """Take status and headers, which `body` sends."""
         if self._start is not None:
             raise ResponseError("http.response.start sent twice")
         self._start = message
 
     def body(self, data: bytes, more: bool) -> bytes:
-        """The bytes that carry `data`, with the head before the first."""
+        """The bytes to send for this piece of the body, with the head in front of the first; `more` follows, or not."""
         if self._start is None or self.complete:
             raise ResponseError("http.response.body sent before the start or after the end of the response")
         if self.begun:
@@ -62,7 +62,7 @@ class Response:
         return head + framed
 
     def _head(self, start: Message, length: int | None) -> bytes:
-        """`length` of the body as far as it is known without the app's telling."""
+        """`length` of the body where it is known without a Content-Length of the app."""
         status = start["status"]
         lines, told, dated = self._fields(start.get("headers", ()))
         self._bodyless = status in _NO_BODY or self._request.method == "HEAD"
@@ -78,11 +78,11 @@ class Response:
         )
 
     def _untold(self, status: int, told: int | None, length: int | None) -> bool:
-        """Whether nothing is said of a body's length: there is none, or HEAD got none and may have left out one."""
+        """Whether the head names no length: the status has no body, or the app sent none for HEAD and named no length."""
         return status in _NO_BODY or (self._request.method == "HEAD" and told is None and length == 0)
 
     def _fields(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
-        """The app's own header lines, the Content-Length it told, and whether it dated them. Framing is ours."""
+        """The app's header lines without those of framing, the Content-Length it named, and whether it sent a Date."""
         kept: list[tuple[bytes, bytes]] = []
         told: int | None = None
         dated = False
@@ -101,7 +101,7 @@ class Response:
         self._left = length if told is None else told
         if self._left is None:
             self._chunked = self._request.http_version == "1.1"
-            # HTTP/1.0 knows no chunks: there the close ends the body.
+            # HTTP/1.0 has no chunks: the close ends the body.
             self.keep_alive = self.keep_alive and self._chunked
             return b"transfer-encoding: chunked\r\n" if self._chunked else b""
         return b"content-length: %d\r\n" % self._left
@@ -130,14 +130,14 @@ class Response:
 
 
 def status_line(status: int) -> bytes:
-    """With the usual phrase; raises ResponseError unless `status` is that of a final response."""
+    """The status line with the usual phrase; raises ResponseError unless `status` is that of a final response."""
     if not 200 <= status <= 999:
         raise ResponseError(f"{status} is not the status of a final response")
     return _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
 def field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Header lines; raises ResponseError for characters that would end or corrupt a line."""
+    """`headers` as lines; raises ResponseError for characters that would end or corrupt a line."""
     lines = [b"%b: %b\r\n" % header for header in headers]
     block = b"".join(lines)
     if block.count(b"\r\n") != len(lines) or not _FIELD_LINES.fullmatch(block):
@@ -155,7 +155,7 @@ _date_line = b""
 
 
 def date() -> bytes:
-    """The `Date` header line; made once a second."""
+    """The line of `Date`, made once a second."""
     global _date_second, _date_line
     now = int(time.time())
     if now != _date_second:
@@ -165,7 +165,7 @@ def date() -> bytes:
 
 
 def refusal(error: Refusal, *, head_only: bool = False) -> bytes:
-    """A whole response that says `error` in plain text and announces the close."""
+    """The whole response to a refused request, as plain text with `Connection: close`."""
     body = b"" if head_only else f"{error.reason}\n".encode()
     fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -184,7 +184,7 @@ _MOST_LINES = 64
 
 
 def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Most answers have one header of the app's own, their type, and of types there are few."""
+    """`field_lines`, remembered for the many answers whose only header of the app's own is one of a few content types."""
     if len(headers) != 1:
         return field_lines(headers)
     lines = _single_lines.get(headers[0])

@@ -1,4 +1,4 @@
-"""Accepts connections and owns their tasks."""
+"""The HTTP server: accepts connections, bounds their number, and owns their tasks."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ DEFAULT_LIMITS = Limits()
 Listener = trio.abc.Listener[Any]
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Trio itself takes the next connection when one has failed before it was accepted."""
+"""What `accept` raises when the process or the machine is short. (Trio itself goes on after a connection that failed.)"""
 HAS_EPOLL = sys.platform == "linux"
-"""Elsewhere sockets are served like any other stream: as well, but slower."""
+"""Without epoll, sockets are served like any other stream, which is slower."""
 REFUSED_AT_ONCE = 8
-"""Connections beyond the bound that are told so, or linger, at the same time; past it whoever lingers for longest makes way."""
+"""How many connections beyond the bound may be there, to be refused or to linger; beyond that the oldest that lingers is ended."""
 ACCEPT_RETRY_SECONDS = 0.1
-"""Descriptors come back when connections end; asking more often only burns the CPU they need for that."""
+"""Before accepting again when descriptors are used up: they come back when connections end."""
 
 UNSENT_BYTES = 128 * 1024
-"""The kernel takes so much ahead of what the network does: more would be memory that nobody counts, and hide how slow a peer is."""
+"""The kernel buffers at most so much unsent data of a connection: more would be memory that is not counted, and would hide how slow a
+peer is."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
 
 def _untold(status: int, reason: str) -> None:
-    """Nobody counts."""
+    """The default of `refused`."""
 
 
 async def serve(
@@ -57,11 +58,11 @@ async def serve(
 ) -> None:
     """Serve `app` on `listeners`, which it closes, until cancelled.
 
-    Once `stopping` is set it accepts no more, closes idle connections at once, answers what runs with
+    Once `stopping` is set it accepts no more, closes idle connections at once, answers running requests with
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
 
-    `refused` is called with status and reason of each answer that is the listener's own. `account` counts what peers
-    have yet to take.
+    `refused` is called with the status and reason of each answer that is the listener's own. `account` counts the bytes that peers
+    have not read yet.
     """
     stopping = trio.Event() if stopping is None else stopping
     await _Server(app, limits, refused, account or Account(), stopping).run(listeners, task_status)
@@ -79,7 +80,7 @@ class _Server:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
         self._changed = trio.lowlevel.ParkingLot()
-        """Where accepting waits for connections to end, or to begin to linger."""
+        """Accepting waits here until a connection ends, or begins to linger."""
         self._lingering = Lingering(self._changed.unpark_all)
         self._front = Front(app, limits, self._idle, self._lingering, refused, account, stopping)
         self._hangups = Hangups() if HAS_EPOLL else None
@@ -117,7 +118,7 @@ class _Server:
                 try:
                     stream = await listener.accept()
                 except OSError as error:
-                    await self._bear(error, complain)
+                    await self._recover(error, complain)
                     complain = False
                 else:
                     complain = True
@@ -125,8 +126,11 @@ class _Server:
                     full = self._beyond(self._open - len(self._lingering), 1) and not self._idle.dismiss_oldest()
                     connections.start_soon(self._connection, stream, full)
 
-    async def _bear(self, error: OSError, complain: bool) -> None:
-        """An accept failed; raises `error` when the listener cannot go on. One line in the log until one succeeds."""
+    async def _recover(self, error: OSError, complain: bool) -> None:
+        """After an accept that failed: free a descriptor and wait, or raise `error` when the listener cannot go on.
+
+        `complain`: log it, which is done once until an accept succeeds.
+        """
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
         if not self._lingering.end_oldest():
@@ -136,7 +140,7 @@ class _Server:
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
     def _beyond(self, count: int, excess: int) -> bool:
-        """Whether `count` connections are so many more than may be."""
+        """Whether `count` connections are at least `excess` more than the bound."""
         return self._limits.connections is not None and count >= self._limits.connections + excess
 
     async def _connection(self, stream: trio.abc.Stream, full: bool) -> None:
@@ -159,7 +163,7 @@ class _Server:
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:
         connected = socket.socket(fileno=stream.socket.detach())
         connected.setblocking(False)
-        # Trio has set TCP_NODELAY. This one is not left to the listening socket: who connected early would go without.
+        # Trio has set TCP_NODELAY. Set on each connection, because one that connected early would not inherit it.
         if connected.family != socket.AF_UNIX:
             milliseconds = int(self._limits.tcp_user_timeout_seconds * 1000)
             with suppress(OSError):

@@ -1,6 +1,6 @@
 """The bytes of one connection over any Trio stream: TLS, memory streams, and sockets where there is no epoll.
 
-A stream cannot tell that its peer is gone unless someone reads, so `pump` reads ahead, up to `read_size` bytes.
+A stream notices that its peer is gone only while it is read, so `pump` reads ahead, up to `read_size` bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trio_mcp.transports.listener.wire import (
 __all__ = ["StreamWire"]
 
 PIECE_BYTES = 16 * 1024
-"""Written at once: small enough that who takes it within the write deadline is known to be slow, or not."""
+"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress can be told from one that does not."""
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -33,7 +33,7 @@ def _nothing() -> None:
 
 
 class StreamWire:
-    """Owns `stream`; `pump` must run in a task beside its user."""
+    """A wire over `stream`, which it owns; `pump` must run in a task beside its user."""
 
     def __init__(self, stream: trio.abc.Stream, *, read_size: int, write_seconds: float) -> None:
         self._stream = stream
@@ -52,7 +52,7 @@ class StreamWire:
         self._hung_up = callback
 
     async def pump(self) -> None:
-        """Read ahead until the peer ends or breaks the stream."""
+        """Read ahead until the peer closes or breaks the stream."""
         try:
             while not self._ended:
                 data = await self._stream.receive_some(self._read_size)
@@ -98,7 +98,7 @@ class StreamWire:
     async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = lambda count: None) -> None:
         left = memoryview(data)
         while left:
-            # A stream does not tell its progress within one call; a piece of this size is what must pass in time.
+            # Within one call, a stream does not report progress.
             piece = left[:PIECE_BYTES]
             await self._send_piece(piece)
             moved(len(piece))

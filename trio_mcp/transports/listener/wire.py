@@ -45,11 +45,11 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ClientDisconnected(OSError):
-    """The peer closed, reset or stopped reading; `send` raises it."""
+    """The peer closed, reset or stopped reading the connection; an app's `send` raises it."""
 
 
 class ClientStalled(ClientDisconnected):
-    """The peer took no byte within the write deadline."""
+    """The peer read no byte within the write deadline."""
 
 
 def _nothing(count: int) -> None:
@@ -57,40 +57,40 @@ def _nothing(count: int) -> None:
 
 
 class Wire(Protocol):
-    """One connection's bytes; every method raises ClientDisconnected once the peer is gone."""
+    """The bytes of one connection; methods raise ClientDisconnected once the peer is gone."""
 
     client: Address | None
     server: Address | None
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the peer closes or resets, also while nobody reads. May call more than once."""
+        """Call `callback` when the peer closes or resets, also while nothing is being read. May call it more than once."""
 
     async def receive(self) -> bytes:
-        """Wait for bytes; empty when the peer will send no more."""
+        """Wait for bytes; empty when the peer sends no more."""
 
     def receive_now(self) -> bytes | None:
-        """Bytes that are here already; None when there are none."""
+        """The bytes that have come already; None when there are none."""
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Hand over what fits without waiting; the number of bytes taken."""
+        """Send what the kernel takes without waiting; the number of bytes it took."""
 
     async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = _nothing) -> None:
-        """Hand over everything; raises ClientStalled when the peer takes no byte for the write deadline.
+        """Send everything; raises ClientStalled when the peer reads no byte for the write deadline.
 
-        `moved` hears of every piece the peer has taken, in bytes.
+        `moved` is called with the number of bytes of each piece that was taken.
         """
 
     def stop_reading(self) -> None:
-        """`receive` gives what has already come, then nothing. Wakes it."""
+        """`receive` returns what has come already, then nothing; one that waits is woken."""
 
     async def finish_sending(self) -> None:
-        """Tell the peer that nothing more comes, where the transport can."""
+        """Close the sending half, where the transport has halves."""
 
     def abort(self) -> None:
-        """The close that follows must not look like a clean end."""
+        """Have `close` reset the connection, so that it does not look like a clean end."""
 
     async def close(self) -> None:
-        """Release it; never raises ClientDisconnected."""
+        """Close the connection; never raises ClientDisconnected."""
 
 
 class SocketWire:
@@ -144,7 +144,7 @@ class SocketWire:
             left = left[sent:]
 
     def stop_reading(self) -> None:
-        # Not connected any more: then reading ends by itself.
+        # OSError: not connected any more, and reading ends by itself.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
@@ -164,19 +164,19 @@ class SocketWire:
 
 
 class Hangups:
-    """Callbacks by file descriptor; Linux only."""
+    """Calls back when peers hang up; Linux only."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """`callback` runs when the peer of `fd` is gone: from `run`, so never before this returns."""
+        """Have `run` call `callback` when the peer of `fd` hangs up; never before this returns."""
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
         self._callbacks[fd] = callback
 
     def discard(self, fd: int) -> None:
-        """Must come before `fd` is closed: its number will be used again."""
+        """To be called before `fd` is closed, because its number will be used again."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -190,19 +190,19 @@ class Hangups:
                     callback()
 
     def close(self) -> None:
-        """After every `discard`."""
+        """Close the epoll, after every `discard`."""
         self._epoll.close()
 
 
 def client_of(connected: socket.socket | SocketType) -> Address | None:
-    """The peer; None when it has no name (a Unix socket's) or has already gone."""
+    """The peer's address; None when it has none (a Unix socket's client), or has gone already."""
     with suppress(OSError):
         return _address(connected.getpeername())
     return None
 
 
 def server_of(connected: socket.socket | SocketType) -> Address | None:
-    """Our end; None like `client_of`."""
+    """The address of our own end; None in the same cases."""
     with suppress(OSError):
         return _address(connected.getsockname())
     return None

@@ -1,7 +1,6 @@
-"""Lines from a byte stream, none longer than a bound; of a longer one only who asked or answered, its `Outline`.
+"""Lines from a byte stream, none longer than a bound; of a longer line only its `Outline`, so that it can be answered.
 
-The bytes of a line that is too long go into the outline as they come and are not kept, except those of the outermost object; what is
-nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
+The bytes of a line that is too long are not kept, except those of the outermost object; what is nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ __all__ = ["OUTLINE_BYTES", "LineReader", "LineTooLong", "Outline"]
 _CHUNK = 64 * 1024
 
 OUTLINE_BYTES = 16 * 1024
-"""A message whose top level alone is larger is not read: methods and ids are short."""
+"""A message whose outermost object alone is larger has no outline: methods and ids are short."""
 
 _OUTSIDE_STRINGS = re.compile(rb'["{}\[\]]')
 _INSIDE_STRINGS = re.compile(rb'["\\]')
 
 
 class LineTooLong(Exception):
-    """A line exceeded the bound and was skipped; the next call continues behind it. `outline` is what it said in short."""
+    """A line exceeded the bound and was skipped; the next call of `next_line` continues behind it."""
 
     def __init__(self, outline: Outline) -> None:
         super().__init__("a line exceeds the bound")
@@ -34,7 +33,7 @@ class LineTooLong(Exception):
 
 
 class LineReader:
-    """Reads `\\n`-terminated lines of at most `limit` bytes; blank ones are skipped."""
+    """Reads `\\n`-terminated lines of at most `limit` bytes; blank lines are skipped."""
 
     def __init__(self, stream: trio.abc.ReceiveStream, limit: int) -> None:
         self._stream = stream
@@ -44,7 +43,7 @@ class LineReader:
         self._ended = False
 
     async def next_line(self) -> bytes | None:
-        """The next line without its end, None at the stream's end. Raises LineTooLong."""
+        """The next line without its end; None at the end of the stream. Raises LineTooLong."""
         while True:
             line = self._take_line()
             if line is not None:
@@ -79,7 +78,7 @@ class LineReader:
 
 
 class Outline:
-    """Sans I/O: `feed` every byte of one message, then ask."""
+    """The id of one message, and whether it is a request: `feed` it all the bytes first. Sans I/O."""
 
     __slots__ = ("_depth", "_escaped", "_in_string", "_kept")
 
@@ -90,7 +89,7 @@ class Outline:
         self._kept = bytearray()
 
     def feed(self, data: bytes | bytearray) -> None:
-        """The next bytes of the message."""
+        """Take the next bytes of the message."""
         at = 0
         while at < len(data) and len(self._kept) <= OUTLINE_BYTES:
             if self._escaped:
@@ -106,12 +105,12 @@ class Outline:
             at = end + 1
 
     def request_id(self) -> RequestId | None:
-        """The id of the request that this is; None for anything else, or where it cannot be read."""
+        """The id, if the message is a request; None for anything else, or where it cannot be read."""
         message = self._read()
         return message["id"] if "method" in message and is_request_id(message.get("id")) else None
 
     def reply_id(self) -> RequestId | None:
-        """The id of the request that this answers; None for anything else, or where it cannot be read."""
+        """The id of the request that the message answers; None for anything else, or where it cannot be read."""
         message = self._read()
         answers = "method" not in message and ("result" in message or "error" in message)
         return message["id"] if answers and is_request_id(message.get("id")) else None

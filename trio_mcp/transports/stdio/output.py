@@ -1,4 +1,4 @@
-"""stdout: one event log for everything that is said, the writer that sends it, and the outboxes of calls."""
+"""What goes to stdout: one event log for all messages, the writer that sends it, and the outboxes of calls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ logger: logging.Logger = logging.getLogger("trio_mcp.stdio")
 
 MAX_WAITING_EVENTS = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Of notifications: one pipe carries what HTTP spreads over many streams, so it may hold more."""
+"""Of notifications that wait: more than in a stream of HTTP, because one pipe carries everything."""
 
 PIECE_BYTES = 16 * 1024
-"""Written at once: the write deadline is for each piece, so that a slow reader makes progress."""
+"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress is not given up."""
 
 
 class Output:
-    """Messages to the client in the order they were said, each one line."""
+    """The messages to the client, in order, each one line."""
 
     def __init__(self, account: Account, *, write_timeout: float, give_up: Callable[[], None]) -> None:
         """`give_up` is called when memory is short and the client reads nothing; `write_timeout` in seconds."""
@@ -46,7 +46,7 @@ class Output:
         self.log.append(data, kind, key)
 
     async def wait_for_reader(self) -> None:
-        """Wait until stdout has taken what was said, the write timeout at most."""
+        """Wait until the client has read all messages, the write timeout at most."""
         await self.log.flushed(self._write_timeout)
 
     def discard(self) -> None:
@@ -76,7 +76,7 @@ class Output:
 
 
 class ModernOutbox:
-    """Waits until stdout has taken what was said. A cancelled request is answered with silence (2026-07-28 stdio)."""
+    """Of a 2026-07-28 request: its handler waits until the client has read what it sent. A cancelled request gets no answer."""
 
     answers_cancelled = False
 
@@ -87,7 +87,7 @@ class ModernOutbox:
 
     @property
     def holder(self) -> Holder:
-        """The pipe, with everybody else who says something on it."""
+        """The budget of the pipe, which all calls share."""
         return self._output.log.budget
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
@@ -105,11 +105,11 @@ class ModernOutbox:
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
 
     def close_stream(self) -> None:
-        """There is one pipe, and it stays."""
+        """Does nothing: there is only one pipe."""
 
 
 class SessionOutbox(ModernOutbox):
-    """Of a request in the session: its handler never waits for stdout, and may ask the client."""
+    """Of a request of the session: its handler never waits for the client to read, and may send requests to it."""
 
     def __init__(self, output: Output, ended: Callable[[], None], session: LiveSession) -> None:
         super().__init__(output, ended)
@@ -135,7 +135,7 @@ class BatchOutbox(SessionOutbox):
         self.add(body)
 
     def add(self, body: bytes | None) -> None:
-        """The answer of one element; None when it gets none."""
+        """Take the answer of one element of the batch; None when it gets none."""
         log = self._output.log
         if log.ended:
             return

@@ -1,4 +1,4 @@
-"""Requests that were read from a pipe and have yet to begin: in order, counted, and cancelled by name."""
+"""Requests that were read from stdin and wait for their turn: in order, counted for the node's memory, and cancelled by id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_mcp.streams.account import Account
 __all__ = ["Pipeline"]
 
 _REQUEST_BYTES = 2 * 1024
-"""What a decoded request weighs besides the bytes it came as (measured)."""
+"""What a decoded request takes in memory besides its bytes (measured)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,7 +24,7 @@ class _Waiting:
 
 
 class Pipeline:
-    """At most `width` requests run; the others wait, and what they weigh counts for `account`."""
+    """At most `width` requests run; the others wait, and `account` counts their bytes."""
 
     def __init__(self, width: int, account: Account) -> None:
         self._width = width
@@ -38,16 +38,16 @@ class Pipeline:
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be read: as many run as may, and what waits has used up its share, or memory is short."""
+        """Whether nothing more should be read: requests wait, and they have used up their share, or memory is short."""
         return bool(self._waiting) and (self.overfull or self._account.short)
 
     @property
     def overfull(self) -> bool:
-        """Whether what waits has used up its share."""
+        """Whether the requests that wait have used up their share of the account."""
         return self._bytes >= self._account.share
 
     def add(self, id: RequestId, size: int, begin: Callable[[], None], drop: Callable[[], None]) -> None:
-        """Have `begin` called when it is this request's turn, perhaps now; `drop` when it is cancelled before that."""
+        """Call `begin` when it is the turn of this request of `size` bytes, perhaps at once; or `drop` if it is cancelled before."""
         if self.running < self._width and not self._waiting:
             self.running += 1
             begin()
@@ -57,11 +57,11 @@ class Pipeline:
         self._count(weight)
 
     def ended(self) -> None:
-        """One that ran has its answer, or never began."""
+        """Note that one of those that ran has its answer."""
         self.running -= 1
 
     def begin_waiting(self) -> None:
-        """Begin as many as may run."""
+        """Begin as many of those that wait as may run."""
         while self._waiting and self.running < self._width:
             request = self._waiting.popleft()
             self._count(-request.size)
@@ -69,7 +69,7 @@ class Pipeline:
             request.begin()
 
     def cancel(self, id: RequestId) -> bool:
-        """Drop the request with this id; False when none waits under it."""
+        """Drop the request that waits under `id`; False when there is none."""
         for request in self._waiting:
             if request.id == id and type(request.id) is type(id):
                 self._waiting.remove(request)
@@ -79,12 +79,12 @@ class Pipeline:
         return False
 
     def clear(self) -> None:
-        """Drop them all without a word."""
+        """Forget all that wait, without calling `drop`."""
         self._waiting.clear()
         self._count(-self._bytes)
 
     def _count(self, weight: int) -> None:
-        # As requests: those that run must not wait for room that only their end gives back.
+        # Charged as requests: running calls must not wait for room that is only given back when they end.
         self._bytes += weight
         if weight > 0:
             self._account.charge_request(weight)

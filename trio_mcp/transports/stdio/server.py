@@ -1,13 +1,13 @@
-"""One process, one client, one line per message; both eras at once (2026-07-28 basic/transports/stdio).
+"""Serves one client over stdio, one message a line, both eras at once (2026-07-28 basic/transports/stdio).
 
-stdin ─ lines ─▶ decode ─▶ era.route ─▶ Pipeline ─┬─▶ modern: a task of ours, cancelled by `notifications/cancelled`
-          ▲                                       └─▶ legacy: the process's one session
+stdin ─ lines ─▶ decode ─▶ era.route ─▶ Pipeline ─┬─▶ modern: a task of the server, cancelled by `notifications/cancelled`
+          ▲                                       └─▶ legacy: the one session of the process
           └─ stops while too many requests wait
-stdout ◀─ one writer ◀─ one EventLog ◀── everything anybody says
+stdout ◀─ Output: one writer, one event log ◀── all messages
 
-Back-pressure: `max_in_flight` requests run, and start only while their answers have room. More are read and wait in the
-pipeline; replies and cancellations pass them. Reading stops when what waits exceeds its share of the node's memory, unless a
-handler waits for a reply: then reading goes on, and requests are refused.
+Back-pressure: `max_in_flight` requests run. More are read, and wait in the pipeline; replies and cancellations overtake them. Reading
+stops when the waiting requests exceed their share of the node's memory, unless a handler waits for a reply of the client: then reading
+goes on, and further requests are refused.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ class StdioServer:
         *,
         ending: Callable[[], None] = lambda: None,
     ) -> None:
-        """Until stdin ends, or the client takes no more of what we say. The hub must be running.
+        """Serve until stdin ends, or the client stops reading. The hub must be running.
 
-        `ending` is called, perhaps more than once, when it begins to end: handlers that shield themselves hold the rest up.
+        `ending` is called, perhaps more than once, when the end begins: from then on a handler that shields itself delays it.
         """
         try:
             async with trio.open_nursery() as writing:
@@ -126,22 +126,25 @@ class StdioServer:
             await self._take(line)
 
     async def _room(self) -> None:
-        """Wait while enough has been read. A client that writes all it has before it reads is told so once, in the log."""
+        """Wait while nothing more should be read. A client that writes without reading is logged once."""
         while self._has_enough:
             if not self._stuck and self._out.unread:
                 self._stuck = True
                 event(
                     logger, logging.WARNING, "the client sends requests and does not read the answers; waiting for it"
                 )
-            # Memory that is no longer short tells nobody.
+            # A timeout, because there is no event for memory that is no longer short.
             with trio.move_on_after(TICK_SECONDS):
                 await self._ended.wait()
 
     @property
     def _has_enough(self) -> bool:
-        """Whether nothing more should be read now. A question to the client is answered behind whatever it has sent before."""
+        """Whether nothing more should be read now.
+
+        While a handler waits for a reply of the client, reading goes on: the reply comes behind the requests sent before it.
+        """
         if self._out.waiting_bytes >= HARD * self._service.account.share:
-            # No answers, of which so many are never taken: errors and the like, for a client that reads nothing.
+            # The answers of calls never amount to so much: these are errors, for a client that sends and does not read.
             return True
         asks = self._session is not None and self._session.awaits_reply
         return self._pipeline.full and not asks
@@ -150,7 +153,7 @@ class StdioServer:
         text = f"A message has at most {self._max_message} bytes"
         answered, asked = outline.reply_id(), outline.request_id()
         if answered is not None and self._session is not None:
-            # Whoever asked must not wait for an answer that was skipped.
+            # The handler that sent the request must not wait for a reply that was skipped.
             self._session.receive(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
         elif answered is None:
             self._output.say(
@@ -196,7 +199,7 @@ class StdioServer:
         self._add(request, size, lambda: self._start_modern(request, envelope))
 
     def _add(self, request: Request, size: int, start: Callable[[], None], outbox: BatchOutbox | None = None) -> None:
-        """Start a request when there is room for it; `outbox` hears of it when it cannot be, or is cancelled before."""
+        """Start a request of `size` bytes when it is its turn; `outbox` is told if it cannot be started, or is cancelled before."""
 
         def refuse(fault: ProtocolError) -> None:
             answer = encode_error(request.id, fault)
@@ -222,7 +225,7 @@ class StdioServer:
         self._ended.set()
 
     async def _begin_waiting(self) -> None:
-        """In a task of its own: where a request ends, it still counts for its session."""
+        """Begin waiting requests as others end. A task of its own: at the place where a request ends, it still counts for its session."""
         while True:
             await self._ended.wait()
             self._ended = trio.Event()
@@ -264,7 +267,7 @@ class StdioServer:
         self._service.metrics.operation(
             "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
         )
-        # The process is the connection: its session does not idle out while the client is there.
+        # The session must not idle out while the client is there.
         session.add_reader()
         self._session = session
         self._output.say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
@@ -305,7 +308,7 @@ class StdioServer:
             # "The receiver MUST respond promptly", also before the handshake.
             self._output.say(encode_result(content.id, {}))
         elif isinstance(content, Request):
-            # Without a session it can only mean 2026-07-28, which says -32602 for what `_meta` lacks.
+            # Without a session it can only be a 2026-07-28 request, and -32602 is for what its `_meta` lacks.
             raise InvalidParams(
                 "Send initialize first, or params._meta with a protocol version in every request (2026-07-28)"
             )
@@ -323,7 +326,7 @@ class StdioServer:
             self._pipeline.cancel(named)
 
     async def _drained(self) -> None:
-        """Let requests that wait begin and what was said be read, as long as either goes on."""
+        """Wait while requests still begin, or messages are still read, each within STDIO_LAST_ANSWERS_SECONDS."""
         while self._pipeline or self._out.unread:
             before = len(self._pipeline), self._out.moves
             with trio.move_on_after(STDIO_LAST_ANSWERS_SECONDS):
@@ -339,12 +342,12 @@ class StdioServer:
         self._end_all()
 
     async def _answers(self) -> None:
-        """Give requests that are in flight a moment to be answered."""
+        """Wait for the answers of requests in flight, STDIO_LAST_ANSWERS_SECONDS at most."""
         with trio.move_on_after(STDIO_LAST_ANSWERS_SECONDS):
-            while self._calls_but_listens() or (self._session is not None and len(self._session.calls)):
+            while self._calls_run() or (self._session is not None and len(self._session.calls)):
                 await self._out.changed()
 
-    def _calls_but_listens(self) -> bool:
+    def _calls_run(self) -> bool:
         return any(call not in self._service.listeners for call in self._calls.values())
 
     def _end_all(self) -> None:
@@ -357,7 +360,7 @@ class StdioServer:
         try:
             await self._output.write(stdout)
         finally:
-            # Without a writer there is nobody to serve, whichever of the two stopped first.
+            # Without a writer no request can be answered.
             ending()
             self._end_all()
             scope.cancel("nothing more can be said")

@@ -1,4 +1,4 @@
-"""Three official clients that ride along with a load, each a process of its own, and what they saw."""
+"""Official clients that call a tool beside a load, each in a process of its own, and what they saw."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Failure:
 
 @dataclass(slots=True)
 class BackgroundClient:
-    """What one client saw; complete when the ride has ended."""
+    """One client and what it saw; complete when its process has ended."""
 
     name: str
     process: trio.Process
@@ -45,13 +45,13 @@ class BackgroundClient:
     working: trio.Event = field(default_factory=trio.Event)
 
     def take(self, seen: Mapping[str, Any]) -> None:
-        """Fill in what it said at the end."""
+        """Fill in what it printed at the end."""
         self.connects, self.calls, self.heard = seen["connects"], seen["calls"], seen["heard"]
         self.slowest, self.nodes = seen["slowest"], seen["nodes"]
         self.failures = [Failure(**failure) for failure in seen["failures"]]
 
     async def read(self) -> None:
-        """Read what it says, until it ends."""
+        """Read what it prints, until it ends."""
         assert self.process.stdout is not None
         async for chunk in self.process.stdout:
             self.said += chunk.decode()
@@ -59,7 +59,7 @@ class BackgroundClient:
                 self.working.set()
         self.working.set()
         lines = self.said.strip().splitlines()
-        assert lines, f"{self.name} ended without a word"
+        assert lines, f"{self.name} ended without any output"
         if lines[-1].startswith("{"):
             self.take(json.loads(lines[-1]))
 

@@ -27,7 +27,7 @@ _RESUMES = 10
 
 @dataclass(slots=True)
 class Answer:
-    """What a request met: `message` is the JSON-RPC response, `status` 0 when there was none."""
+    """The answer to a request: `message` is the JSON-RPC response, `status` is 0 when there was none."""
 
     status: int = 0
     message: dict[str, Any] = field(default_factory=dict)
@@ -45,13 +45,13 @@ class Answer:
 
     @property
     def told(self) -> dict[str, Any]:
-        """The structured content of a tool's result: our tools tell the node there."""
+        """The structured content of a tool's result: the tools of `served/server.py` put their node there."""
         found: dict[str, Any] = self.result.get("structuredContent", {})
         return found
 
     @property
     def error(self) -> str:
-        """Why it is not what was asked for; "" when it is."""
+        """Why the request failed; "" when it succeeded."""
         if self.broken:
             return self.broken
         if fault := self.message.get("error"):
@@ -75,7 +75,7 @@ class ListenEnd:
     clean: bool
     retry: float
     refusal: str = ""
-    """What was said instead of a stream."""
+    """The answer in place of a stream."""
 
 
 class LegacyClient:
@@ -94,7 +94,7 @@ class LegacyClient:
         self._connection: HttpConnection | None = None
         self._ids = count(1)
         self._name = secrets.token_hex(4)
-        """In its request ids: several clients may speak for one session at the same time."""
+        """Part of its request ids: several clients may use one session at the same time."""
 
     @property
     def node(self) -> str:

@@ -26,7 +26,7 @@ STOP_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Cluster:
-    """The parts. Nodes are called node1, node2, node3."""
+    """The parts of the cluster. Nodes are called node1, node2, node3."""
 
     folder: Path
     redis: RedisServer
@@ -57,7 +57,7 @@ class Cluster:
         return self.folder / "runs"
 
     def runs(self) -> Mapping[str, int]:
-        """How often each call of `count_runs` ran, on whichever node."""
+        """How often each call of `count_runs` ran, on all nodes together."""
         return runs(self.runs_file)
 
     def node(self, name: str) -> Node:
@@ -83,7 +83,7 @@ class Cluster:
         return [line for node in self.nodes for line in node.lines if text in line]
 
     async def together(self) -> None:
-        """Wait until every node has said in Redis where it is, and that it is ready."""
+        """Wait until every node has a card in Redis with its URL and the state ready."""
 
         async def asked() -> bool:
             raw = [await self.redis.ask("GET", f"mcp:node:{node.name}") for node in self.nodes]

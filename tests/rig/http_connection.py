@@ -1,4 +1,4 @@
-"""HTTP as a client without manners speaks it: one connection, plain or TLS without looking at the certificate."""
+"""One HTTP connection with h11, plain or TLS without a check of the certificate; it is closed without TLS's or HTTP's end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class HttpConnection:
         return event
 
     def close(self) -> None:
-        """Close without ceremony: nobody waits for the peer."""
+        """Close the socket at once, without waiting for the peer."""
         socket = self.stream if isinstance(self.stream, trio.SocketStream) else self.stream.transport_stream
         socket.socket.close()
 
@@ -137,7 +137,7 @@ class HttpConnection:
 
 
 def _unverified() -> ssl.SSLContext:
-    """Traefik makes its own certificate: there is nobody to vouch for it."""
+    """Without checks: Traefik's certificate is self-signed."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What a test may have left behind: open descriptors, threads in the middle of something."""
+"""What a test may have left behind: open descriptors, and threads that still run code of ours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["descriptors", "no_thread_is_within", "threads_within"]
 
 
 def descriptors() -> int:
-    """Open in this process."""
+    """The descriptors that are open in this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -22,7 +22,7 @@ def threads_within(path: str, *functions: str) -> int:
 
 
 async def no_thread_is_within(path: str, *functions: str, patience: float = PATIENCE) -> None:
-    """Wait until the last one has left."""
+    """Wait until there is none."""
 
     async def asked() -> bool:
         return threads_within(path, *functions) == 0

@@ -19,7 +19,7 @@ from tests.rig.waiting import PATIENCE, until
 __all__ = ["Call", "Load", "Opening", "Stream", "load", "runs"]
 
 ANSWER_SECONDS = PATIENCE
-"""A call that takes longer counts as failed: nothing may hang."""
+"""A call that takes longer counts as failed."""
 _REOPEN = 0.2
 """Seconds between two attempts to open a session."""
 
@@ -30,7 +30,7 @@ class Call:
 
     client: int
     name: str
-    """What `count_runs` wrote down if it ran."""
+    """What `count_runs` writes to its file when the call runs."""
     cookies: bool
     owner: str
     """The node in the session id."""
@@ -103,7 +103,7 @@ class Load:
 
     @property
     def failed(self) -> list[Call]:
-        """The calls that did not get what they asked for."""
+        """The calls that failed."""
         return [call for call in self.calls if call.error]
 
     @property
@@ -138,7 +138,7 @@ class Load:
         await until(asked, f"{calls} calls of each client; {self.summary()}")
 
     async def talk(self, number: int, client: LegacyClient) -> None:
-        """One client's life: a session, a stream beside it, calls in a loop, and a new session when it lost the old."""
+        """Run one client: a session, a stream beside it, calls in a loop, and a new session when the old one is lost."""
         await trio.sleep(self.pause * number / max(1, len(self.clients)))  # or they would all call in the same moment
         again = False
         try:

@@ -23,10 +23,10 @@ from tests.serving.process import ServedProcess
 __all__ = ["SERVER", "Node"]
 
 SIGNAL_SECONDS = 0.3
-"""For the first signal to be heeded: two that wait are one."""
+"""Between two signals: the second of two pending ones is lost."""
 STOP_SECONDS = 20.0
 SERVER = Path(__file__).parent / "served" / "server.py"
-"""In a folder of its own: what lies beside it would stand in for libraries of the same name, such as `redis`."""
+"""In a folder of its own: modules beside it would hide libraries of the same name, such as `redis`."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Node:
     port: int = field(default_factory=lambda: free_ports(1)[0])
     admin_port: int = field(default_factory=lambda: free_ports(1)[0])
     host: str = "127.0.0.1"
-    """As its peers are to call it."""
+    """The host in its advertised URL."""
     runs: list[ServedProcess] = field(default_factory=list)
 
     @property
@@ -106,7 +106,7 @@ class Node:
         await until(asked, f"{self.name} is ready")
 
     async def probe(self, path: str) -> int:
-        """The status of `/livez` or `/readyz`; 0 when nobody answers within 2 s."""
+        """The status of `/livez` or `/readyz`; 0 without an answer within 2 s."""
         with trio.move_on_after(2):
             try:
                 return (await fetch(self.url + path)).status
@@ -115,7 +115,7 @@ class Node:
         return 0
 
     async def boot(self) -> str:
-        """Which start of it answers."""
+        """The id of the process that answers."""
         return str((await fetch(f"{self.url}/livez")).json()["boot"])
 
     @property
@@ -152,7 +152,7 @@ class Node:
         await self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: it holds its sockets and answers nothing."""
+        """SIGSTOP: it keeps its sockets and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -22,9 +22,9 @@ __all__ = ["CLIENTS", "KINDS", "Outage", "Story", "observe"]
 
 CLIENTS = 30
 MOVED = 48
-"""Enough that each is asked for but once while it matters: a node that asked before knows where a session is."""
+"""So many that none is asked for twice while it matters: a node remembers where a session is."""
 AFTERWARDS = 6.0
-"""Seconds for which the visits go on when Redis is back."""
+"""Seconds for which requests go on when Redis is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Outage:
 
     asked: list[Asked] = field(default_factory=list)
     right: bool = False
-    """After its return Redis said of every session what is so."""
+    """Whether, after its return, Redis had the right record of every session."""
     wrong: list[str] = field(default_factory=list)
-    """What was not right when last something was not."""
+    """The last faults that were found."""
     restored: float = 0.0
     """Sessions taken over meanwhile."""
 
@@ -76,12 +76,12 @@ class Outage:
 
 @dataclass(slots=True)
 class Story:
-    """All outages, and who was there."""
+    """All outages, the load and the clients beside it."""
 
     traffic: Load
     background: list[BackgroundClient]
     usual: list[Asked] = field(default_factory=list)
-    """What the rounds met before the first outage."""
+    """The answers before the first outage."""
     outages: dict[str, Outage] = field(default_factory=dict)
     probes: list[tuple[str, str, int]] = field(default_factory=list)
     """Node, path and status."""

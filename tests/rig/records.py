@@ -1,4 +1,4 @@
-"""What Redis says of the sessions, held against what the nodes themselves say."""
+"""What Redis has of the sessions, compared with what the nodes have."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def tombstone_of(whole: Cluster, session: str) -> dict[str, Any]:
 
 
 async def wrong_records(whole: Cluster, deleted: Iterable[str] = ()) -> list[str]:
-    """Cards, records and tombstones that are missing, or not as things are; `deleted` are sessions that clients ended."""
+    """Cards, records and tombstones that are missing or wrong; `deleted` are sessions that clients ended."""
     nodes = [node for node in whole.nodes if node.alive]
     wrong = [fault for node in nodes for fault in await _wrong_card(whole, node)]
     living = {(node.name, await node.boot(), each["session"]) for node in nodes for each in await node.sessions()}

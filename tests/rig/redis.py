@@ -22,7 +22,7 @@ INSTALL = "sudo apt-get install redis-server"
 
 
 class RedisServer:
-    """One after the other, any number of processes on one port and in one folder."""
+    """A redis-server that can be stopped and started again on the same port and folder."""
 
     def __init__(self, folder: Path, port: int, arguments: Sequence[str]) -> None:
         self.folder = folder
@@ -60,11 +60,11 @@ class RedisServer:
         await process.wait()
 
     def pause(self) -> None:
-        """Freeze it: connections stand, nothing is answered."""
+        """SIGSTOP: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it run on."""
+        """SIGCONT: it goes on."""
         os.kill(self.pid, signal.SIGCONT)
 
     async def ask(self, *words: str) -> Any:
@@ -122,7 +122,7 @@ class Monitor:
 
 
 class _RespConnection:
-    """Enough of Redis' protocol for a test."""
+    """A connection that speaks as much of Redis' protocol as tests need."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Somebody who visits every node over and over with each sort of request that another node, or Redis, may have a part in."""
+"""Sends every sort of request that needs another node or Redis to every node, round after round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Asked", "RequestRounds", "patiently", "sessions_that_moved"]
 
 PAUSE = 0.4
 NOBODYS = "ghost.AAAAAAAAAAAAAAAAAAAAAAAA"
-"""The id of a session on a node that nobody ever met."""
+"""A session id of a node that never existed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RequestRounds:
         self.moved = cycle(self.moved)
 
     async def make_rounds(self, seen: list[Asked], seconds: float, *, away: bool) -> None:
-        """For so long, and one round at least; all nodes are visited at once."""
+        """Send rounds to all nodes at once for so many seconds, and at least one."""
         over = trio.current_time() + seconds
         nodes = self.whole.nodes
         while True:
@@ -83,7 +83,7 @@ class _Notes:
     async def take(
         self, what: str, node: Node, do: Callable[[LegacyClient], Awaitable[Answer]], session: str = ""
     ) -> str:
-        """Do it at that node and note what came of it; the session, if there is one."""
+        """Send a request to a node and record the answer; gives the client's session."""
         client = LegacyClient(f"{node.url}/mcp", fresh=True)
         client.session = session
         answer = Answer()
@@ -116,7 +116,7 @@ async def sessions_that_moved(whole: Cluster, count: int) -> list[str]:
 
 
 async def patiently(client: LegacyClient) -> Answer:
-    """Where its session is; asked again as long as the answer is to come back, as it is when Redis is slow."""
+    """The answer of `where`, asked again while it is 503, as it is when Redis is slow."""
 
     async def asked() -> Answer | None:
         answer = await _where(client)

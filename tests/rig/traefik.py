@@ -136,7 +136,7 @@ class Traefik:
         await until(self._answers, "Traefik answers")
 
     async def stop(self) -> None:
-        """SIGKILL: by SIGTERM it would wait a minute for streams. Nothing when it was never started."""
+        """SIGKILL, if it was started: after SIGTERM it would wait a minute for streams."""
         if not self.runs:
             return
         if self.process.poll() is None:

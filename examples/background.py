@@ -1,7 +1,7 @@
 """A task per session: it lives in the session's nursery, tells the client what changes, and is cancelled with the session.
 
 Only sessions (up to 2025-11-25) have such a task. A client of 2026-07-28 has no session: for it, change things in a
-task of the `lifespan=` and tell everybody, with `mcp.notify_resource_updated`.
+task of the `lifespan=` and notify all clients, with `mcp.notify_resource_updated`.
 """
 
 import trio

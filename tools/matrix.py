@@ -155,7 +155,7 @@ def document(matrix: Matrix) -> str:
         "# Routing matrix\n\n"
         f"`make matrix` on {today()}: three nodes on loopback, a real Traefik and a real Redis, TLS. Each client opens {CONNECTIONS}\n"
         "connections of 3 calls, every request over a TCP connection of its own. *Good* are those whose calls were all\n"
-        "answered by one session. *Notification*: a GET or listen stream hears what was raised on each of the three nodes.\n"
+        "answered by one session. *Notification*: a GET or listen stream gets what was sent on each of the three nodes.\n"
         "*Elicitation*: a question of 2026-07-28 asked by one node, its answer taken by another. *legacy* is a session of\n"
         "2025-11-25, *auto* is what the client negotiates by itself: 2026-07-28.\n\n"
         f"{_cells(matrix)}\n"

@@ -19,9 +19,9 @@ from tests.rig.records import on_record
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cli import execute
+from trio_mcp.cli.cluster_view import RecordedSession
 from trio_mcp.cli.session_table import labels
 from trio_mcp.cluster.record import NodeCard, Record
-from trio_mcp.cluster.roster import SessionLine
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -204,7 +204,7 @@ async def test_a_question_that_makes_no_sense_is_exit_code_2(capsys: Printed, wo
 
 def test_short_ids_grow_only_where_they_must() -> None:
     ids = ["node1.samesameXY", "node2.samesameYY", "node1.other-one", "odd"]
-    lines = [SessionLine(each, None) for each in ids]
+    lines = [RecordedSession(each, None) for each in ids]
     assert labels(lines) == ["samesameX", "samesameY", "other-one", "odd"]
     assert labels(lines, with_node=True) == ["node1.samesame", "node2.samesame", "node1.other-on", "odd"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trio_mcp.cluster.roster import Found, NodeLine, SessionLine
+from trio_mcp.cli.cluster_view import FoundSessions, RecordedSession, SeenNode
 
 __all__ = ["NODE_COLUMNS", "SESSION_COLUMNS", "SessionTable", "labels"]
 
@@ -23,7 +23,7 @@ Entry = dict[str, Any]
 class SessionTable:
     """What Redis has of nodes and sessions; `now` is the wall clock's time in seconds, for ages."""
 
-    def __init__(self, nodes: Sequence[NodeLine], found: Found, now: float) -> None:
+    def __init__(self, nodes: Sequence[SeenNode], found: FoundSessions, now: float) -> None:
         cards = {node.name: node.card for node in nodes}
         self.nodes: list[Entry] = [_node(node, now) for node in nodes]
         self.complete: bool = found.complete
@@ -49,7 +49,7 @@ class SessionTable:
         return [_session_row(session) for session in self.sessions]
 
 
-def labels(lines: Sequence[SessionLine], *, with_node: bool = False) -> list[str]:
+def labels(lines: Sequence[RecordedSession], *, with_node: bool = False) -> list[str]:
     """The ids, all cut to the same length: 8 characters, or as many as it takes to tell them apart."""
     length = SHORT
     longest = max((len(line.id) for line in lines), default=0)
@@ -58,12 +58,12 @@ def labels(lines: Sequence[SessionLine], *, with_node: bool = False) -> list[str
     return short
 
 
-def _label(line: SessionLine, length: int, with_node: bool) -> str:
+def _label(line: RecordedSession, length: int, with_node: bool) -> str:
     node, _, rest = line.id.rpartition(".")
     return f"{node}.{rest[:length]}" if with_node and node else rest[:length]
 
 
-def _node(line: NodeLine, now: float) -> Entry:
+def _node(line: SeenNode, now: float) -> Entry:
     seen = {"node": line.name, "seen_seconds_ago": round(line.seen_ago), "stale": line.is_stale}
     card = line.card
     if card is None:
@@ -79,7 +79,7 @@ def _node(line: NodeLine, now: float) -> Entry:
     }
 
 
-def _session(line: SessionLine, is_with_its_node: bool, now: float) -> Entry:
+def _session(line: RecordedSession, is_with_its_node: bool, now: float) -> Entry:
     record = line.record
     if record is None:
         return {"node": None, "state": "no record", "restorable": False, "restored": 0, **_client(None, "", None)}

@@ -10,10 +10,9 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from trio_mcp.cli.arguments import Json, UsageError
+from trio_mcp.cli.cluster_view import END_SECONDS, ClusterView, EndResult, RecordedSession, cluster_view
 from trio_mcp.cli.output import print_json, print_section
 from trio_mcp.cli.session_table import NODE_COLUMNS, SESSION_COLUMNS, SessionTable, labels
-from trio_mcp.cluster.ending import PATIENCE, Outcome, end_session
-from trio_mcp.cluster.roster import Roster, SessionLine, roster
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import load_one
 
@@ -90,28 +89,28 @@ def _where(url: str | None, prefix: str | None) -> tuple[str, str]:
 
 
 async def _look(url: str, prefix: str, limit: int) -> SessionTable:
-    async with roster(url, prefix) as redis:
+    async with cluster_view(url, prefix) as redis:
         return SessionTable(await redis.nodes(), await redis.sessions(limit), time.time())
 
 
 async def _end(url: str, prefix: str, name: str) -> int:
-    async with roster(url, prefix) as redis:
+    async with cluster_view(url, prefix) as redis:
         session = await _the_one(redis, name)
         label, node = labels([session])[0], "its node" if session.record is None else session.record.node
-        match await end_session(redis, session.id):
-            case Outcome.ENDED:
+        match await redis.end(session.id):
+            case EndResult.ENDED:
                 print(f"{label} on {node} has ended")
-            case Outcome.REMOVED:
+            case EndResult.REMOVED:
                 print(f"{label}: {node} is gone, and its record with it now")
-            case Outcome.UNANSWERED:
+            case EndResult.UNANSWERED:
                 raise McpError(
-                    f"{node} has not ended {label} within {PATIENCE:g} s: it does not answer, or a handler holds up the "
+                    f"{node} has not ended {label} within {END_SECONDS:g} s: it does not answer, or a handler holds up the "
                     "session's end. Look at its /livez and its log, and try again"
                 )
     return 0
 
 
-async def _the_one(redis: Roster, name: str) -> SessionLine:
+async def _the_one(redis: ClusterView, name: str) -> RecordedSession:
     found = await redis.named(name, CANDIDATES)
     match found.sessions:
         case [one]:

@@ -155,7 +155,7 @@ async def test_an_id_that_can_be_several_ends_none_of_them(redis: RedisServer, c
 async def test_an_id_nobody_has_is_told(redis: RedisServer, capsys: Printed, name: str) -> None:
     await put(redis, "node1.abcdefgh", record())
     assert await run("sessions", "end", name) == 1
-    assert f"no session here is called {name}" in capsys.readouterr().err
+    assert f"there is no session {name}" in capsys.readouterr().err
 
 
 async def test_a_session_that_no_node_has_is_removed_for_good(redis: RedisServer, capsys: Printed) -> None:

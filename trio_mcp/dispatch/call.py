@@ -35,13 +35,14 @@ from trio_mcp.streams.loop import Loop
 
 __all__ = ["Call", "Client", "Ending", "Outbox", "Service"]
 
-_SETTINGS: dict[str, dict[str, bool]] = {
+_CAPABILITIES: dict[str, dict[str, bool]] = {
     "tools": {"listChanged": True},
     "resources": {"subscribe": True, "listChanged": True},
     "prompts": {"listChanged": True},
     "completions": {},
     "logging": {},
 }
+"""ServerCapabilities of a server that offers everything."""
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -124,13 +125,13 @@ class Call:
     questions: dict[str, msgspec.Raw] = field(default_factory=dict)
     """What a modern handler asked in this round and has no answer to, by key."""
     answers: dict[str, Any] | None = None
-    """What a retry brought, by key; None until somebody looks."""
+    """What a retry brought, by key; None until they are read."""
     bound_to: bytes = b""
     """What a retry must repeat, as `note_binding` found it."""
     keys: set[str] = field(default_factory=set)
     """Of the questions asked in this run of the handler."""
     progress: float | None = None
-    """The last value that was sent."""
+    """The last value of its progress that was sent."""
     reference: str | None = None
     """Of the crash that ended it: the client is shown it, and the log line has it."""
 
@@ -182,17 +183,22 @@ class Service:
     """Shared by every request of one server, in both eras."""
 
     registry: Registry
+    """The tools, resources, prompts and completions it offers."""
     identity: Implementation
+    """Its `serverInfo`."""
     context: Callable[[Call], HandlerContext]
-    """Makes what a handler's `Context` parameter receives."""
+    """Makes what the `Context` parameter of a handler gets."""
     instructions: str | None = None
     options: Options = field(default_factory=Options)
     keyring: Keyring = field(default_factory=Keyring)
+    """Seals cursors and `requestState`."""
     bus: Bus = field(default_factory=LocalBus)
+    """Changes of lists and resources, for sessions and `subscriptions/listen`."""
     metrics: Metrics = field(default_factory=Metrics)
     account: Account = field(default_factory=Account)
-    """Everything that waits in the memory of this node."""
+    """Counts what waits in the memory of this node."""
     lifespan_context: Any = None
+    """What the user's lifespan has yielded."""
     mask_errors: bool = True
     """Whether clients are shown a reference in place of the text of exceptions."""
     mask_explained: bool = False
@@ -200,6 +206,7 @@ class Service:
     variables: contextvars.Context = field(default_factory=contextvars.Context)
     """The context variables as the lifespan left them; tasks of sessions start with a copy."""
     in_flight: set[Call] = field(default_factory=set)
+    """Calls that have begun and are not answered."""
     listeners: dict[Call, trio.Event] = field(default_factory=dict)
     """Open `subscriptions/listen` requests; one ends, with its result, when its event is set."""
     warned_handlers: set[str] = field(default_factory=set)
@@ -233,7 +240,7 @@ class Service:
 
     def capabilities(self) -> dict[str, Any]:
         """ServerCapabilities: what is registered now, and logging."""
-        return {name: settings for name, settings in _SETTINGS.items() if self.offers(name)}
+        return {name: settings for name, settings in _CAPABILITIES.items() if self.offers(name)}
 
     def offers(self, capability: str) -> bool:
         """Whether the server has anything of a capability now; always for one that depends on nothing registered."""

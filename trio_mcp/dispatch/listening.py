@@ -37,8 +37,8 @@ class _Filter:
     lists: dict[str, ListKind]
     uris: list[str]
 
-    def passed(self, change: Change) -> Iterable[ListChanged | ResourceUpdated]:
-        """What this subscription is to be told of a change."""
+    def relevant(self, change: Change) -> Iterable[ListChanged | ResourceUpdated]:
+        """What of a change is sent to this subscription; after `Missed`, everything it covers may have changed."""
         match change:
             case ListChanged(kind):
                 return [change] if kind in self.lists.values() else []
@@ -64,8 +64,8 @@ async def listen(call: Call) -> dict[str, Any]:
         raise ProtocolError(INTERNAL_ERROR, "Too many listen streams are open on this server; try again later")
     ended = slots[call] = trio.Event()
     try:
-        _tell(call, "notifications/subscriptions/acknowledged", {"notifications": wanted.acknowledged()})
-        with subscribed(call.service.bus, lambda change: _pass_on(call, wanted, change)):
+        _send(call, "notifications/subscriptions/acknowledged", {"notifications": wanted.acknowledged()})
+        with subscribed(call.service.bus, lambda change: _send_change(call, wanted, change)):
             await ended.wait()
     finally:
         del slots[call]
@@ -91,19 +91,19 @@ def _read_filter(call: Call) -> _Filter:
     return _Filter(lists, uris if offers("resources") else [])
 
 
-def _pass_on(call: Call, wanted: _Filter, change: Change) -> None:
-    for told in wanted.passed(change):
-        method, params = change_message(told)
-        _tell(call, method, params, key=told)
+def _send_change(call: Call, wanted: _Filter, change: Change) -> None:
+    for relevant in wanted.relevant(change):
+        method, params = change_message(relevant)
+        _send(call, method, params, key=relevant)
 
 
-def _tell(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
+def _send(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
     stamped = {**params, "_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
     call.emit(encode_notification(method, stamped), Kind.VITAL if key is None else Kind.LATEST, key)
 
 
 def change_message(change: ListChanged | ResourceUpdated) -> tuple[str, dict[str, Any]]:
-    """The notification's method and params."""
+    """The method and params of the notification of a change."""
     match change:
         case ListChanged(kind):
             return f"notifications/{kind}/list_changed", {}

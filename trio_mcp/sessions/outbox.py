@@ -39,7 +39,7 @@ class StreamOutbox:
     A stream that overflows closes the session.
     """
 
-    __slots__ = ("_log", "_session", "_streams")
+    __slots__ = ("_log", "_session", "_streams", "holder")
 
     answers_cancelled = True
 
@@ -47,11 +47,8 @@ class StreamOutbox:
         self._session = session
         self._log = log
         self._streams = streams
-
-    @property
-    def holder(self) -> Holder:
-        """All streams of the session."""
-        return self._session.streams.budget
+        self.holder: Holder = session.streams.budget
+        """All streams of the session together."""
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
         """A client that accepts only JSON gets its notifications on the GET stream."""

@@ -37,15 +37,17 @@ class Pace:
     sse_after: float = SSE_AFTER
     """How long the head of a response is held back, in case the reply comes and can go out as JSON."""
     stream_delay: float = STREAM_DELAY
-    """A streamed or large answer begins no sooner than this after the request's last byte, unless it is complete.
+    """A stream, or a large reply, begins no sooner than this after the request's last byte, unless it is complete before.
 
-    Go's HTTP/1 reverse proxy (Traefik, Caddy) breaks off an answer whose head arrives while it still finishes sending
-    the request (golang/go#40747). The origin cannot see that, so this makes it rare; `deploy/` has the remedy.
+    Go's HTTP/1 reverse proxy (Traefik, Caddy) breaks off a response whose head comes while it still sends the request
+    (golang/go#40747). The origin cannot see that, so this only makes it rare; `deploy/` has the remedy.
     """
     keep_alive: float = KEEP_ALIVE
     """Between the comments on a quiet stream."""
     write_timeout: float = WRITE_TIMEOUT
+    """How long a client may read nothing before its connection is ended."""
     retry: int = RETRY_INTERVAL_MS
+    """After how long a client is to come back when its stream was ended (`retry:`), in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
@@ -38,7 +38,7 @@ _NONE: frozenset[bytes] = frozenset()
 
 
 class BodyTooLarge(Exception):
-    """413."""
+    """413: the body is larger than the bound."""
 
 
 class BodyTooSlow(Exception):
@@ -53,6 +53,7 @@ class HttpExchange:
     """One request and the way to answer it. `scope`, `receive` and `send` are ASGI's."""
 
     __slots__ = (
+        "_extension",
         "body_ended",
         "charged_to",
         "completing",
@@ -97,16 +98,20 @@ class HttpExchange:
         self.body_ended: float = -math.inf
         """When its last byte was read (trio clock)."""
         self.charged_to: Account | None = None
-        """What the body counts for, if it was large: `release` gives it back."""
+        """The account that counts the body; None for a small one. `release` ends that."""
         self.completing: bool = False
         """The last part of the response is being sent. From then on a disconnect means nothing: ASGI reports one to every app."""
+        self._extension: Mapping[str, Callable[..., None]] | None = scope.get("extensions", {}).get(
+            DISCONNECT_EXTENSION
+        )
+        """Of our own listener, which tells of a disconnect without a task that waits for it, and whose writes have deadlines."""
         self.left: bool = False
         """The client has disconnected, if anybody watched for it."""
-        # What the gate found out.
+        # Set by `gate.Gate.admit`:
         self.principal: Principal = ANONYMOUS
         """Who sent the request."""
         self.cors: HeaderList = []
-        """Headers for every response, which let the allowed page that asks read it; empty for anybody else."""
+        """Headers that every response gets: they let a page of an allowed Origin read it. Empty for other clients."""
         self.takes_json: bool = False
         """Whether `Accept` allows application/json."""
         self.takes_sse: bool = False
@@ -190,9 +195,9 @@ class HttpExchange:
 
     def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
         """Have `callback` called at once when the client disconnects. False where the server cannot: `watch_client` is for that."""
-        if self._told_at_once is None:
+        if self._extension is None:
             return False
-        self._told_at_once(callback)
+        self._extension["register"](callback)
         return True
 
     async def watch_client(self, callback: Callable[[], object]) -> None:
@@ -204,22 +209,15 @@ class HttpExchange:
 
     def abort(self) -> bool:
         """Break off a response that has begun. False where the server cannot: there an exception does it, which it logs."""
-        extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
-        if extension is None:
+        if self._extension is None:
             return False
-        extension["abort"]()
+        self._extension["abort"]()
         return True
 
     @property
     def writes_have_deadlines(self) -> bool:
         """Whether `send` has a deadline of its own, as that of our own listener has."""
-        return self._told_at_once is not None
-
-    @property
-    def _told_at_once(self) -> Callable[[Callable[[], object]], None] | None:
-        """The ASGI extension with which our own listener tells of a disconnect, without a task that waits for it."""
-        extension = self.scope.get("extensions", {}).get(DISCONNECT_EXTENSION)
-        return None if extension is None else extension["register"]
+        return self._extension is not None
 
 
 def _repeated(headers: HeaderList) -> frozenset[bytes]:

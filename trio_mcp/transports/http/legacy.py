@@ -133,7 +133,7 @@ class LegacyFront:
                     return await send_error(exchange.send, 200, cancelled, exchange.cors, request_id)
                 session = await self._find(exchange, session_id)
             if session is not None:
-                await self._take(exchange, session, message)
+                await self._handle(exchange, session, message)
         except NOT_SERVED as fault:
             await self._refusals.send(exchange, fault, request_id)
         except TooManyRequests as fault:
@@ -181,7 +181,7 @@ class LegacyFront:
         route = await cluster.route(exchange, session_id, exchange.principal, exchange.cors)
         return route.session if isinstance(route, Local) else None
 
-    async def _take(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:
+    async def _handle(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:
         if isinstance(message, Request):
             log = session.accept(
                 [message], who=exchange.principal, streams=self._may_stream(exchange), headers=exchange.headers
@@ -318,7 +318,11 @@ def _has_request(message: Message | Batch) -> bool:
 
 
 def _stream_after(session: LiveSession, last: str | None) -> tuple[EventLog, str, int | None]:
-    """The log to read, the prefix of its event ids, and the event to go on behind; raises InvalidEventId."""
+    """What a GET with `Last-Event-ID` `last` reads: a log, the prefix of its event ids, and the event that comes before.
+
+    Ids of an earlier life of the session (another epoch) name streams that are gone: of a call, the answer is that it is lost;
+    of the standalone stream, whatever changed meanwhile. Raises InvalidEventId.
+    """
     place = None if last is None else EventId.parse(last)
     if place is None or (place.stream == STANDALONE and place.epoch < session.streams.epoch):
         session.subscriptions.notify_missed()

@@ -1,4 +1,4 @@
-"""What a handler knows of its request, and the ways it may speak to the client."""
+"""`Context`: what a handler knows of its request, and how it sends messages and questions to the client."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ else:
 
 
 class Context(HandlerContext, Generic[App]):
-    """One request, as its handler sees it. Annotate a parameter with it and it is passed in.
+    """One request, as its handler sees it. A parameter annotated with it receives it, whatever the parameter's name.
 
-    `elicit`, `elicit_url`, `sample` and `list_roots` ask the client. On sessions (up to 2025-11-25) they wait for its
-    answer. On 2026-07-28 **the handler ends at the question and runs again from its start** when the answer is there:
-    code before a question runs once more per question, so keep effects behind the last one, or make them repeatable.
-    Answers are matched by the order of the questions; when that may differ between runs, or questions are asked at
-    the same time, give each a `key=`.
+    `elicit`, `elicit_url`, `sample` and `list_roots` ask the client. On sessions (up to 2025-11-25) they wait for its answer, at most
+    `Options.request_timeout` seconds. On 2026-07-28 **the handler ends at the question and runs again from its start** when the
+    answer is there (basic/patterns/mrtr): code before a question runs once more for each question, so keep effects behind the last
+    one, or make them repeatable. Answers are matched by the order of the questions; when that may differ between runs, or questions
+    are asked at the same time, give each a `key=`.
 
-    `Context[App]` tells type checkers that the lifespan yields an `App`; it is the same at run time, with whatever stands
-    in the brackets.
+    The async methods belong to the event loop; in another thread they raise RuntimeError, which says what to write there.
+
+    `Context[App]` tells type checkers that the lifespan yields an `App`; at run time the brackets change nothing.
     """
 
     _spoken_name = "ctx"
@@ -65,7 +66,12 @@ class Context(HandlerContext, Generic[App]):
             return cls
 
     def __init__(self, call: Call) -> None:
+        """Made by the server for each call."""
         self._call = call
+
+    def __repr__(self) -> str:
+        # No arguments and no ids of sessions: it may be logged.
+        return f"<Context {self._call.label} {self.request_id!r} {self.protocol_version}>"
 
     @property
     def _loop(self) -> Loop:
@@ -73,12 +79,12 @@ class Context(HandlerContext, Generic[App]):
 
     @property
     def request_id(self) -> RequestId:
-        """The JSON-RPC id."""
+        """The JSON-RPC id: a string or an integer, as the client sent it."""
         return self._call.request_id
 
     @property
     def protocol_version(self) -> str:
-        """Such as "2025-11-25"."""
+        """The protocol version of this request, such as "2025-11-25"."""
         return self._call.version
 
     @property
@@ -93,12 +99,12 @@ class Context(HandlerContext, Generic[App]):
 
     @property
     def client_capabilities(self) -> dict[str, Any]:
-        """The client's ClientCapabilities."""
+        """The client's ClientCapabilities; `supports` asks for one of them."""
         return self._call.client.capabilities
 
     @property
     def headers(self) -> Headers | None:
-        """The HTTP request's headers: text, by name in any case; of a repeated one the last. None on stdio."""
+        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio."""
         return None if self._call.headers is None else Headers(self._call.headers)
 
     @property
@@ -130,15 +136,16 @@ class Context(HandlerContext, Generic[App]):
 
     @property
     def lifespan_context(self) -> App:
-        """What the server's `lifespan=` yielded."""
+        """What the server's `lifespan=` yielded; None without one."""
         return cast("App", self._call.service.lifespan_context)
 
     @in_loop
     async def report_progress(self, progress: Any, total: Any = None, message: str | None = None) -> None:
-        """Tell how far the request is, if its client asked to know; a value that does not grow is not sent.
+        """Send how far the request is, if its client asked for it with a `progressToken` (basic/utilities/progress).
 
-        `progress` and `total` are numbers of any type. Never fails for what it is given: what is no finite number is not
-        sent, and the log warns of it once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
+        `progress` and `total` are numbers of any type, in any unit; `message` is for people, and sent from 2025-03-26 on. A
+        `progress` that does not grow is not sent. Never fails for what it is given: what is no finite number is not sent, and the
+        log warns of it once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
         """
         call = self._call
         token = call.progress_token
@@ -163,11 +170,12 @@ class Context(HandlerContext, Generic[App]):
         logger_name: str | None = None,
         extra: Any = None,
     ) -> None:
-        """Send a log message, if the client wants that level: debug, info, notice, warning, error, critical, alert, emergency.
+        """Send a log message, if the client wants that level (server/utilities/logging).
 
-        `data` may be anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of
-        it once for each tool. `logger_name` is `logger` by another name; with `extra`, a mapping, what is sent is an object of it and
-        `message`, which is `data`. Raises ValueError for any other level.
+        `level` is debug, info, notice, warning, error, critical, alert or emergency; ValueError for any other. `data` may be
+        anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of it once for each tool.
+        `logger` names where the message comes from; `logger_name` is the same by another name. With `extra`, a mapping, the
+        client receives an object of it and `message`, which is `data`. Raises SlowReader as `report_progress` does.
         """
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
@@ -212,7 +220,7 @@ class Context(HandlerContext, Generic[App]):
         await self.log("error", data, logger or logger_name, extra=extra)
 
     def supports(self, capability: str, detail: str | None = None) -> bool:
-        """Whether the client declared a capability, such as `supports("elicitation", "url")`."""
+        """Whether the client declared a capability, and in it `detail`, as in `supports("elicitation", "url")`."""
         declared = self.client_capabilities.get(capability)
         return isinstance(declared, dict) and (detail is None or declared.get(detail) is not None)
 
@@ -225,10 +233,14 @@ class Context(HandlerContext, Generic[App]):
     @overload
     async def elicit(self, message: str, *, response_type: type[M], key: str | None = None) -> Elicited[M]: ...
     def elicit(self, message: str, schema: Any = None, *, response_type: Any = None, key: str | None = None) -> Any:
-        """Ask the user to fill in a form: a pydantic model or an object schema with primitive fields. Never for secrets.
+        """Ask the user to fill in a form (client/elicitation); see the class for what 2026-07-28 does. Never for secrets.
 
-        `response_type` is `schema` by another name. On 2026-07-28 the handler runs again from its start with the answer. Raises
-        ClientCallError when there is none, MissingClientCapability on 2026-07-28 when the client cannot show forms, TypeError for a form that is not flat.
+        `schema` is a pydantic model, or an object schema with primitive fields; `response_type` is the same by another name. The
+        answer's `data` is an instance of the model, or a dict. `key` names the question on 2026-07-28.
+
+        Raises ClientCallError when there is no valid answer: ClientRefused, ClientTimeout, and NoBackChannel where the client takes no
+        stream. A client that cannot show forms is MissingClientCapability on 2026-07-28, NoBackChannel in a session. Raises
+        TypeError for a form that is not flat.
         """
         if (schema is None) == (response_type is None):
             raise TypeError("elicit takes a message and one schema: write ctx.elicit(message, Model)")
@@ -238,17 +250,17 @@ class Context(HandlerContext, Generic[App]):
     async def _elicit(self, message: str, schema: Any, key: str | None) -> Elicited[Any]:
         form = Form(schema)
         declared = self.client_capabilities.get("elicitation")
-        # Who names no mode means form, the only one there was before 2025-11-25.
+        # A client that names no mode means form, the only one there was before 2025-11-25.
         require(self._call, "elicitation", "form" if isinstance(declared, dict) and "url" in declared else None)
         params = {"message": message, "requestedSchema": form.for_version(self.protocol_version)}
         return form.read(await ask(self._call, "elicitation/create", params, key))
 
     @in_loop
     async def elicit_url(self, message: str, url: str, *, key: str | None = None) -> Elicited[None]:
-        """Send the user to a URL, for what must not pass through the client; raises as `elicit` does.
+        """Ask the user to open a URL, for what must not pass through the client (client/elicitation, url mode; 2025-11-25).
 
-        Who opens the URL must prove to be who asked: check it there (client/elicitation, url mode).
-        On 2026-07-28 the handler runs again from its start with the answer.
+        The answer says only whether the user agreed. The page must check that the person who opens it is the one who asked.
+        `key` and errors are those of `elicit`.
         """
         require(self._call, "elicitation", "url")
         params = {"mode": "url", "message": message, "url": url}
@@ -271,9 +283,11 @@ class Context(HandlerContext, Generic[App]):
         metadata: dict[str, Any] | None = None,
         key: str | None = None,
     ) -> CreateMessageResult:
-        """Have the client's model write a message (client/sampling), of 512 tokens unless told; raises as `elicit` does.
+        """Have the client's model write a message (client/sampling).
 
-        `tools` need `sampling.tools` of the client (2025-11-25). On 2026-07-28 the handler runs again from its start.
+        `messages` is the user's text, or SamplingMessages. `max_tokens` is 512 unless given. `temperature`, `stop_sequences`,
+        `model_preferences` (ModelPreferences) and `metadata` are passed on as they are. `tools` (Tool objects) and `tool_choice`
+        need the client's `sampling.tools` (2025-11-25). `key` and errors are those of `elicit`.
         """
         require(self._call, "sampling", "tools" if tools or tool_choice else None)
         params = {
@@ -293,21 +307,21 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def list_roots(self, *, key: str | None = None) -> list[Root]:
-        """The client's roots (client/roots); raises as `elicit` does. On 2026-07-28 the handler runs again from its start."""
+        """Ask for the client's roots (client/roots). `key` and errors are those of `elicit`."""
         require(self._call, "roots")
         result = await ask(self._call, "roots/list", {}, key)
         return _convert(result.get("roots"), list[Root], "roots/list")
 
     @in_loop
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:
-        """The contents of one of this server's resources; raises ResourceNotFoundError."""
+        """The contents of one of this server's resources, as `resources/read` gives them; raises ResourceNotFoundError."""
         result = await read(self._call, uri)
         found: list[dict[str, Any]] = result["contents"]
         return found
 
     @in_loop
     async def notify_tools_changed(self) -> None:
-        """Tell every client that listens that `tools/list` has changed; adding and removing tools does so by itself."""
+        """Notify every client that listens that `tools/list` changed, on all nodes; adding and removing tools does it, too."""
         await self._publish(ListChanged("tools"))
 
     @in_loop
@@ -322,14 +336,14 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def notify_resource_updated(self, uri: str) -> None:
-        """Tell every client that subscribed to `uri` that its contents changed."""
+        """Notify every client that subscribed to `uri` that its contents changed, on all nodes (server/resources)."""
         await self._publish(ResourceUpdated(uri))
 
     @in_loop
     async def close_stream(self) -> None:
         """End the connection of this call's stream; the client resumes it by `Last-Event-ID` (2025-11-25, SEP-1699).
 
-        For calls that take long: nobody holds a connection meanwhile. Does nothing where a stream cannot be resumed.
+        For calls that take long: no connection stays open for them. Does nothing where a stream cannot be resumed.
         """
         if self.protocol_version == V2025_11_25:
             self._call.outbox.close_stream()

@@ -1,4 +1,4 @@
-"""What a form to the client may contain, and whether what came back fills it in (client/elicitation)."""
+"""Forms for the user: what one may contain, and whether an answer fills it in (client/elicitation)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Elicited(Generic[T]):
-    """What the user did: `action` is accept, decline or cancel; `data` is the filled-in form when accepted."""
+    """What the user did with a question of `ctx.elicit` or `ctx.elicit_url`."""
 
     action: str
+    """"accept", "decline" (the user said no) or "cancel" (the user closed it)."""
     data: T | None = None
+    """The form as filled in, when it was accepted; None otherwise, and for a URL."""
 
     @property
     def accepted(self) -> bool:
@@ -51,7 +53,11 @@ def read_action(result: dict[str, Any]) -> str:
 
 
 class Form:
-    """A flat object of primitive fields, from a pydantic model or a JSON Schema; raises TypeError for anything else."""
+    """A flat object of primitive fields.
+
+    `schema` is a pydantic model or a JSON Schema of type object; TypeError for one that is not flat, for clients have to show no
+    other (2025-11-25 client/elicitation, requested schema).
+    """
 
     def __init__(self, schema: type[BaseModel] | dict[str, Any]) -> None:
         self._model = _model(schema)
@@ -59,14 +65,14 @@ class Form:
         _require_flat(self.schema)
 
     def for_version(self, version: str) -> dict[str, Any]:
-        """The requested schema; raises NoBackChannel for what a version cannot ask."""
+        """The schema to send in this protocol version; raises NoBackChannel for what the version has no form for."""
         if version >= V2025_11_25:
             return self.schema
         properties = {name: _of_2025_06_18(name, field) for name, field in self.schema["properties"].items()}
         return {**self.schema, "properties": properties}
 
     def read(self, result: dict[str, Any]) -> Elicited[Any]:
-        """Check the client's ElicitResult; raises InvalidAnswer."""
+        """The client's ElicitResult, checked; raises InvalidAnswer."""
         action = read_action(result)
         if action != "accept":
             return Elicited(action)
@@ -88,7 +94,7 @@ class Form:
 
 
 def _of_2025_06_18(name: str, field: dict[str, Any]) -> dict[str, Any]:
-    """Titles of choices had a list of their own, only booleans had defaults, and one choice was all one could make."""
+    """The field as 2025-06-18 has it: titles of choices are a list, only booleans have defaults, and there is no multiple choice."""
     if field.get("type") == "array":
         raise NoBackChannel(f"A client of 2025-06-18 cannot be asked for several choices: {name}")
     choices = field.get("oneOf")
@@ -105,7 +111,7 @@ def _first(error: ValidationError) -> str:
 
 
 def _flatten(schema: dict[str, Any]) -> dict[str, Any]:
-    """Pydantic puts enums behind `$ref`, where no client looks."""
+    """The model's schema with every `$ref` replaced: pydantic puts enums behind them, and clients do not look there."""
     definitions = schema.get("$defs", {})
     properties = {name: _inline(field, definitions) for name, field in schema.get("properties", {}).items()}
     flat: dict[str, Any] = {"type": "object", "properties": properties}
@@ -118,17 +124,17 @@ def _inline(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     field = _resolved(field, definitions)
     if isinstance(field.get("items"), dict):
         field["items"] = _resolved(field["items"], definitions)
-        # What an enum class says of itself is said of the list; of its items clients show nothing.
+        # The title and description of an enum class are those of its list already; clients show none for items.
         field["items"] = {key: value for key, value in field["items"].items() if key not in ("title", "description")}
     if field.get("default", ...) is None:
         del field["default"]
     if "const" in field:
         field["enum"] = [field.pop("const")]
     if field.get("format") not in _FORMATS:
-        # Pydantic has more of them than clients know; the model checks the answer.
+        # Pydantic has more formats than clients know; the model checks the answer.
         field.pop("format", None)
     if not is_ecma_pattern(field.get("pattern", "")):
-        del field["pattern"]  # As above.
+        del field["pattern"]  # Clients in JavaScript could not compile it; the model checks the answer.
     return field
 
 

@@ -1,6 +1,6 @@
-"""What a handler says beside its result, as JSON: log messages and progress.
+"""Log messages and progress as JSON-RPC params.
 
-A handler speaks while it works; that its words cannot be sent is no reason to fail it.
+A value that cannot be sent must not fail the handler that sends it: it is dropped, and the log warns once for each handler.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
 
 def message(unsaid: set[str], who: str, level: str, data: Any, name: Any) -> dict[str, Any] | None:
-    """The params of `notifications/message`; None for what cannot be sent, after a warning the first time `who` did that."""
+    """The params of `notifications/message`; None for a value that cannot be sent.
+
+    `who` is the handler's name in the warning, and `unsaid` the names that have been warned of.
+    """
 
     def params() -> dict[str, Any]:
         said = {"level": level, "data": json_value(data)}
@@ -34,7 +37,7 @@ def message(unsaid: set[str], who: str, level: str, data: Any, name: Any) -> dic
 def progress(unsaid: set[str], who: str, done: Any, total: Any, text: Any) -> dict[str, Any] | None:
     """The params of `notifications/progress` without the token; None as with `message`.
 
-    A total that is no finite number is left out alone.
+    A total that is no finite number is left out, and the rest is sent.
     """
 
     def params() -> dict[str, Any] | None:
@@ -52,7 +55,7 @@ def _attempt(
 ) -> dict[str, Any] | None:
     try:
         return params()
-    except Exception as fault:  # user code runs in there: a `__str__`, a property, a serializer of a model
+    except Exception as fault:  # user code runs here: a `__str__`, a property, a serializer of a model
         _warn(unsaid, who, what, fault)
         return None
 

@@ -1,4 +1,4 @@
-"""Which sessions exist and where: the port that a cluster fills, and the memory of a single node."""
+"""Where sessions are recorded: the port `Directory`, which a cluster fills, and the memory of a single node."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ from trio_mcp.sessions.close_reason import CloseReason
 __all__ = ["Directory", "MemoryDirectory", "Snapshot", "Tombstone"]
 
 TOMBSTONE_SECONDS = 3_600.0
+"""For so long a client learns why its session is gone; later it learns that it is unknown."""
+
 MAX_TOMBSTONES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One session at one moment. Streams, calls in flight and tasks are not part of it: they cannot be moved."""
+    """A session at one moment: what a directory records, and a restore starts from.
+
+    Streams, calls in flight and tasks are not part of it: they cannot be moved to another node.
+    """
 
     id: str
     epoch: int
-    """How often it was restored: each life has its own."""
+    """How often it was restored."""
     owner: str
     """The digest of the principal that opened it."""
     version: str
     """The protocol version."""
     client: Client
+    """As it described itself at `initialize`."""
     initialized: bool = False
     log_level: str = "info"
     created: int = 0
@@ -39,40 +45,42 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A session that ended: why, the digest of whose it was, and when (trio clock)."""
+    """A session that ended."""
 
     reason: CloseReason
     owner: str
+    """The digest of the principal that opened it."""
     at: float
+    """When it ended (trio clock)."""
 
 
 class Directory(Protocol):
-    """Told of every session that opens, changes or closes here; asked about those that are not here."""
+    """Records every session that opens, changes or closes on this node, and answers for sessions that are not here."""
 
     async def opened(self, session: Snapshot) -> None:
-        """A session lives here now. Returns when others can know it, or soon in any case; never raises."""
+        """Record a session that is here now. Returns when other nodes can know it, or after a short wait; never raises."""
 
     def changed(self, session: Snapshot) -> None:
-        """What a restore would start from is another now; never blocks and never raises."""
+        """Record what a restore would start from; never blocks and never raises."""
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
-        """It ended; never blocks and never raises, whatever the local close did."""
+        """Record that it ended here; never blocks and never raises."""
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
-        """The reason to give for a session that is not here."""
+        """The reason for the 404 of a session that is not here: UNKNOWN to every principal but its own."""
 
 
 class MemoryDirectory:
-    """The directory of one node: only the dead need remembering, the hub knows the living."""
+    """The directory of a single node. It records only sessions that ended: the hub knows the others."""
 
     def __init__(self) -> None:
         self._tombstones: OrderedDict[str, Tombstone] = OrderedDict()
 
     async def opened(self, session: Snapshot) -> None:
-        """Nothing to write: the hub's own table is the record."""
+        """Nothing to record: the hub has it."""
 
     def changed(self, session: Snapshot) -> None:
-        """Nothing to write: the session itself is the record."""
+        """Nothing to record: the session itself has it."""
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Leave a tombstone for an hour."""
@@ -83,17 +91,17 @@ class MemoryDirectory:
             self._tombstones.popitem(last=False)
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
-        """Another principal is told UNKNOWN, as for an id that never was."""
+        """The tombstone's reason; UNKNOWN to another principal, as for an id that never was."""
         stone = self.tombstone(session_id)
         return CloseReason.UNKNOWN if stone is None or stone.owner not in principal.known_as else stone.reason
 
     def tombstone(self, session_id: str) -> Tombstone | None:
-        """What is remembered of a session that ended here."""
+        """The tombstone of a session that ended here, if there is still one."""
         stone = self._tombstones.get(session_id)
         return None if stone is None or stone.at < trio.current_time() - TOMBSTONE_SECONDS else stone
 
     def forget(self, session_id: str) -> None:
-        """It lives here again."""
+        """Remove the tombstone: the session was restored here."""
         self._tombstones.pop(session_id, None)
 
     def _oldest(self) -> Tombstone:

@@ -1,4 +1,4 @@
-"""Every live session on this node, and the nursery that owns them."""
+"""All sessions of this node: opened, found, restored and closed, each supervised in a task of the hub's nursery."""
 
 from __future__ import annotations
 
@@ -31,41 +31,42 @@ __all__ = ["Hub", "HubOptions", "SessionHook", "random_node_id"]
 logger: logging.Logger = logging.getLogger("trio_mcp.sessions")
 
 SessionHook = Callable[[Session], object]
-"""A sync one runs in a worker thread."""
+"""A function of `@mcp.on_session` or `@mcp.on_restore`; a sync one runs in a worker thread."""
 
 RESTORE_SECONDS = 30.0
-"""For `@mcp.on_restore`: requests wait for it, and so would a node that stops."""
+"""For all `@mcp.on_restore` functions together: the session's requests wait for them, and so does a node that stops."""
 
 UNUSED_SECONDS = 1.0
-"""A full node leaves a new session so long for its client's first request: a round trip, and some."""
+"""A full node does not end a new session for so long: its client needs a round trip to send the first request."""
 
 ROOM_SECONDS = 2.0
 """How long a new or restored session waits for a place in a full node that has unused ones."""
 
 _RANDOM_BYTES = 18
-"""144 random bits, 24 url-safe characters: session ids are credentials (SBP session hijacking)."""
+"""144 random bits, 24 url-safe characters: session ids are credentials (security best practices, session hijacking)."""
 
 
 def random_node_id() -> str:
-    """For a node that is given none."""
+    """A name for a node that is given none."""
     return secrets.token_hex(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
-    """How many sessions, and how long an unused one lives (seconds)."""
+    """How many sessions a node may have, and how long one may be idle."""
 
     node_id: str = field(default_factory=random_node_id)
     max_sessions: int = MAX_SESSIONS
     session_idle_timeout: float = SESSION_IDLE_TIMEOUT
+    """Seconds."""
     max_per_principal: int | None = None
-    """Of one authenticated caller; None is no bound."""
+    """Sessions of one authenticated caller; None: any number."""
     max_per_address: int | None = None
-    """Of one client address that a named proxy vouches for; None is no bound."""
+    """Sessions of one client address, as a trusted proxy gives it; None: any number."""
 
 
 class Hub:
-    """Opens, finds and closes sessions. A session's crash ends that session only."""
+    """The sessions of one node. What a task of a session raises ends that session only."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class Hub:
         self._sessions: dict[str, LiveSession] = {}
         self._opening: set[str] = set()
         self._unused: dict[str, LiveSession] = {}
-        """Those that were not used when somebody last looked, oldest first."""
+        """Sessions that may be unused, oldest first; `_next_victim` takes out those that were used since."""
         self._shares = Shares(per_principal=options.max_per_principal, per_address=options.max_per_address)
         self._making_room = trio.Lock()
         self._freed = trio.lowlevel.ParkingLot()
@@ -114,9 +115,9 @@ class Hub:
 
     @asynccontextmanager
     async def room_for(self, session_id: str) -> AsyncIterator[None]:
-        """Keep a place for a session that is about to begin; one that has its place keeps it.
+        """Keep a place for a session that is about to begin.
 
-        A full node ends a session that was never used for it. Raises TooManySessions when there is none.
+        Where the node is full, the oldest session that was never used ends for it. Raises TooManySessions when there is none.
         """
         if session_id not in self._opening:
             await self._make_room()
@@ -141,10 +142,11 @@ class Hub:
         address: str | None = None,
         standalone: EventLog | None = None,
     ) -> LiveSession:
-        """Start a session for a client's offer; a full node ends one that was never used for it.
+        """Start a session for what a client offers in `initialize`.
 
-        `address` is the client's, where it can be believed, `standalone` the session's own stream, where one exists already.
-        Raises TooManyForCaller, and TooManySessions when there is no room.
+        `address` is the client's, where it is trusted; `standalone` the session's own stream, where one exists already (stdio).
+        A full node ends a session that was never used, if there is one. Raises TooManyForCaller, and TooManySessions when there
+        is no room.
         """
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
@@ -158,10 +160,10 @@ class Hub:
         return session
 
     async def restore(self, snapshot: Snapshot, principal: Principal) -> LiveSession:
-        """Go on with a session whose node is gone: same id, nothing of its streams. Its caller has claimed it.
+        """Go on with a session whose node is gone: with the same id, and none of its streams. The caller has claimed it.
 
-        A full node ends one that was never used for it, as for a new one. Returns when `@mcp.on_restore` is through. Raises
-        TooManySessions, and SessionClosed when a hook failed.
+        Returns when the functions of `@mcp.on_restore` have returned. A full node makes room as `open` does. Raises
+        TooManySessions, and SessionClosed when such a function raised.
         """
         session = LiveSession.restoring(snapshot, self._service, principal)
         self._shares.note(session.id, principal)
@@ -171,17 +173,17 @@ class Hub:
         return session
 
     async def find(self, session_id: str, principal: Principal) -> LiveSession:
-        """Raises SessionNotFound with the reason this principal may know."""
+        """The session, if it is here, open and this principal's; raises SessionNotFound with the reason this principal may know."""
         session = self._sessions.get(session_id)
         if session is None or session.principal != principal:
             raise SessionNotFound(await self.directory.why_gone(session_id, principal))
         if session.closed_because is not None:
-            # Its last tasks are still ending: it is gone already, and its tombstone is not written yet.
+            # Its last tasks are still ending, and its tombstone is not written yet.
             raise SessionNotFound(session.closed_because)
         return session
 
     def get(self, session_id: str, principal: Principal) -> LiveSession | None:
-        """The live session, if it is this principal's."""
+        """The session, if it is here, open and this principal's, and does not go to another node now."""
         session = self._sessions.get(session_id)
         if (
             session is None
@@ -197,7 +199,7 @@ class Hub:
         return self._sessions.get(session_id)
 
     async def has_session(self, session_id: str, principal: Principal) -> bool:
-        """Whether the session lives here. One that lives on another node does not, and the log says so: a misroute."""
+        """Whether the session is here; a warning in the log when another node has it, for then the balancer chose wrong."""
         if self.get(session_id, principal) is not None:
             return True
         if await self.directory.why_gone(session_id, principal) is CloseReason.ELSEWHERE:
@@ -213,9 +215,10 @@ class Hub:
         return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
     async def _make_room(self) -> None:
-        """End the oldest session that was never used, where the node is full and has one.
+        """End the oldest session that was never used, if the node is full and has one.
 
-        A session that began a moment ago is waited for: its client is about to use it, or it is part of a flood.
+        It must be UNUSED_SECONDS old: until then its client may be about to use it. Waits ROOM_SECONDS at most, and one caller at a
+        time, so that each ends a session of its own.
         """
         if self._full:
             with trio.move_on_after(ROOM_SECONDS):
@@ -245,19 +248,20 @@ class Hub:
     async def _supervise(
         self, session: LiveSession, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[LiveSession]
     ) -> None:
-        """Contain one session: its crash is logged here and costs only itself."""
+        """Run one session to its end; what its tasks raise is logged here and goes no further."""
         opened_at = trio.current_time()
-        # Takes effect with the next step of this task: it belongs to the session, not to the request that opens it.
+        # From the next step of this task on. Without it the session's tasks would have the context variables of the request that
+        # opened it.
         trio.lowlevel.current_task().context = self._service.variables.copy()
         leave = self._service.bus.subscribe(session.notify)
         try:
             await session.run(begin, self.options.session_idle_timeout, task_status=task_status)
         except* Exception as crash:
-            # The boundary of user tasks: background work and hooks. A star, for what fails while the server stops
-            # comes in a group with Cancelled, and must not stop it otherwise than it does.
+            # What user code raised in tasks and hooks. With a star: while the server stops it comes in one group with Cancelled,
+            # which has to go on.
             report(logger, "session crashed", crash, session=session.short_id)
             if not session.admitted:
-                # It failed before it began: whoever waits for its start looks at `closed_because`.
+                # It failed before it began: `open` and `restore` look at `closed_because`.
                 task_status.started(session)
         finally:
             leave()
@@ -296,13 +300,13 @@ class Hub:
         if latest is None or latest is session:
             self._shares.give_back(session.id)
         if not session.admitted:
-            # It never was open: who asked for it hears why.
+            # It never was open, so nothing has counted it; `restore` raises the reason.
             return
         if latest is session:
             del self._sessions[session.id]
             self._unused.pop(session.id, None)
             self._freed.unpark_all()
             self.directory.closed(session.snapshot(), reason)
-        # Otherwise it came back here while its last tasks still ended: what the directory has is of the later copy.
+        # Otherwise it was restored here while its last tasks still ended: the directory's record is of the later copy.
         self._service.metrics.session_closed(reason, session.protocol_version, seconds, failed=reason.is_failure)
         event(logger, logging.INFO, "session closed", session=session.short_id, reason=reason, why=session.why_closed)

@@ -19,11 +19,11 @@ __all__ = ["PendingQuestions", "StreamOutbox"]
 
 
 _EPOCH_BITS = 32
-"""For the ids of each life; with 21 bits left for the epoch, JavaScript still reads them as the integers they are."""
+"""The low bits of an id count the requests of one epoch. 21 bits are left for the epoch: JavaScript has integers of 53 bits."""
 
 
 _LONGEST_ID = 19
-"""Digits of an id of ours, at most."""
+"""Digits of an id of ours, at most: longer text is not parsed as a number."""
 
 
 class _Session(Protocol):
@@ -90,7 +90,7 @@ class _Pending:
 
 
 class PendingQuestions:
-    """Server-to-client requests of one session, by id; ids are never used twice in it, whatever node it lives on."""
+    """Server-to-client requests of one session, by id. An id is never used twice in a session, on whichever node it is."""
 
     def __init__(self, epoch: int = 0) -> None:
         self._last_id = epoch << _EPOCH_BITS
@@ -103,7 +103,10 @@ class PendingQuestions:
     async def ask(
         self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any], *, patience: float
     ) -> Any:
-        """The client's result. Raises ClientRefused, or ClientTimeout after `patience` seconds; the client is told."""
+        """Send a request with `emit` and wait for the client's result.
+
+        Raises ClientRefused, or ClientTimeout after `patience` seconds; then the client gets `notifications/cancelled`.
+        """
         self._last_id += 1
         own_id = self._last_id
         message = encode_request(own_id, method, params)
@@ -120,7 +123,7 @@ class PendingQuestions:
         return _result(pending.reply, method, patience)
 
     def resolve(self, reply: Reply) -> None:
-        """Hand a reply to whoever waits for it; one nobody waits for is ignored."""
+        """Hand a reply to the task that waits for it; a reply to nothing is ignored."""
         pending = self._pending.get(_own_id(reply.id))
         if pending is not None:
             pending.reply = reply

@@ -1,4 +1,4 @@
-"""How many of a node's sessions one caller may have."""
+"""How many sessions of a node one caller may have: counted by principal and by client address."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class TooManyForCaller(TooManySessions):
 
 
 class Shares:
-    """Counts sessions by principal and by client address. A bound of None is none.
+    """Counts sessions by principal and by client address; a bound of None is no bound.
 
-    Sessions without a principal, or without an address that can be believed, count for nobody: behind a proxy that is not named
-    all clients share one address.
+    A session without a principal, or whose client address is not trusted, is not counted for it: behind a proxy that
+    `--forwarded-allow` does not name all clients share one address.
     """
 
     def __init__(self, *, per_principal: int | None = None, per_address: int | None = None) -> None:
@@ -36,12 +36,12 @@ class Shares:
         self._count(session_id, keys)
 
     def note(self, session_id: str, principal: Principal) -> None:
-        """Count a session that goes on here, within the bounds or not; one whose earlier copy still ends here only once."""
+        """Count a restored session, within the bounds or not; once, even if an earlier copy of it still ends here."""
         self.give_back(session_id)
         self._count(session_id, self._keys(principal, None))
 
     def give_back(self, session_id: str) -> None:
-        """It ended, or never began; more than once is fine."""
+        """Count it no more: it ended, or never began. May be called more than once."""
         for key in self._of.pop(session_id, ()):
             self._held[key] -= 1
             if not self._held[key]:

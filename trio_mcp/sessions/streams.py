@@ -1,8 +1,8 @@
 """The streams of one session: which there are, how their events are numbered, and what is kept for replay.
 
-An event id is `epoch.stream.n`. The stream part is a serial and, for a POST, its JSON-RPC id (`4-i7`, `5-sYWJj`), so an id
-says which request it belongs to even to a process that never saw the stream. A priming event stands behind event n without
-being n + 1: its id is `epoch.stream.n` and a mark of its own (`0.g.5p3`).
+An event id is `epoch.stream.n`. The stream part is a serial number and, for a POST, its JSON-RPC id (`4-i7`, `5-sYWJj`): with it
+a node that restored the session knows which request an id belongs to, without having its stream. A priming event follows event n
+without being event n + 1: its id is that of event n and a mark of its own (`0.g.5p3`).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from trio_mcp.streams.event_log import EventLog
 __all__ = ["STANDALONE", "EventId", "SessionStreams"]
 
 STANDALONE = "g"
-"""The stream of GETs, for what no request caused."""
+"""The name of the stream that GETs read, for messages that belong to no request."""
 
 PRUNE_SECONDS = 30.0
-"""Between two looks for what may be forgotten: a look visits every kept stream, so not one per call."""
+"""From one look for streams to forget to the next. A look visits every kept stream, so it is not made for each call."""
 
 _STREAM_BYTES = 1024
-"""What a kept stream weighs besides its messages (measured): ten thousand short replies are not free."""
+"""What a kept stream weighs besides its messages (measured); ten thousand of them hold short replies only, and 10 MB."""
 
 _LONGEST_ENCODED_ID = 64
 _EVENT_ID = re.compile(r"(\d{1,9})\.([A-Za-z0-9_-]{1,128})\.(\d{1,15})(?:p\d{1,9})?")
@@ -46,7 +46,7 @@ class EventId:
 
     @classmethod
     def parse(cls, text: str) -> EventId:
-        """Raises InvalidEventId for what we never issued."""
+        """Raises InvalidEventId for text that has not the form of our ids."""
         match = _EVENT_ID.fullmatch(text)
         if match is None:
             raise InvalidEventId("Last-Event-ID is not one this server issued")
@@ -67,11 +67,11 @@ class EventId:
 
 
 _RECLAIM_TO = 0.75
-"""Room for more than the next message: a session at its limit must not search all its streams for every one."""
+"""Of the limit: reclaimed down to here, so that a session at its limit does not search all its streams for each message."""
 
 
 class SessionStreams:
-    """Makes the session's logs and finds them again for a client that was cut off."""
+    """Makes the logs of one session, and finds them again for a client whose connection was cut."""
 
     def __init__(
         self,
@@ -82,7 +82,8 @@ class SessionStreams:
         account: Account | None = None,
         give_up: Callable[[], None] = lambda: None,
     ) -> None:
-        """`account` is the node's; `give_up` ends the session when answers that nobody reads have to make room."""
+        """`epoch` counts how often the session was restored. `account` is the node's; `give_up` ends the session when there is no
+        room for answers that nobody reads."""
         self.epoch = epoch
         self.budget: Budget = Budget(
             bounds.session_bytes,
@@ -99,11 +100,11 @@ class SessionStreams:
         self._ended: dict[str, float] = {}
 
     def new(self, expected: int, *, batched: bool = False) -> EventLog:
-        """A log for the replies of one POST."""
+        """A log for the `expected` replies of one POST."""
         return self._log(expected, batched=batched)
 
     def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:
-        """Name a log whose events will carry ids; the prefix of those ids."""
+        """Keep a log for clients that resume it; the prefix of its event ids."""
         self._serial += 1
         tag = _encode_id(request_id)
         name = f"{self._serial}-{tag}" if tag else str(self._serial)
@@ -118,12 +119,12 @@ class SessionStreams:
         return f"{self.epoch}.{STANDALONE}."
 
     def mark(self) -> str:
-        """What makes the id of the next priming event its own: "MUST be globally unique across all streams"."""
+        """The end of the next priming event's id, for ids "MUST be globally unique across all streams" (2025-11-25 transports)."""
         self._marks += 1
         return f"p{self._marks}"
 
     def find(self, id: EventId) -> tuple[EventLog, str]:
-        """The log an event id belongs to and its prefix; raises InvalidEventId when it is no longer kept."""
+        """The log an event id belongs to, and the prefix of its ids; raises InvalidEventId when it is no longer kept."""
         known = self.standalone if id.stream == STANDALONE else self._resumable.get(id.stream)
         log = known if id.epoch == self.epoch else None
         if log is None or id.n > log.last:
@@ -131,7 +132,7 @@ class SessionStreams:
         return log, f"{self.epoch}.{id.stream}."
 
     def prune(self) -> float:
-        """Forget what ended `KEEP_SECONDS` ago; the trio time at which to look again."""
+        """Forget the logs that ended `StreamBounds.keep_seconds` ago; when to look again (trio clock)."""
         now = trio.current_time()
         for name, log in list(self._resumable.items()):
             if log.ended and self._ended.setdefault(name, now) <= now - self._bounds.keep_seconds:
@@ -140,21 +141,21 @@ class SessionStreams:
 
     @property
     def next_look(self) -> float:
-        """The trio time at which there may be something to forget."""
+        """When there may be a log to forget (trio clock)."""
         return trio.current_time() + PRUNE_SECONDS if self._resumable else float("inf")
 
     def all(self) -> Iterator[EventLog]:
-        """Every log somebody may be reading."""
+        """Every log that a client may be reading."""
         yield self.standalone
         yield from list(self._resumable.values())
 
     @property
     def unread_answers(self) -> bool:
-        """Whether a POST's answer waits for a client that was cut off, and may come for it with its last event id."""
+        """Whether the answer of a POST waits for a client whose connection was cut, and who may resume the stream."""
         return any(log.ended and log.unread for log in self._resumable.values())
 
     def close(self) -> None:
-        """The session is over: nothing is kept for replay, and what is being read goes with its reader."""
+        """The session is over: end all logs and keep nothing for replay; what a reader still reads is dropped when it leaves."""
         self.budget.closed = True
         for log in (self.standalone, *self._resumable.values()):
             log.end()
@@ -177,7 +178,7 @@ class SessionStreams:
         )
 
     def _reclaim(self) -> None:
-        """What is only kept for replay makes room when the session holds too much: whole streams first."""
+        """Drop what is only kept for replay, whole streams first: the session holds too much."""
         enough = self.budget.limit * _RECLAIM_TO
         for name, log in list(self._resumable.items()):
             if self.budget.used <= enough:

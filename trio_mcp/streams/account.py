@@ -1,4 +1,4 @@
-"""What waits in the memory of one node, in bytes: one account for everybody.
+"""How many bytes wait in the memory of one node, and who has to wait or go when they are too many.
 
     event logs ── kept for replay, unread ──┐
     listener ──── written, not yet taken ───┼──▶ Account ──▶ over the limit:
@@ -6,7 +6,8 @@
     stdio ─────── requests not yet begun ───┘      2. calls wait before they start, bodies wait unread
                                                    3. `relief.decide`: slow peers are cut, then what nobody reads goes
 
-Charging never blocks and never fails: what is there is there. Only what is about to begin waits, in `wait_to_start_call` and `room_for_body`.
+Charging never blocks and never fails, for the bytes are there already. Only a call or a body that is about to begin waits, in
+`wait_to_start_call` and `room_for_body`.
 """
 
 from __future__ import annotations
@@ -32,47 +33,47 @@ __all__ = ["SMALL", "Account", "Holder", "Kept", "NoRoom"]
 logger: logging.Logger = logging.getLogger("trio_mcp.memory")
 
 SMALL = 16 * 1024
-"""What weighs no more than the connection it comes or leaves by is not counted."""
+"""Bytes. Bodies and answers up to this size are not counted while they are on their way: a connection weighs more."""
 
 CALL_WAIT_SECONDS = 60.0
-"""How long a call waits for room: as long as most clients wait for an answer."""
+"""How long a call waits for room: most clients wait as long for an answer."""
 
 BODY_WAIT_SECONDS = 30.0
-"""How long a body waits unread. Less than a call, for its client may still send it elsewhere."""
+"""How long a body waits unread. Less than a call: its client, or a proxy, can still send it to another node."""
 
 HARD = 2
-"""Times the limit, and a holder's share: calls that run when it is reached may still answer, up to here."""
+"""Calls that run when the limit is reached may still answer until so many times the limit, or their holder's share, is held."""
 
 TICK_SECONDS = 0.25
-"""Between two looks at a node that is short of room, when nothing else wakes it."""
+"""From one look at a node that is short of room to the next, when nothing else wakes it."""
 
 LOG_LINE_SECONDS = 10.0
-"""From one line of the log about a shortage to the next: a node at its limit comes and goes across it many times a second."""
+"""From one log line about a shortage to the next: a node at its limit crosses it many times a second."""
 
 _LATELY = 0.2
-"""The weight of the newest answer in what is typical."""
+"""The weight of the newest answer in the running mean of their sizes."""
 
 
 class NoRoom(Exception):
-    """The node held more than it may for all the time one could wait."""
+    """There was no room for as long as a call or a body may wait."""
 
 
 class Kept(Protocol):
-    """What was delivered and is kept for replay, or waits for a reader."""
+    """Messages that were delivered and are kept for replay, or wait for a reader: an event log."""
 
     def evict(self) -> None:
-        """Give back what was delivered, and, while nobody reads, what may be missed."""
+        """Drop what was delivered, and, while nobody reads, what a client can miss."""
 
     def give_up(self) -> None:
-        """End what it belongs to: nobody reads it."""
+        """End the session it belongs to: nobody reads it."""
 
     @property
     def unread_bytes(self) -> int:
-        """What was not delivered and may not be dropped."""
+        """Bytes that were not delivered and must not be dropped."""
 
 
 class Holder(Protocol):
-    """Somebody who holds a part of the account: a session, a connection."""
+    """A session or a connection, which holds a part of the account."""
 
     @property
     def unread(self) -> int:
@@ -80,11 +81,11 @@ class Holder(Protocol):
 
     @property
     def unfinished(self) -> int:
-        """Bytes of answers that wait for the rest of their batch: who reads faster gets them no sooner."""
+        """Bytes of answers that wait for the rest of their batch; a client that reads faster would not get them sooner."""
 
 
 class Account:
-    """Counts what waits, and makes room. `limit` in bytes; nobody alone may hold more than `share`, a quarter.
+    """Counts the bytes that wait, and makes room when they exceed `limit`. One holder may have `share`, a quarter of it.
 
     It belongs to one event loop; all servers in that loop may share one.
     """
@@ -94,7 +95,7 @@ class Account:
         self.share: int = limit // 4
         self.used: int = 0
         self.short: bool = False
-        """Whether new calls have to wait: there is no room, or others wait already."""
+        """New calls have to wait: there is no room, or others wait already."""
         self._count: Callable[[str], None] | None = None
         self._evictable: dict[Kept, None] = {}
         self._abandoned: dict[Kept, float | None] = {}
@@ -114,18 +115,18 @@ class Account:
         self._woken = trio.Event()
 
     def report_to(self, counter: Callable[[str], None]) -> None:
-        """Tell `counter` the name of everything that is done for want of room. The first who asks is told."""
+        """Call `counter` with the name of each measure taken for want of room. Only the first counter that is given counts."""
         self._count = self._count or counter
 
     def count(self, what: str) -> None:
-        """`what` was done for want of room."""
+        """Count a measure taken for want of room; `what` is its name in the metric `trio_mcp_relief_total`."""
         if self._count is not None:
             self._count(what)
 
-    # What is there.
+    # Bytes that are there.
 
     def charge(self, count: int) -> None:
-        """So many bytes more wait. Evicts replays at once if that is too much."""
+        """`count` bytes more wait. Over the limit, replays are evicted at once."""
         self.used += count
         if self.used > self.limit:
             self._evict(self.limit)
@@ -134,34 +135,34 @@ class Account:
                 self._begin_relief()
 
     def release(self, count: int) -> None:
-        """So many bytes less."""
+        """`count` bytes less."""
         self.used -= count
         if self._relieving:
             self._woken.set()
 
     def charge_request(self, count: int) -> None:
-        """The body of a request, of so many bytes, is complete: no reason for calls to wait, for it goes when its call has run."""
+        """A request's body of `count` bytes is complete. It makes no call wait, for only a call that runs to its end releases it."""
         self._requests += count
         self.charge(count)
 
     def release_request(self, count: int) -> None:
-        """Its call has run."""
+        """The call of such a body has run."""
         self._requests -= count
         self.release(count)
 
     def charge_unfinished(self, count: int) -> None:
-        """An answer of so many bytes waits for the rest of its batch: no reason for calls to wait, its own among them."""
+        """An answer of `count` bytes waits for the rest of its batch. It makes no call wait: the batch's own may be among them."""
         self._unfinished += count
         self.charge(count)
 
     def release_unfinished(self, count: int) -> None:
-        """The batch is complete."""
+        """The batch of such an answer is complete."""
         self._unfinished -= count
         self.release(count)
 
     @contextmanager
     def hold(self, count: int) -> Iterator[None]:
-        """So many bytes wait for the length of the block."""
+        """Count `count` bytes for the length of the block."""
         self.charge(count)
         try:
             yield
@@ -169,41 +170,41 @@ class Account:
             self.release(count)
 
     def add_evictable(self, kept: Kept) -> None:
-        """A part of `kept` was read just now, or may be missed and has no reader: of all that may go it is the last."""
+        """A part of `kept` can be dropped: it was read just now, or can be missed and has no reader. It goes after all others."""
         self._evictable.pop(kept, None)
         self._evictable[kept] = None
         if self._relieving:
             self._woken.set()
 
     def add_abandoned(self, kept: Kept) -> None:
-        """Something in `kept` must not be dropped, and has no reader."""
+        """A part of `kept` must not be dropped, and has no reader."""
         self._abandoned.setdefault(kept, None)
 
     def remove_abandoned(self, kept: Kept) -> None:
-        """Somebody reads `kept` now."""
+        """`kept` has a reader now."""
         self._abandoned.pop(kept, None)
 
     def forget(self, kept: Kept) -> None:
-        """Nothing of `kept` is left."""
+        """Nothing is left of `kept`."""
         self._evictable.pop(kept, None)
         self._abandoned.pop(kept, None)
 
     @contextmanager
     def transfer(self, held: int, *, body: bool = False) -> Iterator[Transfer]:
-        """Count `held` bytes for the block, which waits for a peer and is cancelled should that peer have to go.
+        """Count `held` bytes for the block, which waits for a peer, and is cancelled when that peer is given up for want of room.
 
-        Of a `body`, `held` is what its peer sends.
+        `body`: the peer sends these bytes, and does not take them.
         """
         with self.hold(held), self._transfers.of(held, body=body) as transfer:
             yield transfer
 
-    # What is to come.
+    # Answers, calls and bodies that come.
 
     def has_room_for_answer(self, size: int, holder: Holder | None) -> bool:
-        """Whether an answer of `size` bytes may wait for its reader: a quarter at most, and what the others left."""
+        """Whether an answer of `size` bytes may wait for its reader. One answer may have a quarter of the limit at most."""
         self._typical += _LATELY * (size - self._typical)
         held = 0 if holder is None else holder.unread + holder.unfinished
-        # However much the calls came with: they could give nothing back if none of them were answered.
+        # Bodies of requests beyond the limit do not count here: if no call could be answered, none of them would be released.
         used = self.used - max(0, self._requests - self.limit)
         return size <= self.share and held + size <= HARD * self.share and used + size <= HARD * self.limit
 
@@ -212,10 +213,10 @@ class Account:
         return not self.short and (holder is None or holder.unread < self.share)
 
     async def wait_to_start_call(self, holder: Holder | None) -> None:
-        """Wait until a new call may start, first come first served; raises NoRoom."""
+        """Wait until a new call may start, in the order of arrival; raises NoRoom after CALL_WAIT_SECONDS."""
         self.count("call_waited")
         with trio.move_on_after(CALL_WAIT_SECONDS):
-            # Nobody else is kept waiting by one that reads too little of what it asked for.
+            # Not in line: a client that reads too little of what it asked for must not make others wait.
             while holder is not None and holder.unread >= self.share:  # noqa: ASYNC110
                 await trio.sleep(TICK_SECONDS)
             if self.short:
@@ -234,19 +235,22 @@ class Account:
 
     @contextmanager
     def receiving(self, size: int, received: int = 0) -> Iterator[Transfer]:
-        """A body of `size` bytes is received for the length of the block, which is cancelled should it have to make way."""
+        """A body of `size` bytes is received for the length of the block, which is cancelled when it has to make way.
+
+        `received` of them are here already.
+        """
         with self._bodies.receiving(size), self.transfer(size, body=True) as transfer:
             transfer.progress(received)
             if self._bodies:
-                # The next may have room beside it; when it ends, what is released tells.
+                # The next may have room beside it. (When this one ends, `release` wakes.)
                 self._woken.set()
             yield transfer
 
     async def room_for_body(self, size: int, received: int = 0) -> None:
-        """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom.
+        """Wait until a body of `size` bytes may be read, small ones first; raises NoRoom after BODY_WAIT_SECONDS.
 
-        Bodies that are being received hold a quarter at most, all together: nobody knows yet who sends them. So do the `received`
-        bytes of those that wait; past that the largest of them is given up at once.
+        Bodies that are being received hold a quarter of the limit together, for their senders are not trusted yet. The `received`
+        bytes of those that wait hold as much; beyond it the largest of them is given up at once.
         """
         if self.used <= self.limit and self._bodies.fits(size):
             return
@@ -258,10 +262,10 @@ class Account:
         if not body.admitted:
             raise NoRoom
 
-    # Relief.
+    # Making room.
 
     async def relieve(self) -> None:
-        """Make room whenever there is none, until cancelled. Of several tasks one does, and when it has ended the next."""
+        """Make room whenever there is none, until cancelled. Of several tasks that call it one does, the others stand by."""
         async with self._reliever:
             await self._relieve()
 
@@ -270,7 +274,7 @@ class Account:
             await self._shortage()
             self._log_shortage(trio.current_time())
             while self._relieving:
-                # Whoever waits is worth more than what was delivered.
+                # Calls and bodies that wait are more important than what was delivered.
                 self._evict(self.limit * AMPLE)
                 self._carry_out(self._view(trio.current_time()))
                 self.short = self._calls_must_wait or bool(self._calls)
@@ -281,7 +285,7 @@ class Account:
                     self._woken = trio.Event()
 
     async def _shortage(self) -> None:
-        """Wait for one, perhaps for none: whoever relieved before may have ended in the middle of it."""
+        """Wait for a shortage. There may be one already, if the task that relieved before ended in the middle of it."""
         while not self._relieving:
             await self._woken.wait()
             self._woken = trio.Event()
@@ -306,7 +310,7 @@ class Account:
         self._woken.set()
 
     def _log_shortage(self, now: float) -> None:
-        """One log line a shortage, and no more of them than anybody reads."""
+        """One log line for a shortage, and at most one in LOG_LINE_SECONDS."""
         if now - self._logged_at >= LOG_LINE_SECONDS:
             self._logged_at = now
             event(
@@ -314,7 +318,7 @@ class Account:
             )
 
     def _view(self, now: float) -> View:
-        """Peers are looked at once a tick, whatever wakes us in between: there may be thousands."""
+        """What `decide` needs. Peers are in it at most once in TICK_SECONDS: there may be thousands."""
         view = View(
             self.used, self.limit, by_calls=self._held_by_calls, waiting=len(self._calls), typical=self._typical
         )
@@ -338,7 +342,7 @@ class Account:
     def _carry_out(self, view: View) -> None:
         plan = decide(view)
         if view.peers:
-            # What the others free by going shows before more of them go.
+            # Twice as many the next time: what the first ones free shows only when they are gone.
             self._cut_at_once = 2 * len(plan.cut) or 1
         for transfer in self._transfers.numbered(plan.cut):
             self.count("peer_cut")

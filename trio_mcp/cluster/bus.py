@@ -130,7 +130,7 @@ class ClusterBus:
         for kind, name in message.changes:
             heard = _heard(kind, name)
             if heard is not None:
-                self._local.hear(heard)
+                self._local.receive(heard)
 
     def _remember(self, message: Message) -> None:
         self._heard.pop(message.boot, None)
@@ -148,7 +148,7 @@ class ClusterBus:
 
     def _gap(self, why: str) -> None:
         event(logger, logging.WARNING, "changes may have been missed", why=why)
-        self._local.hear(Missed())
+        self._local.receive(Missed())
 
 
 def _told(change: Change) -> tuple[str, str]:

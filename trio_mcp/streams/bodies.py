@@ -1,4 +1,4 @@
-"""Bodies on their way: who is received, who waits, and in which order."""
+"""Which request bodies may be received while the node is short of memory, and in which order those that wait follow."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ __all__ = ["Bodies", "WaitingBody"]
 
 @dataclass(slots=True, eq=False)
 class WaitingBody:
-    """A body that has begun to arrive and is not read on for want of room."""
+    """A body that has begun to arrive and is not read further for want of room."""
 
     size: int
     received: int
+    """Bytes of it that are here already."""
     admitted: bool = False
     decided: trio.Event = field(default_factory=trio.Event)
 
     def decide(self, *, admitted: bool) -> None:
-        """Let it be read, or give it up."""
+        """Let it be read (`admitted`), or give it up."""
         self.admitted = admitted
         self.decided.set()
 
 
 class Bodies:
-    """Those being received reserve their whole size, `room` bytes together. Of those that wait the smallest goes first.
+    """Bodies that are being received reserve their whole size, `room` bytes together. Of those that wait the smallest is next.
 
-    What has come of those that wait may be as much; past that the largest is given up.
+    The received bytes of those that wait may be as many; beyond that the largest of them is given up.
     """
 
     def __init__(self, room: int) -> None:
@@ -39,11 +40,11 @@ class Bodies:
         self._waiting: dict[WaitingBody, None] = {}
 
     def __len__(self) -> int:
-        """How many wait."""
+        """How many bodies wait."""
         return len(self._waiting)
 
     def fits(self, size: int) -> bool:
-        """Whether a new body of `size` bytes may be received; it overtakes nobody that is as small."""
+        """Whether a new body of `size` bytes may be received now: there is room, and none that waits is as small."""
         return self._has_room(size) and not any(body.size <= size for body in self._waiting)
 
     @property
@@ -76,7 +77,7 @@ class Bodies:
             self._reserved -= size
 
     def admit(self) -> None:
-        """Let the next one be read, if there is room. Not two in a row: it reserves its size when its reader runs."""
+        """Let the next one be read, if there is room. One at a time: its size is reserved only when its task runs."""
         body = self._next
         if body is not None and self._has_room(body.size):
             self._decide(body, admitted=True)

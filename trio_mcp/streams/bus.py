@@ -1,4 +1,4 @@
-"""What changed on this server, told to everybody who listens: `list_changed` and `resources/updated`."""
+"""Publish and subscribe for what changes on a server: `list_changed` and `resources/updated`, from any thread."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
 LIST_KINDS: tuple[ListKind, ...] = get_args(ListKind)
 
 MAX_PENDING = 10_000
-"""Distinct changes that wait for the pump; only updates of distinct URIs can ever fill it."""
+"""Distinct changes that wait to be delivered; only updates of distinct URIs can become so many."""
 
-_BREATH = 200
-"""Listeners told between two checkpoints: a change must not stall ten thousand sessions' requests."""
+_LISTENERS_AT_ONCE = 200
+"""Called between two checkpoints: with ten thousand sessions a change must not delay all requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListChanged:
-    """A list of this kind is not what it was."""
+    """The server's list of this kind changed."""
 
     kind: ListKind
 
@@ -39,7 +39,7 @@ class ResourceUpdated:
     uri: str
 
     def __post_init__(self) -> None:
-        """Checked here, where whoever told us hears of it: the bus would fail for everybody."""
+        """Checked here, so that the caller gets the error: later it would be raised in the bus, for all listeners."""
         if not isinstance(self.uri, str):
             raise TypeError(f"a resource is named by its URI as text, not by {self.uri!r:.80}: write str(uri)")
         self.uri.encode()
@@ -47,7 +47,7 @@ class ResourceUpdated:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Changes on other nodes may not have been heard of: whatever somebody listens to counts as changed, once."""
+    """Changes on other nodes may have been missed: everything that somebody listens to counts as changed, once."""
 
 
 Change: TypeAlias = ListChanged | ResourceUpdated | Missed
@@ -55,38 +55,38 @@ Listener: TypeAlias = Callable[[Change], None]
 
 
 class Bus(Protocol):
-    """Publish and forget; listeners are called in order of publishing, and must not block."""
+    """Delivers changes to listeners, in the order of publishing. Listeners must not block."""
 
     loop: Loop
-    """The one its listeners are called in."""
+    """The event loop its listeners are called in."""
 
     def publish(self, change: Change) -> None:
-        """Tell every app of the server. Never blocks, from any thread; equal changes that wait become one."""
+        """Deliver to every app of the server. From any thread, never blocks; equal changes that wait become one."""
 
     def take(self, change: Change) -> None:
-        """Tell this app alone, with its peers: the others hear of the change by themselves."""
+        """Deliver in this app and to its peers on other nodes; the server's other apps get the change by themselves."""
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Returns what ends the subscription."""
+        """Call `listener` with each change from now on; the result ends the subscription."""
 
     async def pump(self) -> None:
         """Deliver until cancelled."""
 
 
 class Feed:
-    """What changed on a server, told to every app that serves it, each in its own loop; may be used from any thread."""
+    """Passes the changes of a server on to every app that serves it, each in its own event loop. From any thread."""
 
     def __init__(self) -> None:
         self._buses: tuple[weakref.ref[LocalBus], ...] = ()
         self._lock = threading.Lock()
 
     def join(self, bus: LocalBus) -> None:
-        """From now on `bus` is told, as long as somebody has it."""
+        """Pass changes on to `bus`, too, as long as somebody refers to it."""
         with self._lock:
             self._buses = (*(known for known in self._buses if known() is not None), weakref.ref(bus))
 
     def publish(self, change: Change) -> None:
-        """Tell them all; never blocks."""
+        """Pass a change on to all of them; never blocks."""
         for known in self._buses:
             bus = known()
             if bus is not None:
@@ -94,7 +94,7 @@ class Feed:
 
 
 class LocalBus:
-    """The bus of one node. `publish` and `hear` may be called from any thread; listeners are called in the loop of `pump`."""
+    """The bus of one app on one node. `publish`, `take` and `receive` work from any thread; listeners run in the loop of `pump`."""
 
     def __init__(self, feed: Feed | None = None) -> None:
         self.loop: Loop = Loop()
@@ -106,20 +106,20 @@ class LocalBus:
         self._pending: dict[Change, bool] = {}
         self._wake = trio.Event()
         self.forward: Listener | None = None
-        """Where other nodes are: told of what is published here, not of what was heard from them. Must not block."""
+        """Sends a change to other nodes, where there are any: called for changes of this node only. Must not block."""
 
     def publish(self, change: Change) -> None:
-        """Tell every app of the server; equal changes that wait become one, and past the bound the oldest is forgotten."""
+        """Deliver to every app of the server; of more than MAX_PENDING changes that wait the oldest is dropped."""
         self._feed.publish(change)
 
     def take(self, change: Change) -> None:
-        """A change of the server: for the listeners here, and the other nodes."""
+        """Deliver a change of this server to the listeners here and to the other nodes."""
         with self._lock:
             self._add(change, forward=True)
         self.loop.soon(self._wake_up)
 
-    def hear(self, change: Change) -> None:
-        """A change on another node: for the listeners here only."""
+    def receive(self, change: Change) -> None:
+        """Deliver a change of another node to the listeners here."""
         with self._lock:
             self._add(change, forward=self._pending.get(change, False))
         self.loop.soon(self._wake_up)
@@ -159,7 +159,7 @@ class LocalBus:
         for count, (key, listener) in enumerate(list(self._listeners.items()), 1):
             if key in self._listeners:
                 listener(change)
-            if count % _BREATH == 0:
+            if count % _LISTENERS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
 

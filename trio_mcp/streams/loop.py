@@ -1,4 +1,4 @@
-"""The event loop a node runs in, as other threads reach it: sync handlers, `trio.to_thread`, threads of the user's own."""
+"""How other threads call into the event loop: sync handlers, `trio.to_thread`, threads of the user's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class Loop:
-    """One Trio run. Until `adopt` was called there is no other thread to speak of: whoever calls is in it."""
+    """One Trio run. Until `adopt` is called every caller is taken to be in it."""
 
     __slots__ = ("_token",)
 
@@ -25,12 +25,12 @@ class Loop:
         self._token: trio.lowlevel.TrioToken | None = None
 
     def adopt(self) -> None:
-        """From now on it is the run that calls this."""
+        """This is the run of the task that calls."""
         self._token = trio.lowlevel.current_trio_token()
 
     @property
     def here(self) -> bool:
-        """Whether the caller runs in it."""
+        """Whether the caller is in this run, not in another thread."""
         if self._token is None:
             return True
         try:
@@ -39,9 +39,9 @@ class Loop:
             return False
 
     def soon(self, fn: Callable[..., object], *args: Any) -> None:
-        """Call `fn(*args)` in the loop: now when called in it, else soon; never blocks. `fn` must not raise.
+        """Call `fn(*args)` in the loop: at once when called in it, otherwise soon; never blocks. `fn` must not raise.
 
-        From other threads equal calls that wait are one, and what comes after the loop has ended is dropped.
+        From other threads, equal calls that wait become one, and calls after the end of the loop are dropped.
         """
         if self._token is None or self.here:
             fn(*args)
@@ -64,7 +64,7 @@ S = TypeVar("S", bound=_InLoop)
 def in_loop(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """Make an async method raise RuntimeError when it is called in another thread, where its coroutine could not run."""
+    """Decorator: an async method raises RuntimeError when it is called in another thread, where its coroutine could not run."""
 
     @wraps(method)
     def checked(self: S, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
@@ -77,7 +77,7 @@ def in_loop(
             )
         return method(self, *args, **kwargs)
 
-    # Python 3.12 lets it say that it is a coroutine function still.
+    # From Python 3.12 on `inspect.iscoroutinefunction` can be made true for it.
     mark: Callable[[Any], Any] = getattr(inspect, "markcoroutinefunction", lambda it: it)
     marked: Callable[Concatenate[S, P], Coroutine[Any, Any, R]] = mark(checked)
     return marked

@@ -1,8 +1,8 @@
-"""Who makes room when a node holds more than it may: pure, from what is seen to what is done.
+"""Which peers, sessions and bodies make room when a node holds more than it may: a pure function from a view to a plan.
 
-The order: peers that move next to nothing lose their connection, the slowest first; then answers that nobody reads go, with
-their session; what room there is then admits those who wait. (Replays went before: the account evicts them at once.)
-When bodies wait for each other, senders that take too long for the size they have reserved make way, whoever takes longest first.
+Peers that move next to nothing lose their connection, the slowest first. Then sessions end whose answers nobody reads. Calls that
+wait may start in the room that is left. (Replays are gone by then: the account evicts them at once.) When bodies wait for each
+other, senders that take too long for the size they have reserved make way, those that take longest first.
 """
 
 from __future__ import annotations
@@ -13,90 +13,92 @@ from dataclasses import dataclass
 __all__ = ["Abandoned", "Peer", "Plan", "View", "decide"]
 
 SLOW_BYTES_PER_SECOND = 4 * 1024
-"""Slower than any link people use MCP on."""
+"""A slower peer counts as stalled: no link that people use for MCP is so slow."""
 
 OBSERVE_SECONDS = 5.0
-"""A peer is judged by what it moved in so long: longer than a lost packet takes to be sent again."""
+"""For so long a peer is watched before it is judged: longer than a lost packet takes to be sent again."""
 
 RECEIVE_SECONDS = 15.0
-"""While others wait for the room a body has reserved: half of what they wait for it."""
+"""A body may take so long while others wait for the room it has reserved: half the time that they wait."""
 
 COME_BACK_SECONDS = 10.0
-"""Clients resume a stream that was cut within seconds (`--retry-interval`); answers wait so long for them, at least."""
+"""Unread answers wait for their client at least so long: clients resume a cut stream within seconds (`--retry-interval`)."""
 
 AMPLE = 0.9
-"""Of the limit: made free down to here, so that the next answer is not the next emergency."""
+"""Of the limit: room is made down to here, so that the next answer does not exceed it again."""
 
 SMALLEST_ANSWER = 64 * 1024
-"""How much a call that waits is expected to need, at least."""
+"""Bytes that a call that waits is expected to need, at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A connection that something waits for: it has yet to take an answer, or to send the rest of a body."""
+    """A connection that has yet to take an answer, or to send the rest of a body."""
 
     held: int
-    """Bytes that would be free without it."""
+    """Bytes that would be free if it were cut."""
     moved: int
     """Bytes that it took or sent while it was watched."""
     watched: float
-    """For how many seconds."""
+    """Seconds for which it was watched."""
     left: int | None = None
-    """Of a body: bytes that are still to come."""
+    """Of a body, the bytes that are still to come; None for an answer."""
     age: float = 0.0
     """Seconds since it began."""
 
     @property
     def rate(self) -> float:
-        """Bytes a second."""
+        """Bytes in a second."""
         return self.moved / self.watched if self.watched else float("inf")
 
     @property
     def slow(self) -> bool:
-        """Whether it was watched long enough and moved next to nothing."""
+        """Whether it was watched for long enough and moved next to nothing."""
         return self.watched >= OBSERVE_SECONDS and self.rate < SLOW_BYTES_PER_SECOND
 
     @property
     def takes(self) -> float:
-        """How many seconds a body takes from its first byte to its last, if its sender goes on like this."""
+        """Seconds that a body takes from its first byte to its last, if its sender goes on at this rate."""
         if not self.left:
             return self.age
         return self.age + self.left / self.rate if self.rate else float("inf")
 
     @property
     def late(self) -> bool:
-        """Whether a body was watched long enough and takes longer than it may while others wait."""
+        """Whether it is a body that was watched for long enough and takes longer than RECEIVE_SECONDS."""
         return self.left is not None and self.watched >= OBSERVE_SECONDS and self.takes > RECEIVE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """Answers of one stream that nobody reads."""
+    """The answers of one stream that nobody reads."""
 
     held: int
+    """Bytes."""
     watched: float
+    """Seconds for which nobody has read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An account at one moment; `peers` and `abandoned` are answered by their index."""
+    """An account at one moment. The plan names `peers` and `abandoned` by their index."""
 
     used: int
     limit: int
     peers: Sequence[Peer] = ()
     abandoned: Sequence[Abandoned] = ()
     by_calls: int = 0
-    """Of `used`: what the calls came with, and answers that wait for the rest of their batch. Those that wait hold a part of it
-    themselves, and give it back when they have run."""
+    """Of `used`: bodies of calls, and answers that wait for the rest of their batch. Calls that wait hold a part of it, and release
+    it when they have run."""
     waiting: int = 0
     """Calls that have yet to start."""
     typical: float = 0.0
-    """What an answer weighs, lately."""
+    """The mean size of recent answers, in bytes."""
     body_missing: int = 0
-    """Bytes that senders of bodies have reserved and the next body that waits for them needs."""
+    """Bytes that the next body needs and that others have reserved."""
     cut_at_once: int | None = None
-    """How many slow peers at most. Of a long answer `held` is only the piece that is being written: what it frees in all shows
-    when it is gone."""
+    """How many slow peers at most. A long answer holds more than the piece that is being written (`held`), so what it frees shows
+    only when it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +106,19 @@ class Plan:
     """What to do."""
 
     cut: tuple[int, ...] = ()
-    """Peers that lose their connection: senders that take too long, and then the slowest first."""
+    """Peers that lose their connection: first senders that take too long, then slow peers, the slowest first."""
     end: tuple[int, ...] = ()
-    """Abandoned streams whose sessions end, the oldest first."""
+    """Abandoned streams whose sessions end, those first that waited longest."""
     admit: int = 0
-    """How many of those who wait may start."""
+    """How many of the calls that wait may start."""
 
 
 def decide(view: View) -> Plan:
-    """The plan for what is seen; does nothing by itself."""
+    """What to do about `view`; a pure function."""
     ample = int(view.limit * AMPLE)
     missing = view.used - ample if view.used > view.limit else 0
     if view.waiting:
-        # They start below the ample mark alone: what holds the rest must not be safe above it.
+        # Calls start only below the ample mark, so room has to be made down to it while any wait.
         missing = max(missing, view.used - view.by_calls - ample)
     cut = _make_way(view.peers, view.body_missing)
     missing -= sum(view.peers[index].held for index in cut)
@@ -140,7 +142,7 @@ def decide(view: View) -> Plan:
 
 
 def _make_way(peers: Sequence[Peer], missing: int) -> list[int]:
-    """The senders that have reserved what others wait for, those that take longest first, and no more than are in the way."""
+    """The senders of bodies to cut for `missing` bytes: those that take longest first, and no more than needed."""
     late = [i for i, peer in enumerate(peers) if peer.late] if missing > 0 else []
     late.sort(key=lambda i: -peers[i].takes)
     chosen: list[int] = []

@@ -1,4 +1,4 @@
-"""Bytes on their way to or from peers that make the node wait, and how fast each of them moves."""
+"""Bytes on their way to or from peers that make the node wait, and how fast each peer moves them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Transfer", "Transfers"]
 
 
 class Transfer:
-    """Bytes that are on their way to or from a peer that makes us wait."""
+    """Bytes on their way to or from one peer."""
 
     __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
 
@@ -24,12 +24,12 @@ class Transfer:
         self.moved: int = 0
         self.scope: trio.CancelScope = trio.CancelScope()
         self.cut: bool = False
-        """Whether it was given up for want of room."""
+        """It was given up for want of room."""
         self.seen_at: float | None = None
         self.seen_moved: int = 0
 
     def progress(self, count: int) -> None:
-        """The peer took or sent so many bytes."""
+        """The peer took or sent `count` bytes."""
         self.moved += count
 
     def give_up(self) -> None:
@@ -39,14 +39,14 @@ class Transfer:
 
 
 class Transfers:
-    """Those that are under way, in the order in which they began."""
+    """All transfers that are under way, in the order in which they began."""
 
     def __init__(self) -> None:
         self._under_way: dict[Transfer, None] = {}
 
     @contextmanager
     def of(self, held: int, *, body: bool) -> Iterator[Transfer]:
-        """One of `held` bytes for the length of the block, which is cancelled should its peer have to go."""
+        """A transfer of `held` bytes for the length of the block, which is cancelled when it is given up."""
         transfer = Transfer(held, body=body)
         self._under_way[transfer] = None
         try:
@@ -56,11 +56,11 @@ class Transfers:
             del self._under_way[transfer]
 
     def observe(self, now: float) -> list[Peer]:
-        """How each has moved since its window began."""
+        """How far each has moved in the window in which it is watched; `now` is on the trio clock."""
         return [_observed(transfer, now) for transfer in self._under_way]
 
     def numbered(self, indexes: Sequence[int]) -> list[Transfer]:
-        """Those with these indexes in what `observe` said last."""
+        """Those with these indexes in the result of `observe`."""
         if not indexes:
             return []
         transfers = list(self._under_way)
@@ -68,7 +68,7 @@ class Transfers:
 
 
 def _observed(transfer: Transfer, now: float) -> Peer:
-    """The peer as seen in this window; one that is not slow begins a new one, so that an early burst excuses no later rest."""
+    """The peer in its window. For a peer that is not slow a new window begins: an early burst must not hide a later stall."""
     if transfer.seen_at is None:
         transfer.seen_at, transfer.seen_moved = now, transfer.moved
     peer = Peer(

@@ -1,4 +1,4 @@
-"""The content and description types of MCP, as handlers make and receive them."""
+"""The types of MCP that handlers make and receive: contents, messages, descriptions, results."""
 
 from trio_mcp.protocol.envelope import LogLevel
 from trio_mcp.protocol.media import Audio, File, Image

@@ -150,6 +150,10 @@ class EventLog:
         self._moved_at = 0.0
         """When a reader last made progress (trio clock)."""
 
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "read" if self.is_read else "unread"
+        return f"<EventLog {state}, {self.last} events, {self.unread} unread>"
+
     def append(self, data: bytes, kind: Kind = Kind.VITAL, key: Hashable = None) -> None:
         """Never blocks. Raises Overflow when only messages that must not be dropped are left."""
         if self.ended:

@@ -1,4 +1,4 @@
-"""Driving an ASGI app in memory, chunk by chunk: what a server would send and receive, without one."""
+"""An HTTP client that calls an ASGI app in memory, without a socket: for tests that look at status, headers and streams."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from trio_mcp.transports.asgi import ASGIApp, Message
 
 __all__ = ["AsgiClient", "AsgiExchange", "Disconnected", "asgi_client"]
 
-_ENDLESS = 10_000
+_BUFFER = 10_000
 """Chunks an app may be ahead of the test; a test that wants back-pressure gives `buffer=0`."""
 
 
 class Disconnected(OSError):
-    """What `send` raises in the app after the test disconnected."""
+    """Raised by ASGI `send` in the app after the test has called `disconnect`."""
 
 
 class AsgiExchange:
-    """One exchange in progress: read the response as it comes, disconnect at will."""
+    """One request and its response, made by `AsgiClient.start`: read the response as it comes, or disconnect."""
 
     def __init__(self, body: bytes, buffer: int) -> None:
+        """`buffer`: how many chunks of the response the app may be ahead of the test."""
         self.status: int | None = None
+        """None until the response begins."""
         self.headers: dict[str, str] = {}
+        """Of the response, by lower-case name; of a repeated one the last."""
         self._body = body
         self._asked = False
         self._gone = False
         self._over = trio.Event()
         self._started = trio.Event()
         self.finished: trio.Event = trio.Event()
+        """Set when the app has returned."""
         self._send, self._chunks = trio.open_memory_channel[bytes](buffer)
         self._pending = b""
 
     async def receive(self) -> Message:
-        """ASGI receive."""
+        """ASGI `receive`: the request's body, then `http.disconnect`."""
         if not self._asked:
             self._asked = True
             await trio.lowlevel.checkpoint()
             return {"type": "http.request", "body": self._body, "more_body": False}
-        # As servers do: also when the response is complete.
+        # Servers send it also when the response is complete.
         await self._over.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """ASGI send."""
+        """ASGI `send`; raises Disconnected after `disconnect`."""
         if self._gone:
             raise Disconnected("the client is gone")
         if message["type"] == "http.response.start":
@@ -63,32 +67,32 @@ class AsgiExchange:
         await trio.lowlevel.checkpoint()
 
     def disconnect(self) -> None:
-        """The client goes away."""
+        """Close the connection, as a client that goes away."""
         self._gone = True
         self._over.set()
 
     async def head(self) -> int:
-        """Wait for the response head; its status."""
+        """Wait for the head of the response; its status. Fails when the app ends without one."""
         await self._started.wait()
         assert self.status is not None, "the app ended without a response"
         return self.status
 
     async def chunk(self) -> bytes | None:
-        """The next piece of body, None at its end."""
+        """Wait for the next piece of the body; None at its end."""
         try:
             return await self._chunks.receive()
         except trio.EndOfChannel:
             return None
 
     async def body(self) -> bytes:
-        """All that is left of the body."""
+        """Wait for the rest of the body."""
         parts = [self._pending]
         while (part := await self.chunk()) is not None:
             parts.append(part)
         return b"".join(parts)
 
     async def json(self) -> Any:
-        """The whole body as JSON."""
+        """Wait for the whole body and decode it as JSON; raises msgspec.DecodeError."""
         return msgspec.json.decode(await self.body())
 
     async def event(self) -> dict[str, str] | None:
@@ -125,7 +129,7 @@ class AsgiExchange:
 
 
 class AsgiClient:
-    """Opens exchanges with an app; each runs in a task of the nursery it was made with."""
+    """Sends requests to an ASGI app; the app runs in a task of `nursery` for each."""
 
     def __init__(self, app: ASGIApp, nursery: trio.Nursery) -> None:
         self._app = app
@@ -138,9 +142,13 @@ class AsgiClient:
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
         *,
-        buffer: int = _ENDLESS,
+        buffer: int = _BUFFER,
     ) -> AsgiExchange:
-        """Begin an exchange; nothing waits here."""
+        """Send a request; does not wait for the response.
+
+        `path` may have a query. `headers` are names and values, in order. `buffer` is how many chunks of the response the app may be
+        ahead of the test: 0 for back-pressure. An exception of the app is raised in the nursery.
+        """
         exchange = AsgiExchange(body, buffer)
         scope = {
             "type": "http",
@@ -170,7 +178,10 @@ class AsgiClient:
 
 @asynccontextmanager
 async def asgi_client(app: ASGIApp) -> AsyncIterator[AsgiClient]:
-    """A client for the length of the block; exchanges still open at its end are cancelled."""
+    """A client of `app` for the length of the block; exchanges that are open at its end are cancelled.
+
+    It does not run the app's lifespan: enter `app.running()` around it.
+    """
     async with trio.open_nursery() as nursery:
         yield AsgiClient(app, nursery)
         nursery.cancel_scope.cancel("the test is over")

@@ -1,4 +1,4 @@
-"""The official `mcp` client on a server of ours, without a socket: what a test of tools needs."""
+"""`connect`: the official `mcp` client on a server in memory, for tests of tools, resources and prompts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ async def connect(
     headers: Mapping[str, str] | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
-    """A connected `mcp.Client` for the length of the block.
+    """A connected `mcp.Client` for the length of the block. Everything but the socket is as over HTTP.
 
-    `mode` is the client's: "auto" (2026-07-28), "legacy" (a session of 2025-11-25), or the version "2026-07-28".
-    `options` are the client's too: `elicitation_callback`, `sampling_callback`, `log_level`… All is as over HTTP but the
-    socket: pass `mcp.http_app(…)` for a server with settings, and an app that is running already for several clients of
-    one server. What the block raises comes out in a group, as from any nursery, and so does a crash of the app. Raises
-    ImportError when the `mcp` package is not installed.
+    `server` may be an MCPServer, or an app of `mcp.http_app(…)` for one with settings. An app that runs already (`app.running()`)
+    may have several clients. `mode` is the client's: "auto" (2026-07-28), "legacy" (a session of 2025-11-25), or the version
+    "2026-07-28". `url` and `headers` are those of its requests. `options` are passed to the client: `elicitation_callback`,
+    `sampling_callback`, `log_level`…
+
+    What the block raises comes out in a group, as from any nursery, and so does an error of the app. Raises ImportError when the
+    `mcp` package is not installed (`pip install "trio-mcp[testing]"`).
     """
     try:
         from trio_mcp.testing.official import client_over

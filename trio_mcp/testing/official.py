@@ -1,4 +1,4 @@
-"""The official client, its HTTP carried by an ASGI app. Only `connect` imports this: `mcp` is no dependency of ours."""
+"""The official client with an ASGI app in place of the network. Imported by `connect` alone: `mcp` need not be installed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["AsgiTransport", "client_over"]
 async def client_over(
     wire: AsgiClient, url: str, mode: str, headers: Mapping[str, str] | None, options: dict[str, Any]
 ) -> AsyncIterator[Client]:
-    """A connected client whose every request goes to the app of `wire`."""
+    """A connected client that sends its requests to the app of `wire`."""
     async with httpx2.AsyncClient(transport=AsgiTransport(wire), headers=headers) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode, **options) as client:
             yield client
 
 
 class AsgiTransport(httpx2.AsyncBaseTransport):
-    """Bodies arrive as the app sends them: httpx2's own ASGI transport waits for the end, which a stream may not have."""
+    """Passes bodies on as the app sends them; httpx2's own ASGI transport waits for their end, and streams have none."""
 
     def __init__(self, wire: AsgiClient) -> None:
         self._wire = wire
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Returns at the response's head; whoever stops waiting has disconnected."""
+        """Returns when the head of the response is there; a client that is cancelled before that disconnects."""
         headers = [(name.decode(), value.decode("latin-1")) for name, value in request.headers.raw]
         target = request.url.raw_path.decode()
         exchange = self._wire.start(request.method, target, headers, await request.aread())
@@ -58,5 +58,5 @@ class _Body(httpx2.AsyncByteStream):
         return chunk
 
     async def aclose(self) -> None:
-        """Closing a response that has not ended is how a client leaves."""
+        """A client that closes a response before its end disconnects."""
         self._exchange.disconnect()

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn while a session is about to leave; everything else goes on."""
+"""Requests that wait while the calls of their session are paused, because it is about to move; everything else goes on."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import trio
 from tests.cluster.nodes import InProcessCluster, Node, demo, in_process_cluster
 from tests.cluster.parts import KEYS
 from tests.rig.waiting import until
-from trio_mcp.cluster.bus_message import end_message
+from trio_mcp.cluster.record import end_message
 from trio_mcp.streams.bus import Change, ListChanged, Missed, ResourceUpdated
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]

@@ -13,9 +13,16 @@ import trio.testing
 
 from tests.cluster.parts import ANN, BOB, KEYS, DirectoryHarness, directory_harness, snapshot
 from tests.rig.waiting import PATIENCE, until
-from trio_mcp.cluster.bus_message import moved_message
 from trio_mcp.cluster.directory import READ_SECONDS
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Identity, OwnershipChange, Record, Tombstone
+from trio_mcp.cluster.record import (
+    SESSION_SECONDS,
+    TOMBSTONE_SECONDS,
+    Identity,
+    OwnershipChange,
+    Record,
+    Tombstone,
+    moved_message,
+)
 from trio_mcp.cluster.redis.store import RedisStore
 from trio_mcp.cluster.store.port import StoreDown
 from trio_mcp.cluster.writer import GROUP_SECONDS

@@ -12,8 +12,18 @@ import pytest
 
 from tests.cluster.parts import KEYS, snapshot
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.bus_message import Message, end_message, moved_message
-from trio_mcp.cluster.record import Identity, NodeCard, OwnershipChange, Record, Tombstone, read, read_record
+from trio_mcp.cluster.record import (
+    Identity,
+    Message,
+    NodeCard,
+    OwnershipChange,
+    Record,
+    Tombstone,
+    end_message,
+    moved_message,
+    read,
+    read_record,
+)
 from trio_mcp.cluster.redis.store import _command
 from trio_mcp.cluster.store.port import ClaimRecord
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import trio
 
-from trio_mcp.cluster.bus_message import end_message
 from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS
-from trio_mcp.cluster.record import NodeCard, Record, Tombstone, read, read_record
+from trio_mcp.cluster.record import NodeCard, Record, Tombstone, end_message, read, read_record
 from trio_mcp.cluster.redis.store import RedisStore
 from trio_mcp.cluster.store.port import (
     CardSecondsLeft,

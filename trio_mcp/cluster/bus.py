@@ -1,9 +1,9 @@
-"""Changes told to the other nodes, and heard from them, through Redis pub/sub.
+"""Sends this node's change notices to the other nodes, and theirs to this node's bus, through Redis pub/sub.
 
-local bus ──forward──▶ outgoing ──▶ one PUBLISH for what waits ──▶ Redis ──▶ the others' listener threads ──▶ their buses
+local bus ──forward──▶ outgoing ──▶ one PUBLISH for all that wait ──▶ Redis ──▶ the others' listener threads ──▶ their buses
 
-Each message carries its sender's boot and a number: a number that is left out is a message that was lost, and then
-everything counts as changed.
+Each message carries its sender's boot and a number. A gap in the numbers means that a message was lost; then everything counts as
+changed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from trio_mcp.cluster.bus_message import Message
-from trio_mcp.cluster.record import OwnershipChange, read
+from trio_mcp.cluster.record import Message, OwnershipChange, read
 from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
 from trio_mcp.cluster.store.port import Publish, StoreDown
 from trio_mcp.observability.logs import event
@@ -27,13 +26,14 @@ __all__ = ["ClusterBus"]
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 MAX_SENDERS = 1_000
+"""Whose last number is remembered."""
 
 
 class ClusterBus:
-    """Connects the local bus with its peers'.
+    """Connects `local` with the buses of the other nodes.
 
-    `end` is called with the id of a session to end, `changed` with what another node has claimed or ended, `rejoined` after a
-    gap.
+    `end` is called with the id of a session that an operator asked to end, `changed` for a session that another node has claimed or
+    ended, `rejoined` when the subscription was broken and works again.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class ClusterBus:
         self._joined_before = False
 
     def open(self) -> None:
-        """From now on the others hear of what changes here: the node is ready."""
+        """From now on what changes here is sent to the others."""
         self._local.forward = self._forward
 
     def close(self) -> None:
-        """The node stops."""
+        """From now on nothing is sent."""
         self._local.forward = None
 
     async def listen(self) -> None:
-        """Hear the others, until cancelled."""
+        """Receive, until cancelled."""
         await self._store.listen(hear=self._hear, joined=self._joined)
 
     async def send(self) -> None:
-        """Tell the others, until cancelled. What cannot be told is told again: who heard it before knows it by its number."""
+        """Send, until cancelled. What was not confirmed is sent again; a node that has it already knows it by its number."""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -86,7 +86,7 @@ class ClusterBus:
         message = Message(
             self._boot,
             self._sent,
-            [_told(change) for change in changes],
+            [_encoded(change) for change in changes],
         )
         while not await self._publish(msgspec.json.encode(message)):  # noqa: ASYNC110
             await trio.sleep(RETRY_SECONDS)
@@ -105,7 +105,7 @@ class ClusterBus:
         self._outgoing[change] = None
         if len(self._outgoing) > MAX_PENDING:
             del self._outgoing[next(iter(self._outgoing))]
-            # Its number is left out, and the others will notice.
+            # A gap in the numbers tells the others.
             self._sent += 1
         self._wake.set()
 
@@ -128,7 +128,7 @@ class ClusterBus:
             self._gap("a message was lost")
         self._remember(message)
         for kind, name in message.changes:
-            heard = _heard(kind, name)
+            heard = _decoded(kind, name)
             if heard is not None:
                 self._local.receive(heard)
 
@@ -140,7 +140,7 @@ class ClusterBus:
 
     def _joined(self) -> None:
         if self._joined_before:
-            # What was said while the subscription was broken, nobody says again.
+            # Messages of that time are lost.
             self._heard.clear()
             self._gap("the subscription was broken")
             self._rejoined()
@@ -151,7 +151,7 @@ class ClusterBus:
         self._local.receive(Missed())
 
 
-def _told(change: Change) -> tuple[str, str]:
+def _encoded(change: Change) -> tuple[str, str]:
     match change:
         case ListChanged(kind):
             return "list", kind
@@ -161,8 +161,8 @@ def _told(change: Change) -> tuple[str, str]:
             return "missed", ""
 
 
-def _heard(kind: str, name: str) -> Change | None:
-    """None for what a later release may say and we do not know."""
+def _decoded(kind: str, name: str) -> Change | None:
+    """None for a kind of change that only a later release knows."""
     if kind == "uri":
         return ResourceUpdated(name)
     known = [each for each in LIST_KINDS if kind == "list" and each == name]

@@ -1,4 +1,4 @@
-"""The sessions of this node as Redis knows them, and those of the others."""
+"""The session directory of a cluster: tells Redis of this node's sessions, and reads from it where the others are."""
 
 from __future__ import annotations
 
@@ -34,10 +34,14 @@ __all__ = ["RedisDirectory"]
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 READ_SECONDS = 0.25
+"""How long a request waits for Redis before it asks a peer instead."""
 
 
 class RedisDirectory:
-    """Implements the sessions' `Directory`. Redis being away costs no local session anything."""
+    """Implements the sessions' `Directory` port. While Redis is away, sessions of this node go on as before.
+
+    With `restorable` other nodes may restore sessions from the records. `lost` is as in `RecordWriter`.
+    """
 
     def __init__(
         self,
@@ -62,18 +66,18 @@ class RedisDirectory:
     # The port.
 
     async def opened(self, session: Snapshot) -> None:
-        """Waits for the record, but not for long, and not at all while Redis is away."""
+        """Write the first record, and wait for that 250 ms at most; while Redis is away do not wait at all."""
         self.memory.forget(session.id)
         if self._put(session, opens=True):
             await self.writer.written()
 
     def changed(self, session: Snapshot) -> None:
-        """Only a restore would want to know."""
+        """Write the record again, where a restore may need it."""
         if self._restorable:
             self._put(session)
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
-        """Owed until Redis has heard of it."""
+        """Put a tombstone in the record's place, or mark the record released where other nodes may restore the session."""
         self.writer.withdraw(session.id)
         if reason.goes_on:
             return
@@ -85,7 +89,7 @@ class RedisDirectory:
         self.writer.owe(session.id, Tombstone(said, session.owner, self._me.boot, session.epoch))
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
-        """Asks Redis when nothing is remembered here; UNKNOWN when it cannot be asked."""
+        """From this node's memory, else from Redis; UNKNOWN when Redis cannot be asked."""
         reason = await self.memory.why_gone(session_id, principal)
         if reason is not CloseReason.UNKNOWN:
             return reason
@@ -114,7 +118,7 @@ class RedisDirectory:
             raise StoreDown(f"Redis did not answer within {READ_SECONDS:g} s")
         if found is None:
             async with self._trust.beat:
-                # One that is under way may have put our card up already, without having noticed yet that it was missing.
+                # A beat that is under way may have put our card up again, and not have its reply yet: only that says that it was missing.
                 pass
             if not self._trust.is_refilled:
                 raise StoreDown("Redis has lost data a moment ago")
@@ -132,36 +136,36 @@ class RedisDirectory:
         return record or read(tombstone, Tombstone)
 
     async def remove(self, session_id: str, record: Record) -> bool:
-        """A client's DELETE of a session whose node cannot do it; False when it is another's by now. Raises StoreDown."""
-        stone = Tombstone.of(record, CloseReason.DELETED)
-        (reply,) = await self._store.run([EndSession(session_id, stone, by=self._me.boot)])
+        """Do a client's DELETE in place of a node that cannot; False when another node has claimed the session. Raises StoreDown."""
+        tombstone = Tombstone.of(record, CloseReason.DELETED)
+        (reply,) = await self._store.run([EndSession(session_id, tombstone, by=self._me.boot)])
         if isinstance(reply, OperationRefused):
             raise StoreDown(str(reply))
         return bool(reply == 1)
 
     def bury(self, session_id: str, record: Record) -> None:
-        """A session that ended with its node: leave a tombstone in its record's place."""
+        """Put a tombstone in the place of the record of a session that ended with its node."""
         self.writer.owe(session_id, Tombstone.of(record, CloseReason.NODE_GONE))
 
     def keep(self, session_id: str, record: Record) -> None:
-        """Its node may be gone: should Redis lose the record now, nobody else would have it."""
+        """Keep a backup of the record: if its node is gone and Redis loses its data now, nobody else has it."""
         if record.restorable and record.readable:
             self.backups.keep(session_id, record.epoch, PutBackRecord(session_id, record))
 
     async def release(self, session: Snapshot) -> bool:
-        """Let another node have the session; False when Redis did not hear of it, as far as we know. Raises nothing."""
+        """Mark the record released, so that another node may claim the session; False when Redis did not confirm it. Raises nothing."""
         self.writer.withdraw(session.id)
         record = Record.of(session, self._me, restorable=True, released=True)
         async with self.writer.order:
-            pass  # What was said before has landed.
+            pass  # Records that were being written have arrived.
         if self._trust.away:
             return False
-        # Before it is known to be written: whoever claims it at once says that it need not be kept.
+        # Before the reply: the message of a node that claims it at once drops the backup again.
         self.keep(session.id, record)
         try:
             (reply,) = await self._store.run([OwnRecord(session.id, record)])
         except StoreDown:
-            # It may have heard of it all the same; then the record is to be made right again.
+            # Redis may have done it all the same: the record has to be put right.
             self._trust.doubt_records()
             self.backups.forget(session.id)
             return False
@@ -170,10 +174,8 @@ class RedisDirectory:
             return False
         return True
 
-    # The rest is its own business.
-
     def _put(self, session: Snapshot, *, opens: bool = False, released: bool = False) -> bool:
-        """Whether the record is on its way; while Redis is away all are checked when it is back instead."""
+        """Whether the record is pending; while Redis is away it is not, for all records are compared when it is back."""
         if self._trust.away:
             self._trust.doubt_records()
             return False

@@ -1,10 +1,10 @@
-"""Whether the process that has a session is gone, when its URL does not answer for it.
+"""Collects the evidence whether the process that has a session is gone, when its URL does not answer for it.
 
 request ─▶ URL refuses ─▶ its card: when did it beat last? ─▶ `membership.judge` ─▶ gone · alive
-                ▲                                                  │ not to be told yet
+                ▲                                                  │ not enough evidence yet
                 └── the URL is asked again ◀── LOOK_SECONDS ───────┘  one beat and a second at most, then unknown
 
-Requests for sessions of one process share one look-out.
+Requests that wait for the verdict on the same process share one watch.
 """
 
 from __future__ import annotations
@@ -28,33 +28,34 @@ LOOK_SECONDS = 0.25
 """Between two looks at a process that may be gone."""
 
 
-class _LookOut:
-    """One request's wait, for all that want to know the same."""
+class _Watch:
+    """One request collects; others that wait for the same verdict wait for this."""
 
     def __init__(self) -> None:
         self.ended = trio.Event()
         self.verdict: Verdict | None = None
-        """None until then, and when the request was cancelled."""
+        """None until it has ended, and when the request that collected was cancelled."""
 
 
 class FailureDetector:
-    """Collects evidence about other processes."""
+    """Reads cards and probes URLs for `membership.judge`."""
 
     def __init__(self, store: MeasuredStore, trust: StoreTrust, me: Identity, relay: PeerClient) -> None:
         self._store = store
         self._me = me
         self._trust = trust
         self._relay = relay
-        self._under_way: dict[tuple[str, str], _LookOut] = {}
+        self._under_way: dict[tuple[str, str], _Watch] = {}
 
     async def look(self, owner: Owner) -> Verdict:
-        """ALIVE, GONE or UNKNOWN, from what can be told of `owner` at once."""
+        """ALIVE, GONE or UNKNOWN, from one probe and one look at the card of `owner`'s node."""
         return await self._judged(owner, at_url(await self._relay.probe(owner.url), owner.boot), math.inf)
 
     async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
         """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest.
 
-        UNKNOWN is of one request's patience: those that came later look on.
+        `seen` is the outcome of the relay that failed. UNKNOWN means that this request has waited long enough; those that came later
+        go on.
         """
         key = owner.boot, owner.url
         while (other := self._under_way.get(key)) is not None:
@@ -62,7 +63,7 @@ class FailureDetector:
             if other.verdict is None or (other.verdict is Verdict.UNKNOWN and self._may_wait(since)):
                 continue
             return other.verdict
-        mine = self._under_way[key] = _LookOut()
+        mine = self._under_way[key] = _Watch()
         try:
             mine.verdict = await self._wait(owner, at_url(seen, owner.boot), since)
             return mine.verdict
@@ -85,7 +86,10 @@ class FailureDetector:
         return judge(Evidence(at, silent_for, waited))
 
     async def silent_for(self, node: str, boot: str) -> float | None:
-        """Seconds since that process beat last; see `Evidence`. A missing card was not renewed since ours was put up, at least."""
+        """Seconds since that process beat last; see `Evidence`.
+
+        Where its card is missing, it was not renewed for as long as ours has stood, at least.
+        """
         try:
             raw, left, ours = await self._store.run([ReadCard(node), CardSecondsLeft(node), HasCard(self._me.node)])
         except StoreDown:

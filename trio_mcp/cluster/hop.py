@@ -1,11 +1,11 @@
-"""How nodes know each other, by the secret they share.
+"""How nodes authenticate each other, by the secret that they share.
 
-The signed header of a request that one node relays to another shows where it comes from, and that it took its hop.
+A request that one node relays to another carries a signed header that names its sender. A request with that header is relayed no further.
 
     Trio-Mcp-Hop: node.boot.ms.hmac
 
-The signature covers method, target and session as well, so that a header seen on one request is worth nothing on another.
-And who answers a challenge is no stranger that has a dead node's address by now.
+The signature also covers method, target and session, so that a header from one request is not valid on another. A node proves by its
+answer to a challenge that it is one of the cluster, and not another host at the address of a node that is gone.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trio_mcp.transports.asgi import Scope
 __all__ = ["Hops", "request_target"]
 
 VALID_MS = 30_000
-"""Longer than clocks of one cluster differ and requests wait in kernels; short enough that a stolen header soon is nothing."""
+"""Longer than the clocks of one cluster differ and requests wait in kernels; short, for a stolen header is valid for that long."""
 _SIGNATURE_CHARACTERS = 32
 _NOT_IN_TARGETS = re.compile(rb"[^!-~]")
 _VALUE = re.compile(rb"([A-Za-z0-9-]{1,63})\.[A-Za-z0-9-]{0,64}\.([0-9]{1,15})")
 
 
 class Hops:
-    """Signs with the first secret, verifies with any; all nodes share them."""
+    """Signs with the first of the secrets, verifies with any of them. Raises ValueError when there is none."""
 
     def __init__(self, secrets: Sequence[bytes], *, node: str, boot: str) -> None:
         if not secrets:
@@ -41,20 +41,20 @@ class Hops:
 
     @property
     def key(self) -> str:
-        """The name of the key that signs: eight hex digits that tell nothing of it."""
+        """The name of the key that signs: eight hex digits that do not reveal it."""
         return self._names[0]
 
     def knows(self, key: str) -> bool:
-        """Whether what a node signs with the key of that name verifies here; not told (""), it may."""
+        """Whether what a node signs with the key of that name verifies here; True for "", a node that does not say."""
         return key in ("", *self._names)
 
     def sign(self, method: str, path: bytes, session_id: str) -> bytes:
-        """The header's value for a request that leaves now; `path` with its query, `session_id` empty without one."""
+        """The header's value for a request that is sent now; `path` includes the query, `session_id` is empty where there is none."""
         origin = b"%b%d" % (self._origin, time.time() * 1000)
         return b"%b.%b" % (origin, _signature(self._keys[0], origin, method, path, session_id))
 
     def verify(self, value: bytes, method: str, path: bytes, session_id: str) -> str | None:
-        """The node it comes from; None for what none of us signed for this request within the last 30 s."""
+        """The node that sent it; None when no node of the cluster signed it for this request within the last 30 s."""
         origin, _, signature = value.rpartition(b".")
         found = _VALUE.fullmatch(origin)
         if found is None or abs(time.time() * 1000 - int(found[2])) > VALID_MS:
@@ -65,26 +65,26 @@ class Hops:
         return None
 
     def prove(self, challenge: bytes, url: str) -> str:
-        """What only a node of this cluster can answer, with our boot and at our URL: passed on from elsewhere it is worth nothing."""
+        """The answer to a challenge. It covers our boot and URL, so that a host that passes the challenge on to us gains nothing."""
         return _proof(self._keys[0], challenge, self._boot, url)
 
     def proves(self, proof: str, challenge: bytes, boot: str, url: str) -> bool:
-        """Whether that was the answer of a node with that boot, at that URL."""
+        """Whether `proof` is the answer of the process `boot` of this cluster, at that URL."""
         given = proof.encode()
         return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
 
 
 def request_target(scope: Scope) -> bytes:
-    """The path of a request as it came, with its query; fit for a request line."""
+    """The path of a request as it was sent, with its query; safe to put into a request line."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     query: bytes = scope.get("query_string", b"")
     target = b"%b?%b" % (raw, query) if query else raw
-    # HTTP/2 carries it in a field of its own, and servers pass spaces on, or worse.
+    # In HTTP/2 the path is a header field, and servers pass on spaces and control characters in it.
     return _NOT_IN_TARGETS.sub(lambda found: b"%%%02X" % ord(found[0]), target)
 
 
 def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
-    # None of the parts can hold a line feed: a header could not carry it, and of the target `request_target` sees to it.
+    # None of the parts can hold a line feed: headers cannot carry one, and `request_target` escapes it.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())
     return hmac.digest(key, signed, "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()
 

@@ -1,9 +1,9 @@
-"""Getting this node's id: free, or of a process that is gone or about to go; else the start is refused.
+"""Takes this process' node id when it starts: when no other process has it, or that process is gone; else the start fails.
 
-card of another process stands ─▶ is it there? ─▶ `membership.judge_name`
-   ├─ it is gone ────────────────▶ ours replaces it, if it is still that card
-   ├─ it drains ─────────────────▶ wait: its drain, and a card's lifetime
-   └─ it lives, and does not go ─▶ NodeIdTaken
+card of another process stands ─▶ does it answer? ─▶ `membership.judge_name`
+   ├─ it is gone ────────────────▶ our card replaces it, if it is still that card
+   ├─ it drains ─────────────────▶ wait, for its drain and the lifetime of a card
+   └─ it lives and does not stop ▶ NodeIdTaken
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ __all__ = ["NodeIdTaken", "take_name"]
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 LOOK_SECONDS = 0.5
+"""Between two looks at the other process."""
 
 
 class NodeIdTaken(McpError):
-    """Another process has this node's id, and lives."""
+    """Another process that runs has this node's id."""
 
     def __init__(self, node: str, card: NodeCard) -> None:
         where = card.url or "an address it has not reached itself at"
@@ -48,15 +49,15 @@ async def take_name(
     me: Identity,
     drain_seconds: float,
 ) -> None:
-    """Returns when the node's id is this process', or Redis cannot say whose it is; raises NodeIdTaken.
+    """Return when this process has the node id, or Redis cannot say which process has it. Raises NodeIdTaken.
 
-    `drain_seconds` is how long a process of this cluster drains at most.
+    `drain_seconds` is how long a process of this cluster drains at most (seconds).
     """
     began = trio.current_time()
-    told = ""
+    reported = ""
     while (other := trust.another) is not None:
-        if told != other.boot:
-            told = other.boot
+        if reported != other.boot:
+            reported = other.boot
             event(
                 logger,
                 logging.WARNING,

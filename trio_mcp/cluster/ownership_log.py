@@ -1,7 +1,7 @@
-"""The stream of claims and ends that other nodes wrote, read with each beat: what the bus has lost is heard of here.
+"""Reads, with each beat, which sessions other nodes have claimed or ended: a log in Redis, for messages of the bus that were lost.
 
-beat ──XRANGE from the last entry read──▶ moves since then ──▶ our copies that are another's are closed
-         └─ that entry is there no more: too many moves, or another Redis ──▶ all records are checked
+beat ──XRANGE from the last entry read──▶ changes since then ──▶ copies here that are another node's are closed
+         └─ that entry is gone: too many changes, or another Redis ──▶ all records are compared
 """
 
 from __future__ import annotations
@@ -9,32 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trio_mcp.cluster.bus_message import Message
-from trio_mcp.cluster.record import OwnershipChange, read
+from trio_mcp.cluster.record import Message, OwnershipChange, read
 from trio_mcp.cluster.store.port import CHANGES_START, ChangesFrom, LastChange, OperationRefused
 
 __all__ = ["OwnershipLog"]
 
 READ_AT_ONCE = 2_000
+"""Entries; if there are more, the next beat comes at once."""
 
 
 class OwnershipLog:
-    """Where this node is in the stream. `moved` is called with each move, `missed` when some may have been passed by."""
+    """This node's position in the log. `changed` is called with each entry, `missed` when entries may have been missed."""
 
     def __init__(self, *, changed: Callable[[OwnershipChange], None], missed: Callable[[], None]) -> None:
         self._changed = changed
         self._missed = missed
         self._last: bytes | None = None
-        """The entry read last; None before the first beat, when this node has no session that could have moved."""
+        """The entry read last; None before the first beat, when this node has no session that could be concerned."""
 
     def operation(self) -> LastChange | ChangesFrom:
-        """What asks for the moves since the last time."""
+        """What reads the entries since the last time."""
         if self._last is None:
             return LastChange()
         return ChangesFrom(self._last, READ_AT_ONCE)
 
     def heard(self, reply: Any) -> bool:
-        """Take the result of `operation`; whether there is more to be read at once. A refusal leaves all as it was."""
+        """Take the result of `operation`; whether there is more to read at once. After a refusal the next beat reads the same again."""
         if isinstance(reply, OperationRefused):
             return False
         if self._last is None:

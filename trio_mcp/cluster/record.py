@@ -1,8 +1,13 @@
-"""What Redis holds, and under which keys: session records, tombstones, node cards. Never transport state."""
+"""What nodes write for each other: session records, tombstones and node cards in Redis, and messages on its pub/sub channel.
+
+Nothing here is about streams or connections. Fields are only added, for nodes of two releases run side by side while a cluster is
+rolled: an older release ignores fields that it does not know.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,10 +25,13 @@ __all__ = [
     "SESSION_SECONDS",
     "TOMBSTONE_SECONDS",
     "Identity",
+    "Message",
     "NodeCard",
     "OwnershipChange",
     "Record",
     "Tombstone",
+    "end_message",
+    "moved_message",
     "read",
     "read_record",
 ]
@@ -31,24 +39,27 @@ __all__ = [
 T = TypeVar("T", bound=msgspec.Struct)
 
 _READABLE = (1, 2)
-"""Forms of records. They differ by the digest in `principal` alone: see `Principal.recorded_as`."""
+"""Versions of records. They differ only in the digest in `principal`: see `Principal.recorded_as`."""
+
 SESSION_SECONDS = 30 * 24 * 3600
+"""Lifetime of a record, from the last time that it was written."""
+
 TOMBSTONE_SECONDS = 3600
 
 
 @dataclass(slots=True)
 class Identity:
-    """Who this process is: `boot` is another for every process, `url` is empty until peers can reach it."""
+    """This process: `boot` is random, `url` is empty until peers can reach the node."""
 
     node: str
     boot: str
     url: str = ""
     started: int = field(default_factory=lambda: int(time.time() * 1000))
-    """Milliseconds on the wall clock all nodes share: of two processes with one id the later has it."""
+    """Milliseconds on the wall clock. Of two processes with one node id, the one that started later keeps it."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """`mcp:session:{id}`: whose it is, where it lives, and what a restore starts from."""
+    """`mcp:session:{id}`: whose session it is, which process owns it, and what a restore starts from."""
 
     v: int
     node: str
@@ -56,7 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     url: str = ""
     principal: str | None = None
-    """Digest; None in a record of a version we do not know."""
+    """A digest; None in a record of a version that we do not know."""
     version: str = ""
     info: dict[str, Any] = {}
     capabilities: dict[str, Any] = {}
@@ -65,7 +76,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: tuple[str, ...] = ()
     restorable: bool = False
     released: bool = False
-    """Its node let go of it: whoever is asked for it may claim it."""
+    """Its node has released it: any node that is asked for it may claim it."""
     created: int = 0
     """Seconds on the wall clock."""
 
@@ -74,17 +85,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return Owner(self.node, self.boot, self.epoch, self.url)
 
     def may_be_of(self, who: Principal) -> bool:
-        """False when it is another principal's; a record we cannot read may be anybody's, its node judges."""
+        """False when it is another principal's. A record that we cannot read may be anybody's: its own node decides."""
         return self.principal is None or self.principal in who.known_as
 
     @property
     def readable(self) -> bool:
-        """Whether we know all there is in it; otherwise only where the session is."""
+        """Whether this release understands all of it; otherwise it understands only which process owns the session."""
         whose = self.principal is not None
         return self.v in _READABLE and whose and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
 
     def snapshot(self, session_id: str, who: Principal) -> Snapshot:
-        """What the next life of the session starts from; `who` is its principal, whatever digest the record has."""
+        """What a restore starts from: the next epoch. `who` is the session's principal."""
         return Snapshot(
             id=session_id,
             epoch=self.epoch + 1,
@@ -99,7 +110,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, session: Snapshot, me: Identity, *, restorable: bool, released: bool = False) -> Record:
-        """A session of ours, as it is now."""
+        """The record of a session of this process."""
         return cls(
             v=form_of(session.owner),
             node=me.node,
@@ -120,7 +131,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True):
-    """`mcp:closed:{id}`: why a session ended, the digest of whose it was, and which of its lives that was."""
+    """`mcp:closed:{id}`: why a session ended, the digest of its principal, and the process and epoch that ended."""
 
     reason: str
     principal: str
@@ -129,26 +140,26 @@ class Tombstone(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, record: Record, reason: CloseReason) -> Tombstone:
-        """The end of a recorded session."""
+        """The tombstone for the session of a record."""
         return cls(reason, record.principal or "", record.boot, record.epoch)
 
     def said_to(self, who: Principal) -> CloseReason:
-        """The reason; to another than its principal UNKNOWN, as for an id that never was."""
+        """The reason; UNKNOWN for another principal, as for an id that never existed."""
         return CloseReason.read(self.reason) if self.principal in who.known_as else CloseReason.UNKNOWN
 
 
 class OwnershipChange(msgspec.Struct, frozen=True):
-    """A session that was claimed by another process, or whose end was recorded by one that did not have it."""
+    """A session that was claimed by another process, or whose end was recorded by a process that did not own it."""
 
     session: str
     boot: str
-    """Of the process that has it now; of an ended one, that had it."""
+    """Of the process that owns it now; if it has ended, that owned it."""
     epoch: int
     ended: bool = False
 
 
 class NodeCard(msgspec.Struct, frozen=True):
-    """`mcp:node:{node}`: a node as it says it is, every few seconds."""
+    """`mcp:node:{node}`: what a node says of itself with every heartbeat."""
 
     boot: str
     url: str
@@ -156,13 +167,37 @@ class NodeCard(msgspec.Struct, frozen=True):
     sessions: int
     started: int
     key: str = ""
-    """Names the key it signs with, and tells nothing of it."""
+    """The name of the key that it signs with; it does not reveal the key."""
     room: int = 0
-    """How many more sessions it may have; 0 of a node that does not say."""
+    """How many more sessions it may open; 0 from a release that does not say."""
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """What every version of a record has."""
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message on the channel: changes in order, or a session to end, or ownership changes."""
+
+    boot: str
+    """Of the sender; "" in a message that is not numbered."""
+    n: int = 0
+    changes: list[tuple[str, str]] = []
+    """`("list", "tools")` and `("uri", "weather://oslo")`, in order."""
+    end: str = ""
+    """A session id, from `trio-mcp sessions end`."""
+    moved: list[OwnershipChange] = []
+    """Sessions whose copies elsewhere are to be closed."""
+
+
+def end_message(session_id: str) -> bytes:
+    """A message that asks the session's node to end it, encoded."""
+    return msgspec.json.encode(Message("", end=session_id))
+
+
+def moved_message(changes: Sequence[OwnershipChange]) -> bytes:
+    """A message that tells nodes to close their copies, encoded."""
+    return msgspec.json.encode(Message("", moved=list(changes)))
+
+
+class _Ownership(msgspec.Struct, frozen=True):
+    """The fields that every version of a record has."""
 
     v: int
     node: str
@@ -172,18 +207,18 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 def read_record(raw: bytes | None) -> Record | None:
-    """None for what is no record; of one written by another release, where the session is and nothing else."""
+    """The record; of a version that we do not know, its owner alone. None for what is no record."""
     record = read(raw, Record)
     if record is not None and record.readable:
         return record
-    place = read(raw, _Place)
-    return (
-        None if place is None else Record(v=place.v, node=place.node, boot=place.boot, epoch=place.epoch, url=place.url)
-    )
+    owner = read(raw, _Ownership)
+    if owner is None:
+        return None
+    return Record(v=owner.v, node=owner.node, boot=owner.boot, epoch=owner.epoch, url=owner.url)
 
 
 def read(raw: Any, kind: type[T]) -> T | None:
-    """A value of Redis as ours; None when it is missing or not ours."""
+    """A value from Redis, decoded; None when it is missing or something else."""
     if not isinstance(raw, bytes):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Records of sessions that are nobody's for a moment, remembered by who last saw them, for a Redis that loses what it knew.
+"""Copies of records of sessions that no node has at the moment, for the case that Redis loses its data.
 
-A node writes its own sessions' records anew. Those of a node that was killed, and those that were let go of and not taken up yet, are
-in Redis alone; a peer that was asked for the one, and the node that let go of the other, know what was in them.
+Each node writes the records of its own sessions again. The records of a node that was killed, and those of sessions that were released
+and not claimed yet, are in Redis alone: a node that was asked for such a session, or released it, keeps a copy.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from trio_mcp.cluster.store.port import PutBackRecord
 __all__ = ["KEPT_SECONDS", "RecordBackups"]
 
 KEPT_SECONDS = 60.0
-"""Far longer than it takes to find out that a node is gone."""
+"""Far longer than it takes to detect that a node is gone."""
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Some 20,000 sessions whose clients say little of themselves; past it the oldest are forgotten."""
+"""Some 20,000 records of usual size; past it the oldest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class _Kept:
 
 
 class RecordBackups:
-    """The operations that write the records, by session id; none replaces a record or a tombstone that is there."""
+    """Writes by session id. None replaces a record or a tombstone that is in Redis."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
 
     def keep(self, session_id: str, epoch: int, write: PutBackRecord) -> None:
-        """Remember what writes the record of that life for `KEPT_SECONDS` from now, in place of what was remembered."""
+        """Keep the write of that epoch's record for `KEPT_SECONDS`, in place of an earlier one."""
         self.forget(session_id)
         self._kept[session_id] = kept = _Kept(trio.current_time(), epoch, write)
         self._bytes += len(kept.write.value)
@@ -47,19 +47,19 @@ class RecordBackups:
             self.forget(next(iter(self._kept)))
 
     def forget(self, session_id: str) -> None:
-        """It is somebody's again, or has ended."""
+        """Drop the copy: a node has the session again, or it has ended."""
         kept = self._kept.pop(session_id, None)
         if kept is not None:
             self._bytes -= len(kept.write.value)
 
     def changed(self, change: OwnershipChange) -> None:
-        """Another has it, or it has ended; of an earlier life that is no news."""
+        """Drop the copy when another node has claimed the session, or it has ended; not for a change of an earlier epoch."""
         kept = self._kept.get(change.session)
         if kept is not None and (change.epoch > kept.epoch or (change.ended and change.epoch == kept.epoch)):
             self.forget(change.session)
 
     def writes(self) -> Iterator[tuple[str, PutBackRecord]]:
-        """Those that are young enough, oldest first; some may be forgotten before their turn."""
+        """The writes that are not too old, oldest first; entries may be dropped while this is read."""
         for session_id in list(self._kept):
             kept = self._kept.get(session_id)
             if kept is not None and trio.current_time() - kept.since <= KEPT_SECONDS:

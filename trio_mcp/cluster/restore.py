@@ -1,4 +1,4 @@
-"""Going on with a session whose node is gone: one claim wins, and the first request waits until the session is there."""
+"""Continues a session of a node that is gone, or that released it: claims its record, and opens the session from it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 class Restorer:
-    """Claims records and opens sessions from them. Requests for the same session wait for one claim."""
+    """Of several nodes that claim a record one succeeds. Requests on one node for the same session share one claim."""
 
     def __init__(
         self, hub: Hub, store: MeasuredStore, directory: RedisDirectory, me: Identity, metrics: Metrics
@@ -38,10 +38,10 @@ class Restorer:
         self._metrics = metrics
         self._under_way: dict[str, trio.Event] = {}
 
-    async def take_up(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
-        """The session, here; None when another node was faster, or another request is: look again.
+    async def restore(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
+        """The session, once it serves; None when another node has claimed it first: its record has to be read again.
 
-        Raises SessionNotFound when it failed to start, TooManySessions, and StoreDown.
+        Raises SessionNotFound when it failed to start, TooManySessions when this node has no room, and StoreDown.
         """
         other = self._under_way.get(session_id)
         if other is not None:
@@ -49,16 +49,16 @@ class Restorer:
             return self._hub.get(session_id, who)
         self._under_way[session_id] = trio.Event()
         try:
-            # Before the claim: a node that has the record and no room for the session would keep it from all others.
+            # Before the claim: a node that owns the record and has no room for the session would keep it from all others.
             async with self._hub.room_for(session_id):
-                return await self._take_up(session_id, record, who)
+                return await self._restore(session_id, record, who)
         finally:
             self._under_way.pop(session_id).set()
 
-    async def _take_up(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
+    async def _restore(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
         snapshot = record.snapshot(session_id, who)
         if record.boot == self._me.boot and not record.released:
-            # Claimed by us before, and we never heard that we got it.
+            # Claimed by this node before; the reply was lost.
             snapshot = msgspec.structs.replace(record, epoch=record.epoch - 1).snapshot(session_id, who)
         elif not await self._claim(session_id, record, who):
             self._metrics.restored("lost")
@@ -72,7 +72,7 @@ class Restorer:
             self._metrics.restored("failed")
             raise SessionNotFound(fault.reason) from None
         if trio.current_time() - began > BEAT_SECONDS:
-            # Its hooks took so long that another node may have claimed it since, when there was no copy here to be closed.
+            # Its hooks took so long that another node may have claimed the record since. Writing it again tells.
             self._directory.changed(session.snapshot())
         self._metrics.restored("restored")
         event(

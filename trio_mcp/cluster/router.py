@@ -299,7 +299,7 @@ class SessionRouter:
     async def _restore(self, request: SessionRequest) -> port.Route | None:
         assert request.record is not None
         try:
-            session = await self._restorer.take_up(request.session_id, request.record, request.who)
+            session = await self._restorer.restore(request.session_id, request.record, request.who)
         except StoreDown:
             request.facts.recorded = Recorded.REFUSED
             return None

@@ -1,9 +1,9 @@
-"""What Redis is still to hear of this node's sessions: records to write, and ends that are owed until it has heard of them.
+"""The task that writes this node's session records and tombstones to Redis.
 
-put ─┐                       ┌─ whoever waits goes on, after 250 ms in any case
-     ├▶ pending ─▶ writer ───┤  one pipeline for all that waits
-owe ─┘      ▲                └─ Redis away: ends stay owed; records are checked anew when it is back
-            └────────────────────┘
+put ──┐                       ┌─ written: requests that waited for it go on, after 250 ms in any case
+      ├▶ pending ─▶ writer ───┤  one pipeline for everything that is pending
+owe ──┘      ▲                └─ Redis away: tombstones stay pending; records are compared anew when it is back
+             └───────────────────┘
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from trio_mcp.observability.metrics import Metrics
 __all__ = ["RecordWriter"]
 
 GROUP_SECONDS = 0.25
-"""How long one waits for a record: others can relay to a session from its first request on."""
+"""How long an `initialize` waits for the record: with it, other nodes can relay the session's very first request."""
 
 MAX_OWED = 10_000
-"""Ends that Redis has not heard of: past it the oldest record is left to its TTL, and counted."""
+"""Tombstones that wait for Redis. Past it the oldest is dropped and counted, and its record expires by its TTL."""
 
-_ENDS_AT_ONCE = 500
+_TOMBSTONES_AT_ONCE = 500
 
 
 @dataclass(slots=True)
 class _Write:
-    """A record to write; `compare` once somebody else may know the session."""
+    """A record to write; `compare` it with the one in Redis if another node may know the session."""
 
     record: Record
     compare: bool
@@ -43,9 +43,10 @@ class _Write:
 
 
 class RecordWriter:
-    """`lost` is called with the id of a session that is another's or has ended, `failed` when records may not have been written.
+    """Writes for the process `boot`.
 
-    With `tell_ends` all nodes are told of each end, for they may remember the record of the session that has ended.
+    `lost` is called with the id of a session whose record turns out to be another node's, or that has ended; `failed` when records may
+    not have been written. With `tell_ends` all nodes are told of each end, for they may keep a backup of the session's record.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RecordWriter:
         self._lost = lost
         self._failed = failed
         self.order: trio.Lock = trio.Lock()
-        """Held while records of ours are on their way: of two on two connections the earlier may land last."""
+        """Held while records of ours are being written: of two pipelines on two connections the earlier may arrive last."""
         self._writes: dict[str, _Write] = {}
         self._owed: OrderedDict[str, Tombstone] = OrderedDict()
         self._wake = trio.Event()
@@ -73,32 +74,38 @@ class RecordWriter:
         self._grouped = trio.Event()
         self._writing = False
         self._refused = False
-        """The last round left something that Redis would not take."""
+        """Redis refused something in the last round, and may accept it later."""
         self._round_over = trio.Event()
         store.on_return(lambda: self._wake.set())
         metrics.count_owed_with(lambda: len(self._owed))
 
     def put(self, session_id: str, record: Record, *, opens: bool) -> None:
-        """Write the record, in place of one that still waits. Until a session's first record is out, nobody else knows it."""
+        """Write the record, in place of one of that session that is still pending.
+
+        With `opens` it is the session's first: no other node can know the session, so nothing has to be compared.
+        """
         waiting = self._writes.get(session_id)
         unknown = opens or (waiting is not None and not waiting.compare)
         self._writes[session_id] = _Write(record, compare=not unknown)
         self._wake.set()
 
     def withdraw(self, session_id: str) -> None:
-        """Forget a record that still waits."""
+        """Do not write a record that is still pending."""
         self._writes.pop(session_id, None)
 
-    def owe(self, session_id: str, stone: Tombstone) -> None:
-        """Put the tombstone in the place of the record, if that is of the same life."""
-        self._owed[session_id] = stone
+    def owe(self, session_id: str, tombstone: Tombstone) -> None:
+        """Put the tombstone in the place of the record, if that is of the same life; tried until Redis has answered."""
+        self._owed[session_id] = tombstone
         if len(self._owed) > MAX_OWED:
             self._owed.popitem(last=False)
             self._metrics.owed_forgotten()
         self._wake.set()
 
     async def written(self) -> None:
-        """Wait with all whose records go by the same pipeline. One clock for all: a timer each would cost more."""
+        """Wait until the next pipeline was written, `GROUP_SECONDS` at most.
+
+        All who wait for the same pipeline share one event and one timer, for a timer each would cost more.
+        """
         if self._group is None:
             self._group = trio.Event()
             self._groups.append((trio.current_time() + GROUP_SECONDS, self._group))
@@ -106,14 +113,14 @@ class RecordWriter:
         await self._group.wait()
 
     async def flushed(self) -> None:
-        """Wait until nothing is owed."""
+        """Wait until nothing is pending."""
         while self._writes or self._owed or self._writing:
             await self._round_over.wait()
 
     async def write(self) -> None:
-        """The writer, until cancelled."""
+        """The task, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._let_go)
+            nursery.start_soon(self._time_out_groups)
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
@@ -121,8 +128,8 @@ class RecordWriter:
                     self._wake = trio.Event()
                     await self._round()
 
-    async def _let_go(self) -> None:
-        """The clock: whoever waited long enough goes on without their record."""
+    async def _time_out_groups(self) -> None:
+        """The timer: whoever has waited for `GROUP_SECONDS` goes on without their record."""
         while True:
             await self._grouped.wait()
             self._grouped = trio.Event()
@@ -145,15 +152,15 @@ class RecordWriter:
         if self._store.down:
             await trio.sleep(RETRY_SECONDS)
         elif self._refused:
-            # What it refuses now it would refuse at once again; only what is new cannot wait.
+            # It would refuse the same again at once; only what is new is tried before a second has passed.
             with trio.move_on_after(RETRY_SECONDS):
                 await self._wake.wait()
 
     async def _write_some(self) -> None:
-        # In one step: who joins a group later has a record that goes later.
+        # Without a checkpoint in between: who joins the next group has a record in the next pipeline.
         group, self._group = self._group, None
         writes, self._writes = self._writes, {}
-        owed = {key: self._owed[key] for key in list(self._owed)[:_ENDS_AT_ONCE]}
+        owed = {key: self._owed[key] for key in list(self._owed)[:_TOMBSTONES_AT_ONCE]}
         try:
             replies = await self._store.run(self._operations(writes, owed))
         except StoreDown:
@@ -172,16 +179,16 @@ class RecordWriter:
 
     def _operations(self, writes: dict[str, _Write], owed: dict[str, Tombstone]) -> list[Operation]:
         operations: list[Operation] = [write.operation(key) for key, write in writes.items()]
-        return operations + [EndSession(key, stone, by=self._ends_by) for key, stone in owed.items()]
+        return operations + [EndSession(key, tombstone, by=self._ends_by) for key, tombstone in owed.items()]
 
     def _settle(self, owed: dict[str, Tombstone], replies: list[Any]) -> None:
-        """What Redis has heard is not owed any more; what was another's was none of our business."""
-        for (key, stone), reply in zip(owed.items(), replies, strict=True):
-            if self._owed.get(key) is stone and not _may_be_taken_later(reply):
+        """A tombstone is done when Redis has answered, also when the record was of another life."""
+        for (key, tombstone), reply in zip(owed.items(), replies, strict=True):
+            if self._owed.get(key) is tombstone and not _may_be_accepted_later(reply):
                 del self._owed[key]
-        self._refused = any(map(_may_be_taken_later, replies))
+        self._refused = any(map(_may_be_accepted_later, replies))
 
 
-def _may_be_taken_later(reply: Any) -> bool:
-    """Redis refused, and not because the key holds something that is not ours."""
+def _may_be_accepted_later(reply: Any) -> bool:
+    """Redis refused, and not because the key holds a value of another type."""
     return isinstance(reply, OperationRefused) and reply.code != "WRONGTYPE"

@@ -14,8 +14,15 @@ import trio
 from tests.rig.ports import free_ports
 from tests.rig.redis import RedisServer
 from tests.rig.waiting import until
-from trio_mcp.cluster.bus_message import moved_message
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, NodeCard, OwnershipChange, Record, Tombstone
+from trio_mcp.cluster.record import (
+    SESSION_SECONDS,
+    TOMBSTONE_SECONDS,
+    NodeCard,
+    OwnershipChange,
+    Record,
+    Tombstone,
+    moved_message,
+)
 from trio_mcp.cluster.redis.store import Keys, RedisStore
 from trio_mcp.cluster.store.memory import MemoryStore, SharedMemory
 from trio_mcp.cluster.store.port import (

@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from trio_mcp.cluster.bus_message import moved_message
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange, moved_message
 from trio_mcp.cluster.redis import scripts
 from trio_mcp.cluster.redis.client import RedisClient
 from trio_mcp.cluster.redis.connection import Command

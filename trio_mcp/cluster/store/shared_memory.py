@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from trio_mcp.cluster.bus_message import moved_message
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange, moved_message
 from trio_mcp.cluster.store.port import (
     MAX_CHANGES,
     AddNode,

@@ -17,7 +17,7 @@ from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Session
 from trio_mcp.protocol.errors import SlowReader
-from trio_mcp.protocol.versions import is_modern
+from trio_mcp.protocol.versions import V2026_07_28
 from trio_mcp.streams.account import Holder
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import Change
@@ -128,7 +128,7 @@ class DispatchHarness:
         self.oracle = Oracle(version)
         self.capabilities: dict[str, Any] = {}
         self.principal: Principal = ANONYMOUS
-        self.conversation = None if is_modern(version) else FakeConversation()
+        self.conversation = None if version >= V2026_07_28 else FakeConversation()
         self.log_level: str | None = None
         self.outbox = FakeOutbox(self.oracle)
         self._last_id = 0

@@ -10,7 +10,7 @@ import pytest
 from tests.doubles import DispatchHarness
 from trio_mcp import MCPServer
 from trio_mcp.dispatch.options import Options
-from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28
 
 LISTS = {
     "tools/list": "tools",
@@ -119,12 +119,12 @@ async def test_only_modern_lists_say_how_long_they_may_be_cached(private: bool) 
     options = Options(cache_ttl=1.5, private_lists=private)
     for version in SERVED_VERSIONS:
         for method in (*LISTS, "server/discover"):
-            if method == "server/discover" and not is_modern(version):
+            if method == "server/discover" and version < V2026_07_28:
                 continue
             result = await DispatchHarness(full(), version, options=options).result(method)
             hints = {name: result.get(name) for name in ("ttlMs", "cacheScope")}
             expected = {"ttlMs": 1500, "cacheScope": "private" if private else "public"}
-            assert hints == (expected if is_modern(version) else dict.fromkeys(hints))
+            assert hints == (expected if version >= V2026_07_28 else dict.fromkeys(hints))
 
 
 async def test_discovery_names_versions_capabilities_and_instructions() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer, UncheckedPath
 from trio_mcp.protocol.errors import PromptError
-from trio_mcp.protocol.versions import SERVED_VERSIONS, is_modern
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28
 
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 
@@ -102,7 +102,7 @@ async def test_an_unknown_prompt_and_arguments_that_do_not_fit_are_invalid_param
 ) -> None:
     harness = DispatchHarness(mcp, version)
     assert (await harness.error("prompts/get", params))["code"] == -32602
-    assert harness.outbox.status == (400 if is_modern(version) else 200)
+    assert harness.outbox.status == (400 if version >= V2026_07_28 else 200)
 
 
 async def test_a_prompts_own_words_are_an_internal_error(mcp: MCPServer, caplog: pytest.LogCaptureFixture) -> None:

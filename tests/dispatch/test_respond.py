@@ -24,7 +24,7 @@ from trio_mcp.protocol.errors import (
     SlowReader,
 )
 from trio_mcp.protocol.methods import METHODS, find_method
-from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS, is_modern
+from trio_mcp.protocol.versions import LEGACY_VERSIONS, SERVED_VERSIONS, V2026_07_28
 
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 
@@ -54,7 +54,7 @@ async def test_an_unknown_method_is_not_found(version: str) -> None:
     harness = DispatchHarness(MCPServer("t"), version)
     error = await harness.error("tools/destroy")
     assert error["code"] == -32601
-    assert harness.outbox.status == (404 if is_modern(version) else 200)
+    assert harness.outbox.status == (404 if version >= V2026_07_28 else 200)
 
 
 @ALL
@@ -111,15 +111,15 @@ async def test_a_long_method_name_is_not_repeated_in_full(version: str) -> None:
 async def test_a_missing_resource_has_the_code_of_its_version_and_its_uri(version: str) -> None:
     harness = DispatchHarness(server_with_resource(), version)
     error = await harness.error("resources/read", {"uri": "x://other"})
-    assert error["code"] == (-32602 if is_modern(version) else -32002)
+    assert error["code"] == (-32602 if version >= V2026_07_28 else -32002)
     assert error["data"] == {"uri": "x://other"}
-    assert harness.outbox.status == (400 if is_modern(version) else 200)
+    assert harness.outbox.status == (400 if version >= V2026_07_28 else 200)
 
 
 @ALL
 async def test_a_handler_may_say_itself_that_a_resource_does_not_exist(version: str) -> None:
     error, _ = await read(version, ResourceNotFoundError("x://deeper"))
-    assert error["code"] == (-32602 if is_modern(version) else -32002)
+    assert error["code"] == (-32602 if version >= V2026_07_28 else -32002)
 
 
 @pytest.mark.parametrize(
@@ -356,8 +356,8 @@ async def test_nothing_follows_the_reply() -> None:
 async def test_only_modern_results_name_their_type_and_their_server(version: str) -> None:
     harness = DispatchHarness(server_with_resource(), version)
     result = await harness.result("resources/read", {"uri": "x://y"})
-    assert ("resultType" in result) == is_modern(version)
-    if is_modern(version):
+    assert ("resultType" in result) == (version >= V2026_07_28)
+    if version >= V2026_07_28:
         assert result["resultType"] == "complete"
         assert result["_meta"]["io.modelcontextprotocol/serverInfo"] == {"name": "t", "version": "0.0.0"}
         assert result["cacheScope"] == "private"

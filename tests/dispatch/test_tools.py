@@ -11,7 +11,7 @@ import trio
 from tests.doubles import DispatchHarness
 from trio_mcp import Context, MCPServer, ToolError
 from trio_mcp.protocol.errors import ClientTimeout, InvalidParams, LocalProtocolError, MissingClientCapability
-from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_11_25, is_modern
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_11_25, V2026_07_28
 
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 
@@ -118,7 +118,7 @@ async def test_a_crash_is_a_result_with_a_reference_and_one_traceback_in_the_log
 async def test_a_protocol_fault_a_tool_raises_is_a_protocol_error(version: str) -> None:
     harness = DispatchHarness(failing(InvalidParams("not for you")), version)
     assert (await harness.error("tools/call", {"name": "fail"}))["code"] == -32602
-    assert harness.outbox.status == (400 if is_modern(version) else 200)
+    assert harness.outbox.status == (400 if version >= V2026_07_28 else 200)
 
 
 async def test_a_missing_capability_is_a_protocol_error_where_the_code_exists_and_a_failure_before() -> None:

@@ -7,7 +7,7 @@ from mcp_types import methods as official
 
 from trio_mcp.dispatch.dispatcher import HANDLERS
 from trio_mcp.protocol.methods import METHODS, find_method
-from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28, is_modern
+from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28
 
 EVERYWHERE = {
     "tools/list",
@@ -26,7 +26,7 @@ STANDING_ALONE = {"server/discover", "subscriptions/listen"}
 @pytest.mark.parametrize("version", SERVED_VERSIONS)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_exists_in_exactly_the_versions_that_have_it(name: str, version: str) -> None:
-    expected = EVERYWHERE | (STANDING_ALONE if is_modern(version) else WITH_SESSIONS)
+    expected = EVERYWHERE | (STANDING_ALONE if version >= V2026_07_28 else WITH_SESSIONS)
     assert (find_method(name, version) is not None) == (name in expected)
 
 

@@ -18,8 +18,3 @@ SERVED_VERSIONS = (*reversed(MODERN_VERSIONS), *reversed(LEGACY_VERSIONS))
 """Newest first, as `server/discover` and -32022 list them."""
 
 # Versions are ISO dates, so comparing them as strings orders them: `version >= V2025_06_18`.
-
-
-def is_modern(version: str) -> bool:
-    """Whether the version is one without sessions: 2026-07-28 or later."""
-    return version >= V2026_07_28

@@ -46,7 +46,7 @@ Insecure: TypeAlias = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class ClientFlags:
-    """How a command speaks to the server it looks at."""
+    """How a command connects to the server it looks at, and prints what it finds."""
 
     as_json: Json = False
     legacy: Annotated[

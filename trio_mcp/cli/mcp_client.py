@@ -62,7 +62,7 @@ class Client:
 
     @property
     def version(self) -> str:
-        """The protocol version spoken."""
+        """The protocol version in use."""
         return self._channel.form.version
 
     async def open(self, *, legacy: bool) -> None:

@@ -12,7 +12,15 @@ from trio_mcp.features.signature import Signature
 from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations
 from trio_mcp.protocol.wire import to_wire
 
-__all__ = ["Definition", "PromptOptions", "ResourceOptions", "ToolOptions", "check_options", "own_name_of", "shared"]
+__all__ = [
+    "Definition",
+    "PromptOptions",
+    "ResourceOptions",
+    "ToolOptions",
+    "check_options",
+    "own_name_of",
+    "shared_fields",
+]
 
 
 class PromptOptions(TypedDict, total=False):
@@ -126,7 +134,7 @@ class Definition:
         return {name: value for name, value in every.items() if value is not None}
 
 
-def shared(
+def shared_fields(
     fn: Callable[..., Any], signature: Signature, options: ToolOptions | ResourceOptions | PromptOptions, what: str
 ) -> dict[str, Any]:
     """The arguments of `Definition` from a registration; `what` names it in errors. Raises ValueError for a wrong value."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack, get_args
 
 from trio_mcp.features.content import block, is_block
-from trio_mcp.features.definition import Definition, PromptOptions, check_options, own_name_of, shared
+from trio_mcp.features.definition import Definition, PromptOptions, check_options, own_name_of, shared_fields
 from trio_mcp.features.json_values import sendable
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.validation_text import shown
@@ -36,7 +36,7 @@ class Prompt(Definition):
         if not name or name == "<lambda>":
             raise ValueError("A prompt needs a name: give one with name=")
         signature = Signature(fn)
-        return cls(**shared(fn, signature, options, name), arguments=_arguments(signature))
+        return cls(**shared_fields(fn, signature, options, name), arguments=_arguments(signature))
 
     def definition(self, version: str) -> dict[str, Any]:
         """The prompt as `prompts/list` of a protocol version has it."""

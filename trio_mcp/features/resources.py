@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from trio_mcp.features.definition import Definition, ResourceOptions, check_options, shared
+from trio_mcp.features.definition import Definition, ResourceOptions, check_options, shared_fields
 from trio_mcp.features.functions import describe
 from trio_mcp.features.json_values import base64, json_text, json_value, sendable
 from trio_mcp.features.path_values import PathGuard
@@ -48,7 +48,7 @@ class Resource(Definition):
                 f"{describe(fn)} takes {_listed(signature.required)}, which {uri} has no value for: give it a default, or make it a variable of the URI"
             )
         return cls(
-            **shared(fn, signature, options, uri),
+            **shared_fields(fn, signature, options, uri),
             uri=_checked_uri(uri),
             mime_type=options.get("mime_type"),
             size=options.get("size"),
@@ -80,7 +80,7 @@ class ResourceTemplate(Definition):
         template = UriTemplate(_checked_uri(uri_template))
         _check_variables(fn, template, signature)
         return cls(
-            **shared(fn, signature, options, uri_template),
+            **shared_fields(fn, signature, options, uri_template),
             uri_template=uri_template,
             mime_type=options.get("mime_type"),
             guard=PathGuard.of(template, signature.hints),

@@ -11,7 +11,7 @@ from typing import Any, Unpack
 import msgspec
 
 from trio_mcp.features.content import blocks, text_block
-from trio_mcp.features.definition import Definition, ToolOptions, check_options, own_name_of, shared
+from trio_mcp.features.definition import Definition, ToolOptions, check_options, own_name_of, shared_fields
 from trio_mcp.features.functions import describe
 from trio_mcp.features.json_values import SHORTEST_BEYOND, json_value, sendable, with_text
 from trio_mcp.features.outputs import Output, output_of, output_with
@@ -58,7 +58,7 @@ class Tool(Definition):
             schema = without_foreign_patterns(_object_schema(by_hand, name), name)
         output = _output(fn, options.get("output_schema"), options.get("structured_output"))
         return cls(
-            **shared(fn, signature, options, name),
+            **shared_fields(fn, signature, options, name),
             input_schema=schema,
             output_schema=output.schema if output else None,
             param_headers=param_headers(schema),

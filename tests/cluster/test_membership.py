@@ -136,7 +136,7 @@ def test_which_copy_of_a_session_stays(move: OwnershipChange, expected: bool) ->
 
 BOTH = (False, True)
 URL, OTHER_URL = "http://node1:8000", "http://elsewhere:8000"
-WORDS = sorted({each.word for each in ANSWERS.values()})
+WORDS = sorted({each.label for each in ANSWERS.values()})
 
 
 class Clock:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.sockets
     ("bind", "words"),
     [
         ("nonsense", "'nonsense' is not host:port"),
-        ("no.such.host.invalid:8000", "nobody knows this name"),
+        ("no.such.host.invalid:8000", "this name resolves to no address"),
         ("192.0.2.1:8000", "This machine has no such address"),
         ("unix:/no/such/folder/x.sock", "The folder of a Unix socket must exist"),
         ("fd://987654", "must open that descriptor"),

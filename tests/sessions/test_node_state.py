@@ -9,12 +9,12 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_mcp.sessions.node_state import ANSWERS, GOING_WORDS, NEXT, Answers, Claims, LifeCycle, NodeState, Served
+from trio_mcp.sessions.node_state import ANSWERS, NEXT, STOP_LABELS, Answers, Claims, LifeCycle, NodeState, Served
 
 STARTING, JOINING, READY, DRAINING, CLOSING, LEAVING, STOPPING, STOPPED = NodeState
 
 EXPECTED: dict[str, dict[NodeState, object]] = {
-    "word": {
+    "label": {
         STARTING: "starting",
         JOINING: "joining",
         READY: "ready",
@@ -146,8 +146,8 @@ def test_every_state_has_a_next_one() -> None:
     assert {(before, after) for before, each in NEXT.items() for after in each} == STEPS
 
 
-def test_the_words_of_a_node_that_goes() -> None:
-    assert {"draining", "leaving", "stopping", "stopped"} == GOING_WORDS
+def test_the_labels_of_a_node_that_was_asked_to_stop() -> None:
+    assert {"draining", "leaving", "stopping", "stopped"} == STOP_LABELS
 
 
 @pytest.mark.parametrize(("joins_first", "state"), [(True, JOINING), (False, READY)])

@@ -248,8 +248,8 @@ class Cluster:
     # What the parts call.
 
     def _card(self) -> NodeCard:
-        word, hub, me = self._app.life.answers.word, self._app.hub, self._me
-        return NodeCard(me.boot, me.url, word, len(hub), me.started, self._hops.key, hub.room)
+        label, hub, me = self._app.life.answers.label, self._app.hub, self._me
+        return NodeCard(me.boot, me.url, label, len(hub), me.started, self._hops.key, hub.room)
 
     def _living_sessions(self) -> Iterator[Snapshot]:
         return (

@@ -20,7 +20,7 @@ from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.sessions.node_state import GOING_WORDS
+from trio_mcp.sessions.node_state import STOP_LABELS
 
 __all__ = ["NodeIdTaken", "take_name"]
 
@@ -84,5 +84,5 @@ async def _judged(
     ours = isinstance(seen, str) and seen == me.boot
     at = at_url(seen, other.boot) if other.boot else AtUrl.SILENT
     silent_for = await detector.silent_for(me.node, other.boot)
-    patience = CARD_SECONDS + (drain_seconds if other.state in GOING_WORDS else 0.0)
+    patience = CARD_SECONDS + (drain_seconds if other.state in STOP_LABELS else 0.0)
     return judge_name(Evidence(at, silent_for, waited), ours=ours, patience=patience)

@@ -14,7 +14,7 @@ from enum import Enum
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
 from trio_mcp.cluster.record import NodeCard, OwnershipChange
-from trio_mcp.sessions.node_state import ANSWERS, GOING_WORDS, NodeState
+from trio_mcp.sessions.node_state import ANSWERS, STOP_LABELS, NodeState
 
 __all__ = [
     "BEAT_SECONDS",
@@ -200,7 +200,7 @@ class Membership:
     def is_stopping(self, node: str) -> bool:
         """Whether the node's card says that it stops: its sessions are about to be restored by others."""
         card = self._cards.get(node)
-        return card is not None and card.state in GOING_WORDS
+        return card is not None and card.state in STOP_LABELS
 
     def vouch_for(self, owner: Owner) -> bool:
         """Whether requests may be sent to that address at once; else the peer there must answer a `/livez` challenge first.
@@ -250,4 +250,4 @@ class Membership:
         return self._read is not None and self._now().since(self._read) <= CARD_SECONDS
 
 
-_READY = ANSWERS[NodeState.READY].word
+_READY = ANSWERS[NodeState.READY].label

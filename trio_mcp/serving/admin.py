@@ -16,7 +16,7 @@ __all__ = ["AdminApp"]
 
 
 class AdminApp:
-    """An ASGI app that tells of `app`; `drain` is called on `POST /drain`.
+    """An ASGI app with what operators may know of `app`; `drain` is called on `POST /drain`.
 
     It answers to IP addresses and loopback names as Host, which operators and Prometheus use, and to `hosts`. Any other name may
     be of a web page that rebinds DNS.

@@ -30,8 +30,8 @@ _NEXT_STEP = {
     errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
     errno.EACCES: "Ports below 1024, and some folders, need more rights",
     errno.ENOENT: "The folder of a Unix socket must exist",
-    errno.EBADF: "Whoever starts this process must open that descriptor",
-    errno.ENOTSOCK: "Whoever starts this process must open a listening socket there",
+    errno.EBADF: "The program that starts this process must open that descriptor",
+    errno.ENOTSOCK: "The program that starts this process must open a listening socket there",
 }
 
 _ANY = frozenset({"0.0.0.0", "::"})

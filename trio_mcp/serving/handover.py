@@ -1,6 +1,6 @@
 """How a draining node hands its sessions over to its peers, each when it is at rest.
 
-A session is at rest when no call of it runs and no answer waits for its client. It is released then: its record says so, its streams
+A session is at rest when no call of it runs and no answer waits for its client. It is released then: its record in Redis is marked, its streams
 end, and the peer that its client reaches next restores it. A session without an open stream is released at once, because no client
 reconnects because of it; those with a stream one after the other, because their clients reconnect at once.
 

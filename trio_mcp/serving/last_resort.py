@@ -27,7 +27,7 @@ __all__ = ["LastResort", "Stage"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 TELL_SECONDS = 1.0
-"""For the last line of the log to be written: whoever reads stderr may have stopped."""
+"""For the last line of the log to be written: the reader of stderr may have stopped reading."""
 
 BLOCKED_SECONDS = 0.5
 """An event loop that runs nothing for so long while the process stops is blocked, and its stack is logged."""

@@ -105,7 +105,7 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
     if not settings.access_log:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
     for name in ignored():
-        logger.warning("%s is ignored: what it says is no setting of trio-mcp", name)
+        logger.warning("%s is ignored: its value cannot be meant for trio-mcp", name)
     for name, hint in unknown().items():
         logger.warning("%s is no setting of trio-mcp%s", name, f"; did you mean {hint}?" if hint else "")
 

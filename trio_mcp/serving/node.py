@@ -174,7 +174,7 @@ class _Node:
             # A signal cancelled the start: no failure, wherever the start was.
             return
         if not self._deadlines.begun and isinstance(error, trio.Cancelled):
-            # Logged now: if the process has to be ended by force, nothing else tells of the crash.
+            # Logged now, because a process that is ended by force logs nothing of the crash.
             event(logger, logging.ERROR, "the node fails", why=str(error))
         self._deadlines.fail(self._settings.drain_timeout + CANCELLED_CALLS_SECONDS)
 
@@ -182,7 +182,7 @@ class _Node:
     def _stop_times(self) -> StopTimes:
         settings = self._settings
         if self._first_signal == signal.SIGINT and self._interactive:
-            # Somebody at a terminal waits for the prompt.
+            # A person at a terminal waits for the prompt.
             return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)
         return StopTimes(settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout)
 

@@ -12,7 +12,7 @@ from trio_mcp.streams.account import Account
 __all__ = ["ADMIN_CONNECTIONS", "TooManyConnections", "account_of", "cgroup_limit", "connection_limit"]
 
 ADMIN_CONNECTIONS = 8
-"""Prometheus, a kubelet's probes, and somebody with the command line."""
+"""Enough for Prometheus, the probes of a kubelet, and a person with the command line."""
 
 RESERVE = 40
 """Descriptors that connections may not use: for the admin listener, connections beyond the bound, Redis, logs and the event loop."""

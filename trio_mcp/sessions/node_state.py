@@ -1,4 +1,4 @@
-"""The life cycle of a node: its states, what each answers, and which may follow which. Everybody else only reads it.
+"""The life cycle of a node: its states, what each answers, and which may follow which. All other modules only read it.
 
               join ok           stop asked        after the delay             ports close        lifespan ends
  STARTING ─▶ JOINING ─▶ READY ─▶ DRAINING ─┬─▶ CLOSING  (no ready peer) ─┬─▶ STOPPING ─────────▶ STOPPED
@@ -15,11 +15,11 @@ from enum import Enum, auto
 
 import trio
 
-__all__ = ["ANSWERS", "GOING_WORDS", "NEXT", "Answers", "Claims", "LifeCycle", "NodeState", "Served"]
+__all__ = ["ANSWERS", "NEXT", "STOP_LABELS", "Answers", "Claims", "LifeCycle", "NodeState", "Served"]
 
 
 class NodeState(Enum):
-    """Where a node is in its life. The word that others see of it is `Answers.word`."""
+    """Where a node is in its life. Probes and cards show `Answers.label`."""
 
     STARTING = auto()
     """The lifespan has not been entered."""
@@ -64,10 +64,10 @@ class Claims(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a node in one state says and does."""
+    """How a node in one state answers."""
 
-    word: str
-    """Of the state in probes, node cards and logs."""
+    label: str
+    """What probes, node cards and logs call the state."""
     livez: bool
     """200, else 503."""
     readyz: bool
@@ -87,7 +87,7 @@ _PEER, _PEER_ONLY = Served.PEER_ELSE_HERE, Served.PEER_ELSE_REFUSED
 
 # fmt: off
 ANSWERS: Mapping[NodeState, Answers] = {
-    #                            word        livez readyz initialize  sessions modern claims           connections
+    #                            label       livez readyz initialize  sessions modern claims           connections
     NodeState.STARTING: Answers("starting",  _OK,  _NO,  _DOWN,      _DOWN,   _DOWN, Claims.NOT_YET,  _NO),
     NodeState.JOINING:  Answers("joining",   _OK,  _NO,  _HERE,      _OWNER,  _HERE, Claims.NOT_YET,  _OK),
     NodeState.READY:    Answers("ready",     _OK,  _OK,  _HERE,      _OWNER,  _HERE, Claims.YES,      _OK),
@@ -111,8 +111,8 @@ NEXT: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.STOPPED: frozenset({NodeState.JOINING, NodeState.READY}),
 }
 
-GOING_WORDS = frozenset(row.word for row in ANSWERS.values() if row.claims is Claims.NO_MORE)
-"""The words of nodes that have been asked to stop, as their cards have them."""
+STOP_LABELS = frozenset(row.label for row in ANSWERS.values() if row.claims is Claims.NO_MORE)
+"""The labels of nodes that have been asked to stop, as their cards show them."""
 
 
 class LifeCycle:
@@ -133,7 +133,7 @@ class LifeCycle:
         self.enter(NodeState.JOINING if self.joins_first else NodeState.READY)
 
     def enter(self, state: NodeState) -> None:
-        """Change the state, and wake whoever waits for that. Raises ValueError for a step that is not in `NEXT`."""
+        """Change the state, and wake the tasks that wait for that. Raises ValueError for a step that is not in `NEXT`."""
         if state not in NEXT[self.state]:
             raise ValueError(f"a node does not go from {self.state.name} to {state.name}")
         self.state = state

@@ -7,7 +7,7 @@
  CLOSING or LEAVING    │ drain window (setting, 25)
                        │  ├─ listen streams, relayed streams: end evenly over all but the last LAST_STREAMS_SECONDS
                        │  ├─ sessions, where peers restore: handed over evenly over the same time (below)
-                       │  ├─ GET streams, where nobody restores: end evenly within the last LAST_STREAMS_SECONDS
+                       │  ├─ GET streams, where no peer restores: end evenly within the last LAST_STREAMS_SECONDS
                        │  └─ ends early when nothing is left; with a ready peer not before BALANCER_SECONDS
                        ▼
                        │ LAST_CALLS_SECONDS: sessions close when no call of theirs runs; for calls that have just begun
@@ -18,7 +18,7 @@
                        ▼
  STOPPED               │ cleanup (setting, 5): the user's lifespan and mounted apps
                        ▼
-                       │ CLUSTER_FLUSH_SECONDS: Redis hears what it is still owed, our card is taken down
+                       │ CLUSTER_FLUSH_SECONDS: writes that are owed go to Redis, the node's card is removed
                        ▼
                      exit
 
@@ -67,7 +67,7 @@ __all__ = [
 # The drain window.
 
 INTERACTIVE_WINDOW_SECONDS = 1.0
-"""The window after Ctrl+C on a terminal, where somebody waits for the prompt."""
+"""The window after Ctrl+C on a terminal, where a person waits for the prompt."""
 
 LAST_STREAMS_SECONDS = 2.0
 """GET streams of sessions that no peer restores end this late, for their clients come straight back."""
@@ -76,7 +76,7 @@ BALANCER_SECONDS = 3.0
 """A node with a ready peer answers 503 on `/livez` at least this long before its port closes: balancers look every second."""
 
 POLL_SECONDS = 0.1
-"""How often is looked for what tells nobody of its end: a call whose client has left, an answer that is fetched."""
+"""Between two looks at what has no event for its end: a call whose client has left, an answer that is fetched."""
 
 # Handing over a session.
 

@@ -37,7 +37,7 @@ class Probes:
         answers = self._answers()
         well = answers.readyz if path == "/readyz" else answers.livez
         status = 200 if well else 503
-        body: dict[str, Any] = {"status": answers.word, "boot": self._boot}
+        body: dict[str, Any] = {"status": answers.label, "boot": self._boot}
         challenge = _challenge(scope)
         if self.prove is not None and challenge is not None:
             body["proof"] = self.prove(challenge)

@@ -62,7 +62,7 @@ def _host_and_port(bind: str) -> tuple[str | None, int]:
 
 
 def _open_unix(path: str, backlog: int) -> trio.SocketListener:
-    """Only our own user may connect (mode 0600); whoever wants to let others in can change that with chmod."""
+    """Only our own user may connect (mode 0600); an operator may allow others with chmod."""
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -11,7 +11,7 @@ from trio_mcp.transports.listener.head import Head, Refusal
 __all__ = ["Body", "body_of"]
 
 _LINE_BYTES = 256
-"""Of a chunk-size line with its extensions, which nobody uses: long ones are sent to waste our time."""
+"""Of a chunk-size line with its extensions, which no client needs: long ones are sent to keep the server busy."""
 _TRAILER_BYTES = 8 * 1024
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")

@@ -66,7 +66,7 @@ class Front:
 
 
 class Connection:
-    """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only told so (503).
+    """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only answered 503.
 
     To be made in the task that runs it.
     """

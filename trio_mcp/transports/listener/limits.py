@@ -21,7 +21,7 @@ class Limits:
     head_seconds: float = HEAD_TIMEOUT
     """From a head's first byte to its last: more is 408."""
     body_bytes: int = MAX_BODY
-    """More is 413, told from Content-Length before a byte of the body is read."""
+    """More is 413, which is known from Content-Length before a byte of the body is read."""
     body_seconds: float = BODY_TIMEOUT
     """From the end of the head to the end of the body: more is 408."""
     write_seconds: float = WRITE_TIMEOUT

@@ -64,41 +64,41 @@ class Response:
     def _head(self, start: Message, length: int | None) -> bytes:
         """`length` of the body where it is known without a Content-Length of the app."""
         status = start["status"]
-        lines, told, dated = self._fields(start.get("headers", ()))
+        lines, named, dated = self._fields(start.get("headers", ()))
         self._bodyless = status in _NO_BODY or self._request.method == "HEAD"
         return b"".join(
             (
                 status_line(status),
                 lines,
                 b"" if dated else date(),
-                b"" if self._untold(status, told, length) else self._framing(told, length),
+                b"" if self._names_no_length(status, named, length) else self._framing(named, length),
                 self._persistence(),
                 b"\r\n",
             )
         )
 
-    def _untold(self, status: int, told: int | None, length: int | None) -> bool:
+    def _names_no_length(self, status: int, named: int | None, length: int | None) -> bool:
         """Whether the head names no length: the status has no body, or the app sent none for HEAD and named no length."""
-        return status in _NO_BODY or (self._request.method == "HEAD" and told is None and length == 0)
+        return status in _NO_BODY or (self._request.method == "HEAD" and named is None and length == 0)
 
     def _fields(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
         """The app's header lines without those of framing, the Content-Length it named, and whether it sent a Date."""
         kept: list[tuple[bytes, bytes]] = []
-        told: int | None = None
+        named: int | None = None
         dated = False
         for name, value in headers:
             name = name.lower()
             if name == b"content-length":
-                told = _length(value)
+                named = _length(value)
             elif name == b"connection":
                 self.keep_alive = self.keep_alive and value.lower() != b"close"
             elif name != b"transfer-encoding":
                 dated = dated or name == b"date"
                 kept.append((name, value))
-        return _lines(kept), told, dated
+        return _lines(kept), named, dated
 
-    def _framing(self, told: int | None, length: int | None) -> bytes:
-        self._left = length if told is None else told
+    def _framing(self, named: int | None, length: int | None) -> bytes:
+        self._left = length if named is None else named
         if self._left is None:
             self._chunked = self._request.http_version == "1.1"
             # HTTP/1.0 has no chunks: the close ends the body.
@@ -126,7 +126,7 @@ class Response:
         self._left -= size
         if self._left < 0 or (self._left and not more):
             self.complete = False
-            raise ResponseError("The response's body does not have the length its Content-Length tells")
+            raise ResponseError("The response's body does not have the length its Content-Length says")
 
 
 def status_line(status: int) -> bytes:

@@ -23,7 +23,7 @@ from trio_mcp.transports.listener.wire import (
 __all__ = ["StreamWire"]
 
 PIECE_BYTES = 16 * 1024
-"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress can be told from one that does not."""
+"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress does not miss it."""
 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 

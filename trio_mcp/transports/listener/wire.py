@@ -1,7 +1,7 @@
 """The bytes of one connection: a port, and its adapter for Linux sockets.
 
 `SocketWire` works on the bare non-blocking socket: it tries the system call first and waits only when the kernel says so, which
-saves a pass through the scheduler per call. `Hangups` tells it of a peer's disconnect while nobody reads, so that one task per
+saves a pass through the scheduler per call. `Hangups` reports a peer's disconnect while nothing is read, so that one task per
 connection is enough:
 
     sockets ──EPOLLRDHUP──▶ our epoll ──readable──▶ Trio's epoll ──▶ Hangups.run ──▶ callback

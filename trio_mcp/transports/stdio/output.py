@@ -41,7 +41,7 @@ class Output:
         )
         self._write_timeout = write_timeout
 
-    def say(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
+    def send(self, data: bytes, kind: Kind = Kind.VITAL, key: Any = None) -> None:
         """Append one encoded message; never blocks."""
         self.log.append(data, kind, key)
 
@@ -91,12 +91,12 @@ class ModernOutbox:
         return self._output.log.budget
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        self._output.say(data, kind, key)
+        self._output.send(data, kind, key)
 
     def finish(self, body: bytes | None, status: int) -> None:
         self._ended()
         if body:
-            self._output.say(body)
+            self._output.send(body)
 
     async def wait_for_reader(self) -> None:
         await self._output.wait_for_reader()
@@ -145,4 +145,4 @@ class BatchOutbox(SessionOutbox):
             log.budget.add_unfinished(len(body))
         if not self._wanted and self._bodies:
             log.budget.remove_unfinished(sum(map(len, self._bodies)))
-            self._output.say(b"[" + b",".join(self._bodies) + b"]")
+            self._output.send(b"[" + b",".join(self._bodies) + b"]")

@@ -156,7 +156,7 @@ class StdioServer:
             # The handler that sent the request must not wait for a reply that was skipped.
             self._session.receive(Reply(answered, None, {"code": INVALID_REQUEST, "message": text}))
         elif answered is None:
-            self._output.say(
+            self._output.send(
                 encode_error(asked, ProtocolError(PARSE_ERROR if asked is None else INVALID_REQUEST, text))
             )
 
@@ -164,7 +164,7 @@ class StdioServer:
         try:
             message = decode(line)
         except InvalidMessage as fault:
-            return self._output.say(encode_error(fault.id, fault))
+            return self._output.send(encode_error(fault.id, fault))
         try:
             await self._route(message, len(line))
         except ProtocolError as fault:
@@ -175,7 +175,7 @@ class StdioServer:
 
     def _refuse(self, message: Message | Batch, fault: ProtocolError) -> None:
         if isinstance(message, Request | list):
-            self._output.say(encode_error(message.id if isinstance(message, Request) else None, fault))
+            self._output.send(encode_error(message.id if isinstance(message, Request) else None, fault))
 
     async def _route(self, message: Message | Batch, size: int) -> None:
         if isinstance(message, Notification) and message.method == "notifications/cancelled":
@@ -199,14 +199,14 @@ class StdioServer:
         self._add(request, size, lambda: self._start_modern(request, envelope))
 
     def _add(self, request: Request, size: int, start: Callable[[], None], outbox: BatchOutbox | None = None) -> None:
-        """Start a request of `size` bytes when it is its turn; `outbox` is told if it cannot be started, or is cancelled before."""
+        """Start a request of `size` bytes when it is its turn; `outbox` gets an answer if it cannot be started, or is cancelled before."""
 
         def refuse(fault: ProtocolError) -> None:
             answer = encode_error(request.id, fault)
             if outbox is not None:
                 outbox.add(answer)
             else:
-                self._output.say(answer)
+                self._output.send(answer)
 
         def begin() -> None:
             try:
@@ -270,7 +270,7 @@ class StdioServer:
         # The session must not idle out while the client is there.
         session.add_reader()
         self._session = session
-        self._output.say(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
+        self._output.send(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
 
     def _in_session(self, content: Message | Batch, size: int) -> None:
         session = self._session
@@ -306,7 +306,7 @@ class StdioServer:
     def _before_session(self, content: Message | Batch) -> None:
         if isinstance(content, Request) and content.method == "ping":
             # "The receiver MUST respond promptly", also before the handshake.
-            self._output.say(encode_result(content.id, {}))
+            self._output.send(encode_result(content.id, {}))
         elif isinstance(content, Request):
             # Without a session it can only be a 2026-07-28 request, and -32602 is for what its `_meta` lacks.
             raise InvalidParams(

@@ -96,6 +96,7 @@ class EventLog:
         "_max_bytes",
         "_max_events",
         "_moved_at",
+        "_overdue",
         "_replies",
         "_replies_bytes",
         "_streaming",
@@ -142,6 +143,7 @@ class EventLog:
         """Those that came before anybody read, with their HTTP status."""
         self._replies_bytes = 0
         """What the account counts of them: answers to a batch."""
+        self._overdue = False
         self._streaming = False
         """Somebody asked for a stream."""
         self._cut = False
@@ -288,14 +290,14 @@ class EventLog:
             self._change = trio.Event()
         await self._change.wait()
 
-    def start_streaming(self) -> None:
-        """From now on a stream has to carry it: a reply would come too late to go out as plain JSON."""
-        self._streaming = True
+    def stop_holding_back(self) -> None:
+        """The head of the response was held back for as long as it may be: `wait_for_form` returns."""
+        self._overdue = True
         self.wake()
 
     async def wait_for_form(self) -> None:
-        """Wait until it is known how it goes out: as a whole, for it has ended, or as a stream."""
-        while not (self.ended or self.last > 0 or self._streaming):
+        """Wait until it is known how the response begins: with the whole `answer`, or, if there is none, as a stream."""
+        while not (self.ended or self.last > 0 or self._streaming or self._overdue):
             await self.changed()
 
     async def ended_by(self, deadline: float) -> None:

@@ -10,6 +10,8 @@ ends stops reading, and nothing else.
 
 from __future__ import annotations
 
+import math
+
 import trio
 
 from trio_mcp.dispatch.call import Ending, Service
@@ -237,8 +239,6 @@ class LegacyFront:
         As JSON when the reply comes before any other message and in time, as a stream otherwise. `id` is the request's, None
         of a batch.
         """
-        if not self._may_stream(exchange):
-            return await self._send_in_json(exchange, session, log)
         try:
             answer = await self._answer_in_time(log)
         except BaseException:
@@ -247,23 +247,28 @@ class LegacyFront:
             raise
         if answer is not None and (exchange.takes_json or answer.status != 200):
             return await self._send_whole(exchange, session, log, answer)
+        if not self._may_stream(exchange):
+            return await self._send_late_json(exchange, session, log)
         prefix = session.streams.make_resumable(log, id)
         await self._read(exchange, session, log, prefix, "post")
 
     async def _answer_in_time(self, log: EventLog) -> Answer | None:
-        """The answer, if it is complete before another message comes and the clock runs out; None when a stream must start."""
-        head = self._side_tasks.hold_head_back(log.start_streaming)
+        """The answer, if it is complete before another message comes and the clock runs out; else None."""
+        head = self._side_tasks.hold_head_back(log.stop_holding_back)
         try:
             await log.wait_for_form()
         finally:
             head.release()
         return log.answer()
 
-    async def _send_in_json(self, exchange: HttpExchange, session: LiveSession, log: EventLog) -> None:
-        """For a client that takes only JSON: wait for the reply, however long. Other messages are on the session's own stream."""
+    async def _send_late_json(self, exchange: HttpExchange, session: LiveSession, log: EventLog) -> None:
+        """For a client that takes only JSON: wait for the reply, however long, or until it disconnects.
+
+        Other messages of its calls are on the session's own stream.
+        """
         try:
             async with exchange.cancelled_when_client_leaves():
-                await log.wait_for_form()
+                await log.ended_by(math.inf)
                 answer = log.answer()
                 assert answer is not None, "nothing but replies is in this log"
                 await self._send_whole(exchange, session, log, answer)

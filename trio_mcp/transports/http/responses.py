@@ -16,7 +16,6 @@ from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 __all__ = [
     "CHUNK_BYTES",
-    "HeaderList",
     "HttpRefusal",
     "send_answer",
     "send_empty",

@@ -16,8 +16,10 @@ import msgspec
 import pytest
 import trio
 
+from tests.cluster.in_memory import MemoryLine, MemoryRedis, network
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.parts import KEYS, waiting_long
+from tests.cluster.peers import listening
 from tests.cluster.tcp_proxy import TcpProxy, tcp_proxy
 from tests.oracle import Oracle
 from tests.rig.redis import RedisServer, redis_server
@@ -102,7 +104,7 @@ class Node:
     def __init__(
         self,
         name: str,
-        line: TcpProxy,
+        line: TcpProxy | MemoryLine,
         build: Callable[[str, Activity], MCPServer],
         app: dict[str, Any],
         options: dict[str, Any],
@@ -119,7 +121,7 @@ class Node:
         """What came through its listener to the endpoint."""
         self.server = build(name, self.activity)
         self.app: HttpApp = self.server.http_app(node_id=name, secrets=[SECRET], **app)
-        self.store = RedisStore(line.url)
+        self.store = line.store if isinstance(line, MemoryLine) else RedisStore(line.url)
         self.cluster = Cluster(self.app, ClusterOptions(**{"secrets": [SECRET], **options}), self.store)
         self.app.join(self.cluster, self.cluster.directory, self.cluster.prove)
         self.wire: RecordedWire
@@ -192,8 +194,7 @@ class Node:
         self.ended.set()
 
     async def _listen(self, port: int, *, task_status: trio.TaskStatus[None]) -> None:
-        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        self.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        listeners, self.url = await listening(port)
         task_status.started()
         with self._listening:
             await serve(self._heard, listeners)
@@ -271,7 +272,7 @@ class InProcessCluster:
     """The nodes and what they share."""
 
     def __init__(
-        self, redis: RedisServer, nodes: Sequence[Node], scope: trio.CancelScope, nursery: trio.Nursery
+        self, redis: RedisServer | MemoryRedis, nodes: Sequence[Node], scope: trio.CancelScope, nursery: trio.Nursery
     ) -> None:
         self.redis = redis
         self.nodes = list(nodes)
@@ -291,7 +292,8 @@ class InProcessCluster:
 
     async def leap(self, clock: LeapingClock, seconds: float) -> None:
         """Time passes for all nodes, but not for Redis: at a moment when nobody waits for its answer."""
-        while any(node.store._client._threads.borrowed_tokens for node in self.nodes):  # noqa: ASYNC110
+        stores = [node.store for node in self.nodes if isinstance(node.store, RedisStore)]
+        while any(store._client._threads.borrowed_tokens for store in stores):  # noqa: ASYNC110
             await trio.sleep(0.01)
         clock.leap(seconds)
         self.limit.deadline += seconds
@@ -361,7 +363,7 @@ async def in_process_cluster(
 async def _town(
     folder: Path, count: int, build: Callable[[str, Activity], MCPServer], app: dict[str, Any], options: dict[str, Any]
 ) -> AsyncIterator[InProcessCluster]:
-    async with redis_server(folder) as redis, tcp_proxies(redis.port, count) as lines, trio.open_nursery() as nursery:
+    async with shared_store(folder, count) as (redis, lines), trio.open_nursery() as nursery:
         names = [f"node{number}" for number in range(1, count + 1)]
         nodes = [Node(name, line, build, app, options) for name, line in zip(names, lines, strict=True)]
         with trio.fail_after(PATIENCE) as limit:
@@ -371,6 +373,19 @@ async def _town(
             await made.meet()
             yield made
         nursery.cancel_scope.cancel("the test is over")
+
+
+@asynccontextmanager
+async def shared_store(
+    folder: Path, count: int
+) -> AsyncIterator[tuple[RedisServer | MemoryRedis, Sequence[TcpProxy | MemoryLine]]]:
+    """What the nodes share, and the way of each to it: in memory where the test has its network there."""
+    if network() is not None:
+        memory = MemoryRedis()
+        yield memory, [MemoryLine(memory.memory) for _ in range(count)]
+        return
+    async with redis_server(folder) as redis, tcp_proxies(redis.port, count) as lines:
+        yield redis, lines
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import trio
 
+from tests.cluster.in_memory import network
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
@@ -33,8 +34,21 @@ def url_of(listening: trio.SocketListener | socket.socket) -> str:
     return f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
+async def listening(port: int = 0) -> tuple[list[trio.abc.Listener[trio.SocketStream]], str]:
+    """On that port, or a free one, of this test's network; and the URL."""
+    memory = network()
+    if memory is not None:
+        listener, url = memory.listen(port)
+        return [listener], url
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    return [*listeners], url_of(listeners[0])
+
+
 def free_url() -> str:
     """Nobody listens there."""
+    memory = network()
+    if memory is not None:
+        return f"http://127.0.0.1:{memory.free_port()}"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return url_of(probe)
@@ -60,15 +74,19 @@ async def raw_peer(handle: Callable[[trio.SocketStream], Awaitable[None]]) -> As
                 await handle(stream)
 
     async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners, url = await listening()
         await nursery.start(trio.serve_listeners, closing, listeners)
-        yield url_of(listeners[0])
+        yield url
         nursery.cancel_scope.cancel("the test is over")
 
 
 @contextmanager
 def black_hole() -> Iterator[str]:
     """A port whose queue of connections is full: to connect there takes for ever."""
+    memory = network()
+    if memory is not None:
+        yield memory.black_hole()
+        return
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)

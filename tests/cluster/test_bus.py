@@ -14,7 +14,7 @@ from tests.rig.waiting import until
 from trio_mcp.cluster.record import end_message
 from trio_mcp.streams.bus import Change, ListChanged, Missed, ResourceUpdated
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 
 class Ear:
@@ -68,8 +68,9 @@ async def test_what_changes_on_one_node_is_heard_on_all_in_order_and_once(tmp_pa
         await here.hears(*changes, ListChanged("resources"))
 
 
+@pytest.mark.only_redis("MONITOR shows what nodes send")
 async def test_what_was_heard_from_a_peer_is_not_told_on(tmp_path: Path) -> None:
-    async with in_process_cluster(tmp_path) as nodes, nodes.redis.monitor() as monitor:
+    async with in_process_cluster(tmp_path) as nodes, nodes.redis.monitor() as monitor:  # type: ignore[union-attr]
         await listening(nodes)
         there = Ear(nodes[2])
         nodes[1].app.service.bus.publish(ListChanged("tools"))

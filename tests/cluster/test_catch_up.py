@@ -19,12 +19,7 @@ from trio_mcp.cluster.heartbeat import machine_time
 from trio_mcp.cluster.record import Record
 from trio_mcp.sessions.directory import Snapshot
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
+OVER_BOTH_STORES = True
 
 
 async def taken_over(nodes: InProcessCluster, client: SessionClient) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.cluster.nodes import in_process_cluster
@@ -13,7 +12,7 @@ from tests.rig.waiting import PATIENCE
 from tests.transports.http.harness import LEGACY
 from tests.transports.http.test_authentication import operations
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 
 async def test_a_full_node_has_a_peer_with_room_open_the_session(tmp_path: Path) -> None:

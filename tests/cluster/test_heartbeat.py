@@ -14,7 +14,7 @@ import trio
 from tests.cluster.leaping import LeapingClock
 from tests.cluster.nodes import InProcessCluster, Node, at, demo, in_process_cluster
 from tests.cluster.parts import KEYS
-from tests.cluster.peers import free_url, ok, read_request
+from tests.cluster.peers import free_url, listening, ok, read_request
 from tests.cluster.test_router import reason_of, said_by, stand
 from tests.rig.waiting import until
 from trio_mcp.cluster.joining import NodeIdTaken
@@ -23,12 +23,7 @@ from trio_mcp.cluster.peer.outcomes import Refused, Unreachable
 from trio_mcp.cluster.store_trust import ANOTHER_RENEWED_SECONDS
 from trio_mcp.sessions.node_state import NodeState
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
+OVER_BOTH_STORES = True
 
 
 def names(node: Node, session_id: str = "") -> list[str]:
@@ -294,7 +289,9 @@ async def test_a_card_stands_since_it_was_put_up(tmp_path: Path, clock: LeapingC
         assert nodes[1].trust.stood_for - before == pytest.approx(passed, abs=0.5)
 
 
-@pytest.mark.parametrize("how", ["emptied", "away", "refusing"])
+@pytest.mark.parametrize(
+    "how", ["emptied", "away", pytest.param("refusing", marks=pytest.mark.only_redis("values of other types"))]
+)
 async def test_a_card_that_fell_or_could_not_be_shown_has_not_stood(
     tmp_path: Path, clock: LeapingClock, how: str
 ) -> None:
@@ -349,7 +346,7 @@ async def test_who_has_a_dead_nodes_address_by_now_is_sent_nothing_of_a_client_w
         await nodes[2].cut_off()
         await nodes[1].die()
         port = int(nodes[1].url.rpartition(":")[2])
-        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        listeners, _ = await listening(port)
         nursery.start_soon(trio.serve_listeners, handle, listeners)
         await nodes.leap(clock, CARD_SECONDS + 1)
         assert await reason_of(far.tool("where"), 503) == "directory_unavailable"

@@ -20,14 +20,9 @@ from tests.rig.waiting import until
 from tests.transports.http.harness import BOTH, HOST, JSON, SessionClient, request, two_users
 from trio_mcp.streams.bus import ListChanged, Missed
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 ALICE, BOB = {"authorization": "Bearer alice"}, {"authorization": "Bearer bob"}
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
 
 
 # Hops.
@@ -276,11 +271,12 @@ async def test_an_address_that_makes_no_sense_is_a_node_that_cannot_be_reached(t
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 
 
+@pytest.mark.only_redis("its port")
 async def test_redis_itself_is_no_node(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, restore=True) as nodes:
         client = await nodes[1].wire.open()
         await nodes[1].cut_off()
-        await nodes.change_record(client.id, url=f"http://127.0.0.1:{nodes.redis.port}")
+        await nodes.change_record(client.id, url=f"http://127.0.0.1:{nodes.redis.port}")  # type: ignore[union-attr]
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "unreachable"
 
 
@@ -308,6 +304,7 @@ async def spoil(nodes: InProcessCluster, key: str, script: str) -> None:
     await nodes.redis.ask("EVAL", script, "1", key)
 
 
+@pytest.mark.only_redis("a script writes what no node would, also values of other types")
 @kinds
 async def test_a_record_that_is_none_harms_no_session(tmp_path: Path, script: str) -> None:
     async with in_process_cluster(tmp_path, restore=True) as nodes:
@@ -323,6 +320,7 @@ async def test_a_record_that_is_none_harms_no_session(tmp_path: Path, script: st
         assert await said_by(at(nodes[2], other).tool("where")) == "node1"
 
 
+@pytest.mark.only_redis("a script writes what no node would, also values of other types")
 @kinds
 async def test_a_tombstone_that_is_none_says_nothing(tmp_path: Path, script: str) -> None:
     async with in_process_cluster(tmp_path, restore=True) as nodes:
@@ -337,6 +335,7 @@ async def test_a_tombstone_that_is_none_says_nothing(tmp_path: Path, script: str
         await ended(nodes[1], client)
 
 
+@pytest.mark.only_redis("a script writes what no node would, also values of other types")
 @kinds
 async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -> None:
     async with in_process_cluster(tmp_path) as nodes:
@@ -350,6 +349,7 @@ async def test_a_card_that_is_none_stops_no_heart(tmp_path: Path, script: str) -
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
 
 
+@pytest.mark.only_redis("a script writes what no node would, also values of other types")
 @pytest.mark.parametrize("command", [("SET", "x"), ("RPUSH", "x"), ("ZADD", "inf", "a\r\nb"), ("ZADD", "nan", "x")])
 async def test_a_list_of_nodes_that_is_none_stops_no_heart(tmp_path: Path, command: tuple[str, ...]) -> None:
     async with in_process_cluster(tmp_path) as nodes:
@@ -367,6 +367,7 @@ async def test_a_list_of_nodes_that_is_none_stops_no_heart(tmp_path: Path, comma
         assert await said_by(at(nodes[2], client).tool("where")) == "node1"
 
 
+@pytest.mark.only_redis("a script writes what no node would, also values of other types")
 async def test_what_is_said_on_the_bus_and_makes_no_sense_is_counted_and_passed_over(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
         await listening(nodes)

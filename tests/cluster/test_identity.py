@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.cluster.nodes import Activity, at, demo, in_process_cluster, stranger
 from tests.cluster.parts import KEYS
@@ -15,7 +14,7 @@ from tests.transports.http.harness import two_users
 from tests.transports.http.test_identity import by_token, token
 from trio_mcp import Context, MCPServer
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 ALICE, BOB = {"authorization": "Bearer alice"}, {"authorization": "Bearer bob"}
 

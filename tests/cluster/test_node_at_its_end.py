@@ -14,7 +14,7 @@ from tests.transports.http.harness import Exchange
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 
 async def node_of(exchange: Exchange) -> str:

@@ -18,12 +18,7 @@ from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp.cluster.store.port import ReadRecord
 from trio_mcp.cluster.store_trust import REFILL_SECONDS
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
+OVER_BOTH_STORES = True
 
 
 async def node_of(exchange: Exchange) -> str:

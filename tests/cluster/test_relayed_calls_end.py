@@ -18,15 +18,10 @@ from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import Context, MCPServer
 from trio_mcp.serving.drain import drain, end_remaining
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 WITHOUT_IDS = ["2025-03-26", "2025-06-18"]
 """Their streams begin with no event id, and what ids come later their clients do not come back with."""
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
 
 
 async def under_way(nodes: InProcessCluster, client: SessionClient) -> Exchange:

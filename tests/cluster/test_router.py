@@ -23,12 +23,7 @@ from trio_mcp.dispatch.session import Session
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
-
-
-@pytest.fixture
-def clock() -> LeapingClock:
-    return LeapingClock()
+OVER_BOTH_STORES = True
 
 
 async def said_by(exchange: Exchange) -> str:

@@ -5,10 +5,10 @@ One suite of tests (`tests/cluster/store/test_contract.py`) runs over both.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -58,20 +58,21 @@ MAX_UNHEARD = 10_000
 class Shelf:
     """Values by name, each until its time is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def get(self, name: str) -> bytes | None:
         """The value, if it has not expired."""
         value, until = self._kept.get(name, (None, 0.0))
-        if value is not None and until <= trio.current_time():
+        if value is not None and until <= self._clock():
             del self._kept[name]
             return None
         return value
 
     def put(self, name: str, value: bytes, seconds: float) -> None:
         """Keep the value for so long, in place of another."""
-        self._kept[name] = value, trio.current_time() + seconds
+        self._kept[name] = value, self._clock() + seconds
 
     def remove(self, name: str) -> bool:
         """Whether there was a value."""
@@ -80,32 +81,31 @@ class Shelf:
         return there
 
     def seconds_left(self, name: str) -> float:
-        """Until it expires; negative when there is none."""
-        return -1.0 if self.get(name) is None else self._kept[name][1] - trio.current_time()
+        """Until it expires; negative when there is none, or when it does not expire."""
+        left = math.inf if self.get(name) is None else self._kept[name][1] - self._clock()
+        return -0.001 if left == math.inf else left
 
     def names(self) -> list[str]:
         """Of all that is kept."""
         return [name for name in list(self._kept) if self.get(name) is not None]
 
 
-@dataclass
 class SharedMemory:
-    """What all nodes share."""
+    """What all nodes share. `clock` tells seconds; by it values expire."""
 
-    records: Shelf = field(default_factory=Shelf)
-    tombstones: Shelf = field(default_factory=Shelf)
-    cards: Shelf = field(default_factory=Shelf)
-    nodes: dict[bytes, float] = field(default_factory=dict)
-    """When each name was seen last."""
-    moves: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MAX_CHANGES))
-    runs: bool = True
-    """Nodes can reach it."""
-    _frozen: trio.Event | None = None
-    _late: deque[Operation] = field(default_factory=lambda: deque(maxlen=MAX_LATE))
-    """What was given up while it was frozen, and will be done all the same."""
-    _subscribers: dict[trio.MemorySendChannel[bytes], None] = field(default_factory=dict)
-    _moved: int = 0
-    """How many moves there ever were: ids go on after `clear`, as those of Redis do, which are times."""
+    def __init__(self, *, clock: Callable[[], float] = trio.current_time) -> None:
+        self.records, self.tombstones, self.cards = Shelf(clock), Shelf(clock), Shelf(clock)
+        self.nodes: dict[bytes, float] = {}
+        """When each name was seen last."""
+        self.changes: deque[tuple[int, bytes]] = deque(maxlen=MAX_CHANGES)
+        self.runs = True
+        """Nodes can reach it."""
+        self._frozen: trio.Event | None = None
+        self._late: deque[Operation] = deque(maxlen=MAX_LATE)
+        """What was given up while it was frozen, and will be done all the same."""
+        self._subscribers: dict[trio.MemorySendChannel[bytes], None] = {}
+        self._announced = 0
+        """How many changes were ever announced: ids go on after `clear`, as those of Redis do, which are times."""
 
     def clear(self) -> None:
         """Forget everything; subscriptions stand."""
@@ -113,7 +113,7 @@ class SharedMemory:
             for name in shelf.names():
                 shelf.remove(name)
         self.nodes.clear()
-        self.moves.clear()
+        self.changes.clear()
 
     def stop(self) -> None:
         """No node reaches it, until it is to run again; subscriptions break."""
@@ -233,10 +233,10 @@ class SharedMemory:
             case Publish(message):
                 return self.publish(message)
             case LastChange():
-                return _id_of(self.moves[-1][0]) if self.moves else None
+                return _id_of(self.changes[-1][0]) if self.changes else None
             case ChangesFrom(start, limit):
                 first = int(start.partition(b"-")[0])
-                return list(islice(((_id_of(at), told) for at, told in self.moves if at >= first), limit))
+                return list(islice(((_id_of(at), told) for at, told in self.changes if at >= first), limit))
         raise TypeError(f"no operation of a store: {operation!r}")
 
     # Sessions.
@@ -322,9 +322,9 @@ class SharedMemory:
         return sorted(self.nodes.items(), key=lambda pair: (pair[1], pair[0]))
 
     def _announce(self, move: OwnershipChange) -> None:
-        self._moved += 1
+        self._announced += 1
         message = moved_message([move])
-        self.moves.append((self._moved, message))
+        self.changes.append((self._announced, message))
         self.publish(message)
 
 

@@ -241,12 +241,12 @@ class MemoryNetwork:
         far.setblocking(False)
         try:
             listener.arriving.send_nowait(far)
+            return near
         except trio.WouldBlock:
             near.close()
             far.close()
-            await trio.sleep(seconds)
-            raise TimeoutError(f"{url} did not take the connection within {seconds:g} s") from None
-        return near
+        await trio.sleep(seconds)
+        raise TimeoutError(f"{url} did not take the connection within {seconds:g} s")
 
 
 _network: MemoryNetwork | None = None

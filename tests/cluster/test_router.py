@@ -105,6 +105,7 @@ async def test_a_remembered_owner_that_has_the_session_no_longer_is_forgotten_an
     tmp_path: Path,
 ) -> None:
     async with in_process_cluster(tmp_path, 3, restore=True) as nodes:
+        nodes[2].cluster._bus._changed = lambda change: None  # or it would forget the owner at once
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         await said_by(far.tool("where"))

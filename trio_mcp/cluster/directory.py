@@ -58,8 +58,10 @@ class RedisDirectory:
         self._trust = trust
         self._me = me
         self._restorable = restorable
-        self.memory = MemoryDirectory()
-        self.writer = RecordWriter(store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=trust.doubt_records)
+        self.memory: MemoryDirectory = MemoryDirectory()
+        self.writer: RecordWriter = RecordWriter(
+            store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=trust.doubt_records
+        )
         self.backups = backups
         store.on_return(trust.doubt_records)
 

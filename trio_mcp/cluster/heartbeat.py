@@ -100,9 +100,9 @@ class Heartbeat:
         """The boot of a process with our id that is gone: its card may be replaced."""
         self.joined = False
         """The id is ours, as far as we know: from now on another process under it is a double."""
-        self.answered = trio.Event()
+        self.answered: trio.Event = trio.Event()
         """Set once Redis has taken our card, or shown another's in its place."""
-        self.doubled = trio.Event()
+        self.doubled: trio.Event = trio.Event()
         """Set when an earlier process has our node id, and lives: this one has to stop."""
         self._left = False
         self._soon = trio.Event()

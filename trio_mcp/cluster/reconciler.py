@@ -62,7 +62,7 @@ class Reconciler:
         self._wanted = trio.Event()
         self._ended = trio.Event()
         """For the comparison that has not begun."""
-        self.under_way = False
+        self.under_way: bool = False
 
     @property
     def pending(self) -> bool:

@@ -45,9 +45,9 @@ class StoreTrust:
     def __init__(self, now: Callable[[], Moment], is_down: Callable[[], bool]) -> None:
         self._now = now
         self._is_down = is_down
-        self.beat = trio.Lock()
+        self.beat: trio.Lock = trio.Lock()
         """Held during a beat: what it finds may change every answer here."""
-        self.has_name = False
+        self.has_name: bool = False
         """Our card is the one that stands under our node id, or stood when Redis answered last: no other process has the id."""
         self.another: NodeCard | None = None
         """The card of another process that the last beat found in the place of ours."""
@@ -57,7 +57,7 @@ class StoreTrust:
         """Trio clock, for the card does not stand while the machine is suspended."""
         self._lost_at: Moment | None = None
         self._left = False
-        self.records_doubted = False
+        self.records_doubted: bool = False
         """Records of ours may be missing or wrong: all are to be compared."""
 
     def found(self, card: CardFound | NodeCard) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.cluster.in_memory import MemoryRedis, network
 from tests.rig.redis import RedisServer, redis_server
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
@@ -21,6 +22,8 @@ from trio_mcp.cluster.record import Identity
 from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.cluster.redis.store import Keys, RedisStore
 from trio_mcp.cluster.store.measured import MeasuredStore
+from trio_mcp.cluster.store.memory import PATIENCE_SECONDS, MemoryStore
+from trio_mcp.cluster.store.port import Store
 from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.dispatch.call import Client
 from trio_mcp.observability.metrics import Metrics
@@ -53,12 +56,29 @@ def snapshot(session_id: str = "node1.abc", epoch: int = 0, who: Principal = ANN
     )
 
 
+@asynccontextmanager
+async def shared_store(folder: Path) -> AsyncIterator[RedisServer | MemoryRedis]:
+    """In memory where the test has its network there, else a Redis of its own."""
+    if network() is not None:
+        yield MemoryRedis()
+        return
+    async with redis_server(folder) as server:
+        yield server
+
+
+def way_to(redis: RedisServer | MemoryRedis, patience: float | None = None) -> Store:
+    """One node's; it waits for `patience` seconds, or as long as nodes do."""
+    if isinstance(redis, MemoryRedis):
+        return MemoryStore(redis.memory, patience=patience or PATIENCE_SECONDS)
+    return RedisStore(redis.url, connect_timeout=patience or 0.5, command_timeout=patience or 1.0)
+
+
 @dataclass
 class DirectoryHarness:
     """One node's directory, and what it gave up."""
 
-    redis: RedisServer
-    link: RedisStore
+    redis: RedisServer | MemoryRedis
+    link: Store
     store: MeasuredStore
     trust: StoreTrust
     me: Identity
@@ -89,20 +109,20 @@ async def directory_harness(
     node: str = "node1",
     boot: str = "b1",
     restorable: bool = True,
-    redis: RedisServer | None = None,
+    redis: RedisServer | MemoryRedis | None = None,
     in_haste: bool = False,
 ) -> AsyncIterator[DirectoryHarness]:
     """A directory with its writer running, over its own Redis or a given one; in haste it waits for it no longer than nodes do."""
     if redis is None:
         with nullcontext() if in_haste else waiting_long():
             async with (
-                redis_server(folder) as server,
+                shared_store(folder) as server,
                 directory_harness(folder, node=node, boot=boot, restorable=restorable, redis=server) as made,
             ):
                 yield made
         return
     lost: list[str] = []
-    link, me, metrics = RedisStore(redis.url), Identity(node, boot, f"http://{node}:8000"), Metrics()
+    link, me, metrics = way_to(redis), Identity(node, boot, f"http://{node}:8000"), Metrics()
     store = MeasuredStore(link, metrics)
     trust, backups = StoreTrust(now, lambda: store.down), RecordBackups()
     directory = RedisDirectory(store, trust, backups, me, metrics, restorable=restorable, lost=lost.append)

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cluster.parts import ANN, BOB, KEYS, DirectoryHarness, directory_harness, snapshot
+from tests.cluster.parts import ANN, BOB, KEYS, DirectoryHarness, directory_harness, snapshot, way_to
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.cluster.directory import READ_SECONDS
 from trio_mcp.cluster.record import (
@@ -23,12 +23,11 @@ from trio_mcp.cluster.record import (
     Tombstone,
     moved_message,
 )
-from trio_mcp.cluster.redis.store import RedisStore
 from trio_mcp.cluster.store.port import StoreDown
 from trio_mcp.cluster.writer import GROUP_SECONDS
 from trio_mcp.sessions.close_reason import CloseReason
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 
 @asynccontextmanager
@@ -36,7 +35,7 @@ async def waiting_for_ever(made: DirectoryHarness) -> AsyncIterator[None]:
     """Redis is frozen for the length of the block, and the link to it waits longer than any test."""
     link, made.store._store = (
         made.store._store,
-        RedisStore(made.redis.url, connect_timeout=30 * PATIENCE, command_timeout=30 * PATIENCE),
+        way_to(made.redis, 30 * PATIENCE),
     )
     made.redis.pause()
     yield
@@ -155,6 +154,7 @@ async def test_what_another_node_took_up_meanwhile_is_neither_removed_nor_buried
         assert (await mine.tombstone())["epoch"] == 1
 
 
+@pytest.mark.only_redis("values of other types")
 async def test_what_redis_will_not_remove_is_not_said_to_be_removed(tmp_path: Path) -> None:
     async with directory_harness(tmp_path) as made:
         await made.directory.opened(snapshot())
@@ -273,6 +273,7 @@ async def test_a_value_that_is_no_record_is_nobodys_and_replaced(tmp_path: Path)
             assert made.lost == []
 
 
+@pytest.mark.only_redis("values of other types")
 async def test_a_value_of_another_type_fails_that_command_and_no_other(tmp_path: Path) -> None:
     async with directory_harness(tmp_path) as made:
         await made.redis.ask("LPUSH", KEYS.session("node1.bad"), "x")

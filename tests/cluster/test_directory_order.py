@@ -10,20 +10,21 @@ from typing import Any
 import pytest
 import trio
 
-from tests.cluster.parts import KEYS, DirectoryHarness, directory_harness, snapshot
+from tests.cluster.parts import KEYS, DirectoryHarness, directory_harness, snapshot, way_to
 from tests.rig.waiting import PATIENCE, until
-from trio_mcp.cluster.redis.store import RedisStore
-from trio_mcp.cluster.store.port import Operation, OwnRecord
+from trio_mcp.cluster.store.port import Operation, OwnRecord, Store
 from trio_mcp.sessions.close_reason import CloseReason
 
-pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+OVER_BOTH_STORES = True
 
 
-class LateLink(RedisStore):
-    """The next pipeline about a record arrives late; all others at once."""
+class LateStore:
+    """A way to the store by which the next operations on a session arrive late; all others at once."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.name_of, self.listen, self.close = store.name_of, store.listen, store.close
+        self.shown = store.shown
         self.late = False
         self.held = trio.Event()
         self.go = trio.Event()
@@ -33,16 +34,16 @@ class LateLink(RedisStore):
             self.late = False
             self.held.set()
             await self.go.wait()
-        return await super().run(operations)
+        return await self._store.run(operations)
 
 
 async def waits_in_line(made: DirectoryHarness) -> bool:
     return made.directory.writer.order.statistics().tasks_waiting > 0
 
 
-def made_late(made: DirectoryHarness) -> LateLink:
+def made_late(made: DirectoryHarness) -> LateStore:
     """From here on the next pipeline with a record is held."""
-    link = LateLink(made.redis.url)
+    link = LateStore(way_to(made.redis))
     made.store._store = link
     link.late = True
     return link

@@ -15,9 +15,12 @@ from typing import Any
 import trio
 
 from trio_mcp.cluster.store.port import Operation, StoreDown
-from trio_mcp.cluster.store.shared_memory import PATIENCE_SECONDS, SharedMemory
+from trio_mcp.cluster.store.shared_memory import SharedMemory
 
 __all__ = ["MemoryStore", "SharedMemory"]
+
+PATIENCE_SECONDS = 1.5
+"""How long a node waits for a store that does not answer: as long as for Redis."""
 
 RETRY_SECONDS = 1.0
 """Between two attempts to subscribe."""
@@ -26,10 +29,12 @@ RETRY_SECONDS = 1.0
 class MemoryStore:
     """One node's way to the shared memory; implements `Store`."""
 
-    def __init__(self, memory: SharedMemory) -> None:
+    def __init__(self, memory: SharedMemory, *, patience: float = PATIENCE_SECONDS) -> None:
+        """Operations that take longer than `patience`, in seconds, fail."""
         self.memory = memory
+        self._patience = patience
         self.delay: float = 0.0
-        """Seconds before an operation is done; beyond `PATIENCE_SECONDS` it fails after that, undone."""
+        """Seconds before an operation is done; one that would take longer than the patience fails, undone."""
         self._is_cut = False
         self._subscription: trio.MemorySendChannel[bytes] | None = None
 
@@ -46,11 +51,11 @@ class MemoryStore:
         """The results; raises StoreDown."""
         await trio.lowlevel.checkpoint()
         if self.delay:
-            await trio.sleep(min(self.delay, PATIENCE_SECONDS))
-        if self.delay > PATIENCE_SECONDS:
-            raise StoreDown(f"no answer within {PATIENCE_SECONDS:g} s")
+            await trio.sleep(min(self.delay, self._patience))
+        if self.delay > self._patience:
+            raise StoreDown(f"no answer within {self._patience:g} s")
         self._reach()
-        await self.memory.thawed(operations)
+        await self.memory.thawed(operations, self._patience)
         self._reach()
         return [self.memory.do(operation) for operation in operations]
 

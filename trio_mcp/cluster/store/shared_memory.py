@@ -43,10 +43,7 @@ from trio_mcp.cluster.store.port import (
     StoreDown,
 )
 
-__all__ = ["PATIENCE_SECONDS", "SharedMemory"]
-
-PATIENCE_SECONDS = 1.5
-"""How long a node waits for a store that does not answer: as long as for Redis."""
+__all__ = ["SharedMemory"]
 
 MAX_LATE = 1_000
 """Operations that are done after nobody waits for them any more."""
@@ -145,14 +142,14 @@ class SharedMemory:
         while self._late:
             self.do(self._late.popleft())
 
-    async def thawed(self, operations: Sequence[Operation]) -> None:
-        """Wait while it is frozen, for `PATIENCE_SECONDS` at most; raises StoreDown, and the operations are done later."""
+    async def thawed(self, operations: Sequence[Operation], patience: float) -> None:
+        """Wait while it is frozen, for `patience` seconds at most; raises StoreDown, and the operations are done later."""
         if self._frozen is None:
             return
-        with trio.move_on_after(PATIENCE_SECONDS):
+        with trio.move_on_after(patience):
             return await self._frozen.wait()
         self._late.extend(operations)
-        raise StoreDown(f"no answer within {PATIENCE_SECONDS:g} s")
+        raise StoreDown(f"no answer within {patience:g} s")
 
     @property
     def listeners(self) -> int:

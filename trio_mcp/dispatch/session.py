@@ -44,25 +44,25 @@ class Conversation(Protocol):
 
     @property
     def user_session(self) -> Session:
-        """The one object that users know it by."""
+        """What users meet: one object, for as long as the session is on this node."""
 
     def subscribe(self, uri: str) -> None:
-        """From now on the client is told of updates of `uri`; raises RemoteProtocolError beyond the bounds."""
+        """The client gets notifications of updates of `uri`; raises RemoteProtocolError beyond the bounds."""
 
     def unsubscribe(self, uri: str) -> None:
-        """Not any more; never subscribed is fine."""
+        """The client gets them no more; a URI it never subscribed to is ignored."""
 
     def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Run a task in the session's nursery; raises SessionClosed."""
 
     def notify(self, change: Change) -> None:
-        """Tell the client of a change, if it concerns it; never blocks."""
+        """Send the client a notification of a change, if it concerns it; never blocks."""
 
     def send_log(self, level: str, data: Any, logger: str | None) -> None:
         """Send a log message, if the client wants its level; never blocks."""
 
     def close_for_user(self, reason: str) -> None:
-        """End the session because user code says so; from any thread."""
+        """End the session for user code; from any thread."""
 
 
 class Session:

@@ -44,7 +44,7 @@ class Calls:
         self._waiting: dict[RequestId | None, trio.CancelScope] = {}
 
     def __len__(self) -> int:
-        """How many are in flight."""
+        """How many calls are in flight."""
         return len(self._in_flight)
 
     def __contains__(self, request_id: RequestId) -> bool:
@@ -67,23 +67,23 @@ class Calls:
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
 
     def add(self, call: Call) -> None:
-        """It begins."""
+        """A call begins."""
         self._in_flight[call.request_id] = call
 
     def remove(self, call: Call) -> None:
-        """It has its answer."""
+        """A call has its answer."""
         del self._in_flight[call.request_id]
         if not self._in_flight:
             self._none_in_flight.unpark_all()
 
     async def wait_done(self) -> None:
-        """Wait until none is in flight."""
+        """Wait until no call is in flight."""
         # Between the look and the parking nothing else runs, so no waiter can miss the end of the last call.
         while self._in_flight:
             await self._none_in_flight.park()
 
     def cancel(self, request_id: Any) -> None:
-        """The client cancels one (basic/utilities/cancellation); an id that is none, or none of these, is ignored."""
+        """The client cancels a call (basic/utilities/cancellation); anything but the id of one is ignored."""
         if not is_request_id(request_id):
             return
         if request_id in self._in_flight:
@@ -92,7 +92,7 @@ class Calls:
             self._waiting[request_id].cancel("the client cancelled the request")
 
     def cancel_all(self, ending: Ending) -> None:
-        """The session ends: each is answered with an error that says `ending`."""
+        """The session ends: every call is answered with the error that `ending` stands for."""
         for call in list(self._in_flight.values()):
             call.cancel(ending)
 
@@ -112,11 +112,11 @@ class Calls:
             resumed.set()
 
     def pause(self) -> None:
-        """Let no more of them begin until `resume`."""
+        """Let no more calls begin until `resume`."""
         self._resumed = self._resumed or trio.Event()
 
     def resume(self) -> None:
-        """Those that wait go on; where the session has ended they are told so."""
+        """Let the requests that wait go on; where the session has ended they get its 404."""
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None

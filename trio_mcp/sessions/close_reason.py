@@ -34,9 +34,9 @@ class CloseReason(StrEnum):
     """This node stops and lets another node claim it: only the copy here ends."""
 
     NODE_GONE = "node_gone"
-    """The node that had it is gone: what other nodes say, and leave as its tombstone."""
+    """The node that had it is gone: the reason that other nodes give and write into its tombstone."""
     ELSEWHERE = "elsewhere"
-    """It lives on another node."""
+    """Another node has it."""
     UNKNOWN = "unknown"
     """There is no such session, or it is another principal's."""
     OTHER = "other"
@@ -52,7 +52,7 @@ class CloseReason(StrEnum):
 
     @property
     def explanation(self) -> str:
-        """What the message of a 404 says."""
+        """The part of a 404's message that gives the reason."""
         return _EXPLANATIONS[self]
 
     @property
@@ -67,7 +67,7 @@ class CloseReason(StrEnum):
 
     @property
     def as_seen_by_peers(self) -> CloseReason:
-        """The same reason in the words of other nodes: a node that was shut down is gone."""
+        """The reason as other nodes give it: for them a node that was shut down is gone."""
         return CloseReason.NODE_GONE if self is CloseReason.SHUTDOWN else self
 
 

@@ -95,7 +95,7 @@ class Hub:
 
     @property
     def sessions(self) -> list[LiveSession]:
-        """The live ones, oldest first."""
+        """All that are open or closing, oldest first."""
         return list(self._sessions.values())
 
     @asynccontextmanager
@@ -195,7 +195,7 @@ class Hub:
         return session
 
     def local(self, session_id: str) -> LiveSession | None:
-        """The session, if this node has it, whoever asks and even if it is closing."""
+        """The session, if this node has it, of whichever principal, and even if it is closing."""
         return self._sessions.get(session_id)
 
     async def has_session(self, session_id: str, principal: Principal) -> bool:

@@ -1,4 +1,4 @@
-"""What runs a legacy session: a nursery that outlives the HTTP exchanges that talk to it.
+"""`LiveSession` runs a legacy session: a nursery that outlives the HTTP exchanges of its requests.
 
 exchange ──accept──▶ request task ──▶ EventLog ◀── the same exchange, or a later one, reads
                       │ in the session's nursery, keyed by request id
@@ -65,24 +65,24 @@ class LiveSession:
         """`standalone` is the session's own stream where it exists already; `epoch` counts how often it was restored."""
         self.id = id
         self.principal: Principal = principal.identity
-        """Whose it is, without claims: those are of one request, and each brings its own."""
+        """Of the client that opened it, without claims: each request has claims of its own."""
         self.client = client
         self.protocol_version = version
         self.initialized: bool = False
         """The client has sent `notifications/initialized`."""
         self.used: bool = False
-        """The client has done more than to open it."""
+        """The client has done more than open it."""
         self.admitted = False
-        """It is open, or was: its hub counts it."""
+        """It is or was open: the hub has counted it."""
         self.opened_at: float = trio.current_time()
-        """Trio clock."""
+        """On the trio clock."""
         self.release_pending: trio.Event | None = None
-        """Another node is about to be allowed to claim it, and nothing new begins here. Set when that is decided."""
+        """Not None while the node offers the session to others: nothing new begins. Set when a claim is allowed, or the offer failed."""
         self.closed_because: CloseReason | None = None
         self.why_closed: str | None = None
-        """What user code said when it closed the session."""
+        """The words that user code gave when it closed the session."""
         self.on_change: Callable[[], None] | None = None
-        """Called when what a restore would start from has changed."""
+        """Called when the snapshot has changed, for the directory to record it."""
         self.streams: SessionStreams = SessionStreams(
             service.options.streams,
             standalone,
@@ -126,7 +126,7 @@ class LiveSession:
         state = f"{len(self.calls)} in flight" if self.closed_because is None else f"closed: {self.closed_because}"
         return f"<Session {self.short_id} {self.protocol_version} {state}>"
 
-    # What its requests and its `Session` see: the port `Conversation`.
+    # The port `Conversation`, for its requests and its `Session`.
 
     @property
     def short_id(self) -> str:
@@ -140,7 +140,7 @@ class LiveSession:
 
     @property
     def log_level(self) -> str:
-        """The least severe level the client wants to be sent."""
+        """The least severe level of log messages that the client wants."""
         return self._log_level
 
     @log_level.setter
@@ -160,21 +160,21 @@ class LiveSession:
 
     @property
     def loop(self) -> Loop:
-        """The event loop it lives in."""
+        """The event loop it runs in."""
         return self._service.loop
 
     def subscribe(self, uri: str) -> None:
-        """From now on the client is told of updates of `uri`; raises RemoteProtocolError beyond the bounds."""
+        """The client gets notifications of updates of `uri`; raises RemoteProtocolError beyond the bounds."""
         self.subscriptions.add(uri)
         self._changed()
 
     def unsubscribe(self, uri: str) -> None:
-        """Not any more; never subscribed is fine."""
+        """The client gets them no more; a URI it never subscribed to is ignored."""
         self.subscriptions.remove(uri)
         self._changed()
 
     def notify(self, change: Change) -> None:
-        """Tell the client of a change somewhere on the server, if it concerns it."""
+        """Send the client a notification of a change on the server, if it concerns it."""
         self.subscriptions.notify(change)
 
     def send_log(self, level: str, data: Any, logger: str | None) -> None:
@@ -187,11 +187,11 @@ class LiveSession:
     def start_soon(self, fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Run `fn(*args)` in the session's nursery, from any thread; raises SessionClosed."""
         self._require_open()
-        # A closure is equal to no other: of two tasks that a thread starts neither is taken for the other.
+        # A closure is equal to no other, so `soon` does not take two tasks that a thread starts for one.
         self.loop.soon(lambda: self._start_task(partial(fn, *args), fn))
 
     def close_for_user(self, reason: str) -> None:
-        """End it because user code says so: words that are no CloseReason go to the log alone, others count as theirs."""
+        """End it for user code. A reason that is the value of a CloseReason counts as that; others only go to the log."""
         known = CloseReason.read(reason)
         if known is CloseReason.OTHER:
             self.loop.soon(self._close, CloseReason.CLOSED, reason)
@@ -226,13 +226,13 @@ class LiveSession:
         return log
 
     def start(self, request: Request, outbox: Outbox) -> None:
-        """Start one request whose messages go where the transport says; raises as `accept` does."""
+        """Start one request whose messages go to `outbox`; raises as `accept` does."""
         self._require_open()
         self.calls.check_room([request])
         self._start(request, self.principal, outbox, None)
 
     def receive(self, message: Notification | Reply) -> None:
-        """A message that wants no answer; a notification we do not know is ignored, as JSON-RPC has it."""
+        """Take a message that needs no answer; an unknown notification is ignored, as in JSON-RPC 2.0."""
         self.touch()
         self.used = self.used or isinstance(message, Reply)
         if isinstance(message, Reply):
@@ -262,7 +262,7 @@ class LiveSession:
         return log, self.streams.make_resumable(log, request_id)
 
     def add_reader(self) -> None:
-        """Somebody reads a stream: until `remove_reader` the session is not idle."""
+        """A client reads a stream: until `remove_reader` the session is not idle."""
         self.used = True
         self._readers += 1
 
@@ -273,7 +273,7 @@ class LiveSession:
         self._look_no_later_than(self.streams.next_look)
 
     def touch(self) -> None:
-        """Used just now."""
+        """The session is used now: its idle timeout begins anew."""
         self._last_used = trio.current_time()
 
     # What the hub and the cluster do with it.
@@ -311,9 +311,9 @@ class LiveSession:
         )
 
     def hand_off(self) -> None:
-        """It goes on elsewhere: its readers are told when to come back, and then it is closed."""
+        """Close it because another node may claim it: open streams end with a `retry:` first."""
         for log in self.streams.all():
-            # A stream that has ended needs only its reader's time, and its answer is nowhere else.
+            # A stream that has ended is left to its reader: no other node has its answer.
             if not log.ended:
                 log.close_reader()
         self.close(CloseReason.RELEASED)

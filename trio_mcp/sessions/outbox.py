@@ -1,4 +1,4 @@
-"""How a request on a session speaks to its client: messages on the stream of its POST, and questions that wait for an answer."""
+"""How a request of a session sends to its client: messages on the stream of its POST, and questions that wait for a reply."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class SessionStreams:
 
     @property
     def unread_answers(self) -> bool:
-        """Whether the answer of a POST waits for a client whose connection was cut, and who may resume the stream."""
+        """Whether the answer of a POST waits for a client whose connection was cut, and which may resume the stream."""
         return any(log.ended and log.unread for log in self._resumable.values())
 
     def close(self) -> None:

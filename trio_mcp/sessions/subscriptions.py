@@ -1,4 +1,4 @@
-"""Which changes on the server a session's client is told of: all lists, and the resources it subscribed to."""
+"""Which changes on the server a session's client gets notifications of: all lists, and the resources it subscribed to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Subscriptions:
     __slots__ = ("_missed", "_offers", "_send", "_uris")
 
     def __init__(self, uris: Iterable[str], *, missed: bool, offers: Callable[[str], bool], send: _Send) -> None:
-        """`missed`: changes went by before this; `offers` tells what kinds of list the server has; `send` takes a message."""
+        """`missed`: there were changes that nobody noted, before a restore. `offers`: whether the server has a kind of list. `send`
+        takes one encoded message."""
         self._uris = set(uris)
         self._missed = missed
         self._offers = offers
@@ -43,11 +44,11 @@ class Subscriptions:
         self._uris.add(uri)
 
     def remove(self, uri: str) -> None:
-        """One that was never subscribed to is fine."""
+        """A URI that was never subscribed to is ignored."""
         self._uris.discard(uri)
 
     def notify(self, change: Change) -> None:
-        """Tell the client of a change somewhere on the server, if it concerns it."""
+        """Send a notification of a change on the server, if it concerns the client."""
         if isinstance(change, Missed):
             return self._notify_of_all()
         if isinstance(change, ResourceUpdated) and not self._covers(change.uri):
@@ -56,7 +57,7 @@ class Subscriptions:
         self._send(encode_notification(method, params or None), Kind.LATEST, change)
 
     def notify_missed(self) -> None:
-        """After a restore, once: what changed while nobody listened cannot be known, so it counts as changed."""
+        """After a restore, once: what changed meanwhile is not known, so everything counts as changed."""
         if self._missed:
             self._missed = False
             self._notify_of_all()

@@ -1,4 +1,4 @@
-"""How many bytes wait in the memory of one node, and who has to wait or go when they are too many.
+"""How many bytes wait in the memory of one node, and what waits or is dropped when they are too many.
 
     event logs ── kept for replay, unread ──┐
     listener ──── written, not yet taken ───┼──▶ Account ──▶ over the limit:

@@ -1,7 +1,7 @@
 """Which messages of a stream are kept, and which go first when there are too many.
 
 The bounds are for what a client can miss. Beyond them messages go, oldest first: what was delivered, log messages (counted, so
-that the client can be told), progress and change notices that a later one supersedes; then whatever else can be missed. Responses
+that the client can be notified), progress and change notices that a later one supersedes; then whatever else can be missed. Responses
 and requests are never dropped. While somebody reads them they may be as large as the account allows; if nobody does and they
 alone exceed the bound, `make_room` raises `Overflow` and the owner ends the conversation.
 """
@@ -32,7 +32,7 @@ class Kind(Enum):
     VITAL = "vital"
     """A response or a request to the client: never dropped unread."""
     LATEST = "latest"
-    """Progress, list_changed, updated: the newest per key says it all."""
+    """Progress and change notices: the newest for its key replaces those before."""
     LOG = "log"
     """`notifications/message`: dropped and counted."""
 
@@ -66,7 +66,7 @@ class Backlog:
     _taken: int = 0
     """Up to here the reader writes now, or has written."""
     _lost_logs: int = 0
-    """Log messages that were dropped and no reader was told of."""
+    """Log messages that were dropped, and of which no reader was notified."""
     _lost_in_transit: int = 0
     """Log messages that were dropped while the reader wrote them: lost only if its connection is."""
 

@@ -1,4 +1,4 @@
-"""One stream of messages between those who send and the one who reads: append never blocks, replay is a cursor.
+"""One stream of messages, between the handlers that send and the exchange that reads: append never blocks, replay is a cursor.
 
     handler ──append──▶ EventLog ◀──cursor── Reader ──▶ one writer on one wire
                           │
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """The one who reads a log now; a newer reader, or `close`, ends it."""
+    """Reads a log for one exchange. A newer reader of the same log ends it, and so does `close`."""
 
     log: EventLog
     cursor: int
@@ -76,7 +76,7 @@ class Reader:
         self.log.moved()
 
     def close(self) -> None:
-        """End this reader cleanly; the log lives on."""
+        """End this reader cleanly; the log stays open for the next."""
         self.closed = True
         self.log.wake()
 
@@ -273,7 +273,7 @@ class EventLog:
         return self.reader
 
     def close_reader(self) -> None:
-        """End whoever reads now, or the first who will; the log lives on for the next."""
+        """End the reader, or the first one that comes; the log stays open for the next."""
         if self.reader is not None:
             self.reader.close()
         else:
@@ -319,12 +319,12 @@ class EventLog:
                 raise SlowReader(f"The client read nothing for {patience:g} s")
 
     def wake(self) -> None:
-        """Let everybody who waits in `changed` look again."""
+        """Wake the tasks that wait in `changed`."""
         if self._change is not None:
             self._change.set()
             self._change = None
 
-    # What its reader tells it.
+    # Called by its reader.
 
     def mark_delivered(self, n: int) -> None:
         """Everything up to `n` reached a reader: it may now be dropped, and `flushed` may return."""
@@ -353,7 +353,7 @@ class EventLog:
             if self.unread_bytes:
                 self.budget.account.add_abandoned(self)
 
-    # What the account asks of it.
+    # Called by the account: the port `Kept`.
 
     def forget_read(self) -> None:
         """Give back what is only kept for replay."""

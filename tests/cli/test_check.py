@@ -1,4 +1,4 @@
-"""`trio-mcp check`: through a real Traefik, told well and badly, to real nodes that have a cluster and that have none."""
+"""`trio-mcp check` through a real Traefik, configured well and badly, to real nodes with a cluster and without."""
 
 from __future__ import annotations
 

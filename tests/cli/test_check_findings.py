@@ -1,4 +1,4 @@
-"""What `trio-mcp check` makes of what it saw."""
+"""What `trio-mcp check` concludes from the answers it got."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The in-memory wire against apps written by hand."""
+"""HTTP exchanges in memory with ASGI apps written by hand."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

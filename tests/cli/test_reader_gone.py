@@ -1,4 +1,4 @@
-"""`trio-mcp … | head`: a reader that has seen enough."""
+"""`trio-mcp … | head`: the reader closes the pipe early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trio-mcp sessions`: over a real Redis, with records of our own making and with those of real nodes."""
+"""`trio-mcp sessions` over a real Redis, with records that the test writes and with those of real nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments as clients really send them, and what is made of them."""
+"""Arguments that do not fit as clients send them, and how they are coerced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rule for what becomes JSON, wherever it is said."""
+"""How Python values become JSON, by the same rules in results, logs and progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What return annotations promise."""
+"""Output schemas from return annotations."""
 
 from __future__ import annotations
 

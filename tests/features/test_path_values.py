@@ -1,4 +1,4 @@
-"""Which values of a URI a handler may take for a path: none that leaves the folder it is joined to."""
+"""Values of a URI that a handler may join to a folder: none leads out of it."""
 
 from __future__ import annotations
 

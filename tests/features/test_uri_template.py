@@ -1,4 +1,4 @@
-"""URI templates, read backwards."""
+"""URI templates: which values a URI was expanded from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One node among several: what runs beside its sessions, and how it joins and leaves.
+"""One node of a cluster: its parts and how they are connected, their tasks, joining and leaving.
 
 cluster ─┬─ writer        records and tombstones
          ├─ heartbeat     our card, the peers' cards
@@ -51,17 +51,17 @@ __all__ = ["Cluster", "ClusterOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """What all nodes share, and what this one is called."""
+    """The settings of a node's cluster. All nodes share the `secrets`; the first one signs."""
 
     secrets: Sequence[bytes]
     peer_url: str | None = None
     restore: bool = False
     require_redis: bool = False
-    """The node is not ready before Redis has taken its card once."""
+    """The node is not ready before Redis has accepted its card once."""
     keep_alive: float = KEEP_ALIVE
-    """Seconds between the comments on a quiet stream: a peer whose stream is quiet for longer is gone."""
+    """Seconds between the comments on a quiet stream: a peer whose stream is silent for far longer is taken to be gone."""
     drain_seconds: float = CLUSTER_DRAIN_DELAY + DRAIN_TIMEOUT
-    """How long a node that stops may take: who starts under its name waits for it."""
+    """How long a node drains at most (seconds): a process that starts under its id waits for that."""
 
 
 class Cluster:

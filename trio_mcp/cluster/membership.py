@@ -36,10 +36,10 @@ BEAT_SECONDS = 5.0
 """Between two beats of a node."""
 
 CARD_SECONDS = 15
-"""Lifetime of a card: two beats may be lost before it falls."""
+"""Lifetime of a card: it expires when more than two beats are lost."""
 
 MISSED_BEAT_SECONDS = BEAT_SECONDS + 1.0
-"""A process that beats is heard within this; the second is for a busy machine and a slow Redis."""
+"""A process that runs beats within this time; one second of it is for a busy machine and a slow Redis."""
 
 PROOF_SECONDS = BEAT_SECONDS
 """How long an address is trusted whose peer answered a challenge: as long as a card, which is read with each beat."""
@@ -52,13 +52,13 @@ MAX_NODES = 1_000
 
 
 class AtUrl(Enum):
-    """What a process' URL said when it was last asked."""
+    """Who answered at a process' URL when it was asked last."""
 
     ITSELF = "itself"
     ANOTHER = "another"
     """Another process of this cluster answers there."""
     REFUSED = "refused"
-    """Nobody listens there now."""
+    """The connection was refused."""
     SILENT = "silent"
     """No connection, no answer, or the answer of something that is not one of our nodes."""
 
@@ -71,7 +71,7 @@ class Verdict(Enum):
     WAIT = "wait"
     """The evidence does not suffice yet, and may soon."""
     UNKNOWN = "unknown"
-    """It has been waited for long enough."""
+    """The evidence does not suffice, and the request has waited long enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,13 @@ class Evidence:
 
     at_url: AtUrl
     silent_for: float | None
-    """Since its last beat, by Redis' clock; infinite when another process has its name, None when Redis cannot tell."""
+    """Since its last beat, by Redis' clock; infinite when another process has its node id, None when Redis cannot tell."""
     waited: float
-    """Since the request that wants to know met the first sign of trouble."""
+    """How long the request that asks has waited."""
 
 
 def at_url(seen: Outcome | str, boot: str) -> AtUrl:
-    """What a relayed request's outcome, or a probe's boot, says of the process `boot`; any of ours will do for ""."""
+    """What the outcome of a relay, or the boot that answered a probe, says of the process `boot`; "" stands for any process of the cluster."""
     match seen:
         case Refused():
             return AtUrl.REFUSED
@@ -98,8 +98,8 @@ def at_url(seen: Outcome | str, boot: str) -> AtUrl:
 def judge(evidence: Evidence) -> Verdict:
     """Whether the process is gone.
 
-    A refused connection alone is no death: the process may live behind a proxy or firewall that restarts. Beats alone are no
-    life either, but a process that still beats keeps its sessions.
+    A refused connection alone does not prove it: the process may run behind a proxy or firewall that restarts. A process that still
+    beats keeps its sessions.
     """
     if evidence.at_url is AtUrl.ITSELF:
         return Verdict.ALIVE
@@ -110,7 +110,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 class Name(Enum):
-    """Whether a process that starts may have its node id."""
+    """Whether a process that starts may take its node id."""
 
     TAKE = "take"
     WAIT = "wait"
@@ -118,9 +118,9 @@ class Name(Enum):
 
 
 def judge_name(evidence: Evidence, *, ours: bool, patience: float) -> Name:
-    """Whether the id of a node whose card another process holds is free; `ours` when we are who answers at that card's URL.
+    """Whether a node id may be taken while the card of another process stands under it.
 
-    `patience` is how many seconds that process is given to go.
+    `ours` says that this process itself answers at that card's URL. `patience` is how many seconds the other process has to stop.
     """
     if ours:
         return Name.TAKE
@@ -129,14 +129,14 @@ def judge_name(evidence: Evidence, *, ours: bool, patience: float) -> Name:
     return Name.WAIT if evidence.waited < patience else Name.REFUSE
 
 
-def superseded(boot: str, epoch: int, move: OwnershipChange) -> bool:
-    """Whether our copy of a session, of that epoch, is not the session any more after `move`.
+def superseded(boot: str, epoch: int, change: OwnershipChange) -> bool:
+    """Whether the copy of a session that the process `boot` has, of that epoch, has to be closed because of `change`.
 
-    A claim has one winner for each epoch. An end is of one life, and of those before it.
+    For each epoch one claim succeeds. An end concerns the epoch it names, and those before it.
     """
-    if move.epoch != epoch:
-        return move.epoch > epoch
-    return (move.boot == boot) is move.ended
+    if change.epoch != epoch:
+        return change.epoch > epoch
+    return (change.boot == boot) is change.ended
 
 
 # Which nodes are there?

@@ -1,4 +1,4 @@
-"""Having another node answer a request: which one, whether it is who we think, and what became of it."""
+"""Has another node answer a request: checks who is at its address, relays, and tells the client where the response is lost."""
 
 from __future__ import annotations
 
@@ -23,32 +23,35 @@ from trio_mcp.transports.http.cluster_port import Unavailable
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
-__all__ = ["PeerForwarder", "SessionRequest", "say_broken", "unavailable"]
+__all__ = ["PeerForwarder", "SessionRequest", "say_lost", "unavailable"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 @dataclass(slots=True)
 class SessionRequest:
-    """A request whose session is not on this node, and what has been learned on its way; `headers` are for our own responses."""
+    """A request whose session is not on this node, and what was learned about it. `headers` go on responses that are made here."""
 
     exchange: HttpExchange
     session_id: str
     who: Principal
     headers: HeaderList
     hop: str | None
-    """The peer that relayed it to us: it is relayed no further."""
+    """The peer that relayed it to this node; None when a client sent it."""
     facts: Facts
     record: Record | None = None
-    """As it was read last."""
+    """As it was read last; None when there was none."""
     outcome: Outcome | None = None
     """Of the last relay."""
     since: float = field(default_factory=trio.current_time)
-    """When it began (trio clock)."""
+    """When this node began to look for its session (trio clock)."""
 
 
 class PeerForwarder:
-    """Relays requests, and remembers who answered."""
+    """Relays requests for the node `own_node`, and keeps the owner cache up to date.
+
+    `peer_url` is the pattern for the addresses of nodes that were not seen yet, with `{node}` in it.
+    """
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class PeerForwarder:
         self.owners: OwnerCache = owners
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
-        """The peer that relayed this request; a header that does not verify is nobody's word, and counted."""
+        """The peer that relayed this request; None when there is no hop header, or one that does not verify, which is counted."""
         value = exchange.hop
         if value is None:
             return None
@@ -81,7 +84,7 @@ class PeerForwarder:
         return node
 
     def home(self, session_id: str) -> Owner | None:
-        """The node in the id, where it was last seen; None for our own and for one nobody knows."""
+        """The node in the id, where it was seen last; None for this node, and for one whose address is not known."""
         node = session_id.partition(".")[0]
         if node == self._own_node:
             return None
@@ -89,9 +92,9 @@ class PeerForwarder:
         return Owner(node, self._membership.expected(node), -1, url) if url else None
 
     async def relay(self, request: SessionRequest, owner: Owner) -> Ended | Tried:
-        """Have `owner` answer the request, and say so to the client where a peer that may have run it gives no answer.
+        """Have `owner` answer the request. If it may have run it and gives no response, the client is told that the response is lost.
 
-        The owner cache remembers who answered, and forgets who did not, or who ended the session. Raises Unavailable.
+        An owner that answered is cached, unless it ended the session. Raises Unavailable where the client expects no response.
         """
         if not owner.url:
             request.outcome = Unreachable()
@@ -105,23 +108,22 @@ class PeerForwarder:
         else:
             self.owners.forget(request.session_id)
         if result is Ended.LOST:
-            await say_broken(exchange, request.headers)
+            await say_lost(exchange, request.headers)
         if result is Ended.SILENT:
-            # It may run yet: its client must not be told to send it again as if nothing had happened, but it expects no answer.
             raise unavailable(TryAgain.OWNER_SILENT)
         return result
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
-        """PeerClient it to `to`, if that is who we think."""
-        outcome = await self._doubt(to) or await self._relay.send(exchange, exchange.content, session_id, to)
+        """Relay to `to`, if the process at its address is the one that is meant."""
+        outcome = await self._wrong_peer(to) or await self._relay.send(exchange, exchange.content, session_id, to)
         name = type(outcome).__name__.lower()
         self._metrics.relayed(name)
         if not isinstance(outcome, Relayed):
             event(logger, logging.INFO, "not relayed", session=session_label(session_id), to=to.node, outcome=name)
         return outcome
 
-    async def _doubt(self, owner: Owner) -> Outcome | None:
-        """Why `owner` is not sent anything. Where no card vouches for an address, it has to show that it is one of us."""
+    async def _wrong_peer(self, owner: Owner) -> Outcome | None:
+        """Why nothing is sent to `owner`; None when it is trusted. An address for which no card vouches is challenged first."""
         if self._membership.vouch_for(owner):
             return None
         seen = await self._relay.probe(owner.url)
@@ -134,12 +136,15 @@ class PeerForwarder:
 
 
 def unavailable(why: TryAgain) -> Unavailable:
-    """The 503 that says so."""
+    """The 503 with that reason and message."""
     return Unavailable(*why.value)
 
 
-async def say_broken(exchange: HttpExchange, headers: HeaderList) -> None:
-    """The owner died with the request: in band where that can be, for an HTTP error would end Python clients' sessions."""
+async def say_lost(exchange: HttpExchange, headers: HeaderList) -> None:
+    """Tell the client that the response is lost: as a JSON-RPC error, for an HTTP error ends the session of older Python clients.
+
+    Raises HttpRefusal (502) where the client expects no JSON response.
+    """
     answer = lost_answer(exchange.content)
     if answer is not None and exchange.takes_json:
         return await send_json(exchange.send, 200, answer, headers)

@@ -19,7 +19,7 @@ from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Membership, Verdict
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Relayed, Unanswered
-from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_broken, unavailable
+from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_lost, unavailable
 from trio_mcp.cluster.record import Identity, Record
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
@@ -115,7 +115,7 @@ class SessionRouter:
             if isinstance(outcome, Relayed):
                 return True
             if isinstance(outcome, Broken | Unanswered):
-                await say_broken(exchange, [])
+                await say_lost(exchange, [])
                 return True
         return False
 

@@ -1,4 +1,4 @@
-"""One request, and the running server it is asked of: they know each other.
+"""One request, `Call`, and the running server that answers it, `Service`. Each refers to the other.
 
 `Call` says who asked what, where its messages go, and why it may be cancelled; `Service` what the server offers, who it is, and what
 all requests share. A transport makes a `Call` with an `Outbox` of its own and hands it to `dispatcher.respond`.
@@ -119,9 +119,9 @@ class Call:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     """The handler runs in it; `cancel` cancels it."""
     ending: Ending | None = None
-    """Set by `cancel`; None while nobody cancelled it from within."""
+    """Why the server cancelled it; None unless it did."""
     finished: bool = False
-    """It is answered: a task that still has its context can send nothing more."""
+    """Whether it is answered: then a task that still has its context can send nothing."""
     questions: dict[str, msgspec.Raw] = field(default_factory=dict)
     """What a modern handler asked in this round and has no answer to, by key."""
     answers: dict[str, Any] | None = None
@@ -167,7 +167,7 @@ class Call:
             self.bound_to = msgspec.json.encode(salient, order="sorted")
 
     def cancel(self, ending: Ending) -> None:
-        """Cancel the handler. Of several reasons the first is told."""
+        """Cancel the handler. The first of several reasons counts."""
         if self.ending is None:
             self.ending = ending
         self.scope.cancel(ending.value)
@@ -212,14 +212,14 @@ class Service:
     warned_handlers: set[str] = field(default_factory=set)
     """Tools and methods for which the log has warned of a message that could not be sent."""
     cache: dict[Any, Any] = field(default_factory=dict)
-    """What was computed from the registry, by anybody; emptied when it changes."""
+    """What was computed from the registry; emptied when it changes."""
     refusals: Refusals = field(init=False)
     _threads: trio.CapacityLimiter | None = None
     _methods: dict[str, tuple[int, dict[str, Method]]] = field(default_factory=dict)
     """By protocol version, with the state of the registry that it was computed from."""
 
     def __post_init__(self) -> None:
-        """Connect registry, bus and metrics: from now on a change of the registry is told on the bus."""
+        """Connect registry, bus and metrics: from now on a change of the registry is published on the bus."""
         self.refusals = Refusals(self.metrics)
         self.registry.call_on_change(self._registry_changed)
         self.metrics.count_requests_with(lambda: len(self.in_flight))

@@ -1,4 +1,4 @@
-"""`subscriptions/listen`: a modern request that stays open and is told what changes (2026-07-28 basic/patterns/subscriptions)."""
+"""`subscriptions/listen`: a modern request that stays open and sends what changes (2026-07-28 basic/patterns/subscriptions)."""
 
 from __future__ import annotations
 

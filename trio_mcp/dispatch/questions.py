@@ -1,9 +1,10 @@
-"""Asking the client something, written once for both eras.
+"""Questions of a handler to its client, in both eras.
 
-Legacy: a request on the stream of the call; the handler waits for the client's result.
-Modern: the call ends as `input_required` with the question under a key. The client's retry brings the answer, the handler
-runs again from its start, and the answer is given back where it was asked. Answers of earlier rounds travel in
-`requestState`, sealed and bound to method, target, arguments and principal (2026-07-28 basic/patterns/mrtr).
+In a session, a question is a request on the stream of the call, and the handler waits for the client's result.
+
+On 2026-07-28 the call ends as `input_required`, with the question under a key. The client sends the request again with the
+answer (a retry), the handler runs again from its start, and `ask` returns the answer at once. Answers of earlier rounds travel
+in `requestState`, sealed and bound to method, target, arguments and principal (basic/patterns/mrtr).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RETRY_PARAMS = frozenset({"inputResponses", "requestState"})
 
 
 class InvalidAnswer(ClientCallError):
-    """The client's answer does not have the form that was asked for."""
+    """The answer of the client does not have the form that was asked for."""
 
 
 async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ async def set_level(call: Call) -> dict[str, Any]:
 
 
 async def subscribe(call: Call) -> dict[str, Any]:
-    """From now on the session is told when the resource changes (server/resources)."""
+    """From now on the client is notified when the resource changes (server/resources)."""
     uri = string_param(call.params, "uri")
     if len(uri) > MAX_KEPT_URI:
         raise InvalidParams(f"params.uri is longer than {MAX_KEPT_URI} characters")
@@ -43,7 +43,7 @@ async def subscribe(call: Call) -> dict[str, Any]:
 
 
 async def unsubscribe(call: Call) -> dict[str, Any]:
-    """It is told no more (server/resources); a URI it never subscribed to is no error."""
+    """End a subscription (server/resources); one that does not exist is no error."""
     _session(call).unsubscribe(string_param(call.params, "uri"))
     return {}
 

@@ -4,7 +4,7 @@
  STARTING ─▶ JOINING ─▶ READY ─▶ DRAINING ─┬─▶ CLOSING  (no ready peer) ─┬─▶ STOPPING ─────────▶ STOPPED
      └────(no cluster)────▲                └─▶ LEAVING  (a ready peer)  ─┘
 
-A crash, a signal during the start or a foreign ASGI server leads from any of them to STOPPED. Times: `serving/stop_times`.
+A crash, a signal during the start or a foreign ASGI server leads from any of them to STOPPED. Times: `sessions/stop_times`.
 """
 
 from __future__ import annotations

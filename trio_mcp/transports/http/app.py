@@ -90,8 +90,8 @@ class HttpApp:
     def join(self, cluster: ClusterPort, directory: Directory, prove: Callable[[bytes], str]) -> None:
         """Serve as one of several nodes, before `running`: the others are reached through `cluster`.
 
-        `directory` records this node's sessions, and `prove` answers peers that ask whether this is a node of their cluster. The app is
-        ready once somebody lets it enter READY.
+        `directory` records the sessions of this node. `prove` makes the proof for a peer's challenge (see `Probes`). The app
+        is not ready before its life cycle is made to enter READY.
         """
         self.hub.directory = directory
         self.probes.prove = prove

@@ -66,7 +66,7 @@ def _await_redis(port: int) -> None:
 
 
 def _settings(url: str | None) -> Mapping[str, str]:
-    """Stopped without a drain: nobody is left to be sent elsewhere."""
+    """Stop without a drain: there are no clients left."""
     shared = {**QUIET, "TRIO_MCP_DRAIN_DELAY": "0", "TRIO_MCP_DRAIN_TIMEOUT": "0"}
     return shared if url is None else {**shared, "TRIO_MCP_REDIS_URL": url, "TRIO_MCP_SECRET": "b" * 43}
 

@@ -26,8 +26,8 @@ import trio
 import yaml
 
 from benchmarks.cut_answers_app import TICKS
+from benchmarks.http_client import CLIENT, LEGACY, MODERN
 from benchmarks.machine import describe, pinned
-from benchmarks.wire import CLIENT, LEGACY, MODERN
 from tests.rig.http_connection import Broken, HttpConnection, Response
 from tests.rig.traefik import MissingTraefik, traefik
 from tools.report import between, table, today
@@ -41,8 +41,8 @@ COMMAND = (sys.executable, "-m", "trio_mcp", "serve", str(HERE / "cut_answers_ap
 QUIET = {"TRIO_MCP_LOG_LEVEL": "ERROR", "TRIO_MCP_NODE_ID": "node1", "TRIO_MCP_DRAIN_DELAY": "0"}
 
 AT_ONCE = (1, 16)
-"""Clients, each with half of the acts. Each keeps a connection, and makes one call after the other. One client meets more
-cuts: a node that has nothing else to do answers sooner."""
+"""Clients, each with half of the acts. Each keeps a connection, and makes one call after the other. One client alone has
+more answers cut: a node that has nothing else to do answers sooner."""
 WORK_SECONDS = 0.02
 """Of every second call, between its progress and its result: longer than the node waits before it streams. The others
 have their result at once."""
@@ -52,7 +52,7 @@ HEALTH_CHECK_SECONDS = 1.0
 COMPARED = 0.3
 """The part of the calls that the variants which are not shipped are given."""
 BUSY_SECONDS = 1800.0
-"""A bound on the loops that keep the cores busy, should nobody be left to stop them."""
+"""A bound on the loops that keep the cores busy, in case their parent cannot stop them."""
 BUSY_LOOP = """
 import os, time
 end = time.monotonic() + {seconds}
@@ -67,7 +67,7 @@ Act: TypeAlias = Callable[[int], Awaitable[bool]]
 
 
 class WrongAnswer(AssertionError):
-    """An answer that is no answer, or one that was cut where none may be."""
+    """A wrong answer, or one that was cut where none may be."""
 
 
 class Unavailable(Exception):
@@ -218,7 +218,7 @@ def _require(response: Response) -> None:
 
 
 async def _heard(connection: HttpConnection, text: bytes) -> None:
-    """Read a stream until it says `text`; raises Broken when it ends before."""
+    """Read a stream until `text` comes; raises Broken when it ends before."""
     said = b""
     while text not in said:
         part = await connection.chunk()

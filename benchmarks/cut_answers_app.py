@@ -20,7 +20,7 @@ async def report(ctx: Context, work: float = 0) -> str:
 
 @mcp.tool
 async def tick(ctx: Context) -> str:
-    """Tell everybody who listens that the ticks changed."""
+    """Notify all clients that listen that the ticks changed."""
     await ctx.notify_resource_updated(TICKS)
     return "ticked"
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.http_client import LEGACY, MODERN, Connection, initialize
 from benchmarks.machine import LOAD_CORE, cpu_seconds, pinned, resident
-from benchmarks.wire import LEGACY, MODERN, Connection, initialize
 from tools.served import Served
 
 __all__ = [

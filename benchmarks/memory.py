@@ -20,8 +20,8 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.http_client import LEGACY, Connection, initialize
 from benchmarks.machine import LOAD_CORE, allow_descriptors, describe, pinned, resident
-from benchmarks.wire import LEGACY, Connection, initialize
 from tools.report import between, table, today
 from tools.served import served
 
@@ -44,7 +44,7 @@ BODY = 4 * MIB
 
 
 class WrongAnswer(AssertionError):
-    """Somebody was not served, or the server held more than it may."""
+    """A client was not served, or the server used more memory than it may."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Figures:
     peak: int = 0
     """Of resident memory, bytes; `base` with the sessions open."""
     waits: list[float] = field(default_factory=list)
-    """Seconds that each of somebody else's calls took."""
+    """Seconds that each call of the client beside the load took."""
     note: str = ""
 
     @property
@@ -106,13 +106,13 @@ class Node:
         return "\r\n".join([*lines, "", ""]).encode()
 
     async def watch(self) -> None:
-        """Note the peak, until cancelled."""
+        """Record the peak of resident memory until cancelled."""
         while True:
             self.figures.peak = max(self.figures.peak, resident(self.pid))
             await trio.sleep(SAMPLE_SECONDS)
 
     async def others(self, session: str, every: float = 0.2) -> None:
-        """Somebody else, who calls a small tool all the time; raises WrongAnswer when one call has no result."""
+        """Call a small tool all the time, beside the load; raises WrongAnswer when a call has no result."""
         number = 0
         while True:
             number += 1
@@ -144,7 +144,7 @@ async def _result(stream: trio.SocketStream, rate: float) -> bool:
 
 
 async def _many(work: Sequence[Callable[[], Awaitable[bool]]], at_once: int) -> int:
-    """How many came out true."""
+    """How many were true."""
     limit, done = trio.CapacityLimiter(at_once), 0
 
     async def one(call: Callable[[], Awaitable[bool]]) -> None:
@@ -199,7 +199,7 @@ async def slow_pictures(node: Node) -> None:
 
 
 async def hardly_read(node: Node) -> None:
-    """100 readers of pictures at 1 byte a second and 100 that stop: gone, and everybody else is served."""
+    """100 readers of pictures at 1 byte a second and 100 that stop: they are cut off, and all others are served."""
     sessions = node.sessions(200)
     (other,) = node.sessions(1)
     async with node_watched(node):
@@ -223,7 +223,7 @@ async def hardly_read(node: Node) -> None:
 
 
 async def bodies(node: Node) -> None:
-    """1,000 bodies of 4 MiB that lack their last byte: everybody else is served, small bodies and large."""
+    """1,000 bodies of 4 MiB that lack their last byte: all other clients are served, with small bodies and large."""
     (other,) = node.sessions(1)
     async with node_watched(node):
 
@@ -269,7 +269,7 @@ LOADS = {
 
 @asynccontextmanager
 async def node_watched(node: Node) -> AsyncIterator[None]:
-    """Note the peak for the length of the block; what its tasks raise comes out."""
+    """Record the peak for the length of the block; raises what its tasks raise."""
     async with trio.open_nursery() as node.nursery:
         node.nursery.start_soon(node.watch)
         yield

@@ -1,4 +1,4 @@
-"""What the memory benchmark serves: answers of every size that waits."""
+"""What the memory benchmark serves: answers of every size that may wait in memory."""
 
 import trio
 
@@ -12,7 +12,7 @@ PICTURE = b"x" * 1_700_000
 
 @mcp.tool
 async def screenshot() -> ImageContent:
-    """A picture of 1.7 MB, later than an answer is held back: it comes as a stream."""
+    """An image of 1.7 MB, after the time for which heads are held back: it comes as a stream."""
     await trio.sleep(0.6)
     return ImageContent.of(PICTURE, "image/png")
 
@@ -26,5 +26,5 @@ async def text(size: int, ctx: Context) -> str:
 
 @mcp.tool
 async def quick() -> str:
-    """What everybody else asks for."""
+    """What the client beside the load calls."""
     return "ok"

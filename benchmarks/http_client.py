@@ -1,4 +1,4 @@
-"""A keep-alive HTTP/1.1 client on a blocking socket: cheap enough that the server is what is measured."""
+"""A keep-alive HTTP/1.1 client on a blocking socket: so cheap that a benchmark measures the server and not the client."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def initialize() -> dict[str, Any]:
 
 
 class Opened:
-    """A response: its status, its head as text and its body, chunks undone by nobody."""
+    """A response: its status, its head as text, and its body as it came, chunk sizes included."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
         self.status = int(head[9:12])

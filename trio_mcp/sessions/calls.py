@@ -62,8 +62,8 @@ class Calls:
         """
         if len(self._in_flight) + len(requests) > self._limit:
             raise TooManyRequests(self._limit)
-        ids = [request.id for request in requests]
-        if len(set(ids)) < len(ids) or not self._in_flight.keys().isdisjoint(ids):
+        ids = {request.id for request in requests}
+        if len(ids) < len(requests) or not self._in_flight.keys().isdisjoint(ids):
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
 
     def add(self, call: Call) -> None:

@@ -1,4 +1,7 @@
-"""Passing a request on to the node that owns its session, and the response back: one hop, and nothing is sent twice."""
+"""HTTP to other nodes: a request is relayed to the owner of its session and the response back; `/livez` tells which process a node is.
+
+A request is relayed over one hop at most, and never sent twice.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,15 @@ CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
 
 SILENCE_SECONDS = 35.0
-"""Streams say something every 15 s: twice that, and a little for the way."""
+"""Seconds. Streams send a comment every 15 s: twice that, and 5 s for the network."""
 
 
 class PeerClient:
-    """Relays from `node`; times in seconds."""
+    """Relays from the node that is called `node`; `hops` signs its requests. Times are in seconds.
+
+    `head_timeout` and `silence` are how long an owner may be silent, before its response and within it, before it is asked on another
+    connection whether it lives. `idle_timeout` and `max_idle` bound the connections to a peer that are kept for the next request.
+    """
 
     def __init__(
         self,
@@ -53,16 +60,18 @@ class PeerClient:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Connections are kept between requests as long as this is entered."""
+        """Keep connections between requests for the length of the block."""
         try:
             yield
         finally:
             self._pool.close()
 
     async def send(self, exchange: HttpExchange, content: bytes, session_id: str, to: Owner) -> Outcome:
-        """Have `to` answer the exchange; `content` is the request's whole body. What it answers is passed on as it comes.
+        """Have `to` answer the exchange, and pass its response on as it arrives. `content` is the whole body of the request.
 
-        A response that has begun and cannot be completed is cut off; on servers other than ours by trio.BrokenResourceError.
+        Returns what became of it; see `outcomes`. A response that has begun and cannot be completed is cut off: the connection to the
+        client is reset or, on servers other than ours, trio.BrokenResourceError is raised. Raises ValueError for a request header with
+        a line break.
         """
         target = request_target(exchange.scope)
         hop = self._hops.sign(exchange.method, target, session_id)
@@ -75,7 +84,7 @@ class PeerClient:
         return outcome
 
     async def probe(self, url: str) -> str | Refused | Unreachable:
-        """The boot of the node at `url`, empty for a stranger that is none of ours; takes a second at most."""
+        """The boot of the node at `url`, or STRANGER for a process that does not know our secret; takes `PROBE_SECONDS` at most."""
         challenge = secrets.token_hex(16).encode()
         seen = await ask_livez(url, PROBE_SECONDS, challenge)
         if not isinstance(seen, Livez):
@@ -84,15 +93,15 @@ class PeerClient:
 
     @property
     def awaits_answers(self) -> bool:
-        """Whether the head of a response is still to come."""
+        """Whether the head of any response is still to come."""
         return bool(self._streams.waiting)
 
     def stream_enders(self) -> list[Callable[[], None]]:
-        """What ends each event stream that is relayed now and whose client can come back for the rest, cleanly."""
+        """Functions that each end one event stream that is relayed now, and that its client can resume elsewhere."""
         return self._streams.enders()
 
     def end_all(self) -> None:
-        """End whatever is relayed now; what cannot be resumed gets an answer that says so."""
+        """End all that is relayed now. What its client cannot resume gets an error as its answer."""
         self._streams.end_all()
 
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
@@ -127,7 +136,7 @@ class PeerClient:
                 connection.close()
 
     def _sent_on_kept(self, request: bytes, url: str) -> tuple[Connection, int] | None:
-        """A connection and how much of `request` it took; one that fails before it took a byte counts for nothing."""
+        """A kept connection, and the number of bytes of `request` it took; None when there is none. One that took no byte is closed."""
         while (connection := self._pool.kept(url)) is not None:
             try:
                 return connection, connection.send_now(request)
@@ -144,7 +153,7 @@ class PeerClient:
             raise
 
     async def _is_alive(self, owner: Owner) -> bool:
-        """Whether that very process answers."""
+        """Whether the same process answers at the owner's URL."""
         boot = await self.probe(owner.url)
         return isinstance(boot, str) and boot != STRANGER and boot == (owner.boot or boot)
 

@@ -1,4 +1,4 @@
-"""What of a message's head a relay passes on."""
+"""The headers that are relayed: of a request to the owner, and of its response to the client."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _CONNECTION = b"connection"
 _HOP_BY_HOP = frozenset(
     {_CONNECTION, b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
-"""RFC 9110 §7.6.1; and Trailer, for we drop those."""
+"""RFC 9110 §7.6.1; and Trailer, since trailers are not relayed."""
 _NEVER_DROPPED = {b"host"}
-"""Without it there is no request, whatever its sender says of it."""
+"""A request without Host is invalid, so it stays even if a Connection header names it."""
 _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
-"""The body is here already, as a whole: its expectation was met, its framing is ours."""
+"""The whole body has been received: its expectation was met, and it is sent with a length of ours."""
 
 
 def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes) -> bytes:
-    """The request as it goes to the owner; raises ValueError for headers that would end early."""
+    """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break."""
     fields = _end_to_end(exchange.scope["headers"], _NOT_IN_REQUESTS)
     lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    # Our listener lets none of these pass, but it is not the only server; at the owner it would be another request.
+    # Our listener refuses such headers, other servers may not: the owner would read the rest as a second request.
     if not lines.count(b"\n") == lines.count(b"\r") == len(fields):
         raise ValueError("a request header holds a line break")
-    # HTTP/1.0 needs no Host, and what we speak does.
+    # A client of HTTP/1.0 may send no Host; HTTP/1.1, which we send, requires it.
     host = b"" if b"host" in exchange.headers else b"host: \r\n"
     return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         exchange.method.encode(),
@@ -47,8 +47,7 @@ def response_fields(fields: Fields, names: Mapping[bytes, bytes]) -> Fields:
     """The headers of the owner's response as they go to the client. `names` has a key for each of them, in lower case."""
     if _HOP_BY_HOP.isdisjoint(names) and not any(map(_is_of_nodes, names)):
         return fields
-    # A Content-Length beside Transfer-Encoding means nothing (RFC 9112 §6.3), and the client would believe it, for it gets no
-    # Transfer-Encoding.
+    # Transfer-Encoding overrides Content-Length (RFC 9112 §6.3). The client gets no Transfer-Encoding, so it would believe a wrong length.
     return _end_to_end(fields, _HOP_BY_HOP | {b"content-length"} if b"transfer-encoding" in names else _HOP_BY_HOP)
 
 

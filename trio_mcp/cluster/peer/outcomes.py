@@ -1,4 +1,4 @@
-"""How the relaying of a request can end; what a peer's 421 tells; and what a client is told in place of a peer that is lost."""
+"""How the relaying of a request can end, and what is read or written then: the body of a 421, the answer in place of a lost owner."""
 
 from __future__ import annotations
 
@@ -29,53 +29,53 @@ __all__ = [
 ]
 
 STRANGER = ""
-"""The boot of somebody who does not know our secret, whatever they say it is."""
+"""The boot of a process that does not know our secret, whatever it says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """The response went to the client, or as much of it as the client stayed for."""
+    """The response went to the client, or as much of it as the client waited for."""
 
     status: int
-    """499 when the client left before it had all."""
+    """499 when the client left before the end of the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Nobody listens at the URL."""
+    """No process listens at the URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No connection came about, and nothing was sent."""
+    """No connection could be made, and nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The request went out, no response began, and the peer does not show that it lives: it may run yet."""
+    """The request was sent, no response began, and the peer did not answer a probe. The call may still run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misdirected:
-    """The peer does not have the session."""
+    """The peer answered that it does not have the session (421)."""
 
     node: str
     boot: str
-    """Which peer says so."""
+    """The process that answered."""
     owner: Owner | None
-    """Who has it, as far as the peer knows."""
+    """The owner, as far as that peer knows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """The request went out, a byte of it at least, and no response came back: it may or may not have run."""
+    """At least a byte of the request was sent, and the connection broke before a whole response: the call may have run."""
 
 
 Outcome: TypeAlias = Relayed | Refused | Unreachable | Unanswered | Misdirected | Broken
 
 
 class OwnerLost(Exception):
-    """No more will come from the owner; `outcome` is what that means for a response that has not begun."""
+    """Nothing more will come from the owner. `outcome` is the result for a request whose response has not begun."""
 
     def __init__(self, outcome: Broken | Unanswered, reason: str) -> None:
         super().__init__(reason)
@@ -90,7 +90,7 @@ class _Body(msgspec.Struct):
 
 
 def read_misdirection(process: bytes, body: bytes) -> Misdirected:
-    """`process` is `node.boot` of the peer; from a body that makes no sense one learns nothing."""
+    """What a 421 says. `process` is `node.boot` of the peer; a body that cannot be read names no owner."""
     node, _, boot = process.decode().partition(".")
     try:
         owner = msgspec.json.decode(body, type=_Body).owner
@@ -99,11 +99,12 @@ def read_misdirection(process: bytes, body: bytes) -> Misdirected:
     return Misdirected(node, boot, owner)
 
 
-# In place of an owner that is lost, so that no client waits for what will not come.
+# Answers in place of a lost owner, so that no client waits for one that will not come.
 
 
 def lost_answer(content: bytes) -> bytes | None:
-    """The JSON-RPC answer to a request body whose owner is lost: an error, of a batch an array; None when it wants none."""
+    """The JSON-RPC answer to the body of a request whose owner is lost: an error, or an array of them for a batch. None when the body
+    holds no request."""
     match _decoded(content):
         case Request(id=id):
             return encode_error(id, LostCall())
@@ -114,7 +115,7 @@ def lost_answer(content: bytes) -> bytes | None:
 
 
 def last_event(content: bytes) -> bytes:
-    """What ends a stream that cannot be resumed, as an event; a listen stream has lost nothing, and ends with its result."""
+    """The last event of a stream that cannot be resumed: an error. A listen stream has lost nothing, and ends with its result."""
     match _decoded(content):
         case Request(id=id, method="subscriptions/listen"):
             return event(encode_result(id, {"resultType": "complete", "_meta": {SUBSCRIPTION_ID_KEY: id}}))

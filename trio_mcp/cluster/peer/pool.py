@@ -1,4 +1,4 @@
-"""Connections to peers: how one comes about, from a URL, and how they are kept between requests."""
+"""Connections to peers: how one is made from a URL, and how they are kept between requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ_BYTES = 64 * 1024
 
 
 class Connection:
-    """A connected, non-blocking socket, which it owns. One task uses it at a time."""
+    """Owns a connected, non-blocking socket. One task uses it at a time."""
 
     __slots__ = ("_socket", "idle_since", "url")
 
@@ -29,21 +29,21 @@ class Connection:
         self.idle_since: float = 0.0
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """How many bytes the kernel took, perhaps none; raises OSError when the peer is gone."""
+        """Send without waiting; the number of bytes that the kernel took, perhaps 0. Raises OSError when the peer is gone."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
 
     def receive_now(self) -> bytes | None:
-        """What is here; None when nothing is."""
+        """Receive without waiting; None when nothing has arrived, b"" when the peer has ended. Raises OSError."""
         try:
             return self._socket.recv(READ_BYTES)
         except BlockingIOError:
             return None
 
     async def receive(self) -> bytes:
-        """Wait for bytes, empty at the peer's end; raises OSError when it is gone."""
+        """Wait for bytes; b"" when the peer has ended. Raises OSError when it is gone."""
         while True:
             await self.readable()
             data = self.receive_now()
@@ -51,13 +51,15 @@ class Connection:
                 return data
 
     async def writable(self) -> None:
+        """Wait until the kernel takes bytes."""
         await trio.lowlevel.wait_writable(self._socket)
 
     async def readable(self) -> None:
+        """Wait until something has arrived, perhaps the end."""
         await trio.lowlevel.wait_readable(self._socket)
 
     def is_quiet(self) -> bool:
-        """Nothing has come that nobody read, not even the peer's end."""
+        """Whether nothing is there to be read, not even the peer's end."""
         with suppress(OSError):
             try:
                 self._socket.recv(1, socket.MSG_PEEK)
@@ -66,15 +68,15 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """At once; the peer sees its client leave."""
+        """Close at once; the peer sees that its client leaves."""
         trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
 
 
 class Pool:
-    """Of each peer the connections that wait for the next request: `max_idle` at most, for `idle_timeout` seconds.
+    """Idle connections, by URL of the peer: `max_idle` of each at most, for `idle_timeout` seconds. `connect_timeout` is in seconds.
 
-    There is no task behind it: whoever brings a connection back looks, once in a while, for those that have waited too long.
+    No task runs for it: `keep` closes, every `idle_timeout` seconds, what has been idle for too long.
     """
 
     def __init__(self, *, connect_timeout: float, idle_timeout: float, max_idle: int) -> None:
@@ -86,7 +88,7 @@ class Pool:
         self._closed = False
 
     def kept(self, url: str) -> Connection | None:
-        """One to send on at once: the last used that is neither too old nor closed by the peer."""
+        """The idle connection used last that is neither too old nor closed by the peer; None when there is none."""
         waiting = self._idle.get(url)
         oldest = trio.current_time() - self._idle_timeout
         while waiting:
@@ -97,11 +99,11 @@ class Pool:
         return None
 
     async def open(self, url: str) -> Connection:
-        """A new one. Raises ConnectionRefusedError when nobody listens there, else OSError."""
+        """A new connection. Raises ConnectionRefusedError when no process listens there, else OSError."""
         return Connection(await connect(url, self._connect_timeout), url)
 
     def keep(self, connection: Connection) -> None:
-        """Its response is complete, and it may serve another request."""
+        """Take back a connection whose response is complete and that may serve another request."""
         now = trio.current_time()
         if now >= self._next_sweep:
             self._sweep(now)
@@ -112,20 +114,15 @@ class Pool:
         waiting.append(connection)
 
     def close(self) -> None:
-        """Close what waits, and from now on what comes back."""
+        """Close all that are idle, and from now on each that is brought back."""
         self._closed = True
         for waiting in self._idle.values():
             for connection in waiting:
                 connection.close()
         self._idle.clear()
 
-    @property
-    def idle(self) -> int:
-        """How many wait."""
-        return sum(map(len, self._idle.values()))
-
     def _sweep(self, now: float) -> None:
-        """Peers come and go; what waits for one that is not asked any more would wait for ever."""
+        """Close what is too old, also connections to peers that are no longer used."""
         self._next_sweep = now + self._idle_timeout
         for url, waiting in list(self._idle.items()):
             # The last used is at the end, so the old ones are in front.
@@ -139,9 +136,9 @@ class Pool:
 
 _OF_CONNECTIONS = (
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    # A peer that vanished acknowledges nothing: what was sent to it fails after so many ms, not after a quarter of an hour.
+    # ms. A host that lost its power acknowledges nothing: a send fails after this time, not after 15 minutes.
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 30_000),
-    # Who only listens sends nothing. Its peer may live and the connection not, dropped by something between: the kernels ask.
+    # While only the peer sends, a firewall may drop the connection unseen: the kernel asks for a sign of life.
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
@@ -149,16 +146,16 @@ _OF_CONNECTIONS = (
 """Level, option, value; not every system has all of them."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?")
 _SHORT_ADDRESS = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)(?:\.(?:0[xX][0-9A-Fa-f]*|[0-9]+)){0,2}")
-"""Resolvers take 2130706433 for 127.0.0.1. With a peer URL made of a session id it would be up to a client whom we call."""
+"""Resolvers take 2130706433 for 127.0.0.1. A peer URL may be made of a session id, so that a client could choose the address."""
 
 MAX_LOOKUPS = 16
-"""Threads that wait for a resolver at once: one that is given up keeps its place until the resolver answers."""
+"""Threads that wait for a resolver at the same time. One that is given up counts until the resolver answers."""
 
 _limiter: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("lookups")
 
 
 def _lookups() -> trio.CapacityLimiter:
-    """Names of peers, and nothing else, wait for a slow resolver."""
+    """A limiter of their own, so that a slow resolver delays nothing but connections to peers."""
     try:
         return _limiter.get()
     except LookupError:
@@ -183,7 +180,7 @@ def host_of(url: str) -> bytes:
 
 
 def _address(url: str) -> tuple[str, int]:
-    # A URL may come from a peer or from Redis; nothing in there may fail us in another way than a dead peer does.
+    # A URL may come from a peer or from Redis. Whatever it is, it fails as a peer does that cannot be reached.
     with suppress(ValueError):
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -194,7 +191,7 @@ def _address(url: str) -> tuple[str, int]:
 
 
 async def _connect_to_any(host: str, port: int) -> socket.socket:
-    """Raises the first error that says something might listen there after all."""
+    """Raises the first error that is no refusal, else the refusal: with any other error, a process may listen there."""
     errors: list[OSError] = []
     for family, kind, protocol, _, address in await _resolve(host, port):
         try:
@@ -212,7 +209,7 @@ async def _resolve(host: str, port: int) -> list[Any]:
     except OSError:
         pass
     else:
-        return look_up()  # an address: nobody is asked
+        return look_up()  # an address: no resolver is asked
     try:
         return await trio.to_thread.run_sync(look_up, limiter=_lookups(), abandon_on_cancel=True)
     except UnicodeError:
@@ -220,7 +217,7 @@ async def _resolve(host: str, port: int) -> list[Any]:
 
 
 async def _connect(connecting: socket.socket, address: Any) -> socket.socket:
-    """Owns the socket until it returns it."""
+    """Closes the socket when it raises."""
     try:
         connecting.setblocking(False)
         error = connecting.connect_ex(address)
@@ -238,7 +235,7 @@ async def _connect(connecting: socket.socket, address: Any) -> socket.socket:
 
 
 def _settle(connected: socket.socket) -> None:
-    # To a free local port the kernel may connect a socket with itself.
+    # The kernel may connect a socket to itself, when the port is free and local.
     if connected.getsockname() == connected.getpeername():
         raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
     for level, option, value in _OF_CONNECTIONS:

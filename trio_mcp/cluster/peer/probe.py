@@ -1,4 +1,4 @@
-"""Asking a peer which process it is."""
+"""Which process answers at a URL: `GET /livez`, with a challenge that only a process with our secret can answer."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ANSWER_BYTES = 64 * 1024
 
 
 class Livez(msgspec.Struct, frozen=True):
-    """What `/livez` says."""
+    """The body of a `/livez` response."""
 
     boot: str
     proof: str = ""
-    """The answer to the challenge."""
+    """The signature of the challenge."""
 
 
 async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refused | Unreachable:
-    """On a connection of its own; Unreachable when there is no answer to read after `seconds`."""
+    """Ask on a new connection. Unreachable when there is no readable response within `seconds`."""
     with trio.move_on_after(seconds):
         try:
             connection = Connection(await connect(url, seconds), url)

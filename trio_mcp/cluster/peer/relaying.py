@@ -4,7 +4,7 @@ request ──▶ owner ──▶ head ─┬─ 421 of a peer ─────�
                             ├─ a body that is short ─────▶ client, as a whole
                             └─ any other ────────────────▶ client, piece by piece as it comes
 
-An owner that is silent is asked on another connection whether it lives; one that does not is given up.
+An owner that is silent for too long is asked for `/livez` on another connection. If that fails, the wait for its response ends.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from trio_mcp.transports.http.exchange import HttpExchange
 __all__ = ["Cut", "OwnerWire", "Patience", "RelayedRequest"]
 
 COME_BACK_MS = 1_000
-"""When the client of a stream that this node must end may ask again, give or take a quarter."""
+"""The `retry` of a stream that this node ends, in ms, varied by a quarter: when its client comes back."""
 
 MISDIRECTION_BYTES = 64 * 1024
-"""More of a 421's body is not read; it is worth a few hundred."""
+"""The largest body of a 421 that is read; usual ones have a few hundred bytes."""
 
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
@@ -56,7 +56,7 @@ class Cut:
 
 
 class RelayedRequest:
-    """Owns nothing: wire and exchange are its caller's."""
+    """One relayed request. Its caller owns `wire` and `exchange`, and closes them."""
 
     __slots__ = ("_exchange", "_patience", "_relayed_by", "_streams", "_wire", "usable")
 
@@ -68,7 +68,7 @@ class RelayedRequest:
         relayed_by: tuple[bytes, bytes],
         streams: OpenStreams,
     ) -> None:
-        """`relayed_by` is the header that tells the client; event streams are listed among `streams`."""
+        """`relayed_by` is a header for the client. An event stream is listed in `streams` as long as it is relayed."""
         self._exchange = exchange
         self._wire = wire
         self._patience = patience
@@ -78,7 +78,7 @@ class RelayedRequest:
         """The connection may serve another request."""
 
     async def run(self, rest: memoryview) -> Outcome | Cut:
-        """Send what of the request is not out yet, and pass the response on. Raises what the exchange's `send` raises."""
+        """Send `rest` of the request and pass the response on. Raises what the exchange's `send` raises."""
         try:
             if rest:
                 await self._wire.send(rest)
@@ -106,7 +106,7 @@ class RelayedRequest:
             self._streams.waiting.discard(self._wire.give_up)
 
     async def _rest_of_head(self, response: Response) -> ResponseHead:
-        """What has begun is soon complete, whatever comes before it and however slowly."""
+        """A head that has begun must be complete within `head` seconds, with all informational ones before it."""
         with trio.move_on_after(self._patience.head):
             return await response.wait_head()
         raise OwnerLost(Broken(), f"the head of the response took more than {self._patience.head:g} s")
@@ -134,8 +134,8 @@ class RelayedRequest:
         return Relayed(head.status)
 
     async def _pass_events_on(self, response: Response, body: bytes, ended: bool) -> bytes:
-        """Until the owner ends the stream, or this node is to; what is left to write last. Raises OwnerLost within an event."""
-        # Clients up to 2025-06-18 are shown ids too, and resume nothing but their GET.
+        """Pass events on until the stream ends, or is told to; the bytes to write last. Raises OwnerLost for a stream cut within an event."""
+        # Clients up to 2025-06-18 get event ids, but resume only their GET.
         heeds_ids = (self._exchange.header(b"mcp-protocol-version") or "") >= V2025_11_25
         with self._streams.open(resumable=self._exchange.method == "GET", heeds_ids=heeds_ids) as stream:
             try:
@@ -147,16 +147,16 @@ class RelayedRequest:
                         return self._end(stream, OwnerLost(Broken(), "this node stops"))
                     body, ended = found
             except OwnerLost as lost:
-                # A stream that ends is resumed. One that breaks is, by some clients, but once.
+                # Clients resume a stream that ends; some resume one that breaks only once.
                 words = self._end(stream, lost)
                 event(logger, logging.INFO, "owner lost within its response", status=200, reason=str(lost))
                 return words
         return body
 
     def _end(self, stream: RelayedStream, why: OwnerLost) -> bytes:
-        """What a stream is ended with that its owner does not end; raises `why` where only a break is honest."""
+        """The last bytes of a stream that its owner did not end; raises `why` when it is cut within an event and cannot be resumed."""
         if stream.resumable:
-            # Within an event nothing can be said; what is cut there was not heard, and is replayed.
+            # Within an event nothing can be added; the client drops an incomplete event and gets it again by replay.
             return retry(jittered(COME_BACK_MS)) if stream.between_events else b""
         if stream.between_events:
             return last_event(self._exchange.content)
@@ -181,19 +181,19 @@ class RelayedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a party may be silent, or take nothing; in seconds."""
+    """Deadlines, in seconds."""
 
     head: float
-    """Then the owner is asked whether it lives. Most answer sooner; but the slow call of a client that takes only JSON
-    has no early head."""
+    """How long an owner may be silent before its response; then it is asked whether it lives. The slow call of a client that accepts
+    only JSON has no early head."""
     body: float
     """The same within a response."""
     write: float
-    """Who takes no byte for so long has lost its connection."""
+    """How long a peer may take no byte; then its connection is lost."""
 
 
 class OwnerWire:
-    """Sends and receives on `connection`, as long as the owner shows itself alive; `alive` asks it on another one."""
+    """Sends and receives on `connection`. `alive` asks on another connection whether the owner lives."""
 
     __slots__ = ("_alive", "_connection", "_given_up", "_listening", "_patience", "silence")
 
@@ -204,11 +204,11 @@ class OwnerWire:
         self._listening: trio.CancelScope | None = None
         self._given_up = False
         self.silence: float = patience.head
-        """How long to listen before asking."""
+        """Seconds of silence after which the owner is asked whether it lives."""
 
     async def send(self, data: memoryview) -> None:
-        """Hand over everything; raises OwnerLost."""
-        # An owner that hung up may have answered before, and what it said is here: 413, say.
+        """Send everything; raises OwnerLost when the owner takes no byte for too long, or is dead."""
+        # An owner that closed the connection may have answered first, with 413 for example: go on to read that.
         with suppress(OSError):
             while data:
                 with trio.move_on_after(self._patience.write) as deadline:
@@ -218,7 +218,7 @@ class OwnerWire:
                 data = data[self._connection.send_now(data) :]
 
     async def receive(self) -> bytes:
-        """Wait for bytes, empty at the owner's end; raises OwnerLost when it is silent too long and does not live."""
+        """Wait for bytes; b"" when the owner has ended. Raises OwnerLost when it is silent for too long and a probe of it fails."""
         while True:
             await self._watched(self._connection.readable)
             try:
@@ -229,7 +229,7 @@ class OwnerWire:
                 return data
 
     def give_up(self) -> None:
-        """This node stops: what has not come by now does not come any more."""
+        """This node stops: end the wait for the response, with OwnerLost."""
         self._given_up = True
         if self._listening is not None:
             self._listening.cancel("the node stops")
@@ -238,7 +238,7 @@ class OwnerWire:
         while not self._given_up:
             with trio.move_on_after(self.silence) as self._listening:
                 return await ready()
-            # What came while we asked says more than the answer.
+            # Bytes that arrived while we asked show more than the answer.
             if not self._given_up and not await self._alive() and self._connection.is_quiet():
                 raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")
         raise OwnerLost(Broken(), "this node stops")

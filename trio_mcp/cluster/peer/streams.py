@@ -1,4 +1,4 @@
-"""What a node relays now: each can be told to end, so that a node that stops leaves none to be cut off."""
+"""The event streams that a node relays now. A node that stops tells each to end, so that none is cut off within an event."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ _ID_FIELD = b"\nid:"
 
 
 class RelayedStream:
-    """An event stream, and what its client has seen of it."""
+    """A relayed event stream, and where its client is in it. The client resumes by event ids if it `heeds_ids`."""
 
     __slots__ = ("_heeds_ids", "_tail", "_waiting", "between_events", "resumable", "told_to_end")
 
     def __init__(self, *, resumable: bool, heeds_ids: bool) -> None:
         self.told_to_end: bool = False
         self.resumable: bool = resumable
-        """Its client can come back for the rest: by an event id, or because nothing in particular is due."""
+        """Whether its client can get the rest with another request: it has an event id, or this is a GET, which answers no request."""
         self._heeds_ids = heeds_ids
         self.between_events: bool = True
         self._tail = b"\n"
         self._waiting: trio.CancelScope | None = None
 
     def passed(self, body: bytes) -> None:
-        """The client was sent this piece of it."""
+        """Note that the client was sent this piece of the stream."""
         if not body:
             return
         near = self._tail + body
-        # JSON holds no line feed: what looks like a field is one.
+        # Encoded JSON has no line feed, so that this is always a field of an event.
         self.resumable = self.resumable or (self._heeds_ids and _ID_FIELD in near)
         self.between_events = near.endswith(b"\n\n")
         self._tail = near[-len(_ID_FIELD) + 1 :]
 
     def end(self) -> None:
-        """Wait for nothing more; what is being written is written."""
+        """Read no more of it. A write that has begun is completed."""
         self.told_to_end = True
         if self._waiting is not None:
             self._waiting.cancel("the stream is told to end")
 
     async def wait(self, more: Callable[[], Awaitable[T]]) -> T | None:
-        """What `more` returns; None when the stream is told to end first."""
+        """The result of `more`; None when the stream is told to end before that."""
         with trio.CancelScope() as self._waiting:
             if self.told_to_end:
                 return None
@@ -55,16 +55,16 @@ class RelayedStream:
 
 
 class OpenStreams:
-    """All of one node; and the requests that still wait for the head of their response."""
+    """All event streams that one node relays, and the requests that wait for the head of their response."""
 
     def __init__(self) -> None:
         self.waiting: set[Callable[[], None]] = set()
-        """What gives up the wait for each response that has not begun."""
+        """For each of those requests, a function that ends its wait."""
         self._open: dict[RelayedStream, None] = {}
 
     @contextmanager
     def open(self, *, resumable: bool, heeds_ids: bool) -> Iterator[RelayedStream]:
-        """One more stream for the length of the block; its client may come back by an event id if it `heeds_ids`."""
+        """List a stream for the length of the block; see `RelayedStream`."""
         stream = RelayedStream(resumable=resumable, heeds_ids=heeds_ids)
         self._open[stream] = None
         try:
@@ -73,11 +73,11 @@ class OpenStreams:
             del self._open[stream]
 
     def enders(self) -> list[Callable[[], None]]:
-        """What ends each stream that can be resumed elsewhere, oldest first."""
+        """Functions that each end one stream that its client can resume elsewhere, oldest first."""
         return [stream.end for stream in self._open if stream.resumable]
 
     def end_all(self) -> None:
-        """End every stream, and whatever waits for a response."""
+        """End all streams, and each wait for a response."""
         for stream in list(self._open):
             stream.end()
         for give_up in list(self.waiting):

@@ -1,6 +1,18 @@
-"""The link to Redis: commands in worker threads, bounded in number and time, and a listener in a thread of its own.
+"""redis-py, which blocks, for tasks: commands in worker threads, bounded in number and time, and a thread that listens.
 
-A connection that broke is dropped and nothing is tried again: whether the commands were done is the caller's question.
+task ── run(commands) ──▶ limiter: 4 threads ──▶ thread ──▶ _Pool, under its lock ──▶ an idle connection, or a new one
+  │                                                │                                          │
+  ├─ waits `connect_timeout + command_timeout` ────┼── reply ◀── one pipeline ◀───────────────┘
+  └─ then gives up: StoreDown                      └─ the thread ends by itself, within the connection's timeouts:
+                                                      it asks whether it was given up before it sends, not after
+
+task ── listen(channel) ─▶ a thread of its own ──▶ a connection of its own: SUBSCRIBE, then what comes, every POLL seconds
+  ◀── hear(data), joined(), in the event loop ──┘   broken: once more after RETRY_AFTER
+
+- A thread that was given up may still do its commands: StoreDown leaves open whether they were done. Nothing is sent twice here.
+- Two runs use two connections, so that the earlier may arrive last. Where order matters, the caller waits for the first reply before it
+  runs the next commands (`RecordWriter.order`).
+- A connection that broke is closed, and so are the idle ones: what broke one has most likely broken all.
 """
 
 from __future__ import annotations
@@ -21,17 +33,21 @@ from trio_mcp.observability.logs import event
 __all__ = ["RedisClient"]
 
 RETRY_AFTER = 1.0
-"""Between two attempts to subscribe."""
+"""Seconds between two attempts to subscribe."""
 POLL = 0.25
-"""How long the listener's thread waits without asking whether it is still wanted."""
+"""Seconds between two looks of the listening thread at whether its task was cancelled."""
 STEP = 0.4
-"""A step of the listener's connecting cannot be interrupted; its thread must end within 0.5 s all the same."""
+"""Seconds for a step of connecting to listen: it cannot be interrupted, and its thread must end within 0.5 s of a cancellation."""
 
 _logger = logging.getLogger("trio_mcp.cluster")
 
 
 class RedisClient:
-    """Redis at `url`, connected to when it is first used; a connection per thread at most."""
+    """Redis at `url`: connected to when it is first used, with a connection for each thread at most.
+
+    `connect_timeout` and `command_timeout` are in seconds; `threads` is how many pipelines run at the same time. Raises
+    InvalidRedisUrl.
+    """
 
     def __init__(
         self, url: str, *, connect_timeout: float = 0.5, command_timeout: float = 1.0, threads: int = 4
@@ -46,9 +62,9 @@ class RedisClient:
         self._pool = _Pool()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """One pipeline, no transaction; a refused command's reply is an OperationRefused. Raises StoreDown."""
+        """The replies to one pipeline, without a transaction. The reply to a refused command is an OperationRefused. Raises StoreDown."""
         patience = self._connect_timeout + self._command_timeout
-        with trio.move_on_after(patience):  # also for a thread to be free, or for the host's name
+        with trio.move_on_after(patience):  # includes the wait for a free thread, and for the address of the host
             return await trio.to_thread.run_sync(
                 self._exchange, commands, abandon_on_cancel=True, limiter=self._threads
             )
@@ -58,12 +74,12 @@ class RedisClient:
         """In a thread."""
         connection = self._pool.take() or self._route.connect(self._connect_timeout, self._command_timeout)
         with self._pool.back(connection):
-            # Who gave up meanwhile thinks that no more will happen: a late write could undo a newer one.
+            # The task may have given up while we connected. A write that it does not expect any more could undo a newer one.
             trio.from_thread.check_cancelled()
             return connection.ask(commands)
 
     async def listen(self, channel: str, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """Until cancelled: `joined()` whenever the subscription stands (anew), `hear(data)` for each message."""
+        """Until cancelled, call `joined()` whenever a subscription begins and `hear(data)` for each message, in the event loop."""
         limiter = trio.CapacityLimiter(1)
         lost = False
 
@@ -75,9 +91,9 @@ class RedisClient:
 
         while True:
             try:
-                await self._attend(channel, hear, stands, limiter)
+                await self._subscribe(channel, hear, stands, limiter)
             except StoreDown as down:
-                if not lost:  # one line an outage
+                if not lost:  # one line for each outage
                     event(
                         _logger,
                         logging.ERROR if isinstance(down, StoreRefuses) else logging.WARNING,
@@ -89,14 +105,14 @@ class RedisClient:
                 lost = True
             await trio.sleep(RETRY_AFTER)
 
-    async def _attend(
+    async def _subscribe(
         self, channel: str, hear: Callable[[bytes], None], joined: Callable[[], None], limiter: trio.CapacityLimiter
     ) -> None:
         connection = await trio.to_thread.run_sync(self._connect_in_steps, abandon_on_cancel=True, limiter=limiter)
         try:
-            # Not abandoned: what it hears must not reach a task that is gone.
+            # Not abandoned: it calls `hear`, which must not happen after this task has ended.
             await trio.to_thread.run_sync(
-                _pass_on, connection, channel, hear, joined, self._command_timeout, limiter=limiter
+                _hear_messages, connection, channel, hear, joined, self._command_timeout, limiter=limiter
             )
         finally:
             connection.close()
@@ -110,11 +126,11 @@ class RedisClient:
         return connection
 
     def close(self) -> None:
-        """Close what is idle; what is in use closes when its commands end."""
+        """Close idle connections; those in use close when their commands end."""
         self._pool.close()
 
 
-def _pass_on(
+def _hear_messages(
     connection: RedisConnection,
     channel: str,
     hear: Callable[[bytes], None],
@@ -133,7 +149,7 @@ def _pass_on(
 
 
 class _Pool:
-    """Idle connections; taken from and given back to in threads."""
+    """Idle connections. Threads take them and bring them back, so a lock guards the list."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -141,7 +157,7 @@ class _Pool:
         self._closed = False
 
     def take(self) -> RedisConnection | None:
-        """The one used last, if it is still good."""
+        """The connection used last that is still open; None when there is none."""
         while True:
             with self._lock:
                 if not self._idle:
@@ -153,12 +169,12 @@ class _Pool:
 
     @contextmanager
     def back(self, connection: RedisConnection) -> Iterator[None]:
-        """Keep it when the block went well."""
+        """Keep the connection if the block raises nothing."""
         try:
             with _closed_on_error(connection):
                 yield
         except StoreDown:
-            self._clear()  # what broke one likely broke all; a new one learns so within the shorter timeout
+            self._clear()  # most likely broken, too; a new connection fails within the shorter timeout
             raise
         with self._lock:
             if not self._closed:
@@ -167,7 +183,7 @@ class _Pool:
         connection.close()
 
     def close(self) -> None:
-        """Keep none from now on."""
+        """Close all, and from now on each that is brought back."""
         with self._lock:
             self._closed = True
         self._clear()

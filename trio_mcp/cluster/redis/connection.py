@@ -1,7 +1,7 @@
-"""One connection to Redis: redis-py's, less all it does unasked (retries, health checks, naming itself).
+"""One connection to Redis: redis-py's, without what that does unasked (retries, health checks, naming itself). The only user of redis.
 
-A route opens connections to whoever the URL means at that moment: Sentinels are asked each time. Everything here
-blocks, for as long as the timeouts say, and belongs in a thread; whoever opened a connection closes it.
+A route opens connections to the server that the URL stands for at that moment: Sentinels are asked each time. Everything here blocks, for
+as long as the timeouts say, and belongs in a thread. A connection is closed by the code that opened it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Command: TypeAlias = tuple[str | bytes | int | float, ...]
 _Raw: TypeAlias = Connection | UnixDomainSocketConnection
 
 QUIET = 5.0
-"""After so much silence a subscriber asks whether Redis is still there: a host that vanished sends no goodbye."""
+"""Seconds of silence after which a subscriber sends PING: a host that lost its power does not close its connections."""
 
 
 @contextmanager
-def _broken_is_down() -> Iterator[None]:
+def _errors_as_store_down() -> Iterator[None]:
     try:
         yield
     except DataError as error:
@@ -45,30 +45,31 @@ def _words(error: RedisError) -> str:
 
 
 class RedisConnection:
-    """Open; after an error it is good for nothing but `close`."""
+    """An open connection. After an error it can only be closed."""
 
     def __init__(self, raw: _Raw) -> None:
         self._raw = raw
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to one pipeline."""
-        with _broken_is_down():
+        """The replies to one pipeline; raises StoreDown."""
+        with _errors_as_store_down():
             self._raw.send_packed_command(self._raw.pack_commands(commands), check_health=False)
             return [_reply(self._raw) for _ in commands]
 
     def subscribe(self, channel: str, *, patience: float) -> Subscription:
-        """From here on the connection is the subscription's."""
+        """Subscribe; from here on the connection is used by nothing else. Silence that a PING does not end within `patience` seconds is
+        StoreDown."""
         return Subscription(self._raw, channel, patience)
 
     def is_quiet(self) -> bool:
-        """Still open, and no left-over to be taken for the next reply."""
+        """Whether it is open, with no unread bytes that would be taken for the next reply."""
         try:
             return not self._raw.can_read(0)
         except RedisError:
             return False
 
     def close(self) -> None:
-        """At once, whatever state it is in."""
+        """Close at once, in any state."""
         self._raw.disconnect()
 
 
@@ -76,13 +77,13 @@ def _reply(raw: _Raw) -> Any:
     try:
         return raw.read_response()
     except ReadOnlyError:
-        raise  # our master has become a replica: this connection leads to the wrong server
+        raise  # the master has become a replica: this connection leads to the wrong server
     except ResponseError as refusal:
         return OperationRefused(_words(refusal))
 
 
 class Subscription:
-    """What is said on a channel. Silence is asked about; StoreDown when that brings no word within `patience`."""
+    """The messages of a channel. After `QUIET` seconds of silence it sends PING; StoreDown when nothing comes within `patience` then."""
 
     def __init__(self, raw: _Raw, channel: str, patience: float) -> None:
         self._raw = raw
@@ -91,38 +92,38 @@ class Subscription:
 
     def next(self, wait: float) -> list[Any] | None:
         """`[b"subscribe" | b"message" | b"pong", …]`; None when nothing came within `wait`."""
-        with _broken_is_down():
+        with _errors_as_store_down():
             if self._raw.can_read(wait):
                 message: list[Any] = self._raw.read_response()
                 self._asked, self._due = False, time.monotonic() + QUIET
                 return message
         if time.monotonic() >= self._due:
-            self._mind_the_silence()
+            self._check_silence()
         return None
 
-    def _mind_the_silence(self) -> None:
+    def _check_silence(self) -> None:
         if self._asked:
-            raise StoreDown(f"no word from Redis for {self._patience:g} s")
+            raise StoreDown(f"no answer from Redis within {self._patience:g} s")
         self._ask("PING")
 
     def _ask(self, *command: str) -> None:
-        with _broken_is_down():
+        with _errors_as_store_down():
             self._raw.send_command(*command)
         self._asked, self._due = True, time.monotonic() + self._patience
 
 
 class RedisRoute:
-    """The way to Redis; safe to use from several threads."""
+    """Opens connections to Redis; may be used by several threads."""
 
     def __init__(self, url: RedisUrl) -> None:
         self._url = url
         self._sentinels: tuple[tuple[str, int], ...] = url.addresses
 
     def connect(self, connect_timeout: float, timeout: float) -> RedisConnection:
-        """A new connection, signed in; StoreDown."""
+        """A new connection, signed in. Timeouts are in seconds; raises StoreDown."""
         url = self._url
         timeouts = {"socket_connect_timeout": connect_timeout, "socket_timeout": timeout}
-        with _broken_is_down():
+        with _errors_as_store_down():
             if url.master is not None:
                 return RedisConnection(self._through_sentinels(url.master, timeouts))
             return RedisConnection(self._to_redis(url.addresses[0] if url.addresses else None, timeouts))
@@ -138,7 +139,7 @@ class RedisRoute:
                 problems.append(_words(error))
                 refusals += isinstance(error, AuthenticationError | ResponseError)
             else:
-                # First next time: one that is down or knows an old master should cost its timeout once.
+                # Asked first from now on: a Sentinel that is down, or knows an old master, should cost its timeout only once.
                 self._sentinels = (sentinel, *(each for each in self._sentinels if each != sentinel))
                 return raw
         kind = StoreRefuses if refusals == len(problems) else StoreDown
@@ -177,7 +178,7 @@ def _opened(where: tuple[str, int] | str, tls: dict[str, Any] | None, **options:
 
 
 def _must_be_master(raw: _Raw) -> None:
-    """A Sentinel may not have heard yet of a failover."""
+    """A Sentinel may not know yet of a failover."""
     raw.send_command("HELLO", 2)  # unlike ROLE and INFO it is open to every user
     says = raw.read_response()
     if dict(zip(says[::2], says[1::2], strict=True)).get(b"role") != b"master":

@@ -1,4 +1,4 @@
-"""What a Redis URL says: where Redis is, who we are there, and what may be shown of it.
+"""What a Redis URL says: where Redis is, which account is used, and what of it may be logged.
 
     redis://[user:password@]host[:6379][/db]
     rediss://…                                                         the same over TLS
@@ -41,32 +41,32 @@ _ENCODING = "percent-encode '/', '?' and '@' in the password"
 
 
 class InvalidRedisUrl(McpError):
-    """Says what is wrong with the URL, never quoting what could be a part of the password."""
+    """What is wrong with the URL. The text quotes nothing that could be a part of the password."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """A Redis URL, understood."""
+    """A parsed Redis URL."""
 
     shown: str
     """The URL without user, password and options: fit for logs."""
     addresses: tuple[tuple[str, int], ...]
-    """The server's; the Sentinels' when there is a `master`; none with a `path`."""
+    """Of the server, or of the Sentinels when there is a `master`; empty with a `path`."""
     path: str | None
     """Of the Unix socket."""
     master: str | None
-    """What Sentinels call it."""
+    """The name by which Sentinels know the master."""
     db: int
     username: str | None = field(repr=False)
     password: str | None = field(repr=False)
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
     tls: dict[str, Any] | None
-    """How certificates are checked, in redis-py's words; None: no TLS."""
+    """How certificates are checked, as arguments of redis-py; None without TLS."""
 
 
 def parse(url: str) -> RedisUrl:
-    """Raises InvalidRedisUrl."""
+    """What `url` says; raises InvalidRedisUrl."""
     scheme, found, rest = url.partition("://")
     if not found or scheme not in SCHEMES:
         raise InvalidRedisUrl(f"a Redis URL begins with one of {', '.join(f'{each}://' for each in SCHEMES)}")
@@ -143,7 +143,7 @@ def _db(text: str) -> int:
 
 
 def _is_name(host: str) -> bool:
-    """Whether it can be looked up at all."""
+    """Whether it can be the name of a host."""
     try:
         return bool(host.encode("idna")) and not any(each.isspace() for each in host)
     except UnicodeError:
@@ -157,7 +157,7 @@ def _is_number(text: str) -> bool:
 def _options(query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     if query and (not options or not options.keys() <= set(OPTIONS)):
-        # Which one it is stays unsaid: with a '?' in the password it would be a part of that.
+        # The option is not named: if the password has a '?', it would be a part of the password.
         raise InvalidRedisUrl(f"an option in the Redis URL is none of {', '.join(OPTIONS)}; {_ENCODING}")
     return options
 

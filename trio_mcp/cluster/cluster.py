@@ -68,7 +68,7 @@ class Cluster:
     """Joins an app's sessions, streams and bus with those of its peers; see `HttpApp.join`."""
 
     def __init__(self, app: HttpApp, options: ClusterOptions, store: Store) -> None:
-        self.options = options
+        self.options: ClusterOptions = options
         self._app = app
         self._store = store
         self._me = me = Identity(app.hub.options.node_id, app.boot)

@@ -96,9 +96,9 @@ class Heartbeat:
         self._names: list[str] = []
         self._candidate = ""
         """Our own URL, not published before this node has reached itself at it."""
-        self.replaces = ""
+        self.replaces: str = ""
         """The boot of a process with our id that is gone: its card may be replaced."""
-        self.joined = False
+        self.joined: bool = False
         """The id is ours, as far as we know: from now on another process under it is a double."""
         self.answered: trio.Event = trio.Event()
         """Set once Redis has taken our card, or shown another's in its place."""

@@ -1,7 +1,7 @@
 """Whether what Redis says, and does not say, can be believed; learned from what each beat finds of this node's own card.
 
-The card is a canary: nobody takes it down but this node. Where it is missing, Redis has lost data, and records and the cards of others may
-be missing, too.
+Only this node takes its card down. Where the card is missing, Redis has lost data, and records and the cards of other nodes may be
+missing, too.
 
 what a beat finds ─┬─ our card stands      nothing was lost since the last beat
                    ├─ it was missing       a missing record proves nothing for a while; all records are to be compared

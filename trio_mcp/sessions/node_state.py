@@ -4,7 +4,8 @@
  STARTING ─▶ JOINING ─▶ READY ─▶ DRAINING ─┬─▶ CLOSING  (no ready peer) ─┬─▶ STOPPING ─────────▶ STOPPED
      └────(no cluster)────▲                └─▶ LEAVING  (a ready peer)  ─┘
 
-A crash, a signal during the start or a foreign ASGI server leads from any of them to STOPPED. Times: `sessions/stop_times`.
+The lifespan ends early at a crash, at a signal during the start, and when a foreign ASGI server stops: then STOPPED follows at once.
+How long each step of a stop may take is in `sessions.stop_times`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Sealing what clients carry for us: AEAD under a ring of keys, newest first.
+"""Seals values that clients keep between requests: AEAD under a ring of keys, newest first.
 
-`requestState` and cursors are attacker-controlled (2026-07-28 mrtr): they come back as they went out or not at all.
-The context a value is bound to (method, target, principal…) is authenticated, not stored.
+`requestState` and cursors are in the hands of clients (2026-07-28 mrtr): a value that was changed is refused. What a value is
+bound to (method, target, principal…) is authenticated and not stored in it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _STAMP_BYTES = 8
 
 
 class BrokenSeal(McpError):
-    """Not sealed by us, for another use, altered, or too old."""
+    """The value was not sealed here, or for something else, or was altered, or is too old."""
 
 
 class Keyring:
-    """Seals with the first secret, opens with any; without secrets a key for this process alone."""
+    """Seals with the first secret and opens with any; without secrets it uses a random key, which ends with the process."""
 
     def __init__(self, secrets: Sequence[bytes] = ()) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,13 +34,13 @@ class Keyring:
         self._ciphers = [AESGCM(hashlib.blake2b(m, digest_size=32, person=b"trio-mcp seal").digest()) for m in material]
 
     def seal(self, plain: bytes, bound_to: bytes) -> str:
-        """URL-safe text that only `open` with the same `bound_to` reads."""
+        """The value as URL-safe text, which `open` accepts only with the same `bound_to`."""
         nonce = os.urandom(_NONCE_BYTES)
         stamped = int(time.time()).to_bytes(_STAMP_BYTES) + plain
         return base64.urlsafe_b64encode(nonce + self._ciphers[0].encrypt(nonce, stamped, bound_to)).decode().rstrip("=")
 
     def open(self, sealed: str, bound_to: bytes, *, max_age: float) -> bytes:
-        """The plain bytes; raises BrokenSeal. `max_age` in seconds, measured on the wall clock all nodes share."""
+        """The plain bytes; `max_age` is in seconds, by the wall clocks of the nodes. Raises BrokenSeal."""
         stamped = self._decrypt(_decode(sealed), bound_to)
         age = time.time() - int.from_bytes(stamped[:_STAMP_BYTES])
         if age > max_age:
@@ -63,7 +63,7 @@ def _decode(sealed: str) -> bytes:
         raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise BrokenSeal("It is not something this server issued") from None
-    # Base64 has several spellings of the same bytes; only the one we issue is ours.
+    # Base64 has several texts for the same bytes: only the canonical one was issued.
     if base64.urlsafe_b64encode(raw).decode().rstrip("=") != sealed:
         raise BrokenSeal("It is not something this server issued")
     return raw

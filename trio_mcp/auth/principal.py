@@ -1,4 +1,4 @@
-"""Who is asking. OAuth and whatever else comes later stands behind one port, `Authenticate`."""
+"""Who sends a request: `Principal`, and `Authenticate`, the function that tells it from the request."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from typing import Any, Protocol, TypeAlias
 __all__ = ["ANONYMOUS", "Authenticate", "CannotTell", "HttpRequestView", "Principal", "form_of"]
 
 _DIGEST_VERSION = "02"
-"""In front of a digest. Records of form 1 hold 32 hex digits without it: see `Principal.known_as`."""
+"""Begins a digest of form 2. Those of form 1 are 32 hex digits without it, see `Principal.known_as`."""
 _DIGEST_CHARACTERS = 32
 
 
 def form_of(digest: str) -> int:
-    """The form of records that hold such a digest: 1 or 2."""
+    """The form, 1 or 2, of the records that have such a digest."""
     return 1 if len(digest) == _DIGEST_CHARACTERS else 2
 
 
 class CannotTell(Exception):
-    """Raised by an `authenticate` function that cannot judge a request now, because its authorization server does not
-    answer, say: the client gets 503 with `Retry-After` and keeps its credentials, where a 401 would make it drop them."""
+    """Raise it in an `authenticate` function that cannot decide now, for example because its authorization server is down.
+
+    The client gets 503 with `Retry-After` and keeps its credentials; after a 401 it would drop them.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A verified caller. Two principals are the same when issuer, client and subject are; claims are not compared.
 
-    `subject` is the user (`sub` of a token), empty for a client that acts for nobody; `issuer` says who vouches for both;
-    `client_id` is the OAuth client or the application, empty where there is no such thing.
+    `subject` is the user (`sub` of a token), empty for a client without one; `issuer` is the authority that named them; `client_id`
+    is the OAuth client or the application, empty where there is none. `claims` are those of the request, and not kept beyond it.
     """
 
     subject: str
@@ -40,36 +42,36 @@ class Principal:
 
     @property
     def identity(self) -> Principal:
-        """The same principal without claims: what may be kept beyond one request."""
+        """The same principal without claims, which may be kept beyond the request."""
         return replace(self, claims={}) if self.claims else self
 
     @property
     def digest(self) -> str:
-        """Stands for the principal where its name is not kept; no other principal has the same."""
-        # JSON keeps the three apart, whatever characters are in them.
+        """A digest of issuer, client and subject, for places that must not have their names; no two principals share one."""
+        # JSON separates the three unambiguously, whatever characters they have.
         triple = json.dumps([self.issuer, self.client_id, self.subject]).encode()
         return _DIGEST_VERSION + hashlib.sha256(triple).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def known_as(self) -> tuple[str, ...]:
-        """Every digest that can only be this principal's: today's, then that in records of form 1."""
+        """Every digest that only this principal has: that of form 2 and, where it is unique, that of form 1."""
         first = self._first_digest
         return (self.digest,) if first is None else (self.digest, first)
 
     @property
     def recorded_as(self) -> str:
-        """The digest that records and sealed states get: of form 1 where that can only be this principal's.
+        """The digest for records and sealed states: of form 1 where only this principal has it, else of form 2.
 
-        Nodes of the release before know no other. During a roll, or a roll back, they take up sessions of newer nodes, and
-        get the answers to their questions.
+        Nodes of the release before know form 1 only. During a roll, or a roll back, they take over sessions of newer nodes and
+        open states that those sealed.
         """
         return self._first_digest or self.digest
 
     @property
     def _first_digest(self) -> str | None:
-        """Of issuer and subject with a NUL in between.
+        """The digest of form 1, of issuer and subject with a NUL in between.
 
-        None where it proves nothing: it names no client, and two pairs with a NUL in them share one.
+        None where another principal could have the same: it leaves out the client, and a NUL in the names makes it ambiguous.
         """
         if self.client_id or "\0" in self.issuer or "\0" in self.subject:
             return None
@@ -78,11 +80,11 @@ class Principal:
 
 
 ANONYMOUS = Principal("")
-"""Everybody, when no authentication is configured."""
+"""The principal of all requests when no authentication is configured."""
 
 
 class HttpRequestView(Protocol):
-    """What an authenticator may look at."""
+    """The part of a request that an `authenticate` function gets."""
 
     @property
     def method(self) -> str:
@@ -97,7 +99,7 @@ class HttpRequestView(Protocol):
 
 
 Authenticate: TypeAlias = Callable[[HttpRequestView], Awaitable[Principal | None] | Principal | None]
-"""Asked on every request, never remembered for a connection or session. A sync one runs in a worker thread.
+"""Called for every request: its answer is not kept for a connection or session. One that is not async runs in a worker thread.
 
 None becomes a 401. `CannotTell`, `OSError` and a timeout become a 503, any other exception a 500.
 """

@@ -1,4 +1,4 @@
-"""A hub that runs, and short words for talking to its sessions."""
+"""A hub that runs, and helpers that send requests to its sessions and read what they send."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def open_hub(mcp: MCPServer, options: Options | None = None, **hub_options
 
 
 async def replies(log: EventLog) -> list[Any]:
-    """Everything a log tells until it ends."""
+    """All messages of a log until it ends."""
     reader = log.open_reader()
     found: list[Any] = []
     while batch := await reader.batch():
@@ -63,14 +63,14 @@ async def ask(session: LiveSession, method: str, params: dict[str, Any] | None =
 
 
 class Listener:
-    """Reads what a session says on its own stream."""
+    """Reads the messages that a session sends on its own stream."""
 
     def __init__(self, session: LiveSession) -> None:
         self._reader = session.streams.standalone.open_reader()
         self._oracle = Oracle(session.protocol_version)
 
     def heard(self) -> list[dict[str, Any]]:
-        """What came since the last time."""
+        """The messages since the last call."""
         log = self._reader.log
         found = log.after(self._reader.cursor) if log.last > self._reader.cursor else []
         for entry in found:

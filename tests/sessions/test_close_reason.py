@@ -1,4 +1,4 @@
-"""The reasons as others read them: records of other releases, dashboards and clients know these words."""
+"""The words of the reasons: records of other releases, dashboards and clients rely on them."""
 
 from __future__ import annotations
 

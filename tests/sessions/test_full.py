@@ -1,4 +1,4 @@
-"""A node that is full, and callers that have their share of it."""
+"""A full node, and bounds on the sessions of one caller."""
 
 from __future__ import annotations
 

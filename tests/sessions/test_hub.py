@@ -1,4 +1,4 @@
-"""The hub: sessions open, are found by whose they are, and end each for itself."""
+"""The hub: opening, finding and closing sessions, and that a crash ends one session only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of a node: what counts, who goes first when it is full, and who waits."""
+"""The account of a node: what counts, what is dropped first when it is full, and what waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes told to everybody who listens."""
+"""The bus: changes are delivered to every listener, from any thread."""
 
 from __future__ import annotations
 

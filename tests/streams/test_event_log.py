@@ -1,4 +1,4 @@
-"""What waits for a reader: order, bounds, what is dropped when there is no room, and what never is."""
+"""The log of a stream: order, bounds, and what is dropped when there is no room."""
 
 from __future__ import annotations
 

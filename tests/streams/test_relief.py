@@ -1,4 +1,4 @@
-"""Who makes room, as a table: what is seen of a node, and what is done."""
+"""Relief as a table: from a view of the node to the plan."""
 
 from __future__ import annotations
 

@@ -78,13 +78,14 @@ TABLES: dict[str, Table] = {
         {
             "recorded": (Recorded.NOT_READ,),
             "looks": (0, 1, LOOKS - 1, LOOKS),
+            "tried": tuple(Tried),
             "cached": tuple(Cached),
             "hop": BOTH,
             "claims": tuple(Claims),
             "join_awaited": BOTH,
         },
         [
-            row("a known owner", RelayTo(Target.CACHED), looks=0, cached=Cached.OWNER, hop=False),
+            row("a known owner", RelayTo(Target.CACHED), looks=0, tried=Tried.NOTHING, cached=Cached.OWNER, hop=False),
             row("the node has not joined", Await.JOIN, claims=Claims.NOT_YET, join_awaited=False),
             row("the record changed each time it was read", TryAgain.MOVING, looks=LOOKS),
             row("the record is read", LookUp()),

@@ -177,7 +177,8 @@ def decide(facts: Facts) -> Step:
 
 
 def _before_redis(facts: Facts) -> Step:
-    if facts.looks == 0 and facts.cached is Cached.OWNER and not facts.hop:
+    untried = facts.looks == 0 and facts.tried is Tried.NOTHING
+    if untried and facts.cached is Cached.OWNER and not facts.hop:
         return RelayTo(Target.CACHED)
     if facts.claims is Claims.NOT_YET and not facts.join_awaited:
         # Until it has joined, a record under this node's id may be another process'.

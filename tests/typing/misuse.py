@@ -76,6 +76,8 @@ async def requests(ctx: Context[App]) -> str:
     await ctx.info("x", logger=1)  # refused
     await ctx.log("loud", "x")  # refused
     await ctx.report_progress()  # refused
+    await ctx.report_progress("half")  # refused
+    await ctx.info("x", extra="y")  # refused
     await ctx.report_progress(1, total=2, message="halfway")
     return ctx.lifespan_context.greeting
 

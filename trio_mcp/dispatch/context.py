@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
 
 import msgspec
 import trio
@@ -140,7 +140,9 @@ class Context(HandlerContext, Generic[App]):
         return cast("App", self._call.service.lifespan_context)
 
     @in_loop
-    async def report_progress(self, progress: Any, total: Any = None, message: str | None = None) -> None:
+    async def report_progress(
+        self, progress: SupportsFloat, total: SupportsFloat | None = None, message: str | None = None
+    ) -> None:
         """Send how far the request is, if its client asked for it with a `progressToken` (basic/utilities/progress).
 
         `progress` and `total` are numbers of any type, in any unit; `message` is for people, and sent from 2025-03-26 on. A
@@ -168,7 +170,7 @@ class Context(HandlerContext, Generic[App]):
         logger: str | None = None,
         *,
         logger_name: str | None = None,
-        extra: Any = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """Send a log message, if the client wants that level (server/utilities/logging).
 
@@ -193,28 +195,48 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def debug(
-        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+        self,
+        data: Any,
+        logger: str | None = None,
+        *,
+        logger_name: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """`log("debug", …)`."""
         await self.log("debug", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def info(
-        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+        self,
+        data: Any,
+        logger: str | None = None,
+        *,
+        logger_name: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """`log("info", …)`."""
         await self.log("info", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def warning(
-        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+        self,
+        data: Any,
+        logger: str | None = None,
+        *,
+        logger_name: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """`log("warning", …)`."""
         await self.log("warning", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def error(
-        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Any = None
+        self,
+        data: Any,
+        logger: str | None = None,
+        *,
+        logger_name: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """`log("error", …)`."""
         await self.log("error", data, logger or logger_name, extra=extra)

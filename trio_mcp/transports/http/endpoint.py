@@ -1,7 +1,7 @@
 """The MCP endpoint: one path for both eras, and the boundary where exceptions become HTTP responses.
 
-gate (host, origin, who, type, accept) ─▶ body ─▶ decode ─▶ era.route ─┬─▶ modern
-                                                                                └─▶ legacy: opening · in session
+gate (host, origin, caller, type, accept) ─▶ body ─▶ decode ─▶ era.route ─┬─▶ modern
+                                                                          └─▶ legacy: opening · in session
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_err
 __all__ = ["Endpoint"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.http")
-
 
 _CLOSE: HeaderList = [(b"connection", b"close")]
 _RETRY_AFTER = (b"retry-after", b"5")

@@ -217,7 +217,7 @@ def _refusal_for(error: Exception) -> HttpRefusal:
         why = "; ".join(f"{type(leaf).__name__}: {leaf}".removesuffix(": ") for leaf in leaves(error))[:256]
         return HttpRefusal(
             503,
-            "Whether the credentials are good cannot be told now; try again",
+            "The credentials cannot be checked now; try again later",
             [(b"retry-after", RETRY_AFTER)],
             reason="cannot_authenticate",
             data={"reason": "cannot_authenticate"},

@@ -29,7 +29,7 @@ Route: TypeAlias = Local | Answered
 
 
 class Unavailable(SessionError):
-    """503: where the session is, or whether it is, cannot be told now; `reason` is for machines."""
+    """503: whether the session exists, or where, cannot be found out now. `reason` is for machines, `message` for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class Unavailable(SessionError):
 
 
 class Misdirected(SessionError):
-    """421, said to a peer: it relayed to a node that does not have the session; the headers and body tell who may."""
+    """421, for a peer that has relayed to this node a request whose session it does not have. The response names a better node."""
 
     def __init__(self, headers: HeaderList, body: bytes) -> None:
         super().__init__("This node does not have the session")
@@ -50,10 +50,10 @@ class ClusterPort(Protocol):
 
     @property
     def overslept(self) -> bool:
-        """Whether this process stood still so long that its sessions may live on another node by now."""
+        """Whether this process was suspended for so long that other nodes may have taken over its sessions."""
 
     async def catch_up(self) -> None:
-        """Wait until that is known, and what is not ours any more is closed; bounded."""
+        """Wait until that is known, and sessions that were taken over are closed here. The wait is bounded."""
 
     async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
         """Find a session that is not on this node, and have its node answer, or restore it here.

@@ -91,11 +91,13 @@ class SharedMemory:
     """What all nodes share. `clock` tells seconds; by it values expire."""
 
     def __init__(self, *, clock: Callable[[], float] = trio.current_time) -> None:
-        self.records, self.tombstones, self.cards = Shelf(clock), Shelf(clock), Shelf(clock)
+        self.records: Shelf = Shelf(clock)
+        self.tombstones: Shelf = Shelf(clock)
+        self.cards: Shelf = Shelf(clock)
         self.nodes: dict[bytes, float] = {}
         """When each name was seen last."""
         self.changes: deque[tuple[int, bytes]] = deque(maxlen=MAX_CHANGES)
-        self.runs = True
+        self.runs: bool = True
         """Nodes can reach it."""
         self._frozen: trio.Event | None = None
         self._late: deque[Operation] = deque(maxlen=MAX_LATE)

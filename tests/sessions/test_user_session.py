@@ -92,7 +92,12 @@ async def test_a_misspelt_attribute_is_an_error_and_not_a_new_one() -> None:
 
 @pytest.mark.parametrize(
     ("given", "reason", "why"),
-    [("closed", "closed", None), ("the game is over", "closed", "the game is over"), ("deleted", "deleted", None)],
+    [
+        ("closed", "closed", None),
+        ("the game is over", "closed", "the game is over"),
+        ("deleted", "deleted", None),
+        ("moved", "closed", "moved"),
+    ],
 )
 async def test_user_code_that_closes_it_may_say_why(
     given: str, reason: str, why: str | None, caplog: pytest.LogCaptureFixture

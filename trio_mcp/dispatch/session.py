@@ -144,8 +144,8 @@ class Session:
     def close(self, reason: str = "closed") -> None:
         """End the session: its tasks are cancelled, its calls answered with an error, and its client gets 404 from then on.
 
-        Works from any thread, never blocks, and does nothing when the session has ended. `reason` is for the log line
-        `session closed`.
+        Works from any thread, never blocks, and does nothing when the session has ended. The log line
+        `session closed` has `reason` as `why`; "deleted" and "expired" are reasons of their own, in metrics and the 404 as well.
         """
         self._conversation.close_for_user(reason)
 

@@ -191,12 +191,11 @@ class LiveSession:
         self.loop.soon(lambda: self._start_task(partial(fn, *args), fn))
 
     def close_for_user(self, reason: str) -> None:
-        """End it for user code. A reason that is the value of a CloseReason counts as that; others only go to the log."""
-        known = CloseReason.read(reason)
-        if known is CloseReason.OTHER:
-            self.loop.soon(self._close, CloseReason.CLOSED, reason)
+        """End it for user code: reason CLOSED, with the user's words in the log, unless they are `deleted` or `expired`."""
+        if reason in (CloseReason.DELETED, CloseReason.EXPIRED):
+            self.close(CloseReason(reason))
         else:
-            self.loop.soon(self._close, known)
+            self.loop.soon(self._close, CloseReason.CLOSED, None if reason == CloseReason.CLOSED else reason)
 
     # What transports do with it.
 

@@ -26,7 +26,7 @@ from trio_mcp.cluster.store.port import StoreDown
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 LINK = "trio_mcp/cluster/redis/client.py"
-LISTENER = ("_connect_in_steps", "_pass_on")
+LISTENER = ("_connect_in_steps", "_hear_messages")
 FOR_EVER = 30 * PATIENCE
 """What would hold a listener up holds it up longer than a test waits."""
 

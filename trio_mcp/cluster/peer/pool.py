@@ -166,7 +166,7 @@ def _lookups() -> trio.CapacityLimiter:
 async def connect(url: str, seconds: float) -> socket.socket:
     """A non-blocking socket connected to `http://host:port` within `seconds`.
 
-    Raises ConnectionRefusedError when nobody listens at any address of the host, else OSError.
+    Raises ConnectionRefusedError when no process listens at any address of the host, else OSError.
     """
     host, port = _address(url)
     with trio.move_on_after(seconds):

@@ -6,7 +6,7 @@ bytes ─▶ ResponseParser ─┬─ 1xx ────────────�
 
 Heads and chunks are parsed by httptools (llhttp, no leniency on), which refuses bare LF and CR, folded headers, white space before a
 colon, control characters, a Content-Length that is repeated or malformed, and sizes of chunks that are no numbers. What it lets pass and
-we do not: other versions than HTTP/1.0 and HTTP/1.1, lines in front of the status line, statuses below 100, a 101 that nobody asked for,
+we do not: other versions than HTTP/1.0 and HTTP/1.1, lines in front of the status line, statuses below 100, a 101, which is never asked for,
 and transfer codings other than `chunked`. h11 is the oracle of the tests: what it refuses is refused here.
 """
 

@@ -1,7 +1,7 @@
-"""The writes that compare: each is one Lua script, so that of two nodes that want the same thing one gets it.
+"""The writes that compare first: each is one Lua script, so that no other write comes between.
 
-What they decide is said at the operations in `store/port.py`; `store/memory.py` decides the same in Python. What is announced goes to the
-channel and to the stream of moves within the script.
+The operations in `store/port.py` say what they decide; `store/shared_memory.py` decides the same in Python. A script that announces a
+change publishes it on the channel and appends it to the stream itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ known = known and type(held.node) == 'string' and type(held.epoch) == 'number' a
 """
 )
 
-_READ_STONE = """
+_READ_TOMBSTONE = """
 local raw_stone = redis.pcall('GET', KEYS[2])
 local buried, stone = pcall(cjson.decode, raw_stone)
 buried = buried and type(stone) == 'table' and type(stone.boot) == 'string' and type(stone.epoch) == 'number'
@@ -47,7 +47,7 @@ return 1
 
 OWN: Final = (
     # While our record stands there is no tombstone of this life or a later one: `END` puts it in the record's place.
-    # The record of an earlier life comes from a Redis that lost ours: who wrote it there first may still have a copy.
+    # The record of an earlier life comes from a Redis that lost ours: the node that wrote it there may still have a copy.
     _READ_RECORD
     + """
 local epoch = tonumber(ARGV[2])
@@ -56,7 +56,7 @@ if known then
   if held.epoch > epoch or held.epoch == epoch and held.boot ~= ARGV[1] then return raw end
 else
 """
-    + _READ_STONE
+    + _READ_TOMBSTONE
     + """
   if buried and (stone.epoch > epoch or stone.epoch == epoch and stone.boot == ARGV[1]) then return raw_stone end
 end
@@ -68,7 +68,7 @@ if not earlier then return 1 end
 
 PUT_BACK: Final = (
     _READ_RECORD
-    + _READ_STONE
+    + _READ_TOMBSTONE
     + """
 local epoch = tonumber(ARGV[2])
 if known then return raw end
@@ -90,7 +90,7 @@ redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
 
 END: Final = (
     _READ_RECORD
-    + _READ_STONE
+    + _READ_TOMBSTONE
     + """
 if known and (held.boot ~= ARGV[1] or held.epoch ~= tonumber(ARGV[2])) then return 0 end
 redis.call('DEL', KEYS[1])

@@ -45,11 +45,11 @@ class MeasuredStore:
         """Names of commands that were refused the last time."""
         self._state = RedisState.UNKNOWN
         self.down: bool = False
-        """The last `run` failed: nobody need wait for Redis until one succeeds."""
+        """Whether the last `run` failed. Until one succeeds, requests do not wait for Redis."""
         metrics.directory_up_with(lambda: float(self._state is RedisState.UP))
 
     def on_return(self, callback: Callable[[], None]) -> None:
-        """Call this whenever Redis is back."""
+        """Have `callback` called whenever Redis is back."""
         self._returned.append(callback)
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
@@ -94,7 +94,7 @@ class MeasuredStore:
         self.down = True
 
     def _turn(self, to: RedisState, why: str = "") -> None:
-        """A line for each change of state, and none for what goes on."""
+        """Change the state; a log line for each change, and none while it stays."""
         before, self._state = self._state, to
         if before is to:
             return

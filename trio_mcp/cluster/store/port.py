@@ -4,7 +4,7 @@ Each operation is atomic: of two nodes that want the same thing one gets it. Ope
 come between them. The result of each is said in its docstring; one that the store refuses has `OperationRefused` as its result.
 
 A record belongs to the process (`boot`) and the life (`epoch`) that it names, a card to its `boot`. A value that cannot be read is
-nobody's. A tombstone of a later life, one with a higher `epoch`, is never replaced.
+no process'. A tombstone of a later life, one with a higher `epoch`, is never replaced.
 
 A claim, a record that replaces one of an earlier life, and an end that another process than the owner writes, are announced to all
 nodes by the operation itself: on the channel, and in the log of moves for nodes that missed the message.

@@ -1,4 +1,4 @@
-"""The values that nodes share in one process, and what becomes of them: the operations of `port`, as `redis/scripts.py` decides them.
+"""The values that nodes share within one process, and the operations of `port` on them, decided as in `redis/scripts.py`.
 
 One suite of tests (`tests/cluster/store/test_contract.py`) runs over both.
 """
@@ -46,7 +46,7 @@ from trio_mcp.cluster.store.port import (
 __all__ = ["SharedMemory"]
 
 MAX_LATE = 1_000
-"""Operations that are done after nobody waits for them any more."""
+"""Operations that were given up while the memory was frozen, and are done after it."""
 
 MAX_UNHEARD = 10_000
 """Messages that wait for one subscriber; one that falls further behind loses its subscription, as with Redis."""
@@ -101,7 +101,7 @@ class SharedMemory:
         """Nodes can reach it."""
         self._frozen: trio.Event | None = None
         self._late: deque[Operation] = deque(maxlen=MAX_LATE)
-        """What was given up while it was frozen, and will be done all the same."""
+        """Operations that were given up while it was frozen. They are done when it goes on."""
         self._subscribers: dict[trio.MemorySendChannel[bytes], None] = {}
         self._announced = 0
         """How many changes were ever announced: ids go on after `clear`, as those of Redis do, which are times."""

@@ -36,7 +36,7 @@ class NodeState(Enum):
     STOPPING = auto()
     """Calls and sessions have ended; no connection is accepted any more."""
     STOPPED = auto()
-    """The lifespan has been left."""
+    """The lifespan is being left, or has been: the user's cleanup runs, and nothing is served."""
 
 
 class Served(Enum):

@@ -49,9 +49,8 @@ class StoreTrust:
         """Held during a beat: what it finds may change every answer here."""
         self.has_name: bool = False
         """Our card is the one that stands under our node id, or stood when Redis answered last: no other process has the id."""
-        self.another: NodeCard | None = None
-        """The card of another process that the last beat found in the place of ours."""
-        self._another_since: Moment | None = None
+        self._another: tuple[NodeCard, Moment] | None = None
+        """The card of another process that the last beat found in the place of ours, and when it was found first."""
         self._expects_card = False
         self._standing_since: float | None = None
         """Trio clock, for the card does not stand while the machine is suspended."""
@@ -66,9 +65,12 @@ class StoreTrust:
             case NodeCard():
                 self.has_name = False
                 self._standing_since = None
-                if self.another is None or self.another.boot != card.boot:
-                    self._another_since = self._now()
-                self.another = card
+                since = (
+                    self._another[1]
+                    if self._another is not None and self._another[0].boot == card.boot
+                    else self._now()
+                )
+                self._another = card, since
                 # It takes us for dead, and may have restored some of our sessions.
                 return True
             case CardFound.UNANSWERED:
@@ -76,7 +78,7 @@ class StoreTrust:
                 # Also where this process has only started: it cannot know what Redis had before.
                 self._expects_card = not self._left
                 return False
-        self.another = None
+        self._another = None
         if card is CardFound.REFUSED:
             self._standing_since = None
             self._expects_card = False
@@ -118,10 +120,11 @@ class StoreTrust:
         return 0.0 if self._standing_since is None else self._now().trio - self._standing_since
 
     @property
+    def another(self) -> NodeCard | None:
+        """The card of another process that the last beat found in the place of ours."""
+        return None if self._another is None else self._another[0]
+
+    @property
     def another_is_renewed(self) -> bool:
         """Whether the other process under our node id has put its card up again since it was first seen: it lives."""
-        return (
-            self.another is not None
-            and self._another_since is not None
-            and self._now().since(self._another_since) > ANOTHER_RENEWED_SECONDS
-        )
+        return self._another is not None and self._now().since(self._another[1]) > ANOTHER_RENEWED_SECONDS

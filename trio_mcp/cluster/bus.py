@@ -105,7 +105,7 @@ class ClusterBus:
         self._outgoing[change] = None
         if len(self._outgoing) > MAX_PENDING:
             del self._outgoing[next(iter(self._outgoing))]
-            # A gap in the numbers tells the others.
+            # The others notice the gap in the numbers.
             self._sent += 1
         self._wake.set()
 

@@ -217,11 +217,11 @@ class Cluster:
 
     @property
     def can_release(self) -> bool:
-        """Whether another node could restore a session that is released now, and Redis can be told of it."""
+        """Whether another node could restore a session that is released now, and Redis answers."""
         return self.has_ready_peer and not self._trust.away
 
     async def release(self, session: LiveSession) -> bool:
-        """Let another node restore the session; False when Redis cannot be told, and then the session stays."""
+        """Let another node restore the session; False when Redis did not confirm it, and then the session stays here."""
         session.release_pending = pending = trio.Event()
         try:
             if not await self.directory.release(session.snapshot()):
@@ -259,7 +259,7 @@ class Cluster:
         )
 
     def _bus_rejoined(self) -> None:
-        """The subscription was broken: Redis may have been replaced, or have lost what it was told last."""
+        """The subscription was broken: Redis may have been replaced, or have lost the last writes."""
         self._trust.doubt_records()
         self._heartbeat.beat_now()
 

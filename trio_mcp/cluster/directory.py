@@ -1,4 +1,4 @@
-"""The session directory of a cluster: tells Redis of this node's sessions, and reads from it where the others are."""
+"""The session directory of a cluster: writes this node's sessions to Redis, and reads from it where the others are."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class RedisDirectory:
         self.writer.owe(session_id, Tombstone.of(record, CloseReason.NODE_GONE))
 
     def keep(self, session_id: str, record: Record) -> None:
-        """Keep a backup of the record: if its node is gone and Redis loses its data now, nobody else has it."""
+        """Keep a backup of the record: if its node is gone and Redis loses its data now, there is no other copy."""
         if record.restorable and record.readable:
             self.backups.keep(session_id, record.epoch, PutBackRecord(session_id, record))
 

@@ -102,7 +102,7 @@ class Facts:
     looks: int = 0
     """How often the record was read."""
     redis_away: bool = False
-    """Redis is known not to answer: nobody need wait for it."""
+    """Redis is known not to answer, so that it is not waited for."""
     read_patiently: bool = False
     recorded: Recorded | CloseReason = Recorded.NOT_READ
     readable: bool = True
@@ -177,7 +177,7 @@ class Ended(Enum):
     NO_SESSION = "no session"
     """The peer's 404 was passed on."""
     LOST = "lost"
-    """The peer may have run it: the client is told that the response is lost, and nobody else is asked."""
+    """The peer may have run it: the client is told that the response is lost, and no other node is asked."""
     SILENT = "silent"
     """The same for a message that expects no response: 503."""
 

@@ -101,7 +101,7 @@ class Heartbeat:
         self.joined: bool = False
         """The id is ours, as far as we know: from now on another process under it is a double."""
         self.answered: trio.Event = trio.Event()
-        """Set once Redis has taken our card, or shown another's in its place."""
+        """Set once Redis has accepted our card, or has returned the card of another process under our id."""
         self.doubled: trio.Event = trio.Event()
         """Set when an earlier process has our node id, and lives: this one has to stop."""
         self._left = False

@@ -246,7 +246,7 @@ class Membership:
 
     @property
     def _are_fresh(self) -> bool:
-        """Whether the cards that were read still stood a moment ago."""
+        """Whether the cards were read so recently that none of them can have expired since."""
         return self._read is not None and self._now().since(self._read) <= CARD_SECONDS
 
 

@@ -127,7 +127,7 @@ class SessionRouter:
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
         if not _ID.fullmatch(session_id):
-            # No node of any cluster made this id: nobody need be asked.
+            # No node makes such an id, so that none has to be asked.
             raise SessionNotFound(CloseReason.UNKNOWN)
         hop = self._forwarder.origin(exchange, session_id)
         facts = Facts(hop=hop is not None, delete=exchange.method == "DELETE", restores=self._restores)
@@ -197,7 +197,7 @@ class SessionRouter:
         self._look_here(request)
 
     async def _released(self, session: LiveSession) -> None:
-        """Wait until Redis has heard that a session which was closed because this node stops is released.
+        """Wait until the release of a session that was closed because this node stops is written to Redis.
 
         Raises trio.TooSlowError after `CLOSING_RELEASE_SECONDS`.
         """
@@ -264,7 +264,7 @@ class SessionRouter:
             return await self._relay_to_ready(request)
         owner = self._owner(request, target)
         if target is Target.RECORDED and request.record is not None:
-            # Should Redis lose the record of a process that is gone, nobody else has it.
+            # The owner may be gone: if Redis loses its data now, there is no other copy of the record.
             self._directory.keep(request.session_id, request.record)
         result = Tried.FAILED if owner is None else await self._forwarder.relay(request, owner)
         if isinstance(result, Ended):

@@ -97,7 +97,7 @@ class Await(Enum):
     RELEASE = "release"
     """The release of this node's copy has worked, or not."""
     RECORD = "record"
-    """Redis has heard that a session of this stopping node is released."""
+    """The release of a session of this stopping node is written to Redis."""
     JOIN = "join"
     """This node has joined the cluster, or is asked to stop."""
 
@@ -226,7 +226,7 @@ def _without_record(facts: Facts, tombstone: CloseReason) -> Step:
 
 
 def _owned_here(facts: Facts) -> Step:
-    """The session ended here a moment ago, or this node claimed it and never heard that the claim had worked."""
+    """The session ended here a moment ago, or this node claimed it and the reply of Redis was lost."""
     if facts.remembered is not CloseReason.UNKNOWN:
         return NotFound(facts.remembered)
     if facts.restorable and facts.claims is Claims.NO_MORE:

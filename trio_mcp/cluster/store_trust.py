@@ -102,7 +102,7 @@ class StoreTrust:
 
     @property
     def away(self) -> bool:
-        """Whether Redis is known not to answer: nobody need wait for it."""
+        """Whether Redis is known not to answer, so that it is not waited for."""
         return self._is_down()
 
     def has_lost_data(self, *, card_stands: bool) -> bool:

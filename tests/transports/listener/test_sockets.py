@@ -34,7 +34,7 @@ from trio_mcp.transports.listener import (
     open_listeners,
     serve,
 )
-from trio_mcp.transports.listener.connection import Connection, Front
+from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.wire import Hangups, SocketWire
 
@@ -393,11 +393,11 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
         await echo(scope, receive, send)
 
     idle, hangups = IdleConnections(75), Hangups()
-    front = Front(app, Limits(), idle, Lingering(lambda: None), lambda status, reason: None)
+    shared = Shared(app, Limits(), idle, Lingering(lambda: None), lambda status, reason: None)
 
     async def connection(end: socket.socket) -> None:
         end.setblocking(False)
-        await Connection(front, SocketWire(end, hangups, read_size=4096, write_seconds=1)).run()
+        await Connection(shared, SocketWire(end, hangups, read_size=4096, write_seconds=1)).run()
 
     ours, theirs = socket.socketpair()
     async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as client:
@@ -407,7 +407,7 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
             await wait_all_tasks_blocked()
             # Nothing runs between these three: the request is there and nobody has read it.
             ours.send(get())
-            front.stopping.set()
+            shared.stopping.set()
             idle.dismiss_all()
             assert statuses(await hear(client)) == [200]
             nursery.cancel_scope.cancel("the test is over")

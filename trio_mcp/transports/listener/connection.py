@@ -23,7 +23,7 @@ from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.response import refusal
 from trio_mcp.transports.listener.wire import ClientDisconnected, Wire
 
-__all__ = ["Connection", "Front"]
+__all__ = ["Connection", "Shared"]
 
 LINGER_QUIET_SECONDS = 2.0
 """A peer that has sent nothing for so long has read the answer, or will not."""
@@ -51,7 +51,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Front:
+class Shared:
     """What all connections of one server share."""
 
     app: ASGIApp
@@ -76,16 +76,16 @@ class Connection:
         "_data",
         "_dismissed",
         "_exchange",
-        "_front",
         "_full",
         "_gone",
         "_last_head",
+        "_shared",
         "_task",
         "_wire",
     )
 
-    def __init__(self, front: Front, wire: Wire, *, full: bool = False) -> None:
-        self._front = front
+    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False) -> None:
+        self._shared = shared
         self._wire = wire
         self._data = b""
         self._exchange: Exchange | None = None
@@ -119,7 +119,7 @@ class Connection:
             logger.error("%s: the app failed", self._wire.client, exc_info=crash)
             raise cancelled from None
         finally:
-            self._front.idle.discard(self)
+            self._shared.idle.discard(self)
             if self._cut_short():
                 self._wire.abort()
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -144,12 +144,12 @@ class Connection:
         if head is None:
             return False
         exchange = Exchange(
-            self._wire, self._front.limits, head, self._data, self._front.stopping.is_set, self._front.account
+            self._wire, self._shared.limits, head, self._data, self._shared.stopping.is_set, self._shared.account
         )
         self._exchange = exchange
         if self._gone:
             exchange.disconnect()
-        await self._front.app(exchange.scope(), exchange.receive, exchange.send)
+        await self._shared.app(exchange.scope(), exchange.receive, exchange.send)
         exchange.finish()
         if exchange.torn or not exchange.response.complete or not exchange.response.keep_alive:
             return False
@@ -174,7 +174,7 @@ class Connection:
         return await self._read_head(data)
 
     async def _read_head(self, data: bytes) -> Head | None:
-        reader = HeadReader(self._front.limits.head_bytes)
+        reader = HeadReader(self._shared.limits.head_bytes)
         head = reader.feed(data)
         if head is None:
             head = await self._rest_of_head(reader)
@@ -184,15 +184,15 @@ class Connection:
         return head
 
     async def _wait_for_request(self) -> bytes:
-        self._front.idle.add(self)
-        if self._front.stopping.is_set():
+        self._shared.idle.add(self)
+        if self._shared.stopping.is_set():
             self.dismiss()
         data = await self._wire.receive()
-        self._front.idle.discard(self)
+        self._shared.idle.discard(self)
         return data
 
     async def _rest_of_head(self, reader: HeadReader) -> Head | None:
-        with trio.move_on_after(self._front.limits.head_seconds):
+        with trio.move_on_after(self._shared.limits.head_seconds):
             while data := await self._wire.receive():
                 head = reader.feed(data)
                 if head is not None:
@@ -223,7 +223,7 @@ class Connection:
         if exchange is not None and exchange.response.begun:
             return
         logger.debug("%s: %d %s", self._wire.client, error.status, error.reason)
-        self._front.refused(error.status, _WRONG.get(error.status, "malformed"))
+        self._shared.refused(error.status, _WRONG.get(error.status, "malformed"))
         try:
             await self._wire.send_all(refusal(error, head_only=exchange is not None and exchange.asks_head_only))
             await self._linger()
@@ -244,7 +244,7 @@ class Connection:
     async def _linger(self) -> None:
         """Send no more, and discard what comes, until the peer closes or a bound is reached."""
         left = LINGER_BYTES
-        with self._front.lingering.linger():
+        with self._shared.lingering.linger():
             await self._wire.finish_sending()
             while left > 0:
                 with trio.move_on_after(LINGER_QUIET_SECONDS) as quiet:

@@ -14,7 +14,7 @@ import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
-from trio_mcp.transports.listener.connection import Connection, Front
+from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.stream_wire import StreamWire
@@ -82,7 +82,7 @@ class _Server:
         self._changed = trio.lowlevel.ParkingLot()
         """Accepting waits here until a connection ends, or begins to linger."""
         self._lingering = Lingering(self._changed.unpark_all)
-        self._front = Front(app, limits, self._idle, self._lingering, refused, account, stopping)
+        self._shared = Shared(app, limits, self._idle, self._lingering, refused, account, stopping)
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
 
@@ -104,7 +104,7 @@ class _Server:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, connections)
                 task_status.started(listeners)
-                await self._front.stopping.wait()
+                await self._shared.stopping.wait()
                 accepting.cancel_scope.cancel("the server stops")
             self._idle.dismiss_all()
 
@@ -152,12 +152,12 @@ class _Server:
 
     async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
-            await Connection(self._front, self._socket_wire(stream, self._hangups), full=full).run()
+            await Connection(self._shared, self._socket_wire(stream, self._hangups), full=full).run()
             return
         wire = self._stream_wire(stream)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.pump)
-            await Connection(self._front, wire, full=full).run()
+            await Connection(self._shared, wire, full=full).run()
             nursery.cancel_scope.cancel("the connection has ended")
 
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:

@@ -36,6 +36,8 @@ class Reader:
     """Reads a log for one exchange. A newer reader of the same log ends it, and so does `close`."""
 
     log: EventLog
+    backlog: Backlog
+    """Of the log."""
     cursor: int
     closed: bool = False
     gone: bool = False
@@ -44,11 +46,11 @@ class Reader:
     @property
     def waits(self) -> bool:
         """Whether there is nothing to read now, but may be later."""
-        return not (self.closed or self.log.ended or self.log.newest > self.cursor)
+        return not (self.closed or self.log.ended or self.backlog.newest > self.cursor)
 
     def take(self) -> list[Entry]:
         """What comes after the cursor now."""
-        backlog = self.log.backlog
+        backlog = self.backlog
         if self.closed or backlog.newest <= self.cursor:
             return []
         found = backlog.after(self.cursor)
@@ -63,7 +65,7 @@ class Reader:
 
     def ends_with(self, entry: Entry) -> bool:
         """Whether nothing comes behind `entry`, now or later."""
-        return self.log.ended and not self.closed and entry.n == self.log.last
+        return self.log.ended and not self.closed and entry.n == self.backlog.last
 
     def wrote(self, entry: Entry) -> None:
         """Everything up to `entry` is on the wire."""
@@ -265,7 +267,7 @@ class EventLog:
         self._streaming = True
         backlog = self.backlog
         backlog.begin_reading()
-        self.reader = Reader(self, backlog.delivered if after is None else after, closed=self._cut)
+        self.reader = Reader(self, backlog, backlog.delivered if after is None else after, closed=self._cut)
         self._cut = False
         if self.is_read:
             self.budget.account.remove_abandoned(self)
@@ -286,9 +288,12 @@ class EventLog:
 
     async def changed(self) -> None:
         """Wait for the next append, end or reader change."""
+        await self._next_change().wait()
+
+    def _next_change(self) -> trio.Event:
         if self._change is None:
             self._change = trio.Event()
-        await self._change.wait()
+        return self._change
 
     def stop_holding_back(self) -> None:
         """The head of the response was held back for as long as it may be: `wait_for_form` returns."""
@@ -297,8 +302,8 @@ class EventLog:
 
     async def wait_for_form(self) -> None:
         """Wait until it is known how the response begins: with the whole `answer`, or, if there is none, as a stream."""
-        while not (self.ended or self.last > 0 or self._streaming or self._overdue):
-            await self.changed()
+        while not (self.ended or self._overdue or self.streams):
+            await self._next_change().wait()
 
     async def ended_by(self, deadline: float) -> None:
         """Wait until the log has ended, `deadline` (trio clock) at the latest."""

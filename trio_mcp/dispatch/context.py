@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
 
 import msgspec
@@ -17,6 +17,7 @@ from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.feature_methods import read
 from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
 from trio_mcp.dispatch.session import Session
+from trio_mcp.dispatch.speech import Extra
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import LEVELS, LogLevel, at_least
@@ -170,7 +171,7 @@ class Context(HandlerContext, Generic[App]):
         logger: str | None = None,
         *,
         logger_name: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        extra: Extra = None,
     ) -> None:
         """Send a log message, if the client wants that level (server/utilities/logging).
 
@@ -185,9 +186,8 @@ class Context(HandlerContext, Generic[App]):
         threshold = call.log_level if call.session is None else call.session.log_level
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
-        params = speech.message(
-            call.service.warned_handlers, call.label, level, _with_extra(data, extra), logger or logger_name
-        )
+        name = logger or logger_name
+        params = speech.message(call.service.warned_handlers, call.label, level, data, name, extra)
         if params is None:
             return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
@@ -195,48 +195,28 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def debug(
-        self,
-        data: Any,
-        logger: str | None = None,
-        *,
-        logger_name: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Extra = None
     ) -> None:
         """`log("debug", …)`."""
         await self.log("debug", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def info(
-        self,
-        data: Any,
-        logger: str | None = None,
-        *,
-        logger_name: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Extra = None
     ) -> None:
         """`log("info", …)`."""
         await self.log("info", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def warning(
-        self,
-        data: Any,
-        logger: str | None = None,
-        *,
-        logger_name: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Extra = None
     ) -> None:
         """`log("warning", …)`."""
         await self.log("warning", data, logger or logger_name, extra=extra)
 
     @in_loop
     async def error(
-        self,
-        data: Any,
-        logger: str | None = None,
-        *,
-        logger_name: str | None = None,
-        extra: Mapping[str, Any] | None = None,
+        self, data: Any, logger: str | None = None, *, logger_name: str | None = None, extra: Extra = None
     ) -> None:
         """`log("error", …)`."""
         await self.log("error", data, logger or logger_name, extra=extra)
@@ -374,12 +354,6 @@ class Context(HandlerContext, Generic[App]):
     async def _publish(self, change: ListChanged | ResourceUpdated) -> None:
         self._call.service.bus.publish(change)
         await trio.lowlevel.checkpoint()
-
-
-def _with_extra(data: Any, extra: Any) -> Any:
-    if extra is None:
-        return data
-    return {"message": data, **(extra if isinstance(extra, Mapping) else {"extra": extra})}
 
 
 def _messages(messages: str | Sequence[SamplingMessage]) -> Any:

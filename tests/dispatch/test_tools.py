@@ -189,6 +189,7 @@ async def test_a_handler_sees_its_request() -> None:
                 ctx.supports("roots"),
                 ctx.supports("elicitation", "url"),
                 ctx.supports("elicitation", "form"),
+                repr(ctx),
             ]
         )
 
@@ -208,6 +209,7 @@ async def test_a_handler_sees_its_request() -> None:
         True,
         True,
         False,
+        "<Context tools/call look 1 2025-11-25>",
     ]
     modern = DispatchHarness(mcp, "2026-07-28")
     seen.clear()

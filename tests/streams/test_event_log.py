@@ -574,3 +574,14 @@ async def test_closing_the_reader_ends_who_reads_now() -> None:
     reader = log.open_reader()
     log.close_reader()
     assert await texts(reader) == []
+
+
+async def test_what_a_log_looks_like_names_its_state_and_no_messages() -> None:
+    log = EventLog(Budget())
+    log.append(b"secret")
+    assert repr(log) == "<EventLog unread, 1 events, 1 unread>"
+    reader = log.open_reader()
+    reader.wrote(reader.take()[0])
+    assert repr(log) == "<EventLog read, 1 events, 0 unread>"
+    log.end()
+    assert repr(log) == "<EventLog ended, 1 events, 0 unread>"

@@ -104,7 +104,7 @@ class RedisStore:
         ]
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """Until cancelled, as the port says."""
+        """As `Store.listen`."""
         await self._client.listen(self.keys.bus, hear=hear, joined=joined)
 
     def close(self) -> None:

@@ -40,15 +40,15 @@ class MemoryStore:
 
     @property
     def shown(self) -> str:
-        """There is only one."""
+        """Always the same."""
         return "memory"
 
     def name_of(self, operation: Operation) -> str:
-        """Its type."""
+        """The name of its type."""
         return type(operation).__name__
 
     async def run(self, operations: Sequence[Operation]) -> list[Any]:
-        """The results; raises StoreDown."""
+        """The results, in order; raises StoreDown."""
         await trio.lowlevel.checkpoint()
         if self.delay:
             await trio.sleep(min(self.delay, self._patience))
@@ -60,14 +60,14 @@ class MemoryStore:
         return [self.memory.do(operation) for operation in operations]
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """Until cancelled, as the port says."""
+        """As `Store.listen`."""
         while True:
             if self.memory.answers and not self._is_cut:
                 await self._attend(hear, joined)
             await trio.sleep(RETRY_SECONDS)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there are no connections."""
 
     def cut(self) -> None:
         """Until `mend` this node does not reach the memory: operations fail at once, and its subscription breaks."""

@@ -49,18 +49,18 @@ MAX_LATE = 1_000
 """Operations that were given up while the memory was frozen, and are done after it."""
 
 MAX_UNHEARD = 10_000
-"""Messages that wait for one subscriber; one that falls further behind loses its subscription, as with Redis."""
+"""Messages that wait for one subscriber. With more its subscription ends, as with Redis."""
 
 
 class Shelf:
-    """Values by name, each until its time is over."""
+    """Values by name, each for a number of seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def get(self, name: str) -> bytes | None:
-        """The value, if it has not expired."""
+        """The value; None when there is none or it has expired."""
         value, until = self._kept.get(name, (None, 0.0))
         if value is not None and until <= self._clock():
             del self._kept[name]
@@ -68,27 +68,27 @@ class Shelf:
         return value
 
     def put(self, name: str, value: bytes, seconds: float) -> None:
-        """Keep the value for so long, in place of another."""
+        """Keep the value for `seconds`, in place of one that is there."""
         self._kept[name] = value, self._clock() + seconds
 
     def remove(self, name: str) -> bool:
-        """Whether there was a value."""
+        """Remove the value; whether there was one."""
         there = self.get(name) is not None
         self._kept.pop(name, None)
         return there
 
     def seconds_left(self, name: str) -> float:
-        """Until it expires; negative when there is none, or when it does not expire."""
+        """Seconds until the value expires; negative when there is none, or when it does not expire."""
         left = math.inf if self.get(name) is None else self._kept[name][1] - self._clock()
         return -0.001 if left == math.inf else left
 
     def names(self) -> list[str]:
-        """Of all that is kept."""
+        """The names of all values that have not expired."""
         return [name for name in list(self._kept) if self.get(name) is not None]
 
 
 class SharedMemory:
-    """What all nodes share. `clock` tells seconds; by it values expire."""
+    """What all nodes share. Values expire by `clock`, in seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = trio.current_time) -> None:
         self.records: Shelf = Shelf(clock)
@@ -104,10 +104,10 @@ class SharedMemory:
         """Operations that were given up while it was frozen. They are done when it goes on."""
         self._subscribers: dict[trio.MemorySendChannel[bytes], None] = {}
         self._announced = 0
-        """How many changes were ever announced: ids go on after `clear`, as those of Redis do, which are times."""
+        """How many changes were ever announced. Ids go on after `clear`: those of Redis are times, and never come again either."""
 
     def clear(self) -> None:
-        """Forget everything; subscriptions stand."""
+        """Remove all values; subscriptions stay."""
         for shelf in (self.records, self.tombstones, self.cards):
             for name in shelf.names():
                 shelf.remove(name)
@@ -115,29 +115,29 @@ class SharedMemory:
         self.changes.clear()
 
     def stop(self) -> None:
-        """No node reaches it, until it is to run again; subscriptions break."""
+        """Until `start` no node reaches it; subscriptions break."""
         self.runs = False
         self.thaw()
         for channel in list(self._subscribers):
             self.unsubscribe(channel)
 
     def start(self, *, empty: bool = False) -> None:
-        """It can be reached again, with what it had or without."""
+        """Let nodes reach it again, with the values it had unless it shall be `empty`."""
         if empty:
             self.clear()
         self.runs = True
 
     @property
     def answers(self) -> bool:
-        """It runs and is not frozen."""
+        """Whether it runs and is not frozen."""
         return self.runs and self._frozen is None
 
     def freeze(self) -> None:
-        """Answer nothing until `thaw`."""
+        """Until `thaw`, answer nothing; nodes can still connect, as to a Redis that hangs."""
         self._frozen = trio.Event()
 
     def thaw(self) -> None:
-        """Do first what was asked while frozen, as Redis does, which has the commands already."""
+        """Go on. Operations that were given up meanwhile are done first: a Redis that hung has received their commands, too."""
         if self._frozen is not None:
             self._frozen.set()
             self._frozen = None
@@ -145,7 +145,7 @@ class SharedMemory:
             self.do(self._late.popleft())
 
     async def thawed(self, operations: Sequence[Operation], patience: float) -> None:
-        """Wait while it is frozen, for `patience` seconds at most; raises StoreDown, and the operations are done later."""
+        """Wait while it is frozen. Raises StoreDown after `patience` seconds; the operations are then done by `thaw`."""
         if self._frozen is None:
             return
         with trio.move_on_after(patience):
@@ -155,11 +155,11 @@ class SharedMemory:
 
     @property
     def listeners(self) -> int:
-        """How many subscriptions stand."""
+        """The number of subscriptions."""
         return len(self._subscribers)
 
     def publish(self, message: bytes) -> int:
-        """Send to all who listen."""
+        """Send the message to all subscribers; their number."""
         count = len(self._subscribers)
         for channel in list(self._subscribers):
             try:
@@ -169,18 +169,18 @@ class SharedMemory:
         return count
 
     def subscribe(self) -> tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]]:
-        """A subscription: the first names it, the second ends when it is broken."""
+        """Begin a subscription. The first channel stands for it in `unsubscribe`; messages come by the second, which ends with it."""
         near, far = trio.open_memory_channel[bytes](MAX_UNHEARD)
         self._subscribers[near] = None
         return near, far
 
     def unsubscribe(self, channel: trio.MemorySendChannel[bytes]) -> None:
-        """End a subscription, if it stands yet."""
+        """End a subscription, unless it has ended."""
         self._subscribers.pop(channel, None)
         channel.close()
 
     def do(self, operation: Operation) -> Any:
-        """One operation; its result."""
+        """Do one operation; its result, as `port` says."""
         match operation:
             case ReadRecord(session_id):
                 return self.records.get(session_id)

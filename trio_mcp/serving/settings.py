@@ -236,7 +236,7 @@ class Settings(BaseModel):
         if self.redis_url is not None:
             self._check_cluster()
         elif self.require_redis:
-            raise ValueError("require_redis is set without redis_url: which Redis?")
+            raise ValueError("require_redis is set without redis_url: set that as well")
         for number, key in enumerate(self.keys, 1):
             if len(key) < _MIN_KEY_BYTES:
                 raise ValueError(

@@ -39,35 +39,46 @@ async def run_stdio(server: MCPServer, settings: Settings, pipes: Pipes, *, owns
         has_lifespan=server.has_lifespan,
         cleanup=settings.cleanup_timeout,
     )
-    starting, serving = trio.CancelScope(), trio.CancelScope()
-    loop = trio.lowlevel.current_trio_token()
-
-    def begin() -> None:
-        deadlines.begin(STDIO_CALLS_SECONDS)
-
-    def stop_on_signal(number: int) -> None:
-        begin()
-        loop.run_sync_soon(stop_from_loop)
-
-    def stop_from_loop() -> None:
-        serving.cancel("a signal came")
-        if not deadlines.is_serving:
-            starting.cancel("a signal came before the server was ready")
-
-    with owning_sigint(), handling_signals(stop_on_signal, keep=owns_process):
+    process = _Process(deadlines)
+    with owning_sigint(), handling_signals(process.stop_on_signal, keep=owns_process):
         try:
-            with starting:
+            with process.starting:
                 async with running(partial(deadlines.lifespan, server.lifespan), service, hub):
-                    deadlines.serving()
-                    stdin, stdout = (trio.lowlevel.FdStream(os.dup(each)) for each in (pipes.stdin, pipes.stdout))
-                    async with stdin, stdout:
-                        with serving:
-                            wire = StdioServer(service, hub, max_message=settings.max_body)
-                            await wire.serve(stdin, stdout, ending=begin)
+                    await process.serve(StdioServer(service, hub, max_message=settings.max_body), pipes)
             deadlines.cleaned_up()
         finally:
             deadlines.over(process_ends=owns_process)
     return deadlines.code
+
+
+class _Process:
+    """Serves until stdin ends, or a signal comes, which also ends a start that waits for something."""
+
+    def __init__(self, deadlines: StopDeadlines) -> None:
+        self.starting = trio.CancelScope()
+        self._serving = trio.CancelScope()
+        self._deadlines = deadlines
+        self._loop = trio.lowlevel.current_trio_token()
+
+    async def serve(self, server: StdioServer, pipes: Pipes) -> None:
+        self._deadlines.serving()
+        stdin, stdout = (trio.lowlevel.FdStream(os.dup(each)) for each in (pipes.stdin, pipes.stdout))
+        async with stdin, stdout:
+            with self._serving:
+                await server.serve(stdin, stdout, ending=self._begin_to_stop)
+
+    def stop_on_signal(self, number: int) -> None:
+        """Called within the handler of the first stop signal, `number`."""
+        self._begin_to_stop()
+        self._loop.run_sync_soon(self._stop_from_loop)
+
+    def _begin_to_stop(self) -> None:
+        self._deadlines.begin(STDIO_CALLS_SECONDS)
+
+    def _stop_from_loop(self) -> None:
+        self._serving.cancel("a signal came")
+        if not self._deadlines.is_serving:
+            self.starting.cancel("a signal came before the server was ready")
 
 
 def _still_running(service: Service) -> list[str]:

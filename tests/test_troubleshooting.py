@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.http.harness import Exchange, SessionClient, Wire, serving
 from tools.readme import README
-from trio_mcp import Context, MCPServer, Options, Principal, Session
+from trio_mcp import Context, MCPServer, Options, Session
 from trio_mcp.cli import execute
 from trio_mcp.cluster.peer_forwarder import unavailable
 from trio_mcp.cluster.routing import TryAgain
@@ -27,7 +27,7 @@ from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.serving.settings import load
 from trio_mcp.testing import asgi_client, connect
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 HEADINGS = re.findall(r"^### `+ ?(.+?) ?`+$", README.read_text().partition("\n## Troubleshooting")[2], re.MULTILINE)
 QUICKSTART = str(README.parent / "examples" / "quickstart.py")
@@ -148,7 +148,7 @@ class Lost:
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         return False
 
-    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+    async def route(self, exchange: HttpExchange, session_id: str) -> Route:
         raise self.fault
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.bus import ClusterBus
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.failure_detector import FailureDetector
@@ -44,7 +43,7 @@ from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["Cluster", "ClusterOptions"]
 
@@ -189,12 +188,12 @@ class Cluster:
         """Wait until all records were compared with the sessions here, a second at most."""
         await self._heartbeat.catch_up()
 
-    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+    async def route(self, exchange: HttpExchange, session_id: str) -> Route:
         """Find a session that is not on this node, and have its node answer, or restore it here.
 
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
-        return await self._router.route(exchange, session_id, who, headers)
+        return await self._router.route(exchange, session_id)
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""

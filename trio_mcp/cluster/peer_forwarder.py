@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import trio
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
 from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.membership import Membership
@@ -20,7 +19,7 @@ from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
 from trio_mcp.transports.http.cluster_port import Unavailable
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
 __all__ = ["PeerForwarder", "SessionRequest", "say_lost", "unavailable"]
@@ -30,12 +29,10 @@ logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 @dataclass(slots=True)
 class SessionRequest:
-    """A request whose session is not on this node, and what was learned about it. `headers` go on responses that are made here."""
+    """A request whose session is not on this node, and what was learned about it."""
 
     exchange: HttpExchange
     session_id: str
-    who: Principal
-    headers: HeaderList
     hop: str | None
     """The peer that relayed it to this node; None when a client sent it."""
     facts: Facts
@@ -108,7 +105,7 @@ class PeerForwarder:
         else:
             self.owners.forget(request.session_id)
         if result is Ended.LOST:
-            await say_lost(exchange, request.headers)
+            await say_lost(exchange)
         if result is Ended.SILENT:
             raise unavailable(TryAgain.OWNER_SILENT)
         return result
@@ -140,12 +137,12 @@ def unavailable(why: TryAgain) -> Unavailable:
     return Unavailable(*why.value)
 
 
-async def say_lost(exchange: HttpExchange, headers: HeaderList) -> None:
+async def say_lost(exchange: HttpExchange) -> None:
     """Tell the client that the response is lost: as a JSON-RPC error, for an HTTP error ends the session of older Python clients.
 
     Raises HttpRefusal (502) where the client expects no JSON response.
     """
     answer = lost_answer(exchange.content)
     if answer is not None and exchange.takes_json:
-        return await send_json(exchange.send, 200, answer, headers)
+        return await send_json(exchange.send, 200, answer, exchange.cors)
     raise HttpRefusal(502, LostCall().message)

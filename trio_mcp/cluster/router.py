@@ -12,7 +12,6 @@ import re
 import msgspec
 import trio
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Tried, copy_here, recorded
 from trio_mcp.cluster.failure_detector import FailureDetector
@@ -47,7 +46,7 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.sessions.stop_times import CLOSING_RELEASE_SECONDS, RELEASE_SECONDS
 from trio_mcp.transports.http import cluster_port as port
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import send_empty
 
 __all__ = ["SessionRouter"]
@@ -115,13 +114,13 @@ class SessionRouter:
             if isinstance(outcome, Relayed):
                 return True
             if isinstance(outcome, Broken | Unanswered):
-                await say_lost(exchange, [])
+                await say_lost(exchange)
                 return True
         return False
 
     # Requests of a session.
 
-    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> port.Route:
+    async def route(self, exchange: HttpExchange, session_id: str) -> port.Route:
         """Find a session that was not found on this node, and have its node answer, or restore it here.
 
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
@@ -131,9 +130,9 @@ class SessionRouter:
             raise SessionNotFound(CloseReason.UNKNOWN)
         hop = self._forwarder.origin(exchange, session_id)
         facts = Facts(hop=hop is not None, delete=exchange.method == "DELETE", restores=self._restores)
-        request = SessionRequest(exchange, session_id, who, headers, hop, facts)
+        request = SessionRequest(exchange, session_id, hop, facts)
         session = self._hub.local(session_id)
-        if session is not None and session.principal == who:
+        if session is not None and session.principal == exchange.principal:
             # To any other principal it is an unknown id, and takes as long to say so.
             pending = session.release_pending is not None
             facts.copy = copy_here(session.closed_because, release_pending=pending, restores=self._restores)
@@ -172,7 +171,7 @@ class SessionRouter:
         return None
 
     def _here(self, request: SessionRequest) -> port.Route | None:
-        session = self._hub.get(request.session_id, request.who)
+        session = self._hub.get(request.session_id, request.exchange.principal)
         request.facts.copy = Copy.NONE
         return None if session is None else port.Local(session)
 
@@ -214,7 +213,7 @@ class SessionRouter:
             facts.looks += 1
         facts.read(await self._recorded(request, patiently=patiently), patiently=patiently)
         facts.redis_away = self._trust.away
-        facts.remembered = await self._directory.memory.why_gone(request.session_id, request.who)
+        facts.remembered = await self._directory.memory.why_gone(request.session_id, request.exchange.principal)
         self._look_at_peers(request)
         # Another request may have restored it meanwhile.
         self._look_here(request)
@@ -230,10 +229,10 @@ class SessionRouter:
         if isinstance(found, Record):
             request.record, facts = found, request.facts
             facts.readable, facts.restorable, facts.first_life = found.readable, found.restorable, found.epoch == 0
-        return recorded(found, request.who, self._me, has_name=self._trust.has_name)
+        return recorded(found, request.exchange.principal, self._me, has_name=self._trust.has_name)
 
     def _look_here(self, request: SessionRequest) -> None:
-        live = self._hub.get(request.session_id, request.who) is not None
+        live = self._hub.get(request.session_id, request.exchange.principal) is not None
         request.facts.copy = Copy.LIVE if live else Copy.NONE
 
     def _look_at_peers(self, request: SessionRequest) -> None:
@@ -299,7 +298,7 @@ class SessionRouter:
     async def _restore(self, request: SessionRequest) -> port.Route | None:
         assert request.record is not None
         try:
-            session = await self._restorer.restore(request.session_id, request.record, request.who)
+            session = await self._restorer.restore(request.session_id, request.record, request.exchange.principal)
         except StoreDown:
             request.facts.recorded = Recorded.REFUSED
             return None
@@ -316,7 +315,7 @@ class SessionRouter:
         request.facts.recorded = Recorded.NOT_READ
         if not removed:
             return None
-        await send_empty(request.exchange.send, 204, request.headers)
+        await send_empty(request.exchange.send, 204, request.exchange.cors)
         return port.Answered()
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:

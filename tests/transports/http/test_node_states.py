@@ -9,13 +9,12 @@ import pytest
 
 from tests.transports.http.harness import Exchange, Wire
 from trio_mcp import MCPServer
-from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.node_state import ANSWERS, NodeState, Served
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.cluster_port import Answered, Route
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import send_json
 
 PATHS: dict[NodeState, list[NodeState]] = {
@@ -52,7 +51,7 @@ class Peers:
             await send_json(exchange.send, 299, b"{}", [])
         return self.ready
 
-    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+    async def route(self, exchange: HttpExchange, session_id: str) -> Route:
         if not self.ready:
             raise SessionNotFound(CloseReason.UNKNOWN)
         await send_json(exchange.send, 299, b"{}", [])

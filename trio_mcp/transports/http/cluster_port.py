@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import SessionError
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
@@ -55,10 +54,10 @@ class ClusterPort(Protocol):
     async def catch_up(self) -> None:
         """Wait until that is known, and sessions that were taken over are closed here. The wait is bounded."""
 
-    async def route(self, exchange: HttpExchange, session_id: str, who: Principal, headers: HeaderList) -> Route:
+    async def route(self, exchange: HttpExchange, session_id: str) -> Route:
         """Find a session that is not on this node, and have its node answer, or restore it here.
 
-        `headers` go on any response that is made here. Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
+        Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:

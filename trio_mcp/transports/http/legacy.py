@@ -180,7 +180,7 @@ class LegacyFront:
             return session
         if cluster is None:
             return await self._hub.find(session_id, exchange.principal)
-        route = await cluster.route(exchange, session_id, exchange.principal, exchange.cors)
+        route = await cluster.route(exchange, session_id)
         return route.session if isinstance(route, Local) else None
 
     async def _handle(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:

@@ -289,3 +289,10 @@ def test_which_nodes_sign_with_a_key_that_is_not_here() -> None:
     known, unknown = card(key="01"), card(key="02")
     membership.add({"node1": known, "node2": unknown})
     assert list(membership.with_unknown_keys(lambda key: key == "01")) == [("node2", unknown)]
+
+
+def test_a_card_of_unknown_age_is_not_trusted() -> None:
+    membership = Membership(Clock())
+    membership.add({"node1": card()})
+    assert not membership.vouch_for(Owner("node1", "b1", -1, URL))
+    assert membership.expected("node1") == ""

@@ -13,9 +13,9 @@ from typing import Any
 import trio
 
 from tests.rig.scripts import client_environment, command
-from tests.rig.waiting import PATIENCE
+from tests.rig.waiting import PATIENCE, until
 
-__all__ = ["BACKGROUND_CLIENTS", "BackgroundClient", "Failure", "background_clients"]
+__all__ = ["BACKGROUND_CLIENTS", "BackgroundClient", "Failure", "background_clients", "called"]
 
 SCRIPTS = Path(__file__).parent / "background"
 BACKGROUND_CLIENTS = (("python_2_3.py", "legacy"), ("typescript_1_32.mjs", "legacy"), ("typescript_2_4.mjs", "legacy"))
@@ -49,6 +49,10 @@ class BackgroundClient:
         self.connects, self.calls, self.heard = seen["connects"], seen["calls"], seen["heard"]
         self.slowest, self.nodes = seen["slowest"], seen["nodes"]
         self.failures = [Failure(**failure) for failure in seen["failures"]]
+
+    def has_called(self, times: int) -> bool:
+        """Whether so many of its calls have worked, also before it has ended."""
+        return self.said.count("called\n") >= times
 
     async def read(self) -> None:
         """Read what it prints, until it ends."""
@@ -84,6 +88,15 @@ async def background_clients(
                 for client in found:
                     client.process.kill()
                     await client.process.wait()
+
+
+async def called(clients: Sequence[BackgroundClient], times: int) -> None:
+    """Wait until so many calls of each client have worked."""
+
+    async def asked() -> bool:
+        return all(client.has_called(times) for client in clients)
+
+    await until(asked, f"each background client has called {times} times")
 
 
 async def _started(script: str, mode: str, url: str) -> trio.Process:

@@ -9,7 +9,7 @@ from functools import partial
 
 import trio
 
-from tests.rig.background_clients import BackgroundClient, background_clients
+from tests.rig.background_clients import BackgroundClient, background_clients, called
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Load, load
 from tests.rig.nodes import Node
@@ -18,9 +18,11 @@ from tests.rig.redis import RedisServer
 from tests.rig.request_rounds import Asked, RequestRounds, sessions_that_moved
 from tests.rig.waiting import PATIENCE
 
-__all__ = ["CLIENTS", "KINDS", "Outage", "Story", "observe"]
+__all__ = ["CALLS", "CLIENTS", "KINDS", "Outage", "Story", "observe"]
 
 CLIENTS = 30
+CALLS = 101
+"""Of each official client, at least."""
 MOVED = 48
 """So many that none is asked for twice while it matters: a node remembers where a session is."""
 AFTERWARDS = 6.0
@@ -104,6 +106,7 @@ async def observe() -> Story:
                 for kind, way in _WAYS.items():
                     story.outages[kind] = await _observe(rounds, way)
             await traffic.settled()
+            await called(background, CALLS)
         story.threads = {
             each.name: (threads[each.name], await _threads(each, threads[each.name])) for each in whole.nodes
         }

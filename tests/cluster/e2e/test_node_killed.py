@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.cluster.tcp_proxy import tcp_proxy
-from tests.rig.background_clients import background_clients
+from tests.rig.background_clients import background_clients, called
 from tests.rig.cluster import Cluster, cluster
 from tests.rig.load import Call, Load, load
 from tests.rig.nodes import Node
@@ -18,6 +18,8 @@ from tests.rig.waiting import until
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
 CLIENTS = 50
+CALLS = 11
+"""Of each official client, at least."""
 
 
 def _victims(traffic: Load) -> list[int]:
@@ -66,6 +68,7 @@ async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_
             noticed_at = time.time()
             await _answered_again(traffic, victims, noticed)
             await traffic.settled()
+            await called(background, CALLS)
         unexplained = [call for call in traffic.failed if not _explained(call, killed, died, noticed)]
         assert unexplained == [], traffic.summary()
         assert traffic.reopened == []
@@ -78,7 +81,7 @@ async def test_with_restore_a_killed_nodes_sessions_go_on_elsewhere_and_no_call_
         assert restored >= len(victims)
     for client in background:
         assert client.connects == 1, client
-        assert client.calls > 10, client
+        assert client.calls >= CALLS, client
         assert all(failure.at >= killed_at for failure in client.failures), client
         # A call that was under way when the balancer noticed may fail after it.
         assert len([failure for failure in client.failures if failure.at > noticed_at]) <= 1, client

@@ -24,6 +24,7 @@ export async function callUntilStdinEnds(connect) {
         failures = 0;
         seen.calls += 1;
         seen.nodes[node] = (seen.nodes[node] ?? 0) + 1;
+        console.log('called');
       } catch (error) {
         failures += 1;
         failed(error);

@@ -49,7 +49,10 @@ Connect: TypeAlias = Callable[[Seen], AbstractAsyncContextManager[Call]]
 
 
 async def call_until_stdin_ends(connect: Connect, call_seconds: float) -> None:
-    """Connect and call; connect anew when calls fail. Prints `working` for each connection, and what was seen at the end."""
+    """Connect and call; connect anew when calls fail.
+
+    Prints `working` for each connection, `called` for each call that worked, and what was seen at the end.
+    """
     seen = Seen()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_connect_and_call, connect, call_seconds, seen)
@@ -84,5 +87,6 @@ async def _call_until_lost(call: Call, call_seconds: float, seen: Seen) -> None:
             failures = 0
             seen.calls += 1
             seen.nodes[told["node"]] += 1
+            print("called", flush=True)
         seen.slowest = max(seen.slowest, time.monotonic() - started)
         await anyio.sleep(PAUSE)

@@ -15,12 +15,14 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 import h11
 import trio
 
+from trio_mcp.http_proxy import Proxy, open_tunnel
 from trio_mcp.observability.logs import leaves
 from trio_mcp.protocol.errors import McpError
 
@@ -112,16 +114,19 @@ class HttpClient:
 
     `headers` go with every request; one named Host replaces ours. With `socket`, the path of a Unix socket, the connection
     goes there and not to the URL's host. `insecure` accepts any TLS certificate; otherwise the system's authorities decide,
-    or those in the file named by SSL_CERT_FILE. Raises HttpClientError for what is not an http or https URL, and for one
-    with credentials in it.
+    or those in the file named by SSL_CERT_FILE. With `proxy`, an https URL is reached through a tunnel. Raises
+    HttpClientError for what is not an http or https URL, and for one with credentials in it.
     """
 
-    def __init__(self, url: str, headers: Headers = (), *, socket: str = "", insecure: bool = False) -> None:
+    def __init__(
+        self, url: str, headers: Headers = (), *, socket: str = "", insecure: bool = False, proxy: Proxy | None = None
+    ) -> None:
         self.url: str = f"unix:{socket}" if socket else url
         self._parts = _checked(url)
         self._headers = headers
         self._socket = socket
         self._insecure = insecure
+        self._proxy = proxy
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
@@ -162,22 +167,37 @@ class HttpClient:
             return await trio.open_unix_socket(self._socket)
         host = self._parts.hostname or ""
         if self._parts.scheme == "https":
-            return await _open_tls(host, self._parts.port or 443, insecure=self._insecure)
+            return await _open_tls(host, self._parts.port or 443, insecure=self._insecure, proxy=self._proxy)
         return await trio.open_tcp_stream(host, self._parts.port or 80)
 
 
-async def _open_tls(host: str, port: int, *, insecure: bool) -> trio.abc.Stream:
-    context = ssl.create_default_context()
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    stream = await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True, ssl_context=context)
+async def _open_tls(host: str, port: int, *, insecure: bool, proxy: Proxy | None) -> trio.abc.Stream:
+    tcp: trio.abc.Stream
+    if proxy is None:
+        tcp = await trio.open_tcp_stream(host, port)
+    else:
+        tcp = await open_tunnel(proxy, host, port)
+    context = _tls_context(insecure, os.environ.get("SSL_CERT_FILE", ""))
+    stream = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
     try:
         await stream.do_handshake()
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
     return stream
+
+
+@cache
+def _tls_context(insecure: bool, authorities: str) -> ssl.SSLContext:
+    """The context for connections; `authorities` is the file that OpenSSL reads them from, empty for the system's.
+
+    Kept, for reading the authorities takes 10 to 30 ms, and the event loop waits for it.
+    """
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _checked(url: str) -> SplitResult:

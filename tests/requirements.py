@@ -4,8 +4,8 @@ A row has an id, where the specification says so, and what it says in short. Tes
 `@pytest.mark.requirement("J7")`; `test_requirements.py` fails for a row without a test and for a mark without a row.
 `python -m tests.requirements` prints the table with its tests.
 
-Three kinds of rows: duties (by letter and number), `gap-…` for what the official conformance suite does not look at, and
-`weak-…` for what other servers get wrong although that suite is green.
+Four kinds of rows: duties (by letter and number), `auth-…` for authorization, `gap-…` for what the official conformance suite
+does not look at, and `weak-…` for what other servers get wrong although that suite is green.
 """
 
 from __future__ import annotations
@@ -268,6 +268,63 @@ weak-supported-versions          2026-07-28 basic/versioning    | data.supported
 weak-delete                      2025-11-25 basic/transports#session-management | 204, then 404
 weak-second-get                  2025-11-25 basic/transports#multiple-connections | takes the place of the first
 weak-null-body-id                2025-11-25 basic#responses     | an unreadable id is left out, not null
+
+auth-1   RFC 6750 §3.1                                 | without Authorization: 401, a challenge without error
+auth-2   RFC 6750 §2.1                                 | another scheme (Basic, DPoP): the same
+auth-3   RFC 9110 §11.1                                | the scheme has any case, and any number of spaces after it
+auth-4   2025-11-25 basic/authorization#error-handling | a malformed header: 400 invalid_request
+auth-5   RFC 6750 §2                                   | two Authorization headers, equal or not: 400
+auth-7   2025-11-25 basic/authorization#token-handling | a good token: the caller and the token are what it says
+auth-8   RFC 8725 §3.1                                 | alg none, in any case: refused
+auth-9   RFC 8725 §2.1                                 | a public key used as a shared secret: refused
+auth-10  RFC 7515 §5.2                                 | an unknown key under a known name, a changed byte: refused
+auth-11  RFC 8725 §3.10                                | jku, x5u, jwk, x5c with a key of the attacker's: refused, nothing is fetched
+auth-12  RFC 8725 §3.10                                | the same on a good token: accepted, nothing is fetched
+auth-13  RFC 8725 §3.10                                | a kid that is a path, SQL, NUL, 10 kB, a list: refused, one fetch at most
+auth-14  RFC 7515 §4.1.4                               | no kid: accepted only where one key fits
+auth-15  RFC 7515 §4.1.11                              | crit, b64, zip, an encrypted token: refused
+auth-16  2025-11-25 basic/authorization#token-handling | for another audience: refused
+auth-17  2025-11-25 basic/authorization#canonical-server-uri | a trailing slash, upper case in scheme and host, a list: accepted
+auth-18  RFC 8414 §2                                   | another issuer, even by a slash: refused
+auth-19  RFC 7519 §4.1.4                               | exp: 30 s of leeway; missing or no number: refused
+auth-20  RFC 7519 §4.1.5                               | nbf and iat: 30 s of leeway
+auth-21  RFC 9068 §2.2                                 | sub missing: a machine; empty, or no client either: refused
+auth-22  RFC 8725 §3.11                                | typ of another kind of token: refused; a type can be required
+auth-23  RFC 9068 §2.2                                 | an ID token: refused
+auth-24  RFC 9449 §7.2                                 | a token that is bound to a key, as a bearer token: refused
+auth-25  RFC 8725 §2                                   | a token of more than 16 KiB or of deep nesting: refused unread
+auth-26  RFC 7518 §3.3                                 | weak keys, keys for encryption, shared secrets in a key set: not used
+auth-27  RFC 7517 §5                                   | entries that cannot be read, more than 50: the others count
+auth-28  2025-11-25 basic/authorization                | no keys at the start: not ready, 503 without a challenge
+auth-29  2025-11-25 basic/authorization                | an outage later: known keys count for 4 h, unknown ones are a 503
+auth-30  2025-11-25 basic/authorization                | an issuer that hangs: known keys at once, unknown within 5 s, one connection
+auth-31  RFC 7517 §4.5                                 | a new key: the first token passes, one fetch
+auth-32  RFC 7517 §4.5                                 | a withdrawn key: refused, tokens verified before too
+auth-33  RFC 8725 §3.10                                | a flood of unknown keys: six fetches a minute
+auth-34  RFC 8414 §3.3                                 | metadata of another issuer, keys without TLS: no start, both are named
+auth-35  2025-11-25 basic/authorization#runtime-insufficient-scope-errors | a scope that all requests need is missing: 403 with that scope
+auth-36  2025-11-25 basic/authorization#runtime-insufficient-scope-errors | a scope of a component is missing: 403 with all that are needed
+auth-37  2026-07-28 server/tools                       | lists show what only a scope stands against, and not what a role does
+auth-38  2026-07-28 basic/authorization                | a scope includes others; scopes as string or list
+auth-39  RFC 6749 §3.3                                 | scopes are compared whole and by case
+auth-40  2025-11-25 basic/authorization#runtime-insufficient-scope-errors | the same for all kinds of components
+auth-41  2025-11-25 basic/authorization#step-up-authorization-flow | a token with more scopes on the same session: served
+auth-42  2025-11-25 basic/authorization#token-handling | one with fewer: refused
+auth-45  2025-03-26 basic#batching                     | a batch: all elements judged before any runs, one challenge
+auth-49  2025-11-25 basic/authorization#token-handling | a standing stream ends after its token has expired
+auth-51  2025-11-25 basic/authorization#token-handling | streams that expire together end over ten seconds
+auth-59  2025-11-25 basic/security_best_practices      | no token and no claim in logs
+auth-60  RFC 9728 §3                                   | the metadata: three paths, HEAD, OPTIONS from any origin, 405
+auth-62  RFC 9728 §3.3                                 | the resource is the configured string, byte for byte
+auth-67  RFC 7662 §2.2                                 | introspection: active is the boolean; aud, iss, exp are judged
+auth-68  RFC 7662 §2.3                                 | introspection without a usable answer: 503, never a refusal
+auth-69  RFC 7662 §4                                   | a revoked token: refused once the kept answer is 30 s old
+auth-70  RFC 7662 §4                                   | a hundred requests with one token: one question
+auth-71  RFC 6750 §5.2                                 | tokens from the configuration are compared in constant time
+auth-72  RFC 9068 §4                                   | several verifiers: each token goes to who can verify it
+auth-73  RFC 9068 §4                                   | one of them cannot tell and none accepts: 503
+auth-74  2025-11-25 basic/authorization#error-handling | a fault of a verifier is no refusal
+auth-76  2025-11-25 basic/authorization#protocol-requirements | stdio: nothing is checked
 """
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 import trio_mcp
+import trio_mcp.auth
 import trio_mcp.testing
 import trio_mcp.types
 
-FACES = [trio_mcp, trio_mcp.types, trio_mcp.testing]
+FACES = [trio_mcp, trio_mcp.auth, trio_mcp.types, trio_mcp.testing]
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)

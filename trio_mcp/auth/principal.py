@@ -37,7 +37,7 @@ class Principal:
 
     subject: str
     issuer: str = ""
-    claims: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    claims: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     client_id: str = field(default="", kw_only=True)
 
     @property

@@ -1,0 +1,60 @@
+"""A verified token: whom it stands for, and what of it is shown."""
+
+from __future__ import annotations
+
+import contextvars
+
+import pytest
+
+from trio_mcp.auth.principal import Principal
+from trio_mcp.auth.tokens import AccessToken, access_token_set, get_access_token, principal_of
+
+ISS = {"iss": "https://i"}
+
+
+@pytest.mark.requirement("auth-7", "auth-21")
+@pytest.mark.parametrize(
+    ("token", "principal"),
+    [
+        (AccessToken("c", subject="u", claims=ISS), Principal("u", "https://i", client_id="c")),
+        (AccessToken("c", claims=ISS), Principal("", "https://i", client_id="c")),
+        (AccessToken("c", subject="c", claims=ISS), Principal("c", "https://i", client_id="c")),
+        (AccessToken("", subject="u"), Principal("u")),
+        (AccessToken("c"), Principal("", client_id="c")),
+        (AccessToken("c", subject="u", claims={"iss": ["https://i"]}), Principal("u", client_id="c")),
+        (AccessToken("c", subject=""), None),
+        (AccessToken(""), None),
+        (AccessToken("", subject=""), None),
+    ],
+)
+def test_a_token_stands_for_issuer_client_and_subject(token: AccessToken, principal: Principal | None) -> None:
+    assert principal_of(token) == principal
+
+
+def test_a_machine_is_not_the_user_of_its_name() -> None:
+    assert principal_of(AccessToken("c")) != principal_of(AccessToken("c", subject="c"))
+
+
+@pytest.mark.requirement("auth-59")
+def test_neither_token_nor_claims_are_shown() -> None:
+    shown = repr(AccessToken("c", ["s"], "SECRET", claims={"email": "HIDDEN"}))
+    assert "SECRET" not in shown
+    assert "HIDDEN" not in shown
+    assert "client_id='c'" in shown
+
+
+def test_scopes_are_kept_as_a_tuple() -> None:
+    assert AccessToken("c", ["a", "b"]).scopes == ("a", "b")
+    with pytest.raises(TypeError, match="list of strings"):
+        AccessToken("c", "mcp:read")
+
+
+def test_the_token_of_a_request_is_seen_within_it_and_not_beyond() -> None:
+    token = AccessToken("c")
+    assert get_access_token() is None
+    with access_token_set(token):
+        assert get_access_token() is token
+        assert contextvars.copy_context().run(get_access_token) is token
+        with access_token_set(None):
+            assert get_access_token() is None
+    assert get_access_token() is None

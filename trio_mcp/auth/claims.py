@@ -1,0 +1,64 @@
+"""`Claim`: a parameter of a handler that is filled from the token and is not in the schema that clients see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.protocol.errors import McpError
+
+__all__ = ["Claim", "ClaimMissing", "ClaimParameter", "claim_in"]
+
+
+class ClaimMissing(McpError):
+    """The token lacks a claim that a handler needs; the text names the claim, never a value."""
+
+
+class Claim:
+    """Marks a parameter: `email: Annotated[str, Claim("email")]`.
+
+    Several names lead into nested objects: `Claim("realm_access", "roles")`. One name is one name, with dots and slashes
+    as it has them: `Claim("https://example.com/tenant")`.
+    """
+
+    def __init__(self, *path: str) -> None:
+        if not path or not all(isinstance(name, str) and name for name in path):
+            raise ValueError('Claim needs the name of a claim, such as Claim("email")')
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Claim({', '.join(map(repr, self.path))})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Claim) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def value(self, token: AccessToken | None) -> Any:
+        """The value in the token; raises ClaimMissing where there is no token or no such claim."""
+        found: Any = (token.claims if token is not None else None) or {}
+        for name in self.path:
+            if not isinstance(found, Mapping) or name not in found:
+                raise ClaimMissing(f"The token has no claim {'.'.join(self.path)}")
+            found = found[name]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimParameter:
+    """A marked parameter: which claim, and the type that its value must have."""
+
+    claim: Claim
+    annotation: Any
+
+
+def claim_in(annotation: object) -> ClaimParameter | None:
+    """What a parameter annotated like this asks of the token; None for one that is the client's to fill."""
+    if get_origin(annotation) is not Annotated:
+        return None
+    annotated, *metadata = get_args(annotation)
+    claim = next((each for each in metadata if isinstance(each, Claim)), None)
+    return None if claim is None else ClaimParameter(claim, annotated)

@@ -1,0 +1,83 @@
+"""A verified access token, whom it stands for, and which one the running handler answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trio_mcp.auth.principal import Principal
+
+__all__ = ["AccessToken", "access_token_set", "get_access_token", "principal_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """What a verified token says. The fields are those of the `AccessToken` of the official Python SDK.
+
+    The text of the token is left out of `repr`, so that it reaches no log by accident. So are the claims.
+    """
+
+    client_id: str
+    """The OAuth client that the token was issued to; empty where the issuer does not say."""
+    scopes: Sequence[str] = ()
+    """The granted scopes, as the token lists them: without those that a hierarchy adds."""
+    token: str = field(default="", repr=False)
+    """The token as it was sent. Pass it to nobody (MCP 2025-06-18 security, token passthrough); exchange it (RFC 8693)."""
+    expires_at: int | None = None
+    """Unix time in seconds; None for a token that does not expire."""
+    resource: str | None = None
+    """The audience that was checked (RFC 8707); None where the verifier checked it without saying which."""
+    subject: str | None = None
+    """The user; None for a client that acts for nobody."""
+    claims: Mapping[str, Any] | None = field(default=None, repr=False)
+    """All claims of the token or of the introspection answer."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.scopes, str):
+            raise TypeError("scopes is a list of strings, not a string")
+        object.__setattr__(self, "scopes", tuple(self.scopes))
+
+    @property
+    def issuer(self) -> str:
+        """The `iss` claim; empty without one."""
+        issuer = (self.claims or {}).get("iss")
+        return issuer if isinstance(issuer, str) else ""
+
+    def with_token(self, token: str) -> AccessToken:
+        """The same, with the text of the token, and with claims of its own that a handler may change."""
+        return replace(self, token=token, claims=None if self.claims is None else dict(self.claims))
+
+
+def principal_of(token: AccessToken) -> Principal | None:
+    """Who the token stands for: issuer, client and subject together; None when it names neither client nor subject.
+
+    An empty subject is nobody: everybody whose token has one would be the same caller. A client that acts for nobody
+    (client credentials) has no subject; its principal has an empty one and cannot be taken for a user, who has a name.
+    """
+    if token.subject == "" or not (token.subject or token.client_id):
+        return None
+    return Principal(token.subject or "", token.issuer, token.claims or {}, client_id=token.client_id)
+
+
+def get_access_token() -> AccessToken | None:
+    """The token of the request that the running handler answers; None without authorization, and in background tasks.
+
+    The official Python SDK has a function of this name. New code takes `ctx.token`, or a parameter of type `AccessToken`.
+    """
+    return _current.get()
+
+
+@contextmanager
+def access_token_set(token: AccessToken | None) -> Iterator[None]:
+    """Within the block, `get_access_token` returns `token`."""
+    before = _current.set(token)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
+_current: ContextVar[AccessToken | None] = ContextVar("access_token", default=None)

@@ -1,0 +1,110 @@
+"""The port behind which all ways to verify a token stand, and the base of our own verifiers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import trio
+
+from trio_mcp.auth.key_refresh import KeyStatistics
+from trio_mcp.auth.reasons import Refusal, TokenRefused
+from trio_mcp.auth.tokens import AccessToken
+
+__all__ = ["ForeignAccessToken", "TokenVerifier", "Verdict", "Verifier", "judge_token"]
+
+Verdict: TypeAlias = AccessToken | TokenRefused
+"""What a verifier of ours says of a token."""
+
+
+class ForeignAccessToken(Protocol):
+    """Any object with the fields of `AccessToken`, such as the one of the official Python SDK.
+
+    Of `resource`, `subject` and `claims`, those that an older release lacks count as None.
+    """
+
+    @property
+    def client_id(self) -> str:
+        """The OAuth client."""
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """The granted scopes."""
+
+    @property
+    def expires_at(self) -> int | None:
+        """Unix time in seconds."""
+
+
+class TokenVerifier(Protocol):
+    """The port: verifies a bearer token. Verifiers written for the official Python SDK fit."""
+
+    async def verify_token(self, token: str) -> ForeignAccessToken | None:
+        """What the token says, or None when it is not good, which becomes a 401 that makes clients drop it.
+
+        Raise `CannotTell` when that cannot be known now, for example because the authorization server does not answer:
+        the request gets a 503 and the client keeps its token.
+        """
+
+
+class Verifier(ABC):
+    """A verifier of ours: it says why it refuses, and may have a task that keeps its keys fresh."""
+
+    issuers: tuple[str, ...] = ()
+    """The authorization servers whose tokens it verifies, as far as it knows them."""
+
+    signed_only = False
+    """Whether it verifies signed tokens of its issuers and nothing else."""
+
+    @abstractmethod
+    async def judge(self, token: str) -> Verdict:
+        """The token, or why it is refused. Raises CannotTell when that cannot be known now."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """As `judge`, with None for every refusal: the port of the official Python SDK."""
+        verdict = await self.judge(token)
+        return verdict if isinstance(verdict, AccessToken) else None
+
+    def bind(self, resource: str) -> None:  # noqa: B027  most verifiers have nothing to do here
+        """Take `resource` as the audience, where none was given; called before the first token."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be judged: False until the keys were fetched for the first time."""
+        return True
+
+    async def wait_ready(self) -> None:
+        """Wait until `ready`; `run` must be running."""
+        await trio.lowlevel.checkpoint()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep fresh what the verifier needs; `started` after the first attempt, whether it worked or not.
+
+        Raises AuthConfigurationError when the authorization server contradicts the configuration.
+        """
+        task_status.started()
+
+    @property
+    def issuer_document(self) -> bytes | None:
+        """The metadata document of the authorization server, where it was fetched."""
+        return None
+
+    def statistics(self) -> Mapping[str, KeyStatistics]:
+        """How old the keys are and how often they were fetched, by issuer; for metrics."""
+        return {}
+
+
+async def judge_token(verifier: TokenVerifier | Verifier, token: str) -> Verdict:
+    """What `verifier` says of `token`. Raises CannotTell, and whatever a verifier of the user raises."""
+    if isinstance(verifier, Verifier):
+        return await verifier.judge(token)
+    found = await verifier.verify_token(token)
+    return TokenRefused(Refusal.NOT_ACCEPTED) if found is None else _ours(found, token)
+
+
+def _ours(found: ForeignAccessToken, token: str) -> AccessToken:
+    if isinstance(found, AccessToken):
+        return found if found.token else found.with_token(token)
+    later: dict[str, Any] = {name: getattr(found, name, None) for name in ("resource", "subject", "claims")}
+    return AccessToken(found.client_id, found.scopes, token, found.expires_at, **later)

@@ -8,7 +8,7 @@ for a while (SIGSTOP), or refuses its peers. What must hold:
   when a process it went through was under a fault while it ran, or just before; 503 `unreachable` while its node cannot be reached.
 - A session whose process lives all the time is never lost: no 404, whatever its peers thought of it.
 - No call runs twice; what was answered with a result has run; what was answered with a 404 has not.
-- No session is on two nodes.
+- No session is on two nodes, and at the end each session that lives has its record, and no other of a process that lives.
 
 Prints one line for each violation and one at the end; exits 1 when there was one.
 """
@@ -32,7 +32,8 @@ import trio
 from tests.rig.http_connection import Broken
 from tests.rig.load import Call, Load, load, runs
 from tests.rig.nodes import SERVER, Node
-from tests.rig.redis import redis_server
+from tests.rig.records import wrong_records
+from tests.rig.redis import RedisServer, redis_server
 from tests.rig.routing import shipped
 from tests.rig.traefik import traefik
 
@@ -105,6 +106,7 @@ class Drill:
     """The cluster, what was done to it, and what was wrong."""
 
     nodes: list[Node]
+    redis: RedisServer
     gates: Mapping[str, Gate]
     runs_file: Path
     random: random.Random
@@ -151,6 +153,15 @@ class Drill:
                     seen.update(each["session"] for each in await node.sessions())
             self.wrong += [f"session {session} is on {count} nodes" for session, count in seen.items() if count > 1]
             await trio.sleep(1)
+
+    async def compare_records(self) -> None:
+        """Records are as the nodes say, at least once within `NOTICE` seconds: sessions still open and end meanwhile."""
+        wrong = list[str]()
+        with trio.move_on_after(NOTICE):
+            while wrong := await wrong_records(self, ended_processes=False):  # noqa: ASYNC110
+                await trio.sleep(0.3)
+            return
+        self.wrong += wrong
 
     def judge(self, traffic: Load) -> None:
         """Check all calls at the end."""
@@ -201,7 +212,7 @@ async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
                 for node in nodes:
                     await node.start()
                 async with traefik(folder / "traefik", shipped(urls)) as balancer:
-                    yield Drill(nodes, gates, folder / "runs", random.Random(seed)), balancer.mcp_url
+                    yield Drill(nodes, redis, gates, folder / "runs", random.Random(seed)), balancer.mcp_url
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 20):
                     for node in nodes:
@@ -219,6 +230,7 @@ async def run(seed: int, seconds: float, clients: int) -> list[str]:
                 await drill.harm(seconds)
                 await trio.sleep(NOTICE)
                 await traffic.settled()
+                await drill.compare_records()
                 nursery.cancel_scope.cancel("seen enough")
         drill.judge(traffic)
         did = Counter(fault.kind for fault in drill.faults)

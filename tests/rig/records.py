@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import Node
+from tests.rig.redis import RedisServer
 from tests.rig.waiting import until
 
 __all__ = ["all_on_record", "on_record", "record_of", "tombstone_of", "wrong_records"]
+
+
+class Nodes(Protocol):
+    """Nodes over one Redis."""
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """All of them, those that are stopped as well."""
+
+    @property
+    def redis(self) -> RedisServer:
+        """What they share."""
 
 
 async def record_of(whole: Cluster, session: str) -> dict[str, Any]:
@@ -41,17 +54,24 @@ async def all_on_record(whole: Cluster) -> None:
     await until(asked, "all is on record")
 
 
-async def tombstone_of(whole: Cluster, session: str) -> dict[str, Any]:
+async def tombstone_of(whole: Nodes, session: str) -> dict[str, Any]:
     """The session's tombstone; {} without one."""
     return _read(await whole.redis.ask("GET", f"mcp:closed:{session}"))
 
 
-async def wrong_records(whole: Cluster, deleted: Iterable[str] = ()) -> list[str]:
-    """Cards, records and tombstones that are missing or wrong; `deleted` are sessions that clients ended."""
+async def wrong_records(whole: Nodes, deleted: Iterable[str] = (), *, ended_processes: bool = True) -> list[str]:
+    """Cards, records and tombstones that are missing or wrong; `deleted` are sessions that clients ended.
+
+    Without restore a record of a process that was killed stays until a request asks for it: without `ended_processes` such a
+    record is not wrong.
+    """
     nodes = [node for node in whole.nodes if node.alive]
     wrong = [fault for node in nodes for fault in await _wrong_card(whole, node)]
     living = {(node.name, await node.boot(), each["session"]) for node in nodes for each in await node.sessions()}
     recorded = await _recorded(whole)
+    if not ended_processes:
+        boots = {boot for _, boot, _ in living}
+        recorded = {each for each in recorded if each[1] in boots}
     wrong += [f"session {short} of {name} has no record" for name, _, short in sorted(living - recorded)]
     wrong += [f"a record says that {short} is on {name}" for name, _, short in sorted(recorded - living)]
     for session in deleted:
@@ -60,13 +80,13 @@ async def wrong_records(whole: Cluster, deleted: Iterable[str] = ()) -> list[str
     return wrong
 
 
-async def _wrong_card(whole: Cluster, node: Node) -> list[str]:
+async def _wrong_card(whole: Nodes, node: Node) -> list[str]:
     card = _read(await whole.redis.ask("GET", f"mcp:node:{node.name}"))
     right = card.get("boot") == await node.boot() and card.get("url") == node.url
     return [] if right else [f"the card of {node.name} is {card}"]
 
 
-async def _recorded(whole: Cluster) -> set[tuple[str, str, str]]:
+async def _recorded(whole: Nodes) -> set[tuple[str, str, str]]:
     """Node, boot and short id of each."""
     keys = [key.decode() for key in await whole.redis.ask("KEYS", "mcp:session:*")]
     found = set()

@@ -8,6 +8,7 @@ from trio_mcp.cli.check.cookies import Cookie, Jar
 from trio_mcp.cli.check.evidence import Asked, Evidence, Probe
 from trio_mcp.cli.check.findings import Finding, Level, findings
 from trio_mcp.protocol.errors import INTERNAL_ERROR, METHOD_NOT_FOUND
+from trio_mcp.sessions.close_reason import CloseReason
 
 RIGHT = "_mcp_backend=0123456789abcdef; Path=/mcp; HttpOnly; Secure; SameSite=Strict"
 
@@ -30,6 +31,7 @@ def told(evidence: Evidence, level: Level = Level.CHANGE) -> list[Finding]:
         (404, "unknown", "did not find the one that has it"),
         (404, "node_gone", "ended while the check ran"),
         (404, "", "the balancer did"),
+        (404, "a word of a later release", "does not know"),
         (503, "directory_unavailable", "Redis does not answer the nodes"),
         (503, "unreachable", "one node cannot reach another"),
         (503, "", "there is no node for it"),
@@ -43,6 +45,13 @@ def test_every_miss_is_explained_and_has_a_next_step(status: int, reason: str, m
     (finding,) = told(seen(asked(status, reason=reason), asked()))
     assert meaning in finding.text
     assert "1 of 2 requests" in finding.text
+    assert finding.step
+
+
+@pytest.mark.parametrize("reason", CloseReason)
+def test_no_reason_that_a_node_gives_is_taken_for_a_404_of_the_balancer(reason: CloseReason) -> None:
+    (finding,) = told(seen(asked(404, reason=reason), asked()))
+    assert "balancer did" not in finding.text
     assert finding.step
 
 

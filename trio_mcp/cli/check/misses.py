@@ -10,6 +10,11 @@ __all__ = ["explained"]
 Explanation = tuple[str, str]
 """What it means, and the next step."""
 
+_MOVED = (
+    "another node had taken the session over when the answer was sent",
+    "Check again; see `claim lost` in the nodes' logs if it stays so",
+)
+
 _BY_REASON: dict[str, Explanation] = {
     CloseReason.UNKNOWN: (
         "a node that does not have the session was asked, and did not find the one that has it",
@@ -29,10 +34,31 @@ _BY_REASON: dict[str, Explanation] = {
         "`trio-mcp sessions` shows each node's URL: can the others connect to it? See --advertise-url, and network policies",
     ),
     "moving": ("the session moved between nodes", "Check again; see `claim lost` in the nodes' logs if it stays so"),
-    CloseReason.DELETED: ("another client ended the session", "Check again"),
+    CloseReason.DELETED: ("another client or an operator ended the session", "Check again"),
     CloseReason.EXPIRED: ("the session was ended as unused within the check", "Raise --session-idle-timeout"),
     CloseReason.CRASHED: ("a task of the session failed", "See `session crashed` in its node's log"),
+    CloseReason.OVERFLOW: (
+        "too much waited for a client that did not read, or the node's memory was short",
+        "See `memory is short` in its node's log, and --max-kept-bytes",
+    ),
+    CloseReason.UNUSED: (
+        "its node was full, and the session had not been used yet",
+        "Add nodes, raise --max-sessions, or lower --session-idle-timeout",
+    ),
+    CloseReason.CLOSED: ("the server's own code ended the session", "See where it calls `session.close()`"),
+    CloseReason.SHUTDOWN: (
+        "the session's node was stopped while the check ran",
+        "Check again. With --restore another node takes over its sessions",
+    ),
+    CloseReason.MOVED: _MOVED,
+    CloseReason.RELEASED: _MOVED,
+    CloseReason.ELSEWHERE: _MOVED,
+    CloseReason.OTHER: (
+        "a node ended the session for a reason that this version of trio-mcp does not know",
+        "Check with the version that the nodes run; see `session closed` in their logs",
+    ),
 }
+"""By the `reason` that a node gives: every `CloseReason`, and what a 503 says."""
 
 _BY_STATUS: dict[int, Explanation] = {
     0: ("no answer came, or it ended early", "Is a node down, or does a proxy end requests early?"),
@@ -64,4 +90,6 @@ def explained(asked: Asked) -> Explanation:
     """The meaning and the next step for a request that missed."""
     if asked.status in (404, 503) and asked.reason in _BY_REASON:
         return _BY_REASON[asked.reason]
+    if asked.status == 404 and asked.reason:
+        return _BY_REASON[CloseReason.OTHER]
     return _BY_STATUS.get(asked.status, ("the server failed", "See the nodes' logs"))

@@ -28,7 +28,12 @@ OTHER_NAMES: dict[str, dict[type, str]] = {
     "stream_delay": {Pace: "stream_delay"},
     "keepalive": {Pace: "keep_alive", ClusterOptions: "keep_alive"},
     "retry_interval": {Pace: "retry"},
-    "write_timeout": {Pace: "write_timeout", Options: "write_timeout", Limits: "write_seconds"},
+    "write_timeout": {
+        Pace: "write_timeout",
+        Options: "write_timeout",
+        Limits: "write_seconds",
+        ClusterOptions: "write_timeout",
+    },
     "max_events": {StreamBounds: "events"},
     "max_stream_bytes": {StreamBounds: "stream_bytes"},
     "max_session_bytes": {StreamBounds: "session_bytes"},

@@ -416,6 +416,19 @@ async def ask(wire: Wire, method: str, path: str, body: bytes = b"") -> tuple[in
     return status, await exchange.raw.body()
 
 
+async def test_json_that_is_nested_too_deeply_is_a_value_error_for_a_route() -> None:
+    mcp = MCPServer("t")
+
+    @mcp.custom_route("/deep", methods="POST")
+    async def deep(request: RouteRequest) -> str:
+        with pytest.raises(ValueError, match="nested too deeply"):
+            await request.json()
+        return "refused"
+
+    async with serving(mcp) as wire:
+        assert await ask(wire, "POST", "/deep", b"[" * 60_000) == (200, b"refused")
+
+
 async def test_a_route_has_parameters_a_query_headers_and_a_body() -> None:
     mcp = MCPServer("t")
 

@@ -296,6 +296,8 @@ async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
     ("answer", "words"),
     [
         ((200, JSON, [b"<html>"]), "not JSON: b'<html>'"),
+        ((200, JSON, [b"[" * 60_000]), "not JSON: b'"),
+        ((404, {"content-type": "text/plain"}, [b"[" * 60_000]), "the server answered 404: ["),
         ((200, JSON, [b'{"detail":"x"}']), 'the server answered 200: {"detail":"x"}'),
         ((404, JSON, [b'{"error":"not found"}']), 'the server answered 404: {"error":"not found"}'),
         ((200, SSE, [b"data: 5\n\n"]), "not JSON-RPC: 5"),

@@ -14,6 +14,7 @@ from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Outcome, Relayed
+from trio_mcp.cluster.peer.relaying import Patience
 from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve
 
@@ -160,10 +161,10 @@ class Front:
 
 @asynccontextmanager
 async def relaying_to(
-    url: str, limits: Limits | None = None, boot: str = BOOT, **settings: float
+    url: str, limits: Limits | None = None, boot: str = BOOT, patience: Patience | None = None, **settings: float
 ) -> AsyncIterator[tuple[Front, str]]:
     """A node that relays to `url`, and its own URL."""
-    relay = PeerClient(HOPS, node="node1", **settings)  # type: ignore[arg-type]
+    relay = PeerClient(HOPS, node="node1", patience=patience, **settings)  # type: ignore[arg-type]
     front = Front(relay, owner_at(url, boot))
     async with relay.running(), serving(front, limits) as own:
         yield front, own

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+import trio_mcp.cluster
 from trio_mcp.auth.principal import Principal
-from trio_mcp.cluster.record import Identity, Record, Tombstone, read, read_record
+from trio_mcp.cluster.peer.outcomes import Misdirected, read_misdirection
+from trio_mcp.cluster.peer.probe import Livez
+from trio_mcp.cluster.record import Identity, Message, NodeCard, Record, Tombstone, read, read_record
 
 FORM_1 = (
     b'{"v":1,"node":"node1","boot":"0123456789abcdef","epoch":0,"url":"http://127.0.0.1:8000",'
@@ -77,3 +82,23 @@ def test_a_record_of_a_later_form_may_be_anybodys() -> None:
     assert not record.readable
     assert record.owner.node == "node1"
     assert all(record.may_be_of(who) for who in [ALICE, *OTHERS])
+
+
+DEEP = [b"[" * 60_000, b'{"zz":' * 60_000, b'{"zz":' + b"[" * 60_000 + b"]" * 60_000 + b"}"]
+
+
+@pytest.mark.parametrize("raw", DEEP)
+@pytest.mark.parametrize("kind", [Record, Tombstone, NodeCard, Message, Livez])
+def test_what_is_nested_deeply_is_nothing(kind: type[msgspec.Struct], raw: bytes) -> None:
+    assert read(raw, kind) is None
+
+
+@pytest.mark.parametrize("raw", DEEP)
+def test_a_record_or_a_421_that_is_nested_deeply_names_no_owner(raw: bytes) -> None:
+    assert read_record(raw) is None
+    assert read_misdirection(b"node2.bb", raw) == Misdirected("node2", "bb", None)
+
+
+def test_the_cluster_decodes_json_in_one_place() -> None:
+    files = Path(trio_mcp.cluster.__file__).parent.rglob("*.py")
+    assert [file.name for file in files if "msgspec.json.decode" in file.read_text()] == ["record.py"]

@@ -1,7 +1,13 @@
 """A server's own options and the settings meet."""
 
+from typing import Any
+
+import pytest
+
 from trio_mcp import MCPServer, Options
-from trio_mcp.serving.composition import options_of
+from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.relaying import Patience
+from trio_mcp.serving.composition import build_app, build_cluster, options_of
 from trio_mcp.serving.settings import Settings, load
 
 
@@ -27,3 +33,18 @@ def test_settings_and_options_have_the_same_defaults() -> None:
     every = {name: info.default for name, info in Settings.model_fields.items()}
     given = options_of(MCPServer("x"), load(**{name: every[name] for name in SHARED}))
     assert given == Options()
+
+
+async def test_relays_wait_as_long_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Patience | None] = []
+
+    class Client(PeerClient):
+        def __init__(self, *args: Any, patience: Patience | None = None, **others: Any) -> None:
+            given.append(patience)
+            super().__init__(*args, patience=patience, **others)
+
+    monkeypatch.setattr("trio_mcp.cluster.cluster.PeerClient", Client)
+    settings = load(redis_url="redis://127.0.0.1:1", secret="s" * 32, write_timeout=3, keepalive=7)
+    cluster = build_cluster(build_app(MCPServer("x"), settings), settings)
+    assert cluster is not None
+    assert given == [Patience(body=19, write_timeout=3)]

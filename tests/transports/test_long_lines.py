@@ -68,3 +68,9 @@ def test_the_top_level_is_kept_up_to_its_bound() -> None:
     found = outline(b'{"id":1,"method":"' + b"x" * 10 * OUTLINE_BYTES + b'"}')
     assert found.request_id() is None
     assert len(found._kept) <= 2 * OUTLINE_BYTES + 2
+
+
+@pytest.mark.parametrize("deep", [b"[" * 60_000, b"]" * 60_000 + b"[" * 60_000, b'{"id":' + b"[{" * 60_000])
+def test_what_is_nested_deeply_has_no_id(deep: bytes) -> None:
+    assert outline(deep).request_id() is None
+    assert outline(deep).reply_id() is None

@@ -123,7 +123,7 @@ class Admin:
         body = await self._ask(method, path, statuses)
         try:
             return json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._no_admin_listener() from None
 
     async def _ask(self, method: str, path: str, statuses: tuple[int, ...]) -> bytes:

@@ -191,7 +191,7 @@ def _refused(head: Head, body: bytes) -> McpError:
     challenge = head.headers.get("www-authenticate")
     if head.status == 401 or (head.status == 403 and challenge):
         return AuthorizationRequired(f"the server answered {head.status}: {challenge or text or 'unauthorized'}")
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         message = json.loads(body)
         if _is_response(message) and "error" in message:
             return Refused(head.status, message["error"])
@@ -211,5 +211,5 @@ def _encode(message: dict[str, Any]) -> bytes:
 def _decode(data: str | bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpClientError(f"the server sent something that is not JSON: {data[:80]!r}") from error

@@ -26,6 +26,7 @@ from trio_mcp.cluster.membership import Membership
 from trio_mcp.cluster.owner_cache import OwnerCache
 from trio_mcp.cluster.ownership_log import OwnershipLog
 from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peer.relaying import Patience
 from trio_mcp.cluster.peer_forwarder import PeerForwarder
 from trio_mcp.cluster.reconciler import Reconciler
 from trio_mcp.cluster.record import Identity, NodeCard
@@ -35,7 +36,7 @@ from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import Store, StoreDown
 from trio_mcp.cluster.store_trust import StoreTrust
-from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE
+from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE, WRITE_TIMEOUT
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
@@ -59,8 +60,15 @@ class ClusterOptions:
     """The node is not ready before Redis has accepted its card once."""
     keep_alive: float = KEEP_ALIVE
     """Seconds between the comments on a quiet stream: a peer whose stream is silent for far longer is taken to be gone."""
+    write_timeout: float = WRITE_TIMEOUT
+    """How long a peer may take no byte of a request (seconds), and on other servers than ours a client none of a relayed response."""
     drain_seconds: float = CLUSTER_DRAIN_DELAY + DRAIN_TIMEOUT
     """How long a node drains at most (seconds): a process that starts under its id waits for that."""
+
+    @property
+    def patience(self) -> Patience:
+        """How long a relayed request waits."""
+        return Patience(body=2 * self.keep_alive + 5, write_timeout=self.write_timeout)
 
 
 class Cluster:
@@ -74,7 +82,7 @@ class Cluster:
         self._hops = hops = Hops(options.secrets, node=me.node, boot=me.boot)
         metrics, restore = app.service.metrics, options.restore
         measured = MeasuredStore(store, metrics)
-        self._relay = relay = PeerClient(hops, node=me.node, silence=2 * options.keep_alive + 5)
+        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience)
         # What is known of Redis, of the other nodes, and of the records.
         self._trust = trust = StoreTrust(now, lambda: measured.down)
         self._membership = membership = Membership(now)

@@ -218,7 +218,10 @@ def read_record(raw: bytes | None) -> Record | None:
 
 
 def read(raw: Any, kind: type[T]) -> T | None:
-    """A value from Redis, decoded; None when it is missing or something else."""
+    """Decode what a peer or Redis sent: records, cards, messages, bodies of `/livez` and of a 421.
+
+    None when it is missing or is not a `kind`, whatever it holds: all such values are read here, so that none can raise.
+    """
     if not isinstance(raw, bytes):
         return None
     try:

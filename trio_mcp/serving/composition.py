@@ -75,6 +75,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         restore=settings.restore,
         require_redis=settings.require_redis,
         keep_alive=settings.keepalive,
+        write_timeout=app.service.options.write_timeout,
         drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
     )
     cluster = Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))

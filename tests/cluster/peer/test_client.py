@@ -46,6 +46,7 @@ from trio_mcp.cluster.peer.outcomes import (
     Unanswered,
     Unreachable,
 )
+from trio_mcp.cluster.peer.relaying import Patience
 from trio_mcp.transports.http.exchange import HOP, HttpExchange
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
@@ -359,7 +360,7 @@ class Silent:
 @pytest.mark.parametrize("boot", [BOOT, ""], ids=["boot known", "boot unknown"])
 async def test_a_slow_answer_is_waited_for_as_long_as_the_owner_shows_itself_alive(boot: str) -> None:
     owner = Silent(livez, probes=3)
-    async with raw_peer(owner) as url, relaying_to(url, boot=boot, head_timeout=0.02) as (front, own):
+    async with raw_peer(owner) as url, relaying_to(url, boot=boot, patience=Patience(head=0.02)) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"late"
     assert front.outcomes == [Relayed(200)]
     assert owner.connections == 4
@@ -374,7 +375,7 @@ async def test_an_answer_that_comes_while_the_owner_is_asked_counts_for_more_tha
         asked.append(stream)
         await trio.sleep_forever()
 
-    async with raw_peer(handle) as url, relaying_to(url, head_timeout=0.02) as (front, own):
+    async with raw_peer(handle) as url, relaying_to(url, patience=Patience(head=0.02)) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"late"
     assert front.outcomes == [Relayed(200)]
 
@@ -411,7 +412,7 @@ async def test_an_owner_that_neither_answers_nor_shows_itself_alive_leaves_the_r
 ) -> None:
     monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.1 if probed is None else PATIENCE)
     owner = Silent(probed, probes=-1)
-    async with raw_peer(owner) as url, relaying_to(url, head_timeout=0.02) as (front, own):
+    async with raw_peer(owner) as url, relaying_to(url, patience=Patience(head=0.02)) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"Unanswered"
         assert front.outcomes == [Unanswered()]
         with trio.fail_after(PATIENCE):
@@ -426,7 +427,10 @@ async def test_an_owner_frozen_with_half_of_a_large_request_leaves_it_unanswered
     async def handle(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()
 
-    async with raw_peer(handle) as url, relaying_to(url, Limits(body_bytes=1 << 25), head_timeout=0.02) as (front, own):
+    async with (
+        raw_peer(handle) as url,
+        relaying_to(url, Limits(body_bytes=1 << 25), patience=Patience(head=0.02)) as (front, own),
+    ):
         await ask(own, request("POST", "/", bytes(1 << 24), CLOSING))
     assert front.outcomes == [Unanswered()]
 
@@ -439,7 +443,10 @@ async def test_an_owner_that_lives_but_does_not_take_the_request_has_broken_off(
         await trio.sleep_forever()
 
     limits = Limits(body_bytes=1 << 25)
-    async with raw_peer(handle) as url, relaying_to(url, limits, head_timeout=0.02, write_timeout=0.2) as (front, own):
+    async with (
+        raw_peer(handle) as url,
+        relaying_to(url, limits, patience=Patience(head=0.02, write_timeout=0.2)) as (front, own),
+    ):
         await ask(own, request("POST", "/", bytes(1 << 24), CLOSING))
     assert front.outcomes == [Broken()]
 
@@ -549,7 +556,7 @@ async def test_a_head_that_drips_for_ever_is_no_response(drop: bytes) -> None:
                 await stream.send_all(drop)
                 await trio.sleep(0.02)
 
-    async with raw_peer(handle) as url, relaying_to(url, head_timeout=0.2) as (front, own):
+    async with raw_peer(handle) as url, relaying_to(url, patience=Patience(head=0.2)) as (front, own):
         assert (await answer_of(own, request("POST", "/", b"{}", CLOSING))).body == b"Broken"
     assert front.outcomes == [Broken()]
 
@@ -570,7 +577,7 @@ async def test_a_stream_that_is_silent_too_long_ends_unless_its_owner_lives() ->
 
     async with (
         raw_peer(handle) as url,
-        relaying_to(url, silence=0.02, head_timeout=PATIENCE * 3) as (front, own),
+        relaying_to(url, patience=Patience(head=PATIENCE * 3, body=0.02)) as (front, own),
         client_of(own) as client,
     ):
         await client.say(request("GET", "/", b"", CLOSING))
@@ -716,7 +723,11 @@ async def test_a_peer_without_the_session_tells_who_has_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ['{"owner":null}', "{}", "", "nonsense", "[1]", '{"owner":{"node":1}}', '{"owner":"\xff"}']
+    "body",
+    [
+        *('{"owner":null}', "{}", "", "nonsense", "[1]", '{"owner":{"node":1}}', '{"owner":"\xff"}'),
+        *("[" * 60_000, '{"zz":' + "[" * 60_000),
+    ],
 )
 async def test_a_peer_that_knows_no_owner_or_makes_no_sense_names_none(body: str) -> None:
     said = MISDIRECTED.format(len(body.encode()), "trio-mcp-misdirected: node2.bb\r\n", body)
@@ -893,7 +904,7 @@ async def test_on_another_server_a_client_that_takes_nothing_is_given_up() -> No
     server = ForeignServer()
     server.stalled = True
     async with serving(echo) as url:
-        relay = PeerClient(HOPS, node="node1", write_timeout=0.02)
+        relay = PeerClient(HOPS, node="node1", patience=Patience(write_timeout=0.02))
         async with relay.running():
             assert await relay.send(server.exchange(), b"{}", SESSION, owner_at(url)) == Relayed(499)
 
@@ -921,6 +932,9 @@ async def test_a_probe_tells_the_boot_of_who_knows_the_secret_or_that_nobody_is_
         assert await probe(url) == STRANGER
     async with raw_peer(Silent(ok(b'{"boot":"abc","proof":"\\u00e9"}'))) as url:
         assert await probe(url) == STRANGER
+    for deep in (b"[" * 60_000, b'{"boot":"abc","zz":' + b"[" * 60_000):
+        async with raw_peer(Silent(ok(deep))) as url:
+            assert await probe(url) == Unreachable()
     assert await probe(free_url()) == Refused()
     assert await probe("nonsense") == Unreachable()
     monkeypatch.setattr("trio_mcp.cluster.peer.client.PROBE_SECONDS", 0.05)

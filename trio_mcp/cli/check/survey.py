@@ -74,7 +74,7 @@ def _boot(body: bytes) -> str:
     """The process id in a probe's body; "" when it is not a node's."""
     try:
         said = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(said.get("boot", "")) if isinstance(said, dict) else ""
 

@@ -20,7 +20,6 @@ from trio_mcp.cluster.peer.pool import Connection, Pool
 from trio_mcp.cluster.peer.probe import Livez, ask_livez
 from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
 from trio_mcp.cluster.peer.streams import OpenStreams
-from trio_mcp.defaults import WRITE_TIMEOUT
 from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["PeerClient"]
@@ -29,15 +28,12 @@ RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
 
-SILENCE_SECONDS = 35.0
-"""Seconds. Streams send a comment every 15 s: twice that, and 5 s for the network."""
-
 
 class PeerClient:
-    """Relays from the node that is called `node`; `hops` signs its requests. Times are in seconds.
+    """Relays from the node that is called `node`; `hops` signs its requests.
 
-    `head_timeout` and `silence` are how long an owner may be silent, before its response and within it, before it is asked on another
-    connection whether it lives. `idle_timeout` and `max_idle` bound the connections to a peer that are kept for the next request.
+    `patience` has the times of one request. `idle_timeout` (seconds) and `max_idle` bound the connections to a peer that are kept for
+    the next request; `connect_timeout` is in seconds as well.
     """
 
     def __init__(
@@ -45,17 +41,15 @@ class PeerClient:
         hops: Hops,
         *,
         node: str,
+        patience: Patience | None = None,
         connect_timeout: float = 1.0,
-        head_timeout: float = 5.0,
         idle_timeout: float = 30.0,
         max_idle: int = 32,
-        write_timeout: float = WRITE_TIMEOUT,
-        silence: float = SILENCE_SECONDS,
     ) -> None:
         self._hops = hops
         self._node = node
         self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
-        self._patience = Patience(head=head_timeout, body=silence, write=write_timeout)
+        self._patience = patience or Patience()
         self._streams = OpenStreams()
 
     @asynccontextmanager

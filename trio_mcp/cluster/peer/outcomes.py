@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.record import read
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import LostCall
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Request, decode, encode_error, encode_result
@@ -92,11 +93,8 @@ class _Body(msgspec.Struct):
 def read_misdirection(process: bytes, body: bytes) -> Misdirected:
     """What a 421 says. `process` is `node.boot` of the peer; a body that cannot be read names no owner."""
     node, _, boot = process.decode().partition(".")
-    try:
-        owner = msgspec.json.decode(body, type=_Body).owner
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        owner = None
-    return Misdirected(node, boot, owner)
+    said = read(body, _Body)
+    return Misdirected(node, boot, None if said is None else said.owner)
 
 
 # Answers in place of a lost owner, so that no client waits for one that will not come.

@@ -8,6 +8,7 @@ import trio
 from trio_mcp.cluster.peer.outcomes import OwnerLost, Refused, Unreachable
 from trio_mcp.cluster.peer.pool import Connection, connect, host_of
 from trio_mcp.cluster.peer.response import Response
+from trio_mcp.cluster.record import read
 from trio_mcp.transports.http.probes import CHALLENGE
 
 __all__ = ["Livez", "ask_livez"]
@@ -24,7 +25,7 @@ class Livez(msgspec.Struct, frozen=True):
 
 
 async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refused | Unreachable:
-    """Ask on a new connection. Unreachable when there is no readable response within `seconds`."""
+    """Ask on a new connection. Unreachable when no response that can be read comes within `seconds`."""
     with trio.move_on_after(seconds):
         try:
             connection = Connection(await connect(url, seconds), url)
@@ -34,16 +35,16 @@ async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refus
             return Unreachable()
         try:
             return await _ask(connection, challenge)
-        except (OSError, OwnerLost, msgspec.DecodeError, UnicodeDecodeError):
+        except (OSError, OwnerLost):
             return Unreachable()
         finally:
             connection.close()
     return Unreachable()
 
 
-async def _ask(connection: Connection, challenge: bytes) -> Livez:
+async def _ask(connection: Connection, challenge: bytes) -> Livez | Unreachable:
     head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\nconnection: close\r\n\r\n"
     connection.send_now(head % (host_of(connection.url), CHALLENGE, challenge))
     response = Response("GET", connection.receive)
     await response.wait_head()
-    return msgspec.json.decode(await response.whole(ANSWER_BYTES), type=Livez)
+    return read(await response.whole(ANSWER_BYTES), Livez) or Unreachable()

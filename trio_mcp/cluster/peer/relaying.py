@@ -30,6 +30,7 @@ from trio_mcp.cluster.peer.outcomes import (
 from trio_mcp.cluster.peer.pool import Connection
 from trio_mcp.cluster.peer.response import WHOLE_BODY_BYTES, Response, ResponseHead
 from trio_mcp.cluster.peer.streams import OpenStreams, RelayedStream
+from trio_mcp.defaults import KEEP_ALIVE, WRITE_TIMEOUT
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.sse import retry
 from trio_mcp.protocol.versions import V2025_11_25
@@ -175,21 +176,21 @@ class RelayedRequest:
         if self._exchange.writes_have_deadlines:
             await self._exchange.send(message)
         else:
-            with trio.fail_after(self._patience.write):
+            with trio.fail_after(self._patience.write_timeout):
                 await self._exchange.send(message)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Deadlines, in seconds."""
+    """How long a relayed request waits for its owner and for its client, in seconds."""
 
-    head: float
+    head: float = 5.0
     """How long an owner may be silent before its response; then it is asked whether it lives. The slow call of a client that accepts
     only JSON has no early head."""
-    body: float
-    """The same within a response."""
-    write: float
-    """How long a peer may take no byte; then its connection is lost."""
+    body: float = 2 * KEEP_ALIVE + 5
+    """The same within a response. Streams send a comment every `--keepalive`: twice that, and 5 s for the network."""
+    write_timeout: float = WRITE_TIMEOUT
+    """How long the owner, or on other servers than ours the client, may take no byte; then its connection is lost."""
 
 
 class OwnerWire:
@@ -211,10 +212,10 @@ class OwnerWire:
         # An owner that closed the connection may have answered first, with 413 for example: go on to read that.
         with suppress(OSError):
             while data:
-                with trio.move_on_after(self._patience.write) as deadline:
+                with trio.move_on_after(self._patience.write_timeout) as deadline:
                     await self._watched(self._connection.writable)
                 if deadline.cancelled_caught:
-                    raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write:g} s")
+                    raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write_timeout:g} s")
                 data = data[self._connection.send_now(data) :]
 
     async def receive(self) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange, moved_message
+from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange, moved_message, read
 from trio_mcp.cluster.store.port import (
     MAX_CHANGES,
     AddNode,
@@ -351,29 +351,21 @@ class _Card(msgspec.Struct, frozen=True):
 
 
 def _held(raw: bytes | None) -> _Held | None:
-    return _decoded(raw, _Held)
+    return read(raw, _Held)
 
 
 def _tombstone(raw: bytes | None) -> _Tombstone | None:
-    return _decoded(raw, _Tombstone)
+    return read(raw, _Tombstone)
 
 
 def _boot_of(raw: bytes | None) -> str | None:
-    card = _decoded(raw, _Card)
+    card = read(raw, _Card)
     return None if card is None else card.boot
 
 
 def _started(raw: bytes | None) -> float | None:
-    card = _decoded(raw, _Card)
+    card = read(raw, _Card)
     return card.started if card is not None and isinstance(card.started, int | float) else None
-
-
-def _decoded(raw: bytes | None, kind: type[T]) -> T | None:
-    """None when there is no value, or one that is not ours."""
-    try:
-        return None if raw is None else msgspec.json.decode(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _id_of(number: int) -> bytes:

@@ -84,4 +84,8 @@ class RouteRequest:
 
     async def json(self, limit: int = MAX_BODY) -> Any:
         """The body as JSON; raises what `body` raises, and ValueError."""
-        return msgspec.json.decode(await self.body(limit))
+        body = await self.body(limit)
+        try:
+            return msgspec.json.decode(body)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None

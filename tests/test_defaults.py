@@ -29,7 +29,6 @@ OTHER_NAMES: dict[str, dict[type, str]] = {
     "keepalive": {Pace: "keep_alive", ClusterOptions: "keep_alive"},
     "retry_interval": {Pace: "retry"},
     "write_timeout": {
-        Pace: "write_timeout",
         Options: "write_timeout",
         Limits: "write_seconds",
         ClusterOptions: "write_timeout",

@@ -21,6 +21,7 @@ from trio_mcp.protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
     SessionClosed,
+    SessionError,
 )
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Notification, Reply, Request, decode, encode
 from trio_mcp.sessions.calls import TooManyRequests
@@ -121,9 +122,9 @@ async def test_what_is_not_open_yet_starts_nothing() -> None:
     from trio_mcp.dispatch.call import Client
 
     session = LiveSession("node.x", mcp.service(), ANN, Client({}, {}), "2025-11-25")
-    with pytest.raises(SessionClosed, match="not open yet"):
+    with pytest.raises(SessionError, match="is not open yet"):
         session.start_soon(trio.sleep_forever)
-    with pytest.raises(SessionClosed, match="not open yet"):
+    with pytest.raises(SessionError, match="is not open yet"):
         session.accept([call("who")], who=session.principal, streams=True)
     assert repr(session) == "<Session x 2025-11-25 0 in flight>"
 

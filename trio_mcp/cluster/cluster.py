@@ -61,7 +61,7 @@ class ClusterOptions:
     keep_alive: float = KEEP_ALIVE
     """Seconds between the comments on a quiet stream: a peer whose stream is silent for far longer is taken to be gone."""
     write_timeout: float = WRITE_TIMEOUT
-    """How long a peer may take no byte of a request (seconds), and on other servers than ours a client none of a relayed response."""
+    """How long a peer may take no byte of a request that is relayed to it (seconds)."""
     drain_seconds: float = CLUSTER_DRAIN_DELAY + DRAIN_TIMEOUT
     """How long a node drains at most (seconds): a process that starts under its id waits for that."""
 

@@ -134,7 +134,7 @@ class SessionError(McpError):
 
 
 class SessionNotFound(SessionError):
-    """404: `reason` is one of unknown, deleted, expired, crashed, node_gone, elsewhere."""
+    """404: `reason` is a value of `sessions.close_reason.CloseReason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Session not found: {reason}")
@@ -142,11 +142,11 @@ class SessionNotFound(SessionError):
 
 
 class TooManySessions(SessionError):
-    """503 on `initialize`: the node is at `max_sessions`, or it is draining."""
+    """503 on `initialize`, or on the request that a session is restored for: the node is at `max_sessions`, or it is draining."""
 
 
 class SessionClosed(SessionError):
-    """The session ended while this was running; `reason` says why."""
+    """The session ended while this was running; `reason` is a value of `sessions.close_reason.CloseReason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Session closed: {reason}")

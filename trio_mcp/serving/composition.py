@@ -56,7 +56,6 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
             sse_after=settings.sse_after,
             stream_delay=settings.stream_delay,
             keep_alive=settings.keepalive,
-            write_timeout=options.write_timeout,
             retry=settings.retry_interval,
         ),
     )

@@ -36,7 +36,7 @@ class CloseReason(StrEnum):
     NODE_GONE = "node_gone"
     """The node that had it is gone: the reason that other nodes give and write into its tombstone."""
     ELSEWHERE = "elsewhere"
-    """Another node has it."""
+    """Another node has it: an answer of the directory for `Hub.has_session`, never that of a 404."""
     UNKNOWN = "unknown"
     """There is no such session, or it is another principal's."""
     OTHER = "other"

@@ -21,7 +21,7 @@ from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import user_code
 from trio_mcp.protocol.envelope import at_least
-from trio_mcp.protocol.errors import LostCall, SessionClosed
+from trio_mcp.protocol.errors import LostCall, SessionClosed, SessionError
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Notification,
@@ -331,8 +331,10 @@ class LiveSession:
             self._nursery.cancel_scope.cancel(f"session closed: {reason}")
 
     def _require_open(self) -> None:
-        if self._nursery is None or self.closed_because is not None:
-            raise SessionClosed(self.closed_because or "not open yet")
+        if self.closed_because is not None:
+            raise SessionClosed(self.closed_because)
+        if self._nursery is None:
+            raise SessionError("The session is not open yet")
 
     def _changed(self) -> None:
         self.loop.soon(self._record_change)

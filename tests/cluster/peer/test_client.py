@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -48,6 +49,7 @@ from trio_mcp.cluster.peer.outcomes import (
 )
 from trio_mcp.cluster.peer.relaying import Patience
 from trio_mcp.transports.http.exchange import HOP, HttpExchange
+from trio_mcp.transports.http.responses import send_within
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.sockets
@@ -851,7 +853,7 @@ class ForeignServer:
         self.leave = trio.Event()
         self.stalled = False
 
-    def exchange(self) -> HttpExchange:
+    def exchange(self, write_timeout: float = math.inf) -> HttpExchange:
         scope = {
             "method": "POST",
             "path": "/mcp",
@@ -859,7 +861,7 @@ class ForeignServer:
             "query_string": b"",
             "headers": [(b"host", b"a")],
         }
-        return HttpExchange(scope, self._receive, self._send)
+        return HttpExchange(scope, self._receive, partial(send_within, self._send, write_timeout))
 
     async def _receive(self) -> Any:
         await self.leave.wait()
@@ -904,9 +906,10 @@ async def test_on_another_server_a_client_that_takes_nothing_is_given_up() -> No
     server = ForeignServer()
     server.stalled = True
     async with serving(echo) as url:
-        relay = PeerClient(HOPS, node="node1", patience=Patience(write_timeout=0.02))
+        relay = PeerClient(HOPS, node="node1")
         async with relay.running():
-            assert await relay.send(server.exchange(), b"{}", SESSION, owner_at(url)) == Relayed(499)
+            exchange = server.exchange(write_timeout=0.02)
+            assert await relay.send(exchange, b"{}", SESSION, owner_at(url)) == Relayed(499)
 
 
 async def test_on_another_server_a_response_cut_short_raises_as_it_does_on_ours() -> None:

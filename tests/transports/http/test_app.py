@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from tests.transports.http.harness import Wire, serving, two_users
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, MCPServer, Options
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.asgi import Receive, Scope, Send
@@ -274,3 +275,26 @@ async def test_a_websocket_is_refused_without_a_traceback() -> None:
     async with app.running():
         await app({"type": "websocket", "path": "/mcp", "headers": []}, receive, send)
     assert [message["type"] for message in said] == ["websocket.close"]
+
+
+async def test_on_another_server_a_client_that_does_not_read_its_json_is_given_up(autojump_clock: MockClock) -> None:
+    mcp = MCPServer("t", options=Options(write_timeout=20))
+    app = mcp.http_app()
+    began = trio.current_time()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b'{"jsonrpc":"2.0","id":1,"method":"nothing"}'}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await trio.sleep_forever()
+
+    headers = [
+        (b"host", b"localhost"),
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/json, text/event-stream"),
+    ]
+    async with app.running():
+        with trio.fail_after(100):
+            await app({"type": "http", "method": "POST", "path": "/mcp", "headers": headers}, receive, send)
+        assert trio.current_time() - began == 20

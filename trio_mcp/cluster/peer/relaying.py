@@ -173,16 +173,12 @@ class RelayedRequest:
     async def _write(self, data: bytes, *, more: bool) -> None:
         message = {"type": "http.response.body", "body": data, "more_body": more}
         self._exchange.completing = not more
-        if self._exchange.writes_have_deadlines:
-            await self._exchange.send(message)
-        else:
-            with trio.fail_after(self._patience.write_timeout):
-                await self._exchange.send(message)
+        await self._exchange.send(message)
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a relayed request waits for its owner and for its client, in seconds."""
+    """How long a relayed request waits for its owner, in seconds."""
 
     head: float = 5.0
     """How long an owner may be silent before its response; then it is asked whether it lives. The slow call of a client that accepts
@@ -190,7 +186,7 @@ class Patience:
     body: float = 2 * KEEP_ALIVE + 5
     """The same within a response. Streams send a comment every `--keepalive`: twice that, and 5 s for the network."""
     write_timeout: float = WRITE_TIMEOUT
-    """How long the owner, or on other servers than ours the client, may take no byte; then its connection is lost."""
+    """How long the owner may take no byte; then its connection is lost."""
 
 
 class OwnerWire:

@@ -16,13 +16,13 @@ from trio_mcp.observability.logs import event
 from trio_mcp.sessions.directory import Directory
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served
-from trio_mcp.transports.asgi import Receive, Scope, Send
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Receive, Scope, Send
 from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
 from trio_mcp.transports.http.probes import Probes
-from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
+from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal, send_within
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
 from trio_mcp.transports.http.side_tasks import SideTasks
 from trio_mcp.transports.running import running
@@ -140,6 +140,9 @@ class HttpApp:
             return await self.probes.answer(scope, path, send)
         scope, hop = _without_node_headers(scope)
         if path in self._paths:
+            if DISCONNECT_EXTENSION not in scope.get("extensions", ()):
+                # Writes of our own listener have that deadline; other servers need not have any.
+                send = partial(send_within, send, self.service.options.write_timeout)
             await self._mcp(HttpExchange(scope, receive, send, hop=hop))
         else:
             await self._beside(path, scope, receive, send)

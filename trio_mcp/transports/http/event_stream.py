@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import trio
 
-from trio_mcp.defaults import KEEP_ALIVE, RETRY_INTERVAL_MS, SSE_AFTER, STREAM_DELAY, WRITE_TIMEOUT
+from trio_mcp.defaults import KEEP_ALIVE, RETRY_INTERVAL_MS, SSE_AFTER, STREAM_DELAY
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
 from trio_mcp.streams.backlog import Entry
 from trio_mcp.streams.event_log import Reader
@@ -44,8 +44,6 @@ class Pace:
     """
     keep_alive: float = KEEP_ALIVE
     """Between the comments on a quiet stream."""
-    write_timeout: float = WRITE_TIMEOUT
-    """How long a client may read nothing before its connection is ended."""
     retry: int = RETRY_INTERVAL_MS
     """After how long a client is to come back when its stream was ended (`retry:`), in milliseconds."""
 
@@ -119,12 +117,7 @@ class EventStream:
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": self._opening + data, "more_body": more}
         self._exchange.completing = not more
-        if self._exchange.writes_have_deadlines:
-            await self._exchange.send(message)
-        else:
-            # Other servers have no deadline of their own. Raises TooSlowError.
-            with trio.fail_after(self._pace.write_timeout):
-                await self._exchange.send(message)
+        await self._exchange.send(message)
         self._opening = b""
 
 

@@ -50,7 +50,7 @@ class ClientLeft(Exception):
 
 
 class HttpExchange:
-    """One request and the way to answer it. `scope`, `receive` and `send` are ASGI's."""
+    """One request and the way to answer it. `scope`, `receive` and `send` are ASGI's; every `send` has a deadline (`HttpApp`)."""
 
     __slots__ = (
         "_extension",
@@ -213,11 +213,6 @@ class HttpExchange:
             return False
         self._extension["abort"]()
         return True
-
-    @property
-    def writes_have_deadlines(self) -> bool:
-        """Whether `send` has a deadline of its own, as that of our own listener has."""
-        return self._extension is not None
 
 
 def _repeated(headers: HeaderList) -> frozenset[bytes]:

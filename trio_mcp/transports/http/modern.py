@@ -225,7 +225,7 @@ class Delivery:
         if self._stream is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._stream[0].flushed(self._pace.write_timeout)
+            await self._stream[0].flushed(self._service.options.write_timeout)
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         """There are no requests to the client on 2026-07-28: a question ends the call (`dispatch/questions`)."""

@@ -11,7 +11,7 @@ from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer
-from trio_mcp.transports.asgi import Send
+from trio_mcp.transports.asgi import Message, Send
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "send_error",
     "send_json",
     "send_refusal",
+    "send_within",
 ]
 
 CHUNK_BYTES = 128 * 1024
@@ -69,6 +70,12 @@ class HttpRefusal(Exception):
         self.data = data
         self.logged = logged
         self.told = told
+
+
+async def send_within(send: Send, seconds: float, message: Message) -> None:
+    """ASGI's `send` with a deadline, for servers that have none of their own; raises trio.TooSlowError."""
+    with trio.fail_after(seconds):
+        await send(message)
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -> None:

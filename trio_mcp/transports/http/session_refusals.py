@@ -5,8 +5,30 @@
 | SessionNotFound, SessionClosed | 404 | a `CloseReason` |
 | Misdirected | 421 | said to a peer, which looks elsewhere |
 | TooManyForCaller | 429 | `share` |
-| TooManySessions | 503 | `full` |
+| TooManySessions, on `initialize` or when a session is restored | 503 | `full` |
 | Unavailable | 503 | its own |
+
+All ways to a 404 for a session:
+
+| where | when | reason |
+|---|---|---|
+| `Hub.find`, on a node without a cluster | it ended within the last hour | why (`MemoryDirectory.why_gone`) |
+| | it never was, is another principal's, or ended earlier | `unknown` |
+| | it is closed, and its last tasks still end | why |
+| `SessionRouter.route`, in a cluster | the id has a form that no node makes | `unknown` |
+| `routing.decide` → `NotFound` | our own copy is closed, and the session does not go on elsewhere | why, as peers see it |
+| | the record is another principal's | `unknown` |
+| | Redis is away, and it ended here within the last hour | why |
+| | no record: a tombstone, or it ended here; else no node can have it | why, else `unknown` |
+| | no record: the node in the id denies it, has no card, or is gone | `unknown` |
+| | the record is ours, and the session ended here | why, else `unknown` |
+| | its node is gone and it cannot be restored; a tombstone may be written | `node_gone` |
+| `Restorer`, from `Hub.restore` | an `on_restore` function raised, or all took over 30 s | `crashed` |
+| `legacy._read` | a reader opened and too much was unread: the session ends | `overflow` |
+| `LiveSession.accept` | it was closed since it was found | why |
+| `facts.after_relay` | the owner answered 404, which is passed on as it is | the owner's |
+
+No 404 says `elsewhere`: that is what `Hub.has_session` finds in the directory.
 """
 
 from __future__ import annotations
@@ -35,7 +57,7 @@ from trio_mcp.transports.http.responses import send_error, send_json
 __all__ = ["NOT_SERVED", "NotServed", "SessionRefusals"]
 
 RETRY_AFTER_SECONDS = 5
-"""For an `initialize` that finds no room. The clients of the SDKs ignore it; balancers and people do not."""
+"""Where there is no room to open or restore a session. The clients of the SDKs ignore it; balancers and people do not."""
 
 NotServed: TypeAlias = SessionNotFound | SessionClosed | Misdirected | Unavailable | TooManySessions
 NOT_SERVED = (SessionNotFound, SessionClosed, Misdirected, Unavailable, TooManySessions)

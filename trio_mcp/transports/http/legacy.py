@@ -326,12 +326,13 @@ def _stream_after(session: LiveSession, last: str | None) -> tuple[EventLog, str
     """What a GET with `Last-Event-ID` `last` reads: a log, the prefix of its event ids, and the event that comes before.
 
     Ids of an earlier life of the session (another epoch) name streams that are gone: of a call, the answer is that it is lost;
-    of the standalone stream, whatever changed meanwhile. Raises InvalidEventId.
+    of the standalone stream, whatever changed meanwhile, and all that this life has said: its client has received nothing of
+    it, even if another connection was sent it. Raises InvalidEventId.
     """
     place = None if last is None else EventId.parse(last)
     if place is None or (place.stream == STANDALONE and place.epoch < session.streams.epoch):
         session.subscriptions.notify_missed()
-        return session.streams.standalone, session.streams.standalone_prefix, None
+        return session.streams.standalone, session.streams.standalone_prefix, None if place is None else 0
     if place.epoch < session.streams.epoch and place.request_id is not None:
         log, prefix = session.lost_call(place.request_id)
         return log, prefix, None

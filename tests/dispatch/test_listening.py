@@ -135,18 +135,18 @@ async def test_a_handler_tells_of_changes_too() -> None:
 
 async def test_the_server_ends_it_with_its_result(harness: DispatchHarness) -> None:
     async with listening(harness) as call:
-        harness.service.listeners[call].set()
+        harness.service.listen_calls[call].set()
         await trio.testing.wait_all_tasks_blocked()
         result = harness.outbox.reply["result"]
         assert result["_meta"][ID_KEY] == call.request_id
         assert result["resultType"] == "complete"
-        assert not harness.service.listeners
+        assert not harness.service.listen_calls
 
 
 async def test_a_client_that_leaves_frees_its_place(harness: DispatchHarness) -> None:
     async with listening(harness, toolsListChanged=True):
-        assert len(harness.service.listeners) == 1
-    assert not harness.service.listeners
+        assert len(harness.service.listen_calls) == 1
+    assert not harness.service.listen_calls
 
 
 @pytest.mark.parametrize(

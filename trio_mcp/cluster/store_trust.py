@@ -26,7 +26,7 @@ REFILL_SECONDS = BEAT_SECONDS + 1.0
 """All nodes notice with their next beat that Redis has lost data, and write their records again."""
 
 ANOTHER_RENEWED_SECONDS = CARD_SECONDS + BEAT_SECONDS
-"""A card that stands for so long was renewed meanwhile, however slowly Redis answers."""
+"""A card that stands for this long was renewed meanwhile, however slowly Redis answers."""
 
 
 class CardFound(Enum):
@@ -71,7 +71,7 @@ class StoreTrust:
                     else self._now()
                 )
                 self._another = card, since
-                # It takes us for dead, and may have restored some of our sessions.
+                # That process believes that ours is dead, and may have restored some of our sessions.
                 return True
             case CardFound.UNANSWERED:
                 self._standing_since = None

@@ -137,7 +137,7 @@ class Call:
 
     @property
     def modern(self) -> bool:
-        """Whether it stands alone, as requests since 2026-07-28 do: those of earlier versions belong to a session."""
+        """Whether it belongs to no session, as all requests since 2026-07-28."""
         return self.session is None
 
     @property
@@ -207,7 +207,7 @@ class Service:
     """The context variables as the lifespan left them; tasks of sessions start with a copy."""
     in_flight: set[Call] = field(default_factory=set)
     """Calls that have begun and are not answered."""
-    listeners: dict[Call, trio.Event] = field(default_factory=dict)
+    listen_calls: dict[Call, trio.Event] = field(default_factory=dict)
     """Open `subscriptions/listen` requests; one ends, with its result, when its event is set."""
     warned_handlers: set[str] = field(default_factory=set)
     """Tools and methods for which the log has warned of a message that could not be sent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import trio
 from msgspec import Raw
@@ -66,13 +66,16 @@ HANDLERS: dict[str, Handler] = {
 }
 """Which function answers which method; `protocol/methods` says which versions have it."""
 
-_RUN_USER_CODE = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
 
-_Response: TypeAlias = tuple[bytes | None, int]
-"""The encoded response, None where nothing is to be sent, and its HTTP status."""
+class _Outcome(NamedTuple):
+    """How a call ended."""
 
-_Outcome: TypeAlias = tuple[_Response, str | None]
-"""With it what metrics and the access log call its error; None for a success."""
+    body: bytes | None
+    """The encoded response; None where nothing is to be sent."""
+    status: int
+    """The HTTP status of the response."""
+    error: str | None = None
+    """What metrics and the access log call the error; None for a success."""
 
 
 async def respond(call: Call) -> None:
@@ -83,21 +86,24 @@ async def respond(call: Call) -> None:
     call.service.in_flight.add(call)
     if call.method == "tools/call" and call.tool is None:
         call.tool = _registered_tool(call)
-    reply: _Response | None = None
-    error: str | None = None
+    outcome: _Outcome | None = None
+    """Stays None when the call is cancelled."""
     try:
         with call.scope:
-            reply, error = await _attempt(call)
+            outcome = await _attempt(call)
     except* Exception as crash:
         # Cleanup that fails while its handler is being cancelled raises a group with Cancelled in it, which `_attempt` lets pass.
-        reply, error = _crashed(call, crash)
+        outcome = _crashed(call, crash)
     finally:
-        if reply is None or _wants_silence(call):
-            reply, error = _reply_of_cancelled(call)
+        if outcome is None:
+            outcome = _outcome_of_cancelled(call)
+        elif call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled:
+            # It was done before the cancellation took effect; its client waits for no answer any more.
+            outcome = _UNANSWERED
         call.finished = True
         call.service.in_flight.discard(call)
-        _measure(call, error, trio.current_time() - call.started)
-        call.outbox.finish(*_bounded(call, reply))
+        _measure(call, outcome.error, trio.current_time() - call.started)
+        call.outbox.finish(*_bounded(call, outcome))
 
 
 def _registered_tool(call: Call) -> Tool | None:
@@ -120,13 +126,13 @@ async def _answer(call: Call) -> _Outcome:
             raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {call.method[:128]}")
         if method.may_ask and not RETRY_PARAMS.isdisjoint(call.params) and call.modern:
             read_retry(call)
-        if not call.service.account.may_start_call(call.outbox.holder):
+        if method.runs_user_code and not call.service.account.may_start_call(call.outbox.holder):
             await _wait_for_memory(call)
         result = await HANDLERS[call.method](call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
         if call.session is None:
             result = complete(call, result)
-        return (encode_result(call.request_id, result), 200), failed
+        return _Outcome(encode_result(call.request_id, result), 200, failed)
     except (InvalidArguments, ClientCallError) as fault:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
     except LocalProtocolError:
@@ -145,66 +151,57 @@ def _crashed(call: Call, crash: Exception) -> _Outcome:
         call.ending = call.ending or Ending.SLOW_READER
         return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
     message = crash_message(logger, "request failed", call, crash, "Internal error", method=call.method)
-    return _error(call, ProtocolError(INTERNAL_ERROR, message))[0], "crash"
+    return _error(call, ProtocolError(INTERNAL_ERROR, message))._replace(error="crash")
 
 
 def _error(call: Call, fault: ProtocolError) -> _Outcome:
     if isinstance(fault, ResourceNotFoundError) and not call.modern:
         fault = ProtocolError(RESOURCE_NOT_FOUND, fault.message, fault.data)
     status = http_status(fault.code, modern=call.modern)
-    return (encode_error(call.request_id, fault), status), str(fault.code)
+    return _Outcome(encode_error(call.request_id, fault), status, str(fault.code))
 
 
-def _wants_silence(call: Call) -> bool:
-    return call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled
+_UNANSWERED = _Outcome(None, 200, "cancelled")
 
 
-def _reply_of_cancelled(call: Call) -> _Outcome:
+def _outcome_of_cancelled(call: Call) -> _Outcome:
     match call.ending:
         case Ending.INPUT_REQUIRED:
-            return (encode_result(call.request_id, complete(call, input_required(call))), 200), None
-        case Ending.CANCELLED if _wants_silence(call):
-            return (None, 200), "cancelled"
+            return _Outcome(encode_result(call.request_id, complete(call, input_required(call))), 200)
+        case Ending.CANCELLED if not call.outbox.answers_cancelled:
+            return _UNANSWERED
         case Ending.CANCELLED:
-            return (
-                encode_error(call.request_id, ProtocolError(REQUEST_CANCELLED, call.ending.value)),
-                200,
-            ), "cancelled"
+            fault = ProtocolError(REQUEST_CANCELLED, call.ending.value)
+            return _Outcome(encode_error(call.request_id, fault), 200, "cancelled")
         case None:
             # Cancelled from outside: a modern call's client left, or a session's nursery ended.
             ending = Ending.CLIENT_LEFT if call.session is None else Ending.SESSION_CLOSED
         case ending:
             pass
-    return (encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200), ending.name.lower()
+    return _Outcome(encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200, ending.name.lower())
 
 
 async def _wait_for_memory(call: Call) -> None:
-    """Wait until memory allows another handler to start, a minute at most; raises ProtocolError after that.
-
-    Methods that run no user code do not wait: what they send is small.
-    """
-    account, holder = call.service.account, call.outbox.holder
-    if call.method not in _RUN_USER_CODE or account.may_start_call(holder):
-        return
+    """Wait until memory allows another handler to start, a minute at most; raises ProtocolError after that."""
     try:
-        await account.wait_to_start_call(holder)
+        await call.service.account.wait_to_start_call(call.outbox.holder)
     except NoRoom:
         raise ProtocolError(
             INTERNAL_ERROR, "The server has no memory left for another answer; try again later"
         ) from None
 
 
-def _bounded(call: Call, reply: _Response) -> _Response:
-    """The reply, or, where it is larger than what may wait for this client, an error in its place."""
-    body, _ = reply
+def _bounded(call: Call, outcome: _Outcome) -> tuple[bytes | None, int]:
+    """Body and status of the response, or, where it is larger than what may wait for this client, of an error in its place."""
+    body, status, _ = outcome
     if body is None or len(body) <= SMALL:
-        return reply
+        return body, status
     account = call.service.account
     if account.has_room_for_answer(len(body), call.outbox.holder):
-        return reply
+        return body, status
     account.count("answer_refused")
-    limit = f"An answer has at most {account.share}, and a client must read those it asked for"
-    fault = ProtocolError(INTERNAL_ERROR, f"The answer has {len(body)} bytes, for which there is no room. {limit}")
+    advice = f"One answer may have at most {account.share} bytes. Read earlier answers first, or ask for less"
+    fault = ProtocolError(INTERNAL_ERROR, f"The answer has {len(body)} bytes, for which there is no room. {advice}")
     return encode_error(call.request_id, fault), 200
 
 

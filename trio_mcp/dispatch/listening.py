@@ -59,7 +59,7 @@ class _Filter:
 async def listen(call: Call) -> dict[str, Any]:
     """Acknowledge the subscription, then send changes until the client leaves, or the server stops and ends it with its result."""
     wanted = _read_filter(call)
-    slots = call.service.listeners
+    slots = call.service.listen_calls
     if len(slots) >= call.service.options.max_listen_streams:
         raise ProtocolError(INTERNAL_ERROR, "Too many listen streams are open on this server; try again later")
     ended = slots[call] = trio.Event()

@@ -23,6 +23,8 @@ class Method:
     """The param mirrored in the `Mcp-Name` header (2026-07-28 streamable-http)."""
     cacheable: bool = False
     """Its complete results carry `ttlMs` and `cacheScope` (2026-07-28 server/utilities/caching)."""
+    runs_user_code: bool = False
+    """A handler of the server's author answers it, so its calls wait when memory is short. What the others send is small."""
     may_ask: bool = False
     """It may end as `input_required` (2026-07-28 basic/patterns/mrtr)."""
 
@@ -36,13 +38,13 @@ METHODS: dict[str, Method] = {
     "resources/subscribe": Method(until=_LEGACY_ONLY, capability="resources"),
     "resources/unsubscribe": Method(until=_LEGACY_ONLY, capability="resources"),
     "tools/list": Method(capability="tools", cacheable=True),
-    "tools/call": Method(capability="tools", name_param="name", may_ask=True),
+    "tools/call": Method(capability="tools", name_param="name", runs_user_code=True, may_ask=True),
     "resources/list": Method(capability="resources", cacheable=True),
     "resources/templates/list": Method(capability="resources", cacheable=True),
-    "resources/read": Method(capability="resources", name_param="uri", cacheable=True, may_ask=True),
+    "resources/read": Method(capability="resources", name_param="uri", cacheable=True, runs_user_code=True, may_ask=True),
     "prompts/list": Method(capability="prompts", cacheable=True),
-    "prompts/get": Method(capability="prompts", name_param="name", may_ask=True),
-    "completion/complete": Method(capability="completions"),
+    "prompts/get": Method(capability="prompts", name_param="name", runs_user_code=True, may_ask=True),
+    "completion/complete": Method(capability="completions", runs_user_code=True),
     "server/discover": Method(since=V2026_07_28, cacheable=True),
     "subscriptions/listen": Method(since=V2026_07_28),
 }

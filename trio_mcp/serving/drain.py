@@ -112,7 +112,7 @@ async def _close_sessions(app: HttpApp) -> None:
 def _just_begun(app: HttpApp) -> bool:
     now = trio.current_time()
     return any(
-        now - call.started < LAST_CALLS_SECONDS for call in app.service.in_flight if call not in app.service.listeners
+        now - call.started < LAST_CALLS_SECONDS for call in app.service.in_flight if call not in app.service.listen_calls
     )
 
 
@@ -130,7 +130,7 @@ async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: fl
 
 
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:
-    return [ended.set for ended in app.service.listeners.values()]
+    return [ended.set for ended in app.service.listen_calls.values()]
 
 
 def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
@@ -148,7 +148,7 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
     if cluster is not None:
         cluster.end_relays()
     for call in list(app.service.in_flight):
-        if call not in app.service.listeners:
+        if call not in app.service.listen_calls:
             event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool_name, **labels(call))
             call.cancel(Ending.SHUTDOWN)
     app.hub.close_all(CloseReason.SHUTDOWN)

@@ -30,7 +30,7 @@ TELL_SECONDS = 1.0
 """For the last line of the log to be written: the reader of stderr may have stopped reading."""
 
 BLOCKED_SECONDS = 0.5
-"""An event loop that runs nothing for so long while the process stops is blocked, and its stack is logged."""
+"""An event loop that runs nothing for this long while the process stops is blocked, and its stack is logged."""
 
 ANSWER_SECONDS = 0.05
 """For an event loop that is not blocked to answer."""

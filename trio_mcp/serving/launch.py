@@ -82,7 +82,7 @@ async def _over_http(server: MCPServer, settings: Settings, *, owns_process: boo
     from trio_mcp.serving.node import serve
 
     if settings.server == "hypercorn" and find_spec("hypercorn") is None:
-        raise McpError("--server hypercorn needs a package more: pip install 'trio-mcp[hypercorn]'")
+        raise McpError("--server hypercorn needs one more package: pip install 'trio-mcp[hypercorn]'")
     ready = partial(_announce, server, settings)
     try:
         interactive = sys.stderr.isatty()

@@ -111,7 +111,7 @@ class Settings(BaseModel):
     peer_url: str | None = setting(
         None,
         "Cluster",
-        "Where a node is that Redis has not told of: `http://{node}:8000`.",
+        "Address pattern for nodes that Redis does not know: `http://{node}:8000`.",
         pattern=_NODE_URL,
     )
     restore: bool = setting(
@@ -120,10 +120,10 @@ class Settings(BaseModel):
         "Another node takes up the sessions of one that is gone; handlers must keep no state in memory.",
     )
     require_redis: bool = setting(
-        False, "Cluster", "Not ready before Redis was joined once; after that it may be away as without this."
+        False, "Cluster", "`/readyz` stays 503 until Redis has answered once. A later outage changes nothing."
     )
     drain_delay: Duration | None = setting(
-        None, "Cluster", "A node that stops serves this long as before, but for `/readyz`; 3s with Redis, 0 without."
+        None, "Cluster", "After the stop signal the node serves normally for this long; only `/readyz` is 503. 3s with Redis, 0 without."
     )
 
     session_idle_timeout: PositiveDuration = setting(
@@ -201,7 +201,7 @@ class Settings(BaseModel):
         "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s).",
     )
     drain_timeout: Duration = setting(
-        defaults.DRAIN_TIMEOUT, "Limits", "What still runs this long after SIGTERM is cancelled."
+        defaults.DRAIN_TIMEOUT, "Limits", "The drain window: what still runs this long after the drain delay is cancelled."
     )
     cleanup_timeout: Duration = setting(
         defaults.CLEANUP_TIMEOUT, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."

@@ -37,7 +37,7 @@ RESTORE_SECONDS = 30.0
 """For all `@mcp.on_restore` functions together: the session's requests wait for them, and so does a node that stops."""
 
 UNUSED_SECONDS = 1.0
-"""A full node does not end a new session for so long: its client needs a round trip to send the first request."""
+"""A full node does not end a session younger than this: its client needs a round trip to send the first request."""
 
 ROOM_SECONDS = 2.0
 """How long a new or restored session waits for a place in a full node that has unused ones."""

@@ -42,7 +42,7 @@ BODY_WAIT_SECONDS = 30.0
 """How long a body waits unread. Less than a call: its client, or a proxy, can still send it to another node."""
 
 HARD = 2
-"""Calls that run when the limit is reached may still answer until so many times the limit, or their holder's share, is held."""
+"""Calls that already run may answer until the node holds HARD x `limit`, or their session HARD x `share`."""
 
 TICK_SECONDS = 0.25
 """From one look at a node that is short of room to the next, when nothing else wakes it."""

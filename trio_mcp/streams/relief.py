@@ -130,6 +130,7 @@ def decide(view: View) -> Plan:
         cut.append(index)
         missing -= view.peers[index].held
     if view.cut_at_once is not None and len(slow) > view.cut_at_once:
+        # Cut the other slow peers first, at the next looks: no session has to end while they remain.
         missing = 0
     old = [i for i, each in enumerate(view.abandoned) if each.watched >= COME_BACK_SECONDS]
     end: list[int] = []

@@ -24,7 +24,7 @@ logger: logging.Logger = logging.getLogger("trio_mcp")
 async def running(
     lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
 ) -> AsyncIterator[None]:
-    """Run them for the length of the block. What its body raises arrives in an exception group.
+    """Run the user's lifespan, the bus, the relief of memory and the hub for the length of the block. What its body raises arrives in an exception group.
 
     `lifespan` is entered first and left last. Context variables that it sets are seen by sessions.
     """

@@ -107,7 +107,7 @@ async def test_a_stream_carries_what_was_asked_for_and_nothing_else(
 
 def end_all(service: Any) -> None:
     """What a draining server does."""
-    for ended in service.listeners.values():
+    for ended in service.listen_calls.values():
         ended.set()
 
 
@@ -134,7 +134,7 @@ async def test_several_subscriptions_live_side_by_side(mcp: MCPServer) -> None:
         change_everything(mcp)
         for stream in streams[1:]:
             assert await heard(stream, 1) == ["tools/list_changed"]
-        assert len(wire.app.service.listeners) == 2
+        assert len(wire.app.service.listen_calls) == 2
 
 
 @pytest.mark.requirement("U6")
@@ -142,10 +142,10 @@ async def test_closing_the_stream_ends_the_subscription(mcp: MCPServer) -> None:
     async with serving(mcp) as wire:
         stream = wire.modern().listen(toolsListChanged=True)
         await stream.message()
-        assert len(wire.app.service.listeners) == 1
+        assert len(wire.app.service.listen_calls) == 1
         stream.disconnect()
         await wait_all_tasks_blocked()
-        assert not wire.app.service.listeners
+        assert not wire.app.service.listen_calls
         assert wire.app.open_exchanges == 0
 
 

@@ -1,8 +1,8 @@
-"""HTTP exchanges that stand alone (2026-07-28): the handler runs in the exchange's task, and a client that leaves cancels it.
+"""HTTP exchanges that belong to no session (2026-07-28): the handler runs in the exchange's task, and a client that leaves cancels it.
 
 exchange's task ─▶ handler ─▶ done before anything was said ─▶ JSON
                       │
-                      └─ says something, or takes long ─▶ a companion streams, and the handler waits for its reader
+                      └─ says something, or takes long ─▶ a side task streams, and the handler waits for its reader
 """
 
 from __future__ import annotations

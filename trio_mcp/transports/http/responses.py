@@ -96,10 +96,10 @@ async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def send_answer(exchange: HttpExchange, answer: Answer, holder: Budget | Account, *, delay: float) -> None:
+async def send_answer(exchange: HttpExchange, answer: Answer, counter: Budget | Account, *, delay: float) -> None:
     """The whole reply of a call as JSON; 202 without a body where it is empty.
 
-    One over 16 KiB is counted for `holder` until it is sent, and begins no sooner than `delay` seconds after the request's
+    One over 16 KiB is counted by `counter` until it is sent, and begins no sooner than `delay` seconds after the request's
     last byte (`Pace.stream_delay`).
     """
     if not answer.body:
@@ -107,7 +107,7 @@ async def send_answer(exchange: HttpExchange, answer: Answer, holder: Budget | A
     elif len(answer.body) <= SMALL:
         await send_json(exchange.send, answer.status, answer.body, exchange.cors)
     else:
-        with holder.hold(len(answer.body)):
+        with counter.hold(len(answer.body)):
             await trio.sleep_until(exchange.body_ended + delay)
             await send_json(exchange.send, answer.status, answer.body, exchange.cors)
 

@@ -26,7 +26,7 @@ from trio_mcp.transports.listener.wire import ClientDisconnected, Wire
 __all__ = ["Connection", "Shared"]
 
 LINGER_QUIET_SECONDS = 2.0
-"""A peer that has sent nothing for so long has read the answer, or will not."""
+"""A client that has sent nothing for this long has read the answer, or will not."""
 LINGER_BYTES = 64 * 1024 * 1024
 """What is read and discarded at most while a connection lingers."""
 CLOSE_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""How much a peer may send, and how long it may take for it."""
+"""How much a client may send, and how long it may take for it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Limits:
     body_seconds: float = BODY_TIMEOUT
     """From the end of the head to the end of the body: more is 408."""
     write_seconds: float = WRITE_TIMEOUT
-    """A peer that reads no byte for so long loses its connection."""
+    """A client that reads no byte for this long loses its connection."""
     idle_seconds: float = CONNECTION_IDLE_TIMEOUT
-    """A connection without a request for so long is closed."""
+    """A connection without a request for this long is closed."""
     pipelined_bytes: int = 64 * 1024
     """Read beyond the running request at most; the rest waits in the kernel."""
     tcp_user_timeout_seconds: float = 30.0
-    """After so long without an acknowledgement the kernel ends a TCP connection (Linux): a vanished peer sends none."""
+    """After this long without an acknowledgement the kernel ends a TCP connection (Linux): a client that vanished sends none."""

@@ -348,10 +348,10 @@ class StdioServer:
                 await self._out.changed()
 
     def _calls_run(self) -> bool:
-        return any(call not in self._service.listeners for call in self._calls.values())
+        return any(call not in self._service.listen_calls for call in self._calls.values())
 
     def _end_all(self) -> None:
-        for ended in list(self._service.listeners.values()):
+        for ended in list(self._service.listen_calls.values()):
             ended.set()
         if self._session is not None:
             self._session.close(CloseReason.SHUTDOWN)

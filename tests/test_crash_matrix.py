@@ -249,7 +249,7 @@ async def test_on_restore_ends_its_session_only(
     async with serving(mcp) as wire:
         other = await wire.open()
         snapshot = Snapshot(
-            id="n1.restored", epoch=1, owner=ANONYMOUS.digest, version="2025-11-25", client=Client({}, {})
+            id="n1.restored", epoch=1, principal_digest=ANONYMOUS.digest, version="2025-11-25", client=Client({}, {})
         )
         with pytest.raises(SessionClosed):
             await wire.app.hub.restore(snapshot, ANONYMOUS)

@@ -16,6 +16,7 @@ from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.options import Options
+from trio_mcp.features.registry import ListKind
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation
@@ -32,7 +33,7 @@ from trio_mcp.server_arguments import (
 from trio_mcp.sessions.hub import Hub, HubOptions, random_node_id
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.streams.account import Account
-from trio_mcp.streams.bus import Feed, ListChanged, ListKind, LocalBus, ResourceUpdated
+from trio_mcp.streams.bus import Feed, ListChanged, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp

@@ -52,7 +52,13 @@ def snapshot(session_id: str = "node1.abc", epoch: int = 0, who: Principal = ANN
     """A session of somebody's."""
     client = Client({"name": "test"}, {"roots": {}})
     return Snapshot(
-        id=session_id, epoch=epoch, owner=who.recorded_as, version="2025-11-25", client=client, created=1, **changes
+        id=session_id,
+        epoch=epoch,
+        principal_digest=who.recorded_as,
+        version="2025-11-25",
+        client=client,
+        created=1,
+        **changes,
     )
 
 
@@ -125,7 +131,7 @@ async def directory_harness(
     link, me, metrics = way_to(redis), Identity(node, boot, f"http://{node}:8000"), Metrics()
     store = MeasuredStore(link, metrics)
     trust, backups = StoreTrust(now, lambda: store.down), RecordBackups()
-    directory = RedisDirectory(store, trust, backups, me, metrics, restorable=restorable, lost=lost.append)
+    directory = RedisDirectory(store, trust, backups, me, metrics, restorable=restorable, not_ours=lost.append)
     reconciler = Reconciler(
         store,
         trust,
@@ -134,7 +140,7 @@ async def directory_harness(
         me,
         restorable=restorable,
         sessions=lambda: (),
-        lost=lost.append,
+        not_ours=lost.append,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.writer.write)

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from trio_mcp.features.prompts import Prompt
-from trio_mcp.features.registry import Kind, Registry
+from trio_mcp.features.registry import ListKind, Registry
 from trio_mcp.features.resources import Resource, ResourceTemplate, resource_of
 from trio_mcp.features.tools import Tool
 from trio_mcp.protocol.versions import V2026_07_28
@@ -21,8 +21,8 @@ def config() -> str:
     return ""
 
 
-def listening() -> tuple[Registry, list[Kind]]:
-    registry, heard = Registry(), list[Kind]()
+def listening() -> tuple[Registry, list[ListKind]]:
+    registry, heard = Registry(), list[ListKind]()
     registry.on_change.append(heard.append)
     return registry, heard
 
@@ -65,7 +65,7 @@ def test_what_is_refused_is_not_announced() -> None:
 
 def test_what_is_not_there_cannot_be_removed() -> None:
     registry, heard = listening()
-    for kind in get_args(Kind):
+    for kind in get_args(ListKind):
         with pytest.raises(KeyError):
             registry.remove(kind, "x")
     with pytest.raises(KeyError):

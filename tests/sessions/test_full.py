@@ -58,7 +58,7 @@ async def test_many_that_come_to_a_full_node_at_once_get_a_place_each(autojump_c
 
 def moved(session_id: str) -> Snapshot:
     client = Client({"name": "t"}, {})
-    return Snapshot(id=session_id, epoch=1, owner=BOB.digest, version="2025-11-25", client=client, created=1)
+    return Snapshot(id=session_id, epoch=1, principal_digest=BOB.digest, version="2025-11-25", client=client, created=1)
 
 
 async def test_a_session_that_is_restored_to_a_full_node_takes_the_place_of_one_that_was_never_used(

@@ -265,7 +265,7 @@ async def test_an_open_stream_holds_the_session(autojump_clock: trio.testing.Moc
 
 
 def snapshot(session_id: str) -> Snapshot:
-    return Snapshot(id=session_id, epoch=0, owner=ANN.digest, version="2025-11-25", client=Client({}, {}))
+    return Snapshot(id=session_id, epoch=0, principal_digest=ANN.digest, version="2025-11-25", client=Client({}, {}))
 
 
 async def test_a_tombstone_stands_for_an_hour(autojump_clock: trio.testing.MockClock) -> None:

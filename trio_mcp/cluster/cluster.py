@@ -89,7 +89,7 @@ class Cluster:
         self._owners = owners = OwnerCache()
         backups = RecordBackups()
         copies = LocalCopies(app.hub, backups, owners, me.boot)
-        directory = RedisDirectory(measured, trust, backups, me, metrics, restorable=restore, lost=copies.lost)
+        directory = RedisDirectory(measured, trust, backups, me, metrics, restorable=restore, not_ours=copies.not_ours)
         self.directory: RedisDirectory = directory
         # What keeps that up to date.
         self._reconciler = Reconciler(
@@ -100,7 +100,7 @@ class Cluster:
             me,
             restorable=restore,
             sessions=self._living_sessions,
-            lost=copies.lost,
+            not_ours=copies.not_ours,
         )
         changes = OwnershipLog(changed=copies.changed, missed=trust.doubt_records)
         self._heartbeat = Heartbeat(

@@ -40,7 +40,7 @@ READ_SECONDS = 0.25
 class RedisDirectory:
     """Implements the sessions' `Directory` port. While Redis is away, sessions of this node go on as before.
 
-    With `restorable` other nodes may restore sessions from the records. `lost` is as in `RecordWriter`.
+    With `restorable` other nodes may restore sessions from the records. `not_ours` is as in `RecordWriter`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RedisDirectory:
         metrics: Metrics,
         *,
         restorable: bool,
-        lost: Callable[[str], None],
+        not_ours: Callable[[str], None],
     ) -> None:
         self._store = store
         self._trust = trust
@@ -60,7 +60,7 @@ class RedisDirectory:
         self._restorable = restorable
         self.memory: MemoryDirectory = MemoryDirectory()
         self.writer: RecordWriter = RecordWriter(
-            store, me.boot, metrics, tell_ends=restorable, lost=lost, failed=trust.doubt_records
+            store, me.boot, metrics, tell_ends=restorable, not_ours=not_ours, failed=trust.doubt_records
         )
         self.backups = backups
         store.on_return(trust.doubt_records)
@@ -88,7 +88,7 @@ class RedisDirectory:
             return
         said = reason.as_seen_by_peers
         self.memory.closed(session, said)
-        self.writer.owe(session.id, Tombstone(said, session.owner, self._me.boot, session.epoch))
+        self.writer.owe(session.id, Tombstone(said, session.principal_digest, self._me.boot, session.epoch))
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """From this node's memory, else from Redis; UNKNOWN when Redis cannot be asked."""

@@ -40,16 +40,16 @@ class _Watch:
 class FailureDetector:
     """Reads cards and probes URLs for `membership.judge`."""
 
-    def __init__(self, store: MeasuredStore, trust: StoreTrust, me: Identity, relay: PeerClient) -> None:
+    def __init__(self, store: MeasuredStore, trust: StoreTrust, me: Identity, peers: PeerClient) -> None:
         self._store = store
         self._me = me
         self._trust = trust
-        self._relay = relay
+        self._peers = peers
         self._under_way: dict[tuple[str, str], _Watch] = {}
 
     async def look(self, owner: Owner) -> Verdict:
         """ALIVE, GONE or UNKNOWN, from one probe and one look at the card of `owner`'s node."""
-        return await self._judged(owner, at_url(await self._relay.probe(owner.url), owner.boot), math.inf)
+        return await self._judged(owner, at_url(await self._peers.probe(owner.url), owner.boot), math.inf)
 
     async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
         """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest.
@@ -78,7 +78,7 @@ class FailureDetector:
     async def _wait(self, owner: Owner, at: AtUrl, since: float) -> Verdict:
         while (verdict := await self._judged(owner, at, trio.current_time() - since)) is Verdict.WAIT:
             await trio.sleep(LOOK_SECONDS)
-            at = at_url(await self._relay.probe(owner.url), owner.boot)
+            at = at_url(await self._peers.probe(owner.url), owner.boot)
         return verdict
 
     async def _judged(self, owner: Owner, at: AtUrl, waited: float) -> Verdict:

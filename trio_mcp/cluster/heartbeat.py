@@ -75,7 +75,7 @@ class Heartbeat:
         membership: Membership,
         reconciler: Reconciler,
         changes: OwnershipLog,
-        relay: PeerClient,
+        peers: PeerClient,
         me: Identity,
         *,
         describe: Callable[[], NodeCard],
@@ -86,7 +86,7 @@ class Heartbeat:
         self._membership = membership
         self._reconciler = reconciler
         self._changes = changes
-        self._relay = relay
+        self._peers = peers
         self._me = me
         self._describe = describe
         self._knows_key = knows_key
@@ -202,10 +202,10 @@ class Heartbeat:
         self.doubled.set()
 
     async def _answers(self, card: NodeCard) -> bool:
-        return bool(card.boot and card.url) and await self._relay.probe(card.url) == card.boot
+        return bool(card.boot and card.url) and await self._peers.probe(card.url) == card.boot
 
     async def _publish_url(self) -> None:
-        if await self._relay.probe(self._candidate) == self._me.boot:
+        if await self._peers.probe(self._candidate) == self._me.boot:
             self._me.url = self._candidate
             self.beat_now()
             # Records name the URL of their node.

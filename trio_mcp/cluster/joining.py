@@ -45,7 +45,7 @@ async def take_name(
     heartbeat: Heartbeat,
     trust: StoreTrust,
     detector: FailureDetector,
-    relay: PeerClient,
+    peers: PeerClient,
     me: Identity,
     drain_seconds: float,
 ) -> None:
@@ -67,7 +67,7 @@ async def take_name(
                 state=other.state,
                 url=other.url,
             )
-        match await _judged(other, detector, relay, me, trio.current_time() - began, drain_seconds):
+        match await _judged(other, detector, peers, me, trio.current_time() - began, drain_seconds):
             case Name.TAKE:
                 heartbeat.replaces = other.boot
             case Name.REFUSE:
@@ -78,9 +78,9 @@ async def take_name(
 
 
 async def _judged(
-    other: NodeCard, detector: FailureDetector, relay: PeerClient, me: Identity, waited: float, drain_seconds: float
+    other: NodeCard, detector: FailureDetector, peers: PeerClient, me: Identity, waited: float, drain_seconds: float
 ) -> Name:
-    seen = await relay.probe(other.url)
+    seen = await peers.probe(other.url)
     ours = isinstance(seen, str) and seen == me.boot
     at = at_url(seen, other.boot) if other.boot else AtUrl.SILENT
     silent_for = await detector.silent_for(me.node, other.boot)

@@ -21,7 +21,7 @@ class LocalCopies:
         self._owners = owners
         self._boot = boot
 
-    def lost(self, session_id: str) -> None:
+    def not_ours(self, session_id: str) -> None:
         """The session's record is another node's, or a tombstone stands in its place: close our copy."""
         self._close(session_id, CloseReason.MOVED)
 

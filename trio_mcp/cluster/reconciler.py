@@ -34,7 +34,7 @@ _BATCH_BYTES = 512 * 1024
 class Reconciler:
     """Compares when somebody asks for it, one comparison at a time.
 
-    `sessions` gives those to compare, `order` is the lock of the record writer, and `lost` is called with the id of a session whose
+    `sessions` gives those to compare, `order` is the lock of the record writer, and `not_ours` is called with the id of a session whose
     record is another node's, or that has ended.
     """
 
@@ -48,7 +48,7 @@ class Reconciler:
         *,
         restorable: bool,
         sessions: Callable[[], Iterable[Snapshot]],
-        lost: Callable[[str], None],
+        not_ours: Callable[[str], None],
     ) -> None:
         self._store = store
         self._trust = trust
@@ -57,7 +57,7 @@ class Reconciler:
         self._me = me
         self._restorable = restorable
         self._sessions = sessions
-        self._lost = lost
+        self._not_ours = not_ours
         self._renew_at = trio.current_time() + RENEW_SECONDS
         self._wanted = trio.Event()
         self._ended = trio.Event()
@@ -134,7 +134,7 @@ class Reconciler:
         replies = await self._store.run(list(batch.values()))
         for session_id, reply in zip(batch, replies, strict=True):
             if isinstance(reply, bytes):
-                self._lost(session_id)
+                self._not_ours(session_id)
 
     async def _write_backups(self) -> None:
         kept = self._backups.writes()

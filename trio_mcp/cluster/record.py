@@ -99,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return Snapshot(
             id=session_id,
             epoch=self.epoch + 1,
-            owner=who.recorded_as,
+            principal_digest=who.recorded_as,
             version=self.version,
             client=Client(self.info, self.capabilities),
             initialized=self.initialized,
@@ -112,12 +112,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, session: Snapshot, me: Identity, *, restorable: bool, released: bool = False) -> Record:
         """The record of a session of this process."""
         return cls(
-            v=form_of(session.owner),
+            v=form_of(session.principal_digest),
             node=me.node,
             boot=me.boot,
             epoch=session.epoch,
             url=me.url,
-            principal=session.owner,
+            principal=session.principal_digest,
             version=session.version,
             info=session.client.info,
             capabilities=session.client.capabilities,

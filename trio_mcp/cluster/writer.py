@@ -45,7 +45,7 @@ class _Write:
 class RecordWriter:
     """Writes for the process `boot`.
 
-    `lost` is called with the id of a session whose record turns out to be another node's, or that has ended; `failed` when records may
+    `not_ours` is called with the id of a session whose record turns out to be another node's, or that has ended; `failed` when records may
     not have been written. With `tell_ends` all nodes are told of each end, for they may keep a backup of the session's record.
     """
 
@@ -56,13 +56,13 @@ class RecordWriter:
         metrics: Metrics,
         *,
         tell_ends: bool,
-        lost: Callable[[str], None],
+        not_ours: Callable[[str], None],
         failed: Callable[[], None],
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._ends_by = "" if tell_ends else boot
-        self._lost = lost
+        self._not_ours = not_ours
         self._failed = failed
         self.order: trio.Lock = trio.Lock()
         """Held while records of ours are being written: of two pipelines on two connections the earlier may arrive last."""
@@ -175,7 +175,7 @@ class RecordWriter:
             if isinstance(reply, OperationRefused):
                 self._failed()
             elif isinstance(reply, bytes) and write.compare:
-                self._lost(key)
+                self._not_ours(key)
 
     def _operations(self, writes: dict[str, _Write], owed: dict[str, Tombstone]) -> list[Operation]:
         operations: list[Operation] = [write.operation(key) for key, write in writes.items()]

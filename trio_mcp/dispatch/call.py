@@ -19,7 +19,7 @@ from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
 from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Conversation
-from trio_mcp.features.registry import Registry
+from trio_mcp.features.registry import ListKind, Registry
 from trio_mcp.features.signature import HandlerContext
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.metrics import Metrics
@@ -30,7 +30,7 @@ from trio_mcp.protocol.methods import METHODS, Method, find_method
 from trio_mcp.protocol.types import Implementation
 from trio_mcp.streams.account import Account, Holder
 from trio_mcp.streams.backlog import Kind
-from trio_mcp.streams.bus import Bus, ListChanged, ListKind, LocalBus
+from trio_mcp.streams.bus import Bus, ListChanged, LocalBus
 from trio_mcp.streams.loop import Loop
 
 __all__ = ["Call", "Client", "Ending", "Outbox", "Service"]

@@ -178,7 +178,9 @@ def _outcome_of_cancelled(call: Call) -> _Outcome:
             ending = Ending.CLIENT_LEFT if call.session is None else Ending.SESSION_CLOSED
         case ending:
             pass
-    return _Outcome(encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200, ending.name.lower())
+    return _Outcome(
+        encode_error(call.request_id, ProtocolError(INTERNAL_ERROR, ending.value)), 200, ending.name.lower()
+    )
 
 
 async def _wait_for_memory(call: Call) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Call
+from trio_mcp.features.registry import ListKind
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
 from trio_mcp.protocol.jsonrpc import encode_notification, object_param, optional_param
 from trio_mcp.streams.backlog import Kind
-from trio_mcp.streams.bus import Change, ListChanged, ListKind, Missed, ResourceUpdated, subscribed
+from trio_mcp.streams.bus import Change, ListChanged, Missed, ResourceUpdated, subscribed
 
 __all__ = ["MAX_KEPT_URI", "MAX_SUBSCRIPTIONS", "change_message", "listen"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic.json_schema import JsonSchemaValue
 
+from trio_mcp.features.client_schemas import subschemas_mapped
 from trio_mcp.features.schemas import PlainJsonSchema
-from trio_mcp.features.wire_schemas import subschemas_mapped
 
 __all__ = ["OutputJsonSchema", "as_serialized"]
 

@@ -11,12 +11,12 @@ import msgspec
 import pydantic
 from pydantic_core import SchemaError
 
+from trio_mcp.features.client_schemas import readable, without_foreign_patterns
 from trio_mcp.features.functions import Unresolved, describe, return_annotation
 from trio_mcp.features.json_values import beyond_double, json_value, serializer, unknown
 from trio_mcp.features.output_schemas import OutputJsonSchema, as_serialized
 from trio_mcp.features.schemas import PYTHON_PATTERNS, Validator, inline_root
 from trio_mcp.features.validation_text import validation_text
-from trio_mcp.features.wire_schemas import readable, without_foreign_patterns
 from trio_mcp.protocol.errors import INTERNAL_ERROR, LocalProtocolError
 from trio_mcp.protocol.wire import class_wire_name
 

@@ -14,9 +14,9 @@ from trio_mcp.features.resources import Resource, ResourceTemplate
 from trio_mcp.features.tools import Tool
 from trio_mcp.features.uri_template import is_template
 
-__all__ = ["Catalog", "Kind", "Registry"]
+__all__ = ["Catalog", "ListKind", "Registry"]
 
-Kind: TypeAlias = Literal["tools", "resources", "prompts"]
+ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
 """Which list a change is about; templates are resources."""
 
 
@@ -101,11 +101,11 @@ class Registry:
         self.completions: Completions = Completions()
         self.changes: int = 0
         """How often anything was added or removed: what was computed at another number is stale."""
-        self.on_change: list[Callable[[Kind], None]] = []
-        self._methods: tuple[weakref.WeakMethod[Callable[[Kind], None]], ...] = ()
+        self.on_change: list[Callable[[ListKind], None]] = []
+        self._methods: tuple[weakref.WeakMethod[Callable[[ListKind], None]], ...] = ()
         self._lock = threading.Lock()
 
-    def call_on_change(self, method: Callable[[Kind], None]) -> None:
+    def call_on_change(self, method: Callable[[ListKind], None]) -> None:
         """Call a method at each change, as long as its object exists."""
         with self._lock:
             self._methods = (*(known for known in self._methods if known() is not None), weakref.WeakMethod(method))
@@ -158,7 +158,7 @@ class Registry:
                 lost.append((ref, argument, _without_argument(ref, argument, arguments)))
         return lost
 
-    def remove(self, kind: Kind, key: str) -> None:
+    def remove(self, kind: ListKind, key: str) -> None:
         """Remove from what is offered; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""
         match kind:
             case "tools":
@@ -173,7 +173,7 @@ class Registry:
         with self._lock:
             self.changes += 1
 
-    def _announce(self, kind: Kind) -> None:
+    def _announce(self, kind: ListKind) -> None:
         self._count_change()
         for listener in list(self.on_change):
             listener(kind)

@@ -13,11 +13,11 @@ import pydantic
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaError
 
+from trio_mcp.features.client_schemas import readable
 from trio_mcp.features.coercion import ROUNDS, coerce
 from trio_mcp.features.functions import Unresolved, describe, is_async, parameters
 from trio_mcp.features.schemas import PYTHON_PATTERNS, PlainJsonSchema
 from trio_mcp.features.validation_text import too_many, validation_text
-from trio_mcp.features.wire_schemas import readable
 from trio_mcp.protocol.errors import InvalidArguments
 
 __all__ = ["HandlerContext", "Signature"]

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 import msgspec
 
+from trio_mcp.features.client_schemas import without_foreign_patterns
 from trio_mcp.features.content import blocks, text_block
 from trio_mcp.features.definition import Definition, ToolOptions, check_options, own_name_of, shared_fields
 from trio_mcp.features.functions import describe
@@ -19,7 +20,6 @@ from trio_mcp.features.param_headers import ParamHeader, param_headers
 from trio_mcp.features.schemas import Validator
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.validation_text import clean
-from trio_mcp.features.wire_schemas import without_foreign_patterns
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.types import CallToolResult
 from trio_mcp.protocol.wire import to_wire, wire_name

@@ -41,7 +41,9 @@ METHODS: dict[str, Method] = {
     "tools/call": Method(capability="tools", name_param="name", runs_user_code=True, may_ask=True),
     "resources/list": Method(capability="resources", cacheable=True),
     "resources/templates/list": Method(capability="resources", cacheable=True),
-    "resources/read": Method(capability="resources", name_param="uri", cacheable=True, runs_user_code=True, may_ask=True),
+    "resources/read": Method(
+        capability="resources", name_param="uri", cacheable=True, runs_user_code=True, may_ask=True
+    ),
     "prompts/list": Method(capability="prompts", cacheable=True),
     "prompts/get": Method(capability="prompts", name_param="name", runs_user_code=True, may_ask=True),
     "completion/complete": Method(capability="completions", runs_user_code=True),

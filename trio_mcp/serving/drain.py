@@ -112,7 +112,9 @@ async def _close_sessions(app: HttpApp) -> None:
 def _just_begun(app: HttpApp) -> bool:
     now = trio.current_time()
     return any(
-        now - call.started < LAST_CALLS_SECONDS for call in app.service.in_flight if call not in app.service.listen_calls
+        now - call.started < LAST_CALLS_SECONDS
+        for call in app.service.in_flight
+        if call not in app.service.listen_calls
     )
 
 

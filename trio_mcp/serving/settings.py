@@ -123,7 +123,9 @@ class Settings(BaseModel):
         False, "Cluster", "`/readyz` stays 503 until Redis has answered once. A later outage changes nothing."
     )
     drain_delay: Duration | None = setting(
-        None, "Cluster", "After the stop signal the node serves normally for this long; only `/readyz` is 503. 3s with Redis, 0 without."
+        None,
+        "Cluster",
+        "After the stop signal the node serves normally for this long; only `/readyz` is 503. 3s with Redis, 0 without.",
     )
 
     session_idle_timeout: PositiveDuration = setting(
@@ -201,7 +203,9 @@ class Settings(BaseModel):
         "Idle connections are kept this long; longer than the proxy's own (Traefik: 60s).",
     )
     drain_timeout: Duration = setting(
-        defaults.DRAIN_TIMEOUT, "Limits", "The drain window: what still runs this long after the drain delay is cancelled."
+        defaults.DRAIN_TIMEOUT,
+        "Limits",
+        "The drain window: what still runs this long after the drain delay is cancelled.",
     )
     cleanup_timeout: Duration = setting(
         defaults.CLEANUP_TIMEOUT, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."

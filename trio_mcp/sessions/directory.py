@@ -30,7 +30,7 @@ class Snapshot:
     id: str
     epoch: int
     """How often it was restored."""
-    owner: str
+    principal_digest: str
     """The digest of the principal that opened it."""
     version: str
     """The protocol version."""
@@ -48,7 +48,7 @@ class Tombstone:
     """A session that ended."""
 
     reason: CloseReason
-    owner: str
+    principal_digest: str
     """The digest of the principal that opened it."""
     at: float
     """When it ended (trio clock)."""
@@ -85,7 +85,7 @@ class MemoryDirectory:
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Leave a tombstone for an hour."""
         now = trio.current_time()
-        self._tombstones[session.id] = Tombstone(reason, session.owner, now)
+        self._tombstones[session.id] = Tombstone(reason, session.principal_digest, now)
         self._tombstones.move_to_end(session.id)
         while len(self._tombstones) > MAX_TOMBSTONES or self._oldest().at < now - TOMBSTONE_SECONDS:
             self._tombstones.popitem(last=False)
@@ -93,7 +93,9 @@ class MemoryDirectory:
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """The tombstone's reason; UNKNOWN to another principal, as for an id that never was."""
         stone = self.tombstone(session_id)
-        return CloseReason.UNKNOWN if stone is None or stone.owner not in principal.known_as else stone.reason
+        return (
+            CloseReason.UNKNOWN if stone is None or stone.principal_digest not in principal.known_as else stone.reason
+        )
 
     def tombstone(self, session_id: str) -> Tombstone | None:
         """The tombstone of a session that ended here, if there is still one."""

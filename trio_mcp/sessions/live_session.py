@@ -300,7 +300,7 @@ class LiveSession:
         return Snapshot(
             id=self.id,
             epoch=self.streams.epoch,
-            owner=self.principal.recorded_as,
+            principal_digest=self.principal.recorded_as,
             version=self.protocol_version,
             client=self.client,
             initialized=self.initialized,

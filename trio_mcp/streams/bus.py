@@ -7,15 +7,15 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Protocol, TypeAlias, get_args
 
 import trio
 
+from trio_mcp.features.registry import ListKind
 from trio_mcp.streams.loop import Loop
 
-__all__ = ["LIST_KINDS", "Bus", "Change", "Feed", "ListChanged", "ListKind", "LocalBus", "Missed", "ResourceUpdated"]
+__all__ = ["LIST_KINDS", "Bus", "Change", "Feed", "ListChanged", "LocalBus", "Missed", "ResourceUpdated"]
 
-ListKind: TypeAlias = Literal["tools", "resources", "prompts"]
 LIST_KINDS: tuple[ListKind, ...] = get_args(ListKind)
 
 MAX_PENDING = 10_000

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr
 
 from tools.node import environment, node
+from trio_mcp.features.client_schemas import readable
 from trio_mcp.features.ecma_patterns import is_ecma_pattern
 from trio_mcp.features.signature import Signature
 from trio_mcp.features.tools import Tool
-from trio_mcp.features.wire_schemas import readable
 from trio_mcp.protocol.errors import InvalidArguments, LocalProtocolError
 from trio_mcp.protocol.versions import V2026_07_28
 

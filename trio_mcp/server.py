@@ -111,12 +111,12 @@ class MCPServer(Registrar):
 
     @property
     def name(self) -> str:
-        """As given."""
+        """The name that the server was given."""
         return self.identity.name
 
     @property
     def version(self) -> str:
-        """As given."""
+        """The version that the server was given."""
         return self.identity.version
 
     # Notifications to all clients, for changes outside of a request; from any thread.

@@ -48,7 +48,7 @@ class RunDefaults(TypedDict, total=False):
     """Log level DEBUG."""
     json_response: bool
     streamable_http_path: str
-    """The same as `path=` of `run`."""
+    """Another name of the path of the endpoint, `path=` of `run`."""
 
 
 _NOT_HERE = {

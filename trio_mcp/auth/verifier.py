@@ -62,7 +62,7 @@ class Verifier(ABC):
         """The token, or why it is refused. Raises CannotTell when that cannot be known now."""
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """As `judge`, with None for every refusal: the port of the official Python SDK."""
+        """What `judge` says of the token, or None for every refusal: the port of the official Python SDK."""
         verdict = await self.judge(token)
         return verdict if isinstance(verdict, AccessToken) else None
 

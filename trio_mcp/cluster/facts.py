@@ -117,7 +117,7 @@ class Facts:
     named: bool = False
     """A peer that answered 421 named another owner, which has not been asked."""
     verdict: Verdict | None = None
-    """Of the failure detector, on the process that was tried."""
+    """The failure detector's verdict on the process that was tried."""
     none_ready: bool = False
     """No ready peer took it."""
 
@@ -179,7 +179,7 @@ class Ended(Enum):
     LOST = "lost"
     """The peer may have run it: the client is told that the response is lost, and no other node is asked."""
     SILENT = "silent"
-    """The same for a message that expects no response: 503."""
+    """The peer may have got a message that expects no response, and does not answer: 503."""
 
 
 def after_relay(outcome: Outcome, boot: str, *, post: bool, expects_response: bool) -> Ended | Tried:

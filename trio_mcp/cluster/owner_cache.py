@@ -24,7 +24,7 @@ class Owner:
     epoch: int
     """How often the session was restored; -1 when unknown."""
     url: str
-    """As in `http://10.0.0.7:8000`."""
+    """Such as `http://10.0.0.7:8000`."""
 
 
 class OwnerCache:

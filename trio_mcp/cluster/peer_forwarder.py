@@ -37,9 +37,9 @@ class SessionRequest:
     """The peer that relayed it to this node; None when a client sent it."""
     facts: Facts
     record: Record | None = None
-    """As it was read last; None when there was none."""
+    """The record as it was read last; None when there was none."""
     outcome: Outcome | None = None
-    """Of the last relay."""
+    """The outcome of the last relay."""
     since: float = field(default_factory=trio.current_time)
     """When this node began to look for its session (trio clock)."""
 

@@ -153,7 +153,7 @@ class OwnershipChange(msgspec.Struct, frozen=True):
 
     session: str
     boot: str
-    """Of the process that owns it now; if it has ended, that owned it."""
+    """The process that owns it now; if it has ended, that owned it."""
     epoch: int
     ended: bool = False
 
@@ -176,7 +176,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message on the channel: changes in order, or a session to end, or ownership changes."""
 
     boot: str
-    """Of the sender; "" in a message that is not numbered."""
+    """The sender's process; "" in a message that is not numbered."""
     n: int = 0
     changes: list[tuple[str, str]] = []
     """`("list", "tools")` and `("uri", "weather://oslo")`, in order."""

@@ -129,11 +129,11 @@ class Call:
     bound_to: bytes = b""
     """What a retry must repeat, as `note_binding` found it."""
     keys: set[str] = field(default_factory=set)
-    """Of the questions asked in this run of the handler."""
+    """The keys of the questions asked in this run of the handler."""
     progress: float | None = None
     """The last value of its progress that was sent."""
     reference: str | None = None
-    """Of the crash that ended it: the client is shown it, and the log line has it."""
+    """The reference of the crash that ended it: the client is shown it, and the log line has it."""
 
     @property
     def modern(self) -> bool:

@@ -328,12 +328,12 @@ class Context(HandlerContext, Generic[App]):
 
     @in_loop
     async def notify_resources_changed(self) -> None:
-        """As `notify_tools_changed`, for resources."""
+        """Tell clients that the list of resources has changed."""
         await self._publish(ListChanged("resources"))
 
     @in_loop
     async def notify_prompts_changed(self) -> None:
-        """As `notify_tools_changed`, for prompts."""
+        """Tell clients that the list of prompts has changed."""
         await self._publish(ListChanged("prompts"))
 
     @in_loop

@@ -37,7 +37,7 @@ class Options:
     max_in_flight: int = MAX_IN_FLIGHT
     """Requests of one session, or of stdio, that run at the same time."""
     max_listen_streams: int = MAX_LISTEN_STREAMS
-    """Of `subscriptions/listen`, of all clients together."""
+    """`subscriptions/listen` streams open at once, of all clients together."""
     worker_threads: int = WORKER_THREADS
     """Sync handlers that run at the same time."""
 

@@ -60,7 +60,7 @@ class Output:
         return self.checked(json_value(value))
 
     def checked(self, structured: Any) -> Any:
-        """The same value; raises LocalProtocolError when it does not conform to the schema."""
+        """Return `structured` unchanged; raises LocalProtocolError when it does not conform to the schema."""
         problem = self.validator.problem(structured)
         if problem:
             raise self._broken(problem)

@@ -19,7 +19,7 @@ def event(data: bytes, id: str | None = None) -> bytes:
 
 
 def event_pieces(data: bytes, id: str | None, size: int) -> Iterator[bytes]:
-    """The same in pieces of about `size` bytes, so that a large message is not copied whole."""
+    """One event (see `event`) in pieces of about `size` bytes, so that a large message is not copied whole."""
     before = event(b"", id)[:-2]
     for at in range(0, len(data), size):
         end = b"\n\n" if at + size >= len(data) else b""

@@ -124,6 +124,7 @@ async def _close_without_calls(session: LiveSession) -> None:
 
 
 async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: float, spread: float) -> None:
+    """Call what `find` returns after `wait` seconds, one after the other over `spread` seconds."""
     await trio.sleep(wait)
     enders = find()
     for end in enders:

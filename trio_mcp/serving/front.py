@@ -82,7 +82,7 @@ class Front(Protocol):
     """The HTTP server of a node: it serves until its nursery is cancelled, or until `stop`."""
 
     urls: list[str]
-    """Of the endpoint, one for each bind."""
+    """URLs of the endpoint, one for each bind."""
 
     async def stop(self) -> None:
         """Close what is idle, now that the node's state is STOPPING; returns soon."""

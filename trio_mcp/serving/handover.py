@@ -60,7 +60,7 @@ async def _hand_over_now(quiet: Iterator[LiveSession], cluster: Cluster, until: 
 
 
 class _Handover:
-    """Of one session."""
+    """The handover of one session. `until` is when it must be over (trio clock)."""
 
     def __init__(self, cluster: Cluster, session: LiveSession, until: float) -> None:
         self._cluster = cluster

@@ -96,15 +96,15 @@ class HypercornFront:
 class _Writes:
     """The writes that run now. Hypercorn shields them, so that cancellation leaves no half frame; each has a deadline here."""
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
+    def __init__(self, write_timeout: float) -> None:
+        self._write_timeout = write_timeout
         self._latest = math.inf
         self._under_way: set[trio.CancelScope] = set()
 
     @contextmanager
     def one(self) -> Iterator[trio.CancelScope]:
         """The scope of one write."""
-        deadline = min(trio.current_time() + self._timeout, self._latest)
+        deadline = min(trio.current_time() + self._write_timeout, self._latest)
         scope = trio.CancelScope(deadline=deadline, shield=True)
         self._under_way.add(scope)
         try:

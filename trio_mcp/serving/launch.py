@@ -61,7 +61,7 @@ async def serve_on(
     *,
     owns_process: bool = False,
 ) -> int:
-    """The same inside a running event loop, without touching the log; the process goes on afterwards unless `owns_process`."""
+    """Serve inside a running event loop, without touching the log; the process goes on afterwards unless `owns_process`."""
     # Imported late, because one of the two transports is not needed.
     if transport == "stdio":
         from trio_mcp.serving.stdio import run_stdio

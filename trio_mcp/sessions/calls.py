@@ -20,7 +20,7 @@ from trio_mcp.protocol.jsonrpc import Request, RequestId, is_request_id
 __all__ = ["PAUSE_SECONDS", "Calls", "TooManyRequests"]
 
 PAUSE_SECONDS = 10.0
-"""How long a request waits while calls are paused; then it runs all the same. A drain never pauses them for so long."""
+"""How long a request waits while calls are paused; then it runs all the same. A drain never pauses them for this long."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -56,7 +56,9 @@ class Calls:
         return min((call.started for call in self._in_flight.values()), default=math.inf)
 
     def check_room(self, requests: Sequence[Request]) -> None:
-        """Raises TooManyRequests, and RemoteProtocolError for an id that is in flight already.
+        """Check that all `requests` of one POST may begin, before any of them does.
+
+        Raises TooManyRequests, and RemoteProtocolError for an id that is in flight already.
 
         "The request ID MUST NOT have been previously used by the requestor within the same session." 2025-11-25 basic
         """

@@ -15,7 +15,7 @@ from trio_mcp.sessions.close_reason import CloseReason
 __all__ = ["Directory", "MemoryDirectory", "Snapshot", "Tombstone"]
 
 TOMBSTONE_SECONDS = 3_600.0
-"""For so long a client gets the reason why its session ended; after that the session is unknown."""
+"""A client gets the reason why its session ended for this long; after that the session is unknown."""
 
 MAX_TOMBSTONES = 10_000
 

@@ -66,7 +66,12 @@ class HubOptions:
 
 
 class Hub:
-    """The sessions of one node. What a task of a session raises ends that session only."""
+    """The sessions of one node. What a task of a session raises ends that session only.
+
+    A session is *opening* while it has a place and is not served yet (`_opening`, until its `on_restore` functions have returned),
+    *admitted* from then on (`_sessions`, `LiveSession.admitted`), and *closed* from `LiveSession.close` on; it leaves `_sessions` when
+    its last task has ended.
+    """
 
     def __init__(
         self,
@@ -117,7 +122,8 @@ class Hub:
     async def room_for(self, session_id: str) -> AsyncIterator[None]:
         """Keep a place for a session that is about to begin.
 
-        Where the node is full, the oldest session that was never used ends for it. Raises TooManySessions when there is none.
+        Where the node is full, the oldest session that was never used ends for it, which is waited for ROOM_SECONDS at most. Raises
+        TooManySessions when there is no room then.
         """
         if session_id not in self._opening:
             await self._make_room()
@@ -163,7 +169,7 @@ class Hub:
         """Go on with a session whose node is gone: with the same id, and none of its streams. The caller has claimed it.
 
         Returns when the functions of `@mcp.on_restore` have returned. A full node makes room as `open` does. Raises
-        TooManySessions, and SessionClosed when such a function raised.
+        TooManySessions, and SessionClosed when such a function raised, or when all took longer than RESTORE_SECONDS.
         """
         session = LiveSession.restoring(snapshot, self._service, principal)
         self._shares.note(session.id, principal)
@@ -224,13 +230,19 @@ class Hub:
             with trio.move_on_after(ROOM_SECONDS):
                 async with self._making_room:
                     while self._full and (victim := self._next_victim()) is not None:
-                        with trio.move_on_at(victim.opened_at + UNUSED_SECONDS):
-                            await self._freed.park()
+                        if await self._freed_before(victim.opened_at + UNUSED_SECONDS):
                             continue
                         if not victim.used:
                             del self._unused[victim.id]
                             victim.close(CloseReason.UNUSED)
                             await self._freed.park()
+
+    async def _freed_before(self, deadline: float) -> bool:
+        """Wait until a session has ended, or for `deadline` (trio clock); whether one has ended."""
+        with trio.move_on_at(deadline):
+            await self._freed.park()
+            return True
+        return False
 
     def _next_victim(self) -> LiveSession | None:
         """The oldest session that was never used; None when all were."""

@@ -65,7 +65,7 @@ class LiveSession:
         """`standalone` is the session's own stream where it exists already; `epoch` counts how often it was restored."""
         self.id = id
         self.principal: Principal = principal.identity
-        """Of the client that opened it, without claims: each request has claims of its own."""
+        """The client that opened it, without claims: each request has claims of its own."""
         self.client = client
         self.protocol_version = version
         self.initialized: bool = False

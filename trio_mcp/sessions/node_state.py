@@ -75,11 +75,11 @@ class Answers:
     """200, else 503."""
     initialize: Served
     session_requests: Served
-    """Of sessions that exist already, on this node or on another: the second is relayed."""
+    """Requests of sessions that exist already, on this node or on another: those for another are relayed."""
     modern: Served
     claims: Claims
     new_connections: bool
-    """Of this node's own listeners."""
+    """Whether this node's own listeners accept connections."""
 
 
 _NO, _OK = False, True

@@ -100,7 +100,7 @@ class SessionStreams:
         self._ended: dict[str, float] = {}
 
     def new(self, expected: int, *, batched: bool = False) -> EventLog:
-        """A log for the `expected` replies of one POST."""
+        """A log for the replies of one POST: `expected` requests, sent together as an array where it was a batch (`batched`)."""
         return self._log(expected, batched=batched)
 
     def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:

@@ -103,9 +103,9 @@ class Account:
         self._calls: dict[trio.Event, None] = {}
         self._bodies = Bodies(self.share)
         self._requests = 0
-        """Of `used`: bodies of requests that are complete. Only a call that runs to its end gives its own back."""
+        """The part of `used` that is bodies of requests that are complete. Only a call that runs to its end gives its own back."""
         self._unfinished = 0
-        """Of `used`: answers that wait for the rest of their batch. Only the calls of that batch give them back."""
+        """The part of `used` that is answers which wait for the rest of their batch. Only the calls of that batch give them back."""
         self._typical = 0.0
         self._relieving = False
         self._reliever = trio.Lock()

@@ -59,7 +59,7 @@ class Backlog:
     delivered: int = 0
     """A reader has everything up to this number."""
     unread_bytes: int = 0
-    """Of responses and requests behind it."""
+    """The size of the responses and requests behind it, which no reader has."""
     _entries: dict[int, Entry] = field(default_factory=dict)
     _bytes: int = 0
     _latest: dict[Hashable, int] = field(default_factory=dict)

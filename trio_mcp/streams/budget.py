@@ -44,7 +44,7 @@ class Budget:
     """Called once before anything is dropped: frees what is only kept for replay."""
     account: Account = field(default_factory=Account)
     unread: int = 0
-    """Of `used`: responses and requests that no reader has yet."""
+    """The part of `used` that is responses and requests which no reader has yet."""
     abandoned: Callable[[], int] | None = None
     """How much of `unread` nobody reads; None: all of it."""
     give_up: Callable[[], None] = _nothing

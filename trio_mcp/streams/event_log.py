@@ -28,7 +28,7 @@ class Answer:
 
     body: bytes
     status: int
-    """Of HTTP."""
+    """The HTTP status."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +37,7 @@ class Reader:
 
     log: EventLog
     backlog: Backlog
-    """Of the log."""
+    """The log's backlog."""
     cursor: int
     closed: bool = False
     gone: bool = False
@@ -159,7 +159,7 @@ class EventLog:
         return f"<EventLog {state}, {self.last} events, {self.unread} unread>"
 
     def append(self, data: bytes, kind: Kind = Kind.VITAL, key: Hashable = None) -> None:
-        """Never blocks. Raises Overflow when only messages that must not be dropped are left."""
+        """Never blocks. An unread message with the same `key` is replaced (None: none). Raises Overflow when nothing is left to drop."""
         if self.ended:
             return
         backlog = self.backlog
@@ -312,16 +312,16 @@ class EventLog:
                 while not self.ended:
                     await self.changed()
 
-    async def flushed(self, patience: float) -> None:
-        """Wait until a reader has what was appended so far; raises SlowReader when it reads nothing for `patience` seconds."""
+    async def flushed(self, write_timeout: float) -> None:
+        """Wait until a reader has what was appended so far; raises SlowReader when it reads nothing for `write_timeout` seconds."""
         target = self.newest
         since = trio.current_time()
         while self.backlog.delivered < target and not self.ended:
-            with trio.move_on_at(max(since, self._moved_at) + patience):
+            with trio.move_on_at(max(since, self._moved_at) + write_timeout) as wait:
                 await self.changed()
-                continue
-            if trio.current_time() >= max(since, self._moved_at) + patience:
-                raise SlowReader(f"The client read nothing for {patience:g} s")
+            # It may have read something since that deadline was set.
+            if wait.cancelled_caught and trio.current_time() >= max(since, self._moved_at) + write_timeout:
+                raise SlowReader(f"The client read nothing for {write_timeout:g} s")
 
     def wake(self) -> None:
         """Wake the tasks that wait in `changed`."""

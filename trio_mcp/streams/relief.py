@@ -13,16 +13,16 @@ from dataclasses import dataclass
 __all__ = ["Abandoned", "Peer", "Plan", "View", "decide"]
 
 SLOW_BYTES_PER_SECOND = 4 * 1024
-"""A slower peer counts as stalled: no link that people use for MCP is so slow."""
+"""A slower client counts as stalled: no link that people use for MCP is so slow."""
 
 OBSERVE_SECONDS = 5.0
-"""For so long a peer is watched before it is judged: longer than a lost packet takes to be sent again."""
+"""A client's connection is watched for this long before it is judged: longer than a lost packet takes to be sent again."""
 
 RECEIVE_SECONDS = 15.0
-"""A body may take so long while others wait for the room it has reserved: half the time that they wait."""
+"""A body may take this long while others wait for the room it has reserved: half the time that they wait."""
 
 COME_BACK_SECONDS = 10.0
-"""Unread answers wait for their client at least so long: clients resume a cut stream within seconds (`--retry-interval`)."""
+"""Unread answers wait for their client at least this long: clients resume a cut stream within seconds (`--retry-interval`)."""
 
 AMPLE = 0.9
 """Of the limit: room is made down to here, so that the next answer does not exceed it again."""
@@ -33,7 +33,7 @@ SMALLEST_ANSWER = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A connection that has yet to take an answer, or to send the rest of a body."""
+    """A client's connection that has yet to take an answer, or to send the rest of a body."""
 
     held: int
     """Bytes that would be free if it were cut."""
@@ -42,7 +42,7 @@ class Peer:
     watched: float
     """Seconds for which it was watched."""
     left: int | None = None
-    """Of a body, the bytes that are still to come; None for an answer."""
+    """The bytes of a body that are still to come; None for an answer."""
     age: float = 0.0
     """Seconds since it began."""
 
@@ -88,7 +88,7 @@ class View:
     peers: Sequence[Peer] = ()
     abandoned: Sequence[Abandoned] = ()
     by_calls: int = 0
-    """Of `used`: bodies of calls, and answers that wait for the rest of their batch. Calls that wait hold a part of it, and release
+    """The part of `used` that is bodies of calls, and answers that wait for the rest of their batch. Calls that wait hold a part of it, and release
     it when they have run."""
     waiting: int = 0
     """Calls that have yet to start."""

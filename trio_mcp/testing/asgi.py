@@ -29,7 +29,7 @@ class AsgiExchange:
         self.status: int | None = None
         """None until the response begins."""
         self.headers: dict[str, str] = {}
-        """Of the response, by lower-case name; of a repeated one the last."""
+        """The response's headers, by lower-case name; of a repeated one the last."""
         self._body = body
         self._asked = False
         self._gone = False

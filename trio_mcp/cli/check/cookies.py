@@ -31,7 +31,7 @@ class Cookie:
 
     @property
     def shown(self) -> str:
-        """As it came, with the length of the value in place of the value."""
+        """The cookie as it came, with the length of the value in place of the value."""
         rest = "".join(f"; {key}={value}" if value else f"; {key}" for key, value in self.attributes)
         return f"{self.name}=<{len(self.value)} characters>{rest}"
 

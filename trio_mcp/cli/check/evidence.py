@@ -38,7 +38,7 @@ class Asked:
     relay: str = ""
     """`node1 to node2` when node1 relayed the request."""
     seconds: float | None = None
-    """Of a stream: until its first bytes; None when they did not come in time."""
+    """Until the first bytes of a stream; None when they did not come in time, and for other responses."""
     code: int | None = None
     reason: str = ""
     said: str = ""

@@ -184,7 +184,7 @@ class Patience:
     """How long an owner may be silent before its response; then it is asked whether it lives. The slow call of a client that accepts
     only JSON has no early head."""
     body: float = 2 * KEEP_ALIVE + 5
-    """The same within a response. Streams send a comment every `--keepalive`: twice that, and 5 s for the network."""
+    """How long it may be silent within a response. Streams send a comment every `--keepalive`: twice that, and 5 s for the network."""
     write_timeout: float = WRITE_TIMEOUT
     """How long the owner may take no byte; then its connection is lost."""
 

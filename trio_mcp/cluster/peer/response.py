@@ -46,7 +46,7 @@ class ResponseHead(NamedTuple):
 
     status: int
     fields: Fields
-    """As they go to the client."""
+    """The header fields as they go to the client."""
     is_event_stream: bool
     is_short: bool
     """The body has a known length of `WHOLE_BODY_BYTES` at most."""
@@ -84,7 +84,7 @@ class ResponseParser:
     def __init__(self, method: str) -> None:
         self._method = method
         self._held = b""
-        """Of a head that is not whole."""
+        """The bytes of a head that is not whole yet."""
         self._passed = 0
         """Bytes of informational heads."""
         self._head: ResponseHead | None = None
@@ -284,7 +284,7 @@ class Response(ResponseParser):
         return self._head
 
     async def more(self) -> tuple[bytes, bool]:
-        """As `body`, once there is something."""
+        """Wait for the next bytes of the body; they, and whether it has ended (see `body`)."""
         while True:
             self.take(await self._receive())
             body, ended = self.body()

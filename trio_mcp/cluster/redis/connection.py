@@ -40,7 +40,7 @@ def _errors_as_store_down() -> Iterator[None]:
 
 
 def _words(error: RedisError) -> str:
-    """As Redis said it: redis-py takes the first word off."""
+    """The text of the error as Redis said it: redis-py takes the first word off."""
     return " ".join(filter(None, (getattr(error, "status_code", ""), str(error))))
 
 

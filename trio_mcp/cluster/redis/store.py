@@ -104,7 +104,7 @@ class RedisStore:
         ]
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """As `Store.listen`."""
+        """Hear the channel's messages until cancelled; see `Store.listen`."""
         await self._client.listen(self.keys.bus, hear=hear, joined=joined)
 
     def close(self) -> None:

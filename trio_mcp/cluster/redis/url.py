@@ -51,9 +51,9 @@ class RedisUrl:
     shown: str
     """The URL without user, password and options: fit for logs."""
     addresses: tuple[tuple[str, int], ...]
-    """Of the server, or of the Sentinels when there is a `master`; empty with a `path`."""
+    """Host and port of the server, or of the Sentinels when there is a `master`; empty with a `path`."""
     path: str | None
-    """Of the Unix socket."""
+    """The path of the Unix socket."""
     master: str | None
     """The name by which Sentinels know the master."""
     db: int
@@ -105,7 +105,7 @@ def _addresses(scheme: str, hosts: str) -> tuple[tuple[str, int], ...]:
 
 
 def _address(text: str, default_port: int) -> tuple[str, int]:
-    """Of `host`, `host:port`, `[::1]` or `[::1]:port`."""
+    """Host and port in `host`, `host:port`, `[::1]` or `[::1]:port`."""
     host, bracket, port = text.rpartition("]")
     if bracket:
         host = host.removeprefix("[")

@@ -53,11 +53,11 @@ class MeasuredStore:
         self._returned.append(callback)
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """As `Store.listen`."""
+        """Hear the channel's messages until cancelled; see `Store.listen`."""
         await self._store.listen(hear=hear, joined=joined)
 
     async def run(self, operations: Sequence[Operation]) -> list[Any]:
-        """As `Store.run`: the results, in order; raises StoreDown."""
+        """Run operations; returns their results, in order. Raises StoreDown. See `Store.run`."""
         with self._metrics.directory_timed():
             try:
                 replies = await self._store.run(operations)

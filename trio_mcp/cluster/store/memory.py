@@ -60,7 +60,7 @@ class MemoryStore:
         return [self.memory.do(operation) for operation in operations]
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
-        """As `Store.listen`."""
+        """Hear the channel's messages until cancelled; see `Store.listen`."""
         while True:
             if self.memory.answers and not self._is_cut:
                 await self._attend(hear, joined)
@@ -75,7 +75,7 @@ class MemoryStore:
         self._unsubscribe()
 
     def mend(self) -> None:
-        """As before; the subscription is taken up again within `RETRY_SECONDS`."""
+        """Let operations reach the store again; the subscription is taken up again within `RETRY_SECONDS`."""
         self._is_cut = False
 
     async def _attend(self, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:

@@ -157,7 +157,7 @@ def _read_accept(exchange: HttpExchange) -> None:
 
 
 def _check_media(exchange: HttpExchange) -> None:
-    """Of a POST: 415 unless the body is said to be JSON, 406 for a client that takes neither JSON nor event streams."""
+    """Check the media types of a POST: 415 unless the body is said to be JSON, 406 for a client that takes neither JSON nor event streams."""
     if not _is_json(exchange.headers.get(b"content-type", b"")):
         raise HttpRefusal(415, "Content-Type must be application/json")
     if not (exchange.takes_json or exchange.takes_sse):

@@ -246,7 +246,7 @@ class Delivery:
             self._stream[1].cancel()
 
     async def _send_reply(self) -> None:
-        """As JSON. A client that takes only streams gets a stream, but an error as JSON, for the sake of its HTTP status."""
+        """Send the reply as JSON; to a client that takes only streams as a stream, but for an error, whose HTTP status would be lost."""
         reply = self._reply
         assert reply is not None, "the dispatcher finishes every call"
         if self._exchange.takes_json or reply.status != 200:

@@ -76,7 +76,7 @@ class Output:
 
 
 class ModernOutbox:
-    """Of a 2026-07-28 request: its handler waits until the client has read what it sent. A cancelled request gets no answer."""
+    """The outbox of a 2026-07-28 request: its handler waits until the client has read what it sent. A cancelled request gets no answer."""
 
     answers_cancelled = False
 
@@ -109,7 +109,7 @@ class ModernOutbox:
 
 
 class SessionOutbox(ModernOutbox):
-    """Of a request of the session: its handler never waits for the client to read, and may send requests to it."""
+    """The outbox of a request of the session: its handler never waits for the client to read, and may send requests to it."""
 
     def __init__(self, output: Output, ended: Callable[[], None], session: LiveSession) -> None:
         super().__init__(output, ended)

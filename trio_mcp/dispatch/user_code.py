@@ -6,6 +6,21 @@ what user code raised ─┬─ an Exception ───────────�
 
 So `except Exception` around it catches whatever user code does. Who calls it decides what a crash leads to (an error result,
 the end of one session, a 500), and logs it with `report`, once, under the reference that the client is shown.
+
+| what raised | caught in | event | what follows |
+|---|---|---|---|
+| a tool, or its return value cannot be converted | `feature_methods.call_tool` | `tool failed` | a result with `isError` and the reference |
+| a resource, prompt or completion; cleanup of a cancelled call | `dispatcher.respond` | `request failed` | error -32603 with the reference |
+| `on_session`, a task of `session.start_soon`, `on_restore` | `Hub._supervise` | `session crashed` | the session ends, reason `crashed` |
+| `__str__`, a property or a serializer of progress or a log message | `speech._attempt` | `progress was not sent`, `a log message was not sent` | the message is left out, the handler goes on |
+| `authenticate` | `gate` | `authenticate failed` | 500 with the reference; 503 without a line for `CannotTell`, `OSError`, a timeout |
+| a custom route, a mounted app | `routes.run_behind_boundary` | `route failed` | 500 with the reference |
+| the lifespan, also of mounted apps | `serving/launch` | `the server crashed` | exit code 1 |
+| | `lifespan.serve_lifespan`, on another ASGI server | `startup failed` | that server decides |
+| a thread that the server's author started | `logs.configure` | `thread failed` | nothing |
+
+One crash has two lines: when a part of the node fails while the lifespan runs, `StopDeadlines` first has `the node fails` written, and
+`the server crashed` follows when all has ended.
 """
 
 from __future__ import annotations

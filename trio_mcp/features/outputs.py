@@ -1,4 +1,19 @@
-"""How a tool's return value becomes `structuredContent`, and the output schema that describes it."""
+"""How a tool's return value becomes `structuredContent`, and the output schema that describes it.
+
+At registration, from the annotation (`output_of`):
+
+    annotation ─┬─ None, Any, content blocks ─▶ no output schema
+                ├─ int, float, str, bool ─────▶ a schema of one word
+                └─ any other ─▶ pydantic, with `output_schemas.OutputJsonSchema` (a msgspec.Struct: msgspec)
+                                  ─▶ `schemas.inline_root`          the root is no `$ref`
+                                  ─▶ `output_schemas.as_serialized` without the keywords that values may break
+                                  ─▶ `client_schemas.readable`      without what clients cannot compile or follow
+    then: `_wrap`, unless it describes an object ─▶ `outputSchema`
+
+A schema given by hand (`output_with`) only loses patterns that JavaScript cannot compile (`client_schemas`).
+
+At each call (`Output.structured`): value ─▶ pydantic checks and serializes it ─▶ wrapped ─▶ `schemas.Validator` ─▶ `structuredContent`.
+"""
 
 from __future__ import annotations
 

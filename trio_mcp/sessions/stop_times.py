@@ -26,6 +26,20 @@ The process ends by force when a step exceeds its time (`serving/last_resort`): 
 begins, CANCELLED_CALLS_SECONDS for the calls that were cancelled, the cleanup time and NOTICE_SECONDS for the cleanup, and
 CLUSTER_EXIT_SECONDS more with peers. `tests/deploy/test_margins` checks that the steps fit into MARGIN_SECONDS.
 
+What becomes of an open stream (no stream ends in the drain delay):
+
+ a session's standalone stream, which a GET without `Last-Event-ID` reads
+   no `--restore` ────────▶ `drain._stream_enders`: `Reader.close` in the last LAST_STREAMS_SECONDS; ends with a `retry:` (±25 %)
+   `--restore`, a peer ready ▶ with its session, evenly over the window: `handover`, `Cluster.release`, `LiveSession.hand_off`; `retry:`
+   otherwise, or left over ─▶ with its session when the window is over: `SessionStreams.close`; no `retry:`
+ a stream of a call: its POST's, or a GET that resumes it with `Last-Event-ID`
+   ───────────────────────▶ with the call's answer; one that is handed over with its session gets a `retry:`. A call that still runs in
+                            the end is cancelled, and its error is the last event
+ a listen stream ─────────▶ `drain._listen_enders`: its result, evenly over the window
+ relayed from a peer
+   can be resumed ────────▶ `Cluster.relayed_stream_enders`: evenly over the window; `retry:` (`RelayedRequest._end`)
+   cannot ────────────────▶ when the window is over: `Cluster.end_relays`, an error, or a listen stream's result, as the last event
+
 Handing over one session, in the drain window:
 
  at rest ─────────────▶ released to the peers at once; with an open GET stream one after the other

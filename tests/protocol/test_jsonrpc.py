@@ -141,6 +141,13 @@ def test_nesting_is_bounded_well_before_python_runs_out_of_stack() -> None:
     assert fault_of(b"[1," + raw(id=1, method="m", params=nested(MAX_DEPTH)) + b"]").id is None
 
 
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"a":' * 60_000, b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"zz":' + b"[" * 60_000]
+)
+def test_what_is_nested_beyond_the_decoders_stack_is_refused(body: bytes) -> None:
+    assert fault_of(body).code == PARSE_ERROR
+
+
 def test_a_wide_message_is_not_a_deep_one() -> None:
     assert isinstance(decode(raw(id=1, method="m", params={"a": [{}] * 1000})), Request)
 

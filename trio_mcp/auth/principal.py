@@ -62,7 +62,7 @@ class Principal:
     def recorded_as(self) -> str:
         """The digest for records and sealed states: of form 1 where only this principal has it, else of form 2.
 
-        Nodes of the release before know form 1 only. During a roll, or a roll back, they take over sessions of newer nodes and
+        Nodes of the previous version of trio-mcp know form 1 only. During a roll, or a roll back, they take over sessions of newer nodes and
         open states that those sealed.
         """
         return self._first_digest or self.digest

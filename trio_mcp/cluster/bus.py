@@ -162,7 +162,7 @@ def _encoded(change: Change) -> tuple[str, str]:
 
 
 def _decoded(kind: str, name: str) -> Change | None:
-    """None for a kind of change that only a later release knows."""
+    """None for a kind of change that only a later version of trio-mcp knows."""
     if kind == "uri":
         return ResourceUpdated(name)
     known = [each for each in LIST_KINDS if kind == "list" and each == name]

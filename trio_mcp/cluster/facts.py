@@ -106,7 +106,7 @@ class Facts:
     read_patiently: bool = False
     recorded: Recorded | CloseReason = Recorded.NOT_READ
     readable: bool = True
-    """This release understands the whole record."""
+    """This version of trio-mcp understands the whole record."""
     restorable: bool = True
     """The node that wrote the record has the option `restores`."""
     first_life: bool = False

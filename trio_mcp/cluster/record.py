@@ -1,7 +1,7 @@
 """What nodes write for each other: session records, tombstones and node cards in Redis, and messages on its pub/sub channel.
 
-Nothing here is about streams or connections. Fields are only added, for nodes of two releases run side by side while a cluster is
-rolled: an older release ignores fields that it does not know.
+Nothing here is about streams or connections. Fields are only added, for nodes of two versions of trio-mcp run side by side while a
+cluster is rolled: the older one ignores fields that it does not know.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def readable(self) -> bool:
-        """Whether this release understands all of it; otherwise it understands only which process owns the session."""
+        """Whether this version of trio-mcp understands all of it; otherwise it understands only which process owns the session."""
         whose = self.principal is not None
         return self.v in _READABLE and whose and self.version in LEGACY_VERSIONS and self.log_level in LEVELS
 
@@ -169,7 +169,7 @@ class NodeCard(msgspec.Struct, frozen=True):
     key: str = ""
     """The name of the key that it signs with; it does not reveal the key."""
     room: int = 0
-    """How many more sessions it may open; 0 from a release that does not say."""
+    """How many more sessions it may open; 0 from a version of trio-mcp that does not say."""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -125,7 +125,7 @@ def _sealed_answers(call: Call) -> dict[str, Any]:
 
 
 def _opened(call: Call, state: str) -> bytes:
-    # The digest that this release seals with first; nodes of a later release may have sealed with the other.
+    # The digest that this version of trio-mcp seals with first; nodes of a later version may have sealed with the other.
     ours, *others = reversed(call.principal.known_as)
     max_age = call.service.options.request_state_ttl
     try:

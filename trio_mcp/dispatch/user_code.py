@@ -19,7 +19,7 @@ the end of one session, a 500), and logs it with `report`, once, under the refer
 | | `lifespan.serve_lifespan`, on another ASGI server | `startup failed` | that server decides |
 | a thread that the server's author started | `logs.configure` | `thread failed` | nothing |
 
-One crash has two lines: when a part of the node fails while the lifespan runs, `StopDeadlines` first has `the node fails` written, and
+One crash has two lines: when a part of the node fails while the lifespan runs, `serving/node` writes `the node fails` at once, and
 `the server crashed` follows when all has ended.
 """
 

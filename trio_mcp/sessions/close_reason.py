@@ -10,7 +10,7 @@ __all__ = ["CloseReason"]
 class CloseReason(StrEnum):
     """Why a session was closed, or why a request does not find it.
 
-    The values are an interface: they are `reason` in logs, metrics, the 404's `data` and the tombstones that other releases read.
+    The values are an interface: they are `reason` in logs, metrics, the 404's `data` and the tombstones that other versions of trio-mcp read.
     """
 
     DELETED = "deleted"
@@ -40,7 +40,7 @@ class CloseReason(StrEnum):
     UNKNOWN = "unknown"
     """There is no such session, or it is another principal's."""
     OTHER = "other"
-    """A tombstone of another release has a word that this one does not know."""
+    """A tombstone of another version of trio-mcp has a word that this one does not know."""
 
     @classmethod
     def read(cls, word: str) -> CloseReason:

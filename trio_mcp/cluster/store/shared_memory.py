@@ -331,7 +331,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class _Held(msgspec.Struct, frozen=True):
-    """What a record is compared by. Its other members may be of a later release."""
+    """What a record is compared by. Its other members may be of a later version of trio-mcp."""
 
     node: str
     boot: str

@@ -11,7 +11,7 @@ from trio_mcp.streams.relief import (
     SLOW_BYTES_PER_SECOND,
     SMALLEST_ANSWER,
     Abandoned,
-    Peer,
+    Connection,
     Plan,
     View,
     decide,
@@ -22,22 +22,24 @@ LIMIT = 10 * MIB
 OVER = LIMIT + 1
 
 
-def peer(rate: float, held: int = MIB, watched: float = OBSERVE_SECONDS) -> Peer:
-    return Peer(held, int(rate * watched), watched)
+def connection(rate: float, held: int = MIB, watched: float = OBSERVE_SECONDS) -> Connection:
+    return Connection(held, int(rate * watched), watched)
 
 
-FAST, SLOW, STUCK = peer(SLOW_BYTES_PER_SECOND), peer(SLOW_BYTES_PER_SECOND / 2), peer(0)
-NEW = peer(0, watched=OBSERVE_SECONDS - 0.1)
+FAST, SLOW, STUCK = connection(SLOW_BYTES_PER_SECOND), connection(SLOW_BYTES_PER_SECOND / 2), connection(0)
+NEW = connection(0, watched=OBSERVE_SECONDS - 0.1)
 
 
-def sender(seconds: float, watched: float = OBSERVE_SECONDS) -> Peer:
+def sender(seconds: float, watched: float = OBSERVE_SECONDS) -> Connection:
     """Of a body that takes so long in all, and began when it was first watched."""
-    return Peer(MIB, int(MIB / seconds * watched), watched, left=int(MIB / seconds * (seconds - watched)), age=watched)
+    return Connection(
+        MIB, int(MIB / seconds * watched), watched, left=int(MIB / seconds * (seconds - watched)), age=watched
+    )
 
 
 QUICK, LATE, LATEST = sender(RECEIVE_SECONDS - 1), sender(RECEIVE_SECONDS + 1), sender(200)
 NEW_SENDER = sender(1_000, OBSERVE_SECONDS - 0.1)
-UNSEEN = Peer(MIB, 0, 0)
+UNSEEN = Connection(MIB, 0, 0)
 OLD, OLDER = Abandoned(MIB, COME_BACK_SECONDS), Abandoned(MIB, COME_BACK_SECONDS + 1)
 FRESH = Abandoned(MIB, COME_BACK_SECONDS - 0.1)
 
@@ -46,17 +48,20 @@ TABLE = {
     "room: nobody slow is cut, nothing abandoned goes": (View(LIMIT, LIMIT, [STUCK], [OLDER]), Plan()),
     "too much, and everybody reads": (View(OVER, LIMIT, [FAST, FAST]), Plan()),
     "too much: the slowest goes first": (View(OVER, LIMIT, [FAST, SLOW, STUCK]), Plan(cut=(2, 1))),
-    "as many as are in the way": (View(OVER, LIMIT, [peer(1, 5 * MIB), peer(0, 5 * MIB), SLOW]), Plan(cut=(1,))),
+    "as many as are in the way": (
+        View(OVER, LIMIT, [connection(1, 5 * MIB), connection(0, 5 * MIB), SLOW]),
+        Plan(cut=(1,)),
+    ),
     "who has not been watched long enough stays": (View(OVER, LIMIT, [NEW, UNSEEN]), Plan()),
     "abandoned answers wait for their client": (View(OVER, LIMIT, (), [FRESH]), Plan()),
     "the oldest of what nobody reads": (View(OVER, LIMIT, (), [OLD, OLDER]), Plan(end=(1, 0))),
-    "slow peers before what nobody reads": (
-        View(OVER, LIMIT, [peer(0, 5 * MIB)], [OLDER]),
+    "slow connections before what nobody reads": (
+        View(OVER, LIMIT, [connection(0, 5 * MIB)], [OLDER]),
         Plan(cut=(0,)),
     ),
     "both, when one is not enough": (View(LIMIT + 3 * MIB, LIMIT, [STUCK], [OLDER]), Plan(cut=(0,), end=(0,))),
     "no room: who waits goes on waiting": (View(LIMIT, LIMIT, waiting=5), Plan()),
-    "below the limit and no room for who waits: slow peers go": (
+    "below the limit and no room for who waits: slow connections go": (
         View(LIMIT - 1, LIMIT, [STUCK], [OLDER], waiting=1),
         Plan(cut=(0,)),
     ),
@@ -82,7 +87,7 @@ TABLE = {
         Plan(),
     ),
     "a body is not asked for the rest in ever smaller parts": (
-        View(0, LIMIT, [Peer(MIB, 1_000, OBSERVE_SECONDS, left=1, age=RECEIVE_SECONDS + 0.1)], body_missing=1),
+        View(0, LIMIT, [Connection(MIB, 1_000, OBSERVE_SECONDS, left=1, age=RECEIVE_SECONDS + 0.1)], body_missing=1),
         Plan(cut=(0,)),
     ),
     "few at once, for what they free shows later": (

@@ -4,7 +4,7 @@
     listener ──── written, not yet taken ───┼──▶ Account ──▶ over the limit:
     endpoint ──── bodies on their way ──────┤      1. replays go, those delivered longest ago first (at once)
     stdio ─────── requests not yet begun ───┘      2. calls wait before they start, bodies wait unread
-                                                   3. `relief.decide`: slow peers are cut, then what nobody reads goes
+                                                   3. `relief.decide`: slow connections are cut, then what nobody reads goes
 
 Charging never blocks and never fails, for the bytes are there already. Only a call or a body that is about to begin waits, in
 `wait_to_start_call` and `room_for_body`.
@@ -191,9 +191,9 @@ class Account:
 
     @contextmanager
     def transfer(self, held: int, *, body: bool = False) -> Iterator[Transfer]:
-        """Count `held` bytes for the block, which waits for a peer, and is cancelled when that peer is given up for want of room.
+        """Count `held` bytes for the block, which waits for a client, and is cancelled when that client is given up for want of room.
 
-        `body`: the peer sends these bytes, and does not take them.
+        `body`: the client sends these bytes, and does not take them.
         """
         with self.hold(held), self._transfers.of(held, body=body) as transfer:
             yield transfer
@@ -327,7 +327,7 @@ class Account:
         self._next_look = now + TICK_SECONDS
         return replace(
             view,
-            peers=self._transfers.observe(now),
+            connections=self._transfers.observe(now),
             abandoned=[self._watched_abandoned(kept, now) for kept in self._abandoned],
             body_missing=self._bodies.missing,
             cut_at_once=self._cut_at_once,
@@ -341,7 +341,7 @@ class Account:
 
     def _carry_out(self, view: View) -> None:
         plan = decide(view)
-        if view.peers:
+        if view.connections:
             # Twice as many the next time: what the first ones free shows only when they are gone.
             self._cut_at_once = 2 * len(plan.cut) or 1
         for transfer in self._transfers.numbered(plan.cut):

@@ -1,6 +1,6 @@
-"""Which peers, sessions and bodies make room when a node holds more than it may: a pure function from a view to a plan.
+"""Which connections, sessions and bodies make room when a node holds more than it may: a pure function from a view to a plan.
 
-Peers that move next to nothing lose their connection, the slowest first. Then sessions end whose answers nobody reads. Calls that
+Connections that move next to nothing are closed, the slowest first. Then sessions end whose answers nobody reads. Calls that
 wait may start in the room that is left. (Replays are gone by then: the account evicts them at once.) When bodies wait for each
 other, senders that take too long for the size they have reserved make way, those that take longest first.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Abandoned", "Peer", "Plan", "View", "decide"]
+__all__ = ["Abandoned", "Connection", "Plan", "View", "decide"]
 
 SLOW_BYTES_PER_SECOND = 4 * 1024
 """A slower client counts as stalled: no link that people use for MCP is so slow."""
@@ -32,7 +32,7 @@ SMALLEST_ANSWER = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
+class Connection:
     """A client's connection that has yet to take an answer, or to send the rest of a body."""
 
     held: int
@@ -81,11 +81,11 @@ class Abandoned:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An account at one moment. The plan names `peers` and `abandoned` by their index."""
+    """An account at one moment. The plan names `connections` and `abandoned` by their index."""
 
     used: int
     limit: int
-    peers: Sequence[Peer] = ()
+    connections: Sequence[Connection] = ()
     abandoned: Sequence[Abandoned] = ()
     by_calls: int = 0
     """The part of `used` that is bodies of calls, and answers that wait for the rest of their batch. Calls that wait hold a part of it, and release
@@ -97,7 +97,7 @@ class View:
     body_missing: int = 0
     """Bytes that the next body needs and that others have reserved."""
     cut_at_once: int | None = None
-    """How many slow peers at most. A long answer holds more than the piece that is being written (`held`), so what it frees shows
+    """How many slow connections at most. A long answer holds more than the piece that is being written (`held`), so what it frees shows
     only when it is gone."""
 
 
@@ -106,7 +106,7 @@ class Plan:
     """What to do."""
 
     cut: tuple[int, ...] = ()
-    """Peers that lose their connection: first senders that take too long, then slow peers, the slowest first."""
+    """Connections to close: first those whose client takes too long to send its body, then slow ones, the slowest first."""
     end: tuple[int, ...] = ()
     """Abandoned streams whose sessions end, those first that waited longest."""
     admit: int = 0
@@ -120,17 +120,17 @@ def decide(view: View) -> Plan:
     if view.waiting:
         # Calls start only below the ample mark, so room has to be made down to it while any wait.
         missing = max(missing, view.used - view.by_calls - ample)
-    cut = _make_way(view.peers, view.body_missing)
-    missing -= sum(view.peers[index].held for index in cut)
-    slow = [i for i, peer in enumerate(view.peers) if peer.slow and i not in cut]
-    slow.sort(key=lambda i: view.peers[i].rate)
+    cut = _make_way(view.connections, view.body_missing)
+    missing -= sum(view.connections[index].held for index in cut)
+    slow = [i for i, connection in enumerate(view.connections) if connection.slow and i not in cut]
+    slow.sort(key=lambda i: view.connections[i].rate)
     for index in slow[: view.cut_at_once]:
         if missing <= 0:
             break
         cut.append(index)
-        missing -= view.peers[index].held
+        missing -= view.connections[index].held
     if view.cut_at_once is not None and len(slow) > view.cut_at_once:
-        # Cut the other slow peers first, at the next looks: no session has to end while they remain.
+        # Cut the other slow connections first, at the next looks: no session has to end while they remain.
         missing = 0
     old = [i for i, each in enumerate(view.abandoned) if each.watched >= COME_BACK_SECONDS]
     end: list[int] = []
@@ -142,16 +142,16 @@ def decide(view: View) -> Plan:
     return Plan(tuple(cut), tuple(end), _admitted(view, ample))
 
 
-def _make_way(peers: Sequence[Peer], missing: int) -> list[int]:
+def _make_way(connections: Sequence[Connection], missing: int) -> list[int]:
     """The senders of bodies to cut for `missing` bytes: those that take longest first, and no more than needed."""
-    late = [i for i, peer in enumerate(peers) if peer.late] if missing > 0 else []
-    late.sort(key=lambda i: -peers[i].takes)
+    late = [i for i, connection in enumerate(connections) if connection.late] if missing > 0 else []
+    late.sort(key=lambda i: -connections[i].takes)
     chosen: list[int] = []
     for index in late:
         if missing <= 0:
             break
         chosen.append(index)
-        missing -= peers[index].held
+        missing -= connections[index].held
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Bytes on their way to or from peers that make the node wait, and how fast each peer moves them."""
+"""Bytes on their way to or from connections that make the node wait, and how fast each connection moves them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 import trio
 
-from trio_mcp.streams.relief import OBSERVE_SECONDS, Peer
+from trio_mcp.streams.relief import OBSERVE_SECONDS, Connection
 
 __all__ = ["Transfer", "Transfers"]
 
 
 class Transfer:
-    """Bytes on their way to or from one peer."""
+    """Bytes on their way to or from one connection."""
 
     __slots__ = ("began", "body", "cut", "held", "moved", "scope", "seen_at", "seen_moved")
 
@@ -29,11 +29,11 @@ class Transfer:
         self.seen_moved: int = 0
 
     def progress(self, count: int) -> None:
-        """The peer took or sent `count` bytes."""
+        """The connection took or sent `count` bytes."""
         self.moved += count
 
     def give_up(self) -> None:
-        """Stop waiting for this peer."""
+        """Stop waiting for this connection."""
         self.cut = True
         self.scope.cancel("too slow while memory is short")
 
@@ -55,7 +55,7 @@ class Transfers:
         finally:
             del self._under_way[transfer]
 
-    def observe(self, now: float) -> list[Peer]:
+    def observe(self, now: float) -> list[Connection]:
         """How far each has moved in the window in which it is watched; `now` is on the trio clock."""
         return [_observed(transfer, now) for transfer in self._under_way]
 
@@ -67,17 +67,17 @@ class Transfers:
         return [transfers[index] for index in indexes]
 
 
-def _observed(transfer: Transfer, now: float) -> Peer:
-    """The peer in its window. For a peer that is not slow a new window begins: an early burst must not hide a later stall."""
+def _observed(transfer: Transfer, now: float) -> Connection:
+    """The connection in its window. For a connection that is not slow a new window begins: an early burst must not hide a later stall."""
     if transfer.seen_at is None:
         transfer.seen_at, transfer.seen_moved = now, transfer.moved
-    peer = Peer(
+    connection = Connection(
         transfer.held,
         transfer.moved - transfer.seen_moved,
         now - transfer.seen_at,
         left=max(0, transfer.held - transfer.moved) if transfer.body else None,
         age=now - transfer.began,
     )
-    if peer.watched >= OBSERVE_SECONDS and not (peer.slow or peer.late):
+    if connection.watched >= OBSERVE_SECONDS and not (connection.slow or connection.late):
         transfer.seen_at, transfer.seen_moved = now, transfer.moved
-    return peer
+    return connection

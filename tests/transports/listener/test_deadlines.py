@@ -150,7 +150,7 @@ async def test_a_reader_that_stalls_loses_its_connection_after_the_write_deadlin
         await called_back.wait()
         assert trio.current_time() - began == pytest.approx(3 * 19 + 20)
         await RawClient(ours).hear_all()
-    assert notes == ["the peer took too little for 20 s", "http.request", "http.disconnect"]
+    assert notes == ["the client took too little for 20 s", "http.request", "http.disconnect"]
     (record,) = caplog.records
     assert (record.levelname, record.exc_info) == ("INFO", None)
 

@@ -97,7 +97,7 @@ class Connection:
         self._context = self._task.context
 
     async def run(self) -> None:
-        """Serve until the connection is closed. Errors of the peer and of the app are handled here and do not leave it."""
+        """Serve until the connection is closed. Errors of the client and of the app are handled here and do not leave it."""
         try:
             self._wire.on_hangup(self._hang_up)
             if self._full:
@@ -231,9 +231,9 @@ class Connection:
             logger.debug("%s: %s", self._wire.client, gone)
 
     async def _end_after_answer(self) -> None:
-        """Linger after the last answer if the peer may still be sending, for then a close would destroy the answer.
+        """Linger after the last answer if the client may still be sending, for then a close would destroy the answer.
 
-        Also when the peer has closed its sending half: it may still read.
+        Also when the client has closed its sending half: it may still read.
         """
         exchange = self._exchange
         if exchange is None or exchange.torn:
@@ -242,7 +242,7 @@ class Connection:
             await self._linger()
 
     async def _linger(self) -> None:
-        """Send no more, and discard what comes, until the peer closes or a bound is reached."""
+        """Send no more, and discard what comes, until the client closes or a bound is reached."""
         left = LINGER_BYTES
         with self._shared.lingering.linger():
             await self._wire.finish_sending()

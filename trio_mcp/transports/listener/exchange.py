@@ -27,8 +27,8 @@ logger: logging.Logger = logging.getLogger(__name__)
 class Exchange:
     """Reads the request's body as the app asks for it, and writes the response.
 
-    A peer that closes its sending half counts as disconnected, as with nginx and uvicorn, and the app is told at once. What the app
-    sends after that is still written, until the kernel reports that the peer is gone.
+    A client that closes its sending half counts as disconnected, as with nginx and uvicorn, and the app is told at once. What the app
+    sends after that is still written, until the kernel reports that the client is gone.
     """
 
     __slots__ = (
@@ -70,7 +70,7 @@ class Exchange:
         self._ended: trio.Event | None = None
         self.response: Response = Response(head)
         self.gone: bool = False
-        """The peer has disconnected."""
+        """The client has disconnected."""
         self.refusal: Refusal | None = None
         """Why the rest of the body was not read; the app was told of a disconnect."""
         self.torn: bool = False
@@ -112,14 +112,14 @@ class Exchange:
         self.torn = True
 
     def register(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the peer disconnects, at once if it has. It must not block or raise."""
+        """Call `callback` once when the client disconnects, at once if it has. It must not block or raise."""
         if self.gone:
             callback()
         else:
             self._callbacks.append(callback)
 
     def disconnect(self) -> None:
-        """The peer has disconnected: call the callbacks, end `receive`."""
+        """The client has disconnected: call the callbacks, end `receive`."""
         self.gone = True
         self._end()
         callbacks, self._callbacks = self._callbacks, []
@@ -131,7 +131,7 @@ class Exchange:
             self._ended.set()
 
     async def receive(self) -> Message:
-        """ASGI `receive`: the body in pieces, then `http.disconnect` when the peer went or the response is complete."""
+        """ASGI `receive`: the body in pieces, then `http.disconnect` when the client went or the response is complete."""
         if self._delivered:
             return await self._disconnected()
         payload, self._payload = self._payload, b""
@@ -177,7 +177,7 @@ class Exchange:
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body took too long")
 
     async def send(self, message: Message) -> None:
-        """ASGI `send`; raises ClientDisconnected when the peer is gone, ResponseError when the app breaks the rules."""
+        """ASGI `send`; raises ClientDisconnected when the client is gone, ResponseError when the app breaks the rules."""
         match message["type"]:
             case "http.response.body":
                 await self._send_body(message.get("body", b""), message.get("more_body", False))
@@ -213,11 +213,11 @@ class Exchange:
             raise
 
     async def _write_slowly(self, data: bytes, sent: int) -> None:
-        """Write what the kernel did not take at once; until the peer takes it, it counts for the node, which may cut it off."""
+        """Write what the kernel did not take at once; until the client takes it, it counts for the node, which may cut it off."""
         with self._account.transfer(len(data)) as transfer:
             await self._wire.send_all(memoryview(data)[sent:], transfer.progress)
         if transfer.cut:
-            raise ClientStalled("the peer takes next to nothing, and memory is short")
+            raise ClientStalled("the client takes next to nothing, and memory is short")
 
     def _report(self, error: ClientDisconnected) -> None:
         level = logging.INFO if isinstance(error, ClientStalled) else logging.DEBUG

@@ -23,7 +23,7 @@ _NO_BODY = (204, 304)
 
 
 class ResponseError(RuntimeError):
-    """The app broke the rules of ASGI or HTTP: a bug of the app, never of the peer."""
+    """The app broke the rules of ASGI or HTTP: a bug of the app, never of the client."""
 
 
 class Response:

@@ -37,7 +37,7 @@ ACCEPT_RETRY_SECONDS = 0.1
 
 UNSENT_BYTES = 128 * 1024
 """The kernel buffers at most so much unsent data of a connection: more would be memory that is not counted, and would hide how slow a
-peer is."""
+client is."""
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ async def serve(
     Once `stopping` is set it accepts no more, closes idle connections at once, answers running requests with
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
 
-    `refused` is called with the status and reason of each answer that is the listener's own. `account` counts the bytes that peers
+    `refused` is called with the status and reason of each answer that is the listener's own. `account` counts the bytes that clients
     have not read yet.
     """
     stopping = trio.Event() if stopping is None else stopping

@@ -1,6 +1,6 @@
 """The bytes of one connection over any Trio stream: TLS, memory streams, and sockets where there is no epoll.
 
-A stream notices that its peer is gone only while it is read, so `pump` reads ahead, up to `read_size` bytes.
+A stream notices that its client is gone only while it is read, so `pump` reads ahead, up to `read_size` bytes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StreamWire:
         self._hung_up = callback
 
     async def pump(self) -> None:
-        """Read ahead until the peer closes or breaks the stream."""
+        """Read ahead until the client closes or breaks the stream."""
         try:
             while not self._ended:
                 data = await self._stream.receive_some(self._read_size)
@@ -111,7 +111,7 @@ class StreamWire:
         except _BROKEN as error:
             raise ClientDisconnected(f"sending failed: {error!r}") from None
         if deadline.cancelled_caught:
-            raise ClientStalled(f"the peer took too little for {self._write_seconds:g} s")
+            raise ClientStalled(f"the client took too little for {self._write_seconds:g} s")
 
     def stop_reading(self) -> None:
         self._end()

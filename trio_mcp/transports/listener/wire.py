@@ -1,13 +1,13 @@
 """The bytes of one connection: a port, and its adapter for Linux sockets.
 
 `SocketWire` works on the bare non-blocking socket: it tries the system call first and waits only when the kernel says so, which
-saves a pass through the scheduler per call. `Hangups` reports a peer's disconnect while nothing is read, so that one task per
+saves a pass through the scheduler per call. `Hangups` reports a client's disconnect while nothing is read, so that one task per
 connection is enough:
 
     sockets ──EPOLLRDHUP──▶ our epoll ──readable──▶ Trio's epoll ──▶ Hangups.run ──▶ callback
 
 A task per connection that only waits for the end of the stream would cost every exchange two scheduler passes. The kernel can wait
-instead: edge-triggered, a registered socket costs nothing until its peer closes, resets or times out, and bytes that have not been
+instead: edge-triggered, a registered socket costs nothing until its client closes, resets or times out, and bytes that have not been
 read do not hide it.
 
 What is not a socket, or not on Linux, uses `stream_wire`.
@@ -45,11 +45,11 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class ClientDisconnected(OSError):
-    """The peer closed, reset or stopped reading the connection; an app's `send` raises it."""
+    """The client closed, reset or stopped reading the connection; an app's `send` raises it."""
 
 
 class ClientStalled(ClientDisconnected):
-    """The peer read no byte within the write deadline."""
+    """The client read no byte within the write deadline."""
 
 
 def _nothing(count: int) -> None:
@@ -57,16 +57,16 @@ def _nothing(count: int) -> None:
 
 
 class Wire(Protocol):
-    """The bytes of one connection; methods raise ClientDisconnected once the peer is gone."""
+    """The bytes of one connection; methods raise ClientDisconnected once the client is gone."""
 
     client: Address | None
     server: Address | None
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
-        """Call `callback` when the peer closes or resets, also while nothing is being read. May call it more than once."""
+        """Call `callback` when the client closes or resets, also while nothing is being read. May call it more than once."""
 
     async def receive(self) -> bytes:
-        """Wait for bytes; empty when the peer sends no more."""
+        """Wait for bytes; empty when the client sends no more."""
 
     def receive_now(self) -> bytes | None:
         """The bytes that have come already; None when there are none."""
@@ -75,7 +75,7 @@ class Wire(Protocol):
         """Send what the kernel takes without waiting; the number of bytes it took."""
 
     async def send_all(self, data: bytes | memoryview, moved: Callable[[int], None] = _nothing) -> None:
-        """Send everything; raises ClientStalled when the peer reads no byte for the write deadline.
+        """Send everything; raises ClientStalled when the client reads no byte for the write deadline.
 
         `moved` is called with the number of bytes of each piece that was taken.
         """
@@ -138,7 +138,7 @@ class SocketWire:
             with trio.move_on_after(self._write_seconds) as deadline:
                 await trio.lowlevel.wait_writable(self._socket)
             if deadline.cancelled_caught:
-                raise ClientStalled(f"the peer took no byte for {self._write_seconds:g} s")
+                raise ClientStalled(f"the client took no byte for {self._write_seconds:g} s")
             sent = self.send_now(left)
             moved(sent)
             left = left[sent:]
@@ -164,14 +164,14 @@ class SocketWire:
 
 
 class Hangups:
-    """Calls back when peers hang up; Linux only."""
+    """Calls back when clients hang up; Linux only."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def add(self, fd: int, callback: Callable[[], None]) -> None:
-        """Have `run` call `callback` when the peer of `fd` hangs up; never before this returns."""
+        """Have `run` call `callback` when the client of `fd` hangs up; never before this returns."""
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)
         self._callbacks[fd] = callback
 
@@ -195,7 +195,7 @@ class Hangups:
 
 
 def client_of(connected: socket.socket | SocketType) -> Address | None:
-    """The peer's address; None when it has none (a Unix socket's client), or has gone already."""
+    """The client's address; None when it has none (a Unix socket's client), or has gone already."""
     with suppress(OSError):
         return _address(connected.getpeername())
     return None

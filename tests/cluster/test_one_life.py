@@ -187,7 +187,9 @@ async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_o
         assert await said_by(far.tool("where")) == "node1"
         owners = nodes[2].cluster._owners
         assert owners.get(client.id) is not None
-        assert await at(nodes[through], client).delete().nothing() == 204
+        deletion = at(nodes[through], client).delete()
+        assert await deletion.nothing() == 204
+        await deletion.raw.finished.wait()
 
         async def forgotten() -> bool:
             return owners.get(client.id) is None
@@ -196,6 +198,20 @@ async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_o
         relayed = nodes[2].relayed
         assert await reason_of(far.tool("where")) == "deleted"
         assert nodes[2].relayed == relayed
+
+
+async def test_a_delete_is_answered_when_the_tombstone_is_written(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path) as nodes:
+        client = await nodes[1].wire.open()
+        assert await client.delete().nothing() == 204
+        assert (await nodes.tombstone(client.id))["reason"] == "deleted"
+
+
+async def test_a_delete_is_answered_while_redis_is_away(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes[1].cut_off()
+        assert await client.delete().nothing() == 204
 
 
 async def test_what_the_bus_did_not_bring_is_heard_of_with_the_next_beat(tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ class RedisDirectory:
         self.memory.closed(session, said)
         self.writer.owe(session.id, Tombstone(said, session.principal_digest, self._me.boot, session.epoch))
 
+    async def ended(self) -> None:
+        """Wait until the tombstones are in Redis; while Redis is away do not wait at all."""
+        if not self._trust.away:
+            await self.writer.flushed()
+
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """From this node's memory, else from Redis; UNKNOWN when Redis cannot be asked."""
         reason = await self.memory.why_gone(session_id, principal)

@@ -66,6 +66,9 @@ class Directory(Protocol):
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
         """Record that it ended here; never blocks and never raises."""
 
+    async def ended(self) -> None:
+        """Wait until other nodes can know of the ends that were recorded. May wait for ever, never raises."""
+
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """The reason for the 404 of a session that is not here: UNKNOWN to every principal but its own."""
 
@@ -89,6 +92,9 @@ class MemoryDirectory:
         self._tombstones.move_to_end(session.id)
         while len(self._tombstones) > MAX_TOMBSTONES or self._oldest().at < now - TOMBSTONE_SECONDS:
             self._tombstones.popitem(last=False)
+
+    async def ended(self) -> None:
+        """No other node has to know."""
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
         """The tombstone's reason; UNKNOWN to another principal, as for an id that never was."""

@@ -39,6 +39,9 @@ RESTORE_SECONDS = 30.0
 UNUSED_SECONDS = 1.0
 """A full node does not end a session younger than this: its client needs a round trip to send the first request."""
 
+END_SECONDS = 0.25
+"""How long a DELETE waits until other nodes can know that the session has ended. Its handlers may take longer to clean up."""
+
 ROOM_SECONDS = 2.0
 """How long a new or restored session waits for a place in a full node that has unused ones."""
 
@@ -211,6 +214,17 @@ class Hub:
         if await self.directory.why_gone(session_id, principal) is CloseReason.ELSEWHERE:
             event(logger, logging.WARNING, "session is elsewhere", session=session_label(session_id))
         return False
+
+    async def end(self, session: LiveSession, reason: CloseReason) -> None:
+        """Close a session and wait until its end is recorded, `END_SECONDS` at most.
+
+        Without that wait a request that follows could be relayed by a node which still knows this one as the owner.
+        """
+        session.close(reason)
+        with trio.move_on_after(END_SECONDS):
+            while self._sessions.get(session.id) is session:
+                await self._freed.park()
+            await self.directory.ended()
 
     def close_all(self, reason: CloseReason) -> None:
         """Close every session."""

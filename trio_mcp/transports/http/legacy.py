@@ -161,7 +161,7 @@ class LegacyFront:
             return await self._refusals.send(exchange, fault)
         if session is None:
             return
-        session.close(CloseReason.DELETED)
+        await self._hub.end(session, CloseReason.DELETED)
         await send_empty(exchange.send, 204, exchange.cors)
 
     async def _find(self, exchange: HttpExchange, session_id: str) -> LiveSession | None:

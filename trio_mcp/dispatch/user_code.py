@@ -13,10 +13,10 @@ the end of one session, a 500), and logs it with `report`, once, under the refer
 | a resource, prompt or completion; cleanup of a cancelled call | `dispatcher.respond` | `request failed` | error -32603 with the reference |
 | `on_session`, a task of `session.start_soon`, `on_restore` | `Hub._supervise` | `session crashed` | the session ends, reason `crashed` |
 | `__str__`, a property or a serializer of progress or a log message | `speech._attempt` | `progress was not sent`, `a log message was not sent` | the message is left out, the handler goes on |
-| `authenticate` | `gate` | `authenticate failed` | 500 with the reference; 503 without a line for `CannotTell`, `OSError`, a timeout |
+| `authenticate` | `gate` | `authenticate failed` | 500 with the reference; for `CannotTell`, `OSError` and a timeout a 503, as `request refused` |
 | a custom route, a mounted app | `routes.run_behind_boundary` | `route failed` | 500 with the reference |
 | the lifespan, also of mounted apps | `serving/launch` | `the server crashed` | exit code 1 |
-| | `lifespan.serve_lifespan`, on another ASGI server | `startup failed` | that server decides |
+| | `lifespan.serve_lifespan`, on another ASGI server | `startup failed`, before the app serves; later it is raised to that server | that server decides |
 | a thread that the server's author started | `logs.configure` | `thread failed` | nothing |
 
 One crash has two lines: when a part of the node fails while the lifespan runs, `serving/node` writes `the node fails` at once, and

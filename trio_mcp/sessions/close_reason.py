@@ -18,7 +18,7 @@ class CloseReason(StrEnum):
     EXPIRED = "expired"
     """Nobody used it for the idle timeout."""
     CRASHED = "crashed"
-    """A function registered with `on_session`, or a task of `session.start_soon`, raised."""
+    """A function of `on_session` or `on_restore`, or a task of `session.start_soon`, raised; or `on_restore` took over 30 s."""
     OVERFLOW = "overflow"
     """Too many responses and requests waited for a client that did not read them."""
     UNUSED = "unused"

@@ -274,6 +274,7 @@ auth-2   RFC 6750 §2.1                                 | another scheme (Basic,
 auth-3   RFC 9110 §11.1                                | the scheme has any case, and any number of spaces after it
 auth-4   2025-11-25 basic/authorization#error-handling | a malformed header: 400 invalid_request
 auth-5   RFC 6750 §2                                   | two Authorization headers, equal or not: 400
+auth-6   2025-11-25 basic/authorization#token-requirements | a token in the query or in a form: none, and not logged
 auth-7   2025-11-25 basic/authorization#token-handling | a good token: the caller and the token are what it says
 auth-8   RFC 8725 §3.1                                 | alg none, in any case: refused
 auth-9   RFC 8725 §2.1                                 | a public key used as a shared secret: refused
@@ -310,12 +311,30 @@ auth-39  RFC 6749 §3.3                                 | scopes are compared wh
 auth-40  2025-11-25 basic/authorization#runtime-insufficient-scope-errors | the same for all kinds of components
 auth-41  2025-11-25 basic/authorization#step-up-authorization-flow | a token with more scopes on the same session: served
 auth-42  2025-11-25 basic/authorization#token-handling | one with fewer: refused
+auth-43  2025-11-25 basic/security_best_practices#session-hijacking | a session of another caller is one that never was
+auth-44  2025-11-25 basic/security_best_practices#session-hijacking | a session without a token: 401, whether it exists or not
 auth-45  2025-03-26 basic#batching                     | a batch: all elements judged before any runs, one challenge
+auth-46  2025-11-25 basic/security_best_practices#session-hijacking | answers and cancellations of another caller: 404
+auth-47  2026-07-28 basic/patterns/mrtr | a retry is judged anew, and bound to its caller
+auth-48  2025-11-25 basic/authorization#token-handling | a stream is resumed with the scopes of its call alone
 auth-49  2025-11-25 basic/authorization#token-handling | a standing stream ends after its token has expired
+auth-50  2026-07-28 basic/patterns/subscriptions         | a subscription likewise, with its result; the stream of a call runs to its end
 auth-51  2025-11-25 basic/authorization#token-handling | streams that expire together end over ten seconds
+auth-52  2025-11-25 basic/authorization#access-token-privilege-restriction | on another node: relayed, and judged by both
+auth-53  2025-11-25 basic/authorization#access-token-privilege-restriction | on another node without a good token: refused there, the owner hears nothing
+auth-54  2025-11-25 basic/authorization#token-handling | the owner refuses: its answer comes back unchanged
+auth-55  2025-11-25 basic/authorization#access-token-privilege-restriction | a hop, forged or right, without a token: refused
+auth-56  2025-11-25 basic/security_best_practices#session-hijacking | a hop with the token of another: 404
+auth-57  2025-11-25 basic/security_best_practices#session-hijacking | a session is restored for its principal alone
+auth-58  2025-11-25 basic/security_best_practices      | no token and no claim in the store
 auth-59  2025-11-25 basic/security_best_practices      | no token and no claim in logs
 auth-60  RFC 9728 §3                                   | the metadata: three paths, HEAD, OPTIONS from any origin, 405
+auth-61  RFC 9728 §3                                   | the metadata needs no token, but the right Host, also while the node drains
 auth-62  RFC 9728 §3.3                                 | the resource is the configured string, byte for byte
+auth-63  RFC 9728 §3.3                                 | what proxies say of host and scheme changes no URL of ours
+auth-64  RFC 9728 §3.1                                 | below a prefix in Starlette, the metadata is where the challenge says
+auth-65  Fetch CORS                                    | a preflight needs no token, but an allowed origin
+auth-66  Fetch CORS                                    | a page of an allowed origin can read the challenge
 auth-67  RFC 7662 §2.2                                 | introspection: active is the boolean; aud, iss, exp are judged
 auth-68  RFC 7662 §2.3                                 | introspection without a usable answer: 503, never a refusal
 auth-69  RFC 7662 §4                                   | a revoked token: refused once the kept answer is 30 s old
@@ -324,7 +343,11 @@ auth-71  RFC 6750 §5.2                                 | tokens from the config
 auth-72  RFC 9068 §4                                   | several verifiers: each token goes to who can verify it
 auth-73  RFC 9068 §4                                   | one of them cannot tell and none accepts: 503
 auth-74  2025-11-25 basic/authorization#error-handling | a fault of a verifier is no refusal
+auth-75  2025-11-25 basic/authorization                | probes are open; the admin listener asks for its own token where it has one
 auth-76  2025-11-25 basic/authorization#protocol-requirements | stdio: nothing is checked
+auth-77  2025-11-25 basic/authorization | components that ask for scopes are not served where nothing verifies tokens
+auth-78  2025-11-25 basic/authorization                | the clients people use: login, list, call, refresh, step-up where they can
+auth-79  2025-11-25 basic/authorization                | trio-mcp login, list, call, logout: tokens kept for the owner alone, renewed once, exit code 3 with the scope that lacks
 """
 
 

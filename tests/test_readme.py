@@ -14,9 +14,11 @@ from trio.testing import MockClock
 from tools.readme import README
 from trio_mcp.cli import execute
 from trio_mcp.cli.app import app
+from trio_mcp.observability.auth_metrics import AuthMetrics
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 from trio_mcp.serving.last_resort import Stage
+from trio_mcp.serving.setting_sources import OF_COMMANDS
 from trio_mcp.serving.settings_report import describe
 from trio_mcp.testing import asgi_client
 from trio_mcp.transports.http.lifespan import lifespan_of
@@ -70,14 +72,15 @@ def known_flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 
 def test_every_flag_a_page_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    known = known_flags(capsys) | OTHERS_FLAGS
+    # The help shortens the longest names.
+    known = known_flags(capsys) | OTHERS_FLAGS | {f"--{row.name.replace('_', '-')}" for row in describe()}
     named = {(page.name, flag) for page in PAGES for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text())}
     assert sorted(each for each in named if each[1] not in known) == []
 
 
 @each_page
 def test_every_variable_a_page_names_is_a_setting(page: Path) -> None:
-    known = {variable for row in describe() for variable in row.variables} | {"TRIO_MCP_PROT"}
+    known = {variable for row in describe() for variable in row.variables} | {"TRIO_MCP_PROT"} | OF_COMMANDS
     assert set(re.findall(r"TRIO_MCP_[A-Z_]*[A-Z]", page.read_text())) <= known
 
 
@@ -146,8 +149,10 @@ def test_operating_names_every_metric_and_no_other() -> None:
 
 
 def metric_names() -> Iterator[str]:
-    """With Redis."""
+    """With Redis, and with authorization."""
     metrics = Metrics()
+    no_fetches = {"age_seconds": 0.0, "succeeded": 0, "failed": 0}
+    AuthMetrics(metrics.registry).count_fetches_with(lambda: {"issuer": no_fetches})
     metrics.directory_up_with(lambda: 1.0)
     for family in metrics.registry.collect():
         if not family.name.startswith("process_"):

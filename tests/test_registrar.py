@@ -13,6 +13,7 @@ import trio
 from tests.transports.http.harness import Wire, serving
 from tests.transports.test_stdio import piped
 from trio_mcp import Context, MCPServer, Session
+from trio_mcp.auth import require_scopes
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.route_request import RouteRequest
@@ -227,7 +228,11 @@ WRONG: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("a slip", lambda m: m.tool(work, desciption="x"), TypeError, "did you mean description="),
     ("tags of FastMCP", lambda m: m.tool(tags={"a"})(work), TypeError, "meta="),
     ("timeout of FastMCP", lambda m: m.tool(timeout=3)(work), TypeError, r"trio\.fail_after"),
-    ("an unknown option", lambda m: m.prompt(work, zzz=3), TypeError, "it has description, icons"),
+    ("an unknown option", lambda m: m.prompt(work, zzz=3), TypeError, "it has auth, description, hide, icons"),
+    ("auth of a text", lambda m: m.tool(work, auth="mcp:write"), ValueError, r"auth= takes require_scopes\(…\)"),
+    ("auth of a scope with a space", lambda m: m.prompt(work, auth=require_scopes("a b")), ValueError, "scope"),
+    ("hide=1", lambda m: m.tool(work, auth=require_scopes("a"), hide=1), TypeError, "True or False"),
+    ("hide= alone", lambda m: m.resource("a://b", hide=True)(work), TypeError, "give auth= too"),
     ("a list nobody has", lambda m: m.notify_list_changed("tool"), ValueError, "tools, resources, prompts"),
     ("endpoint without slash", lambda m: m.http_app(path="mcp"), ValueError, r'write http_app\(path="/mcp"\)'),
     ("endpoint of None", lambda m: m.http_app(path=None), TypeError, "a path is text"),
@@ -274,7 +279,7 @@ CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"lifespan": lambda: None}, "called with the server alone"),
     ({"dependencies": ["httpx"]}, r"pyproject\.toml"),
     ({"stateless_http": True}, "leave it out"),
-    ({"token_verifier": object()}, "authenticate="),
+    ({"token_verifier": object()}, r"auth=BearerAuth\(verifier"),
     ({"instuctions": "x"}, "did you mean instructions="),
     ({"max_body": 3}, r'mcp\.run\("http", max_body=…\)'),
 ]
@@ -294,7 +299,7 @@ def test_an_app_refuses_what_cannot_be_asked_who_is_calling() -> None:
     for wrong in wrongs:
         with pytest.raises(TypeError, match="async def authenticate"):
             mcp.http_app(authenticate=wrong)
-    mcp.authenticate = nothing  # type: ignore[assignment]
+    mcp.auth = nothing  # type: ignore[assignment]
     with pytest.raises(TypeError, match="nothing is called with the request alone"):
         mcp.http_app()
 

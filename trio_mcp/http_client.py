@@ -88,14 +88,19 @@ class HttpTransport(Protocol):
 
 
 async def fetch(
-    transport: HttpTransport, method: str, *, seconds: float, max_body: int = MAX_BODY
+    transport: HttpTransport,
+    method: str,
+    *,
+    seconds: float,
+    max_body: int = MAX_BODY,
+    headers: Sequence[tuple[str, str]] = (),
 ) -> tuple[Head, bytes]:
     """Send a request without a body and read its whole answer, whatever its status.
 
     `seconds` bounds all of it, `max_body` is in bytes. Raises HttpClientError, and trio.TooSlowError when time is up.
     """
     with trio.fail_after(seconds):
-        async with transport.exchange(method, []) as exchange:
+        async with transport.exchange(method, headers) as exchange:
             return await exchange.head(), await read_body(exchange.receive, max_body)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, TypeVar, Unpack, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from trio_mcp.dispatch.session import Session
-from trio_mcp.features.definition import PromptOptions, ResourceOptions, ToolOptions
+from trio_mcp.features.definition import Definition, PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.functions import function_of, takes_one
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.registry import Registry
@@ -15,8 +16,12 @@ from trio_mcp.features.tools import Tool
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
 
+if TYPE_CHECKING:
+    from trio_mcp.auth.checks import Requirements
+
 __all__ = ["Registrar", "SessionFunction"]
 
+C = TypeVar("C", bound=Definition)
 F = TypeVar("F", bound=Callable[..., Any])
 SessionFunction: TypeAlias = Callable[[Session], object]
 H = TypeVar("H", bound=SessionFunction)
@@ -52,7 +57,8 @@ class Registrar:
 
         Options, all of them keywords: `name`, `title`, `description`, `icons`, `meta` (the `_meta` of the definition),
         `annotations` (hints such as `readOnlyHint`), `input_schema` and `output_schema` (JSON Schemas in place of those from
-        the annotations), `structured_output` (True requires an output schema, False leaves it out).
+        the annotations), `structured_output` (True requires an output schema, False leaves it out), `auth` (what the caller's
+        token must have, such as `require_scopes("mcp:write")`), `hide` (leave it out of lists for those without the scope).
 
         Raises ValueError for a name that is taken, and for a name, schema or signature that clients could not call; TypeError
         for anything but a function, and for an unknown option or one of the wrong type.
@@ -61,7 +67,8 @@ class Registrar:
 
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
         """Register a function as a tool; options and errors as for `tool`."""
-        self.registry.add(Tool.of(function_of(fn, "mcp.tool(FN)"), **options))
+        asked = _requirements(options)
+        self.registry.add(_guarded(Tool.of(function_of(fn, "mcp.tool(FN)"), **options), asked))
 
     def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
         """Register a function as the resource at `uri`; a URI with `{variables}` is a template (RFC 6570, levels 1 to 3).
@@ -69,7 +76,7 @@ class Registrar:
         The function returns text, bytes, contents or anything that becomes JSON; None means that there is no such resource.
 
         Options, all of them keywords: `name`, `title`, `description`, `icons`, `meta`, `annotations` (audience, priority, last
-        modified), `mime_type`, `size` (in bytes, not for templates).
+        modified), `mime_type`, `size` (in bytes, not for templates), `auth` and `hide` as for `tool`.
 
         Raises ValueError for a URI that is taken or malformed, and for variables that are not the function's parameters;
         TypeError as `tool` does.
@@ -87,7 +94,8 @@ class Registrar:
         """Register a function as the resource at `uri`; options and errors as for `resource`."""
         if isinstance(fn, str) or not isinstance(uri, str):
             raise TypeError('a resource is added as mcp.add_resource(fn, "config://app")')
-        self.registry.add(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options))
+        asked = _requirements(options)
+        self.registry.add(_guarded(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options), asked))
 
     @overload
     def prompt(self, fn: F, /, **options: Unpack[PromptOptions]) -> F: ...
@@ -97,13 +105,14 @@ class Registrar:
         """Register a function as a prompt; it returns text, messages, or a list of them.
 
         Its parameters become the prompt's arguments. Options, all of them keywords: `name`, `title`, `description`, `icons`,
-        `meta`. Forms and errors as for `tool`.
+        `meta`, `auth`, `hide`. Forms, these options and errors as for `tool`.
         """
         return _decorate(self.add_prompt, "prompt", given, options)
 
     def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> None:
         """Register a function as a prompt; options and errors as for `prompt`."""
-        self.registry.add(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options))
+        asked = _requirements(options)
+        self.registry.add(_guarded(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options), asked))
 
     def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
         """Register a function that suggests values for `argument` of `ref`, a prompt's name or a resource template's URI.
@@ -233,6 +242,23 @@ def _decorate(add: Callable[..., None], kind: str, given: Any, options: dict[str
         return fn
 
     return register
+
+
+def _requirements(options: Any) -> Requirements | None:
+    """What `auth=` and `hide=` ask, which are taken out of the options; None where there is neither."""
+    auth, hide = options.pop("auth", None), options.pop("hide", False)
+    if not isinstance(hide, bool) or (hide and auth is None):
+        raise TypeError("hide= is True or False, and says how auth= affects lists: give auth= too")
+    if auth is None:
+        return None
+    # Only a server that asks for something loads this.
+    from trio_mcp.auth.checks import requirements
+
+    return requirements(auth, hide=hide)
+
+
+def _guarded(component: C, asked: Requirements | None) -> C:
+    return component if asked is None else replace(component, requirements=asked)
 
 
 def _hook(hooks: list[SessionFunction], kind: str, given: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, Unpack, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, get_args
+from urllib.parse import urljoin
 
 import trio
 
@@ -16,7 +18,7 @@ from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.options import Options
-from trio_mcp.features.registry import ListKind
+from trio_mcp.features.registry import ListKind, Registry
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation
@@ -25,7 +27,7 @@ from trio_mcp.server_arguments import (
     RunDefaults,
     Transport,
     check_arguments,
-    check_authenticate,
+    check_auth,
     lifespan_function,
     run_settings,
     transport_of,
@@ -37,14 +39,22 @@ from trio_mcp.streams.bus import Feed, ListChanged, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.http.callers import Identify, by_function
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
-from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, authenticator
+from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
+from trio_mcp.transports.http.routes import Mount
 from trio_mcp.transports.http.side_tasks import SideTasks
 
 __all__ = ["MCPServer"]
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.bearer_auth import BearerAuth
+    from trio_mcp.auth.checks import Requirements
+    from trio_mcp.auth.verifier import TokenVerifier
+    from trio_mcp.transports.http.authorization import Authorization
 
 Lifespan = Callable[["MCPServer"], AbstractAsyncContextManager[Any]]
 
@@ -63,8 +73,11 @@ class MCPServer(Registrar):
         How to use the server, for the client's model.
     lifespan
         Called with the server at each start; gives an async context manager. What it yields is `ctx.lifespan_context`.
+    auth
+        Who may use it over HTTP: a `BearerAuth` (OAuth access tokens), a verifier of tokens, or a function
+        `(request) -> Principal | None`, async or not; None becomes a 401. A BearerAuth belongs to one server.
     authenticate
-        Who is asking, over HTTP: `(request) -> Principal | None`, async or not; None becomes a 401.
+        The old name of `auth`.
     options
         Limits and choices of all transports, see `Options`.
     mask_errors
@@ -85,6 +98,7 @@ class MCPServer(Registrar):
         website_url: str | None = None,
         icons: Sequence[Icon] | None = None,
         lifespan: Lifespan | None = None,
+        auth: BearerAuth | TokenVerifier | Authenticate | None = None,
         authenticate: Authenticate | None = None,
         options: Options | None = None,
         mask_errors: bool = True,
@@ -103,8 +117,8 @@ class MCPServer(Registrar):
         self.instructions = instructions
         self.options: Options = options or Options()
         self.mask_errors = mask_errors
-        self.authenticate = authenticate
-        """Who is asking, over HTTP: `(request) -> Principal | None`, async or sync; None becomes a 401."""
+        self.auth: BearerAuth | Authenticate | None = check_auth(auth, authenticate)
+        """Who may use it over HTTP: a BearerAuth, or a function `(request) -> Principal | None`."""
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
         self._run_defaults = run_settings(settings)
         self._feed = Feed()
@@ -142,7 +156,9 @@ class MCPServer(Registrar):
         path: str = PATH,
         allowed_hosts: Iterable[str] | None = LOOPBACK_NAMES,
         allowed_origins: Iterable[str] | None = None,
+        auth: BearerAuth | TokenVerifier | Authenticate | None = None,
         authenticate: Authenticate | None = None,
+        resource: str | None = None,
         node_id: str | None = None,
         session_idle_timeout: float = SESSION_IDLE_TIMEOUT,
         max_sessions: int = MAX_SESSIONS,
@@ -155,10 +171,12 @@ class MCPServer(Registrar):
         options: Options | None = None,
         pace: Pace | None = None,
         account: Account | None = None,
+        in_memory: bool = False,
     ) -> HttpApp:
         """An ASGI 3 app: serve it, mount it, or run it under Hypercorn's trio worker. Its lifespan must run.
 
-        Raises ValueError for a host or an origin that nothing can match, TypeError for an `authenticate` that is no function.
+        Raises ValueError for a host or an origin that nothing can match, TypeError for an `auth` of another type, and
+        AuthConfigurationError, a ValueError, for authorization that cannot work.
 
         Parameters
         ----------
@@ -169,8 +187,10 @@ class MCPServer(Registrar):
             pass: only where something in front checks it.
         allowed_origins
             Origins of browsers, with wildcards as in `http://localhost:*`. Without it, those of `allowed_hosts`.
-        authenticate
-            Takes the place of the server's own.
+        auth, authenticate
+            Take the place of the server's own.
+        resource
+            The public URL of the endpoint, where a BearerAuth has none: whom tokens must be for.
         node_id
             Begins the id of each session opened here; random unless given.
         session_idle_timeout
@@ -192,12 +212,18 @@ class MCPServer(Registrar):
             When streams begin, how often they have a keep-alive comment.
         account
             Counts what waits in memory, `Account(bytes)`; 256 MiB unless given.
+        in_memory
+            No network reaches the app: without a BearerAuth, components with `auth=` are served to everybody, as on stdio.
         """
         given = {name: value for name, value in locals().items() if name != "self"}
-        authenticate = authenticate or self.authenticate
-        check_authenticate(authenticate)
+        judge = check_auth(auth, authenticate) or check_auth(self.auth)
         given["account"] = account = account or Account()
-        service = self.service(options, secrets=secrets, private_lists=authenticate is not None, account=account)
+        service = self.service(options, secrets=secrets, private_lists=judge is not None, account=account)
+        authorization, identify = _callers(judge, service, resource)
+        if authorization is not None:
+            service.auth = authorization.auth
+        elif not in_memory:
+            _refuse_guarded(self.registry)
         sessions = HubOptions(
             node_id=node_id or random_node_id(),
             max_sessions=max_sessions,
@@ -210,7 +236,7 @@ class MCPServer(Registrar):
         gate = Gate(
             None if allowed_hosts is None else Hosts(allowed_hosts),
             None if allowed_origins is None else Origins(allowed_origins),
-            None if authenticate is None else authenticator(authenticate, service.options.worker_threads),
+            identify,
         )
         life = LifeCycle()
         side_tasks = SideTasks(hold_back=pace.sse_after)
@@ -228,7 +254,8 @@ class MCPServer(Registrar):
             path=path,
             lifespan=self.lifespan,
             routes=self._routes,
-            mounts=[replace(mount, app=_mounted(mount.app, given, authenticate)) for mount in self._mounts],
+            mounts=[replace(mount, app=_mounted(mount, given, judge)) for mount in self._mounts],
+            authorization=authorization,
         )
 
     def service(
@@ -317,14 +344,47 @@ class MCPServer(Registrar):
         return self.http_app(**options)
 
 
-def _mounted(app: Any, given: Mapping[str, Any], authenticate: Authenticate | None) -> ASGIApp:
+def _callers(
+    judge: BearerAuth | Authenticate | None, service: Service, resource: str | None
+) -> tuple[Authorization | None, Identify | None]:
+    """What authorization by tokens needs in the app, and what the gate calls to know who sends a request."""
+    if judge is None:
+        return None, None
+    if inspect.isroutine(judge):
+        return None, by_function(judge, service.options.worker_threads)
+    from trio_mcp.transports.http.authorization import authorization_of
+
+    authorization = authorization_of(judge, service.metrics, resource)
+    if authorization is None:
+        return None, by_function(cast("Authenticate", judge), service.options.worker_threads)
+    return authorization, authorization.identify
+
+
+def _refuse_guarded(registry: Registry) -> None:
+    """Over a network, a component that asks something of tokens needs somebody who verifies them: now, and when one is added later."""
+
+    def check(guarded: Mapping[str, Requirements]) -> None:
+        if guarded:
+            from trio_mcp.auth.checks import check_guarded
+
+            check_guarded(guarded, verified=False)
+
+    check(registry.requirements())
+    registry.check_requirements = check
+
+
+def _mounted(mount: Mount, given: Mapping[str, Any], judge: BearerAuth | Authenticate | None) -> ASGIApp:
     """A mounted server's app, with what `http_app` of the outer one was given; any other app unchanged.
 
-    The outer app has checked the Host. The inner server's own `authenticate` comes before the outer one's.
+    The outer app has checked the Host. The inner server's own `auth` comes before the outer one's.
     """
+    app = mount.app
     if not isinstance(app, MCPServer):
         return cast("ASGIApp", app)
-    own = {"path": "/mcp", "allowed_hosts": None, "authenticate": app.authenticate or authenticate}
+    path = "/mcp"
+    own = {"path": path, "allowed_hosts": None, "auth": app.auth or judge, "authenticate": None}
+    if given["resource"] is not None:
+        own["resource"] = urljoin(given["resource"], mount.prefix + path)
     return app.http_app(**{**given, **own})
 
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from difflib import get_close_matches
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, cast
 
 from trio_mcp.dispatch.options import Options
 from trio_mcp.features.functions import describe, shown, takes_one
@@ -15,11 +15,15 @@ __all__ = [
     "RunDefaults",
     "Transport",
     "check_arguments",
-    "check_authenticate",
+    "check_auth",
     "lifespan_function",
     "run_settings",
     "transport_of",
 ]
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.bearer_auth import BearerAuth
+    from trio_mcp.auth.principal import Authenticate
 
 Transport: TypeAlias = Literal["stdio", "http", "streamable-http"]
 """`http` and `streamable-http` are the same."""
@@ -58,9 +62,8 @@ _NOT_HERE = {
     "message_path": "leave it out: HTTP+SSE is not served",
     "mount_path": "leave it out, and see mcp.http_app() for mounting",
     "transport_security": 'write mcp.run("http", allowed_hosts=[…], allowed_origins=[…])',
-    "auth": "write authenticate=, a function (request) -> Principal | None",
-    "token_verifier": "write authenticate=, a function (request) -> Principal | None",
-    "auth_server_provider": "write authenticate=, a function (request) -> Principal | None",
+    "token_verifier": "write auth=BearerAuth(verifier, resource=…, authorization_servers=[…]), from trio_mcp.auth",
+    "auth_server_provider": "run an authorization server beside, and write auth=BearerAuth.from_issuer(…), from trio_mcp.auth",
     "event_store": "leave it out: streams are resumable as they are",
     "middleware": "wrap mcp.http_app(), which is an ASGI app",
     "tags": "leave it out",
@@ -117,29 +120,52 @@ def check_arguments(given: Mapping[str, Any]) -> None:
         value = given[name]
         if not isinstance(value, kind) and (value is not None or name in ("name", "version")):
             raise TypeError(f"{name}= of MCPServer is {words}, not {value!r:.80}")
-    check_authenticate(given["authenticate"])
+    check_auth(given["auth"], given["authenticate"])
     known = RunDefaults.__annotations__
     for name in given["settings"]:
         if name not in known and name not in _NOT_HERE:
-            near = get_close_matches(name, (*_ARGUMENTS, "lifespan", "authenticate", *known), n=1)
+            near = get_close_matches(name, (*_ARGUMENTS, "lifespan", "auth", *known), n=1)
             hint = f"did you mean {near[0]}=?" if near else f'settings go to mcp.run("http", {name}=…)'
             raise TypeError(f"MCPServer has no argument {name}=; {hint}")
 
 
-def check_authenticate(given: Any) -> None:
-    """Raise TypeError for an `authenticate=` that is no function of one argument; None passes."""
+def check_auth(auth: Any, authenticate: Any = None) -> BearerAuth | Authenticate | None:
+    """What judges requests, by `auth=` or its old name: a verifier of tokens becomes a BearerAuth.
+
+    Raises TypeError for anything else but a function of one argument, and for both, AuthConfigurationError for a verifier that
+    needs more than itself.
+    """
+    if auth is not None and authenticate is not None:
+        raise TypeError("authenticate= is the old name of auth=: leave it out")
+    name, given = ("auth", auth) if authenticate is None else ("authenticate", authenticate)
+    if given is None or inspect.isroutine(given):
+        _check_function(given, name)
+        return cast("Authenticate | None", given)
+    # Loaded already where it is used; a server without authorization does without it.
+    from trio_mcp.auth.bearer_auth import BearerAuth
+
+    if isinstance(given, BearerAuth):
+        return given
+    if hasattr(given, "verify_token") and not inspect.isclass(given):
+        return BearerAuth(given)
+    _check_function(given, name)
+    return cast("Authenticate", given)
+
+
+def _check_function(given: Any, name: str) -> None:
     if given is None:
         return
-    line = "async def authenticate(request) -> Principal | None: ..."
+    line = f"async def {name}(request) -> Principal | None: ..."
     if inspect.isclass(given) or not callable(given):
-        raise TypeError(f"authenticate= is an async or sync function, not {shown(given)}. Write\n{line}")
+        kinds = "an async or sync function" if name == "authenticate" else "a BearerAuth, or an async or sync function"
+        raise TypeError(f"{name}= is {kinds}, not {shown(given)}. Write\n{line}")
     try:
         takes_one(given, "the request")
     except TypeError as error:
-        raise TypeError(f"authenticate= is wrong: {error}. Write\n{line}") from None
+        raise TypeError(f"{name}= is wrong: {error}. Write\n{line}") from None
     except ValueError:
         raise TypeError(
-            f"authenticate= gives a Principal or None, and {describe(given)} is a generator. Write\n{line}"
+            f"{name}= gives a Principal or None, and {describe(given)} is a generator. Write\n{line}"
         ) from None
 
 

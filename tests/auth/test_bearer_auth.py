@@ -14,10 +14,12 @@ from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.checks import require_roles, require_scopes, requirements
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
+from trio_mcp.auth.multi_auth import MultiAuth
 from trio_mcp.auth.principal import CannotTell, Principal
 from trio_mcp.auth.reasons import Refusal
 from trio_mcp.auth.static_tokens import StaticTokenVerifier
 from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.auth.verifier import Verdict, Verifier
 
 METADATA = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"
 TAIL = f'scope="mcp:read", resource_metadata="{METADATA}"'
@@ -312,3 +314,35 @@ async def test_a_verifier_of_a_user_is_always_ready() -> None:
 def test_what_cannot_work_does_not_start_and_says_what_to_set(make: Callable[[], object], complaint: str) -> None:
     with pytest.raises(AuthConfigurationError, match=complaint):
         make()
+
+
+async def test_a_token_that_was_verified_before_is_judged_without_waiting_and_alike() -> None:
+    subject = BearerAuth(verifier(), resource=RESOURCE, now=lambda: float(NOW))
+    header = [f"Bearer {token()}"]
+    assert subject.judge_now(header) is None
+    first = await subject.judge(header)
+    assert isinstance(first, Allowed)
+    assert subject.judge_now(header) == first
+    refused = subject.judge_now(["Basic YTpi"])
+    assert isinstance(refused, Refused)
+    assert refused == await subject.judge(["Basic YTpi"])
+
+
+async def test_of_several_verifiers_only_one_that_need_not_wait_judges_at_once() -> None:
+    static = StaticTokenVerifier({"fixed": AccessToken("ci")})
+
+    class Away(Verifier):
+        async def judge(self, token: str) -> Verdict:
+            raise CannotTell("away")
+
+        def judge_now(self, token: str) -> Verdict | None:
+            raise CannotTell("away")
+
+    subject = MultiAuth(Away(), static, verifier())
+    assert subject.judge_now("fixed") == AccessToken("ci", token="fixed")
+    assert subject.judge_now("unknown") is None
+    with pytest.raises(CannotTell):
+        await subject.judge("unknown")
+    assert subject.judge_now(token()) is None
+    assert isinstance(await subject.judge(token()), AccessToken)
+    assert isinstance(subject.judge_now(token()), AccessToken)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 
-from trio_mcp.auth.claims import Claim, ClaimMissing, ClaimParameter, claim_in
+from trio_mcp.auth.claims import Claim, ClaimMissing
 from trio_mcp.auth.tokens import AccessToken
 
 TOKEN = AccessToken(
@@ -35,13 +35,6 @@ def test_a_claim_that_is_not_there_is_named_and_no_value_is(claim: Claim) -> Non
         claim.value(TOKEN)
     with pytest.raises(ClaimMissing):
         claim.value(None)
-
-
-def test_an_annotation_says_which_claim_and_which_type() -> None:
-    annotation: Any = Annotated[str, "doc", Claim("email")]
-    assert claim_in(annotation) == ClaimParameter(Claim("email"), str)
-    assert claim_in(str) is None
-    assert claim_in(Annotated[str, "doc"]) is None
 
 
 @pytest.mark.parametrize("path", [(), ("",), (1,), ("a", "")])

@@ -21,7 +21,7 @@ ALICE, BOB = {"authorization": "Bearer alice"}, {"authorization": "Bearer bob"}
 
 def scoped(name: str, activity: Activity) -> MCPServer:
     mcp = demo(name, activity)
-    mcp.authenticate = by_token
+    mcp.auth = by_token
 
     @mcp.tool
     async def scope(ctx: Context) -> str:

@@ -134,8 +134,8 @@ TABLES: dict[str, Table] = {
     ),
     "no record": Table(
         {
-            # The tombstone of a session of another principal says "unknown", too.
-            "recorded": (Recorded.NOTHING, *REASONS),
+            # The record of another principal's session is none, and its tombstone says "unknown", too.
+            "recorded": (Recorded.NOTHING, Recorded.FOREIGN, *REASONS),
             "remembered": (NO_REASON, CloseReason.EXPIRED),
             "hop": BOTH,
             "home": BOTH,
@@ -161,9 +161,6 @@ TABLES: dict[str, Table] = {
             row("its node lives and is asked again", RelayTo(Target.HOME), verdict=Verdict.ALIVE, tried_twice=False),
             row("its node does not answer", TryAgain.HOME_SILENT),
         ],
-    ),
-    "another principal's": Table(
-        {"recorded": (Recorded.FOREIGN,)}, [row("as one that never was", NotFound(NO_REASON))]
     ),
     "recorded as ours": Table(
         {

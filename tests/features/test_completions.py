@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.features.oracle import accept
 from trio_mcp.features.completions import Completions, values
-from trio_mcp.features.signature import HandlerContext
+from trio_mcp.features.injection import HandlerContext
 from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.types import Completion
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28

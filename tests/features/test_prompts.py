@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from tests.features.oracle import accept
+from trio_mcp.features.injection import HandlerContext
 from trio_mcp.features.prompts import Prompt
-from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol.errors import InvalidParams, LocalProtocolError
 from trio_mcp.protocol.types import (
     EmbeddedResource,

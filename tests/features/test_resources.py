@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from tests.features.oracle import accept
+from trio_mcp.features.injection import HandlerContext
 from trio_mcp.features.resources import Resource, ResourceTemplate, contents
-from trio_mcp.features.signature import HandlerContext
 from trio_mcp.protocol.errors import InvalidArguments, LocalProtocolError, ResourceNotFoundError
 from trio_mcp.protocol.types import (
     Annotations,

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, Field
 from typing_extensions import TypedDict
 
-from trio_mcp.features.signature import HandlerContext, Signature
+from trio_mcp.features.injection import HandlerContext
+from trio_mcp.features.signature import Signature
 from trio_mcp.protocol.errors import InvalidArguments
 
 if TYPE_CHECKING:

@@ -40,3 +40,24 @@ async def test_the_admin_listener_answers_to_addresses_loopback_and_the_names_it
         for path in ("/metrics", "/sessions", "/livez"):
             assert await wire.start("GET", path, headers).head() == status
         assert await wire.start("POST", "/drain", headers).head() == (202 if status == 200 else 421)
+
+
+@pytest.mark.requirement("auth-75")
+@pytest.mark.parametrize(
+    ("credentials", "status"),
+    [((), 401), (("Bearer s3cret",), 200), (("Bearer s3cre",), 401), (("Bearer s3cret", "Bearer s3cret"), 401)],
+    ids=["none", "right", "wrong", "twice"],
+)
+async def test_with_a_token_the_admin_listener_asks_for_it_but_for_probes(
+    credentials: tuple[str, ...], status: int
+) -> None:
+    headers = [("authorization", value) for value in credentials]
+    drain_asked = trio.Event()
+    admin = AdminApp(MCPServer("x").http_app(), drain_asked.set, token="s3cret")
+    async with asgi_client(admin) as wire:
+        for path in ("/metrics", "/sessions"):
+            assert await wire.start("GET", path, headers).head() == status
+        assert await wire.start("POST", "/drain", headers).head() == (202 if status == 200 else 401)
+        for path in ("/livez", "/readyz", "/healthz"):
+            assert await wire.start("GET", path).head() in (200, 503)
+    assert drain_asked.is_set() == (status == 200)

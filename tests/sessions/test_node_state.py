@@ -9,7 +9,17 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_mcp.sessions.node_state import ANSWERS, NEXT, STOP_LABELS, Answers, Claims, LifeCycle, NodeState, Served
+from trio_mcp.sessions.node_state import (
+    ANSWERS,
+    CLUSTER,
+    NEXT,
+    STOP_LABELS,
+    Answers,
+    Claims,
+    LifeCycle,
+    NodeState,
+    Served,
+)
 
 STARTING, JOINING, READY, DRAINING, CLOSING, LEAVING, STOPPING, STOPPED = NodeState
 
@@ -153,7 +163,7 @@ def test_the_labels_of_a_node_that_was_asked_to_stop() -> None:
 @pytest.mark.parametrize(("joins_first", "state"), [(True, JOINING), (False, READY)])
 def test_a_node_is_ready_at_once_where_it_joins_nobody(joins_first: bool, state: NodeState) -> None:
     life = LifeCycle()
-    life.joins_first = joins_first
+    life.waits_for.update({CLUSTER} if joins_first else ())
     assert not life.is_running
     life.start()
     assert life.state is state
@@ -178,7 +188,7 @@ async def test_whoever_asks_during_the_join_waits_until_the_node_may_claim_or_ne
     after: NodeState, claims: bool
 ) -> None:
     life = LifeCycle()
-    life.joins_first = True
+    life.waits_for.add(CLUSTER)
     life.start()
     told: list[bool] = []
 

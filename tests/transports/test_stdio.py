@@ -21,6 +21,7 @@ from trio.testing import (
 
 from tests.oracle import Oracle
 from trio_mcp import Context, MCPServer
+from trio_mcp.auth import BearerAuth, StaticTokenVerifier, get_access_token, require_roles
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
 from trio_mcp.transports.running import running
@@ -463,3 +464,20 @@ async def test_a_session_on_stdio_does_not_idle_out(mcp: MCPServer, autojump_clo
         await trio.sleep(50_000)
         await client.start("ping")
         assert (await client.hear())["result"] == {}
+
+
+@pytest.mark.requirement("auth-76")
+async def test_nothing_is_asked_of_callers_on_a_pipe() -> None:
+    mcp = MCPServer("test", auth=BearerAuth(StaticTokenVerifier({}), required_scopes=["mcp:read"]))
+
+    @mcp.tool(auth=require_roles("hr"), hide=True)
+    async def w(ctx: Context) -> str:
+        return f"{ctx.token} {get_access_token()}"
+
+    async with piped(mcp) as client:
+        await client.open()
+        for start in (client.start, client.start_modern):
+            await start("tools/list")
+            assert [it["name"] for it in (await client.hear())["result"]["tools"]] == ["w"]
+            await start("tools/call", tool("w"))
+            assert text(await client.hear()) == "None None"

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import BaseModel
 
 from trio_mcp import Context, Elicited, MCPServer, Principal, Session
+from trio_mcp.auth import AccessToken, Claim, require_roles, require_scopes
 from trio_mcp.testing import connect
 from trio_mcp.types import CreateMessageResult, LogLevel, Root, TextContent
 
@@ -114,6 +116,22 @@ async def resource() -> str:
     return "x"
 
 
+@mcp.tool(auth=require_scopes("mcp:write"), hide=True)
+async def guarded(token: AccessToken, email: Annotated[str, Claim("email")], ctx: Context) -> None:
+    token.claims["email"]  # refused: may be None
+    ctx.token.scopes  # refused: None on stdio
+    if ctx.token is not None:
+        ctx.token.scopes
+
+
+@mcp.resource("a://b", auth=[require_roles("hr"), lambda token: "x" in token.scopes])
+async def guarded_too() -> None: ...
+
+
+@mcp.prompt(auth="mcp:write")  # refused: write require_scopes("mcp:write")
+async def guarded_by_text() -> None: ...
+
+
 @mcp.on_session
 async def hook(session: Session) -> None: ...
 
@@ -134,5 +152,9 @@ TextContent(text="x")
 async def test() -> None:
     async with connect(mcp, "legacy") as client:
         await client.list_tools()
+    async with connect(mcp, principal=Principal("ann"), scopes=["mcp:read"]):
+        pass
+    async with connect(mcp, principal="ann"):  # refused
+        pass
     async with connect("mcp"):  # refused
         pass

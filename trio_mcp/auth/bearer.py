@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from trio_mcp import defaults
 from trio_mcp.auth.reasons import Refusal
 
 __all__ = ["MAX_TOKEN_BYTES", "mask_credentials", "read_bearer"]
 
-MAX_TOKEN_BYTES = 16 * 1024
+MAX_TOKEN_BYTES = defaults.AUTH_MAX_TOKEN
 """Real tokens are 1 to 4 KiB. Reading 10 MB of base64 would take most of a second."""
 
 # credentials = auth-scheme 1*SP token68; the scheme is a token of RFC 9110 §5.6.2.

@@ -12,18 +12,20 @@ Allowed.token, requirements of the components ─▶ refusal_for ─▶ None | R
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import trio
 
 from trio_mcp.auth.bearer import MAX_TOKEN_BYTES, read_bearer
 from trio_mcp.auth.challenge import refusal_headers
-from trio_mcp.auth.checks import Forbidden, LacksScopes, Requirements, judge_all
+from trio_mcp.auth.checks import Check, Forbidden, LacksScopes, Requirements, judge_all, requirements
 from trio_mcp.auth.claim_rules import LEEWAY_SECONDS
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
 from trio_mcp.auth.metadata import ResourceMetadata
 from trio_mcp.auth.principal import CannotTell, Principal
+from trio_mcp.auth.protection import protected
 from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.resource import audience_key, check_url, metadata_url
 from trio_mcp.auth.scopes import ScopeHierarchy, check_scopes, union
@@ -100,7 +102,9 @@ class BearerAuth:
         self._metadata_url = ""
         self._max_token = max_token
         self._leeway = leeway
-        self._now = now
+        self.now: Callable[[], float] = now
+        """The clock that tokens are judged by, Unix time in seconds."""
+        self._runs = trio.Lock()
         if resource is not None:
             self._take_resource(check_url(resource, "resource"))
 
@@ -155,7 +159,8 @@ class BearerAuth:
             return
         if default is None:
             raise AuthConfigurationError(
-                "the server can be reached from other machines: set resource (--auth-resource) to its public URL"
+                "set resource (--auth-resource) to the public URL of the server: it is clear only for one node that listens on "
+                "a port of loopback"
             )
         self._take_resource(default)
 
@@ -172,12 +177,16 @@ class BearerAuth:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the keys fresh; `started` after the first attempt to get them.
 
-        Raises AuthConfigurationError when the authorization server contradicts the configuration.
+        Where several apps share this object (a server and one that is mounted in it), the first one does the work, and when it
+        ends the next. Raises AuthConfigurationError when the authorization server contradicts the configuration.
         """
-        if isinstance(self.verifier, Verifier):
-            await self.verifier.run(task_status=task_status)
-        else:
+        if not isinstance(self.verifier, Verifier):
+            return task_status.started()
+        if self._runs.locked():
             task_status.started()
+            task_status = trio.TASK_STATUS_IGNORED
+        async with self._runs:
+            await self.verifier.run(task_status=task_status)
 
     async def judge(self, authorization: Sequence[str]) -> Judgement:
         """Who sent a request with these `Authorization` headers (all of them), and whether the server may serve it.
@@ -193,6 +202,19 @@ class BearerAuth:
             return Unavailable(str(error))
         return self.admit(verdict)
 
+    def judge_now(self, authorization: Sequence[str]) -> Judgement | None:
+        """As `judge` where that needs no waiting, as for a token that was verified before; None where it may."""
+        token = read_bearer(authorization, max_bytes=self._max_token)
+        if isinstance(token, Refusal):
+            return self._refused(token)
+        if not isinstance(self.verifier, Verifier):
+            return None
+        try:
+            verdict = self.verifier.judge_now(token)
+        except CannotTell as error:
+            return Unavailable(str(error))
+        return None if verdict is None else self.admit(verdict)
+
     def admit(self, verdict: Verdict) -> Allowed | Refused:
         """What follows from the verdict on a token: pure but for the clock."""
         if isinstance(verdict, TokenRefused):
@@ -200,7 +222,7 @@ class BearerAuth:
         principal = principal_of(verdict)
         if principal is None:
             return self._refused(Refusal.IDENTITY)
-        if verdict.expires_at is not None and self._now() >= verdict.expires_at + self._leeway:
+        if verdict.expires_at is not None and self.now() >= verdict.expires_at + self._leeway:
             return self._refused(Refusal.EXPIRED, _told(principal))
         if self._is_for_another(verdict):
             return self._refused(Refusal.AUDIENCE, _told(principal))
@@ -226,6 +248,16 @@ class BearerAuth:
                 return self._refused(Refusal.FORBIDDEN, {} if token is None else _told(principal_of(token)))
             case _:
                 return None
+
+    def protect(
+        self, handler: Callable[[Any], Any], *, auth: Check | Sequence[Check] | None = None
+    ) -> Callable[[Any], Awaitable[Any]]:
+        """A handler for `@mcp.custom_route` that runs only for requests with a good token: `mcp.custom_route("/x")(auth.protect(fn))`.
+
+        `auth` is what else the token must have, as for a tool. Within the handler `get_access_token()` is the token. Raises
+        AuthConfigurationError for what is no condition.
+        """
+        return protected(self, handler, requirements(auth))
 
     def stream_ends_at(self, token: AccessToken, share: float) -> float | None:
         """When a standing stream opened with `token` ends, in Unix time; None for never.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from trio_mcp import defaults
 from trio_mcp.auth.reasons import Refusal
 from trio_mcp.auth.resource import matching_audience
 from trio_mcp.auth.scopes import read_scopes
@@ -16,7 +17,7 @@ __all__ = ["CLIENT_CLAIMS", "LEEWAY_SECONDS", "SCOPE_CLAIMS", "ClaimRules", "Cla
 
 Claims: TypeAlias = Mapping[str, Any]
 
-LEEWAY_SECONDS = 30.0
+LEEWAY_SECONDS = defaults.AUTH_LEEWAY
 """How far the clocks of the authorization server and of this machine may differ, both ways."""
 
 SCOPE_CLAIMS = ("scope", "scp")

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 from trio_mcp.auth.tokens import AccessToken
-from trio_mcp.protocol.errors import McpError
+from trio_mcp.features.injection import FromToken
+from trio_mcp.protocol.errors import ClaimMissing
 
-__all__ = ["Claim", "ClaimMissing", "ClaimParameter", "claim_in"]
-
-
-class ClaimMissing(McpError):
-    """The token lacks a claim that a handler needs; the text names the claim, never a value."""
+__all__ = ["Claim", "ClaimMissing"]
 
 
-class Claim:
+class Claim(FromToken):
     """Marks a parameter: `email: Annotated[str, Claim("email")]`.
 
     Several names lead into nested objects: `Claim("realm_access", "roles")`. One name is one name, with dots and slashes
@@ -45,20 +41,3 @@ class Claim:
                 raise ClaimMissing(f"The token has no claim {'.'.join(self.path)}")
             found = found[name]
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimParameter:
-    """A marked parameter: which claim, and the type that its value must have."""
-
-    claim: Claim
-    annotation: Any
-
-
-def claim_in(annotation: object) -> ClaimParameter | None:
-    """What a parameter annotated like this asks of the token; None for one that is the client's to fill."""
-    if get_origin(annotation) is not Annotated:
-        return None
-    annotated, *metadata = get_args(annotation)
-    claim = next((each for each in metadata if isinstance(each, Claim)), None)
-    return None if claim is None else ClaimParameter(claim, annotated)

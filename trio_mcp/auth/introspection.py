@@ -12,6 +12,7 @@ from urllib.parse import quote_plus, urlencode
 
 import trio
 
+from trio_mcp import defaults
 from trio_mcp.auth.claim_rules import CLIENT_CLAIMS, LEEWAY_SECONDS, SCOPE_CLAIMS, ClaimRules, Window
 from trio_mcp.auth.errors import AuthConfigurationError, FetchError
 from trio_mcp.auth.fetching import FETCH_SECONDS, Fetch, Response, fetch_within, http_fetch
@@ -28,7 +29,7 @@ __all__ = ["IntrospectionVerifier", "read_introspection"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.auth")
 
-CACHE_SECONDS = 30.0
+CACHE_SECONDS = defaults.AUTH_INTROSPECTION_CACHE
 """How long an answer that a token is good counts: the time that a revoked one goes on to work."""
 
 NEGATIVE_CACHE_SECONDS = 5.0

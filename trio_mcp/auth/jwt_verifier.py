@@ -115,10 +115,15 @@ class JWTVerifier(Verifier):
 
     async def judge(self, token: str) -> Verdict:
         """The token, or why it is refused. Raises CannotTell while there are no keys to judge it by."""
+        verdict = self.judge_now(token)
+        return await self._verify(token, self._now()) if verdict is None else verdict
+
+    def judge_now(self, token: str) -> Verdict | None:
+        """Of a token that was verified before, whose key is still the issuer's."""
         now = self._now()
         known = self._verified.get(token, now)
         if known is None or not self._keys.holds(known.key):
-            return await self._verify(token, now)
+            return None
         refusal = known.window.refusal(now)
         return known.token.with_token(token) if refusal is None else TokenRefused(refusal, issuer=known.token.issuer)
 

@@ -1,4 +1,4 @@
-"""Protected Resource Metadata (RFC 9728): the document, and the answer to every request for it."""
+"""The documents under well-known paths, and the answer to every request for one: Protected Resource Metadata (RFC 9728)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from trio_mcp.auth.challenge import Header
 from trio_mcp.auth.resource import metadata_paths
 
-__all__ = ["MetadataAnswer", "ResourceMetadata"]
+__all__ = ["ISSUER_METADATA", "MetadataAnswer", "ResourceMetadata", "public_document"]
+
+ISSUER_METADATA = "/.well-known/oauth-authorization-server"
+"""Where clients of 2025-03-26 look for the authorization server of a server: at the root of its own host."""
 
 _CORS = (b"access-control-allow-origin", b"*")
 _DEFAULT_ALLOWED_HEADERS = b"MCP-Protocol-Version"
@@ -66,35 +69,42 @@ class ResourceMetadata:
         """Every path, percent-decoded, that it is served under."""
 
     def answer(self, method: str, requested_headers: bytes = b"") -> MetadataAnswer:
-        """The answer to a request for one of `paths`.
+        """The answer to a request for one of `paths`, see `public_document`."""
+        return public_document(self.document, method, requested_headers)
 
-        `requested_headers` is the value of `Access-Control-Request-Headers`. Browsers of any origin may read the document,
-        since it holds nothing that is not public.
-        """
-        match method:
-            case "GET" | "HEAD":
-                return self._whole(with_body=method == "GET")
-            case "OPTIONS":
-                return self._preflight(requested_headers)
-            case _:
-                allow = (b"allow", b"GET, HEAD, OPTIONS")
-                return MetadataAnswer(405, (allow, (b"content-length", b"0"), _CORS))
 
-    def _whole(self, *, with_body: bool) -> MetadataAnswer:
-        headers = (
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(self.document)),
-            (b"cache-control", b"public, max-age=%d" % _CACHE_SECONDS),
-            _CORS,
-        )
-        return MetadataAnswer(200, headers, self.document if with_body else b"")
+def public_document(document: bytes, method: str, requested_headers: bytes = b"") -> MetadataAnswer:
+    """The answer to a request for a document (JSON text) under a well-known path.
 
-    def _preflight(self, requested_headers: bytes) -> MetadataAnswer:
-        echoed = requested_headers if _HEADER_NAMES.fullmatch(requested_headers) else _DEFAULT_ALLOWED_HEADERS
-        headers = (
-            _CORS,
-            (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
-            (b"access-control-allow-headers", echoed),
-            (b"access-control-max-age", b"%d" % _PREFLIGHT_SECONDS),
-        )
-        return MetadataAnswer(204, headers)
+    `requested_headers` is the value of `Access-Control-Request-Headers`. Browsers of any origin may read the document,
+    since it holds nothing that is not public.
+    """
+    match method:
+        case "GET" | "HEAD":
+            return _whole(document, with_body=method == "GET")
+        case "OPTIONS":
+            return _preflight(requested_headers)
+        case _:
+            allow = (b"allow", b"GET, HEAD, OPTIONS")
+            return MetadataAnswer(405, (allow, (b"content-length", b"0"), _CORS))
+
+
+def _whole(document: bytes, *, with_body: bool) -> MetadataAnswer:
+    headers = (
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(document)),
+        (b"cache-control", b"public, max-age=%d" % _CACHE_SECONDS),
+        _CORS,
+    )
+    return MetadataAnswer(200, headers, document if with_body else b"")
+
+
+def _preflight(requested_headers: bytes) -> MetadataAnswer:
+    echoed = requested_headers if _HEADER_NAMES.fullmatch(requested_headers) else _DEFAULT_ALLOWED_HEADERS
+    headers = (
+        _CORS,
+        (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
+        (b"access-control-allow-headers", echoed),
+        (b"access-control-max-age", b"%d" % _PREFLIGHT_SECONDS),
+    )
+    return MetadataAnswer(204, headers)

@@ -83,6 +83,17 @@ class MultiAuth(Verifier):
             raise CannotTell(*unknown.args) from unknown
         return refusal
 
+    def judge_now(self, token: str) -> Verdict | None:
+        """Where the first verifier that does not refuse the token needs no waiting."""
+        try:
+            for verifier in self._chosen(token):
+                verdict = verifier.judge_now(token) if isinstance(verifier, Verifier) else None
+                if not isinstance(verdict, TokenRefused):
+                    return verdict
+        except CannotTell:
+            return None  # Another one may accept it: `judge` asks them all.
+        return None
+
     def statistics(self) -> Mapping[str, KeyStatistics]:
         """Those of all."""
         return {issuer: numbers for each in self._own for issuer, numbers in each.statistics().items()}

@@ -44,6 +44,10 @@ class StaticTokenVerifier(Verifier):
 
     async def judge(self, token: str) -> Verdict:
         """The description of the token."""
+        return self.judge_now(token)
+
+    def judge_now(self, token: str) -> Verdict:
+        """The same."""
         digest = token_digest(token)
         # All are compared, whichever fits: the time says nothing about how far a guess was right.
         found = [described for known, described in self._tokens if hmac.compare_digest(known, digest)]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.features.injection import HandlerToken
 
 __all__ = ["AccessToken", "access_token_set", "get_access_token", "principal_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessToken(HandlerToken):
     """What a verified token says. The fields are those of the `AccessToken` of the official Python SDK.
 
     The text of the token is left out of `repr`, so that it reaches no log by accident. So are the claims.

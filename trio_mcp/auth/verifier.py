@@ -61,6 +61,10 @@ class Verifier(ABC):
     async def judge(self, token: str) -> Verdict:
         """The token, or why it is refused. Raises CannotTell when that cannot be known now."""
 
+    def judge_now(self, token: str) -> Verdict | None:
+        """As `judge` where that needs no waiting, which spares most requests a deadline; None where it may. Raises CannotTell."""
+        return None
+
     async def verify_token(self, token: str) -> AccessToken | None:
         """What `judge` says of the token, or None for every refusal: the port of the official Python SDK."""
         verdict = await self.judge(token)

@@ -39,7 +39,7 @@ from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE, WRITE_TIMEOUT
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.live_session import LiveSession
-from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.node_state import CLUSTER
 from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
@@ -170,8 +170,7 @@ class Cluster:
             await self._heartbeat.answered.wait()
         await take_name(self._heartbeat, self._trust, self._detector, self._relay, self._me, self.options.drain_seconds)
         self._heartbeat.joined = True
-        if self._app.life.state is NodeState.JOINING:
-            self._app.life.enter(NodeState.READY)
+        self._app.life.settled(CLUSTER)
         self._bus.open()
         await self._heartbeat.advertise(url)
         self._heartbeat.beat_now()

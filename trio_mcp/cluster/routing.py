@@ -162,12 +162,11 @@ def decide(facts: Facts) -> Step:
             return TryAgain.DIRECTORY
         case Recorded.UNKNOWN:
             return _without_redis(facts)
-        case Recorded.NOTHING:
+        case Recorded.NOTHING | Recorded.FOREIGN:
+            # Another principal's session is answered for by the same node as an id that never was, with the same bytes.
             return _without_record(facts, CloseReason.UNKNOWN)
         case CloseReason() as reason:
             return _without_record(facts, reason)
-        case Recorded.FOREIGN:
-            return NotFound(CloseReason.UNKNOWN)
         case Recorded.OURS:
             return _owned_here(facts)
         case Recorded.FREE:

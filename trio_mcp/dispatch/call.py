@@ -7,24 +7,29 @@ all requests share. A transport makes a `Call` with an `Outbox` of its own and h
 from __future__ import annotations
 
 import contextvars
+import math
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import trio
 
+from trio_mcp.auth.bearer import mask_credentials
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
+from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Conversation
+from trio_mcp.features.injection import HandlerContext
 from trio_mcp.features.registry import ListKind, Registry
-from trio_mcp.features.signature import HandlerContext
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
 from trio_mcp.protocol.methods import METHODS, Method, find_method
 from trio_mcp.protocol.types import Implementation
@@ -32,6 +37,9 @@ from trio_mcp.streams.account import Account, Holder
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import Bus, ListChanged, LocalBus
 from trio_mcp.streams.loop import Loop
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.bearer_auth import BearerAuth
 
 __all__ = ["Call", "Client", "Ending", "Outbox", "Service"]
 
@@ -114,6 +122,8 @@ class Call:
     """From which level up a modern request wants log messages, None for none; a session has a level of its own."""
     headers: Mapping[bytes, bytes] | None = None
     """Those of the HTTP request, by lower-case name; None on stdio."""
+    token: AccessToken | None = None
+    """The token that its HTTP request came with; None without authorization by tokens, and on stdio."""
     started: float = field(default_factory=trio.current_time)
     """When it began (trio clock)."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -159,6 +169,14 @@ class Call:
             raise InvalidParams("_meta.progressToken must be a string or an integer")
         return token
 
+    @property
+    def shown_headers(self) -> Headers | None:
+        """The headers as handlers get them: without a verified token, which they could pass on by accident."""
+        if self.headers is None or self.token is None:
+            return None if self.headers is None else Headers(self.headers)
+        masked = mask_credentials(self.headers.get(b"authorization", b"").decode("latin-1"))
+        return Headers({**self.headers, b"authorization": masked.encode("latin-1")})
+
     def note_binding(self) -> None:
         """Note what a retry must repeat: method, target and arguments. To be called before a handler could change these."""
         if not self.bound_to:
@@ -190,6 +208,8 @@ class Service:
     """Makes what the `Context` parameter of a handler gets."""
     instructions: str | None = None
     options: Options = field(default_factory=Options)
+    auth: BearerAuth | None = None
+    """Judges what components ask of a caller's token; None without authorization by tokens."""
     keyring: Keyring = field(default_factory=Keyring)
     """Seals cursors and `requestState`."""
     bus: Bus = field(default_factory=LocalBus)
@@ -256,6 +276,14 @@ class Service:
                 return bool(registry.completions)
             case _:
                 return True
+
+    def standing_until(self, token: AccessToken | None) -> float:
+        """When a standing stream that is opened with `token` now ends (trio clock); infinite where it does not expire.
+
+        Each ends at another moment of ten seconds: the clients of an issuer often have tokens that expire together.
+        """
+        ends = self.auth and token and self.auth.stream_ends_at(token, random.random())
+        return trio.current_time() + max(0.0, ends - self.auth.now()) if ends and self.auth else math.inf
 
     def methods(self, version: str) -> Mapping[str, Method]:
         """The request methods that `version` has and this server offers now, by name."""

@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, overload
 
-import msgspec
 import trio
 from pydantic import BaseModel
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.feature_methods import read
-from trio_mcp.dispatch.questions import InvalidAnswer, ask, require
+from trio_mcp.dispatch.questions import as_messages, ask, read_answer, require
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.speech import Extra
-from trio_mcp.features.signature import HandlerContext
+from trio_mcp.features.injection import HandlerContext
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import LEVELS, LogLevel, at_least
 from trio_mcp.protocol.headers import Headers
@@ -105,8 +105,16 @@ class Context(HandlerContext, Generic[App]):
 
     @property
     def headers(self) -> Headers | None:
-        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio."""
-        return None if self._call.headers is None else Headers(self._call.headers)
+        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio.
+
+        A verified access token is masked (`Bearer ***`): `ctx.token.token` is the way to it.
+        """
+        return self._call.shown_headers
+
+    @property
+    def token(self) -> AccessToken | None:
+        """The access token of this HTTP request, verified; None without authorization by tokens, and on stdio."""
+        return self._call.token
 
     @property
     def session(self) -> Session | None:
@@ -293,7 +301,7 @@ class Context(HandlerContext, Generic[App]):
         """
         require(self._call, "sampling", "tools" if tools or tool_choice else None)
         params = {
-            "messages": _messages(messages),
+            "messages": as_messages(messages),
             "maxTokens": DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
             "systemPrompt": system_prompt,
             "temperature": temperature,
@@ -305,14 +313,14 @@ class Context(HandlerContext, Generic[App]):
         }
         present = {name: value for name, value in params.items() if value is not None}
         result = await ask(self._call, "sampling/createMessage", present, key)
-        return _convert(result, CreateMessageResult, "sampling/createMessage")
+        return read_answer(result, CreateMessageResult, "sampling/createMessage")
 
     @in_loop
     async def list_roots(self, *, key: str | None = None) -> list[Root]:
         """Ask for the client's roots (client/roots). `key` and errors are those of `elicit`."""
         require(self._call, "roots")
         result = await ask(self._call, "roots/list", {}, key)
-        return _convert(result.get("roots"), list[Root], "roots/list")
+        return read_answer(result.get("roots"), list[Root], "roots/list")
 
     @in_loop
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:
@@ -356,12 +364,6 @@ class Context(HandlerContext, Generic[App]):
         await trio.lowlevel.checkpoint()
 
 
-def _messages(messages: str | Sequence[SamplingMessage]) -> Any:
-    if isinstance(messages, str):
-        return [{"role": "user", "content": {"type": "text", "text": messages}}]
-    return to_wire(list(messages))
-
-
 _ELSEWHERE = {
     "client_id": "write ctx.client_info for what the client says of itself, ctx.principal for who was authenticated",
     "get_state": "keep it in a variable, or in what the lifespan yields",
@@ -376,12 +378,3 @@ _ELSEWHERE = {
     "send_prompt_list_changed": "write ctx.notify_prompts_changed()",
 }
 """What other packages' contexts have, and what stands for it here."""
-
-T = TypeVar("T")
-
-
-def _convert(value: Any, kind: type[T], method: str) -> T:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidAnswer(f"The client's answer to {method} is not valid: {error}") from None

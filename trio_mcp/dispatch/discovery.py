@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import Raw
 
 from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call, Service
+from trio_mcp.features.definition import Definition
 from trio_mcp.features.registry import Catalog
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import SERVER_INFO_KEY
@@ -79,6 +82,8 @@ async def list_prompts(call: Call) -> Raw:
 def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
     """One page, serialised once for each state of the catalog, protocol version and offset."""
     offset = _offset(call)
+    if call.token is not None and any(map(_may_be_hidden, catalog)):
+        return _serialise(call, catalog, member, offset, shown=partial(_is_shown, call))
     key = (member, catalog.version, call.version, offset)
     page: Raw | None = call.service.cache.get(key)
     if page is None:
@@ -86,13 +91,24 @@ def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
     return page
 
 
-def _serialise(call: Call, catalog: Catalog[Any], member: str, offset: int) -> Raw:
+def _may_be_hidden(component: Definition) -> bool:
+    """Whether lists show it to some callers and not to others."""
+    asked = component.requirements
+    return asked is not None and (asked.hide or bool(asked.checks))
+
+
+def _is_shown(call: Call, component: Definition) -> bool:
+    asked, auth = component.requirements, call.service.auth
+    return asked is None or auth is None or asked.listed_for(call.token, auth.hierarchy)
+
+
+def _serialise(
+    call: Call, catalog: Catalog[Any], member: str, offset: int, shown: Callable[[Definition], bool] | None = None
+) -> Raw:
     options = call.service.options
-    items, following = catalog.page(call.version, offset, options.page_size)
-    result: dict[str, Any] = {
-        member: items,
-        **cache_hints(call, seconds=options.cache_ttl, shared=not options.private_lists),
-    }
+    items, following = catalog.page(call.version, offset, options.page_size, shown)
+    shared = not options.private_lists and shown is None
+    result: dict[str, Any] = {member: items, **cache_hints(call, seconds=options.cache_ttl, shared=shared)}
     if following is not None:
         result["nextCursor"] = call.service.keyring.seal(str(following).encode(), _bound_to(call))
     return Raw(encode(complete(call, result) if call.modern else result))

@@ -27,6 +27,7 @@ from trio_mcp.protocol.errors import (
     METHOD_NOT_FOUND,
     REQUEST_CANCELLED,
     RESOURCE_NOT_FOUND,
+    ClaimMissing,
     ClientCallError,
     InvalidArguments,
     LocalProtocolError,
@@ -133,7 +134,7 @@ async def _answer(call: Call) -> _Outcome:
         if call.session is None:
             result = complete(call, result)
         return _Outcome(encode_result(call.request_id, result), 200, failed)
-    except (InvalidArguments, ClientCallError) as fault:
+    except (InvalidArguments, ClientCallError, ClaimMissing) as fault:
         return _error(call, ProtocolError(INVALID_PARAMS, str(fault)))
     except LocalProtocolError:
         raise

@@ -17,6 +17,7 @@ from trio_mcp.features.signature import Signature
 from trio_mcp.features.tools import Tool, error_result
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
+    ClaimMissing,
     ClientCallError,
     InvalidArguments,
     InvalidParams,
@@ -78,7 +79,7 @@ def _own_message(call: Call, fault: Exception) -> str | None:
             return "\n".join(text for text in texts if text) if all(texts) else None
         case MissingClientCapability() if not call.modern:
             return str(fault)
-        case ToolError() | ClientCallError():
+        case ToolError() | ClientCallError() | ClaimMissing():
             return str(fault)
         case LocalProtocolError():
             return None

@@ -58,7 +58,10 @@ class _Filter:
 
 
 async def listen(call: Call) -> dict[str, Any]:
-    """Acknowledge the subscription, then send changes until the client leaves, or the server stops and ends it with its result."""
+    """Acknowledge the subscription, then send changes until the client leaves.
+
+    The server ends it with its result when it stops, and some time after the token of the request has expired.
+    """
     wanted = _read_filter(call)
     slots = call.service.listen_calls
     if len(slots) >= call.service.options.max_listen_streams:
@@ -67,7 +70,8 @@ async def listen(call: Call) -> dict[str, Any]:
     try:
         _send(call, "notifications/subscriptions/acknowledged", {"notifications": wanted.acknowledged()})
         with subscribed(call.service.bus, lambda change: _send_change(call, wanted, change)):
-            await ended.wait()
+            with trio.move_on_at(call.service.standing_until(call.token)):
+                await ended.wait()
     finally:
         del slots[call]
     return {"_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}

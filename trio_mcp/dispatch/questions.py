@@ -10,8 +10,9 @@ in `requestState`, sealed and bound to method, target, arguments and principal (
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import trio
@@ -22,8 +23,21 @@ from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClientCapability, NoBackChannel
 from trio_mcp.protocol.jsonrpc import encode, optional_param
 from trio_mcp.protocol.methods import METHODS
+from trio_mcp.protocol.types import SamplingMessage
+from trio_mcp.protocol.wire import to_wire
 
-__all__ = ["RETRY_PARAMS", "InvalidAnswer", "ask", "input_required", "read_retry", "require"]
+__all__ = [
+    "RETRY_PARAMS",
+    "InvalidAnswer",
+    "as_messages",
+    "ask",
+    "input_required",
+    "read_answer",
+    "read_retry",
+    "require",
+]
+
+T = TypeVar("T")
 
 RETRY_PARAMS = frozenset({"inputResponses", "requestState"})
 """What a retry brings, one of them or both (2026-07-28 basic/patterns/mrtr)."""
@@ -53,6 +67,21 @@ async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) 
     if not isinstance(result, dict):
         raise InvalidAnswer(f"The client answered {method} with something that is not an object")
     return result
+
+
+def as_messages(messages: str | Sequence[SamplingMessage]) -> Any:
+    """The messages of a `sampling/createMessage` as they are sent; a text alone is one message of the user."""
+    if isinstance(messages, str):
+        return [{"role": "user", "content": {"type": "text", "text": messages}}]
+    return to_wire(list(messages))
+
+
+def read_answer(value: Any, kind: type[T], method: str) -> T:
+    """The client's answer as a value of `kind`; raises InvalidAnswer."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidAnswer(f"The client's answer to {method} is not valid: {error}") from None
 
 
 def require(call: Call, capability: str, detail: str | None = None) -> None:

@@ -36,6 +36,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from trio_mcp.auth.tokens import access_token_set
 from trio_mcp.dispatch.call import Call
 from trio_mcp.features.signature import Signature
 from trio_mcp.observability.logs import event, leaves
@@ -94,17 +95,23 @@ async def call_user(fn: Callable[..., Any], *args: Any, is_async: bool, limiter:
 
 
 async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> Any:
-    """Run the function of a tool, resource, prompt or completion; its context is put among `kwargs` if it takes one.
+    """Run the function of a tool, resource, prompt or completion; context, token and claims are put among `kwargs` if it takes them.
 
     The caller must have entered `user_code`: converting the result runs user code as well, so one block is around both.
-    Raises what the function raises.
+    Raises what the function raises, and ClaimMissing.
     """
     if signature.context_parameter is not None:
         if call.modern:
             call.note_binding()
         kwargs[signature.context_parameter] = call.service.context(call)
+    if signature.token_values is not None:
+        kwargs |= signature.token_values.of(call.token)
     limiter = None if signature.is_async else call.service.threads
-    return await _run(partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=limiter)
+    run = partial(_run, partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=limiter)
+    if call.token is None:
+        return await run()
+    with access_token_set(call.token):
+        return await run()
 
 
 async def _run(fn: Callable[[], Any], *, is_async: bool, limiter: trio.CapacityLimiter | None) -> Any:

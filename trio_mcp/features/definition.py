@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from trio_mcp.features.functions import documentation, own_name
 from trio_mcp.features.signature import Signature
 from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations
 from trio_mcp.protocol.wire import to_wire
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.checks import Check, Requirements
 
 __all__ = [
     "Definition",
@@ -35,6 +38,10 @@ class PromptOptions(TypedDict, total=False):
     icons: Sequence[Icon | dict[str, Any]] | None
     meta: dict[str, Any] | None
     """`_meta` of the definition, sent unchanged."""
+    auth: Check | Sequence[Check] | None
+    """What the caller's token must have: `require_scopes(…)`, `require_roles(…)`, a function of the token, or a list of them."""
+    hide: bool
+    """Leave it out of the lists of callers who lack only a scope; those who fail another check do not see it anyway."""
 
 
 class ToolOptions(PromptOptions, total=False):
@@ -119,6 +126,8 @@ class Definition:
     icons: list[dict[str, Any]] | None = None
     meta: dict[str, Any] | None = None
     signature: Signature
+    requirements: Requirements | None = None
+    """What the token of a caller must have; None where nothing is asked. It is judged before a call begins, not here."""
 
     def fields(self, **own: Any) -> dict[str, Any]:
         """The definition as it is sent, with the fields that only its kind has; those that are None are left out."""

@@ -6,13 +6,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from trio_mcp.features.completions import Completions
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.resources import Resource, ResourceTemplate
 from trio_mcp.features.tools import Tool
 from trio_mcp.features.uri_template import is_template
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.checks import Requirements
 
 __all__ = ["Catalog", "ListKind", "Registry"]
 
@@ -41,7 +44,7 @@ class Catalog(Generic[T]):
         self.kind = kind
         self.version: int = 0
         self._items: dict[str, T] = {}
-        self._definitions: dict[str, tuple[int, list[dict[str, Any]]]] = {}
+        self._definitions: dict[str, tuple[int, list[tuple[T, dict[str, Any]]]]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -74,16 +77,32 @@ class Catalog(Generic[T]):
             self.version += 1
         return item
 
-    def page(self, protocol_version: str, offset: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
-        """`limit` definitions from `offset` on, and the next offset or None at the end. The cache shares them: do not change them."""
+    def page(
+        self, protocol_version: str, offset: int, limit: int, shown: Callable[[T], bool] | None = None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """`limit` definitions from `offset` on, and the next offset or None at the end. The cache shares them: do not change them.
+
+        `shown` says which items this caller is shown; None: all.
+        """
         version, definitions = self._definitions.get(protocol_version, (-1, []))
         if version != self.version:
             # The version is read first: an item that is added meanwhile changes it, and the definitions are made again.
             version = self.version
-            definitions = [item.definition(protocol_version) for item in self]
+            definitions = [(item, item.definition(protocol_version)) for item in self]
             self._definitions[protocol_version] = version, definitions
+        if shown is not None:
+            definitions = [(item, definition) for item, definition in definitions if shown(item)]
         end = offset + limit
-        return definitions[offset:end], end if end < len(definitions) else None
+        return [definition for _, definition in definitions[offset:end]], end if end < len(definitions) else None
+
+
+_KINDS: dict[type, str] = {
+    Tool: "Tool",
+    Resource: "Resource",
+    ResourceTemplate: "Resource template",
+    Prompt: "Prompt",
+}
+"""What error messages call them."""
 
 
 class Registry:
@@ -94,13 +113,16 @@ class Registry:
     """
 
     def __init__(self) -> None:
-        self.tools: Catalog[Tool] = Catalog("Tool")
-        self.resources: Catalog[Resource] = Catalog("Resource")
-        self.templates: Catalog[ResourceTemplate] = Catalog("Resource template")
-        self.prompts: Catalog[Prompt] = Catalog("Prompt")
+        self.tools: Catalog[Tool] = Catalog(_KINDS[Tool])
+        self.resources: Catalog[Resource] = Catalog(_KINDS[Resource])
+        self.templates: Catalog[ResourceTemplate] = Catalog(_KINDS[ResourceTemplate])
+        self.prompts: Catalog[Prompt] = Catalog(_KINDS[Prompt])
         self.completions: Completions = Completions()
         self.changes: int = 0
         """How often anything was added or removed: what was computed at another number is stale."""
+        self.check_requirements: Callable[[dict[str, Requirements]], None] | None = None
+        """Raises for components that may not be served, by name as in `requirements`; called with each new one that asks something
+        of its callers. None where all may be."""
         self.on_change: list[Callable[[ListKind], None]] = []
         self._methods: tuple[weakref.WeakMethod[Callable[[ListKind], None]], ...] = ()
         self._lock = threading.Lock()
@@ -111,7 +133,9 @@ class Registry:
             self._methods = (*(known for known in self._methods if known() is not None), weakref.WeakMethod(method))
 
     def add(self, item: Tool | Resource | ResourceTemplate | Prompt) -> None:
-        """Add to what is offered; raises ValueError for a name or URI that is taken."""
+        """Add to what is offered; raises ValueError for a name or URI that is taken, and what `check_requirements` raises."""
+        if self.check_requirements is not None and item.requirements is not None:
+            self.check_requirements({f"{_KINDS[type(item)].lower()} {item.name!r}": item.requirements})
         match item:
             case Tool():
                 self.tools.add(item.name, item)
@@ -136,6 +160,21 @@ class Registry:
             raise ValueError(_without_argument(ref, argument, arguments))
         self.completions.add(ref, argument, fn)
         self._count_change()
+
+    def resource_at(self, uri: str) -> Resource | ResourceTemplate | None:
+        """The resource of that URI, else the first template that it matches."""
+        found = self.resources.get(uri)
+        return found or next((template for template in self.templates if template.match(uri) is not None), None)
+
+    def requirements(self) -> dict[str, Requirements]:
+        """What is asked of callers, by components as errors name them; those that ask nothing are left out."""
+        catalogs: tuple[Catalog[Any], ...] = (self.tools, self.resources, self.templates, self.prompts)
+        return {
+            f"{catalog.kind.lower()} {item.name!r}": item.requirements
+            for catalog in catalogs
+            for item in catalog
+            if item.requirements is not None
+        }
 
     def arguments_of(self, ref: str) -> tuple[str, ...] | None:
         """The arguments of a prompt, by its name, or of a resource, by its URI or template; None where there is none."""

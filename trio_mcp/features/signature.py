@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import make_dataclass
 from inspect import Parameter
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -16,22 +14,15 @@ from pydantic_core import SchemaError
 from trio_mcp.features.client_schemas import readable
 from trio_mcp.features.coercion import ROUNDS, coerce
 from trio_mcp.features.functions import Unresolved, describe, is_async, parameters
+from trio_mcp.features.injection import FromToken, from_token, is_context
 from trio_mcp.features.schemas import PYTHON_PATTERNS, PlainJsonSchema
 from trio_mcp.features.validation_text import too_many, validation_text
-from trio_mcp.protocol.errors import InvalidArguments
+from trio_mcp.protocol.errors import ClaimMissing, InvalidArguments
 
-__all__ = ["HandlerContext", "Signature"]
-
-
-class HandlerContext:
-    """Base of `Context`: a parameter annotated with it gets the context and is not in the schema."""
-
+__all__ = ["Signature"]
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 """What the specification recommends for a tool without arguments."""
-
-_CONTEXT_NAME = re.compile(r"(?:\w+\.)*(?:Optional\[)?(?:\w+\.)*Context(?:\[.*\])?\]?(?:\s*\|\s*None)?")
-"""Recognizes `Context` by name where it is imported for type checkers only, as linters ask for."""
 
 
 class Signature:
@@ -41,7 +32,7 @@ class Signature:
     positional-only parameters, `*args`, and `**kwargs` unless `open_ended`.
     """
 
-    __slots__ = ("_extra", "_validate", "context_parameter", "fn", "is_async", "schema")
+    __slots__ = ("_extra", "_validate", "context_parameter", "fn", "is_async", "schema", "token_values")
 
     def __init__(self, fn: Callable[..., Any], *, open_ended: bool = False) -> None:
         self.fn: Callable[..., Any] = fn
@@ -51,7 +42,11 @@ class Signature:
         if self._extra:
             given = [(it, hint) for it, hint in given if it.kind is not Parameter.VAR_KEYWORD]
         self.context_parameter: str | None = _context_parameter(fn, given)
-        fields = [_field(fn, it, hint) for it, hint in given if it.name != self.context_parameter]
+        filled = from_token(given)
+        self.token_values: TokenValues | None = TokenValues(fn, given, filled) if filled else None
+        """What the access token fills; None where it fills nothing."""
+        own = {self.context_parameter, *filled}
+        fields = [_field(fn, it, hint) for it, hint in given if it.name not in own]
         self.schema: dict[str, Any]
         self._validate, self.schema = _compile(fn, fields)
 
@@ -68,11 +63,12 @@ class Signature:
     @property
     def hints(self) -> dict[str, Any]:
         """The annotations of the arguments, by the name a client gives them."""
-        given = (hint for it, hint in parameters(self.fn) if it.name != self.context_parameter)
+        own = {self.context_parameter, *(self.token_values or ())}
+        given = (hint for it, hint in parameters(self.fn) if it.name not in own)
         return dict(zip(self.names, given, strict=True))
 
     def bind(self, arguments: dict[str, Any], *, blank: str | None = None, parse_json: bool = True) -> dict[str, Any]:
-        """Keyword arguments for `fn`, converted, with defaults, without the context; raises InvalidArguments.
+        """Keyword arguments for `fn`, converted, with defaults, without context and token; raises InvalidArguments.
 
         Arguments that do not fit are coerced (see `coercion`): `blank`, like null, counts as left out, and JSON text is parsed
         unless `parse_json` is false.
@@ -82,7 +78,7 @@ class Signature:
         except (pydantic.ValidationError, RecursionError) as error:
             bound = self._coerced(arguments, error, blank, parse_json)
         if self._extra:
-            known = self.schema["properties"]
+            known = {*self.schema["properties"], *(self.token_values or ())}
             bound |= {name: value for name, value in arguments.items() if name not in known}
         return bound
 
@@ -112,22 +108,65 @@ class Signature:
         raise InvalidArguments(f"Invalid arguments:\n{validation_text(error)}") from None
 
 
+class TokenValues:
+    """The parameters of a function that the access token fills: the token itself, and values that marks find in it."""
+
+    __slots__ = ("_marks", "_required", "_tokens", "_validate")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        given: Iterable[tuple[Parameter, Any]],
+        filled: Mapping[str, tuple[FromToken | None, Any]],
+    ) -> None:
+        own = [it for it, _ in given if it.name in filled]
+        self._marks = {name: mark for name, (mark, _) in filled.items() if mark is not None}
+        self._required = {it.name for it in own if it.default is Parameter.empty}
+        self._tokens: dict[str, Any] = {}
+        """The parameters that get the token itself, with what they get where there is none."""
+        for it in own:
+            if it.name not in self._marks:
+                self._tokens[it.name] = None if it.default is Parameter.empty else it.default
+                if type(None) in get_args(filled[it.name][1]):
+                    self._required.discard(it.name)
+        fields = [_field(fn, it, filled[it.name][1]) for it in own if it.name in self._marks]
+        self._validate, _ = _compile(fn, fields)
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the parameters."""
+        return iter([*self._marks, *self._tokens])
+
+    def of(self, token: Any) -> dict[str, Any]:
+        """Keyword arguments from the token of a request, None where it has none.
+
+        Raises ClaimMissing for a value that is not there or has another type; it says which, and never the value.
+        """
+        if token is None and not self._required.isdisjoint(self._tokens):
+            raise ClaimMissing("The request has no access token")
+        try:
+            found = self._found(token)
+            bound: dict[str, Any] = dict(self._validate(found).__dict__) if self._validate else {}
+        except (pydantic.ValidationError, RecursionError):
+            raise ClaimMissing(f"A value of the token has another type than {', '.join(self._marks)}") from None
+        return bound | {name: default if token is None else token for name, default in self._tokens.items()}
+
+    def _found(self, token: Any) -> dict[str, Any]:
+        """The values of the marks; those that are not there are left out, for the defaults of their parameters."""
+        found = {}
+        for name, mark in self._marks.items():
+            try:
+                found[name] = mark.value(token)
+            except ClaimMissing:
+                if name in self._required:
+                    raise
+        return found
+
+
 def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, Any]]) -> str | None:
-    names = [parameter.name for parameter, hint in given if _is_context(hint)]
+    names = [parameter.name for parameter, hint in given if is_context(hint)]
     if len(names) > 1:
         raise ValueError(f"{describe(fn)} takes the context twice: {' and '.join(names)}. Keep one")
     return names[0] if names else None
-
-
-def _is_context(hint: Any) -> bool:
-    if isinstance(hint, Unresolved):
-        return _CONTEXT_NAME.fullmatch(hint.text) is not None
-    if isinstance(hint, type):
-        return issubclass(hint, HandlerContext)
-    origin = get_origin(hint)
-    if origin in (Union, UnionType, Annotated):
-        return any(_is_context(part) for part in get_args(hint))
-    return isinstance(origin, type) and issubclass(origin, HandlerContext)
 
 
 _REFUSED = {

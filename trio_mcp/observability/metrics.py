@@ -20,7 +20,7 @@ from trio_mcp.observability.build import version as package_version
 from trio_mcp.observability.log_writer import dropped_lines
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 
-__all__ = ["Metrics", "StreamKind"]
+__all__ = ["Histogram", "Metrics", "StreamKind"]
 
 StreamKind = Literal["get", "post", "listen"]
 
@@ -97,8 +97,8 @@ class Metrics:
             "trio_mcp_bus_errors_total", "Changes that could not be sent to peers, or not be read."
         )
 
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS) -> _Histogram:
-        histogram = _Histogram(name, text, labels, buckets)
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = BUCKETS) -> Histogram:
+        histogram = Histogram(name, text, labels, buckets)
         self.registry.register(histogram)
         return histogram
 
@@ -223,8 +223,8 @@ class _Series:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+        self.counts: list[int] = [0] * (len(bounds) + 1)
+        self.total: float = 0.0
 
     def observe(self, value: float) -> None:
         """Count `value` (seconds) in its bucket."""
@@ -232,7 +232,7 @@ class _Series:
         self.total += value
 
 
-class _Histogram(Collector):
+class Histogram(Collector):
     """What prometheus_client's does under locks, twice as fast. Observed by the event loop's thread alone; a scrape from another reads it between two of its steps."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:

@@ -10,6 +10,7 @@ McpError                      everything this package raises on purpose
 │     └─ MissingClientCapability
 ├─ ToolError, ResourceError, PromptError     raised by handlers, with a text for the client
 ├─ InvalidArguments           a tool's arguments do not fit its schema
+├─ ClaimMissing               a handler needs a value that the access token does not have
 ├─ SessionError: SessionNotFound, TooManySessions, SessionClosed
 ├─ StreamError: InvalidEventId, SlowReader
 └─ ClientCallError: ClientRefused, ClientTimeout, NoBackChannel
@@ -127,6 +128,10 @@ class PromptError(McpError):
 
 class InvalidArguments(McpError):
     """A tool's arguments do not fit its schema: -32602 before 2025-11-25, `isError` since (SEP-1303)."""
+
+
+class ClaimMissing(McpError):
+    """The access token lacks what a handler needs; the text names the claim, never a value."""
 
 
 class SessionError(McpError):

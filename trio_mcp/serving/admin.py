@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterable
 
 from trio_mcp.protocol.jsonrpc import encode
@@ -19,13 +20,16 @@ class AdminApp:
     """An ASGI app with what operators may know of `app`; `drain` is called on `POST /drain`.
 
     It answers to IP addresses and loopback names as Host, which operators and Prometheus use, and to `hosts`. Any other name may
-    be of a web page that rebinds DNS.
+    be of a web page that rebinds DNS. With `token`, everything but the probes asks for it as a bearer token.
     """
 
-    def __init__(self, app: HttpApp, drain: Callable[[], None], *, hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: HttpApp, drain: Callable[[], None], *, hosts: Iterable[str] = (), token: str | None = None
+    ) -> None:
         self._app = app
         self._hosts = Hosts([*LOOPBACK_NAMES, *hosts])
         self._drain = drain
+        self._credentials = None if token is None else f"Bearer {token}".encode()
         self._probes = Probes(lambda: app.life.answers, boot=app.boot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,6 +40,8 @@ class AdminApp:
         host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
         if not self._answers_to(host):
             return await self._refuse(send, 421, "not this listener's name: see --admin-hosts", "host", host=host[:128])
+        if scope["path"] not in Probes.paths and not self._knows_token(scope):
+            return await self._refuse(send, 401, "a bearer token is needed: see --admin-token", "token")
         match scope["method"], scope["path"]:
             case "GET" | "HEAD", "/metrics":
                 await self._metrics(send)
@@ -53,9 +59,17 @@ class AdminApp:
         """Without a Host too: that is HTTP/1.0, which no browser speaks."""
         return not host or is_address(host) or host in self._hosts
 
+    def _knows_token(self, scope: Scope) -> bool:
+        if self._credentials is None:
+            return True
+        sent = [value for name, value in scope["headers"] if name == b"authorization"]
+        # In constant time: how long it takes must not tell how much of a guess is right.
+        return len(sent) == 1 and hmac.compare_digest(sent[0], self._credentials)
+
     async def _refuse(self, send: Send, status: int, error: str, reason: str, **fields: str) -> None:
         self._app.service.refusals.note(status, f"admin_{reason}", **fields)
-        await send_json(send, status, encode({"error": error}), [])
+        headers = [(b"www-authenticate", b"Bearer")] if status == 401 else []
+        await send_json(send, status, encode({"error": error}), headers)
 
     async def _metrics(self, send: Send) -> None:
         body, content_type = self._app.service.metrics.render()

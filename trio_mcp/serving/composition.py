@@ -17,9 +17,10 @@ from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES
 
-__all__ = ["build_app", "build_cluster", "options_of"]
+__all__ = ["authorization", "build_app", "build_cluster", "options_of"]
 
 if TYPE_CHECKING:
+    from trio_mcp.auth.bearer_auth import BearerAuth
     from trio_mcp.cluster.cluster import Cluster
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
@@ -37,10 +38,13 @@ _STREAM_BOUNDS = {
 def build_app(server: MCPServer, settings: Settings) -> HttpApp:
     """The ASGI app of a node; logs a warning where any Host header is served."""
     options = options_of(server, settings)
+    auth, resource = authorization(server, settings)
     return server.http_app(
         path=settings.path,
         allowed_hosts=_allowed_hosts(settings),
         allowed_origins=settings.allowed_origins or None,
+        auth=auth,
+        resource=resource,
         node_id=settings.node_id,
         session_idle_timeout=settings.session_idle_timeout,
         max_sessions=settings.max_sessions,
@@ -95,6 +99,36 @@ def options_of(server: MCPServer, settings: Settings) -> Options:
 def _set(settings: Settings, names: Mapping[str, str]) -> dict[str, Any]:
     """The values of those settings that were given, by the names that the options have for them."""
     return {option: getattr(settings, name) for name, option in names.items() if name in settings.model_fields_set}
+
+
+def authorization(server: MCPServer, settings: Settings) -> tuple[BearerAuth | None, str | None]:
+    """What the settings add to the server's own `auth`, and its public URL. Raises AuthConfigurationError for two that differ."""
+    given = settings.given_for_auth
+    own = server.auth
+    if own is None:
+        return settings.bearer_auth(), _own_url(settings)
+    url = getattr(own, "resource", "") if "auth_resource" in given else None
+    extra = [
+        *sorted(given - {"auth_resource"}),
+        *(["auth_resource"] if url not in (None, settings.auth_resource) else []),
+    ]
+    if extra:
+        from trio_mcp.auth.errors import AuthConfigurationError
+
+        raise AuthConfigurationError(
+            f"{extra[0].upper()} is set, and the server has auth= in code: leave out one of them"
+        )
+    return None, settings.auth_resource or _own_url(settings)
+
+
+def _own_url(settings: Settings) -> str | None:
+    """The URL of an endpoint that only this machine reaches; None where it is not clear, and for a node of several."""
+    addresses = [bind for bind in settings.binds if not bind.startswith("unix:")]
+    if settings.redis_url is not None or not addresses or not all(map(_is_local, settings.binds)):
+        return None
+    if addresses[0].endswith(":0"):
+        return None
+    return f"{'http' if settings.certfile is None else 'https'}://{addresses[0]}{settings.path}"
 
 
 def _allowed_hosts(settings: Settings) -> Iterable[str] | None:

@@ -153,7 +153,8 @@ class _Node:
     def _admin_app(self, bind: str) -> AdminApp:
         # No web page can reach a Unix socket, and its clients may send any Host.
         hosts = ("*",) if bind.startswith("unix:") else self._settings.admin_hosts
-        return AdminApp(self._app, self.drain, hosts=hosts)
+        token = self._settings.admin_token
+        return AdminApp(self._app, self.drain, hosts=hosts, token=None if token is None else token.get_secret_value())
 
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
         await cluster.join(await advertised_url(self._settings, urls))

@@ -15,6 +15,9 @@ __all__ = ["Layer", "Names", "SettingsError", "layers", "nearest", "strays", "un
 
 PREFIX = "TRIO_MCP_"
 
+OF_COMMANDS = frozenset({"TRIO_MCP_BEARER", "TRIO_MCP_CLIENT_SECRET"})
+"""What commands that use a server read, and servers do not."""
+
 
 class SettingsError(McpError):
     """The settings cannot be used; the text has one line for each fault, with the place the value came from."""
@@ -142,7 +145,7 @@ def _from_toml(path: Path) -> Layer:
 
 def unknown_variables(environ: Mapping[str, str], names: Collection[Names]) -> dict[str, str | None]:
     """The `TRIO_MCP_*` variables that are no setting, each with the known name most like it, or None."""
-    known = {name.variable for name in names} | {f"{name.variable}_FILE" for name in names if name.secret}
+    known = OF_COMMANDS | {name.variable for name in names} | {f"{name.variable}_FILE" for name in names if name.secret}
     unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
     return {name: nearest(name, known) for name in sorted(unknown)}
 

@@ -24,8 +24,15 @@ __all__ = [
     "duration_text",
     "parse_duration",
     "parse_size",
+    "setting",
     "size_text",
 ]
+
+
+def setting(default: Any, group: str, description: str, **constraints: Any) -> Any:
+    """A field of Settings; `group` is its heading in `--help` and in the README's table."""
+    return Field(default, description=description, json_schema_extra={"group": group}, **constraints)
+
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

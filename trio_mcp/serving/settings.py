@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
     FilePath,
     SecretStr,
     TypeAdapter,
@@ -22,6 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from trio_mcp import defaults
+from trio_mcp.serving.auth_settings import AuthSettings
 from trio_mcp.serving.setting_sources import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.serving.setting_types import (
     CommaList,
@@ -33,6 +31,7 @@ from trio_mcp.serving.setting_types import (
     OriginList,
     PositiveDuration,
     Size,
+    setting,
 )
 
 __all__ = ["NAMES", "NEW_SECRET", "Settings", "SettingsError", "load", "load_one", "sources"]
@@ -48,16 +47,8 @@ _NODE_URL = r"^http://[^\s/?#]+/?$"
 """Nodes speak plain HTTP to each other: TLS ends at the balancer."""
 
 
-def setting(default: Any, group: str, description: str, **constraints: Any) -> Any:
-    """A field of Settings; `group` is its heading in `--help` and in the README's table."""
-    return Field(default, description=description, json_schema_extra={"group": group}, **constraints)
-
-
-class Settings(BaseModel):
+class Settings(AuthSettings):
     """All settings, read in the order flag (keyword argument) > environment > env file > config file > default."""
-
-    # Errors must not show the input: one of the values is a secret.
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
     port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)
@@ -74,6 +65,9 @@ class Settings(BaseModel):
 
     admin_hosts: HostList = setting(
         (), "Where", "Names the admin listener answers to, besides loopback names and IP addresses; `*` for any."
+    )
+    admin_token: SecretStr | None = setting(
+        None, "Where", "Bearer token that the admin listener asks for, but for probes; none unless set."
     )
 
     allowed_hosts: HostList = setting(
@@ -315,11 +309,19 @@ def _is_secret(info: FieldInfo) -> bool:
     return "SecretStr" in str(info.annotation)
 
 
+def _in_order() -> Iterator[tuple[str, FieldInfo]]:
+    fields = Settings.model_fields
+    for name, info in fields.items():
+        if name == "redis_url":
+            yield from ((each, fields[each]) for each in AuthSettings.model_fields)
+        if name not in AuthSettings.model_fields:
+            yield name, info
+
+
 NAMES: tuple[Names, ...] = tuple(
-    Names(name, _ALIASES.get(name, ()), secret=_is_secret(info), readable=_readable(name))
-    for name, info in Settings.model_fields.items()
+    Names(name, _ALIASES.get(name, ()), secret=_is_secret(info), readable=_readable(name)) for name, info in _in_order()
 )
-"""Every setting and the environment variables it answers to, in the order of Settings."""
+"""Every setting and the environment variables it answers to, in the order of Settings; those of authorization come after "Who"."""
 
 
 def _merged(found: list[Layer]) -> dict[str, Any]:

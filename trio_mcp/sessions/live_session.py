@@ -15,6 +15,7 @@ from typing import Any, TypeVarTuple
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox, Service
 from trio_mcp.dispatch.dispatcher import respond
@@ -208,12 +209,13 @@ class LiveSession:
         batched: bool = False,
         faults: Sequence[InvalidMessage] = (),
         headers: Mapping[bytes, bytes] | None = None,
+        token: AccessToken | None = None,
     ) -> EventLog:
         """Start the requests of one POST in the session's nursery; the log their messages go to.
 
-        `who` is the principal of that POST: its claims may be others than those of `initialize`. `streams`: the client takes
-        an event stream. `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests,
-        SessionClosed, and RemoteProtocolError for an id that is in flight already.
+        `who` and `token` are of that POST, not of `initialize`: neither is kept. `streams`: the client takes an event stream.
+        `faults` are the elements of a batch that are no messages, answered at once. Raises TooManyRequests, SessionClosed, and
+        RemoteProtocolError for an id that is in flight already.
         """
         self._require_open()
         self.calls.check_room(requests)
@@ -221,14 +223,14 @@ class LiveSession:
         for fault in faults:
             log.finish(encode_error(fault.id, fault), 200)
         for request in requests:
-            self._start(request, who, StreamOutbox(self, log, streams=streams), headers)
+            self._start(request, who, StreamOutbox(self, log, streams=streams), headers=headers, token=token)
         return log
 
     def start(self, request: Request, outbox: Outbox) -> None:
         """Start one request whose messages go to `outbox`; raises as `accept` does."""
         self._require_open()
         self.calls.check_room([request])
-        self._start(request, self.principal, outbox, None)
+        self._start(request, self.principal, outbox)
 
     def receive(self, message: Notification | Reply) -> None:
         """Take a message that needs no answer; an unknown notification is ignored, as in JSON-RPC 2.0."""
@@ -344,7 +346,7 @@ class LiveSession:
         if self.on_change is not None and self.release_pending is None and self.closed_because is None:
             self.on_change()
 
-    def _start(self, request: Request, who: Principal, outbox: Outbox, headers: Mapping[bytes, bytes] | None) -> None:
+    def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
         assert self._nursery is not None
         self.used = True
         call = Call(
@@ -357,7 +359,7 @@ class LiveSession:
             self.client,
             outbox,
             session=self,
-            headers=headers,
+            **fields_of_call,
         )
         self.calls.add(call)
         # Not this task's context: the handler must not inherit this HTTP request's variables.

@@ -1,8 +1,8 @@
 """The life cycle of a node: its states, what each answers, and which may follow which. All other modules only read it.
 
-              join ok           stop asked        after the delay             ports close        lifespan ends
+         nothing missing        stop asked        after the delay             ports close        lifespan ends
  STARTING ─▶ JOINING ─▶ READY ─▶ DRAINING ─┬─▶ CLOSING  (no ready peer) ─┬─▶ STOPPING ─────────▶ STOPPED
-     └────(no cluster)────▲                └─▶ LEAVING  (a ready peer)  ─┘
+     └─(nothing missing)──▲                └─▶ LEAVING  (a ready peer)  ─┘
 
 The lifespan ends early at a crash, at a signal during the start, and when a foreign ASGI server stops: then STOPPED follows at once.
 How long each step of a stop may take is in `sessions.stop_times`.
@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 import trio
 
-__all__ = ["ANSWERS", "NEXT", "STOP_LABELS", "Answers", "Claims", "LifeCycle", "NodeState", "Served"]
+__all__ = ["ANSWERS", "CLUSTER", "KEYS", "NEXT", "STOP_LABELS", "Answers", "Claims", "LifeCycle", "NodeState", "Served"]
 
 
 class NodeState(Enum):
@@ -25,7 +25,7 @@ class NodeState(Enum):
     STARTING = auto()
     """The lifespan has not been entered."""
     JOINING = auto()
-    """It serves what comes, but its node id may still be another process'."""
+    """It serves what comes, but its node id may still be another process', or it has no keys yet to verify tokens with."""
     READY = auto()
     DRAINING = auto()
     """Asked to stop. For the drain delay it serves as before, while balancers and peers learn that it is not ready."""
@@ -116,12 +116,16 @@ STOP_LABELS = frozenset(row.label for row in ANSWERS.values() if row.claims is C
 """The labels of nodes that have been asked to stop, as their cards show them."""
 
 
+CLUSTER, KEYS = "cluster", "keys"
+"""What a node may wait for before it is ready: that it has joined its cluster, that it has the keys that verify tokens."""
+
+
 class LifeCycle:
     """The state of one node. Only `enter` changes it, and only along `NEXT`."""
 
     def __init__(self) -> None:
-        self.joins_first = False
-        """Whether the node has a cluster to join before it is ready."""
+        self.waits_for: set[str] = set()
+        """What is still missing before the node is ready: CLUSTER, KEYS."""
         self.state: NodeState = NodeState.STARTING
         self.answers: Answers = ANSWERS[self.state]
         self.no_more_connections: trio.Event = trio.Event()
@@ -129,9 +133,15 @@ class LifeCycle:
         self._changed = trio.lowlevel.ParkingLot()
 
     def start(self) -> None:
-        """The lifespan has been entered: READY, or JOINING where a cluster is joined first."""
+        """The lifespan has been entered: READY, or JOINING while something is missing."""
         self.no_more_connections = trio.Event()
-        self.enter(NodeState.JOINING if self.joins_first else NodeState.READY)
+        self.enter(NodeState.JOINING if self.waits_for else NodeState.READY)
+
+    def settled(self, what: str) -> None:
+        """`what` of `waits_for` is there: READY if nothing else is missing and the node was not asked to stop meanwhile."""
+        self.waits_for.discard(what)
+        if self.state is NodeState.JOINING and not self.waits_for:
+            self.enter(NodeState.READY)
 
     def enter(self, state: NodeState) -> None:
         """Change the state, and wake the tasks that wait for that. Raises ValueError for a step that is not in `NEXT`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -102,6 +103,7 @@ class EventLog:
         "_replies",
         "_replies_bytes",
         "_streaming",
+        "asked",
         "batched",
         "budget",
         "ended",
@@ -133,6 +135,8 @@ class EventLog:
         self.replays: bool = replays
         self.ended: bool = False
         self.reader: Reader | None = None
+        self.asked: tuple[Any, ...] = ()
+        """What the token of whoever reads it again must have, as the token of its request had."""
         self.moves: int = 0
         """How often a reader made progress."""
         self.forget: Callable[[], None] | None = None

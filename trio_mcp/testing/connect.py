@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import copy
+import secrets
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from trio_mcp.auth.principal import Principal
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
 
 if TYPE_CHECKING:
     from mcp import Client
 
+    from trio_mcp.auth.bearer_auth import BearerAuth
     from trio_mcp.server import MCPServer
 
 __all__ = ["connect"]
@@ -26,6 +30,8 @@ async def connect(
     *,
     url: str = "http://localhost/mcp",
     headers: Mapping[str, str] | None = None,
+    principal: Principal | None = None,
+    scopes: Iterable[str] | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
     """A connected `mcp.Client` for the length of the block. Everything but the socket is as over HTTP.
@@ -35,16 +41,49 @@ async def connect(
     "2026-07-28". `url` and `headers` are those of its requests. `options` are passed to the client: `elicitation_callback`,
     `sampling_callback`, `log_level`…
 
+    With `principal`, `scopes` or both, the client has an access token of that caller with those scopes, and what the server and its
+    components ask of tokens is enforced, without an authorization server. Without them nothing is asked where the server has no
+    `auth`; one that has a `BearerAuth` refuses the client.
+
     What the block raises comes out in a group, as from any nursery, and so does an error of the app. Raises ImportError when the
-    `mcp` package is not installed (`pip install "trio-mcp[testing]"`).
+    `mcp` package is not installed (`pip install "trio-mcp[testing]"`), TypeError for `principal` or `scopes` with an app.
     """
     try:
         from trio_mcp.testing.official import client_over
     except ImportError as error:
         raise ImportError(MISSING) from error
-    app = server if isinstance(server, HttpApp) else server.http_app()
+    if principal is not None or scopes is not None:
+        if isinstance(server, HttpApp):
+            raise TypeError(
+                "principal= and scopes= take the place of the server's own auth=: give the server, not its app"
+            )
+        secret = secrets.token_urlsafe()
+        headers = {**(headers or {}), "authorization": f"Bearer {secret}"}
+        server = server.http_app(auth=_accepting(secret, server, principal, scopes or ()), resource=url, in_memory=True)
+    app = server if isinstance(server, HttpApp) else server.http_app(resource=url, in_memory=True)
     async with AsyncExitStack() as stack:
         if not app.is_running:
             await stack.enter_async_context(app.running())
         wire = await stack.enter_async_context(asgi_client(app))
         yield await stack.enter_async_context(client_over(wire, url, mode, headers, options))
+
+
+def _accepting(secret: str, server: MCPServer, principal: Principal | None, scopes: Iterable[str]) -> BearerAuth:
+    """The server's authorization, with one token that is accepted in place of those of its issuer."""
+    from trio_mcp.auth.bearer_auth import BearerAuth
+    from trio_mcp.auth.static_tokens import StaticTokenVerifier
+    from trio_mcp.auth.tokens import AccessToken
+
+    who = principal or Principal("test")
+    token = AccessToken(
+        who.client_id,
+        [*scopes],
+        subject=who.subject or None,
+        claims={"sub": who.subject, "iss": who.issuer, **who.claims},
+    )
+    verifier = StaticTokenVerifier({secret: token})
+    if not isinstance(server.auth, BearerAuth):
+        return BearerAuth(verifier)
+    auth = copy.copy(server.auth)
+    auth.verifier = verifier
+    return auth

@@ -11,7 +11,7 @@ from tests.transports.http.harness import Exchange, Wire
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.node_state import ANSWERS, NodeState, Served
+from trio_mcp.sessions.node_state import ANSWERS, CLUSTER, NodeState, Served
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.cluster_port import Answered, Route
 from trio_mcp.transports.http.exchange import HttpExchange
@@ -69,7 +69,7 @@ async def node_in(state: NodeState, *, peer: bool) -> AsyncIterator[tuple[Wire, 
     mcp.tool(anything)
     app = mcp.http_app()
     app.endpoint.join(Peers(ready=peer))
-    app.life.joins_first = True
+    app.life.waits_for.add(CLUSTER)
     async with asgi_client(app) as client, AsyncExitStack() as stack:
         wire = Wire(app, client)
         session_id = "node.unopened"

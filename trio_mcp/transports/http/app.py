@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
@@ -15,7 +15,7 @@ from trio_mcp.dispatch.call import Service
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.directory import Directory
 from trio_mcp.sessions.hub import Hub
-from trio_mcp.sessions.node_state import LifeCycle, NodeState, Served
+from trio_mcp.sessions.node_state import CLUSTER, LifeCycle, NodeState, Served
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Receive, Scope, Send
 from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.endpoint import Endpoint
@@ -28,6 +28,11 @@ from trio_mcp.transports.http.side_tasks import SideTasks
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from trio_mcp.transports.http.authorization import Authorization
 
 logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
@@ -55,6 +60,7 @@ class HttpApp:
         lifespan: Callable[[], AbstractAsyncContextManager[Any]],
         routes: Sequence[CustomRoute],
         mounts: Sequence[Mount],
+        authorization: Authorization | None = None,
     ) -> None:
         self.service = service
         self.hub = hub
@@ -70,6 +76,9 @@ class HttpApp:
         self._custom = CustomPaths(routes, service.threads)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
         self.probes: Probes = Probes(lambda: self.life.answers, boot=self.boot)
+        self.authorization = authorization
+        """By bearer tokens; None without."""
+        self._well_known = _well_known(authorization, self._mounts)
         self._open = 0
         self._none_open = trio.lowlevel.ParkingLot()
 
@@ -91,12 +100,22 @@ class HttpApp:
         """Serve as one of several nodes, before `running`: the others are reached through `cluster`.
 
         `directory` records the sessions of this node. `prove` makes the proof for a peer's challenge (see `Probes`). The app
-        is not ready before its life cycle is made to enter READY.
+        is not ready before the cluster tells its life cycle that `CLUSTER` is settled.
         """
         self.hub.directory = directory
         self.probes.prove = prove
         self.endpoint.join(cluster)
-        self.life.joins_first = True
+        self.life.waits_for.add(CLUSTER)
+
+    def well_known_routes(self) -> list[BaseRoute]:
+        """The routes of the authorization metadata, for a Starlette app that has this app below a prefix.
+
+        Clients look for them at the root of the host: `Starlette(routes=[*app.well_known_routes(), Mount("/a", app)], …)`. Empty
+        without authorization. Raises ImportError where Starlette is not installed.
+        """
+        from starlette.routing import Route
+
+        return [Route(path, authorization) for path, authorization in sorted(self._well_known.items())]
 
     @asynccontextmanager
     async def running(self, around: LifespanWrapper | None = None) -> AsyncIterator[None]:
@@ -106,6 +125,8 @@ class HttpApp:
         """
         lifespan = self._lifespan if around is None else partial(around, self._lifespan)
         async with AsyncExitStack() as stack:
+            if self.authorization is not None:
+                await stack.enter_async_context(self.authorization.running(self.life))
             for mount in self._mounts:
                 await stack.enter_async_context(lifespan_of(mount.app))
             await stack.enter_async_context(running(lifespan, self.service, self.hub))
@@ -139,7 +160,9 @@ class HttpApp:
         if path in Probes.paths and (path not in self._custom or self.probes.asked_by_a_peer(scope)):
             return await self.probes.answer(scope, path, send)
         scope, hop = _without_node_headers(scope)
-        if path in self._paths:
+        if path in self._well_known:
+            await self._answer_well_known(self._well_known[path], path, scope, receive, send)
+        elif path in self._paths:
             if DISCONNECT_EXTENSION not in scope.get("extensions", ()):
                 # Writes of our own listener have that deadline; other servers need not have any.
                 send = partial(send_within, send, self.service.options.write_timeout)
@@ -149,11 +172,8 @@ class HttpApp:
 
     async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The user's own routes and apps. Of the gate they get the check of Host alone, against DNS rebinding."""
-        try:
-            self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
-        except HttpRefusal as refusal:
-            self.service.refusals.note(refusal.status, refusal.reason, **refusal.told)
-            return await send_refusal(send, refusal, [])
+        if not await self._host_allowed(scope, receive, send):
+            return
         if path in self._custom:
             return await run_behind_boundary(partial(self._custom.answer, path), path, scope, receive, send)
         for mount in self._mounts:
@@ -161,6 +181,22 @@ class HttpApp:
                 return await run_behind_boundary(mount, path, scope, receive, send)
         self.service.refusals.note(404, "path", path=path[:128])
         await send_json(send, 404, b'{"error":"not found"}', [])
+
+    async def _answer_well_known(
+        self, authorization: Authorization, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """The same on every node and in every state, without a token: a client has none before it has read this."""
+        if await self._host_allowed(scope, receive, send):
+            await authorization({**scope, "path": path}, receive, send)
+
+    async def _host_allowed(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        try:
+            self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
+        except HttpRefusal as refusal:
+            self.service.refusals.note(refusal.status, refusal.reason, **refusal.told)
+            await send_refusal(send, refusal, [])
+            return False
+        return True
 
     async def _mcp(self, exchange: HttpExchange) -> None:
         if self.life.answers.session_requests is Served.NOT_RUNNING:
@@ -177,6 +213,15 @@ class HttpApp:
             self._open -= 1
             if not self._open:
                 self._none_open.unpark_all()
+
+
+def _well_known(own: Authorization | None, mounts: Iterable[Mount]) -> dict[str, Authorization]:
+    """Which authorization answers which path. Those of mounted servers are here too, for clients look at the root of the host."""
+    found = dict.fromkeys(own.paths, own) if own is not None else {}
+    for mount in mounts:
+        if isinstance(mount.app, HttpApp):
+            found = {**mount.app._well_known, **found}
+    return found
 
 
 def _both_spellings(path: str) -> set[str]:

@@ -7,6 +7,7 @@ Reader ──batch──▶ encode ──▶ send        a comment every 15 s wh
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,18 +58,29 @@ class StreamHead:
 
 
 class EventStream:
-    """Writes what one reader reads. `headers` are added to those of every stream."""
+    """Writes what one reader reads. `headers` are added to those of every stream.
 
-    __slots__ = ("_exchange", "_head", "_headers", "_opening", "_pace", "_reader")
+    At `ends_at` (trio clock) the reader is closed: the response ends, and the log stays for the client that comes back.
+    """
+
+    __slots__ = ("_ends_at", "_exchange", "_head", "_headers", "_opening", "_pace", "_reader")
 
     def __init__(
-        self, exchange: HttpExchange, reader: Reader, head: StreamHead, pace: Pace, headers: HeaderList
+        self,
+        exchange: HttpExchange,
+        reader: Reader,
+        head: StreamHead,
+        pace: Pace,
+        headers: HeaderList,
+        *,
+        ends_at: float = math.inf,
     ) -> None:
         self._exchange = exchange
         self._reader = reader
         self._head = head
         self._pace = pace
         self._headers = headers
+        self._ends_at = ends_at
         self._opening = b""
 
     async def run(self) -> None:
@@ -94,11 +106,16 @@ class EventStream:
             await self._write(b"")
 
     async def _next(self, silence: float) -> list[Entry]:
+        if trio.current_time() >= self._ends_at:
+            self._reader.close()
         if not self._reader.waits:
             return await self._reader.batch()
         while True:
-            with trio.move_on_after(silence):
+            with trio.move_on_at(min(trio.current_time() + silence, self._ends_at)):
                 return await self._reader.batch()
+            if trio.current_time() >= self._ends_at:
+                self._reader.close()
+                return []
             await self._write(COMMENT)
             silence = self._pace.keep_alive
 

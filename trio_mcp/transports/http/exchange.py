@@ -11,6 +11,7 @@ from typing import TypeAlias
 import trio
 
 from trio_mcp.auth.principal import ANONYMOUS, Principal
+from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Receive, Scope, Send
 
@@ -72,6 +73,7 @@ class HttpExchange:
         "session_id",
         "takes_json",
         "takes_sse",
+        "token",
         "version",
     )
 
@@ -110,6 +112,8 @@ class HttpExchange:
         # Set by `gate.Gate.admit`:
         self.principal: Principal = ANONYMOUS
         """Who sent the request."""
+        self.token: AccessToken | None = None
+        """The verified token that it came with; None without authorization by tokens."""
         self.cors: HeaderList = []
         """Headers that every response gets: they let a page of an allowed Origin read it. Empty for other clients."""
         self.takes_json: bool = False

@@ -5,37 +5,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
-import trio
-
-from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpRequestView, Principal
-from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
-from trio_mcp.features.functions import is_async
-from trio_mcp.observability.logs import leaves
 from trio_mcp.transports.http.allowed import Hosts, Origins
+from trio_mcp.transports.http.callers import Identify, refuse_repeated
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
 
-__all__ = ["Authenticator", "Gate", "authenticator"]
-
-logger: logging.Logger = logging.getLogger("trio_mcp.http")
-
-AUTHENTICATE_SECONDS = 10.0
-"""For one call of `authenticate`: requests must not pile up while an authorization server hangs."""
-
-RETRY_AFTER = b"5"
-"""In seconds, for a 503 because `authenticate` could not tell."""
-
-Authenticator: TypeAlias = Callable[[HttpRequestView], Awaitable[object]]
-"""An `authenticate` function that never blocks the event loop."""
-
-_CANNOT_TELL = (CannotTell, OSError, trio.TooSlowError)
+__all__ = ["LOOPBACK_NAMES", "Gate"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -46,17 +24,17 @@ _CACHE_LIMIT = 256
 class Gate:
     """The checks of one server.
 
-    `allowed_hosts`: None serves every Host. `allowed_origins`: None allows only pages of an allowed host. `authenticate`: None
-    takes every request for ANONYMOUS.
+    `allowed_hosts`: None serves every Host. `allowed_origins`: None allows only pages of an allowed host. `identify`: None takes
+    every request for ANONYMOUS.
     """
 
     allowed_hosts: Hosts | None = field(default_factory=lambda: Hosts(LOOPBACK_NAMES))
     allowed_origins: Origins | None = None
-    authenticate: Authenticator | None = None
+    identify: Identify | None = None
     _known_hosts: dict[bytes, bool] = field(default_factory=dict)
 
     async def admit(self, exchange: HttpExchange) -> None:
-        """Check everything but the body, and set `principal`, `cors`, `takes_json` and `takes_sse` of the exchange.
+        """Check everything but the body, and set `principal`, `token`, `cors`, `takes_json` and `takes_sse` of the exchange.
 
         Of a preflight (OPTIONS) only host and origin are checked, because browsers send it without credentials. Raises
         HttpRefusal.
@@ -65,7 +43,11 @@ class Gate:
         exchange.cors = self._check_origin(exchange)
         if exchange.method == "OPTIONS":
             return
-        exchange.principal = await self._check_principal(exchange)
+        # Asked every time, because a session id proves nothing.
+        if self.identify is not None:
+            await self.identify(exchange)
+        elif exchange.repeated:
+            refuse_repeated(exchange, [])
         if b"mcp-session-id" in exchange.repeated:
             raise HttpRefusal(400, "Mcp-Session-Id comes more than once")
         _read_accept(exchange)
@@ -103,17 +85,6 @@ class Gate:
             (b"access-control-expose-headers", b"Mcp-Session-Id, WWW-Authenticate"),
             (b"vary", b"Origin"),
         ]
-
-    async def _check_principal(self, exchange: HttpExchange) -> Principal:
-        """Who sends the request. Asked every time, because a session id proves nothing."""
-        if b"authorization" in exchange.repeated:
-            # A proxy in front of us may have checked the one that we would not.
-            challenge = b'Bearer error="invalid_request", error_description="Authorization comes more than once"'
-            headers = [] if self.authenticate is None else [(b"www-authenticate", challenge)]
-            raise HttpRefusal(400, "Authorization comes more than once", headers, reason="authorization")
-        if self.authenticate is None:
-            return ANONYMOUS
-        return await _identify(self.authenticate, exchange)
 
     def _remember(self, host: bytes, allowed: bool) -> bool:
         if len(self._known_hosts) >= _CACHE_LIMIT:
@@ -180,48 +151,3 @@ def _parse_accept(value: str) -> tuple[bool, bool]:
 def _is_json(content_type: bytes) -> bool:
     """Parameters such as charset are fine."""
     return content_type == b"application/json" or content_type.split(b";", 1)[0].strip().lower() == b"application/json"
-
-
-def authenticator(authenticate: Authenticate, threads: int) -> Authenticator:
-    """`authenticate` as it is called here: a sync function runs in one of `threads` worker threads.
-
-    They are its own: those of sync handlers may all be busy.
-    """
-    if is_async(authenticate):
-        return cast("Authenticator", authenticate)
-    return partial(call_user, authenticate, is_async=False, limiter=trio.CapacityLimiter(threads))
-
-
-async def _identify(authenticate: Authenticator, exchange: HttpExchange) -> Principal:
-    """What `authenticate` says. 401 for None, 503 where it cannot tell now, 500 where it crashes or returns something else."""
-    try:
-        with trio.fail_after(AUTHENTICATE_SECONDS), user_code():
-            principal = await authenticate(exchange)
-    except Exception as error:  # behind the boundary: what it raises ends this request, without its details
-        raise _refusal_for(error) from None
-    except BaseExceptionGroup as group:
-        raise without_crash(logger, "authenticate failed", group) from None
-    if principal is None:
-        raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")])
-    if not isinstance(principal, Principal):
-        fault = TypeError(f"authenticate returned {type(principal).__name__}: return a Principal, or None for a 401")
-        raise _refusal_for(fault)
-    if not (principal.subject or principal.client_id) and principal is not ANONYMOUS:
-        # Made from an empty header or claim: all who send one would be the same caller.
-        raise HttpRefusal(401, "Authentication is required", [(b"www-authenticate", b"Bearer")], reason="no_subject")
-    return principal
-
-
-def _refusal_for(error: Exception) -> HttpRefusal:
-    if all(isinstance(leaf, _CANNOT_TELL) for leaf in leaves(error)):
-        why = "; ".join(f"{type(leaf).__name__}: {leaf}".removesuffix(": ") for leaf in leaves(error))[:256]
-        return HttpRefusal(
-            503,
-            "The credentials cannot be checked now; try again later",
-            [(b"retry-after", RETRY_AFTER)],
-            reason="cannot_authenticate",
-            data={"reason": "cannot_authenticate"},
-            why=why,
-        )
-    reference = report(logger, "authenticate failed", error)
-    return HttpRefusal(500, f"Internal error (ref {reference})", reason="authenticate_failed", logged=True)

@@ -53,6 +53,7 @@ from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.permission import require_permission, require_same_permission
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
 from trio_mcp.transports.http.session_refusals import NOT_SERVED, SessionRefusals
 from trio_mcp.transports.http.side_tasks import SideTasks
@@ -185,9 +186,15 @@ class LegacyFront:
 
     async def _handle(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:
         if isinstance(message, Request):
+            asked = exchange.token and require_permission(self._service, exchange, [message])
             log = session.accept(
-                [message], who=exchange.principal, streams=self._may_stream(exchange), headers=exchange.headers
+                [message],
+                who=exchange.principal,
+                streams=self._may_stream(exchange),
+                headers=exchange.headers,
+                token=exchange.token,
             )
+            log.asked = asked or ()
             await self._deliver(exchange, session, log, message.id)
         elif isinstance(message, list):
             await self._batch(exchange, session, message)
@@ -201,6 +208,8 @@ class LegacyFront:
             log, prefix, after = _stream_after(session, last)
         except InvalidEventId as fault:
             raise HttpRefusal(400, str(fault)) from None
+        if log.asked:
+            require_same_permission(self._service, exchange, log.asked)
         kind: StreamKind = "get" if log is session.streams.standalone else "post"
         if last is not None:
             self._service.metrics.stream_resumed()
@@ -216,6 +225,7 @@ class LegacyFront:
         faults = [element for element in batch if isinstance(element, InvalidMessage)]
         if any(request.method == "initialize" for request in requests):
             raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
+        asked = exchange.token and require_permission(self._service, exchange, requests)
         for element in batch:
             if isinstance(element, Notification | Reply):
                 session.receive(element)
@@ -228,7 +238,9 @@ class LegacyFront:
             batched=True,
             faults=faults,
             headers=exchange.headers,
+            token=exchange.token,
         )
+        log.asked = asked or ()
         await self._deliver(exchange, session, log, None)
 
     async def _deliver(self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None) -> None:
@@ -295,11 +307,13 @@ class LegacyFront:
         except Overflow:
             session.close(CloseReason.OVERFLOW)
             raise SessionClosed(CloseReason.OVERFLOW) from None
+        # What belongs to a call was allowed when the call began, and ends with it.
+        ends_at = self._service.standing_until(exchange.token) if log is session.streams.standalone else math.inf
         session.add_reader()
         self._service.metrics.stream_opened(kind)
         try:
             async with exchange.cancelled_when_client_leaves():
-                await EventStream(exchange, reader, head, self._pace, exchange.cors).run()
+                await EventStream(exchange, reader, head, self._pace, exchange.cors, ends_at=ends_at).run()
         finally:
             reader.leave()
             self._service.metrics.stream_closed(kind)

@@ -32,6 +32,7 @@ from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
+from trio_mcp.transports.http.permission import require_permission
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error
 from trio_mcp.transports.http.side_tasks import DISMISSAL_SECONDS, HeldHead, SideTask, SideTasks
 
@@ -74,6 +75,8 @@ class ModernFront:
             if status >= 400:
                 self._service.refusals.note(status, "message")
             return await send_error(exchange.send, status, fault, exchange.cors, request.id)
+        if exchange.token is not None:
+            require_permission(self._service, exchange, [request])
         listens = request.method == _LISTEN
         streams = exchange.takes_sse and (listens or not self._json_response)
         delivery = Delivery(exchange, self._service, self._pace, self._side_tasks, "listen" if listens else "post")
@@ -100,6 +103,7 @@ class ModernFront:
             tool=tool,
             log_level=envelope.log_level,
             headers=exchange.headers,
+            token=exchange.token,
             scope=delivery.call_scope,
         )
 

@@ -1,0 +1,107 @@
+"""Whether the token of a request may use the components that it names: judged before anything runs, with an HTTP 403.
+
+A component is asked about by whoever calls it, reads it, completes its arguments or subscribes to it. What a handler does with
+others, such as `ctx.read_resource`, is the server's own work and not asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from trio_mcp.dispatch.call import Service
+from trio_mcp.features.definition import Definition
+from trio_mcp.features.registry import Registry
+from trio_mcp.protocol.jsonrpc import Request
+from trio_mcp.transports.http.exchange import HttpExchange
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.checks import Requirements
+
+__all__ = ["components", "require_permission", "require_same_permission"]
+
+
+def components(registry: Registry, method: str, params: Mapping[str, Any]) -> Iterator[Definition]:
+    """The registered components that a request names; nothing for what does not fit: dispatch says what is wrong with it."""
+    match method:
+        case "tools/call":
+            yield from _found(registry.tools.get(_text(params.get("name"))))
+        case "prompts/get":
+            yield from _found(registry.prompts.get(_text(params.get("name"))))
+        case "resources/read":
+            yield from _found(registry.resource_at(_text(params.get("uri"))))
+        case "resources/subscribe":
+            yield from _subscribed(registry, params.get("uri"))
+        case "completion/complete":
+            yield from _completed(registry, params.get("ref"))
+        case "subscriptions/listen":
+            wanted = params.get("notifications")
+            uris = wanted.get("resourceSubscriptions") if isinstance(wanted, dict) else None
+            for uri in uris if isinstance(uris, list) else ():
+                yield from _subscribed(registry, uri)
+
+
+def _subscribed(registry: Registry, uri: Any) -> Iterator[Definition]:
+    """The resource at `uri`, and what may lie below it: its updates are notified, too."""
+    if not isinstance(uri, str):
+        return
+    yield from _found(registry.resource_at(uri))
+    above = uri.rstrip("/") + "/"
+    yield from (it for it in registry.resources if it.uri.startswith(above))
+    for template in registry.templates:
+        start, _, rest = template.uri_template.partition("{")
+        # Only a variable such as {+path} or {/path*}, or what follows a variable, has a slash that leads further down.
+        if start.startswith(above) or (above.startswith(start) and any(mark in rest for mark in "/+*")):
+            yield template
+
+
+def _completed(registry: Registry, ref: Any) -> Iterator[Definition]:
+    match ref:
+        case {"type": "ref/prompt", "name": str(name)}:
+            yield from _found(registry.prompts.get(name))
+        case {"type": "ref/resource", "uri": str(uri)}:
+            yield from _found(registry.templates.get(uri) or registry.resources.get(uri))
+
+
+def _found(component: Definition | None) -> Iterator[Definition]:
+    if component is not None:
+        yield component
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def require_permission(
+    service: Service, exchange: HttpExchange, requests: Iterable[Request]
+) -> tuple[Requirements, ...]:
+    """Raise HttpRefusal unless the token of the exchange may make all these requests: those of a batch run together or not at all.
+
+    Returns what they ask, for `require_same_permission`. Not to be called without a token, for then nothing is asked.
+    """
+    if service.auth is None:
+        return ()
+    used = [
+        component for each in requests for component in components(service.registry, each.method, each.params or {})
+    ]
+    asked = tuple(component.requirements for component in used if component.requirements is not None)
+    names = {component.name for component in used if component.requirements is not None}
+    _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
+    return asked
+
+
+def require_same_permission(service: Service, exchange: HttpExchange, asked: Iterable[Requirements]) -> None:
+    """Raise HttpRefusal unless the token of the exchange may read what was answered to requests that asked for `asked`.
+
+    A token with fewer scopes must not read results that one with more has asked for.
+    """
+    _refuse_unless_allowed(service, exchange, asked, "The stream")
+
+
+def _refuse_unless_allowed(service: Service, exchange: HttpExchange, asked: Iterable[Requirements], what: str) -> None:
+    refused = None if service.auth is None else service.auth.refusal_for(asked, exchange.token, what)
+    if refused is not None:
+        # Loaded already, with whatever made `service.auth`; servers without one never load it.
+        from trio_mcp.transports.http.authorization import refusal_of
+
+        raise refusal_of(refused)

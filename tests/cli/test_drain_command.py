@@ -118,7 +118,7 @@ async def test_a_node_that_is_not_named_rightly_is_exit_code_2(capsys: Printed, 
 
 
 async def test_a_name_that_the_admin_listener_does_not_answer_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def misdirected(transport: HttpTransport, method: str, *, seconds: float) -> tuple[Head, bytes]:
+    async def misdirected(transport: HttpTransport, method: str, **options: object) -> tuple[Head, bytes]:
         return Head(421, {}), b""
 
     monkeypatch.setattr("trio_mcp.cli.drain.fetch", misdirected)

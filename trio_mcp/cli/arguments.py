@@ -13,6 +13,7 @@ from trio_mcp.protocol.errors import McpError
 
 __all__ = [
     "SILENCE_SECONDS",
+    "Bearer",
     "ClientFlags",
     "Headers",
     "Insecure",
@@ -38,6 +39,14 @@ Headers: TypeAlias = Annotated[
     tuple[str, ...],
     Parameter("--header", alias="-H", negative=(), show_default=False, help="`Name: value` sent with each request."),
 ]
+Bearer: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--bearer",
+        allow_leading_hyphen=True,
+        help="A token to send: `@file`, `-` for stdin, or the token; or set TRIO_MCP_BEARER.",
+    ),
+]
 Insecure: TypeAlias = Annotated[
     bool, Parameter("--insecure", negative=(), show_default=False, help="Take any TLS certificate.")
 ]
@@ -56,6 +65,7 @@ class ClientFlags:
         ),
     ] = False
     headers: Headers = ()
+    bearer: Bearer = None
     insecure: Insecure = False
     timeout: Annotated[float, Parameter("--timeout", help="Give up after this many seconds without a byte.")] = (
         SILENCE_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
+from trio_mcp.cli.credentials import Credentials, credentials_for
 from trio_mcp.cli.mcp_client import Client, connect
 from trio_mcp.cli.output import (
     LISTINGS,
@@ -123,12 +125,14 @@ async def _find(client: Client, name: str) -> dict[str, Any]:
 
 def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:
     """Connect to `target`, a URL or an importable server, and use the client."""
-    headers = parse_headers(flags.headers)
+    credentials = credentials_for(
+        target, parse_headers(flags.headers), flags.bearer, os.environ, insecure=flags.insecure
+    )
     # Imported outside of `trio.run`, as `serve` imports it: a module may start something of its own at import.
     app = None if "://" in target else _app(target)
 
     async def main() -> T:
-        async with _transport(target, app, headers, flags.insecure) as transport:
+        async with _transport(target, app, credentials, flags.insecure) as transport:
             async with connect(
                 transport, legacy=flags.legacy, notify=print_notification, silence=flags.timeout
             ) as client:
@@ -142,17 +146,17 @@ def _app(target: str) -> HttpApp:
     from trio_mcp.serving.loader import load_target
 
     configure(logging.WARNING, "text")
-    return load_target(target).http_app(path="/mcp")
+    return load_target(target).http_app(path="/mcp", resource="http://localhost/mcp", in_memory=True)
 
 
 @asynccontextmanager
 async def _transport(
-    target: str, app: HttpApp | None, headers: list[tuple[str, str]], insecure: bool
+    target: str, app: HttpApp | None, credentials: Credentials, insecure: bool
 ) -> AsyncIterator[HttpTransport]:
     if app is None:
-        yield HttpClient(target, headers, insecure=insecure)
+        yield credentials.over(HttpClient(target, credentials.headers, insecure=insecure))
         return
     from trio_mcp.cli.in_memory import running
 
-    async with running(app, "/mcp", headers) as transport:
+    async with running(app, "/mcp", credentials.headers) as transport:
         yield transport

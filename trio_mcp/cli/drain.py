@@ -20,6 +20,8 @@ __all__ = ["Admin", "AdminState", "drain", "follow"]
 MISDIRECTED = 421
 """The status for a Host that the admin listener does not know."""
 
+UNAUTHORIZED = 401
+
 SILENCE_SECONDS = 10.0
 """It answers from memory: a process that takes longer is stopped or stuck."""
 
@@ -50,7 +52,8 @@ def drain(
     bind = load_one("admin_bind", admin if admin is not None else admin_bind)
     if bind is None:
         raise UsageError("which node? Name its admin listener, as in `trio-mcp drain 127.0.0.1:9464`")
-    return trio.run(_drain, Admin(bind), wait)
+    token = load_one("admin_token")
+    return trio.run(_drain, Admin(bind, None if token is None else token.get_secret_value()), wait)
 
 
 async def _drain(admin: Admin, wait: bool) -> int:
@@ -98,13 +101,14 @@ class AdminState:
 
 
 class Admin:
-    """The admin listener of one node, at `bind` as `--admin-bind` takes it.
+    """The admin listener of one node, at `bind` as `--admin-bind` takes it; `token` is its `--admin-token`.
 
     Its methods raise HttpClientError when nothing listens there, McpError when something else does.
     """
 
-    def __init__(self, bind: str) -> None:
+    def __init__(self, bind: str, token: str | None = None) -> None:
         self.name = bind
+        self._headers = [] if token is None else [("authorization", f"Bearer {token}")]
         self._base, self._socket = _reached_at(bind)
 
     async def state(self) -> AdminState:
@@ -129,7 +133,7 @@ class Admin:
     async def _ask(self, method: str, path: str, statuses: tuple[int, ...]) -> bytes:
         client = HttpClient(f"{self._base}{path}", socket=self._socket)
         try:
-            head, body = await fetch(client, method, seconds=SILENCE_SECONDS)
+            head, body = await fetch(client, method, seconds=SILENCE_SECONDS, headers=self._headers)
         except trio.TooSlowError:
             raise McpError(
                 f"{self.name} takes connections and has been silent for {SILENCE_SECONDS:g} s: its process is stopped, or stuck"
@@ -138,6 +142,8 @@ class Admin:
             raise McpError(
                 f"{self.name} does not answer to that name: use its IP address, or set the node's --admin-hosts"
             )
+        if head.status == UNAUTHORIZED:
+            raise McpError(f"{self.name} asks for its --admin-token: set TRIO_MCP_ADMIN_TOKEN to the same")
         if head.status not in statuses:
             raise self._no_admin_listener()
         return body

@@ -17,6 +17,7 @@ FAILED, USAGE, AUTHORIZATION, INTERRUPTED = 1, 2, 3, 130
 _CODES = {
     "UsageError": USAGE,
     "SettingsError": USAGE,
+    "AuthConfigurationError": USAGE,
     "InvalidRedisUrl": USAGE,
     "AuthorizationRequired": AUTHORIZATION,
 }
@@ -59,7 +60,9 @@ def _words(cause: BaseException) -> str | None:
 def _next_step(cause: McpError) -> str:
     status = getattr(cause, "status", None)
     if type(cause).__name__ == "AuthorizationRequired":
-        return ". Send a token with --header 'Authorization: Bearer …'"
+        scopes = " ".join(getattr(cause, "scopes", ()))
+        scope = f" --scope '{scopes}'" if scopes and status == 403 else ""
+        return f". Get a token with `trio-mcp login URL{scope}`, or send one with --bearer"
     if type(cause).__name__ == "UntrustedCertificate":
         return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
     if status == 404 and type(cause).__name__ == "HttpRefused":

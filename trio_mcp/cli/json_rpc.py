@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from trio_mcp.auth.challenge_reader import BearerChallenge, read_challenge
 from trio_mcp.cli.request_forms import Legacy, Modern, RequestForm
 from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError, HttpTransport, read_body
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
@@ -49,7 +50,13 @@ class HttpRefused(McpError):
 
 
 class AuthorizationRequired(McpError):
-    """401, or 403 with a challenge."""
+    """401, or 403 with a challenge; the text says which scopes the server wants."""
+
+    def __init__(self, status: int, text: str, scopes: tuple[str, ...] = ()) -> None:
+        super().__init__(f"the server answered {status}: {text[:MAX_QUOTE]}")
+        self.status = status
+        self.scopes = scopes
+        """All that the server says the request needs."""
 
 
 class Channel:
@@ -103,7 +110,7 @@ class Channel:
         kind = answer.head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream" and answer.head.status == 200:
             return await self._streamed(answer, request_id, reader)
-        if kind != "application/json" or answer.head.status == 401:
+        if kind != "application/json" or _wants_authorization(answer.head):
             raise await self.refusal(answer)
         body = await self._body(answer)
         message = _decode(body)
@@ -188,14 +195,25 @@ def _is_response(message: Any) -> bool:
 
 def _refused(head: Head, body: bytes) -> McpError:
     text = body.decode("utf-8", "replace").strip()
-    challenge = head.headers.get("www-authenticate")
-    if head.status == 401 or (head.status == 403 and challenge):
-        return AuthorizationRequired(f"the server answered {head.status}: {challenge or text or 'unauthorized'}")
+    if _wants_authorization(head):
+        return _authorization_required(head, text)
     with suppress(ValueError, RecursionError):
         message = json.loads(body)
         if _is_response(message) and "error" in message:
             return Refused(head.status, message["error"])
     return HttpRefused(head.status, f"it is at {head.headers['location']}" if "location" in head.headers else text)
+
+
+def _wants_authorization(head: Head) -> bool:
+    return head.status == 401 or (head.status == 403 and "www-authenticate" in head.headers)
+
+
+def _authorization_required(head: Head, text: str) -> AuthorizationRequired:
+    header = head.headers.get("www-authenticate", "")
+    challenge = read_challenge([header]) or BearerChallenge()
+    scopes = f"it needs the scope{'s' if len(challenge.scopes) > 1 else ''} {' '.join(challenge.scopes)}"
+    said = [each for each in (challenge.description, scopes if challenge.scopes else "") if each]
+    return AuthorizationRequired(head.status, "; ".join(said) or header or text or "unauthorized", challenge.scopes)
 
 
 def _answer_to(method: str) -> dict[str, Any]:

@@ -40,8 +40,10 @@ def _kind(name: str) -> Any:
     return str | None
 
 
-_ROWS = [row for row in describe() if row.name != "secret"]
-# Everyone on the host can read a command line with `ps`.
+_NO_FLAG = frozenset({"secret", "auth_introspection_client_secret"})
+"""Everyone on the host can read a command line with `ps`."""
+
+_ROWS = [row for row in describe() if row.name not in _NO_FLAG]
 _GROUPS = list(dict.fromkeys(row.group for row in _ROWS))
 
 if TYPE_CHECKING:
@@ -108,6 +110,6 @@ def markdown(rows: list[Explained]) -> str:
     for row in rows:
         variables = ", ".join(f"`{name}`" for name in row.variables)
         default = f"`{row.default}`" if row.default else "-"
-        flag = f"`--{row.name.replace('_', '-')}`" if row.name != "secret" else "(no flag)"
+        flag = f"`--{row.name.replace('_', '-')}`" if row.name not in _NO_FLAG else "(no flag)"
         lines.append(f"| {flag} | {variables} | {default} | {row.description} |")
     return "\n".join(lines)

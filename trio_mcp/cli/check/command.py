@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -11,12 +12,16 @@ import trio
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from trio_mcp.cli.arguments import Headers, Insecure, Json, parse_headers
+from trio_mcp.cli.arguments import Bearer, Headers, Insecure, Json, parse_headers
+from trio_mcp.cli.check.authorization import authorization_findings, survey_authorization
 from trio_mcp.cli.check.evidence import CLIENT_KINDS, ClientKind, Evidence, count
-from trio_mcp.cli.check.findings import Finding, Level, findings
+from trio_mcp.cli.check.findings import Finding, Level, findings, ordered
 from trio_mcp.cli.check.survey import survey
+from trio_mcp.cli.credentials import credentials_for
+from trio_mcp.cli.json_rpc import AuthorizationRequired
+from trio_mcp.cli.login.flow import fetch_with
 from trio_mcp.cli.output import print_json, print_rows
-from trio_mcp.http_client import HttpClient
+from trio_mcp.http_client import HttpClient, HttpTransport
 from trio_mcp.observability.logs import printable
 
 __all__ = ["as_json", "check", "is_green", "print_report"]
@@ -33,6 +38,7 @@ def check(
     nodes: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
     insecure: Insecure = False,
     headers: Headers = (),
+    bearer: Bearer = None,
     timeout: Annotated[
         float, Parameter(help="Give a request up after this many seconds without a byte.")
     ] = SILENCE_SECONDS,
@@ -41,7 +47,8 @@ def check(
     """Check a cluster through its balancer, as clients use it, and say what to change.
 
     Opens sessions over fresh connections, with cookies and without, and sends requests of 2026-07-28. Calls no
-    tool. The exit code is 1 when something must change.
+    tool. Looks, as a client without a token would, for where to log in. The exit code is 1 when something must change,
+    and 3 when the server wants a token and none was given.
 
     Parameters
     ----------
@@ -52,14 +59,31 @@ def check(
     nodes
         How many nodes there should be; fewer that answer are something to change.
     """
-    client_of = partial(HttpClient, headers=parse_headers(headers), insecure=insecure)
-    evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))
-    found = findings(evidence, nodes)
+    credentials = credentials_for(url, parse_headers(headers), bearer, os.environ, insecure=insecure)
+
+    def client_of(place: str) -> HttpTransport:
+        return credentials.over(HttpClient(place, credentials.headers, insecure=insecure))
+
+    authorization = partial(survey_authorization, fetch_with(insecure=insecure), url, connections)
+    try:
+        evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))
+    except AuthorizationRequired:
+        _print_findings(authorization_findings(trio.run(authorization)), as_json=json)
+        raise
+    found = ordered([*findings(evidence, nodes), *authorization_findings(trio.run(authorization))])
     if json:
         print_json(as_json(evidence, found))
     else:
         print_report(evidence, found)
     return 0 if is_green(found) else 1
+
+
+def _print_findings(found: Sequence[Finding], *, as_json: bool) -> None:
+    """What could be seen without a token."""
+    if as_json:
+        print_json({"green": False, "findings": _told(found)})
+    else:
+        print_rows([row for finding in found for row in _rows(finding)])
 
 
 def is_green(found: Sequence[Finding]) -> bool:
@@ -69,8 +93,11 @@ def is_green(found: Sequence[Finding]) -> bool:
 
 def as_json(evidence: Evidence, found: Sequence[Finding]) -> dict[str, Any]:
     """One JSON document."""
-    told = [{**asdict(finding), "level": finding.level.value} for finding in found]
-    return {"green": is_green(found), "findings": told, **evidence.as_json()}
+    return {"green": is_green(found), "findings": _told(found), **evidence.as_json()}
+
+
+def _told(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [{**asdict(finding), "level": finding.level.value} for finding in found]
 
 
 def print_report(evidence: Evidence, found: Sequence[Finding]) -> None:

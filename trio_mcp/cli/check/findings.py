@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -10,7 +10,7 @@ from trio_mcp.cli.check.cookies import Cookie
 from trio_mcp.cli.check.evidence import STREAM_PATIENCE, Evidence, count
 from trio_mcp.cli.check.misses import explained
 
-__all__ = ["Finding", "Level", "findings"]
+__all__ = ["Finding", "Level", "findings", "ordered"]
 
 
 class Level(Enum):
@@ -44,6 +44,11 @@ def findings(evidence: Evidence, expected: int | None = None) -> list[Finding]:
         *_streams(evidence),
         *_probes(evidence),
     ]
+    return ordered(found)
+
+
+def ordered(found: Iterable[Finding]) -> list[Finding]:
+    """What must change first, then what may be intended."""
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 

@@ -35,7 +35,7 @@ cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 
 # More workers than cores: tests of several nodes wait more than they compute. Bytecode is kept, whatever the environment says:
 # a thousand processes are started.
-test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.python-1.1
+test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CACHE)/.python-1.1
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
@@ -71,7 +71,7 @@ conformance: $(VENV)/.dev $(CACHE)/.npm
 	$(BIN)/python -m tools.conformance --write docs/conformance.md $(ARGS)
 	$(BIN)/python -m tools.readme
 
-clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30
+clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp
 	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
 	$(BIN)/python -m tools.readme
 
@@ -127,6 +127,11 @@ $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 $(CACHE)/.python-1.30: $(VENV)/.created
 	$(PYTHON) -m venv $(CACHE)/python-1.30
 	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.30.0"
+	@touch $@
+
+$(CACHE)/.fastmcp: $(VENV)/.created
+	$(PYTHON) -m venv $(CACHE)/fastmcp
+	$(CACHE)/fastmcp/bin/python -m pip install --quiet --disable-pip-version-check "fastmcp~=4.2.3"
 	@touch $@
 
 $(CACHE)/.python-1.1: $(VENV)/.created

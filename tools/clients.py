@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,17 @@ from tools.node import PACKAGES, MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import EVERYTHING, ServerFailed, served
 
-__all__ = ["CLIENTS", "STEPS", "ClientUnderTest", "complete", "verdicts"]
+__all__ = ["CLIENTS", "STEPS", "ClientUnderTest", "command", "complete", "verdicts"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "tests" / "clients"
 PYTHON_1_30 = REPOSITORY / ".cache" / "python-1.30" / "bin" / "python"
+FASTMCP = REPOSITORY / ".cache" / "fastmcp" / "bin" / "python"
+OTHER_PYTHONS = {
+    "python_1_30.py": (PYTHON_1_30, ".cache/.python-1.30"),
+    "login_fastmcp.py": (FASTMCP, ".cache/.fastmcp"),
+}
+"""Clients that need packages of their own, and how to install those."""
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 CLIENT_SECONDS = 120
 
@@ -59,7 +65,7 @@ def verdicts(client: ClientUnderTest, url: str) -> dict[str, str]:
     """`ok` or the reason for each step `client` must report; raises `MissingNode` when it is not installed."""
     try:
         done = subprocess.run(
-            [*_command(client), url, client.mode],
+            [*command(client), url, client.mode],
             env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -83,22 +89,24 @@ def complete(client: ClientUnderTest, done: "subprocess.CompletedProcess[str]") 
     return {step: said.get(step, ending) for step in client.steps}
 
 
-def _command(client: ClientUnderTest) -> list[str]:
+def command(client: ClientUnderTest) -> list[str]:
+    """What runs it, before the URL and the mode; raises `MissingNode` when it is not installed."""
     if client.script.endswith(".mjs"):
         return [str(node()), str(_beside_packages(client.script))]
     return [str(_python(client)), str(SCRIPTS / client.script), *_inspector(client)]
 
 
 def _python(client: ClientUnderTest) -> Path:
-    if client.script != "python_1_30.py":
+    if client.script not in OTHER_PYTHONS:
         return Path(sys.executable)
-    if not PYTHON_1_30.exists():
-        raise MissingNode("mcp 1.30 is not installed. Install it with: make .cache/.python-1.30")
-    return PYTHON_1_30
+    python, step = OTHER_PYTHONS[client.script]
+    if not python.exists():
+        raise MissingNode(f"{client.name} is not installed. Install it with: make {step}")
+    return python
 
 
 def _inspector(client: ClientUnderTest) -> list[str]:
-    return [str(node()), str(package_file(INSPECTOR))] if client.script == "inspector.py" else []
+    return [str(node()), str(package_file(INSPECTOR))] if client.script.endswith("inspector.py") else []
 
 
 def _beside_packages(script: str) -> Path:
@@ -109,8 +117,11 @@ def _beside_packages(script: str) -> Path:
     return PACKAGES / script
 
 
-def _row(client: ClientUnderTest, results: Mapping[str, str]) -> list[str]:
-    return [client.name, client.mode, *(_cell(results.get(step)) for step in STEPS)]
+def _table(results: Mapping[ClientUnderTest, Mapping[str, str]], steps: Sequence[str]) -> str:
+    rows = [
+        [client.name, client.mode, *(_cell(found.get(step)) for step in steps)] for client, found in results.items()
+    ]
+    return table(("client", "mode", *steps), rows)
 
 
 def _cell(verdict: str | None) -> str:
@@ -136,26 +147,37 @@ def _arguments() -> argparse.Namespace:
     return ask.parse_args()
 
 
-def _run(command: Sequence[str], only: str) -> dict[ClientUnderTest, dict[str, str]]:
-    with served(command) as server:
-        return {client: verdicts(client, server.url) for client in CLIENTS if only.lower() in client.id.lower()}
+def _run(start: Sequence[str], wanted: Callable[[ClientUnderTest], bool]) -> dict[ClientUnderTest, dict[str, str]]:
+    with served(start) as server:
+        return {client: verdicts(client, server.url) for client in CLIENTS if wanted(client)}
 
 
 def main() -> int:
     """`python -m tools.clients`: 0 when every client could do everything."""
+    # Imported here, since it imports this module.
+    from tools.logins import LOGIN_STEPS, login_document, logins
+
     given = _arguments()
+
+    def wanted(client: ClientUnderTest) -> bool:
+        return given.only.lower() in client.id.lower()
+
     try:
-        results = _run(shlex.split(given.command) if given.command else EVERYTHING, given.only)
+        results = _run(shlex.split(given.command) if given.command else EVERYTHING, wanted)
+        logged_in = {} if given.command else logins(wanted)
     except (MissingNode, ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
-    text = table(("client", "mode", *STEPS), [_row(client, found) for client, found in results.items()])
-    print(text)
-    faults = [(c, step, verdict) for c, found in results.items() for step, verdict in found.items() if verdict != "ok"]
+    text, login_text = _table(results, STEPS), _table(logged_in, LOGIN_STEPS)
+    print(text, login_text, sep="\n")
+    all_found = [*results.items(), *logged_in.items()]
+    faults = [
+        (client, step, verdict) for client, found in all_found for step, verdict in found.items() if verdict != "ok"
+    ]
     for client, step, verdict in faults:
         print(f"{client.id}: {step}: {verdict}")
     if given.write:
-        write(given.write, _document(text))
+        write(given.write, _document(text) + login_document(login_text))
     return int(bool(faults))
 
 

@@ -25,7 +25,8 @@ def fill(readme: Path) -> None:
 def results(conformance: str, clients: str) -> str:
     """What the two pages say, the one about conformance with a line for each run instead of each run and front."""
     before, rows, after = _page(conformance)
-    return "\n".join([*before, "", _by_run(records(rows)).rstrip(), *after, "", _body(clients)])
+    conversations = _body(clients).partition("\n## ")[0].rstrip()
+    return "\n".join([*before, "", _by_run(records(rows)).rstrip(), *after, "", conversations])
 
 
 def records(rows: list[str]) -> list[dict[str, str]]:

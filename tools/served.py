@@ -50,15 +50,15 @@ class Served:
 
 @contextmanager
 def served(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Start `command`, its `{port}` filled in, and stop it by SIGTERM at the end; raises `ServerFailed`."""
+    """Start `command`, `{port}` in it and in the values of `environment` filled in, and stop it by SIGTERM at the end; raises `ServerFailed`."""
     (port,) = free_ports(1)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [part.replace("{port}", str(port)) for part in command],
+            [_filled(part, port) for part in command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **{name: _filled(value, port) for name, value in (environment or {}).items()}},
         )
         try:
             if not _answers(process, port):
@@ -66,6 +66,10 @@ def served(command: Sequence[str], environment: Mapping[str, str] | None = None)
             yield Served(port, process)
         finally:
             _stop(process)
+
+
+def _filled(text: str, port: int) -> str:
+    return text.replace("{port}", str(port))
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:

@@ -2,16 +2,19 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const STEP_MS = 10_000;
-
 /** Collects the verdicts; a step that fails or hangs does not keep the next from running. */
 export class Steps {
   verdicts = {};
 
+  /** `seconds` is what a step may take. */
+  constructor(seconds = 10) {
+    this.seconds = seconds;
+  }
+
   async step(name, body) {
     const late = new AbortController();
-    const deadline = sleep(STEP_MS, null, { signal: late.signal }).then(() => {
-      throw new Error(`not done within ${STEP_MS / 1000} s`);
+    const deadline = sleep(this.seconds * 1000, null, { signal: late.signal }).then(() => {
+      throw new Error(`not done within ${this.seconds} s`);
     });
     try {
       await Promise.race([body(), deadline]);

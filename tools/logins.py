@@ -1,0 +1,119 @@
+"""The clients people use log in at a real authorization server and use one of our servers: which steps of each succeed."""
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tests.rig.authorization_server import authorization_server
+from tools.clients import ClientUnderTest, complete
+from tools.clients import command as command_of
+from tools.node import environment
+from tools.served import served
+
+__all__ = ["LOGIN_CLIENTS", "LOGIN_STEPS", "against_new_servers", "login_document", "logins"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+GUARDED = REPOSITORY / "tests" / "rig" / "served" / "guarded.py"
+BROWSER = REPOSITORY / "tests" / "rig" / "browser.py"
+CLIENT_SECONDS = 180
+TOKEN_SECONDS = 4
+"""So long a token lives: clients are seen to get another one."""
+
+LOGIN_STEPS = ("login", "list", "call", "refresh", "step-up")
+ALL_BUT_STEP_UP = LOGIN_STEPS[:-1]
+"""For clients that do not get more scopes, or not always."""
+
+LOGIN_CLIENTS = (
+    ClientUnderTest("trio-mcp login", "login_trio_mcp.py", "legacy", LOGIN_STEPS),
+    ClientUnderTest("trio-mcp login", "login_trio_mcp.py", "auto", LOGIN_STEPS),
+    ClientUnderTest("Python mcp 2.3", "login_python_2_3.py", "legacy", LOGIN_STEPS),
+    ClientUnderTest("Python mcp 2.3", "login_python_2_3.py", "auto", LOGIN_STEPS),
+    ClientUnderTest("FastMCP 4.2", "login_fastmcp.py", "auto", LOGIN_STEPS),
+    ClientUnderTest("TypeScript sdk 1.32", "login_typescript_1_32.mjs", "legacy", ALL_BUT_STEP_UP),
+    ClientUnderTest("TypeScript client 2.4", "login_typescript_2_4.mjs", "legacy", LOGIN_STEPS),
+    ClientUnderTest("TypeScript client 2.4", "login_typescript_2_4.mjs", "auto", LOGIN_STEPS),
+    ClientUnderTest("mcp-remote 0.15", "login_mcp_remote.mjs", "legacy", ALL_BUT_STEP_UP),
+    ClientUnderTest("Inspector CLI 2.12", "login_inspector.py", "legacy", ALL_BUT_STEP_UP),
+    ClientUnderTest("Inspector CLI 2.12", "login_inspector.py", "auto", ALL_BUT_STEP_UP),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a client finds around it: a home without files in it, and a browser that logs in."""
+
+    environ: Mapping[str, str]
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Desk":
+        """With its files in `folder`."""
+        programs = folder / "bin"
+        programs.mkdir()
+        opener = programs / "xdg-open"
+        opener.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{BROWSER}" "$1"\n')
+        opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
+        node = environment()
+        return cls(
+            {
+                **node,
+                "PATH": f"{programs}{os.pathsep}{node['PATH']}",
+                "HOME": str(folder),
+                "XDG_STATE_HOME": str(folder),
+                "BROWSER": f"{opener} %s &",
+                "BROWSER_SCRIPT": str(BROWSER),
+                "PYTHON": sys.executable,
+            }
+        )
+
+
+def _verdicts(client: ClientUnderTest, url: str) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [*command_of(client), url, client.mode],
+                env=Desk.in_folder(Path(folder)).environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=CLIENT_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return dict.fromkeys(client.steps, f"the client did not end within {CLIENT_SECONDS} s")
+    return complete(client, done)
+
+
+def logins(wanted: Callable[[ClientUnderTest], bool]) -> dict[ClientUnderTest, dict[str, str]]:
+    """The verdicts of the clients that are `wanted`, each against a server and an authorization server of its own."""
+    return {client: trio.run(against_new_servers, client) for client in LOGIN_CLIENTS if wanted(client)}
+
+
+async def against_new_servers(client: ClientUnderTest) -> dict[str, str]:
+    """`ok` or the reason for each step; raises `MissingNode` when something is not installed."""
+    async with authorization_server(seconds=TOKEN_SECONDS) as server:
+        settings = {"ISSUER": server.issuer, "RESOURCE": "http://127.0.0.1:{port}/mcp", "LEEWAY": "0"}
+        with served((sys.executable, "-m", "trio_mcp", "serve", str(GUARDED), "--port", "{port}"), settings) as guarded:
+            return await trio.to_thread.run_sync(partial(_verdicts, client, guarded.url))
+
+
+def login_document(text: str) -> str:
+    """The part of docs/clients.md about logins."""
+    return (
+        "\n## Logins\n\n"
+        f"Each client against `tests/rig/served/guarded.py` and npm `oidc-provider` on loopback. Tokens live {TOKEN_SECONDS} s. *login*: from\n"
+        "a 401 over the metadata, a registration and the login page to a token; *refresh*: a call after the token has expired, without\n"
+        "a person; *step-up*: a tool that needs another scope, from the 403 to its result.\n\n"
+        f"{text}\n"
+        "A hyphen: on a 403 the client renews its token, and gets the same scopes again (TypeScript 1.32 says `403 after trying\n"
+        "upscoping`, the Inspector `auth() returned AUTHORIZED`); mcp-remote gets them in some runs, and in\n"
+        "others loses its login to the renewal of a token. `trio-mcp` opens no browser by itself: it names the login that\n"
+        "brings the scope. The Inspector needs `MCP_AUTO_OPEN_ENABLED=true` off a terminal.\n"
+    )

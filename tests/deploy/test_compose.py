@@ -124,10 +124,17 @@ def test_redis_keeps_what_it_was_told_and_evicts_nothing() -> None:
 
 
 def test_the_published_ports_are_those_traefik_listens_on() -> None:
-    published = {interpolated(port, {}) for port in SERVICES["traefik"]["ports"]}
-    assert published == {"80:80", "443:443"}
+    ports = SERVICES["traefik"]["ports"]
+    assert {interpolated(port, {"PUBLISH_ON": "0.0.0.0"}) for port in ports} == {"0.0.0.0:80:80", "0.0.0.0:443:443"}
     addresses = {name: point["address"] for name, point in parsed("traefik/traefik.yaml")["entryPoints"].items()}
     assert addresses == {"web": ":80", "websecure": ":443", "internal": ":8080"}
+
+
+def test_nobody_but_this_machine_reaches_an_open_server_unless_env_says_so() -> None:
+    ports = [interpolated(port, {}) for port in SERVICES["traefik"]["ports"]]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    published = [name for name, service in SERVICES.items() if service.get("ports")]
+    assert published == ["traefik"]
 
 
 @pytest.mark.parametrize("variant", ["traefik", "traefik/dev"])

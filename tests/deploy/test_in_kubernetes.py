@@ -69,7 +69,7 @@ async def cluster(folder: Path, overlay: str, pods: Sequence[ASGIApp]) -> AsyncI
             await nursery.start(serve, pod, await open_listeners([f"{address}:{port}"]))
         async with balancer(folder, provider, dev=overlay.endswith("dev")) as traefik:
             found = Cluster(api, traefik, port)
-            await traefik.loaded(4)
+            await traefik.loaded(5)
             yield found
         nursery.cancel_scope.cancel("the test is over")
 

@@ -54,7 +54,7 @@ async def lab(folder: Path, *, header_routes: bool = False, dev: bool = False) -
         serving = {name: await pods[name].listen(nursery, port) for name, port in zip(NAMES, ports, strict=True)}
         try:
             # With TLS there is one more, which sends plain http there.
-            await traefik.loaded(5 + 3 * header_routes)
+            await traefik.loaded(6 + 3 * header_routes)
             yield Lab(traefik, folder / "dynamic/mcp.yaml", pods, serving)
         finally:
             nursery.cancel_scope.cancel("the test is over")
@@ -81,6 +81,17 @@ async def test_mcp_is_pinned_by_a_cookie_and_all_else_goes_round(tmp_path: Path,
         for path in ("/graphql", "/mcpfoo"):
             assert await here.answers(path, **kept) == set(NAMES)
             assert not (await here.traefik.get(path)).cookies
+
+
+async def test_where_to_log_in_is_answered_by_any_node_that_is_alive(tmp_path: Path) -> None:
+    path = "/.well-known/oauth-protected-resource/mcp"
+    async with lab(tmp_path) as here:
+        await _only(here, path, set(NAMES))
+        for pod in here.pods.values():
+            pod.ready = False
+        await _only(here, "/graphql", {"503"})
+        assert await here.answers(path) == set(NAMES)
+        assert not (await here.traefik.get(path)).cookies
 
 
 async def test_a_node_that_drains_keeps_its_sessions_and_gets_no_new_ones(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_traefik_is_unhealthy_until_its_routes_are_loaded_and_healthy_then
         draft = tmp_path / "draft"
         draft.write_text((DEPLOY / "traefik/dynamic/mcp.yaml").read_text())
         draft.rename(folder / "mcp.yaml")
-        await traefik.loaded(5)
+        await traefik.loaded(6)
         assert await healthy(traefik)
 
 

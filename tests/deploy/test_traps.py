@@ -16,6 +16,7 @@ from trio_mcp.cli.export import traefik_dynamic
 from trio_mcp.cli.export.files import urls_of
 
 MCP = "Path(`/mcp`) || PathPrefix(`/mcp/`)"
+METADATA = "PathPrefix(`/.well-known/oauth-protected-resource`)"
 NEVER_ANSWERED = "599"
 NOT_PUBLISHED = {"internal", "traefik"}
 """Entry points of Traefik's own: in our file, in its chart."""
@@ -121,17 +122,29 @@ def test_every_router_of_the_file_has_a_priority_and_the_order_is_the_one_meant(
     routers = routing(header_routes=header_routes)["routers"]
     ranked = sorted(routers, key=lambda name: -routers[name]["priority"])
     owners = ["mcp-node1", "mcp-node2", "mcp-node3"] if header_routes else []
-    assert ranked == [*owners, "mcp-new", "mcp", "mcp-unavailable", "app", "ping"]
+    assert ranked == [*owners, "mcp-new", "mcp", "mcp-metadata", "mcp-unavailable", "app", "ping"]
     assert routers["mcp"]["rule"] == routers["mcp-unavailable"]["rule"] == MCP
 
 
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_every_route_in_kubernetes_has_a_priority_and_the_catch_all_is_between_mcp_and_the_rest(folder: str) -> None:
-    mcp, rest = one("IngressRoute", "mcp", folder)["spec"]["routes"]
+    mcp, rest, metadata = one("IngressRoute", "mcp", folder)["spec"]["routes"]
     (unavailable,) = one("IngressRoute", "mcp-unavailable", folder)["spec"]["routes"]
     assert mcp["priority"] > unavailable["priority"] > rest["priority"]
     assert mcp["match"] == unavailable["match"]
     assert mcp["match"].endswith(MCP) or mcp["match"].endswith(f"({MCP})")
+    assert metadata["match"].endswith(METADATA)
+    assert metadata["priority"] > rest["priority"]
+    assert "sticky" not in metadata["services"][0]
+
+
+def test_where_to_log_in_is_answered_by_every_node_that_is_alive_and_sets_no_cookie() -> None:
+    http = routing()
+    service = http["services"][http["routers"]["mcp-metadata"]["service"]]["loadBalancer"]
+    assert http["routers"]["mcp-metadata"]["rule"] == METADATA
+    assert service["healthCheck"]["path"] == "/livez"
+    assert service["servers"] == http["services"]["mcp"]["loadBalancer"]["servers"]
+    assert "sticky" not in service
 
 
 def test_new_sessions_go_by_readiness_and_old_ones_by_life_with_one_cookie_over_the_same_nodes() -> None:
@@ -146,7 +159,7 @@ def test_new_sessions_go_by_readiness_and_old_ones_by_life_with_one_cookie_over_
 def test_a_dead_node_is_found_within_a_second() -> None:
     services = routing(header_routes=True)["services"]
     checks = [value for path, value in walked(services) if path and path[-1] == "healthCheck"]
-    assert len(checks) == 7
+    assert len(checks) == 8
     for check in checks:
         assert seconds(check["timeout"]) < seconds(check["interval"]) <= 1
 

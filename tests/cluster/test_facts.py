@@ -77,11 +77,12 @@ OUTCOMES: list[Outcome] = [
     Misdirected("node1", "b2", None),
 ]
 RELAYS = Table(
-    {"outcome": OUTCOMES, "post": BOTH, "expects_response": BOTH},
+    {"outcome": OUTCOMES, "post": BOTH, "expects_response": BOTH, "harmless": BOTH},
     [
         row("404 is passed on", Ended.NO_SESSION, outcome=Relayed(404)),
         row("answered, or the client has left", Ended.ANSWERED, outcome=(Relayed(200), Relayed(499))),
         row("never sent", Tried.FAILED, outcome=(Refused(), Unreachable())),
+        row("a request that may run twice", Tried.BROKEN, outcome=(Broken(), Unanswered()), harmless=True),
         row("a call that may run", Ended.LOST, outcome=Unanswered(), expects_response=True),
         row("a message that may have been taken", Ended.SILENT, outcome=Unanswered()),
         row("a POST that may have run", Ended.LOST, outcome=Broken(), post=True),
@@ -96,7 +97,7 @@ RELAYS = Table(
 def test_what_the_outcome_of_a_relay_means(number: int) -> None:
     assert RELAYS.cells[number]
     for cell in RELAYS.cells[number]:
-        found = after_relay(cell["outcome"], "b1", post=cell["post"], expects_response=cell["expects_response"])
+        found = after_relay(boot="b1", **cell)
         assert found is RELAYS.rows[number].decided, cell
 
 

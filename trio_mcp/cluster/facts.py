@@ -182,16 +182,19 @@ class Ended(Enum):
     """The peer may have got a message that expects no response, and does not answer: 503."""
 
 
-def after_relay(outcome: Outcome, boot: str, *, post: bool, expects_response: bool) -> Ended | Tried:
+def after_relay(outcome: Outcome, boot: str, *, post: bool, expects_response: bool, harmless: bool) -> Ended | Tried:
     """What the outcome of a relay means: how it ended the request, or what was learned for the next step.
 
-    `boot` is the process that was meant; `post` and `expects_response` are of the request.
+    `boot` is the process that was meant; `post` and `expects_response` are of the request, and `harmless` that it may run twice.
     """
     match outcome:
         case Relayed(status=404):
             return Ended.NO_SESSION
         case Relayed():
             return Ended.ANSWERED
+        case Broken() | Unanswered() if harmless:
+            # The owner may have ended the session, or been replaced, while the request was on its way.
+            return Tried.BROKEN
         case Broken() if post:
             return Ended.LOST
         case Broken():

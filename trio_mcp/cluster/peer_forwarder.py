@@ -12,7 +12,17 @@ from trio_mcp.cluster.hop import Hops, request_target
 from trio_mcp.cluster.membership import Membership
 from trio_mcp.cluster.owner_cache import Owner, OwnerCache
 from trio_mcp.cluster.peer.client import PeerClient
-from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Relayed, Unanswered, Unreachable, lost_answer
+from trio_mcp.cluster.peer.outcomes import (
+    STRANGER,
+    Broken,
+    Misdirected,
+    Outcome,
+    Relayed,
+    Unanswered,
+    Unreachable,
+    is_harmless,
+    lost_answer,
+)
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.routing import TryAgain
 from trio_mcp.observability.logs import event, session_label
@@ -99,7 +109,13 @@ class PeerForwarder:
         exchange = request.exchange
         request.outcome = outcome = await self.send(exchange, request.session_id, owner)
         lost = lost_answer(exchange.content) if isinstance(outcome, Unanswered) else None
-        result = after_relay(outcome, owner.boot, post=exchange.method == "POST", expects_response=lost is not None)
+        result = after_relay(
+            outcome,
+            owner.boot,
+            post=exchange.method == "POST",
+            expects_response=lost is not None,
+            harmless=isinstance(outcome, Broken | Unanswered) and is_harmless(exchange.content),
+        )
         if result is Ended.ANSWERED and exchange.method != "DELETE":
             self.owners.remember(request.session_id, owner)
         else:

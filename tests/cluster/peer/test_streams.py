@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trio_mcp.cluster.peer.outcomes import last_event, lost_answer
+from trio_mcp.cluster.peer.outcomes import is_harmless, last_event, lost_answer
 from trio_mcp.cluster.peer.streams import RelayedStream
 from trio_mcp.protocol.sse import COMMENT, event, priming
 
@@ -60,3 +60,26 @@ def test_each_request_is_answered_under_its_id() -> None:
     assert [each["id"] for each in several] == [1, "2"]
     assert {each["error"]["code"] for each in [single, *several]} == {-32603}
     assert last_event(body(CALL)) == event(lost_answer(body(CALL)) or b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "harmless"),
+    [
+        ("ping", True),
+        ("tools/list", True),
+        ("resources/subscribe", True),
+        ("logging/setLevel", True),
+        ("tools/call", False),
+        ("resources/read", False),
+        ("prompts/get", False),
+        ("completion/complete", False),
+        ("initialize", False),
+        ("subscriptions/listen", False),
+        ("nobody/knows", False),
+    ],
+)
+def test_what_may_be_sent_to_another_owner_when_the_first_one_is_lost(method: str, harmless: bool) -> None:
+    asked = {"jsonrpc": "2.0", "id": 1, "method": method}
+    assert is_harmless(body(asked)) is harmless
+    assert not is_harmless(body(asked, asked))
+    assert not is_harmless(b"")

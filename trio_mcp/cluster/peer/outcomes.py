@@ -12,6 +12,7 @@ from trio_mcp.cluster.record import read
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import LostCall
 from trio_mcp.protocol.jsonrpc import InvalidMessage, Request, decode, encode_error, encode_result
+from trio_mcp.protocol.methods import METHODS
 from trio_mcp.protocol.sse import event
 
 __all__ = [
@@ -24,10 +25,14 @@ __all__ = [
     "Relayed",
     "Unanswered",
     "Unreachable",
+    "is_harmless",
     "last_event",
     "lost_answer",
     "read_misdirection",
 ]
+
+_OPENS = frozenset({"initialize", "subscriptions/listen"})
+"""What begins something that a second one would begin again."""
 
 STRANGER = ""
 """The boot of a process that does not know our secret, whatever it says."""
@@ -110,6 +115,15 @@ def lost_answer(content: bytes) -> bytes | None:
             lost = [msgspec.Raw(encode_error(each.id, LostCall())) for each in batch if isinstance(each, Request)]
             return msgspec.json.encode(lost) if lost else None
     return None
+
+
+def is_harmless(content: bytes) -> bool:
+    """Whether the body is one request that may run twice: it runs no handler, and leaves a session as it is or as it said before."""
+    match _decoded(content):
+        case Request(method=name):
+            method = METHODS.get(name)
+            return method is not None and not method.runs_user_code and name not in _OPENS
+    return False
 
 
 def last_event(content: bytes) -> bytes:

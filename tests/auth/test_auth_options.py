@@ -72,13 +72,16 @@ async def test_settings_reach_the_verifier() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"required_scopes": ["a"]}, "AUTH_REQUIRED_SCOPES is set, but nothing verifies tokens: set AUTH_ISSUER"),
-        ({"audience": ["a"]}, "AUTH_AUDIENCE is set"),
-        ({"resource": RESOURCE}, "AUTH_RESOURCE is set"),
-        ({"introspection_url": f"{ISSUER}/i", **ASKING}, "AUTH_INTROSPECTION_URL needs AUTH_ISSUER"),
-        ({"introspection_url": f"{ISSUER}/i", "issuer": [ISSUER]}, "AUTH_INTROSPECTION_CLIENT_ID"),
-        ({"issuer": [ISSUER, "https://b.example"], "jwks_uri": f"{ISSUER}/keys"}, "one AUTH_ISSUER"),
-        ({"issuer": [ISSUER], "public_key": Path("/nonexistent/key.pem")}, "AUTH_PUBLIC_KEY cannot be read"),
+        (
+            {"required_scopes": ["a"]},
+            "TRIO_MCP_AUTH_REQUIRED_SCOPES is set, but nothing verifies tokens: set TRIO_MCP_AUTH_ISSUER",
+        ),
+        ({"audience": ["a"]}, "TRIO_MCP_AUTH_AUDIENCE is set"),
+        ({"resource": RESOURCE}, "TRIO_MCP_AUTH_RESOURCE is set"),
+        ({"introspection_url": f"{ISSUER}/i", **ASKING}, "TRIO_MCP_AUTH_INTROSPECTION_URL needs TRIO_MCP_AUTH_ISSUER"),
+        ({"introspection_url": f"{ISSUER}/i", "issuer": [ISSUER]}, "TRIO_MCP_AUTH_INTROSPECTION_CLIENT_ID"),
+        ({"issuer": [ISSUER, "https://b.example"], "jwks_uri": f"{ISSUER}/keys"}, "one TRIO_MCP_AUTH_ISSUER"),
+        ({"issuer": [ISSUER], "public_key": Path("/nonexistent/key.pem")}, "TRIO_MCP_AUTH_PUBLIC_KEY cannot be read"),
         ({"issuer": [ISSUER], "required_scopes": ["offline_access"]}, "offline_access"),
         ({"issuer": ["http://login.example.com"]}, "https"),
         ({"issuer": [ISSUER], "algorithms": ["HS256"]}, "HS256"),

@@ -74,6 +74,15 @@ def test_config_masks_the_secret(capsys: Printed, monkeypatch: pytest.MonkeyPatc
     assert "ssss" not in out
 
 
+def test_config_says_which_variables_have_no_effect(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AUTH_ISSUER", "https://login.example.com")
+    monkeypatch.delenv("TRIO_MCP_AUTH_ISSUER", raising=False)
+    assert execute(["config"]) == 0
+    assert "trio-mcp: AUTH_ISSUER is not read; did you mean TRIO_MCP_AUTH_ISSUER?\n" in capsys.readouterr().err
+
+
 def test_config_of_a_target_sees_what_its_file_does_to_the_environment(
     shop: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,9 +133,9 @@ async def who(request: object) -> Principal | None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"auth_issuer": "https://login.example.com"}, "AUTH_ISSUER is set, and the server has auth= in code"),
-        ({"auth_leeway": "10s"}, "AUTH_LEEWAY is set"),
-        ({"auth_resource": "https://other.example.com/mcp"}, "AUTH_RESOURCE is set"),
+        ({"auth_issuer": "https://login.example.com"}, "TRIO_MCP_AUTH_ISSUER is set, and the server has auth= in code"),
+        ({"auth_leeway": "10s"}, "TRIO_MCP_AUTH_LEEWAY is set"),
+        ({"auth_resource": "https://other.example.com/mcp"}, "TRIO_MCP_AUTH_RESOURCE is set"),
     ],
 )
 @pytest.mark.parametrize("own", ["tokens", "function"])
@@ -157,10 +157,10 @@ def test_code_may_leave_the_url_to_the_settings() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"auth_required_scopes": "a"}, "AUTH_REQUIRED_SCOPES is set, but nothing verifies tokens"),
+        ({"auth_required_scopes": "a"}, "TRIO_MCP_AUTH_REQUIRED_SCOPES is set, but nothing verifies tokens"),
         ({"auth_issuer": "http://login.example.com"}, "https://"),
         ({"auth_issuer": ISSUER, "auth_required_scopes": "offline_access"}, "offline_access"),
-        ({"auth_issuer": ISSUER, "auth_introspection_url": f"{ISSUER}/i"}, "AUTH_INTROSPECTION_CLIENT_ID"),
+        ({"auth_issuer": ISSUER, "auth_introspection_url": f"{ISSUER}/i"}, "TRIO_MCP_AUTH_INTROSPECTION_CLIENT_ID"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_what_to_set(settings: dict[str, Any], words: str) -> None:

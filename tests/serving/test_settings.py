@@ -7,7 +7,7 @@ import pytest
 from trio_mcp.serving import settings
 from trio_mcp.serving.setting_types import duration_text, parse_duration, parse_size, size_text
 from trio_mcp.serving.settings import Settings, SettingsError, load, load_one, sources
-from trio_mcp.serving.settings_report import describe, explain, ignored, unknown
+from trio_mcp.serving.settings_report import describe, explain, ignored, unknown, unread
 
 KEY = "k" * 32
 
@@ -310,3 +310,18 @@ def test_an_entry_that_can_match_nothing_ends_the_start_with_the_form_to_write(
 )
 def test_wildcards_and_networks_are_settings(name: str, value: str) -> None:
     assert getattr(load(**{name: value}), name) == tuple(value.split(","))
+
+
+def test_variables_without_effect_are_named_with_what_was_meant() -> None:
+    environ = {
+        "TRIO_MCP_DRAIN_TIMOUT": "1",
+        "AUTH_ISSUER": "https://a.example",
+        "AUTH_TOKENS": "tokens",
+        "AUTH_URL": "x",
+    }
+    assert unread(environ) == [
+        "TRIO_MCP_DRAIN_TIMOUT is no setting of trio-mcp; did you mean TRIO_MCP_DRAIN_TIMEOUT?",
+        "AUTH_ISSUER is not read; did you mean TRIO_MCP_AUTH_ISSUER?",
+        "AUTH_TOKENS is not read; did you mean TRIO_MCP_AUTH_TOKENS?",
+    ]
+    assert unread({"AUTH_ISSUER": "https://a.example", "TRIO_MCP_AUTH_ISSUER": "https://b.example"}) == []

@@ -1,8 +1,8 @@
 """Authorization from settings: plain values in, a `BearerAuth` out, and an error that names the setting for what cannot work.
 
-| `AUTH_ISSUER` (several)                | `JWTVerifier` for each                        |
-| `AUTH_INTROSPECTION_URL`               | `IntrospectionVerifier`                       |
-| `AUTH_TOKENS`                          | `StaticTokenVerifier`                         |
+| `TRIO_MCP_AUTH_ISSUER` (several)       | `JWTVerifier` for each                        |
+| `TRIO_MCP_AUTH_INTROSPECTION_URL`      | `IntrospectionVerifier`                       |
+| `TRIO_MCP_AUTH_TOKENS`                 | `StaticTokenVerifier`                         |
 | more than one of them                  | `MultiAuth`                                   |
 """
 
@@ -28,7 +28,7 @@ __all__ = ["AuthOptions", "bearer_auth"]
 
 @dataclass(frozen=True, slots=True)
 class AuthOptions:
-    """The settings by name, without their prefix `AUTH_`; empty means that one is not set."""
+    """The settings by name, without their prefix `TRIO_MCP_AUTH_`; empty means that one is not set."""
 
     issuer: Sequence[str] = ()
     resource: str = ""
@@ -81,7 +81,7 @@ def bearer_auth(options: AuthOptions, *, fetch: Fetch = http_fetch) -> BearerAut
 def _verifiers(options: AuthOptions, fetch: Fetch) -> Iterator[Verifier]:
     if len(options.issuer) > 1 and (options.jwks_uri or options.public_key):
         raise AuthConfigurationError(
-            "AUTH_JWKS_URI and AUTH_PUBLIC_KEY go with one AUTH_ISSUER: leave them out for several"
+            "TRIO_MCP_AUTH_JWKS_URI and TRIO_MCP_AUTH_PUBLIC_KEY go with one TRIO_MCP_AUTH_ISSUER: leave them out for several"
         )
     for issuer in options.issuer:
         yield _signed(options, issuer, fetch)
@@ -109,11 +109,11 @@ def _signed(options: AuthOptions, issuer: str, fetch: Fetch) -> Verifier:
 def _introspected(options: AuthOptions, fetch: Fetch) -> Verifier:
     if not options.issuer:
         raise AuthConfigurationError(
-            "AUTH_INTROSPECTION_URL needs AUTH_ISSUER: clients are told to get their tokens there"
+            "TRIO_MCP_AUTH_INTROSPECTION_URL needs TRIO_MCP_AUTH_ISSUER: clients are told to get their tokens there"
         )
     if not options.introspection_client_id or not options.introspection_client_secret:
         raise AuthConfigurationError(
-            "set AUTH_INTROSPECTION_CLIENT_ID and AUTH_INTROSPECTION_CLIENT_SECRET: the server must know who asks"
+            "set TRIO_MCP_AUTH_INTROSPECTION_CLIENT_ID and TRIO_MCP_AUTH_INTROSPECTION_CLIENT_SECRET: the server must know who asks"
         )
     return IntrospectionVerifier(
         options.introspection_url,
@@ -131,22 +131,22 @@ def _read_key(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise AuthConfigurationError(f"AUTH_PUBLIC_KEY cannot be read: {error}") from error
+        raise AuthConfigurationError(f"TRIO_MCP_AUTH_PUBLIC_KEY cannot be read: {error}") from error
 
 
 def _refuse_settings_without_effect(options: AuthOptions) -> None:
     """A setting that protects nothing must not look as if it did."""
     settings = {
-        "AUTH_RESOURCE": options.resource,
-        "AUTH_AUDIENCE": options.audience,
-        "AUTH_JWKS_URI": options.jwks_uri,
-        "AUTH_PUBLIC_KEY": options.public_key,
-        "AUTH_REQUIRED_SCOPES": options.required_scopes,
-        "AUTH_CHALLENGE_SCOPES": options.challenge_scopes,
-        "AUTH_SCOPES_SUPPORTED": options.scopes_supported,
+        "TRIO_MCP_AUTH_RESOURCE": options.resource,
+        "TRIO_MCP_AUTH_AUDIENCE": options.audience,
+        "TRIO_MCP_AUTH_JWKS_URI": options.jwks_uri,
+        "TRIO_MCP_AUTH_PUBLIC_KEY": options.public_key,
+        "TRIO_MCP_AUTH_REQUIRED_SCOPES": options.required_scopes,
+        "TRIO_MCP_AUTH_CHALLENGE_SCOPES": options.challenge_scopes,
+        "TRIO_MCP_AUTH_SCOPES_SUPPORTED": options.scopes_supported,
     }
     given = [name for name, value in settings.items() if value]
     if given:
         raise AuthConfigurationError(
-            f"{given[0]} is set, but nothing verifies tokens: set AUTH_ISSUER, AUTH_INTROSPECTION_URL or AUTH_TOKENS"
+            f"{given[0]} is set, but nothing verifies tokens: set TRIO_MCP_AUTH_ISSUER, TRIO_MCP_AUTH_INTROSPECTION_URL or TRIO_MCP_AUTH_TOKENS"
         )

@@ -163,7 +163,7 @@ def check_guarded(components: Mapping[str, Requirements], *, verified: bool) -> 
     guarded = next((name for name, asked in components.items() if asked), None)
     if guarded is not None and not verified:
         raise AuthConfigurationError(
-            f"{guarded} has auth=, but nothing verifies tokens: pass auth= to the server, or set AUTH_ISSUER"
+            f"{guarded} has auth=, but nothing verifies tokens: pass auth= to the server, or set TRIO_MCP_AUTH_ISSUER"
         )
 
 

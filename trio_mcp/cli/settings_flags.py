@@ -9,9 +9,9 @@ from cyclopts import Group, Parameter
 from pydantic import BeforeValidator
 
 from trio_mcp.cli.arguments import Json
-from trio_mcp.cli.output import print_json, print_rows
+from trio_mcp.cli.output import print_json, print_note, print_rows
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.settings_report import Explained, describe, explain
+from trio_mcp.serving.settings_report import Explained, describe, explain, unread
 
 __all__ = ["NO_FLAGS", "SettingsFlags", "config", "given", "markdown"]
 
@@ -97,6 +97,8 @@ def config(
 
         load_target(target)
     rows = explain(**given(flags))
+    for sentence in unread():
+        print_note(sentence)
     if as_json:
         print_json([asdict(row) for row in rows])
     else:

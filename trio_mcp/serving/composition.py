@@ -116,7 +116,7 @@ def authorization(server: MCPServer, settings: Settings) -> tuple[BearerAuth | N
         from trio_mcp.auth.errors import AuthConfigurationError
 
         raise AuthConfigurationError(
-            f"{extra[0].upper()} is set, and the server has auth= in code: leave out one of them"
+            f"TRIO_MCP_{extra[0].upper()} is set, and the server has auth= in code: leave out one of them"
         )
     return None, settings.auth_resource or _own_url(settings)
 

@@ -19,7 +19,7 @@ from trio_mcp.observability.logs import configure, event, leaves, log_stray_erro
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.versions import LEGACY_VERSIONS, MODERN_VERSIONS
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.settings_report import ignored, unknown
+from trio_mcp.serving.settings_report import unread
 from trio_mcp.serving.standard_streams import Pipes, open_missing_streams, protocol_pipes
 
 if TYPE_CHECKING:
@@ -104,10 +104,8 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
     log_stray_errors()
     if not settings.access_log:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
-    for name in ignored():
-        logger.warning("%s is ignored: its value cannot be meant for trio-mcp", name)
-    for name, hint in unknown().items():
-        logger.warning("%s is no setting of trio-mcp%s", name, f"; did you mean {hint}?" if hint else "")
+    for sentence in unread():
+        logger.warning("%s", sentence)
 
 
 def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:

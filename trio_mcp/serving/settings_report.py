@@ -14,7 +14,10 @@ from trio_mcp.serving.setting_sources import Names, strays, unknown_variables
 from trio_mcp.serving.setting_types import duration_text, parse_size, size_text
 from trio_mcp.serving.settings import NAMES, Settings, load, sources
 
-__all__ = ["Explained", "describe", "explain", "ignored", "unknown"]
+__all__ = ["Explained", "describe", "explain", "ignored", "unknown", "unread"]
+
+_TAKEN_WITHOUT_PREFIX = ("AUTH_ISSUER", "AUTH_TOKENS", "AUTH_RESOURCE", "AUTH_JWKS_URI", "AUTH_REQUIRED_SCOPES")
+"""Whoever sets one of these wants a guarded server, and would get an open one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,22 @@ def unknown(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
 def ignored(environ: Mapping[str, str] = os.environ) -> list[str]:
     """The variables without our prefix that are ignored because their values are not meant for this program."""
     return strays(environ, NAMES)
+
+
+def unread(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each variable that looks like a setting of this program and has no effect."""
+    return [
+        *(f"{name} is ignored: its value cannot be meant for trio-mcp" for name in ignored(environ)),
+        *(
+            f"{name} is no setting of trio-mcp" + (f"; did you mean {hint}?" if hint else "")
+            for name, hint in unknown(environ).items()
+        ),
+        *(
+            f"{name} is not read; did you mean TRIO_MCP_{name}?"
+            for name in _TAKEN_WITHOUT_PREFIX
+            if environ.get(name) and not environ.get(f"TRIO_MCP_{name}")
+        ),
+    ]
 
 
 def _explained(name: Names, value: Any, source: str) -> Explained:

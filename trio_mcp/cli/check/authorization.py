@@ -120,7 +120,7 @@ def _challenge(evidence: AuthorizationEvidence) -> Iterator[Finding]:
         yield Finding(
             Level.CHANGE,
             f"the challenge names {evidence.challenge.resource_metadata or 'no metadata'}, and not {wanted}",
-            f"Set AUTH_RESOURCE to {evidence.url}, the URL that clients use",
+            f"Set TRIO_MCP_AUTH_RESOURCE to {evidence.url}, the URL that clients use",
         )
     else:
         yield Finding(Level.OK, f"the 401 names the metadata: {evidence.challenge.resource_metadata}")
@@ -139,7 +139,9 @@ def _place(evidence: AuthorizationEvidence, place: str) -> Iterator[Finding]:
         )
     elif len({answer.body for answer in answers}) > 1:
         yield Finding(
-            Level.CHANGE, f"nodes differ in what they answer at {place}", "Give all nodes the same AUTH_* settings"
+            Level.CHANGE,
+            f"nodes differ in what they answer at {place}",
+            "Give all nodes the same TRIO_MCP_AUTH_* settings",
         )
     elif closed:
         yield Finding(
@@ -154,13 +156,13 @@ def _place(evidence: AuthorizationEvidence, place: str) -> Iterator[Finding]:
 def _resource(evidence: AuthorizationEvidence) -> Iterator[Finding]:
     faults = list(_faults(evidence))
     for fault in dict.fromkeys(faults):
-        yield Finding(Level.CHANGE, fault, f"Set AUTH_RESOURCE to {evidence.url}, the URL that clients use")
+        yield Finding(Level.CHANGE, fault, f"Set TRIO_MCP_AUTH_RESOURCE to {evidence.url}, the URL that clients use")
     resource = evidence.resource()
     if not faults and resource is not None and resource.resource != evidence.url:
         yield Finding(
             Level.CHANGE,
             f"the metadata names {resource.resource}, and clients are given {evidence.url}: some compare byte for byte",
-            f"Set AUTH_RESOURCE to {evidence.url}, or give clients the other URL",
+            f"Set TRIO_MCP_AUTH_RESOURCE to {evidence.url}, or give clients the other URL",
         )
 
 
@@ -178,7 +180,7 @@ def _server(found: IssuerFound) -> Iterator[Finding]:
         yield Finding(
             Level.CHANGE,
             f"clients cannot log in at {found.issuer}: {found.fault}",
-            "AUTH_ISSUER must be what the authorization server calls itself, and clients must reach it",
+            "TRIO_MCP_AUTH_ISSUER must be what the authorization server calls itself, and clients must reach it",
         )
         return
     if "S256" not in found.server.challenge_methods:

@@ -87,7 +87,7 @@ def read_protected_resource(body: bytes, url: str) -> ProtectedResource:
     if not covers(resource, url):
         raise LoginError(
             f"the metadata is that of {resource!r}, not of {url}: tokens for it would not be for this server. "
-            "The server's AUTH_RESOURCE must be the URL that clients use"
+            "The server's TRIO_MCP_AUTH_RESOURCE must be the URL that clients use"
         )
     return ProtectedResource(resource, issuers, _texts(document, "scopes_supported"))
 

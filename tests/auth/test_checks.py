@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import Any
 
 import pytest
 
+from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.checks import (
     OPEN,
     Forbidden,
@@ -20,8 +23,10 @@ from trio_mcp.auth.checks import (
 )
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.scopes import ScopeHierarchy
+from trio_mcp.auth.static_tokens import StaticTokenVerifier
 from trio_mcp.auth.tokens import AccessToken
 
+STATIC = StaticTokenVerifier({"t": AccessToken("c")})
 NONE = ScopeHierarchy.of({})
 WRITE = requirements(require_scopes("mcp:write"))
 HR = requirements([require_scopes("hr:read"), require_roles("hr", extract=lambda c: c["realm_access"]["roles"])])
@@ -112,6 +117,42 @@ def test_requirements_are_true_when_they_ask_something() -> None:
 def test_what_is_no_check_is_refused(auth: Any) -> None:
     with pytest.raises(AuthConfigurationError, match="auth= takes"):
         requirements(auth)
+
+
+class AsyncCheck:
+    async def __call__(self, token: AccessToken) -> bool:
+        return False
+
+
+async def deny(token: AccessToken) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("auth", [deny, AsyncCheck(), partial(deny), [require_scopes("a"), deny]])
+def test_an_async_check_is_refused(auth: Any) -> None:
+    with pytest.raises(AuthConfigurationError, match="without waiting"):
+        requirements(auth)
+    with pytest.raises(AuthConfigurationError, match="without waiting"):
+        BearerAuth(STATIC, resource="https://mcp.example.com/mcp").protect(deny, auth=auth)
+
+
+@pytest.mark.parametrize("make", [require_scopes, require_roles])
+def test_a_check_without_its_parentheses_is_refused(make: Any) -> None:
+    with pytest.raises(AuthConfigurationError, match=rf'write auth={make.__name__}\("…"\)'):
+        requirements(make)
+
+
+@pytest.mark.parametrize("answer", [1, "yes", [False], object(), None, False])
+def test_only_true_admits(answer: object) -> None:
+    check: Any = lambda token: answer  # noqa: E731
+    assert not requirements(check).admits(token())
+
+
+def test_a_coroutine_admits_nobody_and_is_closed() -> None:
+    made = deny(token())
+    hidden: Any = lambda token: made  # noqa: E731
+    assert not requirements(hidden).admits(token())
+    assert inspect.getcoroutinestate(made) == inspect.CORO_CLOSED
 
 
 @pytest.mark.parametrize("make", [require_scopes, require_roles])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.scopes import ScopeHierarchy, check_scopes, union
 from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.features.functions import is_async
 
 __all__ = [
     "OPEN",
@@ -89,8 +91,8 @@ class Requirements:
         return bool(self.scopes or self.checks)
 
     def admits(self, token: AccessToken) -> bool:
-        """Whether all conditions but scopes are met."""
-        return all(check(token) for check in self.checks)
+        """Whether all conditions but scopes are met. A check is met when it returns True; any other value refuses."""
+        return all(_holds(check, token) for check in self.checks)
 
     def listed_for(self, token: AccessToken | None, hierarchy: ScopeHierarchy) -> bool:
         """Whether a list shows the component. What lacks only a scope stays listed, so that clients can ask for it.
@@ -112,10 +114,7 @@ def requirements(auth: Check | Sequence[Check] | None, *, hide: bool = False) ->
     scopes = union(*(check.scopes for check in checks if isinstance(check, ScopesRequired)))
     others = [check for check in checks if not isinstance(check, ScopesRequired)]
     for check in others:
-        if not callable(check):
-            raise AuthConfigurationError(
-                f"auth= takes require_scopes(…), require_roles(…) or a function, not {check!r}"
-            )
+        _check_usable(check)
     return Requirements(scopes, tuple(others), hide)
 
 
@@ -165,6 +164,27 @@ def check_guarded(components: Mapping[str, Requirements], *, verified: bool) -> 
         raise AuthConfigurationError(
             f"{guarded} has auth=, but nothing verifies tokens: pass auth= to the server, or set TRIO_MCP_AUTH_ISSUER"
         )
+
+
+def _check_usable(check: Any) -> None:
+    """Raise AuthConfigurationError for a check that could not say whether a token is good."""
+    if check is require_scopes or check is require_roles:
+        raise AuthConfigurationError(f'auth={check.__name__} checks nothing: write auth={check.__name__}("…")')
+    if not callable(check) or isinstance(check, type):
+        raise AuthConfigurationError(f"auth= takes require_scopes(…), require_roles(…) or a function, not {check!r}")
+    if is_async(check):
+        raise AuthConfigurationError(
+            f"auth= takes a function that returns a bool without waiting, not the async {check!r}: write it with def, and "
+            "let the verifier fetch what it needs"
+        )
+
+
+def _holds(check: Callable[[AccessToken], object], token: AccessToken) -> bool:
+    found = check(token)
+    if inspect.iscoroutine(found):
+        # It was never started. Closed here, it does not warn when it is collected.
+        found.close()
+    return found is True
 
 
 def _roles_claim(claims: Mapping[str, Any]) -> Iterable[str]:

@@ -103,13 +103,13 @@ async def _line(balancer: Traefik, path: str) -> str:
 async def test_every_router_is_enabled(standing: Cluster) -> None:
     routers = await standing.traefik.routers()
     assert {name: router["status"] for name, router in routers.items()} == dict.fromkeys(routers, "enabled")
-    assert set(routers) == {"mcp", "mcp-new", "mcp-unavailable", "app", "ping"}
+    assert set(routers) == {"mcp", "mcp-new", "mcp-metadata", "mcp-unavailable", "app", "ping"}
 
 
 async def test_the_routers_of_mcp_stand_above_the_default_one(standing: Cluster) -> None:
     routers = await standing.traefik.routers()
     by_priority = sorted(routers, key=lambda name: routers[name]["priority"], reverse=True)
-    assert by_priority[:3] == ["mcp-new", "mcp", "mcp-unavailable"]
+    assert by_priority[:4] == ["mcp-new", "mcp-metadata", "mcp", "mcp-unavailable"]
     assert routers["mcp"]["rule"] == "Path(`/mcp`) || PathPrefix(`/mcp/`)"
 
 

@@ -146,6 +146,40 @@ async def test_a_fault_of_a_verifier_is_its_caller_s_to_report() -> None:
         await auth(Sdk(fault), authorization_servers=[ISSUER]).judge(["Bearer t"])
 
 
+class OldToken:
+    """As a release of the official Python SDK before `subject` has it."""
+
+    client_id = "c"
+    scopes = ("mcp:read",)
+    expires_at = None
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        self.claims = claims
+
+
+def without_subject(**claims: Any) -> list[Any]:
+    """Tokens of several releases, whose subject is only among the claims."""
+    return [
+        OldToken(claims),
+        SdkAccessToken(token="t", client_id="c", scopes=["mcp:read"], claims=claims),
+        AccessToken("c", ["mcp:read"], claims=claims),
+    ]
+
+
+@pytest.mark.parametrize("form", range(3))
+async def test_users_that_only_the_claims_name_are_not_one_principal(form: int) -> None:
+    async def who(**claims: Any) -> Judgement:
+        found = without_subject(**claims)[form]
+        return await auth(Sdk(lambda token: found), authorization_servers=[ISSUER]).judge(["Bearer t"])
+
+    alice = await who(sub="alice")
+    assert isinstance(alice, Allowed)
+    assert alice.principal == Principal("alice", client_id="c")
+    assert alice.token.subject == "alice"
+    for nobody in ({}, {"sub": ""}, {"sub": 1}):
+        assert reason(await who(**nobody)) is (Refusal.IDENTITY if form == 0 else None)
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

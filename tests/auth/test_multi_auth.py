@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import trio
 
-from tests.auth.issuer import ISSUER, RESOURCE, Issuer, jwk, rsa_key, running, token, verifier
+from tests.auth.issuer import ISSUER, NOW, RESOURCE, Issuer, jwk, rsa_key, running, token, verifier
 from tests.auth.test_introspection import ACTIVE, Endpoint
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.fetching import Response
+from trio_mcp.auth.judgement import Allowed, Refused
 from trio_mcp.auth.multi_auth import MultiAuth
 from trio_mcp.auth.principal import CannotTell
 from trio_mcp.auth.reasons import Refusal, TokenRefused
@@ -126,3 +127,26 @@ async def test_verifiers_of_users_are_asked_too() -> None:
     subject = MultiAuth(verifier(), Mine())
     assert await verdict(subject, "mine") == "mine"
     assert await verdict(subject, "yours") is Refusal.NOT_ACCEPTED
+
+
+OTHER_RESOURCE = "https://other.example/mcp"
+
+
+@pytest.mark.parametrize(
+    ("resource", "why"), [(OTHER_RESOURCE, Refusal.AUDIENCE), (RESOURCE + "/", None), (None, None)]
+)
+async def test_tokens_of_users_verifiers_are_for_this_server(resource: str | None, why: Refusal | None) -> None:
+    class Mine:
+        async def verify_token(self, token: str) -> Any:
+            return AccessToken(client_id="mine", resource=resource)
+
+    for subject in (MultiAuth(Mine(), STATIC), MultiAuth(MultiAuth(STATIC, Mine()))):
+        judgement = await BearerAuth(subject, resource=RESOURCE, authorization_servers=[ISSUER]).judge(["Bearer mine"])
+        assert (judgement.reason if isinstance(judgement, Refused) else None) is why
+
+
+@pytest.mark.parametrize("padding", [0, 20_000])
+async def test_a_long_token_goes_to_its_verifier_too(padding: int) -> None:
+    subject = MultiAuth(verifier(max_token=64_000), verifier(other_issuer(), issuer=OTHER))
+    auth = BearerAuth(subject, resource=RESOURCE, max_token=64_000, now=lambda: float(NOW))
+    assert isinstance(await auth.judge([f"Bearer {token(padding='x' * padding)}"]), Allowed)

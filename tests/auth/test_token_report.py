@@ -65,3 +65,10 @@ async def test_keys_that_cannot_be_had_are_told_as_such(autojump_clock: object) 
         found = await report_on(BearerAuth(subject, resource=RESOURCE), token(), now=float(NOW))
     assert found.reason == "cannot_tell"
     assert found.lines[0].startswith("cannot be judged now, clients get 503:")
+
+
+async def test_a_long_token_is_described_as_well() -> None:
+    auth = BearerAuth(verifier(max_token=64_000), resource=RESOURCE, max_token=64_000, now=lambda: float(NOW))
+    found = await report_on(auth, token(padding="x" * 20_000), now=float(NOW))
+    assert found.accepted
+    assert f"iss: {ISSUER}" in found.lines

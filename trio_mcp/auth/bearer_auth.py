@@ -27,7 +27,7 @@ from trio_mcp.auth.metadata import ResourceMetadata
 from trio_mcp.auth.principal import CannotTell, Principal
 from trio_mcp.auth.protection import protected
 from trio_mcp.auth.reasons import Refusal, TokenRefused
-from trio_mcp.auth.resource import audience_key, check_url, metadata_url
+from trio_mcp.auth.resource import check_url, metadata_url
 from trio_mcp.auth.scopes import ScopeHierarchy, check_scopes, union
 from trio_mcp.auth.static_tokens import StaticTokenVerifier
 from trio_mcp.auth.tokens import AccessToken, principal_of
@@ -197,7 +197,7 @@ class BearerAuth:
         if isinstance(token, Refusal):
             return self._refused(token)
         try:
-            verdict = await judge_token(self.verifier, token)
+            verdict = await judge_token(self.verifier, token, self.resource)
         except CannotTell as error:
             return Unavailable(str(error))
         return self.admit(verdict)
@@ -224,8 +224,6 @@ class BearerAuth:
             return self._refused(Refusal.IDENTITY)
         if verdict.expires_at is not None and self.now() >= verdict.expires_at + self._leeway:
             return self._refused(Refusal.EXPIRED, _told(principal))
-        if self._is_for_another(verdict):
-            return self._refused(Refusal.AUDIENCE, _told(principal))
         if self.hierarchy.lacking(verdict.scopes, self.required_scopes):
             description = f"This server needs {' '.join(self.required_scopes)}"
             return self._refused(Refusal.SCOPE, _told(principal), description=description)
@@ -289,12 +287,6 @@ class BearerAuth:
                 resource_name=name,
                 resource_documentation=documentation,
             )
-
-    def _is_for_another(self, token: AccessToken) -> bool:
-        # Our verifiers compared the audience, with settings of their own, and say here which of those it was.
-        if isinstance(self.verifier, Verifier) or token.resource is None or self.resource is None:
-            return False
-        return audience_key(token.resource) != audience_key(self.resource)
 
     def _refused(
         self,

@@ -58,8 +58,11 @@ def read_jws(token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws | Refusal:
 
 
 def claimed_issuer(token: str) -> str | None:
-    """The `iss` of a signed token, unverified: good for choosing who verifies it, and for nothing else."""
-    jws = read_jws(token)
+    """The `iss` of a signed token, unverified: good for choosing who verifies it, and for nothing else.
+
+    The length is not bounded here: who calls this has a bound, which may be configured.
+    """
+    jws = read_jws(token, max_bytes=len(token))
     claims = json_object(jws.payload) if isinstance(jws, Jws) else None
     issuer = claims.get("iss") if claims else None
     return issuer if isinstance(issuer, str) else None

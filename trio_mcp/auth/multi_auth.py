@@ -35,10 +35,12 @@ class MultiAuth(Verifier):
         # Static tokens first: asking them costs nothing, and never fails.
         self._verifiers = sorted(verifiers, key=lambda each: not isinstance(each, StaticTokenVerifier))
         self._own = [each for each in self._verifiers if isinstance(each, Verifier)]
+        self._resource: str | None = None
         self.issuers: tuple[str, ...] = tuple(dict.fromkeys(issuer for each in self._own for issuer in each.issuers))
 
     def bind(self, resource: str) -> None:
-        """Take `resource` as the audience in each that has none."""
+        """Take `resource` as the audience in each that has none, and for tokens that users' verifiers describe."""
+        self._resource = self._resource or resource
         for each in self._own:
             each.bind(resource)
 
@@ -72,7 +74,7 @@ class MultiAuth(Verifier):
         unknown: CannotTell | None = None
         for verifier in self._chosen(token):
             try:
-                verdict = await judge_token(verifier, token)
+                verdict = await judge_token(verifier, token, self._resource)
             except CannotTell as error:
                 unknown = error
                 continue

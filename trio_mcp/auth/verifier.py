@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from dataclasses import replace
+from typing import Protocol, TypeAlias
 
 import trio
 
 from trio_mcp.auth.key_refresh import KeyStatistics
 from trio_mcp.auth.reasons import Refusal, TokenRefused
+from trio_mcp.auth.resource import audience_key
 from trio_mcp.auth.tokens import AccessToken
 
 __all__ = ["ForeignAccessToken", "TokenVerifier", "Verdict", "Verifier", "judge_token"]
@@ -21,7 +23,8 @@ Verdict: TypeAlias = AccessToken | TokenRefused
 class ForeignAccessToken(Protocol):
     """Any object with the fields of `AccessToken`, such as the one of the official Python SDK.
 
-    Of `resource`, `subject` and `claims`, those that an older release lacks count as None.
+    Of `resource`, `subject` and `claims`, those that an older release lacks count as None. A subject that is None is taken from
+    the claim `sub`. A token that has neither that claim nor the attribute `subject` is refused: it does not say whose it is.
     """
 
     @property
@@ -99,16 +102,39 @@ class Verifier(ABC):
         return {}
 
 
-async def judge_token(verifier: TokenVerifier | Verifier, token: str) -> Verdict:
-    """What `verifier` says of `token`. Raises CannotTell, and whatever a verifier of the user raises."""
+async def judge_token(verifier: TokenVerifier | Verifier, token: str, resource: str | None = None) -> Verdict:
+    """What `verifier` says of `token`. Raises CannotTell, and whatever a verifier of the user raises.
+
+    A token of the user's verifier that names a resource is refused unless that is `resource`, where one is given. Our own
+    verifiers compared the audience, with settings of their own, and say in the token which of those it was.
+    """
     if isinstance(verifier, Verifier):
         return await verifier.judge(token)
     found = await verifier.verify_token(token)
-    return TokenRefused(Refusal.NOT_ACCEPTED) if found is None else _ours(found, token)
+    if found is None:
+        return TokenRefused(Refusal.NOT_ACCEPTED)
+    ours = _ours(found, token)
+    if isinstance(ours, TokenRefused) or resource is None or ours.resource is None:
+        return ours
+    return ours if audience_key(ours.resource) == audience_key(resource) else TokenRefused(Refusal.AUDIENCE)
 
 
-def _ours(found: ForeignAccessToken, token: str) -> AccessToken:
+def _ours(found: ForeignAccessToken, token: str) -> Verdict:
+    claims = getattr(found, "claims", None)
+    subject = getattr(found, "subject", None)
+    if subject is None:
+        subject = _claimed_subject(claims)
+        if subject is None and not hasattr(found, "subject"):
+            # It may stand for a user whom it does not name: all users of the client would be one principal.
+            return TokenRefused(Refusal.IDENTITY)
     if isinstance(found, AccessToken):
-        return found if found.token else found.with_token(token)
-    later: dict[str, Any] = {name: getattr(found, name, None) for name in ("resource", "subject", "claims")}
-    return AccessToken(found.client_id, found.scopes, token, found.expires_at, **later)
+        named = found if subject == found.subject else replace(found, subject=subject)
+        return named if named.token else named.with_token(token)
+    resource = getattr(found, "resource", None)
+    return AccessToken(found.client_id, found.scopes, token, found.expires_at, resource, subject, claims)
+
+
+def _claimed_subject(claims: object) -> str | None:
+    """The claim `sub`, for tokens of releases of the SDK before `subject`, and verifiers that leave it unset."""
+    subject = claims.get("sub") if isinstance(claims, Mapping) else None
+    return subject if isinstance(subject, str) and subject else None

@@ -155,6 +155,31 @@ def test_a_coroutine_admits_nobody_and_is_closed() -> None:
     assert inspect.getcoroutinestate(made) == inspect.CORO_CLOSED
 
 
+@pytest.mark.parametrize(
+    ("fault", "logged"),
+    [
+        (KeyError("tenant"), False),
+        (TypeError(), False),
+        (IndexError(), False),
+        (AttributeError(), False),
+        (OSError("away"), True),
+        (ValueError(), True),
+        (SystemExit(1), True),
+    ],
+    ids=repr,
+)
+def test_a_check_that_raises_refuses(fault: BaseException, logged: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def check(token: AccessToken) -> bool:
+        raise fault
+
+    asked = requirements(check)
+    assert judge_all([asked], token(), NONE) == Forbidden()
+    assert [(each.message, each.exc_info is not None) for each in caplog.records] == (
+        [("authorization check failed", True)] if logged else []
+    )
+    assert not asked.listed_for(token(), NONE)
+
+
 @pytest.mark.parametrize("make", [require_scopes, require_roles])
 def test_a_check_of_nothing_is_refused(make: Any) -> None:
     with pytest.raises(AuthConfigurationError, match="needs a"):

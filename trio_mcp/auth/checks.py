@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,7 +11,8 @@ from typing import Any, TypeAlias
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.scopes import ScopeHierarchy, check_scopes, union
 from trio_mcp.auth.tokens import AccessToken
-from trio_mcp.features.functions import is_async
+from trio_mcp.features.functions import describe, is_async
+from trio_mcp.observability.logs import event
 
 __all__ = [
     "OPEN",
@@ -27,6 +29,8 @@ __all__ = [
     "require_scopes",
     "requirements",
 ]
+
+logger: logging.Logger = logging.getLogger("trio_mcp.auth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Requirements:
         return bool(self.scopes or self.checks)
 
     def admits(self, token: AccessToken) -> bool:
-        """Whether all conditions but scopes are met. A check is met when it returns True; any other value refuses."""
+        """Whether all conditions but scopes are met. A check is met when it returns True; else, or if it raises, it is not."""
         return all(_holds(check, token) for check in self.checks)
 
     def listed_for(self, token: AccessToken | None, hierarchy: ScopeHierarchy) -> bool:
@@ -180,7 +184,17 @@ def _check_usable(check: Any) -> None:
 
 
 def _holds(check: Callable[[AccessToken], object], token: AccessToken) -> bool:
-    found = check(token)
+    """Whether the check returns True. It is user code: what it raises ends here, and refuses.
+
+    These four mean that the token lacks what the check looks at, such as a claim. Anything else is a fault, and logged.
+    """
+    try:
+        found = check(token)
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return False
+    except (Exception, SystemExit) as fault:  # the boundary of checks
+        event(logger, logging.ERROR, "authorization check failed", error=fault, check=describe(check))
+        return False
     if inspect.iscoroutine(found):
         # It was never started. Closed here, it does not warn when it is collected.
         found.close()

@@ -14,6 +14,7 @@ the end of one session, a 500), and logs it with `report`, once, under the refer
 | `on_session`, a task of `session.start_soon`, `on_restore` | `Hub._supervise` | `session crashed` | the session ends, reason `crashed` |
 | `__str__`, a property or a serializer of progress or a log message | `speech._attempt` | `progress was not sent`, `a log message was not sent` | the message is left out, the handler goes on |
 | `authenticate` | `gate` | `authenticate failed` | 500 with the reference; for `CannotTell`, `OSError` and a timeout a 503, as `request refused` |
+| a function in `auth=` of a component | `auth/checks` | `authorization check failed`; no line for a claim that is missing | the component is refused |
 | a custom route, a mounted app | `routes.run_behind_boundary` | `route failed` | 500 with the reference |
 | the lifespan, also of mounted apps | `serving/launch` | `the server crashed` | exit code 1 |
 | | `lifespan.serve_lifespan`, on another ASGI server | `startup failed`, before the app serves; later it is raised to that server | that server decides |

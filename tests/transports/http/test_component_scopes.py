@@ -194,6 +194,28 @@ async def test_who_has_the_scope_is_served(headers: dict[str, str]) -> None:
         assert ran == ["w", "w"]
 
 
+@pytest.mark.parametrize("fault", [KeyError("tenant"), OSError("away")], ids=repr)
+async def test_a_check_that_raises_refuses_its_component_and_no_other(fault: Exception) -> None:
+    def check(token: AccessToken) -> bool:
+        raise fault
+
+    mcp = server([])
+
+    @mcp.tool(auth=check)
+    async def broken() -> None: ...
+
+    async with serving(mcp) as wire:
+        session = await wire.open(headers=READ)
+        modern = wire.modern(headers=READ)
+        for call in (session.tool("broken"), modern.tool("broken")):
+            assert await call.head() == 403
+            assert "error" in await call.json()
+        for listed in (session.start("tools/list", {}), modern.start("tools/list", {})):
+            found = await names(listed)
+            assert "r" in found
+            assert "broken" not in found
+
+
 @pytest.mark.requirement("auth-39")
 @pytest.mark.parametrize("scope", ["mcp:read mcp:writeX", "mcp:read MCP:WRITE", "mcp:read mcp:writ"])
 async def test_scopes_are_compared_whole(scope: str) -> None:

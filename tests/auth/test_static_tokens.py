@@ -85,5 +85,19 @@ def test_an_error_names_the_line_and_does_not_quote_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_configuration(tmp_path: Path) -> None:
-    with pytest.raises(AuthConfigurationError, match="cannot be read"):
+    with pytest.raises(AuthConfigurationError, match=f"^there is no file {tmp_path}/missing$"):
         read_token_file(tmp_path / "missing")
+
+
+def test_a_relative_name_that_is_not_there_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AuthConfigurationError, match=f"^there is no file missing in {tmp_path}$"):
+        read_token_file(Path("missing"))
+
+
+@pytest.mark.parametrize("text", ["", "\n# nobody yet\n"])
+def test_a_file_without_a_token_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AuthConfigurationError, match="has no token: write a line `token client scopes`"):
+        read_token_file(file_of(tmp_path, text))

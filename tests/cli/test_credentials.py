@@ -80,6 +80,16 @@ def test_what_is_no_secret(text: str, capsys: Printed) -> None:
     assert text.strip() == "" or text not in capsys.readouterr().err
 
 
+def test_a_file_and_stdin_without_a_secret_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(UsageError, match=r"^TOKEN is empty: nothing came on stdin$"):
+        read_secret("-", "TOKEN")
+    with pytest.raises(UsageError, match=f"^--bearer: there is no file {tmp_path}/token$"):
+        read_secret(f"@{tmp_path}/token", "--bearer")
+    with pytest.raises(UsageError, match=f"^--bearer: {tmp_path} cannot be read: Is a directory$"):
+        read_secret(f"@{tmp_path}", "--bearer")
+
+
 class Server:
     """Answers by the token of the request."""
 

@@ -41,6 +41,16 @@ def test_a_refused_one_says_what_decided(monkeypatch: pytest.MonkeyPatch, capsys
     assert "aud: https://other" in said
 
 
+def test_a_fixed_token_is_told_without_an_issuer(
+    monkeypatch: pytest.MonkeyPatch, capsys: Printed, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("s3cret ann mcp:read\n")
+    tokens.chmod(0o600)
+    assert judged(monkeypatch, "s3cret\n", "--auth-tokens", str(tokens)) == 0
+    assert capsys.readouterr().out == "accepted: client 'ann', no user; scopes mcp:read\n"
+
+
 def test_the_auth_of_a_server_in_code(
     monkeypatch: pytest.MonkeyPatch, capsys: Printed, tmp_path: Path, flags: list[str]
 ) -> None:

@@ -6,13 +6,20 @@ FetchError               the authorization server gave no usable answer; may wor
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trio_mcp.protocol.errors import McpError
 
-__all__ = ["AuthConfigurationError", "FetchError"]
+__all__ = ["AuthConfigurationError", "FetchError", "no_file"]
 
 
 class AuthConfigurationError(McpError, ValueError):
     """Authorization cannot start as configured; the text says what to set."""
+
+
+def no_file(path: Path) -> str:
+    """What to say of a file that is not there; of a relative name also the folder that it was looked for in."""
+    return f"there is no file {path}" + ("" if path.is_absolute() else f" in {Path.cwd()}")
 
 
 class FetchError(McpError):

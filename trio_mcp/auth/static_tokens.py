@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trio_mcp.auth.bearer import read_bearer
-from trio_mcp.auth.errors import AuthConfigurationError
+from trio_mcp.auth.errors import AuthConfigurationError, no_file
 from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.scopes import check_scopes
 from trio_mcp.auth.token_cache import token_digest
@@ -57,7 +57,7 @@ class StaticTokenVerifier(Verifier):
 def read_token_file(path: Path) -> StaticTokenVerifier:
     """The tokens in a file: one a line, `token client scope scope …`; `#` begins a comment.
 
-    Raises AuthConfigurationError when others than the owner may read it, or a line has no client. Errors name the line by
+    Raises AuthConfigurationError when others than the owner may read it, or a line has no client, or there is none. Errors name the line by
     its number and never quote it.
     """
     try:
@@ -65,8 +65,12 @@ def read_token_file(path: Path) -> StaticTokenVerifier:
             if os.name == "posix" and stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise AuthConfigurationError(f"{path} can be read by others: chmod 600 {path}")
             lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AuthConfigurationError(f"{path} cannot be read: {error}") from error
+    except FileNotFoundError as error:
+        raise AuthConfigurationError(no_file(path)) from error
+    except OSError as error:
+        raise AuthConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AuthConfigurationError(f"{path} cannot be read: it is not text in UTF-8") from error
     tokens: dict[str, AccessToken] = {}
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()
@@ -76,4 +80,6 @@ def read_token_file(path: Path) -> StaticTokenVerifier:
             raise AuthConfigurationError(f"{path}:{number} needs a token and a client id")
         token, client, *scopes = words
         tokens[token] = AccessToken(client_id=client, scopes=scopes)
+    if not tokens:
+        raise AuthConfigurationError(f"{path} has no token: write a line `token client scopes`")
     return StaticTokenVerifier(tokens)

@@ -10,6 +10,7 @@ from typing import Any
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
 from trio_mcp.auth.jws import Jws, json_object, read_jws
+from trio_mcp.auth.static_tokens import StaticTokenVerifier
 
 __all__ = ["TokenReport", "report_on"]
 
@@ -36,10 +37,14 @@ async def report_on(auth: BearerAuth, token: str, *, now: float) -> TokenReport:
     """
     judgement = await auth.judge([f"Bearer {token}"])
     jws = read_jws(token, max_bytes=len(token))
-    lines = [_outcome(judgement), f"this server: {auth.resource}"]
+    fixed = isinstance(auth.verifier, StaticTokenVerifier)
+    lines = [_outcome(judgement)] if fixed else [_outcome(judgement), f"this server: {auth.resource}"]
     if auth.required_scopes:
         lines.append(f"every request needs: {' '.join(auth.required_scopes)}")
-    lines += _described(jws, now) if isinstance(jws, Jws) else ["the token is opaque: only its issuer can read it"]
+    if isinstance(jws, Jws):
+        lines += _described(jws, now)
+    elif not fixed:
+        lines.append("the token is opaque: only its issuer can read it")
     match judgement:
         case Allowed():
             return TokenReport(True, "", tuple(lines))
@@ -52,8 +57,10 @@ async def report_on(auth: BearerAuth, token: str, *, now: float) -> TokenReport:
 def _outcome(judgement: Judgement) -> str:
     match judgement:
         case Allowed(token):
-            who = f"user {token.subject!r}" if token.subject else "no user: a client that acts for itself"
-            return f"accepted: {who}, client {token.client_id!r}, scopes {' '.join(token.scopes) or 'none'}"
+            scopes = " ".join(token.scopes) or "none"
+            if not token.subject:
+                return f"accepted: client {token.client_id!r}, no user; scopes {scopes}"
+            return f"accepted: user {token.subject!r}, client {token.client_id!r}, scopes {scopes}"
         case Refused(reason, description):
             return f"refused with {reason.status}: {description} ({reason.value})"
         case Unavailable(why):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trio_mcp.auth.errors import no_file
 from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.output import print_note
 from trio_mcp.http_client import Exchange, Head, Headers, HttpTransport
@@ -29,18 +30,26 @@ def read_secret(text: str, what: str) -> str:
 
     A note warns of the last: everyone on the host can read a command line with `ps`.
     """
+    where = ""
     if text == "-":
-        secret = sys.stdin.read()
+        secret, where = sys.stdin.read(), ": nothing came on stdin"
     elif text.startswith("@"):
+        file, where = Path(text[1:]), f": nothing is in {text[1:]}"
         try:
-            secret = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{what} cannot be read: {error}") from error
+            secret = file.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise UsageError(f"{what}: {no_file(file)}") from error
+        except OSError as error:
+            raise UsageError(f"{what}: {file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"{what}: {file} cannot be read: it is not text in UTF-8") from error
     else:
         print_note(f"{what} shows in the list of processes: better {what} @file, or -")
         secret = text
-    if not secret.strip() or not secret.strip().isprintable() or not secret.isascii():
-        raise UsageError(f"{what} is empty, or has characters in it that no token has")
+    if not secret.strip():
+        raise UsageError(f"{what} is empty{where}")
+    if not secret.strip().isprintable() or not secret.isascii():
+        raise UsageError(f"{what} has characters in it that no token has")
     return secret.strip()
 
 

@@ -96,6 +96,21 @@ async def test_a_challenge_that_leads_nowhere(challenge: str, told: str) -> None
     assert finding.step
 
 
+async def test_fixed_tokens_offer_no_login_and_nothing_must_change() -> None:
+    world = World()
+    world.challenge = "Bearer"
+    world.answers = {}
+    (finding,) = await found(world)
+    assert finding.level is Level.NOTE
+    assert "no login is offered" in finding.text
+
+
+async def test_metadata_that_the_challenge_names_and_nobody_has_must_change() -> None:
+    world = World()
+    world.answers = {}
+    assert await changes(world)
+
+
 async def test_a_balancer_that_sends_some_of_it_elsewhere() -> None:
     world = World()
     good = world.answers[ROOT][0]

@@ -15,8 +15,9 @@ Printed = pytest.CaptureFixture[str]
         (HttpClientError("cannot reach it"), 1, "trio-mcp: cannot reach it\n"),
         (UsageError("say it again"), 2, "trio-mcp: say it again\n"),
         (SettingsError("port: no"), 2, "trio-mcp: port: no\n"),
-        (AuthorizationRequired(401, "no"), 3, "trio-mcp: the server answered 401: no. Get a token with `trio-mcp login URL`, or send one with --bearer\n"),
-        (AuthorizationRequired(403, "no", ("a", "b")), 3, "trio-mcp: the server answered 403: no. Get a token with `trio-mcp login URL --scope 'a b'`, or send one with --bearer\n"),
+        (AuthorizationRequired(401, "no"), 3, "trio-mcp: the server answered 401: no. Get a token with `trio-mcp login URL`, or send one with --bearer @file\n"),
+        (AuthorizationRequired(403, "no", ("a", "b")), 3, "trio-mcp: the server answered 403: no. Get a token with `trio-mcp login URL --scope 'a b'`, or send one with --bearer @file\n"),
+        (AuthorizationRequired(401, "", login_offered=False), 3, "trio-mcp: the server wants a token. Send a token with --bearer @file\n"),
         (HttpRefused(404, ""), 1, "trio-mcp: the server answered 404. Is the path right? An MCP endpoint is usually at /mcp\n"),
         (HttpRefused(503, "x"), 1, "trio-mcp: the server answered 503: x. It may not know 2026-07-28: try --legacy\n"),
         (ExceptionGroup("g", [ExceptionGroup("h", [HttpClientError("a")]), UsageError("b")]), 2, "trio-mcp: a\ntrio-mcp: b\n"),
@@ -28,6 +29,13 @@ Printed = pytest.CaptureFixture[str]
 def test_an_expected_error_is_its_words_and_a_code(capsys: Printed, error: BaseException, code: int, line: str) -> None:
     assert failure.report(error) == code
     assert capsys.readouterr().err == line
+
+
+def test_the_login_that_is_offered_is_for_the_url_of_the_request(capsys: Printed) -> None:
+    error = AuthorizationRequired(401, "")
+    error.url = "http://a/mcp?b&c"
+    assert failure.report(error) == 3
+    assert "trio-mcp login 'http://a/mcp?b&c'`" in capsys.readouterr().err
 
 
 def test_an_unexpected_error_is_told_by_its_leaf_first_then_one_traceback(capsys: Printed) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from trio_mcp.auth.challenge_reader import BearerChallenge
+from trio_mcp.auth.fetching import Response
 from trio_mcp.cli.login.discovery import (
     AuthorizationServer,
     LoginError,
@@ -18,6 +20,7 @@ from trio_mcp.cli.login.discovery import (
     read_protected_resource,
     scopes_to_ask_for,
 )
+from trio_mcp.cli.login.flow import find
 
 URL = "https://mcp.example.com/mcp"
 ISSUER = "https://login.example.com"
@@ -158,3 +161,12 @@ def test_scopes(given: str | None, challenged: Any, supported: Any, known: Any, 
     resource = ProtectedResource(URL, (ISSUER,), supported)
     server = AuthorizationServer(ISSUER, f"{ISSUER}/token", scopes=known)
     assert scopes_to_ask_for(given, challenge, resource, server) == asked
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_server_that_asks_for_no_token_needs_no_login(status: int) -> None:
+    async def fetch(method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes) -> Response:
+        return Response(status if method == "POST" else 404)
+
+    with pytest.raises(LoginError, match=r"^https://a\.example/mcp asks for no token: use it without a login$"):
+        await find(fetch, "https://a.example/mcp")

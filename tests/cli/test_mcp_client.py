@@ -148,12 +148,21 @@ async def test_a_server_that_stumbles_over_the_probe_is_not_taken_for_an_old_one
             pass
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_challenge_is_its_own_error(status: int) -> None:
-    transport = ScriptedTransport(lambda *request: (status, {**JSON, "www-authenticate": "Bearer realm=x"}, [b"{}"]))
-    with pytest.raises(AuthorizationRequired, match=f"{status}: Bearer realm=x"):
+@pytest.mark.parametrize(
+    ("status", "challenge", "told", "login_offered"),
+    [
+        (401, "Bearer realm=x", "^the server wants a token$", False),
+        (401, 'Bearer resource_metadata="https://a/m"', "^the server wants a token$", True),
+        (401, "Basic realm=x", "401: Basic realm=x", False),
+        (403, "Bearer realm=x", "403: Bearer realm=x", False),
+    ],
+)
+async def test_a_challenge_is_its_own_error(status: int, challenge: str, told: str, login_offered: bool) -> None:
+    transport = ScriptedTransport(lambda *request: (status, {**JSON, "www-authenticate": challenge}, [b"{}"]))
+    with pytest.raises(AuthorizationRequired, match=told) as caught:
         async with connect(transport):
             pass
+    assert caught.value.login_offered is login_offered
 
 
 async def test_a_403_without_a_challenge_says_what_the_server_says() -> None:

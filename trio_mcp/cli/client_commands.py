@@ -12,6 +12,7 @@ import trio
 
 from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
 from trio_mcp.cli.credentials import Credentials, credentials_for
+from trio_mcp.cli.json_rpc import AuthorizationRequired
 from trio_mcp.cli.mcp_client import Client, connect
 from trio_mcp.cli.output import (
     LISTINGS,
@@ -138,7 +139,11 @@ def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: Clie
             ) as client:
                 return await use(client)
 
-    return trio.run(main)
+    try:
+        return trio.run(main)
+    except AuthorizationRequired as error:
+        error.url = target if app is None else ""
+        raise
 
 
 def _app(target: str) -> HttpApp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import sys
 import traceback
 
@@ -60,9 +61,12 @@ def _words(cause: BaseException) -> str | None:
 def _next_step(cause: McpError) -> str:
     status = getattr(cause, "status", None)
     if type(cause).__name__ == "AuthorizationRequired":
+        if not getattr(cause, "login_offered", True):
+            return ". Send a token with --bearer @file"
         scopes = " ".join(getattr(cause, "scopes", ()))
         scope = f" --scope '{scopes}'" if scopes and status == 403 else ""
-        return f". Get a token with `trio-mcp login URL{scope}`, or send one with --bearer"
+        url = shlex.quote(getattr(cause, "url", "") or "URL")
+        return f". Get a token with `trio-mcp login {url}{scope}`, or send one with --bearer @file"
     if type(cause).__name__ == "UntrustedCertificate":
         return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
     if status == 404 and type(cause).__name__ == "HttpRefused":

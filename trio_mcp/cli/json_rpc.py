@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from trio_mcp.auth.challenge_reader import BearerChallenge, read_challenge
+from trio_mcp.auth.challenge_reader import read_challenge
 from trio_mcp.cli.request_forms import Legacy, Modern, RequestForm
 from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError, HttpTransport, read_body
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, McpError
@@ -52,9 +52,13 @@ class HttpRefused(McpError):
 class AuthorizationRequired(McpError):
     """401, or 403 with a challenge; the text says which scopes the server wants."""
 
-    def __init__(self, status: int, text: str, scopes: tuple[str, ...] = ()) -> None:
-        super().__init__(f"the server answered {status}: {text[:MAX_QUOTE]}")
+    def __init__(self, status: int, text: str, scopes: tuple[str, ...] = (), *, login_offered: bool = True) -> None:
+        super().__init__(f"the server answered {status}: {text[:MAX_QUOTE]}" if text else "the server wants a token")
         self.status = status
+        self.url = ""
+        """Where the request went; set by the command, which knows it."""
+        self.login_offered = login_offered
+        """Whether the server names metadata that says where to log in."""
         self.scopes = scopes
         """All that the server says the request needs."""
 
@@ -210,10 +214,17 @@ def _wants_authorization(head: Head) -> bool:
 
 def _authorization_required(head: Head, text: str) -> AuthorizationRequired:
     header = head.headers.get("www-authenticate", "")
-    challenge = read_challenge([header]) or BearerChallenge()
+    challenge = read_challenge([header])
+    if challenge is None:
+        return AuthorizationRequired(head.status, header or text or "unauthorized", login_offered=False)
     scopes = f"it needs the scope{'s' if len(challenge.scopes) > 1 else ''} {' '.join(challenge.scopes)}"
     said = [each for each in (challenge.description, scopes if challenge.scopes else "") if each]
-    return AuthorizationRequired(head.status, "; ".join(said) or header or text or "unauthorized", challenge.scopes)
+    return AuthorizationRequired(
+        head.status,
+        "; ".join(said) or ("" if head.status == 401 else header),
+        challenge.scopes,
+        login_offered=challenge.resource_metadata != "",
+    )
 
 
 def _answer_to(method: str) -> dict[str, Any]:

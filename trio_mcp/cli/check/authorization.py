@@ -51,6 +51,12 @@ class AuthorizationEvidence:
         """The URLs of the metadata."""
         return list(dict.fromkeys(place for place, _ in self.documents))
 
+    @property
+    def offers_no_login(self) -> bool:
+        """Whether neither the challenge nor the well-known URLs have any metadata, as with fixed tokens."""
+        nameless = self.challenge is not None and not self.challenge.resource_metadata
+        return nameless and all(answer.status == 404 for _, answer in self.documents)
+
     def resource(self) -> ProtectedResource | None:
         """What the first document says that can be read."""
         return next((found for _, answer in self.documents if (found := _read(answer, self.url))), None)
@@ -99,6 +105,14 @@ def authorization_findings(evidence: AuthorizationEvidence) -> list[Finding]:
     """What the answers show, what must change first."""
     if evidence.status != 401:
         return [Finding(Level.OK, "no token is asked for: whoever reaches the server may use it")]
+    if evidence.offers_no_login:
+        return [
+            Finding(
+                Level.NOTE,
+                "tokens are asked for, and no login is offered (fixed tokens, or a gateway): "
+                "clients need a token given by hand",
+            )
+        ]
     found = [
         *_challenge(evidence),
         *(finding for place in evidence.places for finding in _place(evidence, place)),

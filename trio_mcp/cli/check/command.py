@@ -67,7 +67,8 @@ def check(
     authorization = partial(survey_authorization, fetch_with(insecure=insecure), url, connections)
     try:
         evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))
-    except AuthorizationRequired:
+    except AuthorizationRequired as error:
+        error.url = url
         _print_findings(authorization_findings(trio.run(authorization)), as_json=json)
         raise
     found = ordered([*findings(evidence, nodes), *authorization_findings(trio.run(authorization))])

@@ -94,6 +94,10 @@ async def find(fetch: Fetch, url: str, issuer: str | None = None) -> Found:
     return Found(resource, await _server(fetch, check_url(resource.issuer(issuer), "issuer")), challenge)
 
 
+_ANSWERED = (200, 202, 400)
+"""What a server without authorization answers to a ping outside of a session."""
+
+
 async def _resource(fetch: Fetch, url: str, challenge: BearerChallenge | None, status: int) -> ProtectedResource:
     tried = []
     for place in places_of_metadata(url, challenge):
@@ -101,6 +105,8 @@ async def _resource(fetch: Fetch, url: str, challenge: BearerChallenge | None, s
         if answer.status == 200:
             return read_protected_resource(answer.body, url)
         tried.append(f"{answer.status} for {place}")
+    if status in _ANSWERED:
+        raise LoginError(f"{url} asks for no token: use it without a login")
     asked = "wants a token" if status == 401 else f"answers {status} without a token"
     raise LoginError(f"{url} {asked}, and does not say where to get one: {', '.join(tried)}")
 

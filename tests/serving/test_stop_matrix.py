@@ -420,6 +420,10 @@ def verdict(front: str, how: str, process: Process) -> str | None:
     return f"{front}, {process.blocker}, {how}: {'; '.join(wrong)}\n{process.text}" if wrong else None
 
 
+FEW = 3
+"""Cells that may have missed their time because of other work; more of them show a fault."""
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
     """One for each cell."""
@@ -429,16 +433,26 @@ def folders(tmp_path: Path) -> list[Path]:
     return made
 
 
-async def test_whatever_blocks_a_stop_ends_the_process_and_the_blocker_is_named(folders: list[Path]) -> None:
-    wrong: list[str] = []
+async def test_whatever_blocks_a_stop_ends_the_process_and_the_blocker_is_named(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    """The bounds are real seconds, so that a cell may miss one on a busy machine: such a few are tried again, one by one."""
+    wrong: dict[tuple[str, str, str], str] = {}
     limiter = trio.CapacityLimiter(AT_ONCE)
 
     async def one(folder: Path, cell: tuple[str, str, str]) -> None:
         found = await check(forker, folder, cell, limiter)
         if found is not None:
-            wrong.append(found)
+            wrong[cell] = found
 
-    async with forking() as forker, trio.open_nursery() as nursery:
-        for folder, cell in zip(folders, CELLS, strict=True):
-            nursery.start_soon(one, folder, cell)
-    assert not wrong, "\n\n".join(wrong)
+    async with forking() as forker:
+        async with trio.open_nursery() as nursery:
+            for folder, cell in zip(folders, CELLS, strict=True):
+                nursery.start_soon(one, folder, cell)
+        if len(wrong) <= FEW:
+            for number, cell in enumerate([*wrong]):
+                alone = tmp_path / f"alone{number}"
+                alone.mkdir()
+                del wrong[cell]
+                await one(alone, cell)
+    assert not wrong, "\n\n".join(wrong.values())

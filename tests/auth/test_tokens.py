@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,20 @@ def test_the_token_of_a_request_is_seen_within_it_and_not_beyond() -> None:
         with access_token_set(None):
             assert get_access_token() is None
     assert get_access_token() is None
+
+
+def test_a_request_has_claims_of_its_own_with_all_that_is_in_them() -> None:
+    """The verified token is kept for later requests: what a handler changes must not be seen by them."""
+    kept = AccessToken("c", subject="ann", claims={"realm_access": {"roles": ["user", {"of": ["hr"]}]}})
+    claims: Any = kept.with_token("t").claims
+    claims["realm_access"]["roles"][1]["of"].append("admin")
+    claims["realm_access"]["roles"].append("admin")
+    claims["tenant"] = "another"
+    assert kept.claims == {"realm_access": {"roles": ["user", {"of": ["hr"]}]}}
+
+
+def test_claims_nested_deeper_than_the_stack_are_no_failure() -> None:
+    nested: Any = "end"
+    for _ in range(100_000):
+        nested = [nested]
+    assert AccessToken("c", claims={"nested": nested}).with_token("t").token == "t"

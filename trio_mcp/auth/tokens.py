@@ -13,6 +13,9 @@ from trio_mcp.features.injection import HandlerToken
 
 __all__ = ["AccessToken", "access_token_set", "get_access_token", "principal_of"]
 
+COPIED_LEVELS = 32
+"""How deep claims are copied for each request. An issuer could nest them deeper than Python's stack is."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccessToken(HandlerToken):
@@ -49,7 +52,16 @@ class AccessToken(HandlerToken):
 
     def with_token(self, token: str) -> AccessToken:
         """The same, with the text of the token, and with claims of its own that a handler may change."""
-        return replace(self, token=token, claims=None if self.claims is None else dict(self.claims))
+        return replace(self, token=token, claims=None if self.claims is None else _copied(dict(self.claims)))
+
+
+def _copied(value: Any, levels: int = COPIED_LEVELS) -> Any:
+    """Copy a JSON value with all that is in it. Each request pays for it, and `copy.deepcopy` takes several times as long."""
+    if levels == 0:
+        return value
+    if isinstance(value, dict):
+        return {name: _copied(each, levels - 1) for name, each in value.items()}
+    return [_copied(each, levels - 1) for each in value] if isinstance(value, list) else value
 
 
 def principal_of(token: AccessToken) -> Principal | None:

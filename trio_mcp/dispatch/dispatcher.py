@@ -19,7 +19,6 @@ from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.discovery import complete
 from trio_mcp.dispatch.questions import RETRY_PARAMS, input_required, read_retry
 from trio_mcp.dispatch.user_code import crash_message, labels, user_code
-from trio_mcp.features.tools import Tool
 from trio_mcp.observability.logs import event, leaves
 from trio_mcp.protocol.errors import (
     INTERNAL_ERROR,
@@ -86,7 +85,7 @@ async def respond(call: Call) -> None:
     """
     call.service.in_flight.add(call)
     if call.method == "tools/call" and call.tool is None:
-        call.tool = _registered_tool(call)
+        call.tool = call.service.registry.called_tool(call.params)
     outcome: _Outcome | None = None
     """Stays None when the call is cancelled."""
     try:
@@ -105,11 +104,6 @@ async def respond(call: Call) -> None:
         call.service.in_flight.discard(call)
         _measure(call, outcome.error, trio.current_time() - call.started)
         call.outbox.finish(*_bounded(call, outcome))
-
-
-def _registered_tool(call: Call) -> Tool | None:
-    name = call.params.get("name")
-    return call.service.registry.tools.get(name) if isinstance(name, str) else None
 
 
 async def _attempt(call: Call) -> _Outcome:

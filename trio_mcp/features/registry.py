@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -126,6 +126,11 @@ class Registry:
         self.on_change: list[Callable[[ListKind], None]] = []
         self._methods: tuple[weakref.WeakMethod[Callable[[ListKind], None]], ...] = ()
         self._lock = threading.Lock()
+
+    def called_tool(self, params: Mapping[str, Any]) -> Tool | None:
+        """The tool that a `tools/call` with these params names; None where there is none, or where they name none."""
+        name = params.get("name")
+        return self.tools.get(name) if isinstance(name, str) else None
 
     def call_on_change(self, method: Callable[[ListKind], None]) -> None:
         """Call a method at each change, as long as its object exists."""

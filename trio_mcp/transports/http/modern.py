@@ -67,7 +67,7 @@ class ModernFront:
                 raise RemoteProtocolError(INVALID_REQUEST, "2026-07-28 has no responses from clients: send a retry")
 
     async def _request(self, exchange: HttpExchange, request: Request) -> None:
-        tool = self._called_tool(request)
+        tool = self._service.registry.called_tool(request.params) if request.method == "tools/call" else None
         try:
             envelope = self._admit(exchange, request, tool)
         except ProtocolError as fault:
@@ -106,10 +106,6 @@ class ModernFront:
             token=exchange.token,
             scope=delivery.call_scope,
         )
-
-    def _called_tool(self, request: Request) -> Tool | None:
-        name = request.params.get("name") if request.method == "tools/call" else None
-        return self._service.registry.tools.get(name) if isinstance(name, str) else None
 
     def _admit(self, exchange: HttpExchange, request: Request, tool: Tool | None) -> Envelope:
         """What `_meta` says of the request.

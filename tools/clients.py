@@ -61,20 +61,25 @@ CLIENTS = (
 )
 
 
-def verdicts(client: ClientUnderTest, url: str) -> dict[str, str]:
-    """`ok` or the reason for each step `client` must report; raises `MissingNode` when it is not installed."""
+def verdicts(
+    client: ClientUnderTest, url: str, environ: Mapping[str, str] | None = None, *, seconds: int = CLIENT_SECONDS
+) -> dict[str, str]:
+    """`ok` or the reason for each step `client` must report; raises `MissingNode` when it is not installed.
+
+    `environ` is the client's environment in place of the usual one, `seconds` how long it may take.
+    """
     try:
         done = subprocess.run(
             [*command(client), url, client.mode],
-            env=environment(),
+            env=environment() if environ is None else environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=CLIENT_SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return dict.fromkeys(client.steps, f"the client did not end within {CLIENT_SECONDS} s")
+        return dict.fromkeys(client.steps, f"the client did not end within {seconds} s")
     return complete(client, done)
 
 

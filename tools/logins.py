@@ -2,19 +2,16 @@
 
 import os
 import stat
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import trio
 
 from tests.rig.authorization_server import authorization_server
-from tools.clients import ClientUnderTest, complete
-from tools.clients import command as command_of
+from tools.clients import ClientUnderTest, verdicts
 from tools.node import environment
 from tools.served import served
 
@@ -23,7 +20,7 @@ __all__ = ["LOGIN_CLIENTS", "LOGIN_STEPS", "against_new_servers", "login_documen
 REPOSITORY = Path(__file__).resolve().parent.parent
 GUARDED = REPOSITORY / "tests" / "rig" / "served" / "guarded.py"
 BROWSER = REPOSITORY / "tests" / "rig" / "browser.py"
-CLIENT_SECONDS = 180
+LOGIN_SECONDS = 180
 TOKEN_SECONDS = 4
 """So long a token lives: clients are seen to get another one."""
 
@@ -46,49 +43,28 @@ LOGIN_CLIENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a client finds around it: a home without files in it, and a browser that logs in."""
-
-    environ: Mapping[str, str]
-
-    @classmethod
-    def in_folder(cls, folder: Path) -> "Desk":
-        """With its files in `folder`."""
-        programs = folder / "bin"
-        programs.mkdir()
-        opener = programs / "xdg-open"
-        opener.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{BROWSER}" "$1"\n')
-        opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
-        node = environment()
-        return cls(
-            {
-                **node,
-                "PATH": f"{programs}{os.pathsep}{node['PATH']}",
-                "HOME": str(folder),
-                "XDG_STATE_HOME": str(folder),
-                "BROWSER": f"{opener} %s &",
-                "BROWSER_SCRIPT": str(BROWSER),
-                "PYTHON": sys.executable,
-            }
-        )
+def login_environment(folder: Path) -> dict[str, str]:
+    """What a client finds around it: a home in `folder` without files in it, and a browser that logs in."""
+    programs = folder / "bin"
+    programs.mkdir()
+    opener = programs / "xdg-open"
+    opener.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{BROWSER}" "$1"\n')
+    opener.chmod(opener.stat().st_mode | stat.S_IXUSR)
+    usual = environment()
+    return {
+        **usual,
+        "PATH": f"{programs}{os.pathsep}{usual['PATH']}",
+        "HOME": str(folder),
+        "XDG_STATE_HOME": str(folder),
+        "BROWSER": f"{opener} %s &",
+        "BROWSER_SCRIPT": str(BROWSER),
+        "PYTHON": sys.executable,
+    }
 
 
 def _verdicts(client: ClientUnderTest, url: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            done = subprocess.run(
-                [*command_of(client), url, client.mode],
-                env=Desk.in_folder(Path(folder)).environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=CLIENT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return dict.fromkeys(client.steps, f"the client did not end within {CLIENT_SECONDS} s")
-    return complete(client, done)
+        return verdicts(client, url, login_environment(Path(folder)), seconds=LOGIN_SECONDS)
 
 
 def logins(wanted: Callable[[ClientUnderTest], bool]) -> dict[ClientUnderTest, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Lines from a byte stream, none longer than a bound; of a longer line only its `Outline`, so that it can be answered.
+"""Lines to and from a byte stream. None is read that is longer than a bound; of it only its `Outline`, so that it can be answered.
 
 The bytes of a line that is too long are not kept, except those of the outermost object; what is nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
 """
@@ -6,6 +6,7 @@ The bytes of a line that is too long are not kept, except those of the outermost
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,12 +14,15 @@ import trio
 
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id
 
-__all__ = ["OUTLINE_BYTES", "LineReader", "LineTooLong", "Outline"]
+__all__ = ["OUTLINE_BYTES", "LineReader", "LineTooLong", "Outline", "write_line"]
 
 _CHUNK = 64 * 1024
 
 OUTLINE_BYTES = 16 * 1024
 """A message whose outermost object alone is larger has no outline: methods and ids are short."""
+
+PIECE_BYTES = 16 * 1024
+"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress is not given up."""
 
 _OUTSIDE_STRINGS = re.compile(rb'["{}\[\]]')
 _INSIDE_STRINGS = re.compile(rb'["\\]')
@@ -75,6 +79,18 @@ class LineReader:
         self._skipped = self._skipped or Outline()
         self._skipped.feed(self._buffer)
         self._buffer.clear()
+
+
+async def write_line(stream: trio.abc.SendStream, seconds: float, line: bytes, moved: Callable[[], None]) -> None:
+    """Write a line and its end, each piece within `seconds`; `moved` is called when a piece is through.
+
+    Raises TooSlowError, and BrokenResourceError when nobody reads any more.
+    """
+    for at in range(0, len(line), PIECE_BYTES):
+        piece = line[at : at + PIECE_BYTES]
+        with trio.fail_after(seconds):
+            await stream.send_all(piece if at + PIECE_BYTES < len(line) else piece + b"\n")
+        moved()
 
 
 class Outline:

@@ -1,42 +1,45 @@
-"""What goes to stdout: one event log for all messages, the writer that sends it, and the outboxes of calls."""
+"""What goes to the client of a channel: one event log for all messages, the writer that sends it, and the outboxes of calls."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import trio
 
-from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import NoBackChannel
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.streams.account import Account, Holder
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.budget import Budget
-from trio_mcp.streams.event_log import EventLog, Reader
+from trio_mcp.streams.event_log import EventLog
 
-__all__ = ["BatchOutbox", "ModernOutbox", "Output", "SessionOutbox"]
+__all__ = ["BatchOutbox", "ModernOutbox", "Output", "SessionOutbox", "WriteMessage"]
 
-logger: logging.Logger = logging.getLogger("trio_mcp.stdio")
-
-MAX_WAITING_EVENTS = 10_000
-MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Of notifications that wait: more than in a stream of HTTP, because one pipe carries everything."""
-
-PIECE_BYTES = 16 * 1024
-"""Written at once. The write deadline is for each piece, so that a slow reader that makes progress is not given up."""
+WriteMessage: TypeAlias = Callable[[bytes, Callable[[], None]], Awaitable[None]]
+"""Writes one message to the client, and calls its second argument whenever a part of a long one is through."""
 
 
 class Output:
-    """The messages to the client, in order, each one line."""
+    """The messages to the client, in order."""
 
-    def __init__(self, account: Account, *, write_timeout: float, give_up: Callable[[], None]) -> None:
-        """`give_up` is called when memory is short and the client reads nothing; `write_timeout` in seconds."""
+    def __init__(
+        self,
+        account: Account,
+        *,
+        max_events: int,
+        max_bytes: int,
+        write_timeout: float,
+        give_up: Callable[[], None],
+    ) -> None:
+        """`max_events` and `max_bytes` bound the notifications that wait; `write_timeout` in seconds.
+
+        `give_up` is called when memory is short and the client reads nothing.
+        """
         self.log: EventLog = EventLog(
-            Budget(MAX_WAITING_BYTES, account=account, give_up=give_up),
-            max_events=MAX_WAITING_EVENTS,
-            max_bytes=MAX_WAITING_BYTES,
+            Budget(max_bytes, account=account, give_up=give_up),
+            max_events=max_events,
+            max_bytes=max_bytes,
             replays=False,
         )
         self._write_timeout = write_timeout
@@ -54,25 +57,15 @@ class Output:
         self.log.discard()
         self.log.budget.remove_unfinished(self.log.budget.unfinished)
 
-    async def write(self, stdout: trio.abc.SendStream) -> None:
-        """Until the log ends, or the client closes its end or reads nothing for the write timeout."""
+    async def write(self, write_message: WriteMessage) -> None:
+        """Write until the log ends. Raises what `write_message` raises."""
         reader = self.log.open_reader()
-        try:
-            while batch := await reader.batch():
-                batch.reverse()
-                while batch:
-                    entry = batch.pop()
-                    await self._write_line(stdout, reader, entry.data)
-                    reader.wrote(entry)
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            event(logger, logging.INFO, "the client closed its end, or reads nothing")
-
-    async def _write_line(self, stdout: trio.abc.SendStream, reader: Reader, line: bytes) -> None:
-        for at in range(0, len(line), PIECE_BYTES):
-            piece = line[at : at + PIECE_BYTES]
-            with trio.fail_after(self._write_timeout):
-                await stdout.send_all(piece if at + PIECE_BYTES < len(line) else piece + b"\n")
-            reader.moved()
+        while batch := await reader.batch():
+            batch.reverse()
+            while batch:
+                entry = batch.pop()
+                await write_message(entry.data, reader.moved)
+                reader.wrote(entry)
 
 
 class ModernOutbox:
@@ -87,7 +80,7 @@ class ModernOutbox:
 
     @property
     def holder(self) -> Holder:
-        """The budget of the pipe, which all calls share."""
+        """The budget of the channel, which all calls share."""
         return self._output.log.budget
 
     def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
@@ -105,7 +98,7 @@ class ModernOutbox:
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
 
     def close_stream(self) -> None:
-        """Does nothing: there is only one pipe."""
+        """Does nothing: the channel is the only stream."""
 
 
 class SessionOutbox(ModernOutbox):

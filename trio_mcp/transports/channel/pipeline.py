@@ -1,4 +1,4 @@
-"""Requests that were read from stdin and wait for their turn: in order, counted for the node's memory, and cancelled by id."""
+"""Requests that were read from a channel and wait for their turn: in order, counted for the node's memory, and cancelled by id."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import trio
+
+from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import RequestId
 from trio_mcp.streams.account import Account
 
@@ -24,49 +27,60 @@ class _Waiting:
 
 
 class Pipeline:
-    """At most `width` requests run; the others wait, and `account` counts their bytes."""
+    """At most `width` requests run; the others wait, `room` bytes of them at most, and `account` counts them."""
 
-    def __init__(self, width: int, account: Account) -> None:
+    def __init__(self, width: int, account: Account, *, room: int) -> None:
         self._width = width
         self._account = account
+        self._room = room
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
-        self.running: int = 0
+        self._running = 0
+        self._ended = trio.Event()
+        """Set when a request has ended, so that another may begin."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def full(self) -> bool:
-        """Whether nothing more should be read: requests wait, and they have used up their share, or memory is short."""
-        return bool(self._waiting) and (self.overfull or self._account.short)
+        """Whether nothing more should be read: requests wait, and they have used up their room, or memory is short."""
+        return bool(self._waiting) and (self._overfull or self._account.short)
 
     @property
-    def overfull(self) -> bool:
-        """Whether the requests that wait have used up their share of the account."""
-        return self._bytes >= self._account.share
+    def _overfull(self) -> bool:
+        return self._bytes >= self._room
 
     def add(self, id: RequestId, size: int, begin: Callable[[], None], drop: Callable[[], None]) -> None:
-        """Call `begin` when it is the turn of this request of `size` bytes, perhaps at once; or `drop` if it is cancelled before."""
-        if self.running < self._width and not self._waiting:
-            self.running += 1
+        """Call `begin` when it is the turn of this request of `size` bytes, perhaps at once; or `drop` if it is cancelled before.
+
+        Raises RemoteProtocolError where there is no room for it.
+        """
+        if self._running < self._width and not self._waiting:
+            self._running += 1
             begin()
             return
+        if self._overfull:
+            raise RemoteProtocolError(INVALID_REQUEST, "Too many requests wait; answer what was asked first")
         weight = size + _REQUEST_BYTES
         self._waiting.append(_Waiting(id, weight, begin, drop))
         self._count(weight)
 
     def ended(self) -> None:
         """Note that one of those that ran has its answer."""
-        self.running -= 1
+        self._running -= 1
+        self._ended.set()
 
-    def begin_waiting(self) -> None:
-        """Begin as many of those that wait as may run."""
-        while self._waiting and self.running < self._width:
-            request = self._waiting.popleft()
-            self._count(-request.size)
-            self.running += 1
-            request.begin()
+    async def next_end(self) -> None:
+        """Wait until a request has its answer."""
+        await self._ended.wait()
+
+    async def run(self) -> None:
+        """Begin waiting requests as others end. A task of its own: at the place where a request ends, it still counts for its session."""
+        while True:
+            await self._ended.wait()
+            self._ended = trio.Event()
+            self._begin_waiting()
 
     def cancel(self, id: RequestId) -> bool:
         """Drop the request that waits under `id`; False when there is none."""
@@ -82,6 +96,13 @@ class Pipeline:
         """Forget all that wait, without calling `drop`."""
         self._waiting.clear()
         self._count(-self._bytes)
+
+    def _begin_waiting(self) -> None:
+        while self._waiting and self._running < self._width:
+            request = self._waiting.popleft()
+            self._count(-request.size)
+            self._running += 1
+            request.begin()
 
     def _count(self, weight: int) -> None:
         # Charged as requests: running calls must not wait for room that is only given back when they end.

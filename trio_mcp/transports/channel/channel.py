@@ -1,0 +1,251 @@
+"""The messages of one client on one channel, both eras at once: what stdio and WebSocket have in common.
+
+bytes ─▶ decode ─▶ era.route ─▶ Pipeline ─┬─▶ modern: a task of the channel, cancelled by `notifications/cancelled`
+                                          └─▶ legacy: the one session of the channel
+bytes ◀─ Output: one writer, one event log ◀── all messages
+
+The transport frames: it reads messages and hands each to `Channel.take`, and writes those of `Output`. Its `Pipeline` says how many
+requests run, and how many wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import trio
+
+from trio_mcp.auth.principal import ANONYMOUS, Principal
+from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.dispatch.call import Call, Client, Ending, Service
+from trio_mcp.dispatch.discovery import initialize_result
+from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
+from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route
+from trio_mcp.protocol.errors import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    InvalidParams,
+    ProtocolError,
+    RemoteProtocolError,
+    SessionClosed,
+)
+from trio_mcp.protocol.handshake import Offer, read_offer
+from trio_mcp.protocol.jsonrpc import (
+    Batch,
+    InvalidMessage,
+    Message,
+    Notification,
+    Request,
+    RequestId,
+    decode,
+    encode_error,
+    encode_result,
+    is_request_id,
+)
+from trio_mcp.protocol.versions import V2025_03_26
+from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.transports.channel.output import BatchOutbox, ModernOutbox, Output, SessionOutbox
+from trio_mcp.transports.channel.pipeline import Pipeline
+
+__all__ = ["Caller", "Channel"]
+
+_HERE = "here"
+"""In place of a session id, which no message on a channel names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a channel, as long as it is open."""
+
+    principal: Principal = ANONYMOUS
+    headers: Mapping[bytes, bytes] | None = None
+    """Those of the handshake, by lower-case name; None on stdio."""
+    token: AccessToken | None = None
+    """The token that came with the handshake; None without authorization by tokens, and on stdio."""
+
+
+class Channel:
+    """One client, in both eras. The transport sets `nursery` before it hands over the first message."""
+
+    def __init__(
+        self,
+        service: Service,
+        output: Output,
+        pipeline: Pipeline,
+        open_session: Callable[[Offer], Awaitable[LiveSession]],
+        caller: Caller,
+    ) -> None:
+        """`open_session` makes the session that `initialize` asks for."""
+        self._service = service
+        self._output = output
+        self._pipeline = pipeline
+        self._open_session = open_session
+        self._caller = caller
+        self._calls: dict[RequestId, Call] = {}
+        self.session: LiveSession | None = None
+        """The one session, once `initialize` has opened it."""
+        self.nursery: trio.Nursery | None = None
+        """Runs the modern requests."""
+
+    async def take(self, data: bytes) -> None:
+        """Take one message, or a batch; what is wrong with it is answered. Waits while `initialize` opens the session."""
+        try:
+            message = decode(data)
+        except InvalidMessage as fault:
+            return self._output.send(encode_error(fault.id, fault))
+        try:
+            await self._route(message, len(data))
+        except ProtocolError as fault:
+            self._refuse(message, fault)
+        except SessionClosed as fault:
+            self._refuse(message, ProtocolError(INTERNAL_ERROR, str(fault)))
+
+    @property
+    def calls_run(self) -> bool:
+        """Whether a request has no answer yet; a listen stream does not count, which has none before its end."""
+        if self.session is not None and len(self.session.calls):
+            return True
+        return any(call not in self._service.listen_calls for call in self._calls.values())
+
+    def _refuse(self, message: Message | Batch, fault: ProtocolError) -> None:
+        if isinstance(message, Request | list):
+            self._output.send(encode_error(message.id if isinstance(message, Request) else None, fault))
+
+    async def _route(self, message: Message | Batch, size: int) -> None:
+        if isinstance(message, Notification) and message.method == "notifications/cancelled":
+            self._cancel(message)
+        session_id = _HERE if self.session is not None else None
+        match route(message, version_header=None, session_id=session_id):
+            case Modern(message=Request() as request):
+                self._add_modern(request, size)
+            case Modern():
+                pass
+            case Opening(request=request):
+                await self._open(request)
+            case InSession(message=content):
+                self._in_session(content, size)
+            case Sessionless(message=content):
+                self._before_session(content)
+
+    def _add_modern(self, request: Request, size: int) -> None:
+        envelope = read_envelope(request.params)
+        require_served(envelope.version)
+        self._add(request, size, lambda: self._start_modern(request, envelope))
+
+    def _add(self, request: Request, size: int, start: Callable[[], None], outbox: BatchOutbox | None = None) -> None:
+        """Start a request of `size` bytes when it is its turn; `outbox` gets an answer if it cannot be started, or is cancelled before."""
+
+        def refuse(fault: ProtocolError) -> None:
+            answer = encode_error(request.id, fault)
+            if outbox is not None:
+                outbox.add(answer)
+            else:
+                self._output.send(answer)
+
+        def begin() -> None:
+            try:
+                start()
+            except (ProtocolError, SessionClosed) as fault:
+                self._pipeline.ended()
+                refuse(fault if isinstance(fault, ProtocolError) else ProtocolError(INTERNAL_ERROR, str(fault)))
+
+        try:
+            self._pipeline.add(request.id, size, begin, lambda: None if outbox is None else outbox.add(None))
+        except RemoteProtocolError as fault:
+            refuse(fault)
+
+    def _start_modern(self, request: Request, envelope: Envelope) -> None:
+        client = Client(envelope.client_info, envelope.capabilities)
+        outbox = ModernOutbox(self._output, self._pipeline.ended)
+        call = Call(
+            self._service,
+            request.id,
+            request.method,
+            request.params,
+            envelope.version,
+            self._caller.principal,
+            client,
+            outbox,
+            log_level=envelope.log_level,
+            headers=self._caller.headers,
+            token=self._caller.token,
+        )
+        if request.id in self._calls:
+            raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
+        self._calls[request.id] = call
+        assert self.nursery is not None
+        self.nursery.start_soon(self._respond, call)
+
+    async def _respond(self, call: Call) -> None:
+        try:
+            await respond(call)
+        finally:
+            del self._calls[call.request_id]
+
+    async def _open(self, request: Request) -> None:
+        if self.session is not None:
+            raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
+        began = trio.current_time()
+        session = await self._open_session(read_offer(request.params))
+        seconds = trio.current_time() - began
+        self._service.metrics.operation(
+            "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
+        )
+        self.session = session
+        self._output.send(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
+
+    def _in_session(self, content: Message | Batch, size: int) -> None:
+        session = self.session
+        assert session is not None
+        match content:
+            case Request():
+                self._add(
+                    content,
+                    size,
+                    lambda: session.start(content, SessionOutbox(self._output, self._pipeline.ended, session)),
+                )
+            case list():
+                self._batch(session, content, size)
+            case _:
+                session.receive(content)
+
+    def _batch(self, session: LiveSession, batch: Batch, size: int) -> None:
+        if session.protocol_version != V2025_03_26:
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a line")
+        if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
+            raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
+        wanted = sum(isinstance(element, Request | InvalidMessage) for element in batch)
+        outbox = BatchOutbox(self._output, self._pipeline.ended, session, wanted)
+        for element in batch:
+            match element:
+                case Request():
+                    self._add(element, size // len(batch), partial(session.start, element, outbox), outbox)
+                case InvalidMessage():
+                    outbox.add(encode_error(element.id, element))
+                case _:
+                    session.receive(element)
+
+    def _before_session(self, content: Message | Batch) -> None:
+        if isinstance(content, Request) and content.method == "ping":
+            # "The receiver MUST respond promptly", also before the handshake.
+            self._output.send(encode_result(content.id, {}))
+        elif isinstance(content, Request):
+            # Without a session it can only be a 2026-07-28 request, and -32602 is for what its `_meta` lacks.
+            raise InvalidParams(
+                "Send initialize first, or params._meta with a protocol version in every request (2026-07-28)"
+            )
+        elif isinstance(content, list):
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches exist in sessions of 2025-03-26 only")
+
+    def _cancel(self, notification: Notification) -> None:
+        named: Any = notification.params.get("requestId")
+        if not is_request_id(named):
+            return
+        call = self._calls.get(named)
+        if call is not None:
+            call.cancel(Ending.CANCELLED)
+        elif self.session is None or named not in self.session.calls:
+            self._pipeline.cancel(named)

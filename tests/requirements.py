@@ -4,7 +4,7 @@ A row has an id, where the specification says so, and what it says in short. Tes
 `@pytest.mark.requirement("J7")`; `test_requirements.py` fails for a row without a test and for a mark without a row.
 `python -m tests.requirements` prints the table with its tests.
 
-Four kinds of rows: duties (by letter and number), `auth-…` for authorization, `gap-…` for what the official conformance suite
+Five kinds of rows: duties (by letter and number), `auth-…` for authorization, `tasks-…` for tasks, `gap-…` for what the official conformance suite
 does not look at, and `weak-…` for what other servers get wrong although that suite is green.
 """
 
@@ -348,6 +348,12 @@ auth-76  2025-11-25 basic/authorization#protocol-requirements | stdio: nothing i
 auth-77  2025-11-25 basic/authorization | components that ask for scopes are not served where nothing verifies tokens
 auth-78  2025-11-25 basic/authorization                | the clients people use: login, list, call, refresh, step-up where they can
 auth-79  2025-11-25 basic/authorization                | trio-mcp login, list, call, logout: tokens kept for the owner alone, renewed once, exit code 3 with the scope that lacks
+
+tasks-22 ext-tasks: tasks/update                       | another question under the author's same key has another key on the wire
+tasks-27 ext-tasks: Task Status Lifecycle              | cancel and completion at the same time: one end, never two
+tasks-36 ext-tasks: Task Creation                      | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
+tasks-39 ext-tasks: Task Polling                       | readable until its ttl is over; a running one is moved on before
+tasks-40 ext-tasks: Task Polling                       | memory and Redis after 10,000 tasks: as before them, no key without a TTL
 """
 
 

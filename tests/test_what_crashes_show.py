@@ -64,7 +64,7 @@ async def test_both_lines_of_a_crash_name_the_call_its_caller_and_the_reference(
     ((crash,), (request,)) = lines(caplog, "tool failed"), lines(caplog, "request")
     shared = ("request_id", "session", "client", "principal", "ref", "tool")
     assert {name: crash[name] for name in shared} == {name: request[name] for name in shared}
-    assert (crash["client"], crash["principal"]) == ("test", "ann")
+    assert (crash["client"], crash["principal"]) == ("test", Principal("ann").log_name)
     assert (crash["session"] is None) == (front != "session")
     assert crash["ref"] in result["content"][0]["text"]
     assert request["status"] == "crash"

@@ -61,6 +61,13 @@ def test_a_digest_says_its_version() -> None:
     assert len(digest) == 34
 
 
+def test_log_lines_have_a_part_of_the_digest_and_no_name() -> None:
+    principal = Principal("ann@example.com", "https://login", client_id="desktop")
+    assert principal.log_name == principal.digest[2:10]
+    assert ANONYMOUS.log_name is None
+    assert Principal("", client_id="c").log_name is not None
+
+
 @pytest.mark.parametrize(("principal", "old"), list(OLD.items()))
 def test_a_digest_of_form_1_is_known_again(principal: Principal, old: str) -> None:
     assert principal.known_as == (principal.digest, old)

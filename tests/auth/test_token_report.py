@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.auth.issuer import ISSUER, KEYS_URL, NOW, RESOURCE, Issuer, handmade, rsa_key, running, token, verifier
+from trio_mcp.auth import Principal
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.fetching import Response
 from trio_mcp.auth.token_report import TokenReport, report_on
@@ -33,6 +34,7 @@ async def test_a_token_that_is_accepted() -> None:
             "client_id: desktop",
             "exp: 2027-01-15 08:05:00 UTC, in 300 s",
             "iat: 2027-01-15 08:00:00 UTC, in 0 s",
+            f"in log lines it is principal {Principal('ann', ISSUER, client_id='desktop').log_name}",
         ),
     )
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import trio
@@ -15,7 +15,7 @@ import trio
 from tests.rig.events import Events
 from tests.rig.http_connection import Broken, HttpConnection, Response
 
-__all__ = ["LEGACY", "Answer", "LegacyClient", "ListenEnd", "NewClient", "OpenClient"]
+__all__ = ["LEGACY", "Answer", "LegacyClient", "ListenEnd", "NewClient", "OpenClient", "Tokens"]
 
 LEGACY = "2025-11-25"
 _ACCEPT = "application/json, text/event-stream"
@@ -78,11 +78,25 @@ class ListenEnd:
     """The answer in place of a stream."""
 
 
-class LegacyClient:
-    """One session at a time. Requests come one after the other; a GET stream has a connection of its own."""
+class Tokens(Protocol):
+    """Where a client has its access token from."""
 
-    def __init__(self, url: str, *, cookies: bool = True, fresh: bool = False) -> None:
+    async def current(self) -> str:
+        """The token to send. Raises OSError when there is none to be had."""
+
+    async def renewed(self, refused: str) -> bool:
+        """Whether there is another one now, after this one was answered with a 401."""
+
+
+class LegacyClient:
+    """One session at a time. Requests come one after the other; a GET stream has a connection of its own.
+
+    With `tokens` each request has one, and one that is answered with a 401 is sent again with another, once.
+    """
+
+    def __init__(self, url: str, *, cookies: bool = True, fresh: bool = False, tokens: Tokens | None = None) -> None:
         self.url = url
+        self.tokens = tokens
         self.session = ""
         self.last_event_id: str | None = None
         self.heard: list[dict[str, Any]] = []
@@ -135,9 +149,11 @@ class LegacyClient:
             headers = {"accept": "text/event-stream"}
             if self.last_event_id is not None:
                 headers["last-event-id"] = self.last_event_id
-            await connection.request("GET", self._path, self._headers(headers))
-            head = await connection.head()
-            self._keep_cookies(head)
+            sent, head = await self._asked(connection, "GET", headers)
+            if head.status == 401 and self.tokens is not None and await self.tokens.renewed(sent):
+                connection.close()
+                connection = await HttpConnection.open(self.url)
+                _, head = await self._asked(connection, "GET", headers)
             opened(head)
             if head.status != 200:
                 return ListenEnd(head.status, True, _RETRY, (await _whole(connection)).decode())
@@ -158,9 +174,7 @@ class LegacyClient:
     async def _answered(self, method: str, headers: dict[str, str], content: bytes, id: Any) -> Answer:
         answer = Answer()
         try:
-            connection = await self._connected()
-            await connection.request(method, self._path, self._headers(headers), content)
-            head = await connection.head()
+            connection, head = await self._sent(method, headers, content)
             await self._take(connection, head, answer, id)
         except (Broken, OSError) as error:
             answer.broken = f"{answer.status} {type(error).__name__}: {error}"
@@ -175,7 +189,6 @@ class LegacyClient:
     async def _take(self, connection: HttpConnection, head: Response, answer: Answer, id: Any) -> None:
         answer.status, answer.relay = head.status, head.header("trio-mcp-relay")
         answer.set_cookies = head.cookies
-        self._keep_cookies(head)
         if head.status == 200 and (session := head.header("mcp-session-id")):
             self.session = session
         if head.is_stream:
@@ -199,10 +212,8 @@ class LegacyClient:
                 raise Broken("the call's stream ended without its response")
             await trio.sleep(events.retry or _RETRY)
             answer.resumed += 1
-            connection = await self._connected()
             headers = {"accept": "text/event-stream", "last-event-id": events.last_id}
-            await connection.request("GET", self._path, self._headers(headers))
-            head = await connection.head()
+            connection, head = await self._sent("GET", headers)
             answer.status = head.status
             if head.status != 200:
                 return await self._take(connection, head, answer, id)
@@ -216,6 +227,29 @@ class LegacyClient:
 
         await _read(connection, events, take)
         return bool(answer.message)
+
+    async def _sent(
+        self, method: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> tuple[HttpConnection, Response]:
+        """The kept connection, or another, and the head of the answer."""
+        connection = await self._connected()
+        sent, head = await self._asked(connection, method, headers, content)
+        if head.status == 401 and self.tokens is not None and await self.tokens.renewed(sent):
+            await _whole(connection)
+            connection = await self._connected()
+            _, head = await self._asked(connection, method, headers, content)
+        return connection, head
+
+    async def _asked(
+        self, connection: HttpConnection, method: str, headers: Mapping[str, str], content: bytes = b""
+    ) -> tuple[str, Response]:
+        """The token that was sent, and the head of the answer."""
+        token = "" if self.tokens is None else await self.tokens.current()
+        bearer = {"authorization": f"Bearer {token}"} if token else {}
+        await connection.request(method, self._path, self._headers({**headers, **bearer}), content)
+        head = await connection.head()
+        self._keep_cookies(head)
+        return token, head
 
     async def _connected(self) -> HttpConnection:
         if self._connection is None or not self._connection.reusable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from tests.rig.client import Answer, LegacyClient, ListenEnd
+from tests.rig.client import Answer, LegacyClient, ListenEnd, Tokens
 from tests.rig.http_connection import Broken, Response
 from tests.rig.waiting import PATIENCE, until
 
@@ -223,15 +223,22 @@ async def load(
     listens: bool = True,
     tool: str = "count_runs",
     reinitialize: bool = True,
+    tokens: Sequence[Tokens] = (),
     **arguments: Any,
 ) -> AsyncIterator[Load]:
     """Clients at work for the length of the block; the share `without_cookies` keeps none. Each client calls, then pauses.
+
+    With `tokens`, one for each client, their requests have one.
 
     At the end of the block the calls under way are waited for, so that none is cut off by the test itself.
     """
     traffic = Load(url, tool, arguments, pause, reinitialize, listens)
     keeping = clients - round(clients * without_cookies)
-    traffic.clients += [LegacyClient(url, cookies=number < keeping) for number in range(clients)]
+    held: Sequence[Tokens | None] = tokens or [None] * clients
+    traffic.clients += [
+        LegacyClient(url, cookies=number < keeping, tokens=each)
+        for number, each in zip(range(clients), held, strict=True)
+    ]
     async with trio.open_nursery() as nursery:
         for number, client in enumerate(traffic.clients):
             nursery.start_soon(traffic.talk, number, client)

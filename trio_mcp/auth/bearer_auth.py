@@ -310,7 +310,7 @@ def _told(principal: Principal | None) -> dict[str, str | None]:
     """What a log line says of a verified caller: no claim but the client, and a part of the digest."""
     if principal is None:
         return {}
-    return {"client": principal.client_id, "principal": principal.digest[2:10]}
+    return {"client": principal.client_id, "principal": principal.log_name}
 
 
 def _chosen_scopes(scopes: Iterable[str] | None, what: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -46,8 +46,8 @@ async def report_on(auth: BearerAuth, token: str, *, now: float) -> TokenReport:
     elif not fixed:
         lines.append("the token is opaque: only its issuer can read it")
     match judgement:
-        case Allowed():
-            return TokenReport(True, "", tuple(lines))
+        case Allowed(_, principal):
+            return TokenReport(True, "", (*lines, f"in log lines it is principal {principal.log_name}"))
         case Refused(reason):
             return TokenReport(False, reason.value, tuple(lines))
         case Unavailable():

@@ -191,12 +191,11 @@ def crash_message(logger: logging.Logger, name: str, call: Call, error: Exceptio
 def labels(call: Call) -> dict[str, Any]:
     """The fields of every log line about a call: its id, session, client and principal."""
     client = call.client.info.get("name")
-    who = call.principal
     return {
         "request_id": call.request_id if isinstance(call.request_id, int) else call.request_id[:64],
         "session": None if call.session is None else call.session.short_id,
         "client": client[:64] if isinstance(client, str) else None,
-        "principal": who.subject or who.client_id or None,
+        "principal": call.principal.log_name,
     }
 
 

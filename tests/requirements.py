@@ -349,6 +349,7 @@ auth-77  2025-11-25 basic/authorization | components that ask for scopes are not
 auth-78  2025-11-25 basic/authorization                | the clients people use: login, list, call, refresh, step-up where they can
 auth-79  2025-11-25 basic/authorization                | trio-mcp login, list, call, logout: tokens kept for the owner alone, renewed once, exit code 3 with the scope that lacks
 
+tasks-13 ext-tasks: Removed Methods                        | tasks/result, tasks/list and what never existed are -32601, HTTP 404, before headers, _meta or anything else is checked
 tasks-22 ext-tasks: tasks/update                       | another question under the author's same key has another key on the wire
 tasks-27 ext-tasks: Task Status Lifecycle              | cancel and completion at the same time: one end, never two
 tasks-36 ext-tasks: Task Creation                      | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trio_mcp.auth.principal import Principal as Principal
     from trio_mcp.dispatch.context import Context as Context
     from trio_mcp.dispatch.elicitation import Elicited as Elicited
+    from trio_mcp.dispatch.extension import Extension as Extension
     from trio_mcp.dispatch.options import Options as Options
     from trio_mcp.dispatch.session import Session as Session
     from trio_mcp.features.path_values import UncheckedPath as UncheckedPath
@@ -41,6 +42,7 @@ _HOMES = {
     "trio_mcp.auth.principal": ("ANONYMOUS", "CannotTell", "Principal"),
     "trio_mcp.dispatch.context": ("Context",),
     "trio_mcp.dispatch.elicitation": ("Elicited",),
+    "trio_mcp.dispatch.extension": ("Extension",),
     "trio_mcp.dispatch.options": ("Options",),
     "trio_mcp.dispatch.session": ("Session",),
     "trio_mcp.features.path_values": ("UncheckedPath",),
@@ -76,6 +78,7 @@ __all__ = [
     "ClientTimeout",
     "Context",
     "Elicited",
+    "Extension",
     "File",
     "Image",
     "MCPServer",

@@ -18,6 +18,7 @@ from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, ch
 
 if TYPE_CHECKING:
     from trio_mcp.auth.checks import Requirements
+    from trio_mcp.dispatch.extension import Extension
 
 __all__ = ["Registrar", "SessionFunction"]
 
@@ -37,6 +38,8 @@ class Registrar:
 
     def __init__(self) -> None:
         self.registry: Registry = Registry()
+        self.extensions: dict[str, Extension] = {}
+        """The extensions of MCP that the server has, by identifier; `add_extension` adds one."""
         self._session_hooks: list[SessionFunction] = []
         self._restore_hooks: list[SessionFunction] = []
         self._routes: list[CustomRoute] = []
@@ -58,7 +61,8 @@ class Registrar:
         Options, all of them keywords: `name`, `title`, `description`, `icons`, `meta` (the `_meta` of the definition),
         `annotations` (hints such as `readOnlyHint`), `input_schema` and `output_schema` (JSON Schemas in place of those from
         the annotations), `structured_output` (True requires an output schema, False leaves it out), `auth` (what the caller's
-        token must have, such as `require_scopes("mcp:write")`), `hide` (leave it out of lists for those without the scope).
+        token must have, such as `require_scopes("mcp:write")`), `hide` (leave it out of lists for those without the scope),
+        `extensions` (options for extensions of the server, by their identifier).
 
         Raises ValueError for a name that is taken, and for a name, schema or signature that clients could not call; TypeError
         for anything but a function, and for an unknown option or one of the wrong type.
@@ -174,6 +178,21 @@ class Registrar:
         anything but a function of one argument.
         """
         return _hook(self._restore_hooks, "on_restore", fn)
+
+    def add_extension(self, extension: Extension) -> None:
+        """Give the server an extension of MCP (SEP-2133), as `MCPServer(extensions=[…])` does.
+
+        One that runs something of its own beside requests has to be there before the server runs. Raises ValueError where the
+        server has that extension, or one of its methods, already, TypeError for anything but an Extension.
+        """
+        from trio_mcp.dispatch.extension import Extension
+
+        if not isinstance(extension, Extension):
+            raise TypeError(f'an extension is made as Extension("com.example/echo"), not {extension!r:.80}')
+        if extension.identifier in self.extensions:
+            raise ValueError(f"the server has the extension {extension.identifier} already")
+        extension.add_to(self.registry)
+        self.extensions[extension.identifier] = extension
 
     # Other HTTP paths.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +17,7 @@ from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.options import Options
-from trio_mcp.features.registry import ListKind, Registry
+from trio_mcp.features.registry import ListKind
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.protocol.types import Icon, Implementation
@@ -32,6 +31,7 @@ from trio_mcp.server_arguments import (
     run_settings,
     transport_of,
 )
+from trio_mcp.server_callers import callers_of, refuse_guarded
 from trio_mcp.sessions.hub import Hub, HubOptions, random_node_id
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.streams.account import Account
@@ -39,7 +39,6 @@ from trio_mcp.streams.bus import Feed, ListChanged, LocalBus, ResourceUpdated
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.http.callers import Identify, by_function
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
 from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
@@ -52,9 +51,8 @@ __all__ = ["MCPServer"]
 
 if TYPE_CHECKING:
     from trio_mcp.auth.bearer_auth import BearerAuth
-    from trio_mcp.auth.checks import Requirements
     from trio_mcp.auth.verifier import TokenVerifier
-    from trio_mcp.transports.http.authorization import Authorization
+    from trio_mcp.dispatch.extension import Extension
 
 Lifespan = Callable[["MCPServer"], AbstractAsyncContextManager[Any]]
 
@@ -82,6 +80,8 @@ class MCPServer(Registrar):
         Limits and choices of all transports, see `Options`.
     mask_errors
         False shows clients the text of exceptions that handlers raise, beside the reference that the log has too.
+    extensions
+        What it adds to MCP (SEP-2133), each an `Extension`.
     settings
         What `run` uses unless it is given something else (`host`, `port`, `log_level`, …). They come before the environment, as
         arguments of `run` do. `trio-mcp serve` does not read them.
@@ -102,6 +102,7 @@ class MCPServer(Registrar):
         authenticate: Authenticate | None = None,
         options: Options | None = None,
         mask_errors: bool = True,
+        extensions: Sequence[Extension] = (),
         **settings: Unpack[RunDefaults],
     ) -> None:
         super().__init__()
@@ -122,6 +123,8 @@ class MCPServer(Registrar):
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
         self._run_defaults = run_settings(settings)
         self._feed = Feed()
+        for extension in extensions:
+            self.add_extension(extension)
 
     @property
     def name(self) -> str:
@@ -219,11 +222,11 @@ class MCPServer(Registrar):
         judge = check_auth(auth, authenticate) or check_auth(self.auth)
         given["account"] = account = account or Account()
         service = self.service(options, secrets=secrets, private_lists=judge is not None, account=account)
-        authorization, identify = _callers(judge, service, resource)
+        authorization, identify = callers_of(judge, service, resource)
         if authorization is not None:
             service.auth = authorization.auth
         elif not in_memory:
-            _refuse_guarded(self.registry)
+            refuse_guarded(self.registry)
         sessions = HubOptions(
             node_id=node_id or random_node_id(),
             max_sessions=max_sessions,
@@ -280,6 +283,7 @@ class MCPServer(Registrar):
             mask_errors=self.mask_errors,
             metrics=Metrics(transport),
             account=account or Account(),
+            extensions=self.extensions,
         )
 
     def hub(self, service: Service, options: HubOptions | None = None) -> Hub:
@@ -342,35 +346,6 @@ class MCPServer(Registrar):
     def streamable_http_app(self, **options: Any) -> HttpApp:
         """`http_app`."""
         return self.http_app(**options)
-
-
-def _callers(
-    judge: BearerAuth | Authenticate | None, service: Service, resource: str | None
-) -> tuple[Authorization | None, Identify | None]:
-    """What authorization by tokens needs in the app, and what the gate calls to know who sends a request."""
-    if judge is None:
-        return None, None
-    if inspect.isroutine(judge):
-        return None, by_function(judge, service.options.worker_threads)
-    from trio_mcp.transports.http.authorization import authorization_of
-
-    authorization = authorization_of(judge, service.metrics, resource)
-    if authorization is None:
-        return None, by_function(cast("Authenticate", judge), service.options.worker_threads)
-    return authorization, authorization.identify
-
-
-def _refuse_guarded(registry: Registry) -> None:
-    """Over a network, a component that asks something of tokens needs somebody who verifies them: now, and when one is added later."""
-
-    def check(guarded: Mapping[str, Requirements]) -> None:
-        if guarded:
-            from trio_mcp.auth.checks import check_guarded
-
-            check_guarded(guarded, verified=False)
-
-    check(registry.requirements())
-    registry.check_requirements = check
 
 
 def _mounted(mount: Mount, given: Mapping[str, Any], judge: BearerAuth | Authenticate | None) -> ASGIApp:

@@ -111,6 +111,7 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
     "icons": ((list, tuple), "a list of Icon"),
     "options": (Options, "an Options(…)"),
     "mask_errors": (bool, "True or False"),
+    "extensions": ((list, tuple), "a list of Extension"),
 }
 
 

@@ -21,6 +21,7 @@ from trio_mcp.auth.bearer import mask_credentials
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
 from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.dispatch.extension_port import ServedExtension
 from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Conversation
 from trio_mcp.features.injection import HandlerContext
@@ -28,11 +29,13 @@ from trio_mcp.features.registry import ListKind, Registry
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.refusals import Refusals
-from trio_mcp.protocol.errors import InvalidParams
+from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
+from trio_mcp.protocol.errors import METHOD_NOT_FOUND, InvalidParams, RemoteProtocolError
 from trio_mcp.protocol.headers import Headers
 from trio_mcp.protocol.jsonrpc import RequestId, is_request_id, optional_param
 from trio_mcp.protocol.methods import METHODS, Method, find_method
 from trio_mcp.protocol.types import Implementation
+from trio_mcp.protocol.versions import MODERN_VERSIONS
 from trio_mcp.streams.account import Account, Holder
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import Bus, ListChanged, LocalBus
@@ -177,10 +180,22 @@ class Call:
         masked = mask_credentials(self.headers.get(b"authorization", b"").decode("latin-1"))
         return Headers({**self.headers, b"authorization": masked.encode("latin-1")})
 
+    @property
+    def definition(self) -> Method | None:
+        """What the specification, or its extension, says of the method; None for one that does not exist here."""
+        return METHODS.get(self.method) or self.service.methods(self.version).get(self.method)
+
+    def client_extension(self, identifier: str) -> dict[str, Any] | None:
+        """The settings with which the client declared an extension, {} where it gave none; None where it did not declare it."""
+        declared = self.client.capabilities.get("extensions")
+        settings = declared.get(identifier) if isinstance(declared, dict) else None
+        return settings if isinstance(settings, dict) else None
+
     def note_binding(self) -> None:
         """Note what a retry must repeat: method, target and arguments. To be called before a handler could change these."""
         if not self.bound_to:
-            target = self.params.get(METHODS[self.method].name_param or "", "")
+            method = self.definition
+            target = self.params.get((method and method.name_param) or "", "")
             salient = [self.method, target, optional_param(self.params, "arguments", {})]
             self.bound_to = msgspec.json.encode(salient, order="sorted")
 
@@ -210,6 +225,10 @@ class Service:
     options: Options = field(default_factory=Options)
     auth: BearerAuth | None = None
     """Judges what components ask of a caller's token; None without authorization by tokens."""
+    extensions: Mapping[str, ServedExtension[Call, Service]] = field(default_factory=dict)
+    """The extensions of MCP that it has, by identifier."""
+    extension_state: dict[str, Any] = field(default_factory=dict)
+    """What the `running` of each extension has yielded, by identifier."""
     keyring: Keyring = field(default_factory=Keyring)
     """Seals cursors and `requestState`."""
     bus: Bus = field(default_factory=LocalBus)
@@ -258,9 +277,16 @@ class Service:
             self._threads = trio.CapacityLimiter(self.options.worker_threads)
         return self._threads
 
-    def capabilities(self) -> dict[str, Any]:
-        """ServerCapabilities: what is registered now, and logging."""
-        return {name: settings for name, settings in _CAPABILITIES.items() if self.offers(name)}
+    def capabilities(self, version: str) -> dict[str, Any]:
+        """ServerCapabilities: what is registered now, logging, and the extensions that a protocol version has."""
+        offered: dict[str, Any] = {name: settings for name, settings in _CAPABILITIES.items() if self.offers(name)}
+        extensions = self.declared_extensions(version)
+        return {**offered, "extensions": extensions} if extensions else offered
+
+    def declared_extensions(self, version: str) -> dict[str, Mapping[str, Any]]:
+        """The extensions that are declared in a protocol version now, with their settings."""
+        found = {name: each.declared(self.registry, version) for name, each in self.extensions.items()}
+        return {name: settings for name, settings in found.items() if settings is not None}
 
     def offers(self, capability: str) -> bool:
         """Whether the server has anything of a capability now; always for one that depends on nothing registered."""
@@ -294,11 +320,31 @@ class Service:
         return known[1]
 
     def _offered_methods(self, version: str) -> dict[str, Method]:
-        return {
+        offered = {
             name: method
             for name, method in METHODS.items()
             if find_method(name, version) and (method.capability is None or self.offers(method.capability))
         }
+        for identifier in self.declared_extensions(version):
+            methods = self.extensions[identifier].methods
+            offered |= {name: method for name, method in methods.items() if method.exists_in(version)}
+        return offered
+
+    def modern_method(self, name: str, params: Mapping[str, Any]) -> Method | None:
+        """The method of a modern request, looked up before anything else of it is checked (SEP-2663).
+
+        Raises RemoteProtocolError (-32601) where there is none. In a version that is not served here, nobody knows: then None
+        where ours do not have it.
+        """
+        meta = params.get("_meta")
+        version = meta.get(PROTOCOL_VERSION_KEY) if isinstance(meta, dict) else None
+        if isinstance(version, str) and version not in MODERN_VERSIONS:
+            return METHODS.get(name)
+        # That a request names no version is said later.
+        method = self.methods(version if isinstance(version, str) else MODERN_VERSIONS[-1]).get(name)
+        if method is None:
+            raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {name[:128]}")
+        return method
 
     def _registry_changed(self, kind: ListKind) -> None:
         self.cache.clear()

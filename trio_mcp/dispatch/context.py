@@ -9,26 +9,21 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsFloat, TypeVar, cast, ov
 import trio
 from pydantic import BaseModel
 
-from trio_mcp.auth.principal import Principal
-from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
-from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.elicitation import Elicited, Form, read_action
 from trio_mcp.dispatch.feature_methods import read
 from trio_mcp.dispatch.questions import as_messages, ask, read_answer, require
-from trio_mcp.dispatch.session import Session
+from trio_mcp.dispatch.request_view import RequestView
 from trio_mcp.dispatch.speech import Extra
-from trio_mcp.features.injection import HandlerContext
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import LEVELS, LogLevel, at_least
-from trio_mcp.protocol.headers import Headers
-from trio_mcp.protocol.jsonrpc import RequestId, encode_notification
+from trio_mcp.protocol.jsonrpc import encode_notification
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.protocol.wire import to_wire
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.bus import ListChanged, ResourceUpdated
-from trio_mcp.streams.loop import Loop, in_loop
+from trio_mcp.streams.loop import in_loop
 
 __all__ = ["Context"]
 
@@ -45,7 +40,7 @@ else:
     App = TypeVar("App")
 
 
-class Context(HandlerContext, Generic[App]):
+class Context(RequestView, Generic[App]):
     """One request, as its handler sees it. A parameter annotated with it receives it, whatever the parameter's name.
 
     `elicit`, `elicit_url`, `sample` and `list_roots` ask the client. On sessions (up to 2025-11-25) they wait for its answer, at most
@@ -66,65 +61,9 @@ class Context(HandlerContext, Generic[App]):
         def __class_getitem__(cls, _: Any) -> type:
             return cls
 
-    def __init__(self, call: Call) -> None:
-        """Made by the server for each call."""
-        self._call = call
-
     def __repr__(self) -> str:
         # No arguments and no ids of sessions: it may be logged.
         return f"<Context {self._call.label} {self.request_id!r} {self.protocol_version}>"
-
-    @property
-    def _loop(self) -> Loop:
-        return self._call.service.loop
-
-    @property
-    def request_id(self) -> RequestId:
-        """The JSON-RPC id: a string or an integer, as the client sent it."""
-        return self._call.request_id
-
-    @property
-    def protocol_version(self) -> str:
-        """The protocol version of this request, such as "2025-11-25"."""
-        return self._call.version
-
-    @property
-    def principal(self) -> Principal:
-        """Who is asking, as this HTTP request proved it; `ANONYMOUS` without authentication and on stdio."""
-        return self._call.principal
-
-    @property
-    def client_info(self) -> dict[str, Any]:
-        """The client's Implementation, `{}` when it did not say. Not verified: decide nothing by it."""
-        return self._call.client.info
-
-    @property
-    def client_capabilities(self) -> dict[str, Any]:
-        """The client's ClientCapabilities; `supports` asks for one of them."""
-        return self._call.client.capabilities
-
-    @property
-    def headers(self) -> Headers | None:
-        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio.
-
-        A verified access token is masked (`Bearer ***`): `ctx.token.token` is the way to it.
-        """
-        return self._call.shown_headers
-
-    @property
-    def token(self) -> AccessToken | None:
-        """The access token of this HTTP request, verified; None without authorization by tokens, and on stdio."""
-        return self._call.token
-
-    @property
-    def session(self) -> Session | None:
-        """The session the request belongs to (up to 2025-11-25); None on 2026-07-28, which has none."""
-        return None if self._call.session is None else self._call.session.user_session
-
-    @property
-    def session_id(self) -> str | None:
-        """`ctx.session.id`; None on 2026-07-28."""
-        return None if self._call.session is None else self._call.session.id
 
     @property
     def request_context(self) -> Context[App]:
@@ -136,12 +75,6 @@ class Context(HandlerContext, Generic[App]):
         def __getattr__(self, name: str) -> Any:
             hint = _ELSEWHERE.get(name)
             raise AttributeError(f"Context has no {name}" + (f": {hint}" if hint else ""))
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """The request's `_meta`: `traceparent`, `progressToken` and whatever else its client sent; {} without one."""
-        meta = self._call.params.get("_meta")
-        return meta if isinstance(meta, dict) else {}
 
     @property
     def lifespan_context(self) -> App:
@@ -228,11 +161,6 @@ class Context(HandlerContext, Generic[App]):
     ) -> None:
         """`log("error", …)`."""
         await self.log("error", data, logger or logger_name, extra=extra)
-
-    def supports(self, capability: str, detail: str | None = None) -> bool:
-        """Whether the client declared a capability, and in it `detail`, as in `supports("elicitation", "url")`."""
-        declared = self.client_capabilities.get(capability)
-        return isinstance(declared, dict) and (detail is None or declared.get(detail) is not None)
 
     @overload
     async def elicit(self, message: str, schema: type[M], *, key: str | None = None) -> Elicited[M]: ...

@@ -36,7 +36,7 @@ def initialize_result(service: Service, version: str) -> dict[str, Any]:
     """InitializeResult for `version`, the negotiated one (basic/lifecycle)."""
     result = {
         "protocolVersion": version,
-        "capabilities": field_versions.capabilities(service.capabilities(), version),
+        "capabilities": field_versions.capabilities(service.capabilities(version), version),
         "serverInfo": server_info(service, version),
     }
     return _with_instructions(service, result)
@@ -47,7 +47,7 @@ async def discover(call: Call) -> dict[str, Any]:
     service = call.service
     result = {
         "supportedVersions": list(SERVED_VERSIONS),
-        "capabilities": service.capabilities(),
+        "capabilities": service.capabilities(call.version),
         **cache_hints(call, seconds=service.options.cache_ttl, shared=not service.options.private_lists),
     }
     return _with_instructions(service, result)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import trio
-from msgspec import Raw
 
 from trio_mcp.dispatch import discovery, feature_methods, listening, session_methods
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.dispatch.discovery import complete
+from trio_mcp.dispatch.extension_port import Answer
 from trio_mcp.dispatch.questions import RETRY_PARAMS, input_required, read_retry
 from trio_mcp.dispatch.user_code import crash_message, labels, user_code
 from trio_mcp.observability.logs import event, leaves
@@ -45,7 +45,7 @@ logger: logging.Logger = logging.getLogger("trio_mcp.dispatch")
 access: logging.Logger = logging.getLogger("trio_mcp.access")
 """One line for each request; `--no-access-log` turns it off."""
 
-Handler: TypeAlias = Callable[[Call], Awaitable[dict[str, Any] | Raw]]
+Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
 
 HANDLERS: dict[str, Handler] = {
     "initialize": session_methods.initialize_again,
@@ -64,7 +64,7 @@ HANDLERS: dict[str, Handler] = {
     "server/discover": discovery.discover,
     "subscriptions/listen": listening.listen,
 }
-"""Which function answers which method; `protocol/methods` says which versions have it."""
+"""Which function answers which method; `protocol/methods` says which versions have it. Extensions answer theirs themselves."""
 
 
 class _Outcome(NamedTuple):
@@ -123,7 +123,10 @@ async def _answer(call: Call) -> _Outcome:
             read_retry(call)
         if method.runs_user_code and not call.service.account.may_start_call(call.outbox.holder):
             await _wait_for_memory(call)
-        result = await HANDLERS[call.method](call)
+        if method.extension is None:
+            result = await HANDLERS[call.method](call)
+        else:
+            result = await call.service.extensions[method.extension].answer(call)
         failed = _failure(call) if isinstance(result, dict) and result.get("isError") else None
         if call.session is None:
             result = complete(call, result)
@@ -205,7 +208,7 @@ def _bounded(call: Call, outcome: _Outcome) -> tuple[bytes | None, int]:
 def _measure(call: Call, error: str | None, seconds: float) -> None:
     tool = None if call.tool is None else call.tool.name
     # Labels are memory, and a client can invent methods without end.
-    method = call.method if call.method in HANDLERS else "unknown"
+    method = call.method if call.method in HANDLERS or call.definition is not None else "unknown"
     metrics = call.service.metrics
     metrics.operation(method, tool=tool, version=call.version, error=error, seconds=seconds)
     if access.isEnabledFor(logging.INFO):

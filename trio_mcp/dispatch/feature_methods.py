@@ -6,10 +6,13 @@ Each looks its function up in the registry, binds the client's arguments, runs i
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from trio_mcp.dispatch.call import Call
 from trio_mcp.dispatch.discovery import cache_hints
+from trio_mcp.dispatch.extension_port import Answer
 from trio_mcp.dispatch.user_code import crash_message, invoke, user_code
 from trio_mcp.features.completions import values
 from trio_mcp.features.resources import Resource, ResourceTemplate, contents
@@ -33,19 +36,25 @@ from trio_mcp.protocol.errors import (
 from trio_mcp.protocol.jsonrpc import object_param, string_param
 from trio_mcp.protocol.versions import V2025_11_25
 
-__all__ = ["call_tool", "complete_argument", "get_prompt", "read", "read_resource"]
+__all__ = ["call_tool", "complete_argument", "get_prompt", "read", "read_resource", "run_tool"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
 
-async def call_tool(call: Call) -> dict[str, Any]:
+async def call_tool(call: Call) -> Answer:
     """CallToolResult (server/tools). An unknown tool is a protocol error; a tool that fails is a result with `isError`."""
     tool = call.tool
     if tool is None:
         raise InvalidParams(f"Unknown tool: {string_param(call.params, 'name')[:128]}")
-    arguments = object_param(call.params, "arguments")
+    if tool.extensions:
+        return await _extended(call, tool)
+    return await run_tool(call, tool)
+
+
+async def run_tool(call: Call, tool: Tool) -> dict[str, Any]:
+    """The result of a tool, without what extensions make of its calls. Raises as `call_tool` does."""
     try:
-        return await _run_tool(call, tool, arguments)
+        return await _run(call, tool, object_param(call.params, "arguments"))
     except InvalidArguments as fault:
         # "Input validation errors" became tool execution errors with SEP-1303, so that models can correct themselves.
         if call.version < V2025_11_25:
@@ -53,7 +62,24 @@ async def call_tool(call: Call) -> dict[str, Any]:
         return error_result(str(fault))
 
 
-async def _run_tool(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
+async def _extended(call: Call, tool: Tool) -> Answer:
+    """The result of a tool whose calls pass through extensions, in the order in which its options name them."""
+    object_param(call.params, "arguments")
+    proceed: Callable[[Call], Awaitable[Answer]] = partial(run_tool, tool=tool)
+    declared = call.service.declared_extensions(call.version)
+    for identifier, options in reversed(list(tool.extensions.items())):
+        if identifier in declared:
+            proceed = partial(call.service.extensions[identifier].call_tool, options=options, proceed=proceed)
+    try:
+        with user_code():
+            return await proceed(call)
+    except (SlowReader, InvalidArguments):
+        raise
+    except Exception as fault:  # the boundary of extensions, as that of tools
+        return _tool_failure(call, tool, fault)
+
+
+async def _run(call: Call, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
     kwargs = tool.bind(arguments)
     try:
         with user_code():

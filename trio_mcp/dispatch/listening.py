@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import trio
 
 from trio_mcp.dispatch.call import Call
+from trio_mcp.dispatch.extension_port import Listening, Send
 from trio_mcp.features.registry import ListKind
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.errors import INTERNAL_ERROR, InvalidParams, ProtocolError
@@ -62,25 +65,47 @@ async def listen(call: Call) -> dict[str, Any]:
 
     The server ends it with its result when it stops, and some time after the token of the request has expired.
     """
-    wanted = _read_filter(call)
+    asked = _asked(call)
+    wanted = _read_filter(call, asked)
+    extensions = [call.service.extensions[name] for name in call.service.declared_extensions(call.version)]
+    added = [it for each in extensions if (it := each.listen(call, asked)) is not None]
     slots = call.service.listen_calls
     if len(slots) >= call.service.options.max_listen_streams:
         raise ProtocolError(INTERNAL_ERROR, "Too many listen streams are open on this server; try again later")
     ended = slots[call] = trio.Event()
     try:
-        _send(call, "notifications/subscriptions/acknowledged", {"notifications": wanted.acknowledged()})
+        honoured = [wanted.acknowledged(), *(each.acknowledged for each in added)]
+        _send(
+            call,
+            "notifications/subscriptions/acknowledged",
+            {"notifications": dict(chain.from_iterable(each.items() for each in honoured))},
+        )
         with subscribed(call.service.bus, lambda change: _send_change(call, wanted, change)):
             with trio.move_on_at(call.service.standing_until(call.token)):
-                await ended.wait()
+                await _until(ended, added, partial(_send, call))
     finally:
         del slots[call]
     return {"_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
 
 
-def _read_filter(call: Call) -> _Filter:
+async def _until(ended: trio.Event, added: Sequence[Listening], send: Send) -> None:
+    """Run what extensions add to the stream until it ends."""
+    if not added:
+        return await ended.wait()
+    async with trio.open_nursery() as nursery:
+        for each in added:
+            nursery.start_soon(each.run, send)
+        await ended.wait()
+        nursery.cancel_scope.cancel("the stream ends")
+
+
+def _asked(call: Call) -> dict[str, Any]:
     if call.params.get("notifications") is None:
         raise InvalidParams("params.notifications must be an object")
-    asked = object_param(call.params, "notifications")
+    return object_param(call.params, "notifications")
+
+
+def _read_filter(call: Call, asked: dict[str, Any]) -> _Filter:
     uris = optional_param(asked, "resourceSubscriptions", [])
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
         raise InvalidParams("params.notifications.resourceSubscriptions must be a list of strings")
@@ -102,7 +127,7 @@ def _send_change(call: Call, wanted: _Filter, change: Change) -> None:
         _send(call, method, params, key=relevant)
 
 
-def _send(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
+def _send(call: Call, method: str, params: Mapping[str, Any], key: Any = None) -> None:
     stamped = {**params, "_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
     call.emit(encode_notification(method, stamped), Kind.VITAL if key is None else Kind.LATEST, key)
 

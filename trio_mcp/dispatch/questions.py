@@ -22,7 +22,6 @@ from trio_mcp.auth.keyring import BrokenSeal
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.protocol.errors import ClientCallError, InvalidParams, MissingClientCapability, NoBackChannel
 from trio_mcp.protocol.jsonrpc import encode, optional_param
-from trio_mcp.protocol.methods import METHODS
 from trio_mcp.protocol.types import SamplingMessage
 from trio_mcp.protocol.wire import to_wire
 
@@ -106,7 +105,7 @@ def input_required(call: Call) -> dict[str, Any]:
 
 
 async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str) -> Any:
-    if not METHODS[call.method].may_ask:
+    if call.definition is None or not call.definition.may_ask:
         raise NoBackChannel(f"{call.method} cannot ask the client anything")
     answers = _answers(call)
     if key in answers:

@@ -55,6 +55,8 @@ class ToolOptions(PromptOptions, total=False):
     """A JSON Schema instead of the one the return annotation gives."""
     structured_output: bool | None
     """True requires an output schema, False leaves it out; without it there is one where the annotation gives one."""
+    extensions: Mapping[str, Any] | None
+    """What it asks of extensions of the server: by their identifier, options as each takes them."""
 
 
 class ResourceOptions(PromptOptions, total=False):
@@ -80,6 +82,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "input_schema": _OBJECT,
     "output_schema": _OBJECT,
     "structured_output": (bool, "True or False"),
+    "extensions": (Mapping, "a dict of options by the identifier of an extension"),
 }
 """The type of each option, and its words in an error; `annotations` are checked by `_wire_object`."""
 

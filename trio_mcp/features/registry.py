@@ -120,6 +120,8 @@ class Registry:
         self.completions: Completions = Completions()
         self.changes: int = 0
         """How often anything was added or removed: what was computed at another number is stale."""
+        self.extension_methods: dict[str, Requirements | None] = {}
+        """The request methods of extensions, with what each asks of the token of its caller."""
         self.check_requirements: Callable[[dict[str, Requirements]], None] | None = None
         """Raises for components that may not be served, by name as in `requirements`; called with each new one that asks something
         of its callers. None where all may be."""
@@ -166,6 +168,16 @@ class Registry:
         self.completions.add(ref, argument, fn)
         self._count_change()
 
+    def add_methods(self, methods: Mapping[str, Requirements | None]) -> None:
+        """Note the request methods of an extension; raises ValueError for a name that is taken, and what `check_requirements` raises."""
+        taken = self.extension_methods.keys() & methods.keys()
+        if taken:
+            raise ValueError(f"another extension has the method {', '.join(sorted(taken))}: choose another name")
+        if self.check_requirements is not None:
+            self.check_requirements(_guarded(methods))
+        self.extension_methods |= methods
+        self._count_change()
+
     def resource_at(self, uri: str) -> Resource | ResourceTemplate | None:
         """The resource of that URI, else the first template that it matches."""
         found = self.resources.get(uri)
@@ -174,12 +186,13 @@ class Registry:
     def requirements(self) -> dict[str, Requirements]:
         """What is asked of callers, by components as errors name them; those that ask nothing are left out."""
         catalogs: tuple[Catalog[Any], ...] = (self.tools, self.resources, self.templates, self.prompts)
-        return {
+        components = {
             f"{catalog.kind.lower()} {item.name!r}": item.requirements
             for catalog in catalogs
             for item in catalog
             if item.requirements is not None
         }
+        return components | _guarded(self.extension_methods)
 
     def arguments_of(self, ref: str) -> tuple[str, ...] | None:
         """The arguments of a prompt, by its name, or of a resource, by its URI or template; None where there is none."""
@@ -225,6 +238,10 @@ class Registry:
             method = known()
             if method is not None:
                 method(kind)
+
+
+def _guarded(methods: Mapping[str, Requirements | None]) -> dict[str, Requirements]:
+    return {f"method {name!r}": asked for name, asked in methods.items() if asked is not None}
 
 
 def _without_argument(ref: str, argument: str, arguments: tuple[str, ...]) -> str:

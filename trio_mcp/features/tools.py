@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Unpack
@@ -37,6 +37,8 @@ class Tool(Definition):
     input_schema: dict[str, Any]
     output_schema: dict[str, Any] | None = None
     param_headers: tuple[ParamHeader, ...] = ()
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    """What it asks of extensions, by their identifier."""
     _validator: Validator | None = field(default=None, repr=False)
     _output: Output | None = field(default=None, repr=False)
     _scalar: type | None = field(default=None, repr=False)
@@ -62,6 +64,7 @@ class Tool(Definition):
             input_schema=schema,
             output_schema=output.schema if output else None,
             param_headers=param_headers(schema),
+            extensions=dict(options.get("extensions") or {}),
             _validator=None if by_hand is None else Validator(by_hand, what=f"the input_schema of {name}"),
             _output=output,
             _scalar=output.scalar if output else None,

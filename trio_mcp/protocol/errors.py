@@ -101,11 +101,12 @@ class ResourceNotFoundError(InvalidParams):
 class MissingClientCapability(RemoteProtocolError):
     """-32021: the request needs a capability its client did not declare (2026-07-28 basic).
 
-    `required` is a ClientCapabilities object, such as `{"elicitation": {}}`.
+    `required` is a ClientCapabilities object, such as `{"elicitation": {}}` or `{"extensions": {"com.example/echo": {}}}`.
     """
 
     def __init__(self, required: dict[str, Any]) -> None:
-        names = ", ".join(required)
+        # Of an extension the name says more than that it is one.
+        names = ", ".join([*(name for name in required if name != "extensions"), *required.get("extensions", ())])
         super().__init__(
             MISSING_CLIENT_CAPABILITY,
             f"The client did not declare the capability this needs: {names}",

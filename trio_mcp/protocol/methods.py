@@ -1,4 +1,7 @@
-"""Every request method a client may send: the versions that have it, and what the specification says of it."""
+"""Every request method a client may send: the versions that have it, and what the specification says of it.
+
+Those of extensions are described by the same class, and come with the extension (`dispatch/extension`).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from dataclasses import dataclass
 
 from trio_mcp.protocol.versions import V2024_11_05, V2026_07_28
 
-__all__ = ["METHODS", "Method", "find_method"]
+__all__ = ["FOREVER", "METHODS", "Method", "find_method"]
 
-_FOREVER = "9999-99-99"
+FOREVER = "9999-99-99"
+"""A version after all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +20,7 @@ class Method:
     """One request method; `since` and `until` (exclusive) are protocol versions."""
 
     since: str = V2024_11_05
-    until: str = _FOREVER
+    until: str = FOREVER
     capability: str | None = None
     """The server capability it belongs to; without that the server does not have the method."""
     name_param: str | None = None
@@ -27,6 +31,14 @@ class Method:
     """A handler of the server's author answers it, so its calls wait when memory is short. What the others send is small."""
     may_ask: bool = False
     """It may end as `input_required` (2026-07-28 basic/patterns/mrtr)."""
+    extension: str | None = None
+    """The identifier of the extension it belongs to (SEP-2133)."""
+    declared_only: bool = False
+    """Whether only clients that declared the extension may call it."""
+
+    def exists_in(self, version: str) -> bool:
+        """Whether a protocol version has it."""
+        return self.since <= version < self.until
 
 
 _LEGACY_ONLY = V2026_07_28
@@ -55,6 +67,4 @@ METHODS: dict[str, Method] = {
 def find_method(name: str, version: str) -> Method | None:
     """The method, or None if `version` does not have it."""
     method = METHODS.get(name)
-    if method is None or not method.since <= version < method.until:
-        return None
-    return method
+    return method if method is not None and method.exists_in(version) else None

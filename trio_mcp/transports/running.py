@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import trio
@@ -24,7 +24,7 @@ logger: logging.Logger = logging.getLogger("trio_mcp")
 async def running(
     lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
 ) -> AsyncIterator[None]:
-    """Run the user's lifespan, the bus, the relief of memory and the hub for the length of the block. What its body raises arrives in an exception group.
+    """Run the user's lifespan, extensions, the bus, the relief of memory and the hub for the length of the block. What its body raises arrives in an exception group.
 
     `lifespan` is entered first and left last. Context variables that it sets are seen by sessions.
     """
@@ -36,6 +36,18 @@ async def running(
             event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)
-        async with hub.running():
+        async with _extensions(service), hub.running():
             yield
         nursery.cancel_scope.cancel("the server stops")
+
+
+@asynccontextmanager
+async def _extensions(service: Service) -> AsyncIterator[None]:
+    """What extensions run around all requests; they may be user code."""
+    async with AsyncExitStack() as stack:
+        for extension in service.extensions.values():
+            manager = extension.running(service)
+            if manager is not None:
+                state = await stack.enter_async_context(user_context(manager))
+                service.extension_state[extension.identifier] = state
+        yield

@@ -131,6 +131,7 @@ class Channel:
                 self._before_session(content)
 
     def _add_modern(self, request: Request, size: int) -> None:
+        self._service.modern_method(request.method, request.params)
         envelope = read_envelope(request.params)
         require_served(envelope.version)
         self._add(request, size, lambda: self._start_modern(request, envelope))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from trio_mcp.features.param_headers import SENTINEL, ParamHeader, decode_sentinel, mismatch
 from trio_mcp.protocol.errors import HEADER_MISMATCH, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import Request, optional_param
-from trio_mcp.protocol.methods import METHODS
+from trio_mcp.protocol.methods import Method
 from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["check_mirrored", "check_param_headers"]
 
 
-def check_mirrored(exchange: HttpExchange, request: Request, version: str) -> None:
-    """Raise -32020 unless the headers name the same version, method, and tool, resource or prompt as the body."""
+def check_mirrored(exchange: HttpExchange, request: Request, version: str, method: Method | None) -> None:
+    """Raise -32020 unless the headers name the same version, method, and tool, resource or prompt as the body.
+
+    `method` is what is known of the method, None for nothing.
+    """
     _require(exchange, b"mcp-protocol-version", "MCP-Protocol-Version", version)
     _require(exchange, b"mcp-method", "Mcp-Method", request.method)
-    method = METHODS.get(request.method)
     if method is not None and method.name_param is not None:
         name = request.params.get(method.name_param)
         # A body without a name has wrong params, which are refused later.

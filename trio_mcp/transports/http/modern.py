@@ -19,7 +19,6 @@ from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.errors import (
     INVALID_REQUEST,
-    METHOD_NOT_FOUND,
     NoBackChannel,
     ProtocolError,
     RemoteProtocolError,
@@ -32,7 +31,7 @@ from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.mirror import check_mirrored, check_param_headers
-from trio_mcp.transports.http.permission import require_permission
+from trio_mcp.transports.http.permission import require_extension_permission, require_permission
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error
 from trio_mcp.transports.http.side_tasks import DISMISSAL_SECONDS, HeldHead, SideTask, SideTasks
 
@@ -68,21 +67,22 @@ class ModernFront:
 
     async def _request(self, exchange: HttpExchange, request: Request) -> None:
         tool = self._service.registry.called_tool(request.params) if request.method == "tools/call" else None
+        listens = request.method == _LISTEN
         try:
             envelope = self._admit(exchange, request, tool)
+            delivery = Delivery(exchange, self._service, self._pace, self._side_tasks, "listen" if listens else "post")
+            call = self._call(exchange, request, envelope, tool, delivery)
+            if exchange.token is not None:
+                require_permission(self._service, exchange, [request])
+                await require_extension_permission(exchange, call)
         except ProtocolError as fault:
             status = http_status(fault.code, modern=True)
             if status >= 400:
                 self._service.refusals.note(status, "message")
             return await send_error(exchange.send, status, fault, exchange.cors, request.id)
-        if exchange.token is not None:
-            require_permission(self._service, exchange, [request])
-        listens = request.method == _LISTEN
-        streams = exchange.takes_sse and (listens or not self._json_response)
-        delivery = Delivery(exchange, self._service, self._pace, self._side_tasks, "listen" if listens else "post")
-        delivery.begin(streams=streams)
+        delivery.begin(streams=exchange.takes_sse and (listens or not self._json_response))
         try:
-            await respond(self._call(exchange, request, envelope, tool, delivery))
+            await respond(call)
             await delivery.complete()
         finally:
             # Every wait in it is shielded, with a deadline.
@@ -110,14 +110,13 @@ class ModernFront:
     def _admit(self, exchange: HttpExchange, request: Request, tool: Tool | None) -> Envelope:
         """What `_meta` says of the request.
 
-        Checked in this order (2026-07-28 streamable-http): `_meta`, the headers that repeat the body, version, method, the
-        headers that repeat arguments. Raises ProtocolError, or HttpRefusal.
+        Checked in this order (2026-07-28 streamable-http): method, `_meta`, the headers that repeat the body, version, the headers
+        that repeat arguments. Raises ProtocolError, or HttpRefusal.
         """
+        method = self._service.modern_method(request.method, request.params)
         envelope = read_envelope(request.params)
-        check_mirrored(exchange, request, envelope.version)
+        check_mirrored(exchange, request, envelope.version, method)
         require_served(envelope.version)
-        if request.method not in self._service.methods(envelope.version):
-            raise RemoteProtocolError(METHOD_NOT_FOUND, f"Method not found: {request.method[:128]}")
         if request.method == _LISTEN and not exchange.takes_sse:
             raise HttpRefusal(406, "subscriptions/listen is answered by a stream: Accept must allow text/event-stream")
         if tool is not None and tool.param_headers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from trio_mcp.dispatch.call import Service
+from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.features.definition import Definition
 from trio_mcp.features.registry import Registry
 from trio_mcp.protocol.jsonrpc import Request
@@ -18,7 +18,7 @@ from trio_mcp.transports.http.exchange import HttpExchange
 if TYPE_CHECKING:
     from trio_mcp.auth.checks import Requirements
 
-__all__ = ["components", "require_permission", "require_same_permission"]
+__all__ = ["components", "require_extension_permission", "require_permission", "require_same_permission"]
 
 
 def components(registry: Registry, method: str, params: Mapping[str, Any]) -> Iterator[Definition]:
@@ -81,13 +81,28 @@ def require_permission(
     """
     if service.auth is None:
         return ()
-    used = [
-        component for each in requests for component in components(service.registry, each.method, each.params or {})
-    ]
-    asked = tuple(component.requirements for component in used if component.requirements is not None)
-    names = {component.name for component in used if component.requirements is not None}
+    registry = service.registry
+    asked: list[Requirements] = []
+    names: set[str] = set()
+    for each in requests:
+        for component in components(registry, each.method, each.params or {}):
+            if component.requirements is not None:
+                asked.append(component.requirements)
+                names.add(component.name)
+        own = registry.extension_methods.get(each.method)
+        if own is not None:
+            asked.append(own)
+            names.add(each.method)
     _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
-    return asked
+    return tuple(asked)
+
+
+async def require_extension_permission(exchange: HttpExchange, call: Call) -> None:
+    """Raise HttpRefusal unless the token may make a call of an extension's method, which may have to look at what the call names."""
+    method = call.definition
+    if method is not None and method.extension is not None:
+        asked = await call.service.extensions[method.extension].requirements(call)
+        _refuse_unless_allowed(call.service, exchange, asked, "The request")
 
 
 def require_same_permission(service: Service, exchange: HttpExchange, asked: Iterable[Requirements]) -> None:

@@ -4,7 +4,7 @@ A row has an id, where the specification says so, and what it says in short. Tes
 `@pytest.mark.requirement("J7")`; `test_requirements.py` fails for a row without a test and for a mark without a row.
 `python -m tests.requirements` prints the table with its tests.
 
-Five kinds of rows: duties (by letter and number), `auth-…` for authorization, `tasks-…` for tasks, `gap-…` for what the official conformance suite
+Kinds of rows: duties (by letter and number), `auth-…` for authorization, `tasks-…` for tasks, `ws-…` for WebSocket, `gap-…` for what the official conformance suite
 does not look at, and `weak-…` for what other servers get wrong although that suite is green.
 """
 
@@ -355,6 +355,24 @@ tasks-27 ext-tasks: Task Status Lifecycle              | cancel and completion a
 tasks-36 ext-tasks: Task Creation                      | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
 tasks-39 ext-tasks: Task Polling                       | readable until its ttl is over; a running one is moved on before
 tasks-40 ext-tasks: Task Polling                       | memory and Redis after 10,000 tasks: as before them, no key without a TTL
+
+ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang
+ws-8     RFC 6455 §4.1                                 | a frame in the segment of the head is answered at once
+ws-9     RFC 9110 §15.5.9                              | a head that trickles: 408
+ws-10    RFC 6455 §9.1                                 | no extension is accepted; clients that offer one are served
+ws-11    RFC 6455 §7.4.1                               | a message beyond the bound, in bytes: 1009
+ws-12    RFC 6455 §7.4.1                               | a frame that claims more than the bound: 1009 before its payload is read
+ws-13    RFC 6455 §5.4                                 | fragments are joined, with control frames between; their number is bounded
+ws-14    RFC 6455 §7.1.7                               | frames that break the protocol: 1002, 1003 or 1007, each with a close frame
+ws-15    RFC 6455 §5.4                                 | fragments out of order: 1002
+ws-25    RFC 6455 §7.1.7                               | a client that stops reading costs others nothing, and is gone after the write timeout
+ws-26    RFC 6455 §7.1.7                               | a client that reads slowly lives while it makes progress
+ws-27    RFC 6455 §5.5.2                               | pings are answered without growth; one that answers none is gone
+ws-28    RFC 6455 §5.5.3                               | while a large answer is on its way, pings wait for it and nobody is given up
+ws-29    RFC 6455 §5.5.1                               | a close is echoed; a loss is noticed at once
+ws-30    RFC 6455 §7.1.1                               | a close that crosses a large message leaves no error
+ws-39    RFC 9110 §7.8                                 | the feature is off: a handshake is the GET that it is
+ws-41    RFC 6455 §10.7                                | made-up frames: every end has a close frame or a reset, and no error
 """
 
 

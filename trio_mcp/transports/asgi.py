@@ -14,8 +14,10 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 DISCONNECT_EXTENSION = "trio_mcp.disconnect"
-"""`scope["extensions"][DISCONNECT_EXTENSION]` of our own listener is a dict of two functions.
+"""`scope["extensions"][DISCONNECT_EXTENSION]` of our own listener is a dict of functions.
 
 `register(callback)` has `callback` called once when the client disconnects, without a task that waits for it; at once if it has.
 `abort()` ends the connection after a response that has begun and cannot be completed.
+A WebSocket has `on_progress(callback)` as well: `callback()` is called whenever the client took a part of a message that did not go out
+at once.
 """

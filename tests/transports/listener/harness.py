@@ -11,6 +11,7 @@ import h11
 import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
+from trio_mcp.streams.account import Account
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve
 
 PATIENCE = 1000.0
@@ -97,13 +98,18 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, limits: Limits | None = None) -> AsyncIterator[Server]:
+async def serving(app: ASGIApp, limits: Limits | None = None, account: Account | None = None) -> AsyncIterator[Server]:
     """Serve `app` on memory streams; leaving cancels what still runs."""
     server = Server(MemoryListener(), trio.Event())
 
     async def run(*, task_status: trio.TaskStatus[object]) -> None:
         await serve(
-            app, [server._listener], limits=limits or Limits(), stopping=server.stopping, task_status=task_status
+            app,
+            [server._listener],
+            limits=limits or Limits(),
+            account=account,
+            stopping=server.stopping,
+            task_status=task_status,
         )
         server.stopped.set()
 

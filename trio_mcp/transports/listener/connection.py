@@ -8,7 +8,7 @@ wire ──▶ HeadReader ──▶ Exchange ──▶ app
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -36,6 +36,7 @@ _WRONG: dict[int, str] = {
     408: "slow",
     413: "body",
     417: "expectation",
+    426: "websocket_version",
     431: "head",
     500: "app_failed",
     501: "not_implemented",
@@ -60,6 +61,8 @@ class Shared:
     lingering: Lingering
     refused: Callable[[int, str], None]
     """Called with the status and the reason, one word, of each answer that is the listener's own."""
+    websockets: Callable[[ASGIApp, Exchange], Awaitable[None]] | None = None
+    """Serves a request that is a WebSocket handshake; None where they are served as the GET that they are."""
     account: Account = field(default_factory=Account)
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when the server stops: a connection ends with the response to its present request."""
@@ -149,7 +152,10 @@ class Connection:
         self._exchange = exchange
         if self._gone:
             exchange.disconnect()
-        await self._shared.app(exchange.scope(), exchange.receive, exchange.send)
+        if head.upgrade and self._shared.websockets is not None and head.asks_for_websocket:
+            await self._shared.websockets(self._shared.app, exchange)
+        else:
+            await self._shared.app(exchange.scope(), exchange.receive, exchange.send)
         exchange.finish()
         if exchange.torn or not exchange.response.complete or not exchange.response.keep_alive:
             return False
@@ -205,7 +211,7 @@ class Connection:
     def _cut_short(self) -> bool:
         """Whether a response has begun and will not be completed: the close must not look like its end."""
         exchange = self._exchange
-        return exchange is not None and exchange.response.begun and (exchange.torn or not exchange.response.complete)
+        return exchange is not None and (exchange.torn or (exchange.response.begun and not exchange.response.complete))
 
     async def _fail(self, error: Exception) -> None:
         """The app raised: answer 500, unless the client had left, or had sent a bad body, which is refused."""
@@ -220,7 +226,7 @@ class Connection:
 
     async def _refuse(self, error: Refusal) -> None:
         exchange = self._exchange
-        if exchange is not None and exchange.response.begun:
+        if exchange is not None and (exchange.response.begun or exchange.upgraded):
             return
         logger.debug("%s: %d %s", self._wire.client, error.status, error.reason)
         self._shared.refused(error.status, _WRONG.get(error.status, "malformed"))
@@ -238,7 +244,7 @@ class Connection:
         exchange = self._exchange
         if exchange is None or exchange.torn:
             return
-        if not exchange.all_read or exchange.rest or self._wire.receive_now():
+        if not exchange.all_read or exchange.still_sending or exchange.rest or self._wire.receive_now():
             await self._linger()
 
     async def _linger(self) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import trio
 
 from trio_mcp.streams.account import Account
+from trio_mcp.streams.transfers import Transfer
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Scope
 from trio_mcp.transports.listener.body import body_of
 from trio_mcp.transports.listener.head import Head, Refusal
@@ -32,7 +33,6 @@ class Exchange:
     """
 
     __slots__ = (
-        "_account",
         "_body",
         "_body_deadline",
         "_callbacks",
@@ -40,24 +40,28 @@ class Exchange:
         "_continue_is_due",
         "_delivered",
         "_ended",
-        "_head",
-        "_limits",
         "_payload",
-        "_wire",
+        "account",
         "gone",
+        "head",
+        "limits",
+        "on_progress",
         "refusal",
         "response",
         "rest",
+        "still_sending",
         "torn",
+        "upgraded",
+        "wire",
     )
 
     def __init__(
         self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool], account: Account
     ) -> None:
-        self._wire = wire
-        self._limits = limits
-        self._account = account
-        self._head = head
+        self.wire: Wire = wire
+        self.limits: Limits = limits
+        self.account: Account = account
+        self.head: Head = head
         # Kept here, not in the head, which the next request of the connection may share.
         self._continue_is_due = head.expects_continue
         self._closing = closing
@@ -73,6 +77,12 @@ class Exchange:
         """The client has disconnected."""
         self.refusal: Refusal | None = None
         """Why the rest of the body was not read; the app was told of a disconnect."""
+        self.on_progress: Callable[[], None] | None = None
+        """Called whenever the client took a part of what did not go out at once."""
+        self.upgraded: bool = False
+        """It was answered with 101: the connection speaks another protocol now, and there is no response."""
+        self.still_sending: bool = False
+        """It was ended while its client may be sending: what still comes must be read before the connection is closed."""
         self.torn: bool = False
         """A write was cut short, such as by a deadline of the app. Nothing more may be written: it would be read as the rest of that."""
 
@@ -84,19 +94,19 @@ class Exchange:
     @property
     def asks_head_only(self) -> bool:
         """Whether it is a HEAD request, the answer to which has no body."""
-        return self._head.method == "HEAD"
+        return self.head.method == "HEAD"
 
     def scope(self) -> Scope:
         """The ASGI connection scope."""
-        head = self._head
+        head = self.head
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode("ascii")
         return {
             "type": "http",
             "asgi": _ASGI,
             "http_version": head.http_version,
-            "server": self._wire.server,
-            "client": self._wire.client,
+            "server": self.wire.server,
+            "client": self.wire.client,
             "scheme": "http",
             "method": head.method,
             "root_path": "",
@@ -133,7 +143,7 @@ class Exchange:
     async def receive(self) -> Message:
         """ASGI `receive`: the body in pieces, then `http.disconnect` when the client went or the response is complete."""
         if self._delivered:
-            return await self._disconnected()
+            return await self.disconnected()
         payload, self._payload = self._payload, b""
         while not payload and not self._body.complete:
             if self.gone or not await self._read_body():
@@ -142,7 +152,8 @@ class Exchange:
         self._delivered = self._body.complete
         return {"type": "http.request", "body": payload, "more_body": not self._delivered}
 
-    async def _disconnected(self) -> Message:
+    async def disconnected(self) -> Message:
+        """Wait until the client is gone, or the response is complete."""
         while not self.gone and not self.response.complete:
             if self._ended is None:
                 self._ended = trio.Event()
@@ -159,7 +170,7 @@ class Exchange:
         except Refusal as refusal:
             self.refusal = refusal
         except ClientDisconnected as error:
-            logger.debug("%s: %s", self._wire.client, error)
+            logger.debug("%s: %s", self.wire.client, error)
         self.disconnect()
         return False
 
@@ -168,12 +179,12 @@ class Exchange:
             self._continue_is_due = False
             # Once the response has begun, it would be read as part of that.
             if not self.response.begun:
-                await self._write(CONTINUE)
+                await self.write(CONTINUE)
         if self._body_deadline is None:
-            self._body_deadline = trio.current_time() + self._limits.body_seconds
+            self._body_deadline = trio.current_time() + self.limits.body_seconds
         with trio.move_on_at(self._body_deadline):
             # Not `receive_now`, which never blocks: a sender without pauses would pass the deadline, and let no other task run.
-            return await self._wire.receive()
+            return await self.wire.receive()
         raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request body took too long")
 
     async def send(self, message: Message) -> None:
@@ -191,18 +202,19 @@ class Exchange:
         if not response.begun:
             # The rest of an unread body would be read as the next request.
             response.keep_alive = response.keep_alive and self._body.complete and not self._closing()
-        await self._write(response.body(data, more))
+        await self.write(response.body(data, more))
         if more:
             # An app that streams to a fast reader would otherwise let no other task run.
             await trio.lowlevel.checkpoint()
         else:
             self._end()
 
-    async def _write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
+        """Write `data` as it is, within the write deadline; raises ClientDisconnected."""
         if self.torn:
             raise ClientDisconnected("an earlier write was cut short")
         try:
-            sent = self._wire.send_now(data) if data else 0
+            sent = self.wire.send_now(data) if data else 0
             if sent < len(data):
                 self.torn = True
                 await self._write_slowly(data, sent)
@@ -214,14 +226,25 @@ class Exchange:
 
     async def _write_slowly(self, data: bytes, sent: int) -> None:
         """Write what the kernel did not take at once; until the client takes it, it counts for the node, which may cut it off."""
-        with self._account.transfer(len(data)) as transfer:
-            await self._wire.send_all(memoryview(data)[sent:], transfer.progress)
+        with self.account.transfer(len(data)) as transfer:
+            await self.wire.send_all(memoryview(data)[sent:], self._moved(transfer))
         if transfer.cut:
             raise ClientStalled("the client takes next to nothing, and memory is short")
 
+    def _moved(self, transfer: Transfer) -> Callable[[int], None]:
+        told = self.on_progress
+        if told is None:
+            return transfer.progress
+
+        def moved(count: int) -> None:
+            transfer.progress(count)
+            told()
+
+        return moved
+
     def _report(self, error: ClientDisconnected) -> None:
         level = logging.INFO if isinstance(error, ClientStalled) else logging.DEBUG
-        logger.log(level, "%s: %s", self._wire.client, error)
+        logger.log(level, "%s: %s", self.wire.client, error)
 
     def finish(self) -> None:
         """The app has returned; raises Refusal or ResponseError unless the response is complete."""
@@ -229,5 +252,5 @@ class Exchange:
         self._callbacks.clear()
         if self.refusal is not None and not self.response.begun:
             raise self.refusal
-        if not self.response.complete and not self.gone and not self.torn:
+        if not self.response.complete and not self.gone and not self.torn and not self.upgraded:
             raise ResponseError("The app returned without completing its response")

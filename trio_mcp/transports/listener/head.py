@@ -43,6 +43,7 @@ class Head:
         "_close",
         "_keep",
         "_refusal",
+        "_websocket",
         "chunked",
         "content_length",
         "expects_continue",
@@ -53,6 +54,7 @@ class Head:
         "method",
         "raw",
         "target",
+        "upgrade",
     )
 
     def __init__(self) -> None:
@@ -67,6 +69,9 @@ class Head:
         self.chunked: bool = False
         self.expects_continue: bool = False
         self.keep_alive: bool = False
+        self.upgrade: bool = False
+        """It asks for another protocol: its `Connection` has the option `upgrade`."""
+        self._websocket = False
         self._close = False
         self._keep = False
         self._refusal: Refusal | None = None
@@ -93,6 +98,11 @@ class Head:
         self.headers.append((name, value))
         if name in _NOTES:
             _NOTES[name](self, value)
+
+    @property
+    def asks_for_websocket(self) -> bool:
+        """Whether it is a WebSocket handshake, well-formed or not."""
+        return self.upgrade and self._websocket
 
     def settle(self) -> None:
         """The head is complete; raises Refusal when it must not be served."""
@@ -146,6 +156,10 @@ class Head:
         options = _LIST_SEPARATOR.split(value.lower())
         self._close = self._close or b"close" in options
         self._keep = self._keep or b"keep-alive" in options
+        self.upgrade = self.upgrade or b"upgrade" in options
+
+    def _note_upgrade(self, value: bytes) -> None:
+        self._websocket = self._websocket or b"websocket" in _LIST_SEPARATOR.split(value.lower())
 
     def _note_expect(self, value: bytes) -> None:
         if value.lower() != b"100-continue":
@@ -159,6 +173,7 @@ _NOTES: dict[bytes, Callable[[Head, bytes], None]] = {
     b"transfer-encoding": Head._note_transfer_encoding,
     b"connection": Head._note_connection,
     b"expect": Head._note_expect,
+    b"upgrade": Head._note_upgrade,
 }
 
 

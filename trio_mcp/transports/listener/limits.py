@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trio_mcp.defaults import BODY_TIMEOUT, CONNECTION_IDLE_TIMEOUT, HEAD_TIMEOUT, MAX_BODY, MAX_HEAD, WRITE_TIMEOUT
+from trio_mcp.defaults import (
+    BODY_TIMEOUT,
+    CONNECTION_IDLE_TIMEOUT,
+    HEAD_TIMEOUT,
+    KEEP_ALIVE,
+    MAX_BODY,
+    MAX_HEAD,
+    WRITE_TIMEOUT,
+)
 
 __all__ = ["Limits"]
 
@@ -21,9 +29,9 @@ class Limits:
     head_seconds: float = HEAD_TIMEOUT
     """From a head's first byte to its last: more is 408."""
     body_bytes: int = MAX_BODY
-    """More is 413, which is known from Content-Length before a byte of the body is read."""
+    """More is 413, which is known from Content-Length before a byte of the body is read. Also of a WebSocket message: more is a close with 1009."""
     body_seconds: float = BODY_TIMEOUT
-    """From the end of the head to the end of the body: more is 408."""
+    """From the end of the head to the end of the body: more is 408. Also from the first to the last byte of a WebSocket message."""
     write_seconds: float = WRITE_TIMEOUT
     """A client that reads no byte for this long loses its connection."""
     idle_seconds: float = CONNECTION_IDLE_TIMEOUT
@@ -32,3 +40,7 @@ class Limits:
     """Read beyond the running request at most; the rest waits in the kernel."""
     tcp_user_timeout_seconds: float = 30.0
     """After this long without an acknowledgement the kernel ends a TCP connection (Linux): a client that vanished sends none."""
+    websockets: bool = False
+    """Answer WebSocket handshakes: the app gets the ASGI scope `websocket`. Without it they are the GET requests that they are."""
+    ping_seconds: float = KEEP_ALIVE
+    """A WebSocket client that has sent nothing for this long gets a ping; after as long again without a byte it has gone."""

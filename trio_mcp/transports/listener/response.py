@@ -170,6 +170,8 @@ def refusal(error: Refusal, *, head_only: bool = False) -> bytes:
     fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         fields += b"retry-after: 1\r\n"
+    elif error.status == HTTPStatus.UPGRADE_REQUIRED:
+        fields += b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
     return b"".join((status_line(error.status), date(), fields, b"\r\n", body))
 
 

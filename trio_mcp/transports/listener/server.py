@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
+from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.stream_wire import StreamWire
 from trio_mcp.transports.listener.wire import Hangups, SocketWire
@@ -68,6 +69,15 @@ async def serve(
     await _Server(app, limits, refused, account or Account(), stopping).run(listeners, task_status)
 
 
+def _websockets(limits: Limits) -> Callable[[ASGIApp, Exchange], Awaitable[None]] | None:
+    if not limits.websockets:
+        return None
+    # Only then, for trio-websocket takes a while to import.
+    from trio_mcp.transports.listener.websocket import serve_websocket
+
+    return serve_websocket
+
+
 class _Server:
     def __init__(
         self,
@@ -82,7 +92,9 @@ class _Server:
         self._changed = trio.lowlevel.ParkingLot()
         """Accepting waits here until a connection ends, or begins to linger."""
         self._lingering = Lingering(self._changed.unpark_all)
-        self._shared = Shared(app, limits, self._idle, self._lingering, refused, account, stopping)
+        self._shared = Shared(
+            app, limits, self._idle, self._lingering, refused, _websockets(limits), account=account, stopping=stopping
+        )
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
 

@@ -20,7 +20,7 @@ from trio.testing import (
 )
 
 from tests.oracle import Oracle
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, Extension, MCPServer
 from trio_mcp.auth import BearerAuth, StaticTokenVerifier, get_access_token, require_roles
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, SUBSCRIPTION_ID_KEY
 from trio_mcp.protocol.era import PROTOCOL_VERSION_KEY
@@ -426,6 +426,34 @@ async def test_notifications_and_stray_responses_are_never_answered(mcp: MCPServ
 
 
 @pytest.mark.requirement("IO3", "I9")
+async def test_an_extension_hears_clients_of_both_eras() -> None:
+    heard: list[str] = []
+    extension = Extension("com.example/echo")
+
+    @extension.notification("notifications/echo")
+    async def notified(ctx: Context, params: dict[str, Any]) -> None:
+        heard.append(ctx.protocol_version)
+
+    @extension.method("echo/say", declared_only=False)
+    async def say(ctx: Context, params: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    capabilities: dict[str, Any] = {"extensions": {"com.example/echo": {}}}
+    modern = {"_meta": {PROTOCOL_VERSION_KEY: MODERN, CLIENT_CAPABILITIES_KEY: capabilities}}
+    offer = {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "t", "version": "1"}}
+    async with piped(MCPServer("t", extensions=[extension])) as client:
+        await client.notify("notifications/echo", modern)
+        await client.start_modern("echo/say")
+        assert (await client.hear())["result"]["resultType"] == "complete"
+        await client.start_modern("echo/other")
+        assert (await client.hear())["error"]["code"] == -32601
+        await client.start("initialize", offer)
+        assert "com.example/echo" in (await client.hear())["result"]["capabilities"]["extensions"]
+        await client.notify("notifications/echo")
+        await wait_all_tasks_blocked()
+    assert heard == [MODERN, LEGACY]
+
+
 async def test_at_the_end_of_stdin_calls_have_a_moment_to_finish(mcp: MCPServer, autojump_clock: MockClock) -> None:
     async with piped(mcp) as client:
         await client.open()

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import trio
@@ -211,6 +211,15 @@ class Call:
             self.outbox.emit(data, kind, key)
 
 
+class _Offered(NamedTuple):
+    """What a service has in one protocol version, as long as `Registry.changes` is `changes`."""
+
+    changes: int
+    methods: Mapping[str, Method]
+    extensions: Mapping[str, Mapping[str, Any]]
+    """Settings by identifier."""
+
+
 @dataclass(slots=True, weakref_slot=True)
 class Service:
     """Shared by every request of one server, in both eras."""
@@ -229,6 +238,8 @@ class Service:
     """The extensions of MCP that it has, by identifier."""
     extension_state: dict[str, Any] = field(default_factory=dict)
     """What the `running` of each extension has yielded, by identifier."""
+    take_notice: Callable[[Call], None] | None = None
+    """Takes a notification of a client to an extension; None where nothing runs that could (`dispatch/notices`)."""
     keyring: Keyring = field(default_factory=Keyring)
     """Seals cursors and `requestState`."""
     bus: Bus = field(default_factory=LocalBus)
@@ -254,8 +265,8 @@ class Service:
     """What was computed from the registry; emptied when it changes."""
     refusals: Refusals = field(init=False)
     _threads: trio.CapacityLimiter | None = None
-    _methods: dict[str, tuple[int, dict[str, Method]]] = field(default_factory=dict)
-    """By protocol version, with the state of the registry that it was computed from."""
+    _known: dict[str, _Offered] = field(default_factory=dict)
+    """By protocol version."""
 
     def __post_init__(self) -> None:
         """Connect registry, bus and metrics: from now on a change of the registry is published on the bus."""
@@ -283,10 +294,9 @@ class Service:
         extensions = self.declared_extensions(version)
         return {**offered, "extensions": extensions} if extensions else offered
 
-    def declared_extensions(self, version: str) -> dict[str, Mapping[str, Any]]:
+    def declared_extensions(self, version: str) -> Mapping[str, Mapping[str, Any]]:
         """The extensions that are declared in a protocol version now, with their settings."""
-        found = {name: each.declared(self.registry, version) for name, each in self.extensions.items()}
-        return {name: settings for name, settings in found.items() if settings is not None}
+        return self._offered(version).extensions
 
     def offers(self, capability: str) -> bool:
         """Whether the server has anything of a capability now; always for one that depends on nothing registered."""
@@ -313,22 +323,27 @@ class Service:
 
     def methods(self, version: str) -> Mapping[str, Method]:
         """The request methods that `version` has and this server offers now, by name."""
-        changes = self.registry.changes
-        known = self._methods.get(version)
-        if known is None or known[0] != changes:
-            known = self._methods[version] = changes, self._offered_methods(version)
-        return known[1]
+        return self._offered(version).methods
 
-    def _offered_methods(self, version: str) -> dict[str, Method]:
-        offered = {
+    def _offered(self, version: str) -> _Offered:
+        known = self._known.get(version)
+        if known is None or known.changes != self.registry.changes:
+            known = self._known[version] = self._find_offered(version)
+        return known
+
+    def _find_offered(self, version: str) -> _Offered:
+        changes = self.registry.changes
+        methods = {
             name: method
             for name, method in METHODS.items()
             if find_method(name, version) and (method.capability is None or self.offers(method.capability))
         }
-        for identifier in self.declared_extensions(version):
-            methods = self.extensions[identifier].methods
-            offered |= {name: method for name, method in methods.items() if method.exists_in(version)}
-        return offered
+        found = {name: each.declared(self.registry, version) for name, each in self.extensions.items()}
+        declared = {name: settings for name, settings in found.items() if settings is not None}
+        for identifier in declared:
+            more = self.extensions[identifier].methods
+            methods |= {name: method for name, method in more.items() if method.exists_in(version)}
+        return _Offered(changes, methods, declared)
 
     def modern_method(self, name: str, params: Mapping[str, Any]) -> Method | None:
         """The method of a modern request, looked up before anything else of it is checked (SEP-2663).

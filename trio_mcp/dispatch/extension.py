@@ -1,4 +1,4 @@
-"""`Extension`: methods and settings that a server adds to MCP (SEP-2133, 2026-07-28 basic/lifecycle).
+"""`Extension`: methods, notifications and settings that a server adds to MCP (SEP-2133, 2026-07-28 basic/lifecycle).
 
 client declares it ─▶ its methods are dispatched like MCP's own ─▶ a function of the extension ─▶ result
                   └─▶ `tools/call` of a tool with options for it ─▶ `on_tool_call` ─▶ the tool
@@ -75,6 +75,7 @@ class Extension:
         self._asked: dict[str, Requirements | None] = {}
         self._runs: dict[str, Run] = {}
         self._guards: dict[str, Guard] = {}
+        self._notifications: dict[str, Callable[..., Any]] = {}
         self._on_tool_call: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
@@ -116,6 +117,21 @@ class Extension:
         def register(fn: F) -> F:
             function = function_of(fn, f'extension.method("{name}")(FN)')
             self.add_method(name, partial(_answer, function), declared_only=declared_only, asked=asked, **settings)
+            return fn
+
+        return register
+
+    def notification(self, name: str) -> Callable[[F], F]:
+        """Register a function `(ctx, params)` for a notification of clients that declared the extension.
+
+        One task calls these functions, one after the other, each for 30 s at most; what they raise is logged. `ctx` belongs to no
+        request: it can send and ask nothing. In a session `ctx.principal` has no claims. Raises ValueError for a name that has a function, TypeError for anything but a function.
+        """
+
+        def register(fn: F) -> F:
+            if name in self._notifications or name in _OWN_NOTIFICATIONS:
+                raise ValueError(f"{name} is taken: choose another name")
+            self._notifications[name] = function_of(fn, f'extension.notification("{name}")(FN)')
             return fn
 
         return register
@@ -208,12 +224,32 @@ class Extension:
         """What it adds to a `subscriptions/listen` with these `notifications`; nothing unless overridden."""
         return None
 
+    def takes_notification(self, method: str, version: str) -> bool:
+        """Whether it has a function for a notification of clients in a protocol version."""
+        return method in self._notifications and self.since <= version < self.until
+
+    async def notified(self, call: Call) -> None:
+        """Run the function for a notification of a client that declared the extension; raises what it raises."""
+        if call.client_extension(self.identifier) is not None:
+            await _call(self._notifications[call.method], call)
+
     def running(self, service: Service) -> AbstractAsyncContextManager[Any] | None:
         """What runs around all requests of a service, inside its lifespan; nothing unless overridden.
 
         What it yields is `service.extension_state[identifier]`: an extension that is given to a server has one for each app.
         """
         return None
+
+
+_OWN_NOTIFICATIONS = frozenset(
+    {
+        "notifications/cancelled",
+        "notifications/initialized",
+        "notifications/progress",
+        "notifications/roots/list_changed",
+    }
+)
+"""MCP's own, of clients."""
 
 
 def require_declared(call: Call, identifier: str) -> None:

@@ -70,5 +70,11 @@ class ServedExtension(Protocol[C, S]):
     def listen(self, call: C, asked: Mapping[str, Any]) -> Listening | None:
         """What it adds to a `subscriptions/listen` with these `notifications`; None for nothing."""
 
+    def takes_notification(self, method: str, version: str) -> bool:
+        """Whether it has a function for a notification of clients in a protocol version."""
+
+    async def notified(self, call: C) -> None:
+        """Take a notification, which is a call without an id, and nothing answers it."""
+
     def running(self, service: S) -> AbstractAsyncContextManager[Any] | None:
         """What runs around all requests of a service, inside its lifespan; None for nothing."""

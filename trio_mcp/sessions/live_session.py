@@ -19,8 +19,9 @@ from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox, Service
 from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.notices import notice_in_session
 from trio_mcp.dispatch.session import Session
-from trio_mcp.dispatch.user_code import user_code
+from trio_mcp.dispatch.user_code import call_user
 from trio_mcp.protocol.envelope import at_least
 from trio_mcp.protocol.errors import LostCall, SessionClosed, SessionError
 from trio_mcp.protocol.jsonrpc import (
@@ -243,6 +244,8 @@ class LiveSession:
         elif message.method == "notifications/initialized":
             self.initialized = True
             self._changed()
+        elif self._service.take_notice is not None:
+            notice_in_session(self._service, message, self, self.protocol_version, self.principal, self.client)
 
     async def ask(self, emit: Callable[[bytes, Kind], None], method: str, params: dict[str, Any]) -> Any:
         """Ask the client and wait for its result, for `Options.request_timeout`; raises ClientCallError."""
@@ -375,7 +378,8 @@ class LiveSession:
 
     def _start_task(self, task: Callable[[], Awaitable[object]], fn: Callable[..., object]) -> None:
         if self._nursery is not None and self.closed_because is None:
-            self._service.variables.copy().run(partial(self._nursery.start_soon, _run_task, task, name=fn))
+            run = partial(call_user, task, is_async=True, limiter=None)
+            self._service.variables.copy().run(partial(self._nursery.start_soon, run, name=fn))
 
     def _send(self, data: bytes, kind: Kind, key: Any) -> None:
         # Notifications are never vital, so they never overflow: what there is no room for is missed.
@@ -393,8 +397,3 @@ class LiveSession:
                 return
             with trio.CancelScope(deadline=min(idle_at, self.streams.prune())) as self._idle_scope:
                 await trio.sleep_forever()
-
-
-async def _run_task(task: Callable[[], Awaitable[object]]) -> None:
-    with user_code():
-        await task()

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from trio_mcp.dispatch.call import Service
+from trio_mcp.dispatch.notices import Notices
 from trio_mcp.dispatch.user_code import user_context
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.hub import Hub
@@ -36,6 +37,8 @@ async def running(
             event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)
+        if service.extensions:
+            nursery.start_soon(Notices(service).run)
         async with _extensions(service), hub.running():
             yield
         nursery.cancel_scope.cancel("the server stops")

@@ -22,6 +22,7 @@ from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch.call import Call, Client, Ending, Service
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.notices import notice_of_modern
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route
 from trio_mcp.protocol.errors import (
@@ -121,6 +122,10 @@ class Channel:
         match route(message, version_header=None, session_id=session_id):
             case Modern(message=Request() as request):
                 self._add_modern(request, size)
+            case Modern(message=Notification() as notice):
+                notice_of_modern(
+                    self._service, notice, self._caller.principal, self._caller.headers, self._caller.token
+                )
             case Modern():
                 pass
             case Opening(request=request):

@@ -14,6 +14,7 @@ import trio
 
 from trio_mcp.dispatch.call import Call, Client, Service
 from trio_mcp.dispatch.dispatcher import respond
+from trio_mcp.dispatch.notices import notice_of_modern
 from trio_mcp.features.tools import Tool
 from trio_mcp.observability.metrics import StreamKind
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
@@ -53,7 +54,7 @@ class ModernFront:
         self._json_response = json_response
 
     async def post(self, exchange: HttpExchange, message: Message) -> None:
-        """Run a request. A notification is accepted and ignored: what it could name, such as a request id, means nothing here.
+        """Run a request. A notification is accepted, and is for extensions: MCP's own could name nothing here, such as a request id.
 
         Raises RemoteProtocolError for a response, and HttpRefusal.
         """
@@ -61,6 +62,7 @@ class ModernFront:
             case Request():
                 await self._request(exchange, message)
             case Notification():
+                notice_of_modern(self._service, message, exchange.principal, exchange.headers, exchange.token)
                 await send_empty(exchange.send, 202, exchange.cors)
             case _:
                 raise RemoteProtocolError(INVALID_REQUEST, "2026-07-28 has no responses from clients: send a retry")

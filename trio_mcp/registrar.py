@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
 
 from trio_mcp.dispatch.session import Session
-from trio_mcp.features.definition import Definition, PromptOptions, ResourceOptions, ToolOptions
+from trio_mcp.features.definition import AppOptions, Definition, PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.functions import function_of, takes_one
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.registry import Registry
 from trio_mcp.features.resources import resource_of
 from trio_mcp.features.tools import Tool
+from trio_mcp.protocol.versions import V2025_06_18
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
 
@@ -62,7 +63,7 @@ class Registrar:
         `annotations` (hints such as `readOnlyHint`), `input_schema` and `output_schema` (JSON Schemas in place of those from
         the annotations), `structured_output` (True requires an output schema, False leaves it out), `auth` (what the caller's
         token must have, such as `require_scopes("mcp:write")`), `hide` (leave it out of lists for those without the scope),
-        `extensions` (options for extensions of the server, by their identifier).
+        `ui` (the app that shows its results, see `app`), `extensions` (options for extensions of the server, by their identifier).
 
         Raises ValueError for a name that is taken, and for a name, schema or signature that clients could not call; TypeError
         for anything but a function, and for an unknown option or one of the wrong type.
@@ -72,7 +73,51 @@ class Registrar:
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
         """Register a function as a tool; options and errors as for `tool`."""
         asked = _requirements(options)
+        self._take_ui_option(options)
         self.registry.add(_guarded(Tool.of(function_of(fn, "mcp.tool(FN)"), **options), asked))
+
+    def _take_ui_option(self, options: ToolOptions) -> None:
+        """Make `ui=` what it is: `_meta.ui`, and an option for the extension of apps, which the server then has."""
+        given = options.pop("ui", None)
+        if given is None:
+            return
+        # Only a server that has apps loads this.
+        from trio_mcp.features.apps import tool_ui, with_ui
+        from trio_mcp.protocol.app_types import UI
+
+        ui = tool_ui(given)
+        options["meta"] = with_ui(options.get("meta"), ui)
+        options["extensions"] = {**(options.get("extensions") or {}), UI: ui}
+        if UI not in self.extensions:
+            from trio_mcp.dispatch.extension import Extension
+
+            self.add_extension(Extension(UI, since=V2025_06_18, when_used=True))
+
+    def app(self, uri: str, **options: Unpack[AppOptions]) -> Callable[[F], F]:
+        """Register a function as the app at `uri`, a `ui://` URI: it returns the HTML that shows the results of tools (SEP-1865).
+
+        A tool names its app with `@mcp.tool(ui="ui://sales/chart")`.
+
+        Options, all of them keywords: `csp` (an `AppCsp`: the origins that it may use), `permissions` ("camera", "microphone",
+        "geolocation", "clipboardWrite"), `domain`, `prefers_border`, and `name`, `title`, `description`, `icons`, `meta`, `auth`
+        and `hide` as for `resource`. Raises ValueError for a URI that is taken or not of an app, an origin that is none and a
+        permission that apps do not have; TypeError as `tool` does.
+        """
+        if not isinstance(uri, str):
+            raise TypeError(f'an app has a URI, as in @mcp.app("ui://sales/chart"), not {uri!r:.80}')
+
+        def register(fn: F) -> F:
+            self.add_app(fn, uri, **options)
+            return fn
+
+        return register
+
+    def add_app(self, fn: Callable[..., Any], uri: str, **options: Unpack[AppOptions]) -> None:
+        """Register a function as the app at `uri`; options and errors as for `app`."""
+        from trio_mcp.features.apps import app_resource
+
+        asked = _requirements(options)
+        self.registry.add(_guarded(app_resource(function_of(fn, f'mcp.app("{uri}")(FN)'), uri, **options), asked))
 
     def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
         """Register a function as the resource at `uri`; a URI with `{variables}` is a template (RFC 6570, levels 1 to 3).

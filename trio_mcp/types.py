@@ -1,5 +1,6 @@
 """The types of MCP that handlers make and receive: contents, messages, descriptions, results."""
 
+from trio_mcp.protocol.app_types import AppCsp, ToolUi
 from trio_mcp.protocol.envelope import LogLevel
 from trio_mcp.protocol.media import Audio, File, Image
 from trio_mcp.protocol.types import (
@@ -31,6 +32,7 @@ from trio_mcp.protocol.types import (
 
 __all__ = [
     "Annotations",
+    "AppCsp",
     "AssistantMessage",
     "Audio",
     "AudioContent",
@@ -56,6 +58,7 @@ __all__ = [
     "TextResourceContents",
     "ToolAnnotations",
     "ToolResultContent",
+    "ToolUi",
     "ToolUseContent",
     "UserMessage",
 ]

@@ -134,7 +134,8 @@ async def read(call: Call, uri: str) -> dict[str, Any]:
             value = await invoke(call, signature, kwargs)
     except ResourceError as fault:
         raise ProtocolError(INTERNAL_ERROR, str(fault)) from fault
-    return contents(uri, found.mime_type, value, call.version)
+    meta = found.contents_meta if isinstance(found, Resource) else None
+    return contents(uri, found.mime_type, value, call.version, meta)
 
 
 def _find_resource(call: Call, uri: str) -> tuple[Resource | ResourceTemplate, Signature, dict[str, Any]]:

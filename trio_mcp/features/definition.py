@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from trio_mcp.features.functions import documentation, own_name
 from trio_mcp.features.signature import Signature
+from trio_mcp.protocol.app_types import AppCsp, Permission, ToolUi
 from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations
 from trio_mcp.protocol.wire import to_wire
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from trio_mcp.auth.checks import Check, Requirements
 
 __all__ = [
+    "AppOptions",
     "Definition",
     "PromptOptions",
     "ResourceOptions",
@@ -55,6 +57,8 @@ class ToolOptions(PromptOptions, total=False):
     """A JSON Schema instead of the one the return annotation gives."""
     structured_output: bool | None
     """True requires an output schema, False leaves it out; without it there is one where the annotation gives one."""
+    ui: str | ToolUi | Mapping[str, Any] | None
+    """The app that shows its results: its `ui://` URI, or a ToolUi (SEP-1865)."""
     extensions: Mapping[str, Any] | None
     """What it asks of extensions of the server: by their identifier, options as each takes them."""
 
@@ -67,6 +71,19 @@ class ResourceOptions(PromptOptions, total=False):
     """In bytes; not for templates."""
     annotations: Annotations | dict[str, Any] | None
     """Hints for clients: audience, priority, last modified."""
+
+
+class AppOptions(PromptOptions, total=False):
+    """Options of `@mcp.app` and `mcp.add_app`."""
+
+    csp: AppCsp | Mapping[str, Any] | None
+    """The origins that it may use; none unless given."""
+    permissions: Iterable[Permission] | None
+    """What it asks its host's browser for."""
+    domain: str | None
+    """An origin of its own, in the form that a host documents."""
+    prefers_border: bool | None
+    """Whether the host draws a border; the host decides unless given."""
 
 
 _TEXT = (str, "text")
@@ -82,6 +99,10 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "input_schema": _OBJECT,
     "output_schema": _OBJECT,
     "structured_output": (bool, "True or False"),
+    "csp": ((AppCsp, Mapping), "an AppCsp"),
+    "permissions": ((list, tuple, set, frozenset), "a list of permissions"),
+    "domain": _TEXT,
+    "prefers_border": (bool, "True or False"),
     "extensions": (Mapping, "a dict of options by the identifier of an extension"),
 }
 """The type of each option, and its words in an error; `annotations` are checked by `_wire_object`."""

@@ -13,6 +13,7 @@ from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.resources import Resource, ResourceTemplate
 from trio_mcp.features.tools import Tool
 from trio_mcp.features.uri_template import is_template
+from trio_mcp.protocol.app_types import UI
 
 if TYPE_CHECKING:
     from trio_mcp.auth.checks import Requirements
@@ -214,6 +215,11 @@ class Registry:
             elif argument not in arguments:
                 lost.append((ref, argument, _without_argument(ref, argument, arguments)))
         return lost
+
+    def lost_apps(self) -> list[tuple[str, str]]:
+        """The tools whose app is not registered, each with the app's URI: no client could show their results with it."""
+        named = [(tool.name, tool.extensions.get(UI, {}).get("resourceUri")) for tool in self.tools]
+        return [(tool, uri) for tool, uri in named if uri is not None and uri not in self.resources]
 
     def remove(self, kind: ListKind, key: str) -> None:
         """Remove from what is offered; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""

@@ -34,6 +34,8 @@ class Resource(Definition):
     uri: str
     mime_type: str | None = None
     size: int | None = None
+    contents_meta: dict[str, Any] | None = None
+    """`_meta` of its contents, below what they have of their own; None where they have no more. Not None for apps."""
 
     @classmethod
     def of(cls, fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOptions]) -> Resource:
@@ -110,11 +112,13 @@ def resource_of(fn: Callable[..., Any], uri: str, **options: Unpack[ResourceOpti
     return ResourceTemplate.of(fn, uri, **options) if is_template(uri) else Resource.of(fn, uri, **options)
 
 
-def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[str, Any]:
+def contents(
+    uri: str, mime_type: str | None, value: Any, version: str, meta: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The ReadResourceResult of a return value.
 
     Text, bytes and contents objects (one, a list, a whole ReadResourceResult) are sent as such, anything else as JSON. None means
-    that there is no such resource: raises ResourceNotFoundError.
+    that there is no such resource: raises ResourceNotFoundError. With `meta`, each of them has it, and the type, unless it has its own.
     """
     if value is None:
         raise ResourceNotFoundError(uri)
@@ -124,6 +128,8 @@ def contents(uri: str, mime_type: str | None, value: Any, version: str) -> dict[
         result = {"contents": [to_wire(item) for item in value]}
     else:
         result = {"contents": [_contents(uri, mime_type, value)]}
+    if meta is not None:
+        result["contents"] = [_of_an_app(item, mime_type, meta) for item in result["contents"]]
     result["contents"] = [field_versions.resource_contents(item, version) for item in result["contents"]]
     sent: dict[str, Any] = sendable(result)
     return sent
@@ -139,6 +145,12 @@ def _contents(uri: str, mime_type: str | None, value: Any) -> dict[str, Any]:
         wire: dict[str, Any] = to_wire(value)
         return wire
     return {"uri": uri, "mimeType": mime_type or "application/json", "text": json_text(json_value(value))}
+
+
+def _of_an_app(item: dict[str, Any], mime_type: str | None, meta: dict[str, Any]) -> dict[str, Any]:
+    own = {"mimeType": mime_type, **item}
+    together = {**meta, **item.get("_meta", {})}
+    return {**own, "_meta": together} if together else own
 
 
 def _is_contents(value: Any) -> bool:

@@ -35,6 +35,8 @@ async def running(
         for ref, argument, why in service.registry.lost_completions():
             # A warning only: the prompt or resource may be registered while the server runs.
             event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
+        for tool, uri in service.registry.lost_apps():
+            event(logger, logging.WARNING, "app of a tool is not registered", tool=tool, target=uri)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)
         if service.extensions:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import trio
 from pydantic import BaseModel, Field
 
-from trio_mcp import Context, Elicited, MCPServer, MissingClientCapability, ToolError
+from trio_mcp import Context, Elicited, MCPServer, MissingClientCapability, ProtocolError, Task, ToolError
 from trio_mcp.types import (
     AudioContent,
     CreateMessageResult,
@@ -425,6 +425,71 @@ def text_of(answer: CreateMessageResult) -> str:
     """What the model wrote."""
     blocks = answer.content if isinstance(answer.content, list) else [answer.content]
     return "".join(block.text for block in blocks if isinstance(block, TextContent))
+
+
+# Calls that go on without their request (SEP-2663), for clients that declare tasks.
+
+
+class Confirmation(BaseModel):
+    confirm: bool
+
+
+@mcp.tool
+async def greet(name: str) -> str:
+    """Greet somebody, at once."""
+    return f"Hello, {name}!"
+
+
+@mcp.tool(task=True)
+async def slow_compute(ctx: Context, seconds: float, label: str = "") -> str:
+    """Compute for some seconds; a task where that takes more than half a second."""
+    for second in range(int(seconds)):
+        await ctx.report_progress(second, seconds, label or None)
+        await trio.sleep(1)
+    await trio.sleep(seconds % 1)
+    return f"Computed {label or 'something'} for {seconds:g} s"
+
+
+@mcp.tool(task=Task("required"))
+async def failing_job() -> str:
+    """Work for a second, and fail in words the model may read."""
+    await trio.sleep(1)
+    raise ToolError("This job intentionally fails")
+
+
+@mcp.tool(task=Task(after=0))
+async def protocol_error_job() -> str:
+    """Fail with an error of the protocol, which is no result."""
+    raise ProtocolError(-32603, "This job intentionally ends with a protocol error")
+
+
+@mcp.tool(task=Task(after=0))
+async def confirm_delete(ctx: Context, filename: str) -> str:
+    """Ask before a file is deleted."""
+    answer = await ctx.elicit(f"Delete {filename}?", Confirmation)
+    return f"Deleted {filename}" if answer.data and answer.data.confirm else f"Kept {filename}"
+
+
+@mcp.tool(task=Task(after=0))
+async def multi_input(ctx: Context) -> str:
+    """Ask two questions at the same time."""
+    answers: dict[str, str] = {}
+
+    async def ask(key: str, message: str) -> None:
+        answers[key] = (await ctx.elicit(message, Confirmation, key=key)).action
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "first", "Is the first one right?")
+        nursery.start_soon(ask, "second", "Is the second one right?")
+    return f"first: {answers['first']}, second: {answers['second']}"
+
+
+@mcp.tool(task=Task("required", after=None))
+async def test_tool_with_task(ctx: Context) -> str:
+    """Ask for a name first, and only then become a task."""
+    answer = await ctx.elicit("What is your name?", Name, key="user_name")
+    await ctx.background()
+    return f"Hello, {answer.data.name if answer.data else 'nobody'}"
 
 
 # Resources.

@@ -69,6 +69,9 @@ class FakeOutbox:
         assert self.answer is not None, "nobody was to be asked"
         return self.answer(method, params)
 
+    def hold_back(self, until: float) -> None:
+        """There is no stream."""
+
     def close_stream(self) -> None:
         """Count it."""
         self.closed_streams += 1

@@ -349,12 +349,43 @@ auth-77  2025-11-25 basic/authorization | components that ask for scopes are not
 auth-78  2025-11-25 basic/authorization                | the clients people use: login, list, call, refresh, step-up where they can
 auth-79  2025-11-25 basic/authorization                | trio-mcp login, list, call, logout: tokens kept for the owner alone, renewed once, exit code 3 with the scope that lacks
 
+tasks-1  ext-tasks: Capability Negotiation                 | declared as {} while a tool has task=; nothing else is said of tasks
+tasks-2  SEP-2663: Backward Compatibility                  | in a session the extension is as if it were not declared: its calls run as others
+tasks-3  ext-tasks: Task Creation                          | a quick call of a tool with task= is answered with its result, and recorded nowhere
+tasks-4  ext-tasks: Task Creation                          | one that takes long becomes a task, with the result of the plain call
+tasks-5  ext-tasks: Capability Negotiation                 | to a client that did not declare, an optional tool gives a plain result
+tasks-6  ext-tasks: Required Capabilities                  | a tool that must be a task: -32021, HTTP 400, and its handler does not run
+tasks-7  ext-tasks: Capability Negotiation                 | what another request declared proves nothing
+tasks-8  SEP-2663: Removed                                 | params.task is ignored
+tasks-9  ext-tasks: Task Creation                          | a task is found as soon as its client knows of it
+tasks-10 ext-tasks: Errors                                 | unknown, expired and foreign tasks: the same -32602
+tasks-11 ext-tasks: Capability Negotiation                 | tasks/get, update and cancel of a client that did not declare: -32021 whatever the id is
+tasks-12 ext-tasks: Routing Headers                        | Mcp-Name repeats the task's id, in its base64 form too: else -32020
 tasks-13 ext-tasks: Removed Methods                        | tasks/result, tasks/list and what never existed are -32601, HTTP 404, before headers, _meta or anything else is checked
+tasks-14 ext-tasks: Errors                                 | what can be no task's id: -32602, and no store is asked
+tasks-15 ext-tasks: Task Results                           | a tool that fails or crashes: completed, with isError
+tasks-16 ext-tasks: Task Results                           | an error of the protocol, the end of the ttl, the end of the server: failed, with the error and no result
+tasks-17 ext-tasks: Task Status                            | progress becomes the status message; nothing is notified
+tasks-18 ext-tasks: Input Required                         | questions at the same time are open at the same time, and each has its own answer
+tasks-19 ext-tasks: tasks/update                           | answers for no open question are ignored; what are no answers: -32602
+tasks-20 ext-tasks: Input Required                         | an answer that does not fit its form is seen by the tool, never a crash
+tasks-21 ext-tasks: tasks/update                           | an answer to a task that was cancelled runs nothing
 tasks-22 ext-tasks: tasks/update                       | another question under the author's same key has another key on the wire
+tasks-23 ext-tasks: Composition with Multi Round-Trip Requests | questions before the task are rounds of its request; no requestState passes into the task
+tasks-24 ext-tasks: Task Lifecycle                         | a client that leaves takes along what is no task yet, and nothing after that
+tasks-25 ext-tasks: tasks/cancel                           | acknowledged, and cancelled within a second; what has ended stays as it is
+tasks-26 ext-tasks: tasks/cancel                           | a handler that shields itself, and a sync function, end when they do; others are not affected
 tasks-27 ext-tasks: Task Status Lifecycle              | cancel and completion at the same time: one end, never two
+tasks-28 ext-tasks: tasks/cancel                           | notifications/cancelled never means a task
+tasks-29 ext-tasks: Notifications                          | a stream has the states of the caller's own tasks, as tasks/get says them
+tasks-30 ext-tasks: Notifications                          | taskIds of a client that did not declare: -32021
+tasks-35 ext-tasks: Task Creation                          | where no task can be recorded, an ordinary call, or -32603; what is owed to Redis is written when it is back
 tasks-36 ext-tasks: Task Creation                      | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
+tasks-37 ext-tasks: Task Results                           | a result that is too large fails the task, and is logged
+tasks-38 ext-tasks: Task Polling                           | more than twenty polls of one task in a second: 429 for the excess
 tasks-39 ext-tasks: Task Polling                       | readable until its ttl is over; a running one is moved on before
 tasks-40 ext-tasks: Task Polling                       | memory and Redis after 10,000 tasks: as before them, no key without a TTL
+tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
 
 ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang
 ws-8     RFC 6455 §4.1                                 | a frame in the segment of the head is answered at once

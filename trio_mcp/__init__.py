@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trio_mcp.dispatch.options import Options as Options
     from trio_mcp.dispatch.session import Session as Session
     from trio_mcp.features.path_values import UncheckedPath as UncheckedPath
+    from trio_mcp.features.task_options import Task as Task
     from trio_mcp.protocol.errors import ClientCallError as ClientCallError
     from trio_mcp.protocol.errors import ClientRefused as ClientRefused
     from trio_mcp.protocol.errors import ClientTimeout as ClientTimeout
@@ -46,6 +47,7 @@ _HOMES = {
     "trio_mcp.dispatch.options": ("Options",),
     "trio_mcp.dispatch.session": ("Session",),
     "trio_mcp.features.path_values": ("UncheckedPath",),
+    "trio_mcp.features.task_options": ("Task",),
     "trio_mcp.protocol.errors": (
         "ClientCallError",
         "ClientRefused",
@@ -95,6 +97,7 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SlowReader",
+    "Task",
     "ToolError",
     "UncheckedPath",
     "UserMessage",

@@ -12,6 +12,7 @@ from trio_mcp.features.functions import function_of, takes_one
 from trio_mcp.features.prompts import Prompt
 from trio_mcp.features.registry import Registry
 from trio_mcp.features.resources import resource_of
+from trio_mcp.features.task_options import TASKS, Task
 from trio_mcp.features.tools import Tool
 from trio_mcp.protocol.versions import V2025_06_18
 from trio_mcp.transports.asgi import ASGIApp
@@ -63,7 +64,8 @@ class Registrar:
         `annotations` (hints such as `readOnlyHint`), `input_schema` and `output_schema` (JSON Schemas in place of those from
         the annotations), `structured_output` (True requires an output schema, False leaves it out), `auth` (what the caller's
         token must have, such as `require_scopes("mcp:write")`), `hide` (leave it out of lists for those without the scope),
-        `ui` (the app that shows its results, see `app`), `extensions` (options for extensions of the server, by their identifier).
+        `ui` (the app that shows its results, see `app`), `task` (True or a `Task(…)`: a call that takes long becomes a task, for
+        clients that take tasks), `extensions` (options for extensions of the server, by their identifier).
 
         Raises ValueError for a name that is taken, and for a name, schema or signature that clients could not call; TypeError
         for anything but a function, and for an unknown option or one of the wrong type.
@@ -74,7 +76,20 @@ class Registrar:
         """Register a function as a tool; options and errors as for `tool`."""
         asked = _requirements(options)
         self._take_ui_option(options)
+        self._take_task_option(options)
         self.registry.add(_guarded(Tool.of(function_of(fn, "mcp.tool(FN)"), **options), asked))
+
+    def _take_task_option(self, options: ToolOptions) -> None:
+        """Make `task=` what it is: an option for the extension of tasks, which the server then has."""
+        task = Task.of(options.pop("task", None))
+        if task is None:
+            return
+        options["extensions"] = {**(options.get("extensions") or {}), TASKS: task}
+        if TASKS not in self.extensions:
+            # Only a server that has such a tool loads this.
+            from trio_mcp.tasks.extension import Tasks
+
+            self.add_extension(Tasks())
 
     def _take_ui_option(self, options: ToolOptions) -> None:
         """Make `ui=` what it is: `_meta.ui`, and an option for the extension of apps, which the server then has."""

@@ -269,7 +269,7 @@ class Ticking(Extension):
         self.sends: list[Send] = []
         self.runs = 0
 
-    def listen(self, call: Call, asked: Mapping[str, Any]) -> Listening | None:
+    async def listen(self, call: Call, asked: Mapping[str, Any]) -> Listening | None:
         async def run(send: Send) -> None:
             self.sends.append(send)
             try:

@@ -21,6 +21,7 @@ from trio_mcp.auth.bearer import mask_credentials
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Principal
 from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.dispatch.background import BackgroundCall
 from trio_mcp.dispatch.extension_port import ServedExtension
 from trio_mcp.dispatch.options import Options
 from trio_mcp.dispatch.session import Conversation
@@ -90,6 +91,9 @@ class Outbox(Protocol):
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         """Send a request of the server and return the client's result; raises ClientCallError, always on 2026-07-28."""
 
+    def hold_back(self, until: float) -> None:
+        """Begin no stream before `until` (trio clock) but for a message: the reply is near. Does nothing where none is begun by time."""
+
     def close_stream(self) -> None:
         """End the response that carries this request's stream; the client resumes the stream. Does nothing where it cannot."""
 
@@ -103,6 +107,7 @@ class Ending(Enum):
     SHUTDOWN = "The server is shutting down"
     INPUT_REQUIRED = "Input required"
     SLOW_READER = "The client stopped reading"
+    NO_TASK = "The server can keep no task now; try again later"
 
 
 @dataclass(slots=True, eq=False)
@@ -145,6 +150,10 @@ class Call:
     """The keys of the questions asked in this run of the handler."""
     progress: float | None = None
     """The last value of its progress that was sent."""
+    background: BackgroundCall | None = None
+    """What may go on without its request: a task. None for all calls but those of tools with `task=`."""
+    counted: bool = True
+    """Whether metrics and the access log count it: not a call that a task makes for the request it came from."""
     reference: str | None = None
     """The reference of the crash that ended it: the client is shown it, and the log line has it."""
 
@@ -173,8 +182,15 @@ class Call:
         return token
 
     @property
+    def task_id(self) -> str | None:
+        """The id of the task that it is by now; None for a call that its request waits for."""
+        return None if self.background is None else self.background.task_id
+
+    @property
     def shown_headers(self) -> Headers | None:
-        """The headers as handlers get them: without a verified token, which they could pass on by accident."""
+        """The headers as handlers get them: without a verified token, which they could pass on by accident. None in a task."""
+        if self.task_id is not None:
+            return None
         if self.headers is None or self.token is None:
             return None if self.headers is None else Headers(self.headers)
         masked = mask_credentials(self.headers.get(b"authorization", b"").decode("latin-1"))

@@ -88,14 +88,17 @@ class Context(RequestView, Generic[App]):
         """Send how far the request is, if its client asked for it with a `progressToken` (basic/utilities/progress).
 
         `progress` and `total` are numbers of any type, in any unit; `message` is for people, and sent from 2025-03-26 on. A
-        `progress` that does not grow is not sent. Never fails for what it is given: what is no finite number is not sent, and the
+        `progress` that does not grow is not sent. In a task, these three become its status message. Never fails for what it is given: what is no finite number is not sent, and the
         log warns of it once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
         """
         call = self._call
         token = call.progress_token
-        if token is None:
+        if token is None and call.task_id is None:
             return await trio.lowlevel.checkpoint()
         params = speech.progress(call.service.warned_handlers, call.label, progress, total, message)
+        if params is not None and call.background is not None and call.task_id is not None:
+            call.background.report(speech.progress_text(params))
+            return await trio.lowlevel.checkpoint()
         if params is None or (call.progress is not None and params["progress"] <= call.progress):
             return await trio.lowlevel.checkpoint()
         call.progress = params["progress"]
@@ -114,7 +117,7 @@ class Context(RequestView, Generic[App]):
         logger_name: str | None = None,
         extra: Extra = None,
     ) -> None:
-        """Send a log message, if the client wants that level (server/utilities/logging).
+        """Send a log message, if the client wants that level (server/utilities/logging). In a task, write it to the server's log.
 
         `level` is debug, info, notice, warning, error, critical, alert or emergency; ValueError for any other. `data` may be
         anything: what has no JSON is its `str`. What cannot be sent at all is dropped, and the log warns of it once for each tool.
@@ -125,11 +128,16 @@ class Context(RequestView, Generic[App]):
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, not {level!r}")
         call = self._call
         threshold = call.log_level if call.session is None else call.session.log_level
+        if call.task_id is not None:
+            threshold = "debug"  # It goes to the server's log, which has a level of its own.
         if threshold is None or not at_least(level, threshold):
             return await trio.lowlevel.checkpoint()
         name = logger or logger_name
         params = speech.message(call.service.warned_handlers, call.label, level, data, name, extra)
         if params is None:
+            return await trio.lowlevel.checkpoint()
+        if call.task_id is not None:
+            speech.log_here(call.label, params, task=call.task_id)
             return await trio.lowlevel.checkpoint()
         call.emit(encode_notification("notifications/message", params), Kind.LOG)
         await call.outbox.wait_for_reader()
@@ -249,6 +257,18 @@ class Context(RequestView, Generic[App]):
         require(self._call, "roots")
         result = await ask(self._call, "roots/list", {}, key)
         return read_answer(result.get("roots"), list[Root], "roots/list")
+
+    @in_loop
+    async def background(self) -> None:
+        """Become a task now, if the tool has `task=` and the client takes tasks (SEP-2663): go on without the request.
+
+        The client is told the id of the task, `ctx.task_id`, and asks for its state. Where there can be no task, an ordinary
+        call goes on after this as before.
+        """
+        if self._call.background is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._call.background.become_task()
 
     @in_loop
     async def read_resource(self, uri: str) -> list[dict[str, Any]]:

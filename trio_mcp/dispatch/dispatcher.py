@@ -26,6 +26,7 @@ from trio_mcp.protocol.errors import (
     METHOD_NOT_FOUND,
     REQUEST_CANCELLED,
     RESOURCE_NOT_FOUND,
+    Busy,
     ClaimMissing,
     ClientCallError,
     InvalidArguments,
@@ -83,7 +84,8 @@ async def respond(call: Call) -> None:
 
     Raises only Trio's Cancelled, when it comes from outside of the call's own scope, and Overflow of the stream it writes to.
     """
-    call.service.in_flight.add(call)
+    if call.counted:
+        call.service.in_flight.add(call)
     if call.method == "tools/call" and call.tool is None:
         call.tool = call.service.registry.called_tool(call.params)
     outcome: _Outcome | None = None
@@ -101,8 +103,9 @@ async def respond(call: Call) -> None:
             # It was done before the cancellation took effect; its client waits for no answer any more.
             outcome = _UNANSWERED
         call.finished = True
-        call.service.in_flight.discard(call)
-        _measure(call, outcome.error, trio.current_time() - call.started)
+        if call.counted:
+            call.service.in_flight.discard(call)
+            _measure(call, outcome.error, trio.current_time() - call.started)
         call.outbox.finish(*_bounded(call, outcome))
 
 
@@ -155,7 +158,7 @@ def _crashed(call: Call, crash: Exception) -> _Outcome:
 def _error(call: Call, fault: ProtocolError) -> _Outcome:
     if isinstance(fault, ResourceNotFoundError) and not call.modern:
         fault = ProtocolError(RESOURCE_NOT_FOUND, fault.message, fault.data)
-    status = http_status(fault.code, modern=call.modern)
+    status = fault.status if isinstance(fault, Busy) else http_status(fault.code, modern=call.modern)
     return _Outcome(encode_error(call.request_id, fault), status, str(fault.code))
 
 

@@ -220,7 +220,7 @@ class Extension:
         result: Answer = await self._on_tool_call(call.service.context(call), options, partial(proceed, call))
         return result
 
-    def listen(self, call: Call, asked: Mapping[str, Any]) -> Listening | None:
+    async def listen(self, call: Call, asked: Mapping[str, Any]) -> Listening | None:
         """What it adds to a `subscriptions/listen` with these `notifications`; nothing unless overridden."""
         return None
 

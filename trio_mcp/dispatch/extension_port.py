@@ -67,7 +67,7 @@ class ServedExtension(Protocol[C, S]):
     async def requirements(self, call: C) -> tuple[Requirements, ...]:
         """What the token of the caller must have for this call of one of its methods, beyond what the method itself asks."""
 
-    def listen(self, call: C, asked: Mapping[str, Any]) -> Listening | None:
+    async def listen(self, call: C, asked: Mapping[str, Any]) -> Listening | None:
         """What it adds to a `subscriptions/listen` with these `notifications`; None for nothing."""
 
     def takes_notification(self, method: str, version: str) -> bool:

@@ -68,7 +68,7 @@ async def listen(call: Call) -> dict[str, Any]:
     asked = _asked(call)
     wanted = _read_filter(call, asked)
     extensions = [call.service.extensions[name] for name in call.service.declared_extensions(call.version)]
-    added = [it for each in extensions if (it := each.listen(call, asked)) is not None]
+    added = [it for each in extensions if (it := await each.listen(call, asked)) is not None]
     slots = call.service.listen_calls
     if len(slots) >= call.service.options.max_listen_streams:
         raise ProtocolError(INTERNAL_ERROR, "Too many listen streams are open on this server; try again later")

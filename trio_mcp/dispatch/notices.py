@@ -15,14 +15,14 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch.call import Call, Client, Service
+from trio_mcp.dispatch.nowhere import Nowhere
 from trio_mcp.dispatch.session import Conversation
 from trio_mcp.dispatch.user_code import labels, report, user_code
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.envelope import read_envelope
-from trio_mcp.protocol.errors import InvalidParams, NoBackChannel
+from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import Notification
 from trio_mcp.protocol.versions import MODERN_VERSIONS
-from trio_mcp.streams.backlog import Kind
 
 __all__ = ["FUNCTION_SECONDS", "MAX_WAITING", "Notices", "notice_in_session", "notice_of_modern"]
 
@@ -111,28 +111,4 @@ def _take(
         service.take_notice(call)
 
 
-class _Nowhere:
-    """The outbox of a notification: nothing is sent."""
-
-    answers_cancelled = False
-    holder = None
-
-    def emit(self, data: bytes, kind: Kind, key: Any = None) -> None:
-        """Nothing: a finished call emits nothing."""
-
-    def finish(self, body: bytes | None, status: int) -> None:
-        """Nothing: a notification has no answer."""
-
-    async def wait_for_reader(self) -> None:
-        """Nobody reads."""
-        await trio.lowlevel.checkpoint()
-
-    async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """A notification has no stream for a question."""
-        raise NoBackChannel(f"{method}: a notification cannot ask its client anything")
-
-    def close_stream(self) -> None:
-        """There is none."""
-
-
-_NOWHERE = _Nowhere()
+_NOWHERE = Nowhere()

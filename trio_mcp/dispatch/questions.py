@@ -111,6 +111,8 @@ async def _from_retry(call: Call, method: str, params: dict[str, Any], key: str)
     if key in answers:
         await trio.lowlevel.checkpoint()
         return answers[key]
+    if call.background is not None and await call.background.settled():
+        return await call.background.wait_for_answer(method, params, key)
     # Encoded here, so that params without a JSON form raise in the handler that gave them.
     call.questions[key] = Raw(encode({"method": method, "params": params}))
     await _end_round(call)

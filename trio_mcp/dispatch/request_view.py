@@ -55,11 +55,16 @@ class RequestView(HandlerContext):
 
     @property
     def headers(self) -> Headers | None:
-        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio.
+        """The HTTP request's headers, by name in upper or lower case; of a repeated one the last. None on stdio, and in a task.
 
         A verified access token is masked (`Bearer ***`): `ctx.token.token` is the way to it.
         """
         return self._call.shown_headers
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of the task that this call has become (SEP-2663); None for a call that its request waits for."""
+        return self._call.task_id
 
     @property
     def token(self) -> AccessToken | None:

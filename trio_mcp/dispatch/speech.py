@@ -13,7 +13,7 @@ from trio_mcp.features.json_values import json_number, json_text, json_value
 from trio_mcp.features.validation_text import clean
 from trio_mcp.observability.logs import event
 
-__all__ = ["Extra", "message", "progress"]
+__all__ = ["Extra", "log_here", "message", "progress", "progress_text"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.tools")
 
@@ -53,6 +53,30 @@ def progress(warned: set[str], who: str, done: Any, total: Any, text: Any) -> di
         return None if number is None else {member: value for member, value in sent.items() if value is not None}
 
     return _attempt(params, warned, who, "progress")
+
+
+def progress_text(params: Mapping[str, Any]) -> str:
+    """The params of progress as one line: "3/40 a.txt"."""
+    count = f"{params['progress']:g}" + (f"/{params['total']:g}" if "total" in params else "")
+    return f"{count} {params['message']}" if params.get("message") else count
+
+
+def log_here(who: str, params: Mapping[str, Any], *, task: str) -> None:
+    """Write a log message to the server's own log: what a task says has no client that reads it."""
+    told = {"handler": who, "task": task[:8], "source": params.get("logger"), "data": params["data"]}
+    event(logger, _LOGGED_AS[params["level"]], "a task says", **told)
+
+
+_LOGGED_AS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+    "alert": logging.CRITICAL,
+    "emergency": logging.CRITICAL,
+}
 
 
 def _with_extra(data: Any, extra: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from trio_mcp.features.functions import documentation, own_name
 from trio_mcp.features.signature import Signature
+from trio_mcp.features.task_options import Task
 from trio_mcp.protocol.app_types import AppCsp, Permission, ToolUi
 from trio_mcp.protocol.types import Annotations, Icon, ToolAnnotations
 from trio_mcp.protocol.wire import to_wire
@@ -59,6 +60,8 @@ class ToolOptions(PromptOptions, total=False):
     """True requires an output schema, False leaves it out; without it there is one where the annotation gives one."""
     ui: str | ToolUi | Mapping[str, Any] | None
     """The app that shows its results: its `ui://` URI, or a ToolUi (SEP-1865)."""
+    task: Task | bool | None
+    """Whether, and how, calls become tasks (SEP-2663): True, or a `Task(…)`."""
     extensions: Mapping[str, Any] | None
     """What it asks of extensions of the server: by their identifier, options as each takes them."""
 

@@ -3,6 +3,7 @@
 McpError                      everything this package raises on purpose
 ├─ ProtocolError              carries the JSON-RPC code and data
 │  ├─ LostCall                the node that ran the request is gone
+│  ├─ Busy                    not now: HTTP 429 or 503
 │  ├─ LocalProtocolError      our side asked for something MCP forbids (a bug)
 │  └─ RemoteProtocolError     the peer did
 │     ├─ InvalidParams
@@ -73,6 +74,14 @@ class LostCall(ProtocolError):
 
     def __init__(self) -> None:
         super().__init__(INTERNAL_ERROR, "The node that ran this request is gone; it may or may not have been done")
+
+
+class Busy(ProtocolError):
+    """-32603 with the HTTP status 429 or 503: the same request may be sent again later."""
+
+    def __init__(self, status: int, message: str, data: Any = None) -> None:
+        super().__init__(INTERNAL_ERROR, message, data)
+        self.status = status
 
 
 class LocalProtocolError(ProtocolError):

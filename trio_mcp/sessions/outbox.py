@@ -75,6 +75,9 @@ class StreamOutbox:
             raise NoBackChannel(f"{method} needs a stream, and the client accepts only application/json")
         return await self._session.ask(self.emit, method, params)
 
+    def hold_back(self, until: float) -> None:
+        """Does nothing: no call of a session becomes a task."""
+
     def close_stream(self) -> None:
         """The client resumes by `Last-Event-ID`; a head that is still held back goes out as a stream first."""
         if self._streams:

@@ -97,6 +97,9 @@ class ModernOutbox:
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
         raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
 
+    def hold_back(self, until: float) -> None:
+        """Does nothing: no stream begins by time."""
+
     def close_stream(self) -> None:
         """Does nothing: the channel is the only stream."""
 

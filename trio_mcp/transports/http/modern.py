@@ -137,6 +137,7 @@ class Delivery:
     __slots__ = (
         "_exchange",
         "_head",
+        "_held_until",
         "_kind",
         "_pace",
         "_reply",
@@ -165,6 +166,8 @@ class Delivery:
         self.call_scope: trio.CancelScope = trio.CancelScope()
         """The handler runs in it: it is cancelled when the client closes the response (2026-07-28 streamable-http)."""
         self._head: HeldHead | None = None
+        self._held_until = 0.0
+        """When a stream may begin by time (trio clock)."""
         self._watcher: SideTask | None = None
         self._reply: Answer | None = None
         self._stream: tuple[EventLog, SideTask] | None = None
@@ -176,7 +179,17 @@ class Delivery:
             watch = partial(self._exchange.watch_client, self._client_left)
             self._watcher = self._side_tasks.start(watch, self._client_left)
         if streams:
-            self._head = self._side_tasks.hold_head_back(self.open_stream)
+            self._head = self._side_tasks.hold_head_back(self._clock_ran_out)
+
+    def hold_back(self, until: float) -> None:
+        """Begin no stream by time before that."""
+        self._held_until = until
+
+    def _clock_ran_out(self) -> None:
+        if trio.current_time() < self._held_until:
+            self._head = self._side_tasks.hold_head_back(self._clock_ran_out)
+        else:
+            self.open_stream()
 
     async def complete(self) -> None:
         """Send the reply, or wait until the stream is written; raises OSError when the client is gone."""

@@ -30,6 +30,9 @@ CHUNK_BYTES = 128 * 1024
 
 _JSON = (b"content-type", b"application/json")
 
+_RETRY_AFTER: dict[int, HeaderList] = {429: [(b"retry-after", b"1")], 503: [(b"retry-after", b"5")]}
+"""When the client may send again what is answered with `protocol.errors.Busy`."""
+
 _REASONS = {
     400: "malformed",
     401: "unauthenticated",
@@ -102,14 +105,15 @@ async def send_answer(exchange: HttpExchange, answer: Answer, counter: Budget | 
     One over 16 KiB is counted by `counter` until it is sent, and begins no sooner than `delay` seconds after the request's
     last byte (`Pace.stream_delay`).
     """
+    headers = [*exchange.cors, *_RETRY_AFTER.get(answer.status, ())]
     if not answer.body:
         await send_empty(exchange.send, 202, exchange.cors)
     elif len(answer.body) <= SMALL:
-        await send_json(exchange.send, answer.status, answer.body, exchange.cors)
+        await send_json(exchange.send, answer.status, answer.body, headers)
     else:
         with counter.hold(len(answer.body)):
             await trio.sleep_until(exchange.body_ended + delay)
-            await send_json(exchange.send, answer.status, answer.body, exchange.cors)
+            await send_json(exchange.send, answer.status, answer.body, headers)
 
 
 async def send_error(

@@ -11,7 +11,7 @@ WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-public-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench readme clean redis-server strace
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench screenshot readme clean redis-server strace chromium
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -24,6 +24,7 @@ help:
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
 	@echo "make bench        side by side with the official SDKs, the cost of a cluster, answers cut by Traefik; writes the tables of docs/performance.md"
+	@echo "make screenshot   an app in a real browser, which is clicked on; writes docs/apps.png"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
 	@echo "make clean        remove everything the above made"
 
@@ -84,6 +85,9 @@ bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench redis-server
 	$(BIN)/python -m benchmarks.cluster --write docs/performance.md
 	$(BIN)/python -m benchmarks.cut_answers --calls 500 --listens 50
 
+screenshot: $(VENV)/.dev $(CACHE)/.apps chromium
+	$(BIN)/python -m tools.apps --write docs/apps.png
+
 readme: $(VENV)/.dev
 	$(BIN)/python -m tools.readme
 
@@ -119,6 +123,13 @@ redis-server:
 
 strace:
 	@[ "$$(uname)" != Linux ] || command -v $@ >/dev/null || tools/install-package $@
+
+chromium:
+	@command -v $@ >/dev/null || tools/install-package $@
+
+$(CACHE)/.apps: $(VENV)/.dev tests/apps/package.json
+	$(BIN)/python -m tools.node tests/apps/package.json $(CACHE)/apps
+	@touch $@
 
 $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 	$(BIN)/python -m tools.node tests/clients/package.json $(CACHE)/node

@@ -6,7 +6,7 @@ import trio
 from mcp import Client
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from examples import background, everything, quickstart
+from examples import background, chart, everything, quickstart
 from trio_mcp.testing import connect
 
 
@@ -82,3 +82,17 @@ async def test_everything_counts_the_calls_of_slow_that_were_cancelled() -> None
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel("no patience left")
         assert int(await say(client, "cancelled_count")) == before + 1
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_the_chart_is_an_app_beside_a_result_for_everybody(mode: str) -> None:
+    async with connect(chart.mcp, mode) as client:
+        (tool,) = (await client.list_tools()).tools
+        assert tool.meta == {"ui": {"resourceUri": "ui://sales/chart"}}
+        result = await client.call_tool("sales", {"year": 2025})
+        assert result.structured_content is not None
+        assert len(result.structured_content["months"]) == 12
+        (page,) = (await client.read_resource("ui://sales/chart")).contents
+        assert isinstance(page, types.TextResourceContents)
+        assert (page.mime_type, page.text[:15]) == ("text/html;profile=mcp-app", "<!doctype html>")
+        assert await say(client, "sales", year=1999) == "The shop has figures of 2000 to 2026"

@@ -388,6 +388,11 @@ tasks-40 ext-tasks: Task Polling                       | memory and Redis after 
 tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
 
 ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang
+ws-3     2025-11-25 basic/transports#security-warning  | Host and Origin are checked before the 101: 421, 403
+ws-4     2025-11-25 basic/transports#security-warning  | an allowed Origin, or none: 101
+ws-5     RFC 6750 §2.1                                 | a token in a header or a subprotocol; 401 before the 101, 1008 when it has expired
+ws-6     RFC 6455 §4.2.2                               | the subprotocol mcp must be offered, and is chosen
+ws-7     RFC 9110 §4.2.3                               | the paths are those of HTTP; probes answer as without Upgrade
 ws-8     RFC 6455 §4.1                                 | a frame in the segment of the head is answered at once
 ws-9     RFC 9110 §15.5.9                              | a head that trickles: 408
 ws-10    RFC 6455 §9.1                                 | no extension is accepted; clients that offer one are served
@@ -396,12 +401,26 @@ ws-12    RFC 6455 §7.4.1                               | a frame that claims mo
 ws-13    RFC 6455 §5.4                                 | fragments are joined, with control frames between; their number is bounded
 ws-14    RFC 6455 §7.1.7                               | frames that break the protocol: 1002, 1003 or 1007, each with a close frame
 ws-15    RFC 6455 §5.4                                 | fragments out of order: 1002
+ws-16    2025-11-25 basic#messages                     | what is no JSON, or more than one message: -32700, and the connection goes on
+ws-17    2025-03-26 basic#batching                     | a batch is answered with a batch in 2025-03-26, else -32600
+ws-18    2025-11-25 basic/lifecycle                    | before initialize -32602, a second one -32600
+ws-19    2026-07-28 basic/transports#custom-transports | both eras on one connection, message by message
+ws-20    2026-07-28 basic/utilities/cancellation       | a cancelled call is answered with silence
+ws-21    2026-07-28 basic/patterns/subscriptions       | a subscription tells of changes, and ends with its connection
+ws-22    2025-11-25 basic#responses                    | a reply that nobody waits for is ignored
+ws-23    2025-11-25 basic#requests                     | an id in flight is not taken again: -32600
+ws-24    2025-11-25 basic/transports#custom-transports | more calls than may run: -32600, the others finish
 ws-25    RFC 6455 §7.1.7                               | a client that stops reading costs others nothing, and is gone after the write timeout
 ws-26    RFC 6455 §7.1.7                               | a client that reads slowly lives while it makes progress
 ws-27    RFC 6455 §5.5.2                               | pings are answered without growth; one that answers none is gone
 ws-28    RFC 6455 §5.5.3                               | while a large answer is on its way, pings wait for it and nobody is given up
 ws-29    RFC 6455 §5.5.1                               | a close is echoed; a loss is noticed at once
 ws-30    RFC 6455 §7.1.1                               | a close that crosses a large message leaves no error
+ws-31    RFC 6455 §7.4.1                               | a handler that crashes costs its call, a hook that crashes the connection: 1011
+ws-32    RFC 9110 §15.6.4                              | too many connections or sessions: 503 with Retry-After
+ws-33    RFC 6455 §7.4.1                               | a drain: no new ones, each ends with 1001 when its calls are answered, evenly
+ws-36    2025-11-25 basic/transports#session-management | no HTTP request names the session of a connection, on any node
+ws-38    RFC 9110 §15.6.4                              | mounted without its lifespan: 503, as over HTTP
 ws-39    RFC 9110 §7.8                                 | the feature is off: a handshake is the GET that it is
 ws-41    RFC 6455 §10.7                                | made-up frames: every end has a close frame or a reset, and no error
 """

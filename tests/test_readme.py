@@ -17,6 +17,7 @@ from trio_mcp.cli.app import app
 from trio_mcp.observability.auth_metrics import AuthMetrics
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.task_metrics import TaskMetrics
+from trio_mcp.observability.websocket_metrics import WebSocketMetrics
 from trio_mcp.protocol.versions import SERVED_VERSIONS
 from trio_mcp.serving.last_resort import Stage
 from trio_mcp.serving.setting_sources import OF_COMMANDS
@@ -150,8 +151,9 @@ def test_operating_names_every_metric_and_no_other() -> None:
 
 
 def metric_names() -> Iterator[str]:
-    """With Redis, with authorization, and with tasks."""
+    """With Redis, with authorization, with tasks, and with WebSockets."""
     metrics = Metrics()
+    WebSocketMetrics(metrics.registry)
     no_fetches = {"age_seconds": 0.0, "succeeded": 0, "failed": 0}
     AuthMetrics(metrics.registry).count_fetches_with(lambda: {"issuer": no_fetches})
     metrics.directory_up_with(lambda: 1.0)

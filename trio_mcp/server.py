@@ -13,7 +13,7 @@ import trio
 
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.auth.principal import Authenticate
-from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, PATH, SESSION_IDLE_TIMEOUT
+from trio_mcp.defaults import MAX_BODY, MAX_SESSIONS, MAX_WEBSOCKETS, PATH, SESSION_IDLE_TIMEOUT
 from trio_mcp.dispatch.call import Service
 from trio_mcp.dispatch.context import Context
 from trio_mcp.dispatch.options import Options
@@ -169,6 +169,8 @@ class MCPServer(Registrar):
         max_sessions_per_address: int | None = None,
         forwarded_allow: Iterable[str] = (),
         max_body: int = MAX_BODY,
+        websocket: bool = False,
+        max_websockets: int = MAX_WEBSOCKETS,
         json_response: bool = False,
         secrets: Sequence[bytes] = (),
         options: Options | None = None,
@@ -205,6 +207,8 @@ class MCPServer(Registrar):
             Addresses or networks of proxies in front.
         max_body
             Bytes of a request's body; a longer one gets 413.
+        websocket, max_websockets
+            Whether clients may connect by WebSocket as well, at the same path, and how many at once.
         json_response
             Answer with JSON where a stream is not needed.
         secrets
@@ -243,11 +247,15 @@ class MCPServer(Registrar):
         )
         life = LifeCycle()
         side_tasks = SideTasks(hold_back=pace.sse_after)
-        legacy = LegacyFront(
-            service, hub, pace, side_tasks, life, proxies=Proxies(forwarded_allow), json_response=json_response
-        )
+        proxies = Proxies(forwarded_allow)
+        legacy = LegacyFront(service, hub, pace, side_tasks, life, proxies=proxies, json_response=json_response)
         modern = ModernFront(service, pace, side_tasks, json_response=json_response)
         endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, life, max_body=max_body)
+        websockets = None
+        if websocket:
+            from trio_mcp.transports.websocket.endpoint import WebSocketEndpoint
+
+            websockets = WebSocketEndpoint(service, hub, gate, life, proxies, max_websockets, max_body)
         return HttpApp(
             service,
             hub,
@@ -259,6 +267,7 @@ class MCPServer(Registrar):
             routes=self._routes,
             mounts=[replace(mount, app=_mounted(mount, given, judge)) for mount in self._mounts],
             authorization=authorization,
+            websockets=websockets,
         )
 
     def service(

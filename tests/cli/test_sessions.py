@@ -80,6 +80,7 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
     await put(redis, "node2.dddddddddddd", record("node2", "b2", restorable=True, released=True))
     await put(redis, "node3.eeeeeeeeeeee", '{"v":9,"node":"node1","boot":"b1","epoch":2,"later":1}')
     await put(redis, "node3.ffffffffffff", "not ours")
+    await put(redis, "node1.hhhhhhhhhhhh", record(transport="websocket"))
     await redis.ask("RPUSH", "mcp:session:node3.gggggggggggg", "not ours either")
     assert await run("sessions") == 0
     out = capsys.readouterr().out
@@ -87,7 +88,7 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
     assert lines[0] == "Nodes (2)"
     assert re.fullmatch(r"node1 ready \d s ago 1 2 h b1 http://node1:8000", lines[2])
     assert lines[3] == "node2 gone 5 m ago - - - -"
-    assert lines[4] == "Sessions (7)"
+    assert lines[4] == "Sessions (8)"
     assert sorted(lines[6:]) == [
         "aaaaaaaa node1 open, restorable 1 d 2025-11-25 desk 7",
         "bbbbbbbb node1 node gone - 2025-11-25 desk 7",
@@ -96,6 +97,7 @@ async def test_what_redis_knows_is_shown(redis: RedisServer, capsys: Printed) ->
         "eeeeeeee node1 open - - -",
         "ffffffff - no record - - -",
         "gggggggg - no record - - -",
+        "hhhhhhhh node1 open, websocket - 2025-11-25 desk 7",
     ]
     assert "aaaaaaaaa" not in out, "a whole id is a credential"
 

@@ -70,8 +70,25 @@ async def test_an_opened_session_is_on_record_for_thirty_days_with_what_a_restor
             "restorable": True,
             "released": False,
             "created": 1,
+            "transport": "",
         }
         assert SESSION_SECONDS - 5 < await made.redis.ask("TTL", KEYS.session("node1.abc")) <= SESSION_SECONDS
+
+
+@pytest.mark.requirement("ws-36")
+async def test_a_session_that_lives_on_a_websocket_is_on_record_for_operators_and_unknown_to_requests(
+    tmp_path: Path,
+) -> None:
+    async with directory_harness(tmp_path) as made:
+        await made.directory.opened(snapshot(bound=True))
+        record = await made.record()
+        assert record is not None
+        assert (record["transport"], record["restorable"]) == ("websocket", False)
+        assert await made.directory.look_up("node1.abc") is None
+        assert await made.directory.why_gone("node1.abc", ANN) is CloseReason.UNKNOWN
+        made.directory.closed(snapshot(bound=True), CloseReason.SHUTDOWN)
+        await flushed(made)
+        assert await made.record() is None, "nobody can restore it"
 
 
 async def test_a_session_that_ends_leaves_a_tombstone_in_its_records_place(tmp_path: Path) -> None:

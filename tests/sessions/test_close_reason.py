@@ -12,6 +12,7 @@ SEEN_OUTSIDE = {
     CloseReason.EXPIRED: "expired",
     CloseReason.CRASHED: "crashed",
     CloseReason.OVERFLOW: "overflow",
+    CloseReason.GONE: "gone",
     CloseReason.UNUSED: "unused",
     CloseReason.CLOSED: "closed",
     CloseReason.SHUTDOWN: "shutdown",

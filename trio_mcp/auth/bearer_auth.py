@@ -262,9 +262,11 @@ class BearerAuth:
 
         `share`, from 0 to 1, is chosen at random by the caller for each stream.
         """
-        if not self.stream_until_expiry or token.expires_at is None:
-            return None
-        return token.expires_at + self._leeway + share * STREAM_SPREAD_SECONDS
+        return self.refused_from(token, share) if self.stream_until_expiry else None
+
+    def refused_from(self, token: AccessToken, share: float) -> float | None:
+        """When a connection that was opened with `token` ends, in Unix time; None for never. `share` as for `stream_ends_at`."""
+        return None if token.expires_at is None else token.expires_at + self._leeway + share * STREAM_SPREAD_SECONDS
 
     @property
     def legacy_document(self) -> bytes | None:

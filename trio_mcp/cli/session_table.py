@@ -82,11 +82,13 @@ def _node(line: SeenNode, now: float) -> Entry:
 def _session(line: RecordedSession, is_with_its_node: bool, now: float) -> Entry:
     record = line.record
     if record is None:
-        return {"node": None, "state": "no record", "restorable": False, "restored": 0, **_client(None, "", None)}
+        nothing = {"transport": None, "restorable": False, "restored": 0}
+        return {"node": None, "state": "no record", **nothing, **_client(None, "", None)}
     age = max(0, round(now - record.created)) if record.created else None
     return {
         "node": record.node,
         "state": "released" if record.released else "open" if is_with_its_node else "node gone",
+        "transport": record.transport or "http",
         "restorable": record.restorable,
         "restored": record.epoch,
         **_client(record.info, record.version, age),
@@ -108,7 +110,8 @@ def _node_row(node: Entry) -> tuple[str, ...]:
 
 def _session_row(session: Entry) -> tuple[str, ...]:
     client = " ".join(str(part) for part in (session["client"], session["client_version"]) if part)
-    state = session["state"] + (", restorable" if session["restorable"] else "")
+    notes = ["websocket"] * (session["transport"] == "websocket") + ["restorable"] * session["restorable"]
+    state = ", ".join([session["state"], *notes])
     age = _ago(session["age_seconds"])
     return (session["session"], session["node"] or "-", state, age, session["version"] or "-", client or "-")
 

@@ -75,7 +75,7 @@ class RedisDirectory:
 
     def changed(self, session: Snapshot) -> None:
         """Write the record again, where a restore may need it."""
-        if self._restorable:
+        if self._restorable and not session.bound:
             self._put(session)
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
@@ -83,7 +83,7 @@ class RedisDirectory:
         self.writer.withdraw(session.id)
         if reason.goes_on:
             return
-        if reason is CloseReason.SHUTDOWN and self._restorable:
+        if reason is CloseReason.SHUTDOWN and self._restorable and not session.bound:
             self._put(session, released=True)
             return
         said = reason.as_seen_by_peers
@@ -140,6 +140,9 @@ class RedisDirectory:
         record = read_record(raw)
         if record is None and isinstance(raw, bytes):
             event(logger, logging.WARNING, "record is not ours", session=session_label(session_id))
+        if record is not None and record.transport:
+            # It lives on one connection, and to every request its id is unknown.
+            return None
         return record or read(tombstone, Tombstone)
 
     async def remove(self, session_id: str, record: Record) -> bool:

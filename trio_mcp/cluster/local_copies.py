@@ -29,7 +29,7 @@ class LocalCopies:
         """Another node has claimed a session, or recorded its end: close our copy unless it is of a later life."""
         self._backups.changed(change)
         self._owners.changed(change.session, change.epoch, ended=change.ended)
-        session = self._hub.local(change.session)
+        session = self._hub.owned(change.session)
         if session is not None and superseded(self._boot, session.streams.epoch, change):
             session.close(CloseReason.MOVED)
 
@@ -38,6 +38,6 @@ class LocalCopies:
         self._close(session_id, CloseReason.DELETED)
 
     def _close(self, session_id: str, reason: CloseReason) -> None:
-        session = self._hub.local(session_id)
+        session = self._hub.owned(session_id)
         if session is not None:
             session.close(reason)

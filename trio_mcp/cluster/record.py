@@ -79,6 +79,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Its node has released it: any node that is asked for it may claim it."""
     created: int = 0
     """Seconds on the wall clock."""
+    transport: str = ""
+    """"websocket" of a session that lives on one WebSocket; a version of trio-mcp that does not know the field has no such sessions."""
 
     @property
     def owner(self) -> Owner:
@@ -124,9 +126,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             initialized=session.initialized,
             log_level=session.log_level,
             subscriptions=session.subscriptions,
-            restorable=restorable,
+            restorable=restorable and not session.bound,
             released=released,
             created=session.created,
+            transport="websocket" if session.bound else "",
         )
 
 

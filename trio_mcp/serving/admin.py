@@ -85,6 +85,7 @@ class AdminApp:
                 "client": session.client_info.get("name"),
                 "version": session.protocol_version,
                 "in_flight": len(session.calls),
+                "transport": "websocket" if session.bound else "http",
             }
             for session in self._app.hub.sessions
         ]

@@ -52,6 +52,8 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
         max_sessions_per_address=settings.max_sessions_per_address,
         forwarded_allow=settings.forwarded_allow,
         max_body=settings.max_body,
+        websocket=settings.websocket,
+        max_websockets=settings.max_websockets,
         json_response=settings.json_response,
         secrets=settings.keys,
         options=options,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -72,10 +73,12 @@ async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
     spread = window - last_streams
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_evenly, lambda: _listen_enders(app), 0.0, spread)
+        if app.websockets is not None:
+            nursery.start_soon(_end_evenly, partial(app.websockets.enders, nursery), 0.0, spread)
         if cluster is not None:
             nursery.start_soon(_end_evenly, cluster.relayed_stream_enders, 0.0, spread)
         if cluster is not None and cluster.options.restore:
-            nursery.start_soon(hand_over_evenly, app.hub.sessions, cluster, spread, trio.current_time() + window)
+            nursery.start_soon(hand_over_evenly, _movable(app), cluster, spread, trio.current_time() + window)
         else:
             nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_streams * 0.8)
         await _nothing_left(app, sessions_count=cluster is not None)
@@ -101,7 +104,7 @@ async def _relayed_are_answered(cluster: Cluster | None) -> None:
 async def _close_sessions(app: HttpApp) -> None:
     """Close each session as soon as no call of it runs; return when no call runs that has only just begun."""
     async with trio.open_nursery() as nursery:
-        for session in app.hub.sessions:
+        for session in _movable(app):
             session.calls.pause()
             nursery.start_soon(_close_without_calls, session)
         while _just_begun(app):  # noqa: ASYNC110
@@ -132,12 +135,17 @@ async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: fl
         await trio.sleep(spread / len(enders))
 
 
+def _movable(app: HttpApp) -> list[LiveSession]:
+    """The sessions whose clients come back by another connection; those of WebSockets end with theirs."""
+    return [session for session in app.hub.sessions if not session.bound]
+
+
 def _listen_enders(app: HttpApp) -> list[Callable[[], None]]:
     return [ended.set for ended in app.service.listen_calls.values()]
 
 
 def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
-    standalone = (session.streams.standalone.reader for session in app.hub.sessions)
+    standalone = (session.streams.standalone.reader for session in _movable(app))
     return [reader.close for reader in standalone if reader is not None and not reader.closed]
 
 
@@ -154,6 +162,10 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
         if call not in app.service.listen_calls:
             event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool_name, **labels(call))
             call.cancel(Ending.SHUTDOWN)
+    if app.websockets is not None:
+        # Before the sessions, for each connection closes its own when all of its calls have their answers.
+        with trio.move_on_after(CUT_ANSWERS_SECONDS / 2):
+            await app.websockets.end_all()
     app.hub.close_all(CloseReason.SHUTDOWN)
     with trio.move_on_after(CUT_ANSWERS_SECONDS):
         await app.quiet()

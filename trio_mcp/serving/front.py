@@ -152,6 +152,8 @@ def _limits(app: HttpApp, settings: Settings) -> Limits:
         body_seconds=settings.body_timeout,
         write_seconds=app.service.options.write_timeout,
         idle_seconds=settings.connection_idle_timeout,
+        websockets=settings.websocket,
+        ping_seconds=settings.keepalive,
     )
 
 

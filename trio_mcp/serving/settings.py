@@ -149,6 +149,11 @@ class Settings(AuthSettings):
     )
     page_size: Count = setting(defaults.PAGE_SIZE, "Sessions", "Entries on one page of a list.")
 
+    websocket: bool = setting(
+        False, "Sessions", "Serve WebSocket as well, at the same path: for browsers, devices and old SDK clients."
+    )
+    max_websockets: Count = setting(defaults.MAX_WEBSOCKETS, "Sessions", "WebSockets open at once; more get 503.")
+
     json_response: bool = setting(False, "Streams", "Answer with JSON, never with a stream.")
     sse_after: Duration = setting(
         defaults.SSE_AFTER, "Streams", "A silent handler's answer becomes a stream after this long."

@@ -14,13 +14,15 @@ class CloseReason(StrEnum):
     """
 
     DELETED = "deleted"
-    """Its client sent DELETE, or an operator ended it."""
+    """Its client sent DELETE or closed its WebSocket, or an operator ended it."""
     EXPIRED = "expired"
     """Nobody used it for the idle timeout."""
     CRASHED = "crashed"
     """A function of `on_session` or `on_restore`, or a task of `session.start_soon`, raised; or `on_restore` took over 30 s."""
     OVERFLOW = "overflow"
     """Too many responses and requests waited for a client that did not read them."""
+    GONE = "gone"
+    """It lived on a WebSocket, and that connection was lost."""
     UNUSED = "unused"
     """The node was full, and this session had not been used since `initialize`."""
     CLOSED = "closed"
@@ -76,6 +78,7 @@ _EXPLANATIONS = {
     CloseReason.EXPIRED: "it was unused for too long",
     CloseReason.CRASHED: "a task of it failed",
     CloseReason.OVERFLOW: "its client left too many messages unread",
+    CloseReason.GONE: "its connection was lost",
     CloseReason.UNUSED: "the server was full, and it had not been used",
     CloseReason.CLOSED: "the server ended it",
     CloseReason.SHUTDOWN: "the server restarted",

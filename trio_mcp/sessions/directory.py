@@ -41,6 +41,8 @@ class Snapshot:
     created: int = 0
     """Seconds on the wall clock."""
     subscriptions: tuple[str, ...] = ()
+    bound: bool = False
+    """It lives on one connection: no request names it, and it cannot be restored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class Hub:
         self._hooks = hooks
         self._restore_hooks = restore_hooks
         self._sessions: dict[str, LiveSession] = {}
+        self._bound: dict[str, LiveSession] = {}
+        """Those that live on one connection each: no request finds them."""
         self._opening: set[str] = set()
         self._unused: dict[str, LiveSession] = {}
         """Sessions that may be unused, oldest first; `_next_victim` takes out those that were used since."""
@@ -99,12 +101,12 @@ class Hub:
         self._nursery: trio.Nursery | None = None
 
     def __len__(self) -> int:
-        return len(self._sessions) + len(self._opening)
+        return len(self._sessions) + len(self._bound) + len(self._opening)
 
     @property
     def sessions(self) -> list[LiveSession]:
-        """All that are open or closing, oldest first."""
-        return list(self._sessions.values())
+        """All that are open or closing, oldest first; those that live on one connection last."""
+        return [*self._sessions.values(), *self._bound.values()]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -139,6 +141,11 @@ class Hub:
             self._opening.discard(session_id)
 
     @property
+    def takes_more(self) -> bool:
+        """Whether there is room for another session, or an unused one to make room."""
+        return not self._full or self._next_victim() is not None
+
+    @property
     def room(self) -> int:
         """How many more sessions this node may have."""
         return 0 if self._nursery is None else max(0, self.options.max_sessions - len(self))
@@ -153,7 +160,7 @@ class Hub:
     ) -> LiveSession:
         """Start a session for what a client offers in `initialize`.
 
-        `address` is the client's, where it is trusted; `standalone` the session's own stream, where one exists already (stdio).
+        `address` is the client's, where it is trusted; `standalone` the session's own stream, where one exists already (stdio, WebSocket).
         A full node ends a session that was never used, if there is one. Raises TooManyForCaller, and TooManySessions when there
         is no room.
         """
@@ -204,8 +211,12 @@ class Hub:
         return session
 
     def local(self, session_id: str) -> LiveSession | None:
-        """The session, if this node has it, of whichever principal, and even if it is closing."""
+        """The session that requests may name, if this node has it, of whichever principal, and even if it is closing."""
         return self._sessions.get(session_id)
+
+    def owned(self, session_id: str) -> LiveSession | None:
+        """The same, also one that lives on one connection: for what operators and records say of it, not for requests."""
+        return self._sessions.get(session_id) or self._bound.get(session_id)
 
     async def has_session(self, session_id: str, principal: Principal) -> bool:
         """Whether the session is here; a warning in the log when another node has it, for then the balancer chose wrong."""
@@ -306,9 +317,9 @@ class Hub:
 
     def _admit(self, session: LiveSession, news: str) -> None:
         session.admitted = True
-        self._sessions[session.id] = session
+        self._home(session)[session.id] = session
         self._opening.discard(session.id)
-        if not session.restored:
+        if not session.restored and not session.bound:
             self._unused[session.id] = session
         session.on_change = lambda: self.directory.changed(session.snapshot())
         self._service.metrics.session_opened(session.protocol_version)
@@ -317,19 +328,22 @@ class Hub:
         for hook in self._hooks:
             session.start_soon(self._call, hook, session)
 
+    def _home(self, session: LiveSession) -> dict[str, LiveSession]:
+        return self._bound if session.bound else self._sessions
+
     async def _call(self, hook: SessionHook, session: LiveSession) -> None:
         await call_user(hook, session.user_session, is_async=is_async(hook), limiter=self._service.threads)
 
     def _forget(self, session: LiveSession, seconds: float) -> None:
         reason = session.closed_because or CloseReason.CRASHED
-        latest = self._sessions.get(session.id)
+        latest = self._home(session).get(session.id)
         if latest is None or latest is session:
             self._shares.give_back(session.id)
         if not session.admitted:
             # It never was open, so nothing has counted it; `restore` raises the reason.
             return
         if latest is session:
-            del self._sessions[session.id]
+            del self._home(session)[session.id]
             self._unused.pop(session.id, None)
             self._freed.unpark_all()
             self.directory.closed(session.snapshot(), reason)

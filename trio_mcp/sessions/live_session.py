@@ -74,6 +74,8 @@ class LiveSession:
         """The client has sent `notifications/initialized`."""
         self.used: bool = False
         """The client has done more than open it."""
+        self.bound: bool = standalone is not None
+        """It lives on one connection, such as a WebSocket: no request names it, and no other node takes it up."""
         self.admitted = False
         """It is or was open: the hub has counted it."""
         self.opened_at: float = trio.current_time()
@@ -227,11 +229,11 @@ class LiveSession:
             self._start(request, who, StreamOutbox(self, log, streams=streams), headers=headers, token=token)
         return log
 
-    def start(self, request: Request, outbox: Outbox) -> None:
-        """Start one request whose messages go to `outbox`; raises as `accept` does."""
+    def start(self, request: Request, outbox: Outbox, *, who: Principal, **fields_of_call: Any) -> None:
+        """Start one request whose messages go to `outbox`; `who` and exceptions as for `accept`."""
         self._require_open()
         self.calls.check_room([request])
-        self._start(request, self.principal, outbox)
+        self._start(request, who, outbox, **fields_of_call)
 
     def receive(self, message: Notification | Reply) -> None:
         """Take a message that needs no answer; an unknown notification is ignored, as in JSON-RPC 2.0."""
@@ -312,6 +314,7 @@ class LiveSession:
             log_level=self._log_level,
             created=self._created,
             subscriptions=tuple(self.subscriptions),
+            bound=self.bound,
         )
 
     def hand_off(self) -> None:
@@ -352,17 +355,9 @@ class LiveSession:
     def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
         assert self._nursery is not None
         self.used = True
+        what = request.id, request.method, request.params
         call = Call(
-            self._service,
-            request.id,
-            request.method,
-            request.params,
-            self.protocol_version,
-            who,
-            self.client,
-            outbox,
-            session=self,
-            **fields_of_call,
+            self._service, *what, self.protocol_version, who, self.client, outbox, session=self, **fields_of_call
         )
         self.calls.add(call)
         # Not this task's context: the handler must not inherit this HTTP request's variables.

@@ -10,7 +10,8 @@ requests run, and how many wait.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,6 +33,7 @@ from trio_mcp.protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
     SessionClosed,
+    SessionError,
 )
 from trio_mcp.protocol.handshake import Offer, read_offer
 from trio_mcp.protocol.jsonrpc import (
@@ -66,6 +68,8 @@ class Caller:
     """Those of the handshake, by lower-case name; None on stdio."""
     token: AccessToken | None = None
     """The token that came with the handshake; None without authorization by tokens, and on stdio."""
+    permit: Callable[[Sequence[Request]], object] = lambda requests: None
+    """Called with requests before they are counted or begin, those of a batch together; raises ProtocolError for what the token may not do."""
 
 
 class Channel:
@@ -91,18 +95,30 @@ class Channel:
         self.nursery: trio.Nursery | None = None
         """Runs the modern requests."""
 
-    async def take(self, data: bytes) -> None:
-        """Take one message, or a batch; what is wrong with it is answered. Waits while `initialize` opens the session."""
+    def take(self, data: bytes) -> Request | None:
+        """Take one message, or a batch; what is wrong with it is answered. Never blocks.
+
+        Returns an `initialize`, which is to be handed to `open`.
+        """
         try:
             message = decode(data)
         except InvalidMessage as fault:
-            return self._output.send(encode_error(fault.id, fault))
-        try:
-            await self._route(message, len(data))
-        except ProtocolError as fault:
-            self._refuse(message, fault)
-        except SessionClosed as fault:
-            self._refuse(message, ProtocolError(INTERNAL_ERROR, str(fault)))
+            self._output.send(encode_error(fault.id, fault))
+            return None
+        with self._answering_faults(message):
+            return self._route(message, len(data))
+
+    async def open(self, request: Request) -> None:
+        """Open the session that `initialize` asks for, and answer it. No message may be taken meanwhile."""
+        began = trio.current_time()
+        with self._answering_faults(request):
+            session = await self._open_session(read_offer(request.params))
+            seconds = trio.current_time() - began
+            self._service.metrics.operation(
+                "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
+            )
+            self.session = session
+            self._output.send(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
 
     @property
     def calls_run(self) -> bool:
@@ -111,11 +127,34 @@ class Channel:
             return True
         return any(call not in self._service.listen_calls for call in self._calls.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request has no answer yet, or the client listens."""
+        return bool(self._calls) or (self.session is not None and len(self.session.calls) > 0)
+
+    def end_calls(self, ending: Ending) -> None:
+        """Cancel the modern requests because of `ending`; listen streams end with their results. A session ends its own."""
+        for call in list(self._calls.values()):
+            if call in self._service.listen_calls:
+                self._service.listen_calls[call].set()
+            else:
+                call.cancel(ending)
+
+    @contextmanager
+    def _answering_faults(self, message: Message | Batch) -> Iterator[None]:
+        """Answer `message` with the error that the block raises."""
+        try:
+            yield
+        except ProtocolError as fault:
+            self._refuse(message, fault)
+        except SessionError as fault:
+            self._refuse(message, ProtocolError(INTERNAL_ERROR, str(fault)))
+
     def _refuse(self, message: Message | Batch, fault: ProtocolError) -> None:
         if isinstance(message, Request | list):
             self._output.send(encode_error(message.id if isinstance(message, Request) else None, fault))
 
-    async def _route(self, message: Message | Batch, size: int) -> None:
+    def _route(self, message: Message | Batch, size: int) -> Request | None:
         if isinstance(message, Notification) and message.method == "notifications/cancelled":
             self._cancel(message)
         session_id = _HERE if self.session is not None else None
@@ -129,17 +168,22 @@ class Channel:
             case Modern():
                 pass
             case Opening(request=request):
-                await self._open(request)
+                if self.session is not None:
+                    raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
+                return request
             case InSession(message=content):
                 self._in_session(content, size)
             case Sessionless(message=content):
                 self._before_session(content)
+        return None
 
     def _add_modern(self, request: Request, size: int) -> None:
         self._service.modern_method(request.method, request.params)
         envelope = read_envelope(request.params)
         require_served(envelope.version)
-        self._add(request, size, lambda: self._start_modern(request, envelope))
+        self._caller.permit([request])
+        ended = partial(self._pipeline.ended, size)
+        self._add(request, size, lambda: self._start_modern(request, envelope, ModernOutbox(self._output, ended)))
 
     def _add(self, request: Request, size: int, start: Callable[[], None], outbox: BatchOutbox | None = None) -> None:
         """Start a request of `size` bytes when it is its turn; `outbox` gets an answer if it cannot be started, or is cancelled before."""
@@ -155,7 +199,7 @@ class Channel:
             try:
                 start()
             except (ProtocolError, SessionClosed) as fault:
-                self._pipeline.ended()
+                self._pipeline.ended(size)
                 refuse(fault if isinstance(fault, ProtocolError) else ProtocolError(INTERNAL_ERROR, str(fault)))
 
         try:
@@ -163,21 +207,20 @@ class Channel:
         except RemoteProtocolError as fault:
             refuse(fault)
 
-    def _start_modern(self, request: Request, envelope: Envelope) -> None:
-        client = Client(envelope.client_info, envelope.capabilities)
-        outbox = ModernOutbox(self._output, self._pipeline.ended)
+    def _start_modern(self, request: Request, envelope: Envelope, outbox: ModernOutbox) -> None:
+        caller = self._caller
         call = Call(
             self._service,
             request.id,
             request.method,
             request.params,
             envelope.version,
-            self._caller.principal,
-            client,
+            caller.principal,
+            Client(envelope.client_info, envelope.capabilities),
             outbox,
             log_level=envelope.log_level,
-            headers=self._caller.headers,
-            token=self._caller.token,
+            headers=caller.headers,
+            token=caller.token,
         )
         if request.id in self._calls:
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
@@ -191,28 +234,14 @@ class Channel:
         finally:
             del self._calls[call.request_id]
 
-    async def _open(self, request: Request) -> None:
-        if self.session is not None:
-            raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
-        began = trio.current_time()
-        session = await self._open_session(read_offer(request.params))
-        seconds = trio.current_time() - began
-        self._service.metrics.operation(
-            "initialize", tool=None, version=session.protocol_version, error=None, seconds=seconds
-        )
-        self.session = session
-        self._output.send(encode_result(request.id, initialize_result(self._service, session.protocol_version)))
-
     def _in_session(self, content: Message | Batch, size: int) -> None:
         session = self.session
         assert session is not None
         match content:
             case Request():
-                self._add(
-                    content,
-                    size,
-                    lambda: session.start(content, SessionOutbox(self._output, self._pipeline.ended, session)),
-                )
+                self._caller.permit([content])
+                outbox = SessionOutbox(self._output, partial(self._pipeline.ended, size), session)
+                self._add(content, size, partial(self._start_in_session, session, content, outbox))
             case list():
                 self._batch(session, content, size)
             case _:
@@ -220,19 +249,25 @@ class Channel:
 
     def _batch(self, session: LiveSession, batch: Batch, size: int) -> None:
         if session.protocol_version != V2025_03_26:
-            raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message a line")
+            raise RemoteProtocolError(INVALID_REQUEST, "Batches were removed in 2025-06-18; send one message at a time")
         if any(isinstance(element, Request) and element.method == "initialize" for element in batch):
             raise RemoteProtocolError(INVALID_REQUEST, "initialize must not be part of a batch")
         wanted = sum(isinstance(element, Request | InvalidMessage) for element in batch)
-        outbox = BatchOutbox(self._output, self._pipeline.ended, session, wanted)
+        self._caller.permit([element for element in batch if isinstance(element, Request)])
+        size //= len(batch)
+        outbox = BatchOutbox(self._output, partial(self._pipeline.ended, size), session, wanted)
         for element in batch:
             match element:
                 case Request():
-                    self._add(element, size // len(batch), partial(session.start, element, outbox), outbox)
+                    self._add(element, size, partial(self._start_in_session, session, element, outbox), outbox)
                 case InvalidMessage():
                     outbox.add(encode_error(element.id, element))
                 case _:
                     session.receive(element)
+
+    def _start_in_session(self, session: LiveSession, request: Request, outbox: SessionOutbox) -> None:
+        caller = self._caller
+        session.start(request, outbox, who=caller.principal, headers=caller.headers, token=caller.token)
 
     def _before_session(self, content: Message | Batch) -> None:
         if isinstance(content, Request) and content.method == "ping":

@@ -10,7 +10,7 @@ import trio
 
 from trio_mcp.protocol.errors import INVALID_REQUEST, RemoteProtocolError
 from trio_mcp.protocol.jsonrpc import RequestId
-from trio_mcp.streams.account import Account
+from trio_mcp.streams.account import SMALL, Account
 
 __all__ = ["Pipeline"]
 
@@ -27,12 +27,16 @@ class _Waiting:
 
 
 class Pipeline:
-    """At most `width` requests run; the others wait, `room` bytes of them at most, and `account` counts them."""
+    """At most `width` requests run; the others wait, `room` bytes of them at most, and `account` counts them.
 
-    def __init__(self, width: int, account: Account, *, room: int) -> None:
+    `counts_running`: `account` counts large requests while they run, too. That is for channels of which there are many.
+    """
+
+    def __init__(self, width: int, account: Account, *, room: int, counts_running: bool = False) -> None:
         self._width = width
         self._account = account
         self._room = room
+        self._counts_running = counts_running
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._running = 0
@@ -57,18 +61,21 @@ class Pipeline:
         Raises RemoteProtocolError where there is no room for it.
         """
         if self._running < self._width and not self._waiting:
-            self._running += 1
-            begin()
+            self._begin(size, begin)
             return
+        if not self._room:
+            raise RemoteProtocolError(INVALID_REQUEST, f"More than {self._width} requests are in flight")
         if self._overfull:
             raise RemoteProtocolError(INVALID_REQUEST, "Too many requests wait; answer what was asked first")
         weight = size + _REQUEST_BYTES
         self._waiting.append(_Waiting(id, weight, begin, drop))
         self._count(weight)
 
-    def ended(self) -> None:
-        """Note that one of those that ran has its answer."""
+    def ended(self, size: int) -> None:
+        """Note that one of those that ran has its answer; `size` as in `add`."""
         self._running -= 1
+        if self._counts_running and size > SMALL:
+            self._account.release_request(size)
         self._ended.set()
 
     async def next_end(self) -> None:
@@ -101,8 +108,13 @@ class Pipeline:
         while self._waiting and self._running < self._width:
             request = self._waiting.popleft()
             self._count(-request.size)
-            self._running += 1
-            request.begin()
+            self._begin(request.size - _REQUEST_BYTES, request.begin)
+
+    def _begin(self, size: int, begin: Callable[[], None]) -> None:
+        self._running += 1
+        if self._counts_running and size > SMALL:
+            self._account.charge_request(size)
+        begin()
 
     def _count(self, weight: int) -> None:
         # Charged as requests: running calls must not wait for room that is only given back when they end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from trio_mcp.transports.http.authorization import Authorization
+    from trio_mcp.transports.websocket.endpoint import WebSocketEndpoint
 
 logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
@@ -61,6 +62,7 @@ class HttpApp:
         routes: Sequence[CustomRoute],
         mounts: Sequence[Mount],
         authorization: Authorization | None = None,
+        websockets: WebSocketEndpoint | None = None,
     ) -> None:
         self.service = service
         self.hub = hub
@@ -78,12 +80,14 @@ class HttpApp:
         self.probes: Probes = Probes(lambda: self.life.answers, boot=self.boot)
         self.authorization = authorization
         """By bearer tokens; None without."""
+        self.websockets = websockets
+        """The endpoint over WebSocket; None where it is not offered."""
         self._well_known = _well_known(authorization, self._mounts)
         self._open = 0
         self._none_open = trio.lowlevel.ParkingLot()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI 3: HTTP and lifespan; WebSockets are refused. Raises RuntimeError outside of Trio, as under uvicorn."""
+        """ASGI 3: HTTP, lifespan, WebSocket. Raises RuntimeError outside of Trio, as under uvicorn."""
         if not trio.lowlevel.in_trio_run():
             await refuse_foreign_loop(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -91,8 +95,7 @@ class HttpApp:
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
-            # Before it is accepted, a close is the server's 403 (ASGI WebSocket).
-            await send({"type": "websocket.close"})
+            await self._websocket(scope, receive, send)
         else:
             raise NotImplementedError(f"ASGI {scope['type']} is not served")
 
@@ -166,9 +169,20 @@ class HttpApp:
             if DISCONNECT_EXTENSION not in scope.get("extensions", ()):
                 # Writes of our own listener have that deadline; other servers need not have any.
                 send = partial(send_within, send, self.service.options.write_timeout)
-            await self._mcp(HttpExchange(scope, receive, send, hop=hop))
+            await self._mcp(HttpExchange(scope, receive, send, hop=hop), self.endpoint.handle)
         else:
             await self._beside(path, scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A handshake is a GET. Where no WebSocket is offered it is answered as one."""
+        from trio_mcp.transports.websocket.handshake import as_request
+
+        scope, _ = _without_node_headers(scope)
+        request, request_receive, answer = as_request(scope, receive, send)
+        if self.websockets is None or _local_path(scope) not in self._paths:
+            return await self._http(request, request_receive, answer)
+        handle = partial(self.websockets.handle, scope=scope, receive=receive, send=send)
+        await self._mcp(HttpExchange(request, request_receive, answer), handle)
 
     async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The user's own routes and apps. Of the gate they get the check of Host alone, against DNS rebinding."""
@@ -198,14 +212,14 @@ class HttpApp:
             return False
         return True
 
-    async def _mcp(self, exchange: HttpExchange) -> None:
+    async def _mcp(self, exchange: HttpExchange, handle: Callable[[HttpExchange], Awaitable[None]]) -> None:
         if self.life.answers.session_requests is Served.NOT_RUNNING:
             event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
             self.service.refusals.count(503, "not_running")
             return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])
         self._open += 1
         try:
-            await self.endpoint.handle(exchange)
+            await handle(exchange)
         except* (OSError, trio.BrokenResourceError, trio.TooSlowError) as gone:
             # No traceback: that clients leave is no fault of the server.
             event(logger, logging.DEBUG, "client left", method=exchange.method, how=repr(gone.exceptions[0]))

@@ -109,7 +109,9 @@ class StdioServer:
                 continue
             if line is None:
                 return
-            await self._channel.take(line)
+            opening = self._channel.take(line)
+            if opening is not None:
+                await self._channel.open(opening)
             await trio.lowlevel.checkpoint()
 
     async def _room(self) -> None:

@@ -43,12 +43,12 @@ def blocking(seconds: float) -> str:
 
 
 @mcp.tool
-async def flood(count: int, ctx: Context) -> str:
+async def flood(count: int, ctx: Context, size: int = 200) -> str:
     """Says a lot, on its own stream and on the session's."""
     for number in range(count):
-        await ctx.info({"number": number, "padding": "x" * 200})
+        await ctx.info({"number": number, "padding": "x" * size})
         if ctx.session is not None:
-            await ctx.session.log("info", {"number": number, "padding": "x" * 200})
+            await ctx.session.log("info", {"number": number, "padding": "x" * size})
     return f"said {count}"
 
 

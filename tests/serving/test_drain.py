@@ -8,8 +8,10 @@ from typing import Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.transports.http.harness import serving
 from trio_mcp import MCPServer
-from trio_mcp.serving.drain import drain
+from trio_mcp.serving.drain import drain, end_remaining
+from trio_mcp.sessions.stop_times import LAST_CALLS_SECONDS
 from trio_mcp.testing import asgi_client
 
 HEADERS = [
@@ -53,3 +55,32 @@ async def test_a_call_whose_client_has_left_is_waited_for(autojump_clock: trio.t
         go.set()
     assert ends == ["done"]
     assert trio.current_time() - began < 1
+
+
+async def test_a_cancelled_call_is_answered_before_the_sessions_at_rest_have_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server, called = MCPServer("x"), trio.Event()
+
+    @server.tool
+    async def work() -> None:
+        called.set()
+        await trio.sleep_forever()
+
+    async with serving(server) as wire, trio.open_nursery() as nursery:
+        busy = await wire.open()
+        for _ in range(300):
+            await wire.open()
+        call = busy.tool("work")
+        await called.wait()
+        await trio.sleep(LAST_CALLS_SECONDS)
+        open_sessions = list[int]()
+
+        async def answered() -> None:
+            assert (await call.error())["message"] == "The server is shutting down"
+            open_sessions.append(len(wire.app.hub))
+
+        nursery.start_soon(answered)
+        await drain(wire.app, 0.0)
+        await end_remaining(wire.app)
+    assert open_sessions[0] > 200

@@ -147,6 +147,23 @@ async def test_sessions_with_a_stream_leave_evenly_over_the_window_less_two_seco
             assert 18 <= done() < 19
 
 
+@pytest.mark.parametrize("what", ["session leaves", "relayed stream ends"])
+async def test_what_leaves_evenly_catches_up_after_the_loop_was_blocked(what: str, autojump_clock: MockClock) -> None:
+    class Blocking(Peers):
+        def note(self, said: str) -> None:
+            super().note(said)
+            if len(self.times(what)) == 1 and said == what:
+                autojump_clock.jump(9.0)
+
+    peers = Blocking(streams=10)
+    async with serving(MCPServer("x")) as wire:
+        for _ in range(10):
+            await (await wire.open()).listen().head()
+        async with draining(wire.app, peers):
+            await trio.sleep(30)
+    assert peers.times(what) == [0, 9, 9, 9, 9, 10, 12, 14, 16, 18]
+
+
 async def test_sessions_at_rest_without_a_stream_leave_at_once_and_spread_nobody_else(
     autojump_clock: MockClock,
 ) -> None:

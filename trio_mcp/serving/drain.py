@@ -106,7 +106,7 @@ async def _close_sessions(app: HttpApp) -> None:
     async with trio.open_nursery() as nursery:
         for session in _movable(app):
             session.calls.pause()
-            nursery.start_soon(_close_without_calls, session)
+        nursery.start_soon(_close_each, _movable(app), nursery)
         while _just_begun(app):  # noqa: ASYNC110
             await trio.sleep(POLL_SECONDS)
         nursery.cancel_scope.cancel("no call is left that has only just begun")
@@ -121,6 +121,21 @@ def _just_begun(app: HttpApp) -> bool:
     )
 
 
+async def _close_each(sessions: Sequence[LiveSession], nursery: trio.Nursery) -> None:
+    for session in sessions:
+        nursery.start_soon(_close_without_calls, session)
+        await _let_answers_go_out()
+
+
+def _is_at_rest(session: LiveSession) -> bool:
+    return session.streams.standalone.reader is None and not len(session.calls)
+
+
+async def _let_answers_go_out() -> None:
+    """Between two sessions that close: thousands that close in one turn of the loop would use up the time the last answers have."""
+    await trio.lowlevel.checkpoint()
+
+
 async def _close_without_calls(session: LiveSession) -> None:
     await session.calls.wait_done()
     session.close(CloseReason.SHUTDOWN)
@@ -130,9 +145,11 @@ async def _end_evenly(find: Callable[[], Sequence[Callable[[], None]]], wait: fl
     """Call what `find` returns after `wait` seconds, one after the other over `spread` seconds."""
     await trio.sleep(wait)
     enders = find()
-    for end in enders:
+    began = trio.current_time()
+    for number, end in enumerate(enders, 1):
         end()
-        await trio.sleep(spread / len(enders))
+        # By the clock, not for a while: on a busy machine each turn is late, and the last would come after the window.
+        await trio.sleep_until(began + spread * number / len(enders))
 
 
 def _movable(app: HttpApp) -> list[LiveSession]:
@@ -150,7 +167,7 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
 
 
 async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
-    """Cancel every running call, end every stream, close every session.
+    """Cancel every running call, end every stream, close every session: those at rest last, one after the other.
 
     Waits until the errors of the calls have been sent, CUT_ANSWERS_SECONDS at most.
     """
@@ -166,6 +183,14 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
         # Before the sessions, for each connection closes its own when all of its calls have their answers.
         with trio.move_on_after(CUT_ANSWERS_SECONDS / 2):
             await app.websockets.end_all()
-    app.hub.close_all(CloseReason.SHUTDOWN)
     with trio.move_on_after(CUT_ANSWERS_SECONDS):
+        await _close_those_at_rest_last(app)
         await app.quiet()
+    app.hub.close_all(CloseReason.SHUTDOWN)
+
+
+async def _close_those_at_rest_last(app: HttpApp) -> None:
+    for session in sorted(app.hub.sessions, key=_is_at_rest):
+        session.close(CloseReason.SHUTDOWN)
+        if _is_at_rest(session):
+            await _let_answers_go_out()

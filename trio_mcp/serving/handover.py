@@ -46,9 +46,10 @@ async def hand_over_evenly(sessions: Sequence[LiveSession], cluster: Cluster, sp
     async with trio.open_nursery() as nursery:
         for _ in range(AT_ONCE):
             nursery.start_soon(_hand_over_now, quiet, cluster, until, nursery)
-        for session in streaming:
+        began = trio.current_time()
+        for number, session in enumerate(streaming, 1):
             nursery.start_soon(_Handover(cluster, session, until).run)
-            await trio.sleep(spread / len(streaming))
+            await trio.sleep_until(began + spread * number / len(streaming))
 
 
 async def _hand_over_now(quiet: Iterator[LiveSession], cluster: Cluster, until: float, nursery: trio.Nursery) -> None:

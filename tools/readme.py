@@ -55,7 +55,7 @@ def _by_run(rows: list[dict[str, str]]) -> str:
 
 def _cell(row: dict[str, str]) -> str:
     """`83 passed`, and whatever did not."""
-    others = {name: row[name] for name in ("failed", "warned", "failed, unscored") if row[name] != "0"}
+    others = {name: row[name] for name in ("failed", "warned") if row[name] != "0"}
     said = [f"{row['passed']} passed", *(f"{count} {name}" for name, count in others.items())]
     return "; ".join(said) if row["verdict"] == "passes" else f"**{'; '.join(said)}**"
 

@@ -7,7 +7,7 @@ import pytest
 from tools.conformance import Outcome, Problem, Run, problems
 
 SUITE = Run("--suite all X", ("--suite", "all"), scenarios=2)
-REQUIREMENTS = Run("--requirements X", ("--requirements", "X"), scenarios=2, unscored=True)
+REQUIREMENTS = Run("--requirements X", ("--requirements", "X"), scenarios=2)
 
 
 def outcome(run: Run, *problems: Problem, exit_code: int = 0, scenarios: int = 2) -> Outcome:
@@ -32,18 +32,17 @@ def test_the_exit_code_of_the_suite_counts() -> None:
     assert outcome(SUITE, exit_code=1).faults == ["the suite exited with 1"]
 
 
-def test_only_unscored_runs_excuse_the_tasks_extension() -> None:
-    tasks = Problem("tasks-lifecycle", "created", "FAILURE", "no task")
-    assert outcome(REQUIREMENTS, tasks).faults == []
-    assert outcome(REQUIREMENTS, tasks).excused == [tasks]
-    assert outcome(SUITE, tasks).faults == ["FAILURE tasks-lifecycle: created: no task"]
-
-
 def test_a_scenario_in_which_nothing_applied_is_a_problem() -> None:
     remarks = [{"id": "content-type", "status": "INFO"}, {"id": "resume", "status": "SKIPPED"}]
     assert list(problems("sse-polling", remarks)) == [
         Problem("sse-polling", "every check", "UNTESTED", "nothing applied")
     ]
+
+
+def test_what_the_suite_skips_for_every_server_is_none() -> None:
+    skipped, failed = {"id": "x", "status": "SKIPPED"}, {"id": "x", "status": "FAILURE", "description": "no"}
+    assert list(problems("tasks-status-notifications", [skipped])) == []
+    assert [problem.status for problem in problems("tasks-status-notifications", [failed])] == ["FAILURE"]
 
 
 def test_one_success_is_enough_to_have_tested_a_scenario() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
+from trio_mcp.cli.asking import Asker
 from trio_mcp.cli.credentials import Credentials, credentials_for
 from trio_mcp.cli.json_rpc import AuthorizationRequired
 from trio_mcp.cli.mcp_client import Client, connect
@@ -23,6 +25,7 @@ from trio_mcp.cli.output import (
     print_result,
     print_server,
 )
+from trio_mcp.cli.tool_calls import call_tool
 from trio_mcp.http_client import HttpClient, HttpTransport
 from trio_mcp.observability.logs import configure
 
@@ -79,7 +82,9 @@ def list_(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
 
 
 def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAULT_FLAGS) -> int:
-    """Call a tool; progress and log messages go to stderr, the result to stdout.
+    """Call a tool; progress and log messages go to stderr, the result to stdout. One that becomes a task is followed to its end.
+
+    On a terminal, what the tool asks is asked here. Ctrl+C cancels the call, and the task that it has become.
 
     Parameters
     ----------
@@ -98,7 +103,7 @@ def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAUL
         if strange := undeclared(parsed, schema):
             declared = ", ".join(schema["properties"]) or "none"
             print_note(f"{tool} names no argument {', '.join(strange)} in its schema; it has: {declared}")
-        result = await client.call_tool(definition, parsed)
+        result = await call_tool(client, definition, parsed, asker=Asker() if sys.stdin.isatty() else None)
         if flags.as_json:
             print_json(result)
         else:

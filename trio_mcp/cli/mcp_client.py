@@ -4,7 +4,7 @@
         await client.list_all("tools/list", "tools")
 
 It sends `server/discover` first, and opens a session only where the server does not know that method. It declares no
-capabilities: what a legacy server asks it all the same is answered with -32601, but for `ping`.
+capabilities unless it is told to, and none in a session: what a server asks there is answered with -32601, but for `ping`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import trio
 
 from trio_mcp.cli.arguments import SILENCE_SECONDS
 from trio_mcp.cli.json_rpc import Channel, HttpRefused, Notify, Refused
-from trio_mcp.cli.request_forms import CLIENT_INFO, Legacy
+from trio_mcp.cli.request_forms import CLIENT_INFO, Legacy, Modern
 from trio_mcp.http_client import HttpClientError, HttpTransport
 from trio_mcp.protocol.envelope import SERVER_INFO_KEY
 from trio_mcp.protocol.versions import LATEST_LEGACY, V2026_07_28
@@ -120,7 +120,26 @@ class Client:
                 raise HttpClientError(f"the pages of {method} never end: the cursor {cursor!r} came twice")
             cursors.append(cursor)
 
-    async def call_tool(self, tool: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """The CallToolResult of `tool`, an entry of `tools/list`."""
-        params = {"name": tool["name"], "arguments": arguments, "_meta": {"progressToken": tool["name"]}}
+    def declare(self, capabilities: dict[str, Any]) -> None:
+        """Declare ClientCapabilities in each request from now on; nothing in a session, which has none."""
+        if not isinstance(self._channel.form, Legacy):
+            self._channel.form = Modern(capabilities)
+
+    async def request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The result of any request; raises as `Channel.request` does."""
+        return await self._channel.request(method, params)
+
+    async def call_tool(
+        self, tool: dict[str, Any], arguments: dict[str, Any], retry: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What `tools/call` gives for `tool`, an entry of `tools/list`: a CallToolResult, or whatever may stand for it.
+
+        `retry` has the params that answer an `input_required`.
+        """
+        params = {
+            "name": tool["name"],
+            "arguments": arguments,
+            "_meta": {"progressToken": tool["name"]},
+            **(retry or {}),
+        }
         return await self._channel.request("tools/call", params, tool.get("inputSchema", {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,10 +38,14 @@ class Modern:
 
     version = V2026_07_28
 
+    def __init__(self, capabilities: Mapping[str, Any] | None = None) -> None:
+        """`capabilities` (ClientCapabilities) are declared in each request."""
+        self._capabilities = dict(capabilities or {})
+
     def params(self, params: dict[str, Any]) -> dict[str, Any]:
         envelope = {
             PROTOCOL_VERSION_KEY: self.version,
-            CLIENT_CAPABILITIES_KEY: {},
+            CLIENT_CAPABILITIES_KEY: self._capabilities,
             CLIENT_INFO_KEY: CLIENT_INFO,
             LOG_LEVEL_KEY: "info",
         }
@@ -48,7 +53,7 @@ class Modern:
 
     def headers(self, method: str, params: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str, str]]:
         headers = [("MCP-Protocol-Version", self.version), ("Mcp-Method", method)]
-        name = params.get("uri" if method == "resources/read" else "name")
+        name = params.get(_named_by(method))
         if name is not None:
             headers.append(("Mcp-Name", _header_value(name)))
         return headers + _param_headers(schema, params.get("arguments", {}))
@@ -67,6 +72,13 @@ class Legacy:
     def headers(self, method: str, params: dict[str, Any], schema: dict[str, Any]) -> list[tuple[str, str]]:
         headers = [("MCP-Protocol-Version", self.version)]
         return headers + ([("Mcp-Session-Id", self.session_id)] if self.session_id else [])
+
+
+def _named_by(method: str) -> str:
+    """The param that `Mcp-Name` repeats."""
+    if method == "resources/read":
+        return "uri"
+    return "taskId" if method.startswith("tasks/") else "name"
 
 
 def _header_value(value: str) -> str:

@@ -5,7 +5,7 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,16 +111,27 @@ FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
 
 
 def calls_per_second(
-    server: Served, seconds: int, tool: str, session: str | None, *, warm_up: int = WARM_UP_SECONDS
+    server: Served,
+    seconds: int,
+    tool: str,
+    session: str | None,
+    *,
+    warm_up: int = WARM_UP_SECONDS,
+    tokens: Path | None = None,
 ) -> float:
-    """tools/call per second, after a warm-up of that many seconds; raises `WrongAnswer`."""
+    """tools/call per second, after a warm-up of that many seconds; raises `WrongAnswer`.
+
+    Each request has the next access token of the file `tokens`, if there is one.
+    """
     if warm_up:
-        _wrk(server, warm_up, tool, session)
-    return _wrk(server, seconds, tool, session)
+        _wrk(server, warm_up, tool, session, tokens)
+    return _wrk(server, seconds, tool, session, tokens)
 
 
-def _wrk(server: Served, seconds: int, tool: str, session: str | None) -> float:
+def _wrk(server: Served, seconds: int, tool: str, session: str | None, tokens: Path | None) -> float:
     environment = {"TOOL": tool, "VERSION": LEGACY if session else MODERN, "PROGRESS": str(int("progress" in tool))}
+    if tokens is not None:
+        environment["TOKENS"] = str(tokens)
     if session:
         environment["SESSION"] = session
     command = pinned(("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), server.url), LOAD_CORE)
@@ -133,11 +144,11 @@ def _wrk(server: Served, seconds: int, tool: str, session: str | None) -> float:
     return float(rate[1])
 
 
-def open_session(server: Served) -> str:
-    """A session that has been told the client is ready, and that adds; raises `WrongAnswer`."""
+def open_session(server: Served, headers: Mapping[str, str] | None = None) -> str:
+    """A session that has been told the client is ready, and that adds; `headers` go with each request. Raises `WrongAnswer`."""
     connection = Connection(server.port)
-    session = connection.post(initialize()).session
-    headers = {"Mcp-Session-Id": session, "MCP-Protocol-Version": LEGACY}
+    session = connection.post(initialize(), {**(headers or {})}).session
+    headers = {**(headers or {}), "Mcp-Session-Id": session, "MCP-Protocol-Version": LEGACY}
     connection.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
     params = {"name": "add", "arguments": {"a": 2, "b": 3}}
     answer = connection.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers)

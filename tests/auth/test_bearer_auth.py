@@ -31,6 +31,35 @@ def auth(subject: Any = None, **options: Any) -> BearerAuth:
     return BearerAuth(subject or verifier(), **{**given, **options})
 
 
+async def test_a_token_that_was_accepted_is_known_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, text = auth(), token()
+    first = await subject.judge([f"Bearer {text}"])
+    others = (
+        [f"Bearer {text[:-1]}"],
+        [f"Bearer  {text}"],
+        [f"Bearer {text}"] * 2,
+        [f"Bearer {text} "],
+        [f"bearer {text}"],
+    )
+    read = [subject.judge_now([*values]) for values in others]
+
+    def unread(*_: object, **__: object) -> str:
+        raise AssertionError("a known token is not read again")
+
+    monkeypatch.setattr("trio_mcp.auth.bearer_auth.read_bearer", unread)
+    assert subject.judge_now([f"Bearer {text}"]) == first
+    for values in others:
+        with pytest.raises(AssertionError, match="not read again"):
+            subject.judge_now([*values])
+    assert [each if each is None else reason(each) for each in read] == [
+        None,
+        None,
+        Refusal.REPEATED_HEADER,
+        None,
+        None,
+    ]
+
+
 class Sdk:
     """A verifier as one writes it for the official Python SDK."""
 

@@ -66,9 +66,10 @@ class HttpConnection:
         return self.http.our_state is h11.IDLE
 
     async def request(self, method: str, path: str, headers: Headers = (), content: bytes = b"") -> None:
-        """Send a whole request; raises Broken."""
+        """Send a whole request, for the host of its own where `headers` name none; raises Broken."""
         given = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
-        given = [("host", self.host), *given]
+        if not any(name.lower() == "host" for name, _ in given):
+            given = [("host", self.host), *given]
         if content or method == "POST":
             given.append(("content-length", str(len(content))))
         events = (h11.Request(method=method, target=path, headers=given), h11.Data(data=content), h11.EndOfMessage())

@@ -1,10 +1,16 @@
 """The benchmarks' arithmetic and what they compare; their figures are for `make bench`."""
 
+import inspect
+from pathlib import Path
+
 import yaml
 
 from benchmarks.__main__ import tables
+from benchmarks.authorization import ERAS, KNOWN, NEW, NONE, Tokens
+from benchmarks.authorization import report as authorization_report
 from benchmarks.cut_answers import SHIPPED, VARIANTS, Variant
 from benchmarks.servers import SERVERS
+from trio_mcp.auth.token_cache import CACHED_TOKENS
 from trio_mcp.cli.export import traefik_dynamic
 
 OURS, PEER = SERVERS[0], SERVERS[2]
@@ -27,6 +33,22 @@ def test_more_calls_and_less_memory_are_both_better() -> None:
 def test_a_figure_a_peer_does_not_have_is_no_ratio() -> None:
     text = tables({OURS: {"SSE calls/s": 900.0, "legacy calls/s": 8000.0}, PEER: {"legacy calls/s": 2000.0}})
     assert last_row(text) == ["mcp 2.3", "-", "4.0"]
+
+
+def test_the_cost_of_tokens_is_compared_within_each_round() -> None:
+    rounds = [(1000.0, 0.001), (500.0, 0.002)]
+    dearer = [(500.0, 0.002), (250.0, 0.004)]
+    samples = {(name, era): rounds if name == NONE else dearer for name in (NONE, KNOWN, NEW) for era in ERAS}
+    shares = last_row(authorization_report(samples))[5:]
+    assert shares == ["0.50", "0.50", "at least 0.75"]
+
+
+def test_new_tokens_are_more_than_a_server_remembers(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path, count=20)
+    new = tokens.new.read_text().split()
+    assert len(set(new)) == 20
+    assert tokens.known.read_text().split() == [tokens.first]
+    assert inspect.signature(Tokens).parameters["count"].default > CACHED_TOKENS
 
 
 def test_cut_answers_are_counted_with_the_traefik_file_as_shipped_and_without_its_reading_of_requests() -> None:

@@ -35,6 +35,7 @@ from trio_mcp.auth.verifier import TokenVerifier, Verdict, Verifier, judge_token
 
 __all__ = ["BearerAuth"]
 
+_SCHEME = "Bearer "
 STREAM_SPREAD_SECONDS = 10.0
 """Streams whose tokens expire together end over so much time, so that their clients do not come back all at once."""
 
@@ -204,11 +205,14 @@ class BearerAuth:
 
     def judge_now(self, authorization: Sequence[str]) -> Judgement | None:
         """As `judge` where that needs no waiting, as for a token that was verified before; None where it may."""
+        if not isinstance(self.verifier, Verifier):
+            return None
+        known = _known(self.verifier, authorization)
+        if known is not None:
+            return self.admit(known)
         token = read_bearer(authorization, max_bytes=self._max_token)
         if isinstance(token, Refusal):
             return self._refused(token)
-        if not isinstance(self.verifier, Verifier):
-            return None
         try:
             verdict = self.verifier.judge_now(token)
         except CannotTell as error:
@@ -327,3 +331,14 @@ def _authorization_servers(given: Sequence[str] | None, verifier: TokenVerifier 
         # RFC 9728 and MCP 2025-06-18 authorization-server-location: at least one entry.
         raise AuthConfigurationError("set authorization_servers to the URLs of those that issue the tokens")
     return issuers
+
+
+def _known(verifier: Verifier, authorization: Sequence[str]) -> AccessToken | None:
+    """A token that was accepted before, letter by letter: to read it again would cost as much as all the rest."""
+    if len(authorization) != 1 or not authorization[0].startswith(_SCHEME):
+        return None
+    try:
+        verdict = verifier.judge_now(authorization[0][len(_SCHEME) :])
+    except CannotTell:
+        return None
+    return verdict if isinstance(verdict, AccessToken) else None

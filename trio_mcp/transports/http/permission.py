@@ -93,7 +93,8 @@ def require_permission(
         if own is not None:
             asked.append(own)
             names.add(each.method)
-    _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
+    if asked:
+        _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
     return tuple(asked)
 
 

@@ -6,6 +6,7 @@
 
 import json
 from base64 import b64decode
+from pathlib import Path
 from typing import Annotated, Any
 
 import trio
@@ -29,6 +30,11 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX
 """One pixel."""
 WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 """A header and one sample."""
+
+
+# A skill: instructions for models, with files beside them.
+
+mcp.add_skill(Path(__file__).parent / "skills" / "release-notes")
 
 
 # What a tool can return.

@@ -11,7 +11,7 @@ from mcp_types.jsonrpc import JSONRPCError, JSONRPCNotification, JSONRPCRequest,
 __all__ = ["Oracle"]
 
 
-EXTENSIONS = ("echo", "glossary/")
+EXTENSIONS = ("echo", "glossary/", "skills/", "resources/directory/")
 """How methods and notifications of extensions begin: the official types do not know them, so their JSON-RPC alone is judged."""
 
 

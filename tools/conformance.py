@@ -80,6 +80,11 @@ def _requirements(version: str, scenarios: int) -> Run:
     return Run(f"--requirements {version}", ("--requirements", version), scenarios)
 
 
+def _skills(name: str) -> Run:
+    # No version and no list of requirements has the scenarios of this extension.
+    return Run(f"skills-{name}", ("--scenario", f"sep-2640-skills-{name}"), 1)
+
+
 RUNS = (
     _suite("2025-03-26", 1),
     _suite("2025-06-18", 27),
@@ -87,6 +92,7 @@ RUNS = (
     _suite("2026-07-28", 40),
     _requirements("2025-11-25", 33),
     _requirements("2026-07-28", 50),
+    *map(_skills, ("directory", "enumeration", "manifest")),
 )
 """The counts are those of the suite version that tests/clients/package.json pins."""
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, TypeAlias, TypeVar, Unpack, overload
 
 from trio_mcp.dispatch.session import Session
-from trio_mcp.features.definition import AppOptions, Definition, PromptOptions, ResourceOptions, ToolOptions
+from trio_mcp.extension_registrar import ExtensionRegistrar, guarded, requirements_of
+from trio_mcp.features.definition import Definition, PromptOptions, ResourceOptions, ToolOptions
 from trio_mcp.features.functions import function_of, takes_one
 from trio_mcp.features.prompts import Prompt
-from trio_mcp.features.registry import Registry
 from trio_mcp.features.resources import resource_of
-from trio_mcp.features.task_options import TASKS, Task
 from trio_mcp.features.tools import Tool
-from trio_mcp.protocol.versions import V2025_06_18
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.http.routes import CustomRoute, Mount, RouteHandler, check_app
-
-if TYPE_CHECKING:
-    from trio_mcp.auth.checks import Requirements
-    from trio_mcp.dispatch.extension import Extension
 
 __all__ = ["Registrar", "SessionFunction"]
 
@@ -31,7 +24,7 @@ H = TypeVar("H", bound=SessionFunction)
 R = TypeVar("R", bound=RouteHandler)
 
 
-class Registrar:
+class Registrar(ExtensionRegistrar):
     """The decorators of `MCPServer`, and the `add_`, `remove_` and `mount` methods.
 
     They check what they are given at once. What cannot work raises TypeError or ValueError with the line to write instead, so
@@ -39,9 +32,7 @@ class Registrar:
     """
 
     def __init__(self) -> None:
-        self.registry: Registry = Registry()
-        self.extensions: dict[str, Extension] = {}
-        """The extensions of MCP that the server has, by identifier; `add_extension` adds one."""
+        super().__init__()
         self._session_hooks: list[SessionFunction] = []
         self._restore_hooks: list[SessionFunction] = []
         self._routes: list[CustomRoute] = []
@@ -74,65 +65,10 @@ class Registrar:
 
     def add_tool(self, fn: Callable[..., Any], **options: Unpack[ToolOptions]) -> None:
         """Register a function as a tool; options and errors as for `tool`."""
-        asked = _requirements(options)
+        asked = requirements_of(options)
         self._take_ui_option(options)
         self._take_task_option(options)
-        self.registry.add(_guarded(Tool.of(function_of(fn, "mcp.tool(FN)"), **options), asked))
-
-    def _take_task_option(self, options: ToolOptions) -> None:
-        """Make `task=` what it is: an option for the extension of tasks, which the server then has."""
-        task = Task.of(options.pop("task", None))
-        if task is None:
-            return
-        options["extensions"] = {**(options.get("extensions") or {}), TASKS: task}
-        if TASKS not in self.extensions:
-            # Only a server that has such a tool loads this.
-            from trio_mcp.tasks.extension import Tasks
-
-            self.add_extension(Tasks())
-
-    def _take_ui_option(self, options: ToolOptions) -> None:
-        """Make `ui=` what it is: `_meta.ui`, and an option for the extension of apps, which the server then has."""
-        given = options.pop("ui", None)
-        if given is None:
-            return
-        # Only a server that has apps loads this.
-        from trio_mcp.features.apps import tool_ui, with_ui
-        from trio_mcp.protocol.app_types import UI
-
-        ui = tool_ui(given)
-        options["meta"] = with_ui(options.get("meta"), ui)
-        options["extensions"] = {**(options.get("extensions") or {}), UI: ui}
-        if UI not in self.extensions:
-            from trio_mcp.dispatch.extension import Extension
-
-            self.add_extension(Extension(UI, since=V2025_06_18, when_used=True))
-
-    def app(self, uri: str, **options: Unpack[AppOptions]) -> Callable[[F], F]:
-        """Register a function as the app at `uri`, a `ui://` URI: it returns the HTML that shows the results of tools (SEP-1865).
-
-        A tool names its app with `@mcp.tool(ui="ui://sales/chart")`.
-
-        Options, all of them keywords: `csp` (an `AppCsp`: the origins that it may use), `permissions` ("camera", "microphone",
-        "geolocation", "clipboardWrite"), `domain`, `prefers_border`, and `name`, `title`, `description`, `icons`, `meta`, `auth`
-        and `hide` as for `resource`. Raises ValueError for a URI that is taken or not of an app, an origin that is none and a
-        permission that apps do not have; TypeError as `tool` does.
-        """
-        if not isinstance(uri, str):
-            raise TypeError(f'an app has a URI, as in @mcp.app("ui://sales/chart"), not {uri!r:.80}')
-
-        def register(fn: F) -> F:
-            self.add_app(fn, uri, **options)
-            return fn
-
-        return register
-
-    def add_app(self, fn: Callable[..., Any], uri: str, **options: Unpack[AppOptions]) -> None:
-        """Register a function as the app at `uri`; options and errors as for `app`."""
-        from trio_mcp.features.apps import app_resource
-
-        asked = _requirements(options)
-        self.registry.add(_guarded(app_resource(function_of(fn, f'mcp.app("{uri}")(FN)'), uri, **options), asked))
+        self.registry.add(guarded(Tool.of(function_of(fn, "mcp.tool(FN)"), **options), asked))
 
     def resource(self, uri: str, **options: Unpack[ResourceOptions]) -> Callable[[F], F]:
         """Register a function as the resource at `uri`; a URI with `{variables}` is a template (RFC 6570, levels 1 to 3).
@@ -158,8 +94,8 @@ class Registrar:
         """Register a function as the resource at `uri`; options and errors as for `resource`."""
         if isinstance(fn, str) or not isinstance(uri, str):
             raise TypeError('a resource is added as mcp.add_resource(fn, "config://app")')
-        asked = _requirements(options)
-        self.registry.add(_guarded(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options), asked))
+        asked = requirements_of(options)
+        self.registry.add(guarded(resource_of(function_of(fn, f'mcp.resource("{uri}")(FN)'), uri, **options), asked))
 
     @overload
     def prompt(self, fn: F, /, **options: Unpack[PromptOptions]) -> F: ...
@@ -175,8 +111,8 @@ class Registrar:
 
     def add_prompt(self, fn: Callable[..., Any], **options: Unpack[PromptOptions]) -> None:
         """Register a function as a prompt; options and errors as for `prompt`."""
-        asked = _requirements(options)
-        self.registry.add(_guarded(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options), asked))
+        asked = requirements_of(options)
+        self.registry.add(guarded(Prompt.of(function_of(fn, "mcp.prompt(FN)"), **options), asked))
 
     def completion(self, ref: str = "", argument: str = "") -> Callable[[F], F]:
         """Register a function that suggests values for `argument` of `ref`, a prompt's name or a resource template's URI.
@@ -238,21 +174,6 @@ class Registrar:
         anything but a function of one argument.
         """
         return _hook(self._restore_hooks, "on_restore", fn)
-
-    def add_extension(self, extension: Extension) -> None:
-        """Give the server an extension of MCP (SEP-2133), as `MCPServer(extensions=[…])` does.
-
-        One that runs something of its own beside requests has to be there before the server runs. Raises ValueError where the
-        server has that extension, or one of its methods, already, TypeError for anything but an Extension.
-        """
-        from trio_mcp.dispatch.extension import Extension
-
-        if not isinstance(extension, Extension):
-            raise TypeError(f'an extension is made as Extension("com.example/echo"), not {extension!r:.80}')
-        if extension.identifier in self.extensions:
-            raise ValueError(f"the server has the extension {extension.identifier} already")
-        extension.add_to(self.registry)
-        self.extensions[extension.identifier] = extension
 
     # Other HTTP paths.
 
@@ -321,23 +242,6 @@ def _decorate(add: Callable[..., None], kind: str, given: Any, options: dict[str
         return fn
 
     return register
-
-
-def _requirements(options: Any) -> Requirements | None:
-    """What `auth=` and `hide=` ask, which are taken out of the options; None where there is neither."""
-    auth, hide = options.pop("auth", None), options.pop("hide", False)
-    if not isinstance(hide, bool) or (hide and auth is None):
-        raise TypeError("hide= is True or False, and says how auth= affects lists: give auth= too")
-    if auth is None:
-        return None
-    # Only a server that asks for something loads this.
-    from trio_mcp.auth.checks import requirements
-
-    return requirements(auth, hide=hide)
-
-
-def _guarded(component: C, asked: Requirements | None) -> C:
-    return component if asked is None else replace(component, requirements=asked)
 
 
 def _hook(hooks: list[SessionFunction], kind: str, given: Any) -> Any:

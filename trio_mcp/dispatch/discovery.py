@@ -24,6 +24,7 @@ __all__ = [
     "complete",
     "discover",
     "initialize_result",
+    "list_page",
     "list_prompts",
     "list_resources",
     "list_templates",
@@ -61,25 +62,25 @@ def _with_instructions(service: Service, result: dict[str, Any]) -> dict[str, An
 
 async def list_tools(call: Call) -> Raw:
     """tools/list (server/tools)."""
-    return _page(call, call.service.registry.tools, "tools")
+    return list_page(call, call.service.registry.tools, "tools")
 
 
 async def list_resources(call: Call) -> Raw:
     """resources/list (server/resources)."""
-    return _page(call, call.service.registry.resources, "resources")
+    return list_page(call, call.service.registry.resources, "resources")
 
 
 async def list_templates(call: Call) -> Raw:
     """resources/templates/list (server/resources)."""
-    return _page(call, call.service.registry.templates, "resourceTemplates")
+    return list_page(call, call.service.registry.templates, "resourceTemplates")
 
 
 async def list_prompts(call: Call) -> Raw:
     """prompts/list (server/prompts)."""
-    return _page(call, call.service.registry.prompts, "prompts")
+    return list_page(call, call.service.registry.prompts, "prompts")
 
 
-def _page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
+def list_page(call: Call, catalog: Catalog[Any], member: str) -> Raw:
     """One page, serialised once for each state of the catalog, protocol version and offset."""
     offset = _offset(call)
     if call.token is not None and any(map(_may_be_hidden, catalog)):

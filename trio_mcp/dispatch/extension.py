@@ -209,7 +209,8 @@ class Extension:
     async def requirements(self, call: Call) -> tuple[Requirements, ...]:
         """What the `guard` of its method asks of the caller's token; nothing of a client that is refused anyway."""
         guard = self._guards.get(call.method)
-        if guard is None or call.client_extension(self.identifier) is None:
+        refused = self.methods[call.method].declared_only and call.client_extension(self.identifier) is None
+        if guard is None or refused:
             return ()
         return await guard(call)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,8 @@ import msgspec
 import pytest
 import trio
 
+from tests.cluster.store.both import Both
 from tests.rig.ports import free_ports
-from tests.rig.redis import RedisServer
 from tests.rig.waiting import until
 from trio_mcp.cluster.record import (
     SESSION_SECONDS,
@@ -23,7 +22,7 @@ from trio_mcp.cluster.record import (
     Tombstone,
     moved_message,
 )
-from trio_mcp.cluster.redis.store import Keys, RedisStore
+from trio_mcp.cluster.redis.store import RedisStore
 from trio_mcp.cluster.store.memory import MemoryStore, SharedMemory
 from trio_mcp.cluster.store.port import (
     CHANGES_START,
@@ -54,76 +53,6 @@ from trio_mcp.cluster.store.port import (
 )
 
 ID = "node1.abc"
-KEYS = Keys("mcp")
-
-
-@dataclass
-class Both:
-    """Two nodes' ways to one store."""
-
-    here: Store
-    there: Store
-    put: Callable[[str, str, bytes], Awaitable[None]]
-    """Writes a value under "record", "tombstone" or "card", whatever it is."""
-    expires_in: Callable[[str, str], Awaitable[float]]
-    """Seconds until such a value expires."""
-
-    async def do(self, operation: Operation) -> Any:
-        """The result of one."""
-        (result,) = await self.here.run([operation])
-        return result
-
-
-def in_memory() -> Both:
-    memory = SharedMemory()
-    shelves = {"record": memory.records, "tombstone": memory.tombstones, "card": memory.cards}
-
-    async def put(kind: str, name: str, value: bytes) -> None:
-        shelves[kind].put(name, value, 1_000)
-
-    async def expires_in(kind: str, name: str) -> float:
-        return shelves[kind].seconds_left(name)
-
-    return Both(MemoryStore(memory), MemoryStore(memory), put, expires_in)
-
-
-def in_redis(server: RedisServer) -> Both:
-    keys = {"record": KEYS.session, "tombstone": KEYS.closed, "card": KEYS.node}
-
-    async def put(kind: str, name: str, value: bytes) -> None:
-        await server.ask("SET", keys[kind](name), value.decode())
-
-    async def expires_in(kind: str, name: str) -> float:
-        return float(await server.ask("TTL", keys[kind](name)))
-
-    return Both(RedisStore(server.url), RedisStore(server.url), put, expires_in)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One for all tests here, started by the first that wants it: to start one takes longer than a test."""
-    port = free_ports(1)[0]
-    made = RedisServer(tmp_path_factory.mktemp("redis") / "data", port, ["--port", str(port), "--save", ""])
-    yield made
-    trio.run(made.stop)
-
-
-@pytest.fixture(
-    params=["memory", pytest.param("redis", marks=[pytest.mark.sockets, pytest.mark.processes])],
-)
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Both]:
-    """Empty."""
-    if request.param == "memory":
-        yield in_memory()
-        return
-    server: RedisServer = request.getfixturevalue("server")
-    if server._process is None:
-        await server.start()
-    await server.ask("FLUSHALL")
-    made = in_redis(server)
-    yield made
-    made.here.close()
-    made.there.close()
 
 
 def record(boot: str = "b1", epoch: int = 0, *, released: bool = False) -> Record:

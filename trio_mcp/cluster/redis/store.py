@@ -13,6 +13,7 @@ from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, Ownershi
 from trio_mcp.cluster.redis import scripts
 from trio_mcp.cluster.redis.client import RedisClient
 from trio_mcp.cluster.redis.connection import Command
+from trio_mcp.cluster.redis.task_commands import TASK_COMMAND_NAMES, TaskKeys, task_command, task_result
 from trio_mcp.cluster.store.port import (
     AddNode,
     Beat,
@@ -38,6 +39,7 @@ from trio_mcp.cluster.store.port import (
     RemoveNode,
     RemoveNodesBefore,
 )
+from trio_mcp.cluster.store.task_operations import TaskOperation
 from trio_mcp.defaults import REDIS_PREFIX
 
 __all__ = ["Keys", "RedisStore"]
@@ -57,6 +59,11 @@ class Keys:
 
     def node(self, node: str) -> str:
         return f"{self.prefix}:node:{node}"
+
+    @property
+    def tasks(self) -> TaskKeys:
+        """Those of tasks."""
+        return TaskKeys(self.prefix)
 
     @property
     def nodes(self) -> str:
@@ -131,11 +138,14 @@ _NAMES = MappingProxyType(
         LastChange: "XREVRANGE",
         ChangesFrom: "XRANGE",
         **dict.fromkeys(_SCRIPTS, "EVAL"),
+        **TASK_COMMAND_NAMES,
     }
 )
 
 
 def _command(keys: Keys, operation: Operation) -> Command:
+    if isinstance(operation, TaskOperation):
+        return task_command(keys.tasks, operation)
     match operation:
         case ReadRecord(session_id):
             return ("GET", keys.session(session_id))
@@ -201,6 +211,8 @@ def _script(keys: Keys, operation: OwnRecord | PutBackRecord | ClaimRecord | End
 
 
 def _result(keys: Keys, operation: Operation, reply: Any) -> Any:
+    if isinstance(operation, TaskOperation):
+        return task_result(keys.tasks, operation, reply)
     match operation:
         case CardSecondsLeft():
             return reply / 1000

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from trio_mcp.cluster.record import Record, Tombstone
+from trio_mcp.cluster.store.task_operations import TaskOperation
 
 __all__ = [
     "CHANGES_START",
@@ -293,6 +294,7 @@ Operation: TypeAlias = (
     | Publish
     | LastChange
     | ChangesFrom
+    | TaskOperation
 )
 
 

@@ -6,9 +6,8 @@ One suite of tests (`tests/cluster/store/test_contract.py`) runs over both.
 from __future__ import annotations
 
 import math
-import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -42,6 +41,8 @@ from trio_mcp.cluster.store.port import (
     RemoveNodesBefore,
     StoreDown,
 )
+from trio_mcp.cluster.store.shared_tasks import SharedTasks, matching
+from trio_mcp.cluster.store.task_operations import TaskOperation
 
 __all__ = ["SharedMemory"]
 
@@ -94,6 +95,7 @@ class SharedMemory:
         self.records: Shelf = Shelf(clock)
         self.tombstones: Shelf = Shelf(clock)
         self.cards: Shelf = Shelf(clock)
+        self.tasks: SharedTasks = SharedTasks(clock)
         self.nodes: dict[bytes, float] = {}
         """When each name was seen last."""
         self.changes: deque[tuple[int, bytes]] = deque(maxlen=MAX_CHANGES)
@@ -113,6 +115,7 @@ class SharedMemory:
                 shelf.remove(name)
         self.nodes.clear()
         self.changes.clear()
+        self.tasks.clear()
 
     def stop(self) -> None:
         """Until `start` no node reaches it; subscriptions break."""
@@ -236,6 +239,8 @@ class SharedMemory:
             case ChangesFrom(start, limit):
                 first = int(start.partition(b"-")[0])
                 return list(islice(((_id_of(at), told) for at, told in self.changes if at >= first), limit))
+        if isinstance(operation, TaskOperation):
+            return self.tasks.do(operation)
         raise TypeError(f"no operation of a store: {operation!r}")
 
     # Sessions.
@@ -297,7 +302,7 @@ class SharedMemory:
         return raw
 
     def _find(self, operation: FindSessions) -> tuple[bytes, list[str]]:
-        matches = re.compile("".join(_pattern(operation.pattern)), re.DOTALL).fullmatch
+        matches = matching(operation.pattern).fullmatch
         names = self.records.names()
         start = int(operation.cursor)
         end = start + operation.count
@@ -370,8 +375,3 @@ def _started(raw: bytes | None) -> float | None:
 
 def _id_of(number: int) -> bytes:
     return b"%d-0" % number
-
-
-def _pattern(text: str) -> Iterator[str]:
-    for each in text:
-        yield ".*" if each == "*" else re.escape(each)

@@ -357,7 +357,7 @@ tasks-5  ext-tasks: Capability Negotiation                 | to a client that di
 tasks-6  ext-tasks: Required Capabilities                  | a tool that must be a task: -32021, HTTP 400, and its handler does not run
 tasks-7  ext-tasks: Capability Negotiation                 | what another request declared proves nothing
 tasks-8  SEP-2663: Removed                                 | params.task is ignored
-tasks-9  ext-tasks: Task Creation                          | a task is found as soon as its client knows of it
+tasks-9  ext-tasks: Task Creation                          | a task is found on every node as soon as its client knows of it
 tasks-10 ext-tasks: Errors                                 | unknown, expired and foreign tasks: the same -32602
 tasks-11 ext-tasks: Capability Negotiation                 | tasks/get, update and cancel of a client that did not declare: -32021 whatever the id is
 tasks-12 ext-tasks: Routing Headers                        | Mcp-Name repeats the task's id, in its base64 form too: else -32020
@@ -370,22 +370,28 @@ tasks-18 ext-tasks: Input Required                         | questions at the sa
 tasks-19 ext-tasks: tasks/update                           | answers for no open question are ignored; what are no answers: -32602
 tasks-20 ext-tasks: Input Required                         | an answer that does not fit its form is seen by the tool, never a crash
 tasks-21 ext-tasks: tasks/update                           | an answer to a task that was cancelled runs nothing
-tasks-22 ext-tasks: tasks/update                       | another question under the author's same key has another key on the wire
-tasks-23 ext-tasks: Composition with Multi Round-Trip Requests | questions before the task are rounds of its request; no requestState passes into the task
+tasks-22 ext-tasks: tasks/update                           | another question under the author's same key has another key on the wire
+tasks-23 ext-tasks: Composition with Multi Round-Trip Requests| questions before the task are rounds of its request; no requestState passes into the task
 tasks-24 ext-tasks: Task Lifecycle                         | a client that leaves takes along what is no task yet, and nothing after that
 tasks-25 ext-tasks: tasks/cancel                           | acknowledged, and cancelled within a second; what has ended stays as it is
 tasks-26 ext-tasks: tasks/cancel                           | a handler that shields itself, and a sync function, end when they do; others are not affected
-tasks-27 ext-tasks: Task Status Lifecycle              | cancel and completion at the same time: one end, never two
+tasks-27 ext-tasks: Task Status Lifecycle                  | cancel and completion at the same time: one end, never two
 tasks-28 ext-tasks: tasks/cancel                           | notifications/cancelled never means a task
 tasks-29 ext-tasks: Notifications                          | a stream has the states of the caller's own tasks, as tasks/get says them
 tasks-30 ext-tasks: Notifications                          | taskIds of a client that did not declare: -32021
-tasks-35 ext-tasks: Task Creation                          | where no task can be recorded, an ordinary call, or -32603; what is owed to Redis is written when it is back
-tasks-36 ext-tasks: Task Creation                      | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
+tasks-31 ext-tasks: tasks/update                           | answered and cancelled by another node than the one that runs it, with and without the bus
+tasks-32 ext-tasks: Task Creation                          | the node is killed: what may not run twice has failed, what is idempotent runs again, what waits goes on
+tasks-33 ext-tasks: Task Status Lifecycle                  | a node that stood still finds its task taken: its result is refused, its copy cancelled
+tasks-35 ext-tasks: Task Polling                           | Redis away, full or emptied: where no task can be recorded, an ordinary call, or -32603; nothing is said to be unknown that is not; ends are written later
+tasks-36 ext-tasks: Task Creation                          | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
 tasks-37 ext-tasks: Task Results                           | a result that is too large fails the task, and is logged
 tasks-38 ext-tasks: Task Polling                           | more than twenty polls of one task in a second: 429 for the excess
-tasks-39 ext-tasks: Task Polling                       | readable until its ttl is over; a running one is moved on before
-tasks-40 ext-tasks: Task Polling                       | memory and Redis after 10,000 tasks: as before them, no key without a TTL
+tasks-39 ext-tasks: Task Polling                           | readable until its ttl is over; a running one is moved on before
+tasks-40 ext-tasks: Task Polling                           | memory and Redis after 10,000 tasks: as before them, no key without a TTL
+tasks-41 ext-tasks: Security Considerations                | Redis has no argument, question, answer, result or token in the clear
+tasks-42 ext-tasks: Security Considerations                | two secrets in rotation: tasks made under either are read
 tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
+tasks-47 ext-tasks: Task Polling                           | Redis away: another node than the owner says that it cannot tell
 
 ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang
 ws-3     2025-11-25 basic/transports#security-warning  | Host and Origin are checked before the 101: 421, 403

@@ -1,6 +1,7 @@
 """What a test of the cluster has under it: a real Redis and real ports, or a store and a network in memory.
 
 A module that sets `OVER_BOTH_STORES` runs over each; tests of it that only Redis can show are marked `only_redis`, with the reason.
+One that sets `OVER_MEMORY` runs over the store in memory alone: the time of nodes that are gone is not waited for twice.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -35,6 +36,8 @@ MEMORY = pytest.param("memory", marks=pytest.mark.trio(run=run_on_virtual_clock)
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test of a module that sets `OVER_BOTH_STORES` runs twice."""
+    if getattr(metafunc.module, "OVER_MEMORY", False):
+        metafunc.parametrize("backend", [MEMORY], indirect=True)
     if getattr(metafunc.module, "OVER_BOTH_STORES", False):
         metafunc.parametrize("backend", [MEMORY, REDIS], indirect=True)
 

@@ -194,7 +194,7 @@ def test_the_ttl_of_a_running_task_moves_on_up_to_its_bound() -> None:
 @pytest.mark.parametrize(("age", "told"), [(0, 500), (5_000, 500), (20_000, 2_000), (HOUR, 10_000)])
 def test_clients_are_told_to_poll_by_the_age_of_the_task(age: int, told: int) -> None:
     assert poll_interval(TASK, TASK.created + age) == told
-    assert poll_interval(WAITING, TASK.created + age) == 2_000
+    assert poll_interval(WAITING, TASK.created + age) == 1_000
 
 
 @pytest.mark.requirement("tasks-22")

@@ -9,7 +9,7 @@ changed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import trio
@@ -33,7 +33,7 @@ class ClusterBus:
     """Connects `local` with the buses of the other nodes.
 
     `end` is called with the id of a session that an operator asked to end, `changed` for a session that another node has claimed or
-    ended, `rejoined` when the subscription was broken and works again.
+    ended, `rejoined` when the subscription was broken and works again, `tasks` with tasks that another node has written, and has left.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class ClusterBus:
         end: Callable[[str], None],
         changed: Callable[[OwnershipChange], None],
         rejoined: Callable[[], None],
+        tasks: Callable[[Sequence[str], Sequence[str]], None],
     ) -> None:
         self._local = local
         self._store = store
@@ -54,6 +55,7 @@ class ClusterBus:
         self._end = end
         self._changed = changed
         self._rejoined = rejoined
+        self._tasks = tasks
         self._outgoing: dict[Change, None] = {}
         self._wake = trio.Event()
         self._sent = 0
@@ -121,6 +123,8 @@ class ClusterBus:
             for change in message.moved:
                 self._changed(change)
             return
+        if message.tasks or message.left:
+            return self._tasks(message.tasks, message.left)
         last = self._heard.get(message.boot)
         if last is not None and message.n <= last:
             return

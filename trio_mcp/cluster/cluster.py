@@ -36,10 +36,12 @@ from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import Store, StoreDown
 from trio_mcp.cluster.store_trust import StoreTrust
+from trio_mcp.cluster.tasks.owners import TaskOwners
+from trio_mcp.cluster.tasks.store import ClusterTaskStore
 from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE, WRITE_TIMEOUT
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.live_session import LiveSession
-from trio_mcp.sessions.node_state import CLUSTER
+from trio_mcp.sessions.node_state import CLUSTER, Claims
 from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
 from trio_mcp.transports.http.app import HttpApp
@@ -114,6 +116,17 @@ class Cluster:
             describe=self._card,
             knows_key=hops.knows,
         )
+        # What uses it.
+        self._detector = FailureDetector(measured, trust, me, relay)
+        self.tasks: ClusterTaskStore = ClusterTaskStore(
+            measured,
+            trust,
+            TaskOwners(self._detector, membership, me),
+            me,
+            app.service.keyring,
+            names=lambda: self._heartbeat.names,
+            may_run=lambda: app.life.answers.claims is Claims.YES,
+        )
         assert isinstance(app.service.bus, LocalBus)
         self._bus = ClusterBus(
             app.service.bus,
@@ -123,9 +136,8 @@ class Cluster:
             end=copies.end,
             changed=copies.changed,
             rejoined=self._bus_rejoined,
+            tasks=self.tasks.hear,
         )
-        # What uses it.
-        self._detector = FailureDetector(measured, trust, me, relay)
         forwarder = PeerForwarder(relay, membership, owners, hops, metrics, own_node=me.node, peer_url=options.peer_url)
         restorer = Restorer(app.hub, measured, directory, me, metrics)
         self._router = SessionRouter(

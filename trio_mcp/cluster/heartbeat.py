@@ -155,6 +155,11 @@ class Heartbeat:
             await self._publish_url()
 
     @property
+    def names(self) -> list[str]:
+        """The other nodes that Redis lists: all that were seen within a day."""
+        return self._names
+
+    @property
     def candidate(self) -> str:
         """The URL at which this node expects to be reached; empty before `advertise`."""
         return self._candidate

@@ -29,6 +29,7 @@ __all__ = [
     "at_url",
     "judge",
     "judge_name",
+    "rank",
     "superseded",
 ]
 
@@ -154,6 +155,11 @@ class Moment:
         return max(self.trio - earlier.trio, self.machine - earlier.machine)
 
 
+def rank(node: str, name: str) -> bytes:
+    """Where the node stands among those that could take the session or task `name`, the same on all nodes (rendezvous hashing)."""
+    return hashlib.blake2b(f"{node}\0{name}".encode()).digest()
+
+
 class Membership:
     """The other nodes as their cards describe them, and where each was seen last. `now` is the clock."""
 
@@ -224,13 +230,13 @@ class Membership:
             del self._proven[next(iter(self._proven))]
 
     def ready(self, session_id: str) -> list[Owner]:
-        """Nodes that take new work, in an order that depends on the session and is the same on all nodes (rendezvous hashing)."""
+        """Nodes that take new work, in an order that depends on the session and is the same on all nodes."""
         found = [
             Owner(node, card.boot, -1, card.url)
             for node, card in self._cards.items()
             if card.state == _READY and card.url
         ]
-        return sorted(found, key=lambda peer: hashlib.blake2b(f"{peer.node}\0{session_id}".encode()).digest())
+        return sorted(found, key=lambda peer: rank(peer.node, session_id))
 
     def with_room(self) -> list[Owner]:
         """Ready nodes that had room for another session when their cards were read.

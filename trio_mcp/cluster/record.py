@@ -187,6 +187,10 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session id, from `trio-mcp sessions end`."""
     moved: list[OwnershipChange] = []
     """Sessions whose copies elsewhere are to be closed."""
+    tasks: list[str] = []
+    """Tasks that the sender has written; not numbered."""
+    left: list[str] = []
+    """Tasks without an owner, for the node that looks after each."""
 
 
 def end_message(session_id: str) -> bytes:

@@ -46,7 +46,7 @@ __all__ = ["apply", "next_ttl", "poll_interval", "wire_key"]
 
 _KEY_DIGITS = 8
 
-_SHORTEST_POLL, _LONGEST_POLL, _ANSWER_POLL = 500, 10_000, 2_000
+_SHORTEST_POLL, _LONGEST_POLL, _ANSWER_POLL = 500, 10_000, 1_000
 """Milliseconds: what clients are told while the task is young, or old, and while it waits for them."""
 
 

@@ -1,0 +1,74 @@
+"""Whether the process that owns a task is gone, and which node looks after a task that nobody owns."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+import trio
+
+from trio_mcp.cluster.failure_detector import FailureDetector
+from trio_mcp.cluster.membership import Membership, Verdict, rank
+from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.record import Identity
+from trio_mcp.tasks.record import TaskOwner
+
+__all__ = ["TaskOwners"]
+
+ASK_SECONDS = 1.0
+"""How long a verdict stands for other requests."""
+
+_MAX_KNOWN = 10_000
+
+T = TypeVar("T")
+
+
+class TaskOwners:
+    """Asks the failure detector, once a second for each process at most; a process that is gone stays gone."""
+
+    def __init__(self, detector: FailureDetector, membership: Membership, me: Identity) -> None:
+        self._detector = detector
+        self._membership = membership
+        self._me = me
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+    async def is_gone(self, owner: TaskOwner) -> bool:
+        """Whether that process is gone; False where it is not known."""
+        if owner.boot in self._gone:
+            return True
+        if owner.boot in (self._me.boot, self._membership.boot(owner.node)) or self._was_asked(owner.boot):
+            return False
+        url = self._membership.url(owner.node) or ""
+        if await self._detector.look(Owner(owner.node, owner.boot, owner.epoch, url)) is not Verdict.GONE:
+            return False
+        _note(self._gone, owner.boot, None)
+        return True
+
+    def looks_after(self, name: str) -> bool:
+        """Whether this node, of those that are ready, is the one that looks after the task or node of that name."""
+        others = self._membership.ready(name)
+        return not others or rank(self._me.node, name) < rank(others[0].node, name)
+
+    def heir_of(self, name: str) -> str | None:
+        """The other node that looks after it; None where there is no ready one."""
+        others = self._membership.ready(name)
+        return others[0].node if others else None
+
+    def has_card(self, node: str) -> bool:
+        """Whether a process runs under that name, as far as the last beat says."""
+        return node == self._me.node or self._membership.boot(node) is not None
+
+    def _was_asked(self, boot: str) -> bool:
+        now = trio.current_time()
+        if now - self._asked.get(boot, -ASK_SECONDS) < ASK_SECONDS:
+            return True
+        _note(self._asked, boot, now)
+        return False
+
+
+def _note(known: OrderedDict[str, T], boot: str, value: T) -> None:
+    known.pop(boot, None)
+    known[boot] = value
+    if len(known) > _MAX_KNOWN:
+        known.popitem(last=False)

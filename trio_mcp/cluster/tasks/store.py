@@ -10,6 +10,7 @@ every BEAT_SECONDS: what the bus may have lost
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
@@ -43,8 +44,8 @@ WATCH_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long an answer may take to be written."""
 
-_TRIES = 8
-"""Writes of other nodes that may come before ours."""
+_TRIES, _APART_SECONDS = 20, 0.01
+"""Attempts to write while other nodes write as well, and how far they are apart at random, times their number."""
 
 
 class ClusterTaskStore:
@@ -171,7 +172,8 @@ class ClusterTaskStore:
             self._look_now.set()
 
     async def _tell_there(self, task_id: str, change: ClientChange) -> TaskRecord | None:
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            await trio.sleep(random.uniform(0, tried * _APART_SECONDS))
             found = await self._reader.read(task_id)
             if found is None:
                 return None

@@ -382,6 +382,7 @@ tasks-30 ext-tasks: Notifications                          | taskIds of a client
 tasks-31 ext-tasks: tasks/update                           | answered and cancelled by another node than the one that runs it, with and without the bus
 tasks-32 ext-tasks: Task Creation                          | the node is killed: what may not run twice has failed, what is idempotent runs again, what waits goes on
 tasks-33 ext-tasks: Task Status Lifecycle                  | a node that stood still finds its task taken: its result is refused, its copy cancelled
+tasks-34 ext-tasks: Task Status Lifecycle                  | a rolling restart: what ends in its window completes, what waits or is idempotent completes elsewhere, the rest fails; none is unknown
 tasks-35 ext-tasks: Task Polling                           | Redis away, full or emptied: where no task can be recorded, an ordinary call, or -32603; nothing is said to be unknown that is not; ends are written later
 tasks-36 ext-tasks: Task Creation                          | more tasks than a node or a principal may have: an ordinary call, or -32603; the others are not affected
 tasks-37 ext-tasks: Task Results                           | a result that is too large fails the task, and is logged

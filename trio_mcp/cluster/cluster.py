@@ -44,6 +44,8 @@ from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import CLUSTER, Claims
 from trio_mcp.sessions.stop_times import CLUSTER_FLUSH_SECONDS
 from trio_mcp.streams.bus import LocalBus
+from trio_mcp.tasks.extension import TASK_STORE
+from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.cluster_port import Route
 from trio_mcp.transports.http.exchange import HttpExchange
@@ -83,7 +85,7 @@ class Cluster:
         self._me = me = Identity(app.hub.options.node_id, app.boot)
         self._hops = hops = Hops(options.secrets, node=me.node, boot=me.boot)
         metrics, restore = app.service.metrics, options.restore
-        measured = MeasuredStore(store, metrics)
+        self._measured = measured = MeasuredStore(store, metrics)
         self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience)
         # What is known of Redis, of the other nodes, and of the records.
         self._trust = trust = StoreTrust(now, lambda: measured.down)
@@ -118,15 +120,8 @@ class Cluster:
         )
         # What uses it.
         self._detector = FailureDetector(measured, trust, me, relay)
-        self.tasks: ClusterTaskStore = ClusterTaskStore(
-            measured,
-            trust,
-            TaskOwners(self._detector, membership, me),
-            me,
-            app.service.keyring,
-            names=lambda: self._heartbeat.names,
-            may_run=lambda: app.life.answers.claims is Claims.YES,
-        )
+        self._store_of_tasks: ClusterTaskStore | None = None
+        app.service.extension_state[TASK_STORE] = self.open_tasks
         assert isinstance(app.service.bus, LocalBus)
         self._bus = ClusterBus(
             app.service.bus,
@@ -136,7 +131,7 @@ class Cluster:
             end=copies.end,
             changed=copies.changed,
             rejoined=self._bus_rejoined,
-            tasks=self.tasks.hear,
+            tasks=self._tasks_changed,
         )
         forwarder = PeerForwarder(relay, membership, owners, hops, metrics, own_node=me.node, peer_url=options.peer_url)
         restorer = Restorer(app.hub, measured, directory, me, metrics)
@@ -222,6 +217,21 @@ class Cluster:
         """Have a ready peer answer what belongs to no session; False when none does."""
         return await self._router.pass_on(exchange)
 
+    def open_tasks(self, limits: TaskLimits, clock: Callable[[], int]) -> ClusterTaskStore:
+        """The store of this node's tasks, for a server that has any. `clock` is in ms of the wall clock."""
+        self._store_of_tasks = ClusterTaskStore(
+            self._measured,
+            self._trust,
+            TaskOwners(self._detector, self._membership, self._me),
+            self._me,
+            self._app.service.keyring,
+            names=lambda: self._heartbeat.names,
+            may_run=lambda: self._app.life.answers.claims is Claims.YES,
+            limits=limits,
+            clock=clock,
+        )
+        return self._store_of_tasks
+
     # What a drain asks for, in its order.
 
     def announce(self) -> None:
@@ -275,6 +285,10 @@ class Cluster:
             for session in self._app.hub.sessions
             if session.closed_because is None and session.release_pending is None
         )
+
+    def _tasks_changed(self, changed: Sequence[str], left: Sequence[str]) -> None:
+        if self._store_of_tasks is not None:
+            self._store_of_tasks.hear(changed, left)
 
     def _bus_rejoined(self) -> None:
         """The subscription was broken: Redis may have been replaced, or have lost the last writes."""

@@ -81,7 +81,7 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         require_redis=settings.require_redis,
         keep_alive=settings.keepalive,
         write_timeout=app.service.options.write_timeout,
-        drain_seconds=settings.drain_delay_seconds + settings.drain_timeout,
+        drain_seconds=settings.drain_delay_seconds + settings.task_drain_seconds,
     )
     cluster = Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))
     app.join(cluster, cluster.directory, cluster.prove)

@@ -21,6 +21,7 @@ from trio_mcp.dispatch.call import Ending
 from trio_mcp.dispatch.user_code import labels
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.handover import hand_over_evenly
+from trio_mcp.serving.task_handover import end_tasks, hand_over_tasks, tasks_are_recorded
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
@@ -41,10 +42,13 @@ __all__ = ["drain", "end_remaining"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
-async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Cluster | None = None) -> None:
+async def drain(
+    app: HttpApp, window: float, *, delay: float = 0.0, tasks: float = 0.0, cluster: Cluster | None = None
+) -> None:
     """Drain the node; the caller cancels what still runs afterwards (`end_remaining`).
 
-    Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call. Times in seconds.
+    Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call; where tasks run, not before `tasks` after
+    the `delay`. Times in seconds.
     """
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)
@@ -53,13 +57,15 @@ async def drain(app: HttpApp, window: float, *, delay: float = 0.0, cluster: Clu
     with_peers = cluster is not None and cluster.has_ready_peer
     _enter(NodeState.LEAVING if with_peers else NodeState.CLOSING, app, cluster)
     balancers_know = trio.current_time() + (BALANCER_SECONDS if with_peers else 0.0)
-    with trio.move_on_after(window):
-        await _empty(app, window, cluster)
-        await trio.sleep_until(balancers_know)
-        await _relayed_are_answered(cluster)
-    with trio.move_on_after(LAST_CALLS_SECONDS):
-        await _close_sessions(app)
-        await _relayed_are_answered(cluster)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hand_over_tasks, app.service, max(window, tasks))
+        with trio.move_on_after(window):
+            await _empty(app, window, cluster)
+            await trio.sleep_until(balancers_know)
+            await _relayed_are_answered(cluster)
+        with trio.move_on_after(LAST_CALLS_SECONDS):
+            await _close_sessions(app)
+            await _relayed_are_answered(cluster)
 
 
 def _enter(state: NodeState, app: HttpApp, cluster: Cluster | None) -> None:
@@ -167,14 +173,15 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
 
 
 async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
-    """Cancel every running call, end every stream, close every session: those at rest last, one after the other.
+    """Cancel every running call, end every task and stream, close every session: those at rest last, one after the other.
 
-    Waits until the errors of the calls have been sent, CUT_ANSWERS_SECONDS at most.
+    Waits until the errors of the calls have been sent and the ends of tasks are written, CUT_ANSWERS_SECONDS at most.
     """
     for end in _listen_enders(app):
         end()
     if cluster is not None:
         cluster.end_relays()
+    end_tasks(app.service)
     for call in list(app.service.in_flight):
         if call not in app.service.listen_calls:
             event(logger, logging.WARNING, "call cut short", method=call.method, tool=call.tool_name, **labels(call))
@@ -186,6 +193,7 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
     with trio.move_on_after(CUT_ANSWERS_SECONDS):
         await _close_those_at_rest_last(app)
         await app.quiet()
+        await tasks_are_recorded(app.service)
     app.hub.close_all(CloseReason.SHUTDOWN)
 
 

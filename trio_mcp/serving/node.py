@@ -166,7 +166,7 @@ class _Node:
         """Wait until the node is asked to stop, then drain."""
         await self._stop_asked.wait()
         times = self._stop_times
-        await drain(self._app, times.window, delay=times.delay, cluster=self._cluster)
+        await drain(self._app, times.window, delay=times.delay, tasks=times.tasks, cluster=self._cluster)
         self._deadlines.end_calls()
 
     def _fail(self, error: BaseException) -> None:
@@ -185,7 +185,8 @@ class _Node:
         if self._first_signal == signal.SIGINT and self._interactive:
             # A person at a terminal waits for the prompt.
             return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)
-        return StopTimes(settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout)
+        delay, window, cleanup = settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout
+        return StopTimes(delay, window, cleanup, settings.task_drain_seconds)
 
 
 @asynccontextmanager

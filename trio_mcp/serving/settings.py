@@ -206,6 +206,11 @@ class Settings(AuthSettings):
         "Limits",
         "The drain window: what still runs this long after the drain delay is cancelled.",
     )
+    task_drain_timeout: Duration | None = setting(
+        None,
+        "Limits",
+        "The same for tasks, where they may have longer; idempotent ones then run again on another node.",
+    )
     cleanup_timeout: Duration = setting(
         defaults.CLEANUP_TIMEOUT, "Limits", "Then, when the calls have ended, your lifespan may clean up for this long."
     )
@@ -273,6 +278,11 @@ class Settings(AuthSettings):
         if self.drain_delay is not None:
             return self.drain_delay
         return defaults.CLUSTER_DRAIN_DELAY if self.redis_url is not None else 0.0
+
+    @property
+    def task_drain_seconds(self) -> float:
+        """The drain window of tasks in seconds; never shorter than that of calls."""
+        return max(self.drain_timeout, self.task_drain_timeout or 0.0)
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -8,9 +8,12 @@
                        │  ├─ listen streams, relayed streams: end evenly over all but the last LAST_STREAMS_SECONDS
                        │  ├─ sessions, where peers restore: handed over evenly over the same time (below)
                        │  ├─ GET streams, where no peer restores: end evenly within the last LAST_STREAMS_SECONDS
+                       │  ├─ tasks: those that wait are parked, idempotent ones released TASK_RELEASE_SECONDS before the end of theirs
                        │  └─ ends early when nothing is left; with a ready peer not before BALANCER_SECONDS
                        ▼
                        │ LAST_CALLS_SECONDS: sessions close when no call of theirs runs; for calls that have just begun
+                       ▼
+                       │ task window (setting, the same), where it is longer: sessions have ended, tasks may go on
                        ▼
                        │ CUT_ANSWERS_SECONDS: what still runs is cancelled, its error is sent
                        ▼
@@ -75,6 +78,7 @@ __all__ = [
     "RETRY_SECONDS",
     "STDIO_CALLS_SECONDS",
     "STDIO_LAST_ANSWERS_SECONDS",
+    "TASK_RELEASE_SECONDS",
     "StopTimes",
 ]
 
@@ -111,6 +115,11 @@ RELEASE_SECONDS = 1.5
 
 CLOSING_RELEASE_SECONDS = 0.3
 """The same for a session that is closed as the node ends, which is near."""
+
+# Tasks (`serving/task_handover`): those that wait for their client leave when the window begins.
+
+TASK_RELEASE_SECONDS = 1.0
+"""Before their window ends, idempotent tasks are left to other nodes: for the writes to Redis."""
 
 # The end.
 
@@ -157,8 +166,10 @@ class StopTimes:
     delay: float
     window: float
     cleanup: float
+    tasks: float = 0.0
+    """The window of tasks, from the same moment as that of calls; it is never shorter than that."""
 
     @property
     def whole(self) -> float:
         """From being asked to stop to the end of the process, at most."""
-        return self.delay + self.window + self.cleanup + MARGIN_SECONDS
+        return self.delay + max(self.window, self.tasks) + self.cleanup + MARGIN_SECONDS

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import trio
 
@@ -27,7 +27,10 @@ from trio_mcp.tasks.wire import watched_param
 __all__ = ["TASK_STORE", "Tasks", "node_of"]
 
 TASK_STORE = f"{TASKS} store"
-"""Where a cluster puts the store of a service's tasks into `extension_state` before it runs; without one they are in memory."""
+"""Where a cluster puts an `OpenTaskStore` into `extension_state`; without one the tasks are in memory."""
+
+OpenTaskStore: TypeAlias = Callable[[TaskLimits, Callable[[], int]], TaskStore]
+"""Opens it, with its bounds and a clock in ms of the wall clock."""
 
 
 def node_of(service: Service) -> TaskNode:
@@ -81,11 +84,14 @@ class Tasks(Extension):
     @asynccontextmanager
     async def running(self, service: Service) -> AsyncIterator[TaskNode]:
         """The tasks of a service; what it yields is its `TaskNode`."""
-        store: TaskStore | None = service.extension_state.get(TASK_STORE)
-        if store is None:
-            store = MemoryTaskStore("", secrets.token_hex(8), limits=self.limits, clock=self._clock)
+        open_store: OpenTaskStore = service.extension_state.get(TASK_STORE, _in_memory)
+        store = open_store(self.limits, self._clock)
         async with TaskNode(service, store).running() as node:
             yield node
+
+
+def _in_memory(limits: TaskLimits, clock: Callable[[], int]) -> MemoryTaskStore:
+    return MemoryTaskStore("", secrets.token_hex(8), limits=limits, clock=clock)
 
 
 async def _answer(name: str, call: Call) -> Answer:

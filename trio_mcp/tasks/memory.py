@@ -15,7 +15,9 @@ from trio_mcp.tasks.changes import (
     Extend,
     Fail,
     OwnChange,
+    Park,
     Refusal,
+    Release,
     Resume,
 )
 from trio_mcp.tasks.limits import TaskLimits
@@ -102,6 +104,11 @@ class MemoryTaskStore:
         if self._runner is not None:
             self._runner.changed(told)
         return told
+
+    async def leave(self, task_id: str, change: Park | Release) -> bool:
+        """There is nobody to leave it to."""
+        await trio.lowlevel.checkpoint()
+        return False
 
     def here(self) -> list[TaskRecord]:
         """The tasks that have not ended: all of them run here."""

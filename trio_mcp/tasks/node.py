@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,11 @@ from trio_mcp.observability.logs import event
 from trio_mcp.observability.task_metrics import TaskMetrics
 from trio_mcp.protocol.errors import Busy, ProtocolError
 from trio_mcp.tasks.again import call_again, start_of
+from trio_mcp.tasks.changes import ChangeRefused, Fail
 from trio_mcp.tasks.endings import reason_of, reply_of
 from trio_mcp.tasks.limits import Admission
 from trio_mcp.tasks.methods import TaskMethods
-from trio_mcp.tasks.record import TaskError, TaskRecord, new_task
+from trio_mcp.tasks.record import FailReason, TaskError, TaskRecord, new_task
 from trio_mcp.tasks.run import TaskRun
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.tasks.wire import created, short_id
@@ -30,6 +31,9 @@ from trio_mcp.tasks.wire import created, short_id
 __all__ = ["TaskNode"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.tasks")
+
+FLUSH_SECONDS = 0.3
+"""For the ends of tasks to be written when the server stops. In a drain they are before that."""
 
 _SHORT_REPLY_SECONDS = 2.0
 """A call that becomes a task this soon is answered in JSON: its exchange begins no stream before."""
@@ -57,6 +61,8 @@ class TaskNode:
             async with trio.open_nursery() as self._nursery:
                 yield self
                 self._nursery.cancel_scope.cancel("the server stops")
+            with trio.move_on_after(FLUSH_SECONDS, shield=True):
+                await self.store.flushed()
             store_nursery.cancel_scope.cancel("the server stops")
 
     async def call(self, call: Call, options: Task) -> dict[str, Any] | None:
@@ -87,7 +93,6 @@ class TaskNode:
 
     def lost(self, task_id: str) -> None:
         """A task that runs here is not ours any more."""
-        event(logger, logging.WARNING, "task lost", task=short_id(task_id))
         self.stop(task_id)
 
     def stop(self, task_id: str) -> None:
@@ -96,16 +101,15 @@ class TaskNode:
         if run is not None:
             run.give_up()
 
+    def end_all(self) -> None:
+        """The server stops: end the tasks that run here, whether their handlers stop or not."""
+        for task in self.store.here():
+            with suppress(ChangeRefused):
+                self._ended(self.store.own(task.id, Fail(FailReason.SHUTDOWN.error)))
+            self.stop(task.id)
+
     def run(self, task: TaskRecord) -> None:
         """A task that was taken over: run its handler from the start."""
-        event(
-            logger,
-            logging.INFO,
-            "task runs again",
-            task=short_id(task.id),
-            tool=task.start.tool,
-            attempts=task.attempts,
-        )
         self._metrics.ran_again()
         self._admission.take(task.principal)
         run = self._run_of(call_again(self._service, task), Task(), task)

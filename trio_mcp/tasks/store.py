@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from trio_mcp.tasks.changes import ClientChange, OwnChange
+from trio_mcp.tasks.changes import ClientChange, OwnChange, Park, Release
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.record import TaskOwner, TaskRecord
 
@@ -91,6 +91,10 @@ class TaskStore(Protocol):
 
         Raises TaskStoreAway; the end of a task that runs here can be asked for without the store.
         """
+        ...
+
+    async def leave(self, task_id: str, change: Park | Release) -> bool:
+        """Leave a task that runs here to other nodes, and stop its handler. Returns when that is recorded; False where nothing is kept."""
         ...
 
     def here(self) -> list[TaskRecord]:

@@ -11,6 +11,7 @@ from tests.cluster.nodes import InProcessCluster, Node, in_process_cluster
 from tests.rig.waiting import until
 from tests.tasks.runner import HOUR, NotingRunner, task_of
 from trio_mcp.cluster.tasks.store import ClusterTaskStore
+from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.memory import wall_clock
 from trio_mcp.tasks.record import Status, TaskRecord
 
@@ -22,13 +23,10 @@ class TaskNode:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.store: ClusterTaskStore = node.cluster.open_tasks(TaskLimits(), wall_clock)
         self.runner = NotingRunner()
         self.store.attach(self.runner)
         node._nursery.start_soon(self.store.work)
-
-    @property
-    def store(self) -> ClusterTaskStore:
-        return self.node.cluster.tasks
 
     async def task(self, *, idempotent: bool = False, ttl: int = HOUR, age: int = 0) -> TaskRecord:
         """A new one, which began `age` ms ago."""

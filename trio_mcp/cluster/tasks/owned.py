@@ -24,7 +24,7 @@ from trio_mcp.cluster.store.task_operations import AddTask, ReadTask, RemoveTask
 from trio_mcp.cluster.tasks.copy import Standing, TaskCopy, TaskWrite
 from trio_mcp.cluster.tasks.fields import TaskFields, swap
 from trio_mcp.observability.logs import event
-from trio_mcp.tasks.changes import AskCancel, ChangeRefused, Extend, Fail, OwnChange, Progress, Refusal
+from trio_mcp.tasks.changes import AskCancel, ChangeRefused, Extend, Fail, OwnChange, Park, Progress, Refusal, Release
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.record import FailReason, TaskOwner, TaskRecord
 from trio_mcp.tasks.store import TaskRunner, TaskStoreAway
@@ -124,6 +124,13 @@ class OwnTasks:
             self._changed(copy.task)
             self._owe(copy, copy.wrote + PROGRESS_SECONDS if isinstance(change, Progress) else -math.inf)
         return copy.task
+
+    def leave(self, task_id: str, change: Park | Release) -> None:
+        """Leave the task to other nodes; raises ChangeRefused."""
+        self.change(task_id, change)
+        # At once: what waits for an answer may also wait for a time, and go on by itself.
+        if self.runner is not None:
+            self.runner.stop(task_id)
 
     async def answer(self, task_id: str, responses: dict[str, Any], patience: float) -> TaskRecord:
         """Write what the client answers, and give it to the handler. Raises TaskStoreAway when that takes longer than `patience` seconds."""

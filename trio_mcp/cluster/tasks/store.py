@@ -31,7 +31,6 @@ from trio_mcp.cluster.tasks.reading import TaskReader
 from trio_mcp.cluster.tasks.succession import Succession
 from trio_mcp.tasks.changes import AskCancel, ChangeRefused, ClientChange, OwnChange, Park, Release
 from trio_mcp.tasks.limits import TaskLimits
-from trio_mcp.tasks.memory import wall_clock
 from trio_mcp.tasks.record import TaskOwner, TaskRecord
 from trio_mcp.tasks.store import Heard, TaskRunner, TaskStoreAway, Watchers
 from trio_mcp.tasks.transitions import apply
@@ -61,11 +60,11 @@ class ClusterTaskStore:
         *,
         names: Callable[[], Iterable[str]],
         may_run: Callable[[], bool],
-        limits: TaskLimits | None = None,
-        clock: Callable[[], int] = wall_clock,
+        limits: TaskLimits,
+        clock: Callable[[], int],
     ) -> None:
         self.owner: TaskOwner = TaskOwner(me.node, me.boot)
-        self.limits: TaskLimits = limits or TaskLimits()
+        self.limits: TaskLimits = limits
         self.now: Callable[[], int] = clock
         self._store = store
         self._names = names
@@ -137,6 +136,14 @@ class ClusterTaskStore:
             return self._own.ask_cancel(task_id)
         return await self._own.answer(task_id, change.responses, ANSWER_SECONDS)
 
+    async def leave(self, task_id: str, change: Park | Release) -> bool:
+        """Leave a task that runs here to the other nodes; whether it still ran here. Returns when it is written."""
+        with suppress(ChangeRefused):
+            self._own.leave(task_id, change)
+            await self._own.written(task_id)
+            return True
+        return False
+
     def here(self) -> list[TaskRecord]:
         """The tasks that run here."""
         return [task for task in self._own if not (task.ended or task.handed_over)]
@@ -152,18 +159,8 @@ class ClusterTaskStore:
 
     # For the cluster.
 
-    async def leave(self, task_id: str, change: Park | Release) -> bool:
-        """Leave a task that runs here to the other nodes; whether it still ran here. Returns when it is written."""
-        with suppress(ChangeRefused):
-            self._own.change(task_id, change)
-            await self._own.written(task_id)
-            return True
-        return False
-
     def hear(self, changed: Sequence[str], left: Sequence[str]) -> None:
         """Another node says that tasks have changed, or that it has left them."""
-        if self._own.runner is None:  # no tool of this server has tasks
-            return
         for task_id in changed:
             if not self._own.doubt(task_id) and task_id in self._watchers:
                 self._watch_now.set()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 
 from trio_mcp.cluster.store.task_operations import AddTask, ReadTask, RemoveTask, TasksOf
 from trio_mcp.cluster.tasks.owned import OwnTasks
@@ -96,8 +95,16 @@ class Succession:
         if await self._reader.replace(found, after) is None:
             return await self._as_it_stands(found)
         reason = None if after.error is None else after.error.data["reason"]
-        note = partial(event, logger, logging.WARNING, "task of a node that is gone", task=after.id[:8])
-        note(tool=after.start.tool, gone=found.task.owner.node, status=after.status.value, reason=reason)
+        event(
+            logger,
+            logging.WARNING,
+            "task of a node that is gone",
+            task=after.id[:8],
+            tool=after.start.tool,
+            gone=found.task.owner.node,
+            status=after.status.value,
+            reason=reason,
+        )
         return after
 
     async def _claim(self, found: Found, after: TaskRecord) -> TaskRecord:

@@ -23,7 +23,7 @@ help:
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
-	@echo "make bench        side by side with the official SDKs, the cost of a cluster and of tokens, answers cut by Traefik; writes the tables of docs/performance.md"
+	@echo "make bench        side by side with the official SDKs, the cost of a cluster and of tokens, WebSocket beside HTTP, answers cut by Traefik; writes the tables of docs/performance.md"
 	@echo "make screenshot   an app in a real browser, which is clicked on; writes docs/apps.png"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
 	@echo "make clean        remove everything the above made"
@@ -84,6 +84,7 @@ bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench redis-server
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 	$(BIN)/python -m benchmarks.cluster --write docs/performance.md
 	$(BIN)/python -m benchmarks.authorization --write docs/performance.md
+	$(BIN)/python -m benchmarks.websocket --write docs/performance.md
 	$(BIN)/python -m benchmarks.cut_answers --calls 500 --listens 50
 
 screenshot: $(VENV)/.dev $(CACHE)/.apps chromium
@@ -136,9 +137,9 @@ $(CACHE)/.npm: $(VENV)/.dev tests/clients/package.json
 	$(BIN)/python -m tools.node tests/clients/package.json $(CACHE)/node
 	@touch $@
 
-$(CACHE)/.python-1.30: $(VENV)/.created
+$(CACHE)/.python-1.30: $(VENV)/.created tests/clients/python_1_30.txt
 	$(PYTHON) -m venv $(CACHE)/python-1.30
-	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check "mcp~=1.30.0"
+	$(CACHE)/python-1.30/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/python_1_30.txt
 	@touch $@
 
 $(CACHE)/.fastmcp: $(VENV)/.created

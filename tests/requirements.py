@@ -394,6 +394,7 @@ tasks-42 ext-tasks: Security Considerations                | two secrets in rota
 tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
 tasks-47 ext-tasks: Task Polling                           | Redis away: another node than the owner says that it cannot tell
 
+ws-1     2025-11-25 basic/transports#custom-transports | the clients people use do over WebSocket what they do over HTTP
 ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang
 ws-3     2025-11-25 basic/transports#security-warning  | Host and Origin are checked before the 101: 421, 403
 ws-4     2025-11-25 basic/transports#security-warning  | an allowed Origin, or none: 101
@@ -426,9 +427,12 @@ ws-30    RFC 6455 §7.1.1                               | a close that crosses a
 ws-31    RFC 6455 §7.4.1                               | a handler that crashes costs its call, a hook that crashes the connection: 1011
 ws-32    RFC 9110 §15.6.4                              | too many connections or sessions: 503 with Retry-After
 ws-33    RFC 6455 §7.4.1                               | a drain: no new ones, each ends with 1001 when its calls are answered, evenly
+ws-35    RFC 9110 §7.8                                 | through Traefik: a cookie keeps a client on its node; drain, death and restart end connections, and new ones work
 ws-36    2025-11-25 basic/transports#session-management | no HTTP request names the session of a connection, on any node
+ws-37    RFC 8441 §5                                   | Hypercorn, TLS and HTTP/2 serve the same
 ws-38    RFC 9110 §15.6.4                              | mounted without its lifespan: 503, as over HTTP
 ws-39    RFC 9110 §7.8                                 | the feature is off: a handshake is the GET that it is
+ws-40    RFC 6455 §5.5.2                               | connections that say nothing cost memory that is stated, and next to no CPU
 ws-41    RFC 6455 §10.7                                | made-up frames: every end has a close frame or a reset, and no error
 """
 

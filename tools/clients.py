@@ -14,7 +14,7 @@ from tools.node import PACKAGES, MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import EVERYTHING, ServerFailed, served
 
-__all__ = ["CLIENTS", "STEPS", "ClientUnderTest", "command", "complete", "verdicts"]
+__all__ = ["CLIENTS", "OVER_WEBSOCKET_TOO", "STEPS", "ClientUnderTest", "command", "complete", "verdicts"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "tests" / "clients"
@@ -29,8 +29,12 @@ INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 CLIENT_SECONDS = 120
 
 STEPS = ("connect", "list", "call", "progress", "notification", "elicitation", "resume", "cancellation", "close")
+ONE_CONNECTION = tuple(step for step in STEPS if step != "resume")
+"""A WebSocket is its session: there is nothing to come back to."""
 SESSIONLESS = tuple(step for step in STEPS if step != "resume")
 """2026-07-28 has no resumption."""
+OVER_WEBSOCKET_TOO = {"TRIO_MCP_WEBSOCKET": "true"}
+"""The environment of the server that all clients meet."""
 ONE_SHOT = ("connect", "list", "call")
 """Each command of the Inspector is a process that connects, asks one thing and ends."""
 
@@ -54,6 +58,8 @@ CLIENTS = (
     ClientUnderTest("Python mcp 2.3", "python_2_3.py", "auto", SESSIONLESS),
     ClientUnderTest("Python mcp 1.30", "python_1_30.py", "legacy", STEPS),
     ClientUnderTest("TypeScript sdk 1.32", "typescript_1_32.mjs", "legacy", STEPS),
+    ClientUnderTest("Python mcp 1.30", "python_1_30.py", "websocket", ONE_CONNECTION),
+    ClientUnderTest("TypeScript sdk 1.32", "typescript_1_32.mjs", "websocket", ONE_CONNECTION),
     ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "legacy", STEPS),
     ClientUnderTest("TypeScript client 2.4", "typescript_2_4.mjs", "auto", SESSIONLESS),
     ClientUnderTest("Inspector CLI 2.12", "inspector.py", "legacy", ONE_SHOT),
@@ -137,10 +143,10 @@ def _document(text: str) -> str:
     return (
         "# Clients\n\n"
         f"`make clients` on {today()}, each client against `examples/everything.py`. *legacy* is a session of 2025-11-25, "
-        "*auto* is what the client negotiates by itself: 2026-07-28.\n\n"
+        "*auto* is what the client negotiates by itself: 2026-07-28; *websocket* is a session of 2025-11-25 over a WebSocket.\n\n"
         f"{text}\n"
-        "A hyphen: the client or the version has no such thing (2026-07-28 has no resumption; the Inspector's commands are one\n"
-        "request each, `tools/list` with `--strict`).\n"
+        "A hyphen: the client or the version has no such thing (2026-07-28 has no resumption, and a WebSocket is its session;\n"
+        "the Inspector's commands are one request each, `tools/list` with `--strict`).\n"
     )
 
 
@@ -153,7 +159,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(start: Sequence[str], wanted: Callable[[ClientUnderTest], bool]) -> dict[ClientUnderTest, dict[str, str]]:
-    with served(start) as server:
+    with served(start, OVER_WEBSOCKET_TOO) as server:
         return {client: verdicts(client, server.url) for client in CLIENTS if wanted(client)}
 
 

@@ -1,5 +1,7 @@
-"""The official Python client of the 1.x line, `mcp` 1.30: `python_1_30.py URL`. It speaks to sessions only."""
+"""The official Python client of the 1.x line, `mcp` 1.30: `python_1_30.py URL [websocket]`. It speaks to sessions only."""
 
+import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +12,7 @@ import anyio
 import httpx  # noqa: ASYNC127 what this release of the client is built on
 from mcp import ClientSession, types
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.websocket import websocket_client
 from steps import Steps, text_of
 
 
@@ -44,6 +47,17 @@ async def connected(url: str, seen: Seen) -> AsyncIterator[ClientSession]:
     async with (
         httpx.AsyncClient(event_hooks=hooks, timeout=httpx.Timeout(30, read=300)) as http,
         streamable_http_client(url, http_client=http) as (read, write, _),
+        ClientSession(
+            read, write, elicitation_callback=seen.on_elicitation, message_handler=seen.on_message
+        ) as session,
+    ):
+        yield session
+
+
+@asynccontextmanager
+async def connected_by_websocket(url: str, seen: Seen) -> AsyncIterator[ClientSession]:
+    async with (
+        websocket_client(url.replace("http", "ws", 1)) as (read, write),
         ClientSession(
             read, write, elicitation_callback=seen.on_elicitation, message_handler=seen.on_message
         ) as session,
@@ -106,7 +120,7 @@ async def closed(url: str, seen: Seen) -> None:
     assert answer.status_code == 404, f"after the close the session answers {answer.status_code}"
 
 
-async def converse(session: ClientSession, seen: Seen, steps: Steps) -> None:
+async def converse(session: ClientSession, seen: Seen, steps: Steps, *, resumes: bool) -> None:
     async with steps.step("connect"):
         version = (await session.initialize()).protocolVersion
         assert version == "2025-11-25", version
@@ -121,21 +135,51 @@ async def converse(session: ClientSession, seen: Seen, steps: Steps) -> None:
         await notification(session, seen)
     async with steps.step("elicitation"):
         await elicitation(session, seen)
-    async with steps.step("resume"):
-        await resume(session, seen)
+    if resumes:
+        async with steps.step("resume"):
+            await resume(session, seen)
     async with steps.step("cancellation"):
         await cancellation(session)
 
 
-async def main(url: str) -> None:
+async def over_http(url: str, steps: Steps, seen: Seen) -> None:
+    async with connected(url, seen) as session:
+        await converse(session, seen, steps, resumes=True)
+    async with steps.step("close"):
+        await closed(url, seen)
+
+
+async def over_websocket(url: str, steps: Steps, seen: Seen) -> None:
+    """There is no id to ask for afterwards: the end of the connection must be the end of its calls, as another one sees it."""
+    async with connected_by_websocket(url, Seen()) as other:
+        await other.initialize()
+        async with connected_by_websocket(url, seen) as session:
+            await converse(session, seen, steps, resumes=False)
+            async with steps.step("close"):
+                before = int(await call(other, "cancelled_count"))
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(abandoned, session)
+                    await call(session, "cancelled_count")  # in order: the slow call runs now
+                    tasks.cancel_scope.cancel()
+        async with steps.step("close"):
+            while int(await call(other, "cancelled_count")) == before:  # noqa: ASYNC110 the count can only be asked for
+                await anyio.sleep(0.05)
+
+
+async def abandoned(session: ClientSession) -> None:
+    """This client does not tell the server when it gives up a call."""
+    await session.call_tool("slow", {"seconds": 30})
+
+
+async def main(url: str, mode: str = "legacy") -> None:
     steps, seen = Steps(), Seen()
     async with steps.conversation():
-        async with connected(url, seen) as session:
-            await converse(session, seen, steps)
-        async with steps.step("close"):
-            await closed(url, seen)
+        await (over_websocket if mode == "websocket" else over_http)(url, steps, seen)
     steps.print()
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1])
+    if os.environ.get("TRUST_ANY_CERTIFICATE"):
+        # websocket_client takes no context: the one that it makes must not verify.
+        ssl.create_default_context = ssl._create_unverified_context
+    anyio.run(main, *sys.argv[1:])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tools.clients import CLIENTS, ClientUnderTest, verdicts
+from tools.clients import CLIENTS, OVER_WEBSOCKET_TOO, ClientUnderTest, verdicts
 from tools.served import EVERYTHING, Served, served
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
@@ -12,10 +12,11 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Served]:
-    with served(EVERYTHING) as server:
+    with served(EVERYTHING, OVER_WEBSOCKET_TOO) as server:
         yield server
 
 
+@pytest.mark.requirement("ws-1")
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.id)
 def test_every_step_of_every_client_works(server: Served, client: ClientUnderTest) -> None:
     assert verdicts(client, server.url) == dict.fromkeys(client.steps, "ok")

@@ -3,13 +3,17 @@
 import inspect
 from pathlib import Path
 
+import pytest
 import yaml
 
 from benchmarks.__main__ import tables
 from benchmarks.authorization import ERAS, KNOWN, NEW, NONE, Tokens
 from benchmarks.authorization import report as authorization_report
 from benchmarks.cut_answers import SHIPPED, VARIANTS, Variant
+from benchmarks.servers import OURS as COMMAND
 from benchmarks.servers import SERVERS
+from benchmarks.websocket import ENVIRONMENT, calls_per_second, open_connections, over_http, over_websocket
+from tools.served import served
 from trio_mcp.auth.token_cache import CACHED_TOKENS
 from trio_mcp.cli.export import traefik_dynamic
 
@@ -59,3 +63,16 @@ def test_cut_answers_are_counted_with_the_traefik_file_as_shipped_and_without_it
     for part in ("status", "retryNonIdempotentMethod", "maxRequestBodyBytes"):
         del shipped["http"]["middlewares"]["mcp-retry"]["retry"][part]
     assert without == shipped
+
+
+@pytest.mark.requirement("ws-40")
+@pytest.mark.sockets
+@pytest.mark.processes
+def test_the_load_over_websocket_is_answered_as_that_over_http_and_open_connections_are_watched() -> None:
+    with served(COMMAND, ENVIRONMENT) as running:
+        for dial in (over_http, over_websocket):
+            for modern in (False, True):
+                assert calls_per_second(running, dial, modern, 0) > 0
+        shaken, opened, busy = open_connections(running, 20, 1)
+    assert 0 <= shaken <= opened < 1024
+    assert busy < 100

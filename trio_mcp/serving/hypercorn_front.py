@@ -18,9 +18,11 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol import ws_stream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+from wsproto.events import Message
 
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
@@ -57,6 +59,8 @@ class HypercornFront:
         urls: list[str],
     ) -> HypercornFront:
         """Serve `app` on `listeners` in `nursery`; raises CertificateError."""
+        if settings.websocket:
+            _bound_websockets()
         front = cls(urls, app.service.options.write_timeout)
         await nursery.start(front._run, app, _config(settings), listeners)
         return front
@@ -144,6 +148,28 @@ class _Connection(TCPServer):
         return not writing.cancelled_caught
 
 
+class _MessageBuffer(ws_stream.WebsocketBuffer):
+    """Hypercorn's own goes on collecting what a client sends after its message was refused with 1009."""
+
+    def extend(self, event: Message[Any]) -> None:
+        try:
+            super().extend(event)
+        except ws_stream.FrameTooLargeError:
+            self.clear()
+            raise
+
+
+def _no_extension(requested: object, supported: object) -> None:
+    """In place of wsproto's choice. A compressed message is inflated before its size is known: 64 KiB may become 64 MiB."""
+
+
+def _bound_websockets() -> None:
+    """Make Hypercorn's WebSockets hold no more of a client than they must. It has no settings for either."""
+    for name, ours in (("WebsocketBuffer", _MessageBuffer), ("server_extensions_handshake", _no_extension)):
+        assert hasattr(ws_stream, name), name
+        setattr(ws_stream, name, ours)
+
+
 def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list[Any]:
     """`listeners` with TLS where there is a certificate, and with TCP_USER_TIMEOUT, which accepted sockets inherit."""
     for each in listeners:
@@ -163,6 +189,9 @@ def _config(settings: Settings) -> Config:
         _check_certificate(config)
     config.h11_max_incomplete_size = config.h2_max_header_list_size = settings.max_head
     config.keep_alive_timeout = settings.connection_idle_timeout
+    # In characters, which are at least as many bytes: the app counts those.
+    config.websocket_max_message_size = settings.max_body
+    config.websocket_ping_interval = settings.keepalive
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = None

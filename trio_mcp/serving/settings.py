@@ -163,7 +163,9 @@ class Settings(AuthSettings):
         "Streams",
         "An answer is streamed no sooner than this after its request: Go proxies cut earlier ones; 0 is off.",
     )
-    keepalive: PositiveDuration = setting(defaults.KEEP_ALIVE, "Streams", "A comment on each quiet stream this often.")
+    keepalive: PositiveDuration = setting(
+        defaults.KEEP_ALIVE, "Streams", "A comment on each quiet stream, a ping on each quiet WebSocket, this often."
+    )
     retry_interval: int = setting(
         defaults.RETRY_INTERVAL_MS, "Streams", "Milliseconds clients wait before they reopen a stream.", ge=0
     )

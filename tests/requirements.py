@@ -348,6 +348,7 @@ auth-76  2025-11-25 basic/authorization#protocol-requirements | stdio: nothing i
 auth-77  2025-11-25 basic/authorization | components that ask for scopes are not served where nothing verifies tokens
 auth-78  2025-11-25 basic/authorization                | the clients people use: login, list, call, refresh, step-up where they can
 auth-79  2025-11-25 basic/authorization                | trio-mcp login, list, call, logout: tokens kept for the owner alone, renewed once, exit code 3 with the scope that lacks
+auth-80  trio-mcp docs/performance.md#tokens           | a token that is known is neither read nor verified again; what it costs is measured by `make bench`
 
 tasks-1  ext-tasks: Capability Negotiation                 | declared as {} while a tool has task=; nothing else is said of tasks
 tasks-2  SEP-2663: Backward Compatibility                  | in a session the extension is as if it were not declared: its calls run as others

@@ -31,6 +31,7 @@ def auth(subject: Any = None, **options: Any) -> BearerAuth:
     return BearerAuth(subject or verifier(), **{**given, **options})
 
 
+@pytest.mark.requirement("auth-80")
 async def test_a_token_that_was_accepted_is_known_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     subject, text = auth(), token()
     first = await subject.judge([f"Bearer {text}"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.auth.issuer import (
     ISSUER,
@@ -50,6 +52,21 @@ async def judged(text: str, **options: Any) -> Refusal | None:
         found = reason(await subject.judge(text))
     assert set(issuer.asked) == {KEYS_URL}
     return found
+
+
+def der(private: Any) -> bytes:
+    """The public half in DER form."""
+    encoded: bytes = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def with_other_byte(text: str, number: int, old: bytes = b"", new: bytes = b"") -> str:
+    """The token with one byte of one of its three parts changed: `old` to `new`, else the first."""
+    parts = text.split(".")
+    raw = base64.urlsafe_b64decode(parts[number] + "==")
+    assert not old or raw.count(old) == 1
+    parts[number] = segment(raw.replace(old, new) if old else bytes([raw[0] ^ 1]) + raw[1:])
+    return ".".join(parts)
 
 
 def signed_by(private: Any, header: dict[str, Any], payload: Any = None) -> str:
@@ -97,10 +114,13 @@ async def test_a_good_token_says_who_asks_and_what_for() -> None:
         # Row 9: the public key as a shared secret.
         (handmade({**HEADER, "alg": "HS256"}, claims(), hs256(pem(K1))), Refusal.ALGORITHM),
         (handmade({**HEADER, "alg": "HS256"}, claims(), hs256(json.dumps(jwk(K1, "k1")).encode())), Refusal.ALGORITHM),
+        (handmade({**HEADER, "alg": "HS256"}, claims(), hs256(der(K1))), Refusal.ALGORITHM),
         (handmade({**HEADER, "alg": "HS256"}, claims(), hs256(b"")), Refusal.ALGORITHM),
         # Row 10: another key under the same name; a changed token.
         (token(EVIL), Refusal.SIGNATURE),
         (token()[:-8] + "AAAAAAAA", Refusal.SIGNATURE),
+        (with_other_byte(token(), 1, b"ann", b"anm"), Refusal.SIGNATURE),
+        (with_other_byte(token(), 2), Refusal.SIGNATURE),
         (".".join([token().split(".")[0], segment(claims(sub="eve")), token().split(".")[2]]), Refusal.SIGNATURE),
         (token(K1, alg="RS512").replace(segment({"alg": "RS512"}), "")[1:], Refusal.MALFORMED),
         # Row 11: the attacker's key in the header.
@@ -292,6 +312,7 @@ async def test_claims_of_a_token_that_is_properly_signed_are_judged(changes: dic
     assert await judged(token(**changes)) is why
 
 
+@pytest.mark.requirement("auth-80")
 async def test_a_verified_token_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     subject = verifier()
     text = token()

@@ -39,6 +39,7 @@ def test_a_figure_a_peer_does_not_have_is_no_ratio() -> None:
     assert last_row(text) == ["mcp 2.3", "-", "4.0"]
 
 
+@pytest.mark.requirement("auth-80")
 def test_the_cost_of_tokens_is_compared_within_each_round() -> None:
     rounds = [(1000.0, 0.001), (500.0, 0.002)]
     dearer = [(500.0, 0.002), (250.0, 0.004)]

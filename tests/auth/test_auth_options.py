@@ -81,7 +81,11 @@ async def test_settings_reach_the_verifier() -> None:
         ({"introspection_url": f"{ISSUER}/i", **ASKING}, "TRIO_MCP_AUTH_INTROSPECTION_URL needs TRIO_MCP_AUTH_ISSUER"),
         ({"introspection_url": f"{ISSUER}/i", "issuer": [ISSUER]}, "TRIO_MCP_AUTH_INTROSPECTION_CLIENT_ID"),
         ({"issuer": [ISSUER, "https://b.example"], "jwks_uri": f"{ISSUER}/keys"}, "one TRIO_MCP_AUTH_ISSUER"),
-        ({"issuer": [ISSUER], "public_key": Path("/nonexistent/key.pem")}, "TRIO_MCP_AUTH_PUBLIC_KEY cannot be read"),
+        ({"issuer": [ISSUER], "public_key": Path("/")}, "TRIO_MCP_AUTH_PUBLIC_KEY: / cannot be read: Is a directory"),
+        (
+            {"issuer": [ISSUER], "public_key": Path("/nonexistent/key.pem")},
+            "TRIO_MCP_AUTH_PUBLIC_KEY: there is no file /nonexistent/key.pem",
+        ),
         ({"issuer": [ISSUER], "required_scopes": ["offline_access"]}, "offline_access"),
         ({"issuer": ["http://login.example.com"]}, "https"),
         ({"issuer": [ISSUER], "algorithms": ["HS256"]}, "HS256"),

@@ -16,6 +16,11 @@ SCHEMA = {
 }
 
 
+def test_a_name_that_comes_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^n is given twice: leave one out, or write a list as n='\[1, 2\]'$"):
+        parse_arguments(["n=1", "m=1", "n=2"], {})
+
+
 @pytest.mark.parametrize(
     ("pair", "value"),
     [

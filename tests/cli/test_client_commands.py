@@ -91,6 +91,34 @@ def test_inspect_as_json_has_everything(shop: str, capsys: Printed) -> None:
     assert found["capabilities"]["tools"]
 
 
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:8000/mcp", "localhost:8000", "[::1]:8000/mcp", "mcp.example.com/mcp", "mcp.example.com:443"]
+)
+def test_a_url_without_its_scheme_is_told_as_one(target: str, capsys: Printed) -> None:
+    assert execute(["list", target]) == 2
+    said = f"trio-mcp: {target!r} is no URL and no file: did you mean http://{target} or https://{target}?"
+    assert capsys.readouterr().err.splitlines()[0] == said
+
+
+@pytest.mark.parametrize("target", ["no.such.module:mcp", "no_such_file.py", "folder.d/no_such.py:mcp", "module"])
+def test_what_may_be_a_module_or_file_is_looked_for(target: str, capsys: Printed) -> None:
+    assert execute(["list", target]) != 0
+    assert "did you mean http" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--port", "1"], "--port"),
+        (["--auth-issuer", "https://a.example", "--allowed-hosts", "*"], "--allowed-hosts, --auth-issuer"),
+        (["--redis-url", "redis://r"], "--redis-url"),
+    ],
+)
+def test_flags_of_http_are_refused_on_stdio(shop: str, words: list[str], named: str, capsys: Printed) -> None:
+    assert execute(["run", shop, *words]) == 2
+    assert f"{named} means nothing on stdio: add `-t http`" in capsys.readouterr().err
+
+
 def test_a_target_that_does_not_start_says_why(shop: str, capsys: Printed) -> None:
     with open(shop, "a") as source:
         source.write("raise RuntimeError('no database')\n")

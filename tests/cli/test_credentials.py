@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,7 +44,9 @@ def test_the_nearest_counts(
     environ: dict[str, str], headers: list[tuple[str, str]], bearer: str | None, variable: str, sent: Headers
 ) -> None:
     TokenStore.of(environ).save(GRANT)
-    found = credentials_for(URL, headers, bearer, {**environ, "TRIO_MCP_BEARER": variable})
+    found = credentials_for(
+        URL, headers, bearer, {**environ, "TRIO_MCP_BEARER": variable, "TRIO_MCP_BEARER_URL": "https://mcp.example.com"}
+    )
     assert found.headers == sent
     explicit = any(name.lower() == "authorization" for name, _ in sent)
     assert (found.login is None) is explicit
@@ -52,6 +55,75 @@ def test_the_nearest_counts(
 def test_both_a_header_and_a_token_are_refused(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="leave one out"):
         credentials_for(URL, [("Authorization", "Basic x")], "t", environ)
+
+
+HERE = ("http://127.0.0.1:8000/mcp", "http://localhost:8000/mcp", "http://[::1]:8000/mcp")
+THERE = ("http://mcp.example.com/mcp", "http://127.0.0.1.example.com/mcp", "http://10.0.0.1/mcp")
+
+
+@pytest.mark.parametrize("url", [*HERE, *THERE, URL])
+def test_a_token_goes_over_tls_or_to_loopback(environ: dict[str, str], url: str) -> None:
+    for bearer, more in (("t", {}), (None, {"TRIO_MCP_BEARER": "t", "TRIO_MCP_BEARER_URL": url})):
+        if url in THERE:
+            with pytest.raises(UsageError, match=f"^{re.escape(url)} has no TLS: .* --insecure"):
+                credentials_for(url, [], bearer, {**environ, **more})
+        else:
+            assert credentials_for(url, [], bearer, {**environ, **more}).headers == [("Authorization", "Bearer t")]
+        sent = credentials_for(url, [], bearer, {**environ, **more}, insecure=True).headers
+        assert sent == [("Authorization", "Bearer t")]
+
+
+@pytest.mark.parametrize(
+    ("own", "url", "sent"),
+    [
+        ("https://mcp.example.com", URL, True),
+        (URL, URL + "/a", True),
+        (URL, "https://mcp.example.com/other", False),
+        (URL, "https://evil.example.com/mcp", False),
+        (URL, "http://127.0.0.1:8000/mcp", False),
+        ("", "http://127.0.0.1:8000/mcp", True),
+        ("", "server.py", True),
+        (URL, "server.py", True),
+    ],
+)
+def test_the_token_of_the_environment_goes_to_its_own_server(
+    environ: dict[str, str], own: str, url: str, sent: bool, capsys: Printed
+) -> None:
+    found = credentials_for(url, [], None, {**environ, "TRIO_MCP_BEARER": "s3cret", "TRIO_MCP_BEARER_URL": own})
+    assert found.headers == ([("Authorization", "Bearer s3cret")] if sent else [])
+    said = capsys.readouterr().err
+    assert (f"TRIO_MCP_BEARER is for {own}, and is not sent to {url}" in said) is not sent
+    assert "s3cret" not in said
+
+
+def test_a_token_of_the_environment_for_no_named_server_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="set TRIO_MCP_BEARER_URL"):
+        credentials_for(URL, [], None, {**environ, "TRIO_MCP_BEARER": "t"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "insecure", "unchecked"),
+    [
+        ("https://mcp.example.com:8443/token", True, True),
+        ("https://localhost:9000/token", True, True),
+        ("https://login.example.com/token", True, False),
+        ("https://mcp.example.com/token", False, False),
+    ],
+)
+async def test_insecure_holds_for_the_server_and_for_loopback(
+    monkeypatch: pytest.MonkeyPatch, asked: str, insecure: bool, unchecked: bool
+) -> None:
+    seen: list[bool] = []
+
+    class Client:
+        def __init__(self, url: str, *, insecure: bool, proxy: object) -> None:
+            seen.append(insecure)
+            raise OSError(url)
+
+    monkeypatch.setattr(flow, "HttpClient", Client)
+    with pytest.raises(OSError, match=asked):
+        await flow.fetch_with(URL, insecure=insecure)("GET", asked, [], b"")
+    assert seen == [unchecked]
 
 
 @pytest.mark.parametrize("url", ["https://other.example.com/mcp", "server.py", "http://mcp.example.com/mcp"])

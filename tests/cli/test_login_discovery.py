@@ -10,11 +10,11 @@ import pytest
 
 from trio_mcp.auth.challenge_reader import BearerChallenge
 from trio_mcp.auth.fetching import Response
+from trio_mcp.auth.resource import covers
 from trio_mcp.cli.login.discovery import (
     AuthorizationServer,
     LoginError,
     ProtectedResource,
-    covers,
     places_of_metadata,
     read_authorization_server,
     read_protected_resource,

@@ -50,6 +50,17 @@ def test_only_the_owner_can_read_a_login(store: TokenStore) -> None:
         store.find(URL)
 
 
+@pytest.mark.parametrize("mode", [0o710, 0o750, 0o701, 0o777])
+def test_a_folder_that_others_may_look_into_is_refused(store: TokenStore, mode: int) -> None:
+    store.save(grant())
+    store.folder.chmod(mode)
+    for use in (lambda: store.find(URL), lambda: store.save(grant())):
+        with pytest.raises(LoginError, match=f"^others may look into {store.folder}: .* chmod 700$"):
+            use()
+    store.folder.chmod(0o700)
+    assert store.find(URL) == grant()
+
+
 def test_one_file_for_each_resource_and_issuer(store: TokenStore) -> None:
     store.save(grant(saved_at=1))
     store.save(grant(issuer="https://b", saved_at=2))

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from trio_mcp import MCPServer
+from trio_mcp.auth import AccessToken, BearerAuth, StaticTokenVerifier
 from trio_mcp.serving.launch import banner
 from trio_mcp.serving.settings import Settings
 
@@ -16,7 +17,7 @@ def shown(*urls: str, name: str = "weather", **settings: Any) -> list[str]:
 def test_the_banner_is_at_most_eight_lines_whatever_is_bound() -> None:
     lines = shown(*[URL] * 9, admin_bind="127.0.0.1:9464")
     assert len(lines) == 8
-    assert lines[1] == f"  endpoint  {URL}"
+    assert lines[1] == f"  endpoint  {URL}  (open to all who reach it)"
     assert any("admin     127.0.0.1:9464" in line for line in lines)
 
 
@@ -30,8 +31,28 @@ def test_the_commands_can_be_pasted() -> None:
 @pytest.mark.parametrize(("bound", "reached"), [("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")])
 def test_a_server_bound_everywhere_is_reached_by_this_machines_own_address(bound: str, reached: str) -> None:
     lines = shown(f"http://{bound}:80/mcp")
-    assert lines[1] == f"  endpoint  http://{bound}:80/mcp"
+    assert lines[1].startswith(f"  endpoint  http://{bound}:80/mcp  (")
     assert any(line.endswith(f"--transport http weather http://{reached}:80/mcp") for line in lines)
+
+
+async def who(request: object) -> None:
+    """Lets nobody in."""
+
+
+@pytest.mark.parametrize(
+    ("auth", "settings", "callers"),
+    [
+        (None, {}, "open to all who reach it"),
+        (None, {"auth_resource": URL}, "open to all who reach it"),
+        (None, {"auth_issuer": "https://login.example.com"}, "asks for a token"),
+        (None, {"auth_tokens": "tokens"}, "asks for a token"),
+        (BearerAuth(StaticTokenVerifier({"t": AccessToken("ci")})), {}, "asks for a token"),
+        (who, {}, "asks auth= who calls"),
+    ],
+)
+def test_the_banner_says_who_may_call(auth: Any, settings: dict[str, Any], callers: str) -> None:
+    line = banner(MCPServer("weather", auth=auth), Settings(**settings), [URL]).splitlines()[1]
+    assert line == f"  endpoint  {URL}  ({callers})"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pathlib import Path
 from trio_mcp.auth.bearer import MAX_TOKEN_BYTES
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.claim_rules import LEEWAY_SECONDS
-from trio_mcp.auth.errors import AuthConfigurationError
+from trio_mcp.auth.errors import AuthConfigurationError, no_file
 from trio_mcp.auth.fetching import Fetch, http_fetch
 from trio_mcp.auth.introspection import CACHE_SECONDS, IntrospectionVerifier
 from trio_mcp.auth.jwt_verifier import JWTVerifier
@@ -130,8 +130,10 @@ def _introspected(options: AuthOptions, fetch: Fetch) -> Verifier:
 def _read_key(path: Path) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise AuthConfigurationError(f"TRIO_MCP_AUTH_PUBLIC_KEY: {no_file(path)}") from error
     except OSError as error:
-        raise AuthConfigurationError(f"TRIO_MCP_AUTH_PUBLIC_KEY cannot be read: {error}") from error
+        raise AuthConfigurationError(f"TRIO_MCP_AUTH_PUBLIC_KEY: {path} cannot be read: {error.strerror}") from error
 
 
 def _refuse_settings_without_effect(options: AuthOptions) -> None:

@@ -14,6 +14,7 @@ __all__ = [
     "audience_key",
     "check_audiences",
     "check_url",
+    "covers",
     "is_loopback",
     "matching_audience",
     "metadata_paths",
@@ -49,6 +50,12 @@ def check_url(url: str, what: str) -> str:
     if "#" in url:
         raise AuthConfigurationError(f"{what} must not contain a fragment (#): {url!r}")
     return url
+
+
+def covers(resource: str, url: str) -> bool:
+    """Whether tokens for `resource` are for the server at `url`: the same URL, or one below it on the same origin."""
+    own, asked = audience_key(resource), audience_key(url.partition("?")[0])
+    return asked == own or asked.startswith(f"{own}/")
 
 
 def check_audiences(audience: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -44,11 +44,17 @@ Bearer: TypeAlias = Annotated[
     Parameter(
         "--bearer",
         allow_leading_hyphen=True,
-        help="A token to send: `@file`, `-` for stdin, or the token; or set TRIO_MCP_BEARER.",
+        help="A token to send: `@file`, `-` for stdin, or the token; or set TRIO_MCP_BEARER and TRIO_MCP_BEARER_URL.",
     ),
 ]
 Insecure: TypeAlias = Annotated[
-    bool, Parameter("--insecure", negative=(), show_default=False, help="Take any TLS certificate.")
+    bool,
+    Parameter(
+        "--insecure",
+        negative=(),
+        show_default=False,
+        help="Take any TLS certificate of the server; send tokens without TLS.",
+    ),
 ]
 
 
@@ -88,14 +94,16 @@ def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, A
     """The arguments of a tool, from `name=value` words and its input schema.
 
     A value is JSON where it parses as JSON, else text; where the schema wants a string it is text. Raises UsageError for a
-    word of another form.
+    word of another form, and for a name that comes twice.
     """
     properties = schema.get("properties", {})
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"expected an argument such as city=Berlin, got {pair!r}")
+        if name in arguments:
+            raise UsageError(f"{name} is given twice: leave one out, or write a list as {name}='[1, 2]'")
         arguments[name] = _value(text, _types(properties.get(name, {})))
     return arguments
 

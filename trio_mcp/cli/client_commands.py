@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["call", "inspect", "list_"]
 
 T = TypeVar("T")
+
+_HALF_URL = re.compile(r"(localhost|\[[0-9a-fA-F:.]+\]|[\w-]+(\.[\w-]+)+)(:\d+(/\S*)?|/\S*)")
+"""A host with a port or a path. A module has neither; a server in one is named by a word behind its colon."""
 
 DEFAULT_FLAGS = ClientFlags()
 
@@ -131,6 +136,7 @@ async def _find(client: Client, name: str) -> dict[str, Any]:
 
 def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:
     """Connect to `target`, a URL or an importable server, and use the client."""
+    _refuse_half_url(target)
     credentials = credentials_for(
         target, parse_headers(flags.headers), flags.bearer, os.environ, insecure=flags.insecure
     )
@@ -149,6 +155,12 @@ def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: Clie
     except AuthorizationRequired as error:
         error.url = target if app is None else ""
         raise
+
+
+def _refuse_half_url(target: str) -> None:
+    """Of `127.0.0.1:8000/mcp` the scheme is missing; it names no module."""
+    if _HALF_URL.fullmatch(target) and ".py" not in target and not Path(target).exists():
+        raise UsageError(f"{target!r} is no URL and no file: did you mean http://{target} or https://{target}?")
 
 
 def _app(target: str) -> HttpApp:

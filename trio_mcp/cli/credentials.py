@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import trio
 
 from trio_mcp.auth.errors import no_file
+from trio_mcp.auth.resource import covers, is_loopback
 from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.output import print_note
 from trio_mcp.http_client import Exchange, Head, Headers, HttpTransport
@@ -63,17 +65,48 @@ def credentials_for(
 ) -> Credentials:
     """What to send to `url`: an Authorization header that was given, `--bearer`, TRIO_MCP_BEARER, the token of a login, nothing.
 
-    In this order. Raises UsageError, and LoginError for a stored login that cannot be read.
+    In this order. A token goes over TLS or to loopback, unless `insecure`. Raises UsageError, and LoginError for a stored
+    login that cannot be read.
     """
     given = any(name.lower() == "authorization" for name, _ in headers)
     if given and bearer is not None:
         raise UsageError("--bearer and --header 'Authorization: …' are both given: leave one out")
     if given:
         return Credentials(headers)
-    token = environ.get("TRIO_MCP_BEARER", "").strip() if bearer is None else read_secret(bearer, "--bearer")
+    token = _token_of_environment(url, environ) if bearer is None else read_secret(bearer, "--bearer")
     if token:
+        _refuse_plain_http(url, insecure)
         return Credentials([*headers, ("Authorization", f"Bearer {token}")])
     return Credentials(headers, _login_for(url, environ, insecure))
+
+
+def _token_of_environment(url: str, environ: Mapping[str, str]) -> str:
+    """TRIO_MCP_BEARER, where it is for the server at `url`; else "". Raises UsageError when nothing says what it is for.
+
+    A variable that is set once is there for every command: without its URL the token would go to whatever server is named.
+    """
+    token, own = environ.get("TRIO_MCP_BEARER", "").strip(), environ.get("TRIO_MCP_BEARER_URL", "").strip()
+    if not token or "://" not in url or (not own and _on_loopback(url)):
+        return token
+    if not own:
+        raise UsageError(
+            "TRIO_MCP_BEARER is set, and nothing says for which server: set TRIO_MCP_BEARER_URL to its URL, or use --bearer"
+        )
+    if covers(own, url):
+        return token
+    print_note(f"TRIO_MCP_BEARER is for {own}, and is not sent to {url}")
+    return ""
+
+
+def _refuse_plain_http(url: str, insecure: bool) -> None:
+    if url.startswith("http://") and not insecure and not _on_loopback(url):
+        raise UsageError(
+            f"{url} has no TLS: whoever is on the way could read the token. Use https, or --insecure to send it all the same"
+        )
+
+
+def _on_loopback(url: str) -> bool:
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def _login_for(url: str, environ: Mapping[str, str], insecure: bool) -> StoredLogin | None:
@@ -128,7 +161,7 @@ class StoredLogin:
             if not self.grant.renewable:
                 return False
             try:
-                self.grant = await renew(fetch_with(insecure=self._insecure), self.grant)
+                self.grant = await renew(fetch_with(self.grant.resource, insecure=self._insecure), self.grant)
             except LoginError as error:
                 print_note(f"the login at {self.grant.issuer} has ended: {error}")
                 return False

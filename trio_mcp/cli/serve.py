@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.settings_flags import NO_FLAGS, SettingsFlags, given
+from trio_mcp.cli.settings_flags import NO_FLAGS, OF_HTTP, SettingsFlags, given
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.settings import load, sources
@@ -59,6 +60,7 @@ def run(
     _refuse_workers(workers)
     if transport != "stdio":
         return launch(load_target(target), "http", load(**given(flags)))
+    _refuse_flags_of_http(given(flags))
     # Before TARGET is imported: what it prints must not reach the client.
     with protocol_pipes() as pipes:
         return launch(load_target(target), "stdio", load(**given(flags)), pipes)
@@ -72,6 +74,12 @@ def demo(*, flags: SettingsFlags = NO_FLAGS) -> int:
     if "drain_timeout" not in sources(**flagged):
         flagged["drain_timeout"] = DEMO_DRAIN_SECONDS
     return launch(mcp, "http", load(**flagged))
+
+
+def _refuse_flags_of_http(flags: Mapping[str, Any]) -> None:
+    without_effect = [f"--{name.replace('_', '-')}" for name in sorted(flags) if name in OF_HTTP]
+    if without_effect:
+        raise UsageError(f"{', '.join(without_effect)} means nothing on stdio: add `-t http`, or leave it out")
 
 
 def _refuse_workers(workers: int) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, FilePath, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from trio_mcp import defaults
 from trio_mcp.serving.setting_types import CommaList, Duration, Size, setting
@@ -43,7 +44,7 @@ class AuthSettings(BaseModel):
     auth_jwks_uri: str | None = setting(
         None, _GROUP, "Where the keys of the one issuer are; found by its metadata unless set."
     )
-    auth_public_key: FilePath | None = setting(None, _GROUP, "File with the key of the one issuer (PEM) instead.")
+    auth_public_key: Path | None = setting(None, _GROUP, "File with the key of the one issuer (PEM) instead.")
     auth_algorithms: CommaList = setting((), _GROUP, "Accepted signature algorithms; all asymmetric ones unless set.")
     auth_require_type: str | None = setting(
         None, _GROUP, "The `typ` that tokens must have; `at+jwt` where the issuer sets it (RFC 9068)."
@@ -58,7 +59,7 @@ class AuthSettings(BaseModel):
     auth_introspection_cache: Duration = setting(
         defaults.AUTH_INTROSPECTION_CACHE, _GROUP, "How long a good answer counts; 0 asks every time."
     )
-    auth_tokens: FilePath | None = setting(
+    auth_tokens: Path | None = setting(
         None, _GROUP, "File of fixed tokens, a line each: `token client scopes`; for its owner alone (0600)."
     )
     auth_legacy_metadata: bool = setting(

@@ -106,6 +106,9 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
         logging.getLogger("trio_mcp.access").setLevel(logging.WARNING)
     for sentence in unread():
         logger.warning("%s", sentence)
+    if transport == "stdio" and settings.given_for_auth:
+        names = ", ".join(sorted(name.upper() for name in settings.given_for_auth))
+        logger.warning("%s: without effect on stdio, where whoever starts the process owns it", names)
 
 
 def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
@@ -113,12 +116,19 @@ def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
     if settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty()):
         print(banner(server, settings, urls), file=sys.stderr, flush=True)
     else:
-        event(logger, logging.INFO, "ready", endpoint=", ".join(urls), server=server.name)
+        event(
+            logger,
+            logging.INFO,
+            "ready",
+            endpoint=", ".join(urls),
+            server=server.name,
+            callers=_callers(server, settings),
+        )
 
 
 def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
     """What a person sees when the server is ready, eight lines at most: its name, its URLs, and how to connect a client."""
-    lines = [_title(server), _row("endpoint", urls[0])]
+    lines = [_title(server), _row("endpoint", f"{urls[0]}  ({_callers(server, settings)})")]
     if len(urls) > 1:
         lines.append(_row("also", ", ".join(urls[1:])))
     web = next((_reachable(url) for url in urls if url.startswith("http")), None)
@@ -127,6 +137,15 @@ def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
     if settings.admin_bind:
         lines.append(_row("admin", settings.admin_bind))
     return "\n".join([*lines, _row("sessions", f"{_where(settings):<21} Ctrl+C stops")])
+
+
+def _callers(server: MCPServer, settings: Settings) -> str:
+    """Who may call."""
+    if settings.given_for_auth - {"auth_resource"}:
+        return "asks for a token"
+    if server.auth is None:
+        return "open to all who reach it"
+    return "asks auth= who calls" if callable(server.auth) else "asks for a token"
 
 
 def _where(settings: Settings) -> str:

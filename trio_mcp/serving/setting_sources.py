@@ -15,7 +15,7 @@ __all__ = ["Layer", "Names", "SettingsError", "layers", "nearest", "strays", "un
 
 PREFIX = "TRIO_MCP_"
 
-OF_COMMANDS = frozenset({"TRIO_MCP_BEARER", "TRIO_MCP_CLIENT_SECRET"})
+OF_COMMANDS = frozenset({"TRIO_MCP_BEARER", "TRIO_MCP_BEARER_URL", "TRIO_MCP_CLIENT_SECRET"})
 """What commands that use a server read, and servers do not."""
 
 

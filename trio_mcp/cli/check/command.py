@@ -64,7 +64,7 @@ def check(
     def client_of(place: str) -> HttpTransport:
         return credentials.over(HttpClient(place, credentials.headers, insecure=insecure))
 
-    authorization = partial(survey_authorization, fetch_with(insecure=insecure), url, connections)
+    authorization = partial(survey_authorization, fetch_with(url, insecure=insecure), url, connections)
     try:
         evidence = trio.run(partial(survey, url, client_of, connections=connections, silence=timeout))
     except AuthorizationRequired as error:

@@ -68,7 +68,7 @@ def login(
 
 
 async def _login(url: str, options: LoginOptions, browser: bool, insecure: bool) -> Grant:
-    fetch = fetch_with(insecure=insecure)
+    fetch = fetch_with(url, insecure=insecure)
     found = await find(fetch, url, options.issuer)
     return await log_in(fetch, found, options, _open if browser else _print)
 
@@ -116,7 +116,7 @@ def logout(url: str, /, *, insecure: Insecure = False) -> int:
     store.forget(grant)
     if grant.revocation_endpoint:
         try:
-            trio.run(revoke, fetch_with(insecure=insecure), grant)
+            trio.run(revoke, fetch_with(url, insecure=insecure), grant)
         except FetchError as error:
             print_note(f"the token is forgotten here, and may be good until it expires: {error}")
     print(printable(f"logged out of {grant.resource}"))

@@ -10,14 +10,13 @@ from urllib.parse import urlsplit
 from trio_mcp.auth.challenge_reader import BearerChallenge
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.jws import json_object
-from trio_mcp.auth.resource import WELL_KNOWN, audience_key, check_url, metadata_url
+from trio_mcp.auth.resource import WELL_KNOWN, check_url, covers, metadata_url
 from trio_mcp.protocol.errors import McpError
 
 __all__ = [
     "AuthorizationServer",
     "LoginError",
     "ProtectedResource",
-    "covers",
     "places_of_metadata",
     "read_authorization_server",
     "read_protected_resource",
@@ -90,12 +89,6 @@ def read_protected_resource(body: bytes, url: str) -> ProtectedResource:
             "The server's TRIO_MCP_AUTH_RESOURCE must be the URL that clients use"
         )
     return ProtectedResource(resource, issuers, _texts(document, "scopes_supported"))
-
-
-def covers(resource: str, url: str) -> bool:
-    """Whether tokens for `resource` are for the server at `url`: the same URL, or one below it on the same origin."""
-    own, asked = audience_key(resource), audience_key(url.partition("?")[0])
-    return asked == own or asked.startswith(f"{own}/")
 
 
 def read_authorization_server(body: bytes, issuer: str) -> AuthorizationServer:

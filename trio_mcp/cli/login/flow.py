@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from urllib.parse import urlsplit
 
 import trio
 
@@ -16,7 +17,7 @@ from trio_mcp.auth.challenge_reader import BearerChallenge, read_challenge
 from trio_mcp.auth.discovery import metadata_urls
 from trio_mcp.auth.errors import FetchError
 from trio_mcp.auth.fetching import Fetch, Response, fetch_within
-from trio_mcp.auth.resource import check_url
+from trio_mcp.auth.resource import check_url, is_loopback
 from trio_mcp.cli.login.callback import callback
 from trio_mcp.cli.login.discovery import (
     AuthorizationServer,
@@ -73,11 +74,17 @@ class Found:
     challenge: BearerChallenge | None
 
 
-def fetch_with(*, insecure: bool) -> Fetch:
-    """The way to all servers of a login; `insecure` takes any certificate."""
+def fetch_with(server: str, *, insecure: bool) -> Fetch:
+    """The way to all servers of a login. `insecure` takes any certificate of the host of `server`, and of loopback.
+
+    The authorization server gets secrets that are worth more than one token: on another host it must prove who it is.
+    """
+    host = urlsplit(server).hostname
 
     async def fetch(method: str, url: str, headers: Headers, body: bytes) -> Response:
-        client = HttpClient(url, insecure=insecure, proxy=proxy_for(url, os.environ))
+        asked = urlsplit(url).hostname or ""
+        unchecked = insecure and (asked == host or is_loopback(asked))
+        client = HttpClient(url, insecure=unchecked, proxy=proxy_for(url, os.environ))
         async with client.exchange(method, headers, body) as exchange:
             head = await exchange.head()
             return Response(head.status, await read_body(exchange.receive, MAX_ANSWER_BYTES), head.headers)

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trio_mcp.cli.login.discovery import LoginError, covers
+from trio_mcp.auth.resource import covers
+from trio_mcp.cli.login.discovery import LoginError
 from trio_mcp.cli.login.requests import Client, Tokens
 
 __all__ = ["Grant", "TokenStore"]
@@ -62,7 +63,7 @@ class Grant:
 
 
 class TokenStore:
-    """The files in one folder. Raises LoginError for one that others may read or write."""
+    """The files in one folder. Raises LoginError for one that others may read or write, and for such a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,6 +89,7 @@ class TokenStore:
     def save(self, grant: Grant) -> Path:
         """Write it in place of the one for the same resource and issuer: mode 0600, all of it or nothing."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _check_folder(self.folder)
         path = self.path(grant.resource, grant.issuer)
         # mkstemp makes files of mode 0600.
         descriptor, draft = tempfile.mkstemp(dir=self.folder, prefix=".draft-")
@@ -110,10 +112,21 @@ class TokenStore:
         return _read(self.path(grant.resource, grant.issuer))
 
     def _grants(self) -> Iterator[Grant]:
+        if self.folder.is_dir():
+            _check_folder(self.folder)
         for path in sorted(self.folder.glob("*.json")):
             grant = _read(path)
             if grant is not None:
                 yield grant
+
+
+def _check_folder(folder: Path) -> None:
+    """Others who may write there could put a login of theirs in place of one; those who may read it see who logs in where."""
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise LoginError(f"{folder} belongs to another user: remove it, and log in anew")
+    if found.st_mode & 0o077:
+        raise LoginError(f"others may look into {folder}: make it yours alone with chmod 700")
 
 
 def _read(path: Path) -> Grant | None:

@@ -36,7 +36,7 @@ cluster: $(VENV)/.dev $(VENV)/.traefik redis-server
 
 # More workers than cores: tests of several nodes wait more than they compute. Bytecode is kept, whatever the environment says:
 # a thousand processes are started.
-test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CACHE)/.python-1.1
+test: $(VENV)/.dev $(VENV)/.traefik redis-server strace $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CACHE)/.fastmcp-tasks $(CACHE)/.python-1.1
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
 
 test-fast: $(VENV)/.dev
@@ -80,12 +80,13 @@ matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.pytho
 	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
 
 # The page has the cut answers of a longer run: benchmarks/cut_answers.py says how.
-bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench redis-server
+bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench $(CACHE)/.npm $(CACHE)/.fastmcp-tasks redis-server
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
 	$(BIN)/python -m benchmarks.cluster --write docs/performance.md
 	$(BIN)/python -m benchmarks.authorization --write docs/performance.md
 	$(BIN)/python -m benchmarks.websocket --write docs/performance.md
 	$(BIN)/python -m benchmarks.cut_answers --calls 500 --listens 50
+	$(BIN)/python -m benchmarks.tasks --write docs/performance.md
 
 screenshot: $(VENV)/.dev $(CACHE)/.apps chromium
 	$(BIN)/python -m tools.apps --write docs/apps.png
@@ -145,6 +146,11 @@ $(CACHE)/.python-1.30: $(VENV)/.created tests/clients/python_1_30.txt
 $(CACHE)/.fastmcp: $(VENV)/.created
 	$(PYTHON) -m venv $(CACHE)/fastmcp
 	$(CACHE)/fastmcp/bin/python -m pip install --quiet --disable-pip-version-check "fastmcp~=4.2.3"
+	@touch $@
+
+$(CACHE)/.fastmcp-tasks: $(VENV)/.created
+	$(PYTHON) -m venv $(CACHE)/fastmcp-tasks
+	$(CACHE)/fastmcp-tasks/bin/python -m pip install --quiet --disable-pip-version-check "fastmcp[tasks]~=4.1.4"
 	@touch $@
 
 $(CACHE)/.python-1.1: $(VENV)/.created

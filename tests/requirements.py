@@ -392,8 +392,11 @@ tasks-39 ext-tasks: Task Polling                           | readable until its 
 tasks-40 ext-tasks: Task Polling                           | memory and Redis after 10,000 tasks: as before them, no key without a TTL
 tasks-41 ext-tasks: Security Considerations                | Redis has no argument, question, answer, result or token in the clear
 tasks-42 ext-tasks: Security Considerations                | two secrets in rotation: tasks made under either are read
+tasks-43 2026-07-28 basic/transports/stdio                | tasks over stdio end with stdin, and the process does not wait for them
+tasks-45 ext-tasks: the requesters people use                 | FastMCP's client and @modelcontextprotocol/ext-tasks get the result of the plain call, a question in the middle too
 tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
 tasks-47 ext-tasks: Task Polling                           | Redis away: another node than the owner says that it cannot tell
+tasks-48 ext-tasks: Task Polling                           | a tool of 2 s and a question answered at once take their user less than 3 s each
 
 ws-1     2025-11-25 basic/transports#custom-transports | the clients people use do over WebSocket what they do over HTTP
 ws-2     RFC 6455 §4.2.1                               | a handshake that is not as it must be: 400, or 426 with the version; no hang

@@ -14,15 +14,27 @@ from tools.node import PACKAGES, MissingNode, environment, node, package_file
 from tools.report import table, today, write
 from tools.served import EVERYTHING, ServerFailed, served
 
-__all__ = ["CLIENTS", "OVER_WEBSOCKET_TOO", "STEPS", "ClientUnderTest", "command", "complete", "verdicts"]
+__all__ = [
+    "CLIENTS",
+    "FASTMCP_TASKS",
+    "OVER_WEBSOCKET_TOO",
+    "STEPS",
+    "ClientUnderTest",
+    "command",
+    "complete",
+    "verdicts",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "tests" / "clients"
 PYTHON_1_30 = REPOSITORY / ".cache" / "python-1.30" / "bin" / "python"
 FASTMCP = REPOSITORY / ".cache" / "fastmcp" / "bin" / "python"
+FASTMCP_TASKS = REPOSITORY / ".cache" / "fastmcp-tasks" / "bin" / "python"
+"""Its package for tasks is of another release than its newest client."""
 OTHER_PYTHONS = {
     "python_1_30.py": (PYTHON_1_30, ".cache/.python-1.30"),
     "login_fastmcp.py": (FASTMCP, ".cache/.fastmcp"),
+    "tasks_fastmcp.py": (FASTMCP_TASKS, ".cache/.fastmcp-tasks"),
 }
 """Clients that need packages of their own, and how to install those."""
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"

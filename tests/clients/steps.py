@@ -1,6 +1,8 @@
 """What a client could do, as one JSON line: `{step: "ok" or why not}`. Runs in any environment that has anyio."""
 
 import json
+import sys
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -38,6 +40,12 @@ class Steps:
                 yield
         except Exception as error:  # the same boundary, between the steps
             self.verdicts["close" if "connect" in self.verdicts else "connect"] = f"{type(error).__name__}: {error}"
+
+    def took(self, what: str, began: float, most: float) -> None:
+        """Fail the step unless less than `most` seconds have passed since `began` (monotonic clock); stderr has the time."""
+        seconds = time.monotonic() - began
+        print(f"{what} {seconds:.2f}", file=sys.stderr)
+        assert seconds < most, f"it took {seconds:.2f} s"
 
     def print(self) -> None:
         print(json.dumps(self.verdicts), flush=True)

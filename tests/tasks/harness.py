@@ -21,7 +21,17 @@ from trio_mcp.tasks.node import TaskNode
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.store import TaskStoreAway
 
-__all__ = ["DECLARED", "FORMS", "TaskClient", "judged", "running_tasks", "task_client", "virtual_clock", "with_tasks"]
+__all__ = [
+    "DECLARED",
+    "FORMS",
+    "TaskClient",
+    "TaskOracle",
+    "judged",
+    "running_tasks",
+    "task_client",
+    "virtual_clock",
+    "with_tasks",
+]
 
 DECLARED: dict[str, Any] = {"extensions": {TASKS: {}}}
 FORMS: dict[str, Any] = {**DECLARED, "elicitation": {}, "sampling": {}, "roots": {}}

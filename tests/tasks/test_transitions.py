@@ -191,10 +191,12 @@ def test_the_ttl_of_a_running_task_moves_on_up_to_its_bound() -> None:
     assert next_ttl(replace(DONE, created=0, ttl=100_000), 90_000, limits) is None
 
 
-@pytest.mark.parametrize(("age", "told"), [(0, 500), (5_000, 500), (20_000, 2_000), (HOUR, 10_000)])
-def test_clients_are_told_to_poll_by_the_age_of_the_task(age: int, told: int) -> None:
+@pytest.mark.parametrize(
+    ("age", "told", "waiting"), [(0, 500, 500), (5_000, 500, 500), (11_000, 1_100, 1_100), (HOUR, 10_000, 2_000)]
+)
+def test_clients_are_told_to_poll_by_the_age_of_the_task_or_of_its_question(age: int, told: int, waiting: int) -> None:
     assert poll_interval(TASK, TASK.created + age) == told
-    assert poll_interval(WAITING, TASK.created + age) == 1_000
+    assert poll_interval(WAITING, WAITING.updated + age) == waiting
 
 
 @pytest.mark.requirement("tasks-22")

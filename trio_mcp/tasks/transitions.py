@@ -46,7 +46,7 @@ __all__ = ["apply", "next_ttl", "poll_interval", "wire_key"]
 
 _KEY_DIGITS = 8
 
-_SHORTEST_POLL, _LONGEST_POLL, _ANSWER_POLL = 500, 10_000, 1_000
+_SHORTEST_POLL, _LONGEST_POLL, _ANSWER_POLL = 500, 10_000, 2_000
 """Milliseconds: what clients are told while the task is young, or old, and while it waits for them."""
 
 
@@ -192,10 +192,13 @@ def next_ttl(task: TaskRecord, now: int, limits: TaskLimits) -> int | None:
 
 
 def poll_interval(task: TaskRecord, now: int) -> int:
-    """What clients are told to wait between two polls, in ms: a tenth of the task's age, within bounds."""
-    if task.status is Status.INPUT_REQUIRED:
-        return _ANSWER_POLL
-    return min(_LONGEST_POLL, max(_SHORTEST_POLL, (now - task.created) // 10))
+    """What clients are told to wait between two polls, in ms: a tenth of the task's age, or of its question's, within bounds.
+
+    A client that answers at once waits that long until it sees that the task went on.
+    """
+    waits = task.status is Status.INPUT_REQUIRED
+    since, longest = (task.updated, _ANSWER_POLL) if waits else (task.created, _LONGEST_POLL)
+    return min(longest, max(_SHORTEST_POLL, (now - since) // 10))
 
 
 def wire_key(key: str, method: str, params: dict[str, Any]) -> str:

@@ -1,0 +1,73 @@
+"""How long a user waits for a task of two seconds, and for one that asks a question which is answered at once.
+
+    python -m benchmarks.tasks [--rounds 3] [--write docs/performance.md]
+
+Two requesters, the official one of TypeScript and FastMCP's client, against our server and FastMCP's own, one after the other in
+each round. What it shows is how often a client is told to poll, not how fast a machine is.
+"""
+
+import argparse
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from benchmarks.machine import describe
+from tools.clients import FASTMCP_TASKS
+from tools.node import MissingNode
+from tools.report import between, table, today
+from tools.served import EVERYTHING, ServerFailed, served
+from tools.task_clients import TASK_CLIENTS, TIMED, run
+
+PEER = Path(__file__).parent / "peers" / "fastmcp_tasks_server.py"
+SERVERS = {"trio-mcp": EVERYTHING, "FastMCP": (str(FASTMCP_TASKS), str(PEER), "{port}")}
+
+Key = tuple[str, str]
+"""Server and requester."""
+
+
+def measure(rounds: int) -> dict[Key, dict[str, float]]:
+    """The median seconds of each step."""
+    seen: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for _ in range(rounds):
+        for name, start in SERVERS.items():
+            with served(start) as server:
+                for client in TASK_CLIENTS:
+                    for step, seconds in run(client, server.url).seconds.items():
+                        seen[name, client.name][step].append(seconds)
+    return {key: {step: statistics.median(times) for step, times in steps.items()} for key, steps in seen.items()}
+
+
+def page(found: dict[Key, dict[str, float]]) -> str:
+    """A line for each server and requester; a hyphen where a step gave no time."""
+    rows = [
+        [server, client, *(f"{seconds[step]:.1f} s" if step in seconds else "-" for step in TIMED)]
+        for (server, client), seconds in found.items()
+    ]
+    return table(("server", "requester", "a tool of 2 s", "a question answered at once"), rows)
+
+
+def _rounds(rounds: int) -> str:
+    return "one round" if rounds == 1 else f"the median of {rounds} rounds"
+
+
+def main() -> int:
+    """`python -m benchmarks.tasks`."""
+    ask = argparse.ArgumentParser(prog="benchmarks.tasks", description=__doc__)
+    ask.add_argument("--rounds", type=int, default=3)
+    ask.add_argument("--write", type=Path, help="put the table into this Markdown file")
+    given = ask.parse_args()
+    try:
+        text = page(measure(given.rounds))
+    except (MissingNode, ServerFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(text)
+    if given.write:
+        intro = f"`python -m benchmarks.tasks` on {today()}: {describe()}; {_rounds(given.rounds)}."
+        between(given.write, "tasks", f"{intro}\n\n{text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -432,6 +432,7 @@ ws-31    RFC 6455 §7.4.1                               | a handler that crashes
 ws-32    RFC 9110 §15.6.4                              | too many connections or sessions: 503 with Retry-After
 ws-33    RFC 6455 §7.4.1                               | a drain: no new ones, each ends with 1001 when its calls are answered, evenly
 ws-35    RFC 9110 §7.8                                 | through Traefik: a cookie keeps a client on its node; drain, death and restart end connections, and new ones work
+ws-34    RFC 6455 §7.1.5                               | a second stop signal ends the process at once
 ws-36    2025-11-25 basic/transports#session-management | no HTTP request names the session of a connection, on any node
 ws-37    RFC 8441 §5                                   | Hypercorn, TLS and HTTP/2 serve the same
 ws-38    RFC 9110 §15.6.4                              | mounted without its lifespan: 503, as over HTTP

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import trio
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from trio.testing import MockClock
 
 from tests.transports.http.harness import two_users
-from tests.transports.websocket.harness import Door, bearer, offering
+from tests.transports.websocket.harness import Door, bearer, offering, open_door
 from trio_mcp import Context, MCPServer, Principal
 from trio_mcp.auth import AccessToken, BearerAuth, StaticTokenVerifier
 from trio_mcp.auth.principal import HttpRequestView
@@ -176,12 +178,29 @@ async def test_their_sessions_count_as_sessions(mcp: MCPServer) -> None:
 
 
 @pytest.mark.requirement("ws-38")
-async def test_without_a_lifespan_it_says_what_is_missing(mcp: MCPServer) -> None:
+@pytest.mark.parametrize("prefix", [None, "", "/tools"])
+async def test_without_a_lifespan_it_says_what_is_missing_also_mounted_in_starlette(
+    mcp: MCPServer, prefix: str | None
+) -> None:
     app = mcp.http_app(websocket=True)
+    whole: Any = app if prefix is None else Starlette(routes=[Mount(prefix, app)])
     async with trio.open_nursery() as nursery:
-        socket = await Door(app, nursery).knock("mcp")
+        socket = await Door(whole, nursery).knock("mcp", path=(prefix or "") + "/mcp")
     assert (socket.status, socket.headers["retry-after"]) == (503, "1")
     assert "lifespan is not running" in json.loads(socket.body)["error"]["message"]
+    async with app.running(), open_door(whole) as door:
+        socket = await door.knock("mcp", path=(prefix or "") + "/mcp")
+        assert socket.status == 101
+        await socket.open()
+        assert (await door.knock("mcp", path=(prefix or "") + "/other")).status == 404
+
+
+async def test_a_server_mounted_in_a_server_has_none(mcp: MCPServer) -> None:
+    outer = MCPServer("outer")
+    outer.mount("/inner", mcp)
+    async with offering(outer) as door:
+        assert (await door.knock("mcp", path="/inner/mcp")).status == 400
+        assert (await door.knock("mcp")).status == 101
 
 
 @pytest.mark.parametrize(

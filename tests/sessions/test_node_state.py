@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_mcp.sessions.node_state import (
     ANSWERS,
     CLUSTER,
+    KEYS,
     NEXT,
     STOP_LABELS,
     Answers,
@@ -21,11 +22,12 @@ from trio_mcp.sessions.node_state import (
     Served,
 )
 
-STARTING, JOINING, READY, DRAINING, CLOSING, LEAVING, STOPPING, STOPPED = NodeState
+STARTING, KEYLESS, JOINING, READY, DRAINING, CLOSING, LEAVING, STOPPING, STOPPED = NodeState
 
 EXPECTED: dict[str, dict[NodeState, object]] = {
     "label": {
         STARTING: "starting",
+        KEYLESS: "joining",
         JOINING: "joining",
         READY: "ready",
         DRAINING: "draining",
@@ -34,9 +36,10 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
         STOPPING: "stopping",
         STOPPED: "stopped",
     },
-    # Alive until there is a peer to go to, or the port is closed.
+    # Alive until there is a peer to go to, or the port is closed; not while it can judge nobody.
     "livez": {
         STARTING: True,
+        KEYLESS: False,
         JOINING: True,
         READY: True,
         DRAINING: True,
@@ -47,6 +50,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "readyz": {
         STARTING: False,
+        KEYLESS: False,
         JOINING: False,
         READY: True,
         DRAINING: False,
@@ -57,6 +61,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "initialize": {
         STARTING: Served.NOT_RUNNING,
+        KEYLESS: Served.HERE,
         JOINING: Served.HERE,
         READY: Served.HERE,
         DRAINING: Served.HERE,
@@ -67,6 +72,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "session_requests": {
         STARTING: Served.NOT_RUNNING,
+        KEYLESS: Served.HERE_ELSE_OWNER,
         JOINING: Served.HERE_ELSE_OWNER,
         READY: Served.HERE_ELSE_OWNER,
         DRAINING: Served.HERE_ELSE_OWNER,
@@ -77,6 +83,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "modern": {
         STARTING: Served.NOT_RUNNING,
+        KEYLESS: Served.HERE,
         JOINING: Served.HERE,
         READY: Served.HERE,
         DRAINING: Served.HERE,
@@ -87,6 +94,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "claims": {
         STARTING: Claims.NOT_YET,
+        KEYLESS: Claims.NOT_YET,
         JOINING: Claims.NOT_YET,
         READY: Claims.YES,
         DRAINING: Claims.NO_MORE,
@@ -97,6 +105,7 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
     },
     "new_connections": {
         STARTING: False,
+        KEYLESS: True,
         JOINING: True,
         READY: True,
         DRAINING: True,
@@ -108,6 +117,11 @@ EXPECTED: dict[str, dict[NodeState, object]] = {
 }
 
 STEPS = {
+    (STARTING, KEYLESS),
+    (KEYLESS, JOINING),
+    (KEYLESS, READY),
+    (KEYLESS, DRAINING),
+    (KEYLESS, STOPPED),
     (STARTING, JOINING),
     (STARTING, READY),
     (JOINING, READY),
@@ -123,6 +137,7 @@ STEPS = {
     (LEAVING, STOPPING),
     (LEAVING, STOPPED),
     (STOPPING, STOPPED),
+    (STOPPED, KEYLESS),
     (STOPPED, JOINING),
     (STOPPED, READY),
 }
@@ -202,3 +217,29 @@ async def test_whoever_asks_during_the_join_waits_until_the_node_may_claim_or_ne
         life.enter(after)
     assert told == [claims]
     assert await life.may_claim() is claims
+
+
+@pytest.mark.parametrize(
+    ("missing", "settled", "states"),
+    [
+        ([], [], [READY]),
+        ([CLUSTER], [CLUSTER], [JOINING, READY]),
+        ([KEYS], [KEYS], [KEYLESS, READY]),
+        ([CLUSTER, KEYS], [KEYS, CLUSTER], [KEYLESS, JOINING, READY]),
+        ([CLUSTER, KEYS], [CLUSTER, KEYS], [KEYLESS, KEYLESS, READY]),
+    ],
+)
+def test_what_is_missing_decides_how_a_node_begins(
+    missing: list[str], settled: list[str], states: list[NodeState]
+) -> None:
+    life = LifeCycle()
+    life.waits_for.update(missing)
+    life.start()
+    seen = [life.state]
+    for what in settled:
+        life.settled(what)
+        seen.append(life.state)
+    assert seen == states
+    life.enter(DRAINING)
+    life.settled(KEYS)
+    assert life.state is DRAINING

@@ -30,7 +30,7 @@ class AdminApp:
         self._hosts = Hosts([*LOOPBACK_NAMES, *hosts])
         self._drain = drain
         self._credentials = None if token is None else f"Bearer {token}".encode()
-        self._probes = Probes(lambda: app.life.answers, boot=app.boot)
+        self._probes = Probes(app.life, boot=app.boot)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3, HTTP only."""

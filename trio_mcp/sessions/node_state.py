@@ -2,7 +2,9 @@
 
          nothing missing        stop asked        after the delay             ports close        lifespan ends
  STARTING ─▶ JOINING ─▶ READY ─▶ DRAINING ─┬─▶ CLOSING  (no ready peer) ─┬─▶ STOPPING ─────────▶ STOPPED
-     └─(nothing missing)──▲                └─▶ LEAVING  (a ready peer)  ─┘
+   │  │         ▲         ▲                └─▶ LEAVING  (a ready peer)  ─┘
+   │  └▶ KEYLESS┴─────────┤
+   └──(nothing missing)───┘
 
 The lifespan ends early at a crash, at a signal during the start, and when a foreign ASGI server stops: then STOPPED follows at once.
 How long each step of a stop may take is in `sessions.stop_times`.
@@ -24,8 +26,10 @@ class NodeState(Enum):
 
     STARTING = auto()
     """The lifespan has not been entered."""
+    KEYLESS = auto()
+    """It has no keys yet to verify tokens with: it can serve nobody, and balancers must send clients to its peers."""
     JOINING = auto()
-    """It serves what comes, but its node id may still be another process', or it has no keys yet to verify tokens with."""
+    """It serves what comes, but its node id may still be another process'."""
     READY = auto()
     DRAINING = auto()
     """Asked to stop. For the drain delay it serves as before, while balancers and peers learn that it is not ready."""
@@ -90,6 +94,7 @@ _PEER, _PEER_ONLY = Served.PEER_ELSE_HERE, Served.PEER_ELSE_REFUSED
 ANSWERS: Mapping[NodeState, Answers] = {
     #                            label       livez readyz initialize  sessions modern claims           connections
     NodeState.STARTING: Answers("starting",  _OK,  _NO,  _DOWN,      _DOWN,   _DOWN, Claims.NOT_YET,  _NO),
+    NodeState.KEYLESS:  Answers("joining",   _NO,  _NO,  _HERE,      _OWNER,  _HERE, Claims.NOT_YET,  _OK),
     NodeState.JOINING:  Answers("joining",   _OK,  _NO,  _HERE,      _OWNER,  _HERE, Claims.NOT_YET,  _OK),
     NodeState.READY:    Answers("ready",     _OK,  _OK,  _HERE,      _OWNER,  _HERE, Claims.YES,      _OK),
     NodeState.DRAINING: Answers("draining",  _OK,  _NO,  _HERE,      _OWNER,  _HERE, Claims.NO_MORE,  _OK),
@@ -101,7 +106,8 @@ ANSWERS: Mapping[NodeState, Answers] = {
 # fmt: on
 
 NEXT: Mapping[NodeState, frozenset[NodeState]] = {
-    NodeState.STARTING: frozenset({NodeState.JOINING, NodeState.READY}),
+    NodeState.STARTING: frozenset({NodeState.KEYLESS, NodeState.JOINING, NodeState.READY}),
+    NodeState.KEYLESS: frozenset({NodeState.JOINING, NodeState.READY, NodeState.DRAINING, NodeState.STOPPED}),
     NodeState.JOINING: frozenset({NodeState.READY, NodeState.DRAINING, NodeState.STOPPED}),
     NodeState.READY: frozenset({NodeState.DRAINING, NodeState.STOPPED}),
     NodeState.DRAINING: frozenset({NodeState.CLOSING, NodeState.LEAVING, NodeState.STOPPED}),
@@ -109,7 +115,7 @@ NEXT: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.LEAVING: frozenset({NodeState.STOPPING, NodeState.STOPPED}),
     NodeState.STOPPING: frozenset({NodeState.STOPPED}),
     # A foreign ASGI server may run the lifespan of one app again.
-    NodeState.STOPPED: frozenset({NodeState.JOINING, NodeState.READY}),
+    NodeState.STOPPED: frozenset({NodeState.KEYLESS, NodeState.JOINING, NodeState.READY}),
 }
 
 STOP_LABELS = frozenset(row.label for row in ANSWERS.values() if row.claims is Claims.NO_MORE)
@@ -133,15 +139,20 @@ class LifeCycle:
         self._changed = trio.lowlevel.ParkingLot()
 
     def start(self) -> None:
-        """The lifespan has been entered: READY, or JOINING while something is missing."""
+        """The lifespan has been entered: READY, or KEYLESS or JOINING while something is missing."""
         self.no_more_connections = trio.Event()
-        self.enter(NodeState.JOINING if self.waits_for else NodeState.READY)
+        self.enter(self._by_what_is_missing())
 
     def settled(self, what: str) -> None:
         """`what` of `waits_for` is there: READY if nothing else is missing and the node was not asked to stop meanwhile."""
         self.waits_for.discard(what)
-        if self.state is NodeState.JOINING and not self.waits_for:
-            self.enter(NodeState.READY)
+        if self.state in (NodeState.KEYLESS, NodeState.JOINING) and self.state is not self._by_what_is_missing():
+            self.enter(self._by_what_is_missing())
+
+    def _by_what_is_missing(self) -> NodeState:
+        if KEYS in self.waits_for:
+            return NodeState.KEYLESS
+        return NodeState.JOINING if self.waits_for else NodeState.READY
 
     def enter(self, state: NodeState) -> None:
         """Change the state, and wake the tasks that wait for that. Raises ValueError for a step that is not in `NEXT`."""

@@ -273,9 +273,9 @@ async def test_a_node_without_keys_is_not_ready_and_tells_clients_to_come_back(a
     issuer = Issuer()
     issuer.answers[f"{ISSUER}/keys"] = answer
     async with authorized(bearer(verifier(issuer))) as wire:
-        assert state(wire) is NodeState.JOINING
+        assert state(wire) is NodeState.KEYLESS
         assert await wire.start("GET", path="/readyz").head() == 503
-        assert await wire.start("GET", path="/livez").head() == 200
+        assert await wire.start("GET", path="/livez").head() == 503, "a balancer sends sessions' requests elsewhere"
         assert await wire.start("GET", path=WELL_KNOWN).head() == 200
         exchange = wire.initialize(headers=sent())
         assert await exchange.head() == 503
@@ -288,7 +288,7 @@ async def test_the_node_is_ready_as_soon_as_there_are_keys(autojump_clock: Any) 
     issuer = Issuer()
     good, issuer.answers[f"{ISSUER}/keys"] = issuer.answers[f"{ISSUER}/keys"], Response(500)
     async with authorized(bearer(verifier(issuer))) as wire:
-        assert state(wire) is NodeState.JOINING
+        assert state(wire) is NodeState.KEYLESS
         issuer.answers[f"{ISSUER}/keys"] = good
         await trio.sleep(60)
         assert state(wire) is NodeState.READY
@@ -344,6 +344,36 @@ async def test_an_issuer_that_contradicts_the_configuration_stops_the_start(chan
     assert ISSUER in str(caught.value)
     assert next(iter(changes.values())) in str(caught.value)
     assert entered == []
+
+
+@pytest.mark.requirement("auth-28")
+async def test_an_issuer_that_hangs_does_not_delay_the_start(autojump_clock: Any) -> None:
+    issuer = Issuer()
+    document = f"{ISSUER}/.well-known/oauth-authorization-server"
+    good, issuer.answers[document] = issuer.answers[document], None
+    judge = JWTVerifier(issuer=ISSUER, audience=RESOURCE, fetch=issuer.fetch, now=lambda: float(NOW))
+    began = trio.current_time()
+    async with authorized(bearer(judge)) as wire:
+        assert trio.current_time() - began <= 1
+        assert (await wire.start("GET", path="/readyz").raw.json())["waits_for"] == ["keys"]
+        issuer.answers[document] = good
+        await trio.sleep(60)
+        assert state(wire) is NodeState.READY
+        assert "waits_for" not in await wire.start("GET", path="/readyz").raw.json()
+
+
+async def test_one_that_contradicts_the_configuration_after_a_while_ends_the_node(autojump_clock: Any) -> None:
+    issuer = Issuer()
+    issuer.describe(issuer="https://other.example.com")
+
+    async def slow(method: str, url: str, headers: Any, body: bytes) -> Response:
+        await trio.sleep(3)
+        return await issuer.fetch(method, url, headers, body)
+
+    mcp = who_server(auth=bearer(JWTVerifier(issuer=ISSUER, audience=RESOURCE, fetch=slow)))
+    with pytest.raises(AuthConfigurationError, match="https://other"):
+        async with mcp.http_app().running():
+            await trio.sleep_forever()
 
 
 WELL_KNOWN_PATHS = [WELL_KNOWN, f"{WELL_KNOWN}/", f"{WELL_KNOWN}/mcp", f"{WELL_KNOWN}/mcp/"]

@@ -11,7 +11,7 @@ from tests.transports.http.harness import Exchange, Wire
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.sessions.node_state import ANSWERS, CLUSTER, NodeState, Served
+from trio_mcp.sessions.node_state import ANSWERS, CLUSTER, KEYS, NodeState, Served
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.cluster_port import Answered, Route
 from trio_mcp.transports.http.exchange import HttpExchange
@@ -19,6 +19,7 @@ from trio_mcp.transports.http.responses import send_json
 
 PATHS: dict[NodeState, list[NodeState]] = {
     NodeState.STARTING: [],
+    NodeState.KEYLESS: [],
     NodeState.JOINING: [],
     NodeState.READY: [NodeState.READY],
     NodeState.DRAINING: [NodeState.READY, NodeState.DRAINING],
@@ -27,7 +28,7 @@ PATHS: dict[NodeState, list[NodeState]] = {
     NodeState.STOPPING: [NodeState.READY, NodeState.DRAINING, NodeState.LEAVING, NodeState.STOPPING],
     NodeState.STOPPED: [],
 }
-"""From JOINING to each state."""
+"""From JOINING or KEYLESS to each state."""
 
 PEER, HERE, REFUSED = "a peer", "here", "503"
 
@@ -69,7 +70,7 @@ async def node_in(state: NodeState, *, peer: bool) -> AsyncIterator[tuple[Wire, 
     mcp.tool(anything)
     app = mcp.http_app()
     app.endpoint.join(Peers(ready=peer))
-    app.life.waits_for.add(CLUSTER)
+    app.life.waits_for |= {CLUSTER, KEYS} if state is NodeState.KEYLESS else {CLUSTER}
     async with asgi_client(app) as client, AsyncExitStack() as stack:
         wire = Wire(app, client)
         session_id = "node.unopened"

@@ -77,7 +77,7 @@ class HttpApp:
                 raise ValueError(f"{where} is the path of the MCP endpoint, which answers there: choose another")
         self._custom = CustomPaths(routes, service.threads)
         self._mounts = sorted(mounts, key=lambda mount: -len(mount.prefix))
-        self.probes: Probes = Probes(lambda: self.life.answers, boot=self.boot)
+        self.probes: Probes = Probes(self.life, boot=self.boot)
         self.authorization = authorization
         """By bearer tokens; None without."""
         self.websockets = websockets

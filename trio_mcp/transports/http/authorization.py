@@ -34,6 +34,9 @@ from trio_mcp.transports.http.responses import HttpRefusal, send_json
 
 __all__ = ["Authorization", "authorization_of", "refusal_of"]
 
+FIRST_ATTEMPT_SECONDS = 1.0
+"""That a start waits for the keys: an issuer that hangs must not keep the node from listening, one that is well gives them at once."""
+
 _OUTCOMES: Mapping[int, Outcome] = {500: "failed", 503: "unavailable"}
 """By status; all others are refusals."""
 
@@ -98,14 +101,17 @@ class Authorization:
 
     @asynccontextmanager
     async def running(self, life: LifeCycle) -> AsyncIterator[None]:
-        """Keep the keys fresh for the length of the block, which begins after the first attempt to fetch them.
+        """Keep the keys fresh for the length of the block, which begins after the first attempt to fetch them, or after a second.
 
         The node is not ready before there are keys. Raises AuthConfigurationError, by itself, when the authorization server
         contradicts the configuration.
         """
         try:
             async with trio.open_nursery() as nursery:
-                await nursery.start(self.auth.run)
+                tried = trio.Event()
+                nursery.start_soon(self._keep_keys, tried)
+                with trio.move_on_after(FIRST_ATTEMPT_SECONDS):
+                    await tried.wait()
                 if not self.auth.ready:
                     life.waits_for.add(KEYS)
                     nursery.start_soon(self._settle, life)
@@ -116,6 +122,11 @@ class Authorization:
             if faults and len(faults) == len(list(leaves(group))):
                 raise faults[0] from None
             raise
+
+    async def _keep_keys(self, tried: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.auth.run)
+            tried.set()
 
     async def _settle(self, life: LifeCycle) -> None:
         await self.auth.wait_ready()

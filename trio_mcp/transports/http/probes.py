@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from trio_mcp.protocol.jsonrpc import encode
-from trio_mcp.sessions.node_state import Answers
+from trio_mcp.sessions.node_state import Claims, LifeCycle
 from trio_mcp.transports.asgi import Scope, Send
 from trio_mcp.transports.http.responses import send_json
 
@@ -22,8 +22,8 @@ class Probes:
 
     paths: ClassVar[frozenset[str]] = frozenset({"/livez", "/healthz", "/readyz"})
 
-    def __init__(self, answers: Callable[[], Answers], *, boot: str) -> None:
-        self._answers = answers
+    def __init__(self, life: LifeCycle, *, boot: str) -> None:
+        self._life = life
         self._boot = boot
         self.prove: Callable[[bytes], str] | None = None
         """Makes the proof for a peer's challenge: that this process has the secret of the cluster. None without a cluster."""
@@ -33,11 +33,13 @@ class Probes:
         return self.prove is not None and _challenge(scope) is not None
 
     async def answer(self, scope: Scope, path: str, send: Send) -> None:
-        """200 or 503, as the node's state has it; the body names the state and the process."""
-        answers = self._answers()
+        """200 or 503, as the node's state has it; the body names the state, what the node waits for, and the process."""
+        answers = self._life.answers
         well = answers.readyz if path == "/readyz" else answers.livez
         status = 200 if well else 503
         body: dict[str, Any] = {"status": answers.label, "boot": self._boot}
+        if answers.claims is Claims.NOT_YET and self._life.waits_for:
+            body["waits_for"] = sorted(self._life.waits_for)
         challenge = _challenge(scope)
         if self.prove is not None and challenge is not None:
             body["proof"] = self.prove(challenge)

@@ -282,7 +282,7 @@ def _spread(seconds: Sequence[float]) -> str:
 
 
 async def _answers(node: Node) -> bool:
-    return await node.probe("/livez") == 200
+    return await node.probe("/livez") != 0
 
 
 PARTS: Sequence[tuple[str, Callable[[Drill], Any]]] = (

@@ -16,6 +16,7 @@ from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.extension_port import Listening, Send
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2025_11_25, V2026_07_28
+from trio_mcp.streams.backlog import Kind
 
 ECHO = "com.example/echo"
 DECLARED: dict[str, Any] = {"extensions": {ECHO: {"loud": True}}}
@@ -296,6 +297,8 @@ async def test_an_extension_adds_to_a_listen_stream_until_it_ends() -> None:
         (acknowledged,) = served.outbox.said
         assert acknowledged["params"]["notifications"] == {"ticks": 3}
         made.sends[0]("notifications/echo", {"n": 1}, key="echo")
+        made.sends[0]("notifications/echo", {"n": 2})
+        assert served.outbox.kinds[1:] == [(Kind.LATEST, "echo"), (Kind.LATEST, None)], "none of them is vital"
         served.service.listen_calls[call].set()
     told = served.outbox.said[1]
     assert (told["method"], told["params"]["n"]) == ("notifications/echo", 1)
@@ -319,6 +322,26 @@ async def test_an_extension_runs_around_the_requests_of_each_app() -> None:
     assert made.runs == 0
     await DispatchHarness(mcp).tool("state")
     assert seen == [None]
+
+
+async def test_a_handler_notifies_clients_that_declared_the_extension() -> None:
+    mcp, _ = around()
+
+    @mcp.tool
+    async def tell(ctx: Context) -> None:
+        await ctx.notify_extension(ECHO, "notifications/echo/heard", {"n": 1})
+        await ctx.notify_extension(ECHO, "notifications/echo/heard")
+        for name in ("notifications/message", "notifications/tools/list_changed", "echo/heard", ""):
+            with pytest.raises(ValueError, match="notifications/echo/heard"):
+                await ctx.notify_extension(ECHO, name)
+
+    for version in (V2025_11_25, V2026_07_28):
+        served = DispatchHarness(mcp, version)
+        await served.tool("tell")
+        assert served.outbox.said == []
+        served.capabilities = DECLARED
+        await served.tool("tell")
+        assert [told.get("params") for told in served.outbox.said] == [{"n": 1}, {}]
 
 
 # Mistakes of its author.

@@ -6,7 +6,7 @@ import pytest
 from mcp_types import methods as official
 
 from trio_mcp.dispatch.dispatcher import HANDLERS
-from trio_mcp.protocol.methods import METHODS, find_method
+from trio_mcp.protocol.methods import METHODS, NOTIFICATIONS, find_method
 from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28
 
 EVERYWHERE = {
@@ -76,3 +76,8 @@ def test_every_method_has_a_handler_and_every_handler_a_method() -> None:
 
 def test_methods_removed_by_2026_07_28_end_there() -> None:
     assert {name for name, method in METHODS.items() if method.until == V2026_07_28} == WITH_SESSIONS
+
+
+def test_the_notifications_of_mcp_are_those_of_the_official_types_but_for_tasks() -> None:
+    official_names = {name for name, _ in (*official.CLIENT_NOTIFICATIONS, *official.SERVER_NOTIFICATIONS)}
+    assert {name for name in official_names if not name.startswith("notifications/tasks")} == NOTIFICATIONS

@@ -18,6 +18,7 @@ from trio_mcp.dispatch.speech import Extra
 from trio_mcp.protocol import field_versions
 from trio_mcp.protocol.envelope import LEVELS, LogLevel, at_least
 from trio_mcp.protocol.jsonrpc import encode_notification
+from trio_mcp.protocol.methods import NOTIFICATIONS
 from trio_mcp.protocol.types import CreateMessageResult, Root, SamplingMessage
 from trio_mcp.protocol.versions import V2025_11_25
 from trio_mcp.protocol.wire import to_wire
@@ -276,6 +277,21 @@ class Context(RequestView, Generic[App]):
         result = await read(self._call, uri)
         found: list[dict[str, Any]] = result["contents"]
         return found
+
+    @in_loop
+    async def notify_extension(self, identifier: str, method: str, params: dict[str, Any] | None = None) -> None:
+        """Send a notification of an extension of MCP on this request's stream; nothing to a client that did not declare it.
+
+        It may be dropped where the client reads too slowly. Raises ValueError for a name that MCP has, or without `notifications/`,
+        and SlowReader as `report_progress` does.
+        """
+        if method in NOTIFICATIONS or not method.startswith("notifications/"):
+            raise ValueError(
+                f"a notification of an extension is called as in notifications/echo/heard, not {method!r:.80}"
+            )
+        if self.client_supports_extension(identifier):
+            self._call.emit(encode_notification(method, params or {}), Kind.LATEST)
+        await self._call.outbox.wait_for_reader()
 
     @in_loop
     async def notify_tools_changed(self) -> None:

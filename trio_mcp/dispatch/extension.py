@@ -18,7 +18,7 @@ from trio_mcp.dispatch.user_code import call_user
 from trio_mcp.features.functions import function_of, is_async
 from trio_mcp.features.registry import Registry
 from trio_mcp.protocol.errors import METHOD_NOT_FOUND, MissingClientCapability, RemoteProtocolError
-from trio_mcp.protocol.methods import FOREVER, METHODS, Method
+from trio_mcp.protocol.methods import FOREVER, METHODS, NOTIFICATIONS, Method
 from trio_mcp.protocol.versions import V2024_11_05
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Extension:
         """
 
         def register(fn: F) -> F:
-            if name in self._notifications or name in _OWN_NOTIFICATIONS:
+            if name in self._notifications or name in NOTIFICATIONS:
                 raise ValueError(f"{name} is taken: choose another name")
             self._notifications[name] = function_of(fn, f'extension.notification("{name}")(FN)')
             return fn
@@ -240,17 +240,6 @@ class Extension:
         What it yields is `service.extension_state[identifier]`: an extension that is given to a server has one for each app.
         """
         return None
-
-
-_OWN_NOTIFICATIONS = frozenset(
-    {
-        "notifications/cancelled",
-        "notifications/initialized",
-        "notifications/progress",
-        "notifications/roots/list_changed",
-    }
-)
-"""MCP's own, of clients."""
 
 
 def require_declared(call: Call, identifier: str) -> None:

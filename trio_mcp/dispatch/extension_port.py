@@ -31,7 +31,7 @@ class Send(Protocol):
     """Sends notifications on one `subscriptions/listen` stream."""
 
     def __call__(self, method: str, params: Mapping[str, Any], key: Any = None) -> None:
-        """Never blocks. With a `key` it replaces an earlier notification of that key which nobody has read."""
+        """Never blocks; dropped where the client reads too slowly. With a `key` it replaces an earlier, unread one of that key."""
 
 
 @dataclass(frozen=True, slots=True)

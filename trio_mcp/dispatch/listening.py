@@ -82,7 +82,7 @@ async def listen(call: Call) -> dict[str, Any]:
         )
         with subscribed(call.service.bus, lambda change: _send_change(call, wanted, change)):
             with trio.move_on_at(call.service.standing_until(call.token)):
-                await _until(ended, added, partial(_send, call))
+                await _until(ended, added, partial(_send_for_extension, call))
     finally:
         del slots[call]
     return {"_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
@@ -127,9 +127,16 @@ def _send_change(call: Call, wanted: _Filter, change: Change) -> None:
         _send(call, method, params, key=relevant)
 
 
-def _send(call: Call, method: str, params: Mapping[str, Any], key: Any = None) -> None:
+def _send(call: Call, method: str, params: dict[str, Any], key: Change | None = None) -> None:
     stamped = {**params, "_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}
     call.emit(encode_notification(method, stamped), Kind.VITAL if key is None else Kind.LATEST, key)
+
+
+def _send_for_extension(call: Call, method: str, params: Mapping[str, Any], key: Any = None) -> None:
+    # Never vital: one that sends without end must not fill memory for a client that reads nothing.
+    call.emit(
+        encode_notification(method, {**params, "_meta": {SUBSCRIPTION_ID_KEY: call.request_id}}), Kind.LATEST, key
+    )
 
 
 def change_message(change: ListChanged | ResourceUpdated) -> tuple[str, dict[str, Any]]:

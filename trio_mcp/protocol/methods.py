@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from trio_mcp.protocol.versions import V2024_11_05, V2026_07_28
 
-__all__ = ["FOREVER", "METHODS", "Method", "find_method"]
+__all__ = ["FOREVER", "METHODS", "NOTIFICATIONS", "Method", "find_method"]
 
 FOREVER = "9999-99-99"
 """A version after all others."""
@@ -62,6 +62,25 @@ METHODS: dict[str, Method] = {
     "server/discover": Method(since=V2026_07_28, cacheable=True),
     "subscriptions/listen": Method(since=V2026_07_28),
 }
+
+
+NOTIFICATIONS = frozenset(
+    f"notifications/{name}"
+    for name in (
+        "cancelled",
+        "elicitation/complete",
+        "initialized",
+        "message",
+        "progress",
+        "prompts/list_changed",
+        "resources/list_changed",
+        "resources/updated",
+        "roots/list_changed",
+        "subscriptions/acknowledged",
+        "tools/list_changed",
+    )
+)
+"""MCP's own, of both sides and all versions: extensions have others."""
 
 
 def find_method(name: str, version: str) -> Method | None:

@@ -140,3 +140,5 @@ def test_over_a_network_what_asks_for_scopes_needs_somebody_who_verifies_tokens(
     with pytest.raises(AuthConfigurationError, match="echo/write"):
         made.method("echo/write", auth=require_scopes("mcp:write"))(lambda ctx, params: {})
     assert "echo/write" not in made.methods
+    with pytest.raises(AuthConfigurationError, match="echo/write"):
+        MCPServer("t", extensions=[guarded().extensions[ECHO]]).http_app()

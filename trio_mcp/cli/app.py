@@ -29,6 +29,7 @@ for _name, _where in {
     "token": "trio_mcp.cli.token:token",
     "check": "trio_mcp.cli.check.command:check",
     "sessions": "trio_mcp.cli.sessions:sessions",
+    "tasks": "trio_mcp.cli.tasks:tasks",
     "drain": "trio_mcp.cli.drain:drain",
     "export": "trio_mcp.cli.export.command:export",
     "config": "trio_mcp.cli.settings_flags:config",

@@ -35,7 +35,10 @@ from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.close_reason import CloseReason
 
 __all__ = [
+    "BATCH",
     "END_SECONDS",
+    "LOOK_SECONDS",
+    "MAX_STEPS",
     "ClusterView",
     "EndResult",
     "FoundSessions",
@@ -131,6 +134,10 @@ class ClusterView:
             if isinstance(reply, OperationRefused):
                 raise RedisUnavailable(f"{self._store.shown} refuses {self._store.name_of(operation)}: {reply}")
         return replies
+
+    async def try_each(self, operations: Sequence[Operation]) -> list[Any]:
+        """The results of the operations, in order; of one that Redis refuses, OperationRefused."""
+        return await self._run(operations) if operations else []
 
     async def nodes(self) -> list[SeenNode]:
         """Every node that was seen within a day, sorted by name."""

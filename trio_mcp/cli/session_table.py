@@ -7,7 +7,7 @@ from typing import Any
 
 from trio_mcp.cli.cluster_view import FoundSessions, RecordedSession, SeenNode
 
-__all__ = ["NODE_COLUMNS", "SESSION_COLUMNS", "SessionTable", "labels"]
+__all__ = ["NODE_COLUMNS", "SESSION_COLUMNS", "SessionTable", "duration", "labels", "shortened"]
 
 NODE_COLUMNS = ("node", "state", "seen", "sessions", "up", "boot", "url")
 SESSION_COLUMNS = ("session", "node", "state", "age", "version", "client")
@@ -58,6 +58,15 @@ def labels(lines: Sequence[RecordedSession], *, with_node: bool = False) -> list
     return short
 
 
+def shortened(ids: Sequence[str]) -> list[str]:
+    """The ids, all cut to the same length: 8 characters, or as many as it takes to tell them apart."""
+    longest = max(map(len, ids), default=0)
+    length = SHORT
+    while len({each[:length] for each in ids}) != len(set(ids)) and length < longest:
+        length += 1
+    return [each[:length] for each in ids]
+
+
 def _label(line: RecordedSession, length: int, with_node: bool) -> str:
     node, _, rest = line.id.rpartition(".")
     return f"{node}.{rest[:length]}" if with_node and node else rest[:length]
@@ -102,21 +111,21 @@ def _client(info: dict[str, Any] | None, version: str, age: int | None) -> Entry
 
 def _node_row(node: Entry) -> tuple[str, ...]:
     if node["state"] == "gone":
-        return (node["node"], "gone", f"{_ago(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
-    seen = f"{_ago(node['seen_seconds_ago'])} ago" + (", stale" if node["stale"] else "")
+        return (node["node"], "gone", f"{duration(node['seen_seconds_ago'])} ago", "-", "-", "-", "-")
+    seen = f"{duration(node['seen_seconds_ago'])} ago" + (", stale" if node["stale"] else "")
     url = node["url"] or "(not reached at its own URL)"
-    return (node["node"], node["state"], seen, str(node["sessions"]), _ago(node["up_seconds"]), node["boot"], url)
+    return (node["node"], node["state"], seen, str(node["sessions"]), duration(node["up_seconds"]), node["boot"], url)
 
 
 def _session_row(session: Entry) -> tuple[str, ...]:
     client = " ".join(str(part) for part in (session["client"], session["client_version"]) if part)
     notes = ["websocket"] * (session["transport"] == "websocket") + ["restorable"] * session["restorable"]
     state = ", ".join([session["state"], *notes])
-    age = _ago(session["age_seconds"])
+    age = duration(session["age_seconds"])
     return (session["session"], session["node"] or "-", state, age, session["version"] or "-", client or "-")
 
 
-def _ago(seconds: int | None) -> str:
+def duration(seconds: int | None) -> str:
     """A duration in its largest unit, such as `3 h`."""
     if seconds is None:
         return "-"

@@ -16,13 +16,13 @@ from trio_mcp.cli.session_table import NODE_COLUMNS, SESSION_COLUMNS, SessionTab
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import load_one
 
-__all__ = ["sessions"]
+__all__ = ["CANDIDATES", "LIMIT", "RedisPrefix", "RedisUrl", "sessions", "which_redis"]
 
 LIMIT = 1000
 """Rows that are shown unless `--limit` says otherwise."""
 
 CANDIDATES = 10
-"""How many sessions an ambiguous id lists."""
+"""How many sessions or tasks an ambiguous id lists."""
 
 RedisUrl: TypeAlias = Annotated[str | None, Parameter("--redis-url", help="As the nodes have it; TRIO_MCP_REDIS_URL.")]
 RedisPrefix: TypeAlias = Annotated[
@@ -49,7 +49,7 @@ def show(
     limit
         Show so many sessions at most.
     """
-    url, prefix = _where(redis_url, redis_prefix)
+    url, prefix = which_redis(redis_url, redis_prefix)
     found = trio.run(_look, url, prefix, limit)
     if as_json:
         print_json(found.as_json())
@@ -78,10 +78,11 @@ def end(
     id
         As `trio-mcp sessions` shows it, `node1.` in front where two begin alike; or the whole id.
     """
-    return trio.run(_end, *_where(redis_url, redis_prefix), id)
+    return trio.run(_end, *which_redis(redis_url, redis_prefix), id)
 
 
-def _where(url: str | None, prefix: str | None) -> tuple[str, str]:
+def which_redis(url: str | None, prefix: str | None) -> tuple[str, str]:
+    """URL and prefix, as given or from the environment; raises UsageError without a URL."""
     found = load_one("redis_url", url)
     if found is None:
         raise UsageError("which Redis? Give --redis-url or TRIO_MCP_REDIS_URL, as the nodes have it")

@@ -34,6 +34,7 @@ __all__ = [
     "moved_message",
     "read",
     "read_record",
+    "tasks_message",
 ]
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -201,6 +202,11 @@ def end_message(session_id: str) -> bytes:
 def moved_message(changes: Sequence[OwnershipChange]) -> bytes:
     """A message that tells nodes to close their copies, encoded."""
     return msgspec.json.encode(Message("", moved=list(changes)))
+
+
+def tasks_message(changed: Sequence[str], *, left: Sequence[str] = (), boot: str = "") -> bytes:
+    """A message that tells nodes of tasks that were written, and of those that need an owner, encoded."""
+    return msgspec.json.encode(Message(boot, tasks=list(changed), left=list(left)))
 
 
 class _Ownership(msgspec.Struct, frozen=True):

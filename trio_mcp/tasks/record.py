@@ -12,6 +12,7 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.protocol.errors import INTERNAL_ERROR
 
 __all__ = [
+    "ENDED",
     "FailReason",
     "Question",
     "Status",
@@ -42,7 +43,7 @@ class Status(Enum):
     CANCELLED = "cancelled"
 
 
-_ENDED: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+ENDED: Final = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
 class TaskOwner(msgspec.Struct, frozen=True):
@@ -156,7 +157,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ended(self) -> bool:
         """Whether its status can no longer change."""
-        return self.status in _ENDED
+        return self.status in ENDED
 
     @property
     def expires(self) -> int:

@@ -23,7 +23,7 @@ from trio_mcp.cluster.record import read
 from trio_mcp.cluster.store.task_operations import SwapTask
 from trio_mcp.tasks.record import Question, Status, TaskError, TaskOwner, TaskRecord, TaskStart
 
-__all__ = ["Head", "TaskFields", "Unreadable", "read_head", "swap"]
+__all__ = ["KEPT_AFTER_MS", "Head", "TaskFields", "Unreadable", "read_head", "swap"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 

@@ -14,12 +14,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-import msgspec
 import trio
 
 from trio_mcp.auth.keyring import Keyring
 from trio_mcp.cluster.membership import BEAT_SECONDS
-from trio_mcp.cluster.record import Identity, Message
+from trio_mcp.cluster.record import Identity, tasks_message
 from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
 from trio_mcp.cluster.store.port import Publish, StoreDown
 from trio_mcp.cluster.store.task_operations import AddTask, ReadTask, TaskRevision
@@ -199,10 +198,10 @@ class ClusterTaskStore:
             self._tell = trio.Event()
             changed, left = list(self._changed), list(self._left)
             self._changed, self._left = {}, {}
-            message = Message(self.owner.boot, tasks=changed, left=left)
+            message = tasks_message(changed, left=left, boot=self.owner.boot)
             lists = [AddTask(self._owners.heir_of(task_id) or self.owner.node, task_id) for task_id in left]
             try:
-                await self._store.run([*lists, Publish(msgspec.json.encode(message))])
+                await self._store.run([*lists, Publish(message)])
             except StoreDown:
                 await trio.sleep(RETRY_SECONDS)
                 self._leave(left)

@@ -226,7 +226,8 @@ class MCPServer(Registrar):
         judge = check_auth(auth, authenticate) or check_auth(self.auth)
         given["account"] = account = account or Account()
         service = self.service(options, secrets=secrets, private_lists=judge is not None, account=account)
-        authorization, identify = callers_of(judge, service, resource)
+        proxies = Proxies(forwarded_allow)
+        authorization, identify = callers_of(judge, service, resource, proxies)
         if authorization is not None:
             service.auth = authorization.auth
         elif not in_memory:
@@ -247,7 +248,6 @@ class MCPServer(Registrar):
         )
         life = LifeCycle()
         side_tasks = SideTasks(hold_back=pace.sse_after)
-        proxies = Proxies(forwarded_allow)
         legacy = LegacyFront(service, hub, pace, side_tasks, life, proxies=proxies, json_response=json_response)
         modern = ModernFront(service, pace, side_tasks, json_response=json_response)
         endpoint = Endpoint(gate, legacy, modern, service.refusals, service.account, life, max_body=max_body)

@@ -14,13 +14,14 @@ from trio_mcp.transports.http.callers import Identify, by_function
 if TYPE_CHECKING:
     from trio_mcp.auth.bearer_auth import BearerAuth
     from trio_mcp.auth.checks import Requirements
+    from trio_mcp.transports.http.allowed import Proxies
     from trio_mcp.transports.http.authorization import Authorization
 
 __all__ = ["callers_of", "refuse_guarded"]
 
 
 def callers_of(
-    judge: BearerAuth | Authenticate | None, service: Service, resource: str | None
+    judge: BearerAuth | Authenticate | None, service: Service, resource: str | None, proxies: Proxies
 ) -> tuple[Authorization | None, Identify | None]:
     """What authorization by tokens needs in the app, and what the gate calls to know who sends a request."""
     if judge is None:
@@ -29,7 +30,7 @@ def callers_of(
         return None, by_function(judge, service.options.worker_threads)
     from trio_mcp.transports.http.authorization import authorization_of
 
-    authorization = authorization_of(judge, service.metrics, resource)
+    authorization = authorization_of(judge, service.metrics, resource, proxies)
     if authorization is None:
         return None, by_function(cast("Authenticate", judge), service.options.worker_threads)
     return authorization, authorization.identify

@@ -403,7 +403,7 @@ async def test_of_several_verifiers_only_one_that_need_not_wait_judges_at_once()
             raise CannotTell("away")
 
     subject = MultiAuth(Away(), static, verifier())
-    assert subject.judge_now("fixed") == AccessToken("ci", token="fixed")
+    assert subject.judge_now("fixed") == AccessToken("ci", token="fixed", claims={"iss": "urn:trio-mcp:static"})
     assert subject.judge_now("unknown") is None
     with pytest.raises(CannotTell):
         await subject.judge("unknown")

@@ -136,6 +136,16 @@ def test_an_async_check_is_refused(auth: Any) -> None:
         BearerAuth(STATIC, resource="https://mcp.example.com/mcp").protect(deny, auth=auth)
 
 
+async def roles_of(claims: Any) -> list[str]:
+    return ["hr"]
+
+
+@pytest.mark.parametrize("extract", [roles_of, partial(roles_of)])
+def test_roles_are_extracted_without_waiting(extract: Any) -> None:
+    with pytest.raises(AuthConfigurationError, match="require_roles: extract returns the roles without waiting"):
+        require_roles("hr", extract=extract)
+
+
 @pytest.mark.parametrize("make", [require_scopes, require_roles])
 def test_a_check_without_its_parentheses_is_refused(make: Any) -> None:
     with pytest.raises(AuthConfigurationError, match=rf'write auth={make.__name__}\("…"\)'):

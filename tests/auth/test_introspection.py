@@ -18,9 +18,12 @@ from tests.auth.issuer import ISSUER, NOW, RESOURCE, claims
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.fetching import Response
 from trio_mcp.auth.introspection import IntrospectionVerifier
+from trio_mcp.auth.multi_auth import MultiAuth
 from trio_mcp.auth.principal import CannotTell
 from trio_mcp.auth.reasons import Refusal, TokenRefused
-from trio_mcp.auth.tokens import AccessToken
+from trio_mcp.auth.static_tokens import StaticTokenVerifier
+from trio_mcp.auth.tokens import AccessToken, principal_of
+from trio_mcp.auth.verifier import sent_by
 
 URL = f"{ISSUER}/introspect"
 ACTIVE = {"active": True, **claims()}
@@ -246,6 +249,58 @@ async def test_questions_that_wait_for_a_connection_have_a_deadline_too(autojump
     assert trio.current_time() - began == 5
 
 
+async def test_one_sender_leaves_room_for_others(autojump_clock: object) -> None:
+    endpoint = Endpoint(None)
+    subject = endpoint.verifier()
+    answers: Counter[object] = Counter()
+
+    async def ask(sender: str, number: int) -> None:
+        with sent_by(sender):
+            answers[sender, await verdict(subject, f"{sender}{number}")] += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1000):
+            nursery.start_soon(ask, "192.0.2.1", number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(endpoint.asked) == 8
+        endpoint.answer = ACTIVE
+        await ask("192.0.2.2", 0)
+        assert answers == {("192.0.2.2", "ok"): 1}
+        nursery.start_soon(ask, "", 0)
+        await trio.testing.wait_all_tasks_blocked()
+    assert answers["192.0.2.1", CannotTell] == 1000
+    assert subject._senders == {}
+
+
+@pytest.mark.parametrize(
+    ("issuer", "named", "found"),
+    [
+        (ISSUER, None, ISSUER),
+        (ISSUER, ISSUER, ISSUER),
+        (None, None, URL),
+        (None, "https://any.example", "https://any.example"),
+        ([ISSUER, "https://b.example"], None, URL),
+        ([ISSUER, "https://b.example"], "https://b.example", "https://b.example"),
+        ([ISSUER, "https://b.example"], "https://c.example", Refusal.ISSUER),
+        (["https://b.example"], ISSUER, Refusal.ISSUER),
+    ],
+)
+async def test_an_answer_always_has_an_issuer(issuer: Any, named: str | None, found: object) -> None:
+    verdict = await Endpoint({**ACTIVE, "iss": named}).verifier(issuer=issuer).judge("opaque")
+    assert (verdict.reason if isinstance(verdict, TokenRefused) else verdict.issuer) == found
+
+
+async def test_a_client_without_an_issuer_is_not_the_fixed_one_of_that_name() -> None:
+    fixed = StaticTokenVerifier({"fixed": AccessToken("ci")})
+    answer = {"active": True, "aud": RESOURCE, "client_id": "ci"}
+    subject = MultiAuth(fixed, Endpoint(answer).verifier(issuer=None))
+    verdicts = [await subject.judge(each) for each in ("fixed", "opaque")]
+    first, second = [principal_of(each) for each in verdicts if isinstance(each, AccessToken)]
+    assert first != second
+    assert first is not None
+    assert (first.issuer, first.client_id) == ("urn:trio-mcp:static", "ci")
+
+
 async def test_made_up_tokens_do_not_displace_those_that_are_good() -> None:
     endpoint = Endpoint(ACTIVE)
     subject = endpoint.verifier()
@@ -270,9 +325,6 @@ async def test_an_answer_without_issuer_is_one_of_the_issuer_that_was_asked() ->
     found = await endpoint.verifier().judge("opaque")
     assert isinstance(found, AccessToken)
     assert found.issuer == ISSUER
-    anybody = await endpoint.verifier(issuer=None).judge("opaque")
-    assert isinstance(anybody, AccessToken)
-    assert anybody.issuer == ""
 
 
 async def test_an_answer_without_audience_is_trusted_only_on_request() -> None:

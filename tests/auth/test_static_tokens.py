@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ SECRET = "c0ffee-c0ffee-c0ffee"
 @pytest.mark.parametrize("token", [SECRET[:-1], SECRET + "x", SECRET[:-1] + "x", "", SECRET.upper(), "\ud800"])
 async def test_only_the_whole_token_passes(token: str) -> None:
     subject = StaticTokenVerifier({SECRET: CI, "other": AccessToken(client_id="other")})
-    assert await subject.judge(SECRET) == CI.with_token(SECRET)
-    assert await subject.judge("other") == AccessToken(client_id="other", token="other")
+    ours = {"iss": "urn:trio-mcp:static"}
+    assert await subject.judge(SECRET) == replace(CI, token=SECRET, claims=ours)
+    assert await subject.judge("other") == AccessToken(client_id="other", token="other", claims=ours)
     assert await subject.judge(token) == TokenRefused(Refusal.NOT_ACCEPTED)
+
+
+async def test_a_description_may_name_its_issuer() -> None:
+    named = replace(CI, claims={"iss": "https://login.example.com", "email": "a@b"})
+    assert await StaticTokenVerifier({SECRET: named}).judge(SECRET) == replace(named, token=SECRET)
 
 
 @pytest.mark.requirement("auth-71")

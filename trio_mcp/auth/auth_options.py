@@ -120,7 +120,7 @@ def _introspected(options: AuthOptions, fetch: Fetch) -> Verifier:
         client_id=options.introspection_client_id,
         client_secret=options.introspection_client_secret,
         audience=options.audience or None,
-        issuer=options.issuer[0] if len(options.issuer) == 1 else None,
+        issuer=options.issuer,
         cache=options.introspection_cache,
         leeway=options.leeway,
         fetch=fetch,

@@ -25,7 +25,7 @@ from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
 from trio_mcp.auth.metadata import ResourceMetadata
 from trio_mcp.auth.principal import CannotTell, Principal
-from trio_mcp.auth.protection import protected
+from trio_mcp.auth.protection import CountJudgement, protected
 from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.resource import check_url, metadata_url
 from trio_mcp.auth.scopes import ScopeHierarchy, check_scopes, union
@@ -106,6 +106,7 @@ class BearerAuth:
         self.now: Callable[[], float] = now
         """The clock that tokens are judged by, Unix time in seconds."""
         self._runs = trio.Lock()
+        self._count: CountJudgement = lambda outcome, reason, seconds: None
         if resource is not None:
             self._take_resource(check_url(resource, "resource"))
 
@@ -256,10 +257,15 @@ class BearerAuth:
     ) -> Callable[[Any], Awaitable[Any]]:
         """A handler for `@mcp.custom_route` that runs only for requests with a good token: `mcp.custom_route("/x")(auth.protect(fn))`.
 
-        `auth` is what else the token must have, as for a tool. Within the handler `get_access_token()` is the token. Raises
-        AuthConfigurationError for what is no condition.
+        `auth` is what else the token must have, as for a tool. Within the handler `get_access_token()` is the token. What is
+        judged is counted in the metrics of the last app that was made with this object. Raises AuthConfigurationError for
+        what is no condition.
         """
-        return protected(self, handler, requirements(auth))
+        return protected(self, handler, requirements(auth), lambda *judged: self._count(*judged))
+
+    def count_judgements_with(self, count: CountJudgement) -> None:
+        """Call `count` for each token that is judged for a handler of `protect`."""
+        self._count = count
 
     def stream_ends_at(self, token: AccessToken, share: float) -> float | None:
         """When a standing stream opened with `token` ends, in Unix time; None for never.

@@ -79,6 +79,11 @@ def require_roles(*roles: str, extract: Callable[[Mapping[str, Any]], Iterable[s
     """
     if not roles:
         raise AuthConfigurationError("require_roles needs a role")
+    if extract is not None and is_async(extract):
+        raise AuthConfigurationError(
+            f"require_roles: extract returns the roles without waiting, not the async {extract!r}: write it with def, and let "
+            "the verifier fetch what it needs"
+        )
     return RolesRequired(frozenset(roles), extract or _roles_claim)
 
 

@@ -49,7 +49,7 @@ class ClaimRules:
     """What the claims must say. Pure: the time is passed in, nothing is fetched.
 
     `audience` lists all that are accepted; `audience_claim` names another claim than `aud` (Cognito has none and needs
-    `client_id`). `issuer` None means that no issuer is compared. The optional flags are for introspection answers, where
+    `client_id`). Without `issuer` it must be one of `issuers`, and without those none is compared. The optional flags are for introspection answers, where
     these claims may be left out (RFC 7662 §2.2); a claim that is there is judged all the same.
     """
 
@@ -63,6 +63,7 @@ class ClaimRules:
     issuer_optional: bool = False
     audience_optional: bool = False
     expiry_optional: bool = False
+    issuers: tuple[str, ...] = ()
 
     def judge(self, claims: Claims, now: float) -> AccessToken | Refusal:
         """The token that the claims describe, without its text, or why they are refused. `now` is Unix time in seconds."""
@@ -97,10 +98,11 @@ class ClaimRules:
 
     def _issuer_refusal(self, claims: Claims) -> Refusal | None:
         issuer = claims.get("iss")
-        if self.issuer is None or (issuer is None and self.issuer_optional):
+        accepted = self.issuers if self.issuer is None else (self.issuer,)
+        if not accepted or (issuer is None and self.issuer_optional):
             return None
         # RFC 8414 §2 and RFC 9207 §2.4: simple string comparison, so a slash more is another issuer.
-        return None if isinstance(issuer, str) and issuer == self.issuer else Refusal.ISSUER
+        return None if isinstance(issuer, str) and issuer in accepted else Refusal.ISSUER
 
     def _audience_refusal(self, claims: Claims) -> Refusal | None:
         if claims.get(self.audience_claim) is None and self.audience_optional:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Literal
 from urllib.parse import quote_plus, urlencode
@@ -22,7 +23,7 @@ from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.resource import check_audiences, check_url
 from trio_mcp.auth.token_cache import TokenCache, token_digest
 from trio_mcp.auth.tokens import AccessToken
-from trio_mcp.auth.verifier import Verdict, Verifier
+from trio_mcp.auth.verifier import SENDER, Verdict, Verifier
 from trio_mcp.observability.logs import event
 
 __all__ = ["IntrospectionVerifier", "read_introspection"]
@@ -40,6 +41,9 @@ NEGATIVE_CACHED_TOKENS = 1024
 
 MAX_QUESTIONS = 32
 """At the same time; each has a connection. Others wait, within the 5 s that a question may take in all."""
+
+MAX_QUESTIONS_OF_ONE = 8
+"""Of these, on behalf of one address: who makes up tokens leaves room for others."""
 
 AuthMethod = Literal["client_secret_basic", "client_secret_post"]
 
@@ -61,7 +65,8 @@ class IntrospectionVerifier(Verifier):
         client_id: Of this server, at the authorization server.
         client_secret: The same.
         audience: Who tokens must be for, one or several; the resource of the `BearerAuth` where none is given.
-        issuer: What `iss` must be in answers that have it.
+        issuer: What `iss` must be in answers that have it, one or several. An answer without it is of the one issuer; where there are
+            several or none, of the endpoint that gave it.
         auth_method: How the credentials are sent (RFC 6749 §2.3.1).
         cache: Seconds that a positive answer counts; 0 asks for every request.
         trust_missing_audience: Accept answers without `aud`. Only for a server that answers this client about no token of
@@ -83,7 +88,7 @@ class IntrospectionVerifier(Verifier):
         client_id: str,
         client_secret: str,
         audience: str | Iterable[str] | None = None,
-        issuer: str | None = None,
+        issuer: str | Sequence[str] | None = None,
         auth_method: AuthMethod = "client_secret_basic",
         cache: float = CACHE_SECONDS,
         trust_missing_audience: bool = False,
@@ -97,10 +102,11 @@ class IntrospectionVerifier(Verifier):
             raise AuthConfigurationError(
                 "introspection needs client_id and client_secret: the server must know who asks"
             )
-        self.issuers: tuple[str, ...] = () if issuer is None else (check_url(issuer, "issuer"),)
+        named = () if issuer is None else (issuer,) if isinstance(issuer, str) else (*issuer,)
+        self.issuers: tuple[str, ...] = tuple(check_url(each, "issuer") for each in named)
         self._url = check_url(url, "introspection url")
         self._rules = ClaimRules(
-            issuer,
+            self.issuers[0] if len(self.issuers) == 1 else None,
             check_audiences(audience),
             leeway,
             scope_claims=scope_claims,
@@ -108,6 +114,7 @@ class IntrospectionVerifier(Verifier):
             issuer_optional=True,
             audience_optional=trust_missing_audience,
             expiry_optional=True,
+            issuers=self.issuers,
         )
         self._headers, self._form = _credentials(client_id, client_secret, auth_method)
         self._cache_seconds = cache
@@ -117,6 +124,7 @@ class IntrospectionVerifier(Verifier):
         self._refused: TokenCache[TokenRefused] = TokenCache(NEGATIVE_CACHED_TOKENS)
         self._questions: dict[bytes, _Question] = {}
         self._limit = trio.CapacityLimiter(MAX_QUESTIONS)
+        self._senders: dict[str, trio.CapacityLimiter] = {}
 
     def bind(self, resource: str) -> None:
         """Take `resource` as the audience, where none was given."""
@@ -171,14 +179,30 @@ class IntrospectionVerifier(Verifier):
         ]
         try:
             with trio.fail_after(FETCH_SECONDS):
-                async with self._limit:
+                async with self._turn():
                     response = await fetch_within(self._fetch, "POST", self._url, headers, form.encode())
-            return read_introspection(response, token, self._rules, self._now())
+            return read_introspection(response, token, self._rules, self._now(), self._url)
         except trio.TooSlowError:
             raise CannotTell(f"{self._url} did not answer within {FETCH_SECONDS:g} s") from None
         except FetchError as error:
             self._report_wrong_credentials(error)
             raise CannotTell(str(error)) from None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until another question may be asked: of all senders together, and of the one whose request this is."""
+        sender = SENDER.get()
+        if not sender:
+            async with self._limit:
+                yield
+            return
+        own = self._senders.setdefault(sender, trio.CapacityLimiter(MAX_QUESTIONS_OF_ONE))
+        try:
+            async with own, self._limit:
+                yield
+        finally:
+            if not own.borrowed_tokens and not own.statistics().tasks_waiting:
+                self._senders.pop(sender, None)
 
     def _keep(self, token: str, verdict: Verdict) -> None:
         now = trio.current_time()
@@ -196,8 +220,8 @@ class _WrongCredentials(FetchError):
     """401 or 403 for us, not for the token."""
 
 
-def read_introspection(response: Response, token: str, rules: ClaimRules, now: float) -> Verdict:
-    """What an answer says of the token. `now` is Unix time in seconds.
+def read_introspection(response: Response, token: str, rules: ClaimRules, now: float, url: str = "") -> Verdict:
+    """What an answer of the endpoint at `url` says of the token. `now` is Unix time in seconds.
 
     Only the JSON value `true` makes a token active. Raises FetchError for what is no answer to the question.
     """
@@ -213,10 +237,14 @@ def read_introspection(response: Response, token: str, rules: ClaimRules, now: f
         raise FetchError('the answer of introspection is not a JSON object with "active"')
     if claims["active"] is not True:
         return TokenRefused(Refusal.INACTIVE)
-    if claims.get("iss") is None and rules.issuer is not None:
-        # It is the one that was asked. Without it, callers of two issuers could be one principal.
+    named = claims.get("iss") is not None
+    if not named and rules.issuer is not None:
+        # It is the one that was asked.
         claims["iss"] = rules.issuer
     described = rules.judge(claims, now)
+    if not named and rules.issuer is None:
+        # Callers of two issuers could be one principal if nothing stood for theirs.
+        claims["iss"] = url
     return TokenRefused(described) if isinstance(described, Refusal) else described.with_token(token)
 
 

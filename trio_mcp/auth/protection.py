@@ -6,7 +6,8 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, wraps
-from typing import Any, Protocol, TypeAlias
+from time import perf_counter
+from typing import Any, Literal, Protocol, TypeAlias
 
 import trio
 
@@ -15,10 +16,16 @@ from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
 from trio_mcp.auth.tokens import AccessToken, access_token_set
 from trio_mcp.features.functions import is_async
 
-__all__ = ["RequestWithHeaders", "protected"]
+__all__ = ["CountJudgement", "RequestWithHeaders", "protected"]
 
 THREADS = 40
 """For the sync handlers behind one `protect`."""
+
+JUDGE_SECONDS = 10.0
+"""For one token, as on the MCP endpoint."""
+
+CountJudgement: TypeAlias = Callable[[Literal["allowed", "refused", "unavailable", "failed"], str, float], None]
+"""Counts one token that was judged: what it was found to be, why it was refused, and the seconds that took."""
 
 _Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -37,19 +44,18 @@ class Judge(Protocol):
     def refusal_for(self, asked: Sequence[Requirements], token: AccessToken | None, what: str) -> Refused | None: ...
 
 
-def protected(judge: Judge, handler: Callable[[Any], Any], asked: Requirements) -> Callable[[Any], Awaitable[Any]]:
-    """`handler` behind the check of its request's token; a refusal is answered as on the MCP endpoint."""
+def protected(
+    judge: Judge, handler: Callable[[Any], Any], asked: Requirements, count: CountJudgement
+) -> Callable[[Any], Awaitable[Any]]:
+    """`handler` behind the check of its request's token; a refusal is answered as on the MCP endpoint, and counted."""
     limiter = trio.CapacityLimiter(THREADS)
     in_loop = is_async(handler)
 
     @wraps(handler)
     async def answer(request: RequestWithHeaders) -> Any:
-        judgement = await judge.judge(request.header_list(b"authorization"))
+        judgement = await _judged(judge, request, asked, count)
         if not isinstance(judgement, Allowed):
             return _response(judgement)
-        refused = judge.refusal_for([asked], judgement.token, "This page")
-        if refused is not None:
-            return _response(refused)
         with access_token_set(judgement.token):
             if in_loop:
                 value = await handler(request)
@@ -61,6 +67,29 @@ def protected(judge: Judge, handler: Callable[[Any], Any], asked: Requirements) 
             return value
 
     return answer
+
+
+async def _judged(judge: Judge, request: RequestWithHeaders, asked: Requirements, count: CountJudgement) -> Judgement:
+    """What becomes of the request. Raises what a verifier of the user raises, but for what means that it cannot tell now."""
+    began = perf_counter()
+    try:
+        with trio.fail_after(JUDGE_SECONDS):
+            judgement = await judge.judge(request.header_list(b"authorization"))
+    except (OSError, trio.TooSlowError) as error:
+        judgement = Unavailable(f"{type(error).__name__}: {error}".removesuffix(": "))
+    except Exception:
+        count("failed", "authenticate_failed", perf_counter() - began)
+        raise
+    if isinstance(judgement, Allowed):
+        judgement = judge.refusal_for([asked], judgement.token, "This page") or judgement
+    match judgement:
+        case Allowed():
+            count("allowed", "", perf_counter() - began)
+        case Refused(reason):
+            count("refused", reason.value, perf_counter() - began)
+        case Unavailable():
+            count("unavailable", "cannot_authenticate", perf_counter() - began)
+    return judgement
 
 
 def _response(judgement: Refused | Unavailable) -> Callable[[Any, Any, _Send], Awaitable[None]]:

@@ -6,6 +6,7 @@ import hmac
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from trio_mcp.auth.bearer import read_bearer
@@ -17,6 +18,10 @@ from trio_mcp.auth.tokens import AccessToken, principal_of
 from trio_mcp.auth.verifier import Verdict, Verifier
 
 __all__ = ["StaticTokenVerifier", "read_token_file"]
+
+
+STATIC_ISSUER = "urn:trio-mcp:static"
+"""Who issued tokens of the configuration, where their description does not say."""
 
 
 class StaticTokenVerifier(Verifier):
@@ -40,7 +45,7 @@ class StaticTokenVerifier(Verifier):
                     "a static token needs a client_id or a subject, so that it stands for somebody"
                 )
             check_scopes(described.scopes, "scopes of a static token", offered=False)
-        self._tokens = [(token_digest(token), described) for token, described in tokens.items()]
+        self._tokens = [(token_digest(token), _with_issuer(described)) for token, described in tokens.items()]
 
     async def judge(self, token: str) -> Verdict:
         """The description of the token."""
@@ -52,6 +57,12 @@ class StaticTokenVerifier(Verifier):
         # All are compared, whichever fits: the time says nothing about how far a guess was right.
         found = [described for known, described in self._tokens if hmac.compare_digest(known, digest)]
         return found[0].with_token(token) if found else TokenRefused(Refusal.NOT_ACCEPTED)
+
+
+def _with_issuer(described: AccessToken) -> AccessToken:
+    """With an issuer of its own: else a client that an authorization server does not name an issuer for could be the same caller."""
+    claims = described.claims or {}
+    return described if "iss" in claims else replace(described, claims={**claims, "iss": STATIC_ISSUER})
 
 
 def read_token_file(path: Path) -> StaticTokenVerifier:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -14,10 +16,24 @@ from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.resource import audience_key
 from trio_mcp.auth.tokens import AccessToken
 
-__all__ = ["ForeignAccessToken", "TokenVerifier", "Verdict", "Verifier", "judge_token"]
+__all__ = ["SENDER", "ForeignAccessToken", "TokenVerifier", "Verdict", "Verifier", "judge_token", "sent_by"]
 
 Verdict: TypeAlias = AccessToken | TokenRefused
 """What a verifier of ours says of a token."""
+
+
+SENDER: ContextVar[str] = ContextVar("sender", default="")
+"""The address of who sent the request whose token is judged; empty where that is not known."""
+
+
+@contextmanager
+def sent_by(address: str | None) -> Iterator[None]:
+    """Within the block, tokens are judged that were sent by that address."""
+    before = SENDER.set(address or "")
+    try:
+        yield
+    finally:
+        SENDER.reset(before)
 
 
 class ForeignAccessToken(Protocol):

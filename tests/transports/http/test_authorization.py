@@ -33,7 +33,7 @@ from trio_mcp.auth import AccessToken, BearerAuth, JWTVerifier, get_access_token
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.fetching import Response
 from trio_mcp.auth.reasons import Refusal, TokenRefused
-from trio_mcp.auth.verifier import Verdict, Verifier
+from trio_mcp.auth.verifier import SENDER, Verdict, Verifier
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.testing.asgi import asgi_client
 
@@ -531,6 +531,64 @@ async def test_a_protected_route_without_keys_is_a_503() -> None:
         assert await exchange.head() == 503
         assert exchange.headers["retry-after"] == "5"
         assert "www-authenticate" not in exchange.headers
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "counted"),
+    [
+        (OSError("the database is away"), 503, 'outcome="unavailable",reason="cannot_authenticate"'),
+        (trio.TooSlowError(), 503, 'outcome="unavailable",reason="cannot_authenticate"'),
+        (CannotTell("later"), 503, 'outcome="unavailable",reason="cannot_authenticate"'),
+        (ValueError("a bug"), 500, 'outcome="failed",reason="authenticate_failed"'),
+        (None, 401, 'outcome="refused",reason="no_token"'),
+    ],
+)
+async def test_what_a_verifier_raises_for_a_protected_route_is_answered_and_counted_as_on_the_endpoint(
+    fault: Exception | None, status: int, counted: str
+) -> None:
+    class Broken:
+        async def verify_token(self, text: str) -> AccessToken:
+            assert fault is not None
+            raise fault
+
+    auth = bearer(Broken(), authorization_servers=[ISSUER])
+    mcp = who_server(auth=auth)
+    mcp.custom_route("/page")(auth.protect(lambda request: "never"))
+    async with serving(mcp) as wire:
+        exchange = wire.start("GET", {} if fault is None else sent(), path="/page")
+        assert await exchange.head() == status
+        assert ("retry-after" in exchange.headers) is (status == 503)
+        assert f"trio_mcp_auth_total{{{counted}}} 1.0" in wire.app.service.metrics.render()[0].decode()
+
+
+async def test_a_protected_route_has_the_deadline_of_the_endpoint(autojump_clock: Any) -> None:
+    class Hanging:
+        async def verify_token(self, text: str) -> AccessToken:
+            await trio.sleep_forever()
+
+    auth = bearer(Hanging(), authorization_servers=[ISSUER])
+    mcp = who_server(auth=auth)
+    mcp.custom_route("/page")(auth.protect(lambda request: "never"))
+    async with serving(mcp) as wire:
+        assert await wire.start("GET", sent(), path="/page").head() == 503
+        assert trio.current_time() <= 11
+
+
+async def test_the_address_that_a_trusted_proxy_names_is_the_sender_of_a_token() -> None:
+    seen: list[str] = []
+
+    class Noting(Verifier):
+        issuers: tuple[str, ...] = (ISSUER,)
+
+        async def judge(self, text: str) -> Verdict:
+            seen.append(SENDER.get())
+            return TokenRefused(Refusal.INACTIVE)
+
+    for trusted in (["127.0.0.1"], []):
+        async with authorized(bearer(Noting()), forwarded_allow=trusted) as wire:
+            assert await wire.initialize(headers=sent(**{"x-forwarded-for": "192.0.2.7"})).head() == 401
+    assert seen == ["192.0.2.7", ""]
+    assert SENDER.get() == ""
 
 
 async def test_a_mounted_server_has_its_own_authorization_or_that_of_the_outer_one() -> None:

@@ -22,12 +22,13 @@ from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
 from trio_mcp.auth.metadata import ISSUER_METADATA, MetadataAnswer, public_document
-from trio_mcp.auth.verifier import Verifier
+from trio_mcp.auth.verifier import Verifier, sent_by
 from trio_mcp.observability.auth_metrics import AuthMetrics, Outcome
 from trio_mcp.observability.logs import leaves
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.sessions.node_state import KEYS, LifeCycle
 from trio_mcp.transports.asgi import Receive, Scope, Send
+from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.callers import asked, cannot_authenticate
 from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal, send_json
@@ -44,13 +45,15 @@ _OUTCOMES: Mapping[int, Outcome] = {500: "failed", 503: "unavailable"}
 class Authorization:
     """The authorization of one app by bearer tokens. Raises AuthConfigurationError where the public URL is not known.
 
-    `resource` is the public URL of the server where `auth` has none of its own.
+    `resource` is the public URL of the server where `auth` has none of its own. `proxies` say who sends a request.
     """
 
-    def __init__(self, auth: BearerAuth, metrics: AuthMetrics, *, resource: str | None) -> None:
+    def __init__(self, auth: BearerAuth, metrics: AuthMetrics, *, resource: str | None, proxies: Proxies) -> None:
         auth.bind(resource)
         self.auth = auth
+        auth.count_judgements_with(metrics.judged)
         self._metrics = metrics
+        self._proxies = proxies
         if isinstance(auth.verifier, Verifier):
             metrics.count_fetches_with(auth.verifier.statistics)
 
@@ -67,7 +70,8 @@ class Authorization:
             judgement = self.auth.judge_now(sent)
             if judgement is None:
                 # Only now: a deadline costs more than all the rest.
-                judgement = await asked(partial(self.auth.judge, sent))
+                with sent_by(self._proxies.client_of(exchange)):
+                    judgement = await asked(partial(self.auth.judge, sent))
             allowed = _allowed(judgement)
         except HttpRefusal as refusal:
             outcome = _OUTCOMES.get(refusal.status, "refused")
@@ -133,11 +137,11 @@ class Authorization:
         life.settled(KEYS)
 
 
-def authorization_of(judge: object, metrics: Metrics, resource: str | None) -> Authorization | None:
-    """The authorization of an app by `judge`; None where it is a function. `resource` is as for `Authorization`."""
+def authorization_of(judge: object, metrics: Metrics, resource: str | None, proxies: Proxies) -> Authorization | None:
+    """The authorization of an app by `judge`; None where it is a function. `resource` and `proxies` are as for `Authorization`."""
     if not isinstance(judge, BearerAuth):
         return None
-    return Authorization(judge, AuthMetrics(metrics.registry), resource=resource)
+    return Authorization(judge, AuthMetrics(metrics.registry), resource=resource, proxies=proxies)
 
 
 def _allowed(judgement: Judgement) -> Allowed:

@@ -393,6 +393,7 @@ tasks-40 ext-tasks: Task Polling                           | memory and Redis af
 tasks-41 ext-tasks: Security Considerations                | Redis has no argument, question, answer, result or token in the clear
 tasks-42 ext-tasks: Security Considerations                | two secrets in rotation: tasks made under either are read
 tasks-43 2026-07-28 basic/transports/stdio                | tasks over stdio end with stdin, and the process does not wait for them
+tasks-44 ext-tasks                                     | the suite's nine scenarios, on both fronts and on three nodes in turn
 tasks-45 ext-tasks: the requesters people use                 | FastMCP's client and @modelcontextprotocol/ext-tasks get the result of the plain call, a question in the middle too
 tasks-46 2026-07-28 basic                                  | a task whose client cannot be asked fails with -32021, as the plain call does
 tasks-47 ext-tasks: Task Polling                           | Redis away: another node than the owner says that it cannot tell

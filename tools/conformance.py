@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,13 @@ def suite_version() -> str:
     return str(json.loads(package_file(f"{PACKAGE}/package.json").read_text())["version"])
 
 
-def conform(run: Run, url: str) -> Outcome:
-    """Run the suite against the server at `url`, a loopback address; raises `MissingNode`."""
+def conform(run: Run, url: str, more: Mapping[str, str] | None = None) -> Outcome:
+    """Run the suite against the server at `url`, a loopback address, with `more` in its environment; raises `MissingNode`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [str(node()), str(package_file(f"{PACKAGE}/dist/index.js")), "server", "--url", url]
         done = subprocess.run(
             [*command, *run.options, "-o", folder],
-            env=environment(),
+            env={**environment(), **(more or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=RUN_SECONDS,

@@ -16,6 +16,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Served]:
         yield server
 
 
+@pytest.mark.requirement("tasks-44")
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_the_suite_finds_no_failure_and_no_warning(server: Served, run: Run) -> None:
     assert conform(run, server.url).faults == []

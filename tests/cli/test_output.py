@@ -33,6 +33,11 @@ def test_parameters_are_shown_with_types_and_defaults(capsys: pytest.CaptureFixt
     assert f"  {signature}  Add two numbers." in capsys.readouterr().out
 
 
+def test_the_extensions_of_a_server_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_server({"name": "weather"}, None, ["2026-07-28"], ["com.example/a", "com.example/b\x1b"])
+    assert capsys.readouterr().out.splitlines()[2] == "  adds    com.example/a, com.example/b\\x1b"
+
+
 def test_a_server_is_introduced(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_server({"name": "weather", "version": "1", "title": "Weather"}, "Ask\n  it.", ["2026-07-28"])
     assert capsys.readouterr().out == "weather 1 - Weather\n  speaks  MCP 2026-07-28\n  says    Ask it.\n"

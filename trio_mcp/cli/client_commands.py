@@ -59,7 +59,9 @@ def inspect(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
         if flags.as_json:
             print_json({**about, "capabilities": client.capabilities, **lists})
         else:
-            print_server(client.server_info, client.instructions, client.versions)
+            extensions = client.capabilities.get("extensions")
+            declared = extensions if isinstance(extensions, dict) else ()
+            print_server(client.server_info, client.instructions, client.versions, declared)
             print_listings(lists, parameters=True)
         return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,12 +94,15 @@ def print_listings(lists: dict[str, list[dict[str, Any]]], *, parameters: bool =
         print_note("the server offers no tools, resources or prompts")
 
 
-def print_server(info: dict[str, Any], instructions: str | None, versions: Sequence[str]) -> None:
-    """Who the server is."""
+def print_server(
+    info: dict[str, Any], instructions: str | None, versions: Sequence[str], extensions: Iterable[str] = ()
+) -> None:
+    """Who the server is; `extensions` are those that it declares."""
     title = f" - {info['title']}" if info.get("title") else ""
     print(printable(f"{info.get('name', '(unnamed)')} {info.get('version', '')}{title}"))
     print(f"  speaks  MCP {printable(', '.join(versions))}")
-    for name, text in (("about", info.get("description")), ("says", instructions), ("web", info.get("websiteUrl"))):
+    rows = (("adds", ", ".join(extensions)), ("about", info.get("description")), ("says", instructions))
+    for name, text in (*rows, ("web", info.get("websiteUrl"))):
         if text:
             print(f"  {name:<7} {printable(' '.join(str(text).split()))}")
 

@@ -11,7 +11,7 @@ import trio
 
 from trio_mcp.dispatch.extension_port import Listening, Send
 from trio_mcp.tasks.record import TaskRecord
-from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.store import TaskStore, TaskStoreAway
 from trio_mcp.tasks.wire import detailed
 
 __all__ = ["listening"]
@@ -40,5 +40,12 @@ async def _run(store: TaskStore, tasks: Sequence[TaskRecord], send: Send) -> Non
             watches.callback(store.watch(task.id, heard))
         for task in tasks:
             # The acknowledgement took a moment, in which the task may have changed.
-            heard(await store.get(task.id) or task)
+            heard(await _now(store, task))
         await trio.sleep_forever()
+
+
+async def _now(store: TaskStore, task: TaskRecord) -> TaskRecord:
+    try:
+        return await store.get(task.id) or task
+    except TaskStoreAway:
+        return task  # Its changes are heard when the store is back.

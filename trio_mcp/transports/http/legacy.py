@@ -11,6 +11,8 @@ ends stops reading, and nothing else.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -53,10 +55,18 @@ from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
 from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
-from trio_mcp.transports.http.permission import require_permission, require_same_permission
+from trio_mcp.transports.http.permission import (
+    also_asked,
+    asked_by_subscriptions,
+    require_permission,
+    require_same_permission,
+)
 from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
 from trio_mcp.transports.http.session_refusals import NOT_SERVED, SessionRefusals
 from trio_mcp.transports.http.side_tasks import SideTasks
+
+if TYPE_CHECKING:
+    from trio_mcp.auth.checks import Requirements
 
 __all__ = ["LegacyFront"]
 
@@ -194,7 +204,8 @@ class LegacyFront:
                 headers=exchange.headers,
                 token=exchange.token,
             )
-            log.asked = asked or ()
+            if asked:
+                self._ask_of_readers(exchange, session, log, [message], asked)
             await self._deliver(exchange, session, log, message.id)
         elif isinstance(message, list):
             await self._batch(exchange, session, message)
@@ -208,6 +219,9 @@ class LegacyFront:
             log, prefix, after = _stream_after(session, last)
         except InvalidEventId as fault:
             raise HttpRefusal(400, str(fault)) from None
+        if exchange.token is not None and log is session.streams.standalone:
+            # A session that was restored has its subscriptions, and no stream yet that knows what they ask.
+            also_asked(log, asked_by_subscriptions(self._service, session.subscriptions))
         if log.asked:
             require_same_permission(self._service, exchange, log.asked)
         kind: StreamKind = "get" if log is session.streams.standalone else "post"
@@ -240,8 +254,22 @@ class LegacyFront:
             headers=exchange.headers,
             token=exchange.token,
         )
-        log.asked = asked or ()
+        if asked:
+            self._ask_of_readers(exchange, session, log, requests, asked)
         await self._deliver(exchange, session, log, None)
+
+    def _ask_of_readers(
+        self,
+        exchange: HttpExchange,
+        session: LiveSession,
+        log: EventLog,
+        requests: Iterable[Request],
+        asked: tuple[Requirements, ...],
+    ) -> None:
+        """What was asked of the token of `requests` is asked of whoever reads what they send, there or on the session's own stream."""
+        log.asked = asked
+        if not self._may_stream(exchange) or any(each.method == "resources/subscribe" for each in requests):
+            also_asked(session.streams.standalone, asked)
 
     async def _deliver(self, exchange: HttpExchange, session: LiveSession, log: EventLog, id: RequestId | None) -> None:
         """Answer a POST with what is in `log`, which this exchange only reads:

@@ -13,12 +13,20 @@ from trio_mcp.dispatch.call import Call, Service
 from trio_mcp.features.definition import Definition
 from trio_mcp.features.registry import Registry
 from trio_mcp.protocol.jsonrpc import Request
+from trio_mcp.streams.event_log import EventLog
 from trio_mcp.transports.http.exchange import HttpExchange
 
 if TYPE_CHECKING:
     from trio_mcp.auth.checks import Requirements
 
-__all__ = ["components", "require_extension_permission", "require_permission", "require_same_permission"]
+__all__ = [
+    "also_asked",
+    "asked_by_subscriptions",
+    "components",
+    "require_extension_permission",
+    "require_permission",
+    "require_same_permission",
+]
 
 
 def components(registry: Registry, method: str, params: Mapping[str, Any]) -> Iterator[Definition]:
@@ -96,6 +104,26 @@ def require_permission(
     if asked:
         _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
     return tuple(asked)
+
+
+def also_asked(log: EventLog, asked: Iterable[Requirements]) -> None:
+    """Ask this of all who read `log` from now on. Who reads it now may have a token with less, and has to come again."""
+    new = tuple(dict.fromkeys(each for each in asked if each not in log.asked))
+    if new:
+        log.asked = (*log.asked, *new)
+        if log.is_read:
+            log.close_reader()
+
+
+def asked_by_subscriptions(service: Service, uris: Iterable[str]) -> Iterator[Requirements]:
+    """What subscribing to these URIs asks: their updates are told to nobody with less."""
+    registry = service.registry
+    resources = (*registry.resources, *registry.templates)
+    if all(each.requirements is None for each in resources):
+        return
+    for uri in uris:
+        found = components(registry, "resources/subscribe", {"uri": uri})
+        yield from (each.requirements for each in found if each.requirements is not None)
 
 
 async def require_extension_permission(exchange: HttpExchange, call: Call) -> None:

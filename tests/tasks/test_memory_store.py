@@ -9,6 +9,7 @@ from trio_mcp.tasks.changes import Answer, Ask, AskCancel, ChangeRefused, Comple
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.memory import MemoryTaskStore
 from trio_mcp.tasks.record import FailReason, Status, TaskRecord
+from trio_mcp.tasks.store import TaskStoreAway
 
 
 class Node:
@@ -118,3 +119,18 @@ async def test_nothing_is_left_of_10_000_tasks_after_their_ttl() -> None:
     node.clock.ms += HOUR
     node.store.look()
     assert len(node.store) == 0
+
+
+async def test_results_take_no_more_room_than_they_may_and_give_it_back() -> None:
+    node = Node(TaskLimits(kept=20))
+    first, second = await node.task(), await node.task()
+    node.store.own(first.id, Complete(b"0123456789"))
+    third = await node.task()
+    node.store.own(second.id, Complete(b"0123456789"))
+    with pytest.raises(TaskStoreAway):
+        await node.task()
+    node.store.own(third.id, Complete(b"{}"))
+    node.clock.ms += HOUR
+    node.store.look()
+    assert len(node.store) == 0
+    await node.task()

@@ -34,11 +34,12 @@ from trio_mcp.cluster.store.port import (
 from trio_mcp.cluster.store_trust import CardFound, StoreTrust
 from trio_mcp.observability.logs import event
 
-__all__ = ["Heartbeat", "machine_time", "now"]
+__all__ = ["LATE_SECONDS", "Heartbeat", "machine_time", "now"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 LATE_SECONDS = 2 * BEAT_SECONDS
+"""A process that has not tried to beat for so long stood still."""
 
 CATCH_UP_SECONDS = 1.0
 """How long requests wait for the comparison of all records after this process stood still."""

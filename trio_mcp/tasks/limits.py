@@ -23,6 +23,8 @@ class TaskLimits:
     """The same for one principal on a node; anonymous callers share no bound of their own."""
     result: int = 4 << 20
     """The encoded result."""
+    kept: int = 256 << 20
+    """Results that a node without Redis keeps until they expire; beyond it no task begins."""
     message: int = 1_024
     """A status message in UTF-8; what is longer is cut."""
     open_questions: int = 20

@@ -22,7 +22,7 @@ from trio_mcp.tasks.changes import (
 )
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.record import FailReason, TaskOwner, TaskRecord
-from trio_mcp.tasks.store import Heard, TaskRunner, Watchers
+from trio_mcp.tasks.store import Heard, TaskRunner, TaskStoreAway, Watchers
 from trio_mcp.tasks.transitions import apply, next_ttl
 
 __all__ = ["LOOK_SECONDS", "MemoryTaskStore", "wall_clock"]
@@ -46,6 +46,8 @@ class MemoryTaskStore:
         self.limits: TaskLimits = limits or TaskLimits()
         self.now: Callable[[], int] = clock
         self._records: dict[str, TaskRecord] = {}
+        self._kept = 0
+        """Bytes of results."""
         self._watchers = Watchers()
         self._runner: TaskRunner | None = None
 
@@ -68,15 +70,18 @@ class MemoryTaskStore:
                 self._change(task, Extend(ttl))
             elif task.expires <= now and task.ended:
                 del self._records[task.id]
+                self._kept -= len(task.result or b"")
             elif task.expires <= now:
                 self._change(task, Fail(FailReason.EXPIRED.error))
                 if self._runner is not None:
                     self._runner.lost(task.id)
 
     async def create(self, task: TaskRecord) -> None:
-        """Keep the record."""
-        self._records[task.id] = task
+        """Keep the record; raises TaskStoreAway where the results of others take all the room there is."""
         await trio.lowlevel.checkpoint()
+        if self._kept >= self.limits.kept:
+            raise TaskStoreAway("too many results are kept: they expire with their tasks")
+        self._records[task.id] = task
 
     async def get(self, task_id: str) -> TaskRecord | None:
         """The task; None when it is unknown or has expired."""
@@ -133,5 +138,6 @@ class MemoryTaskStore:
         changed = apply(task, change, self.now(), by=task.owner, limits=self.limits)
         if changed is not task:
             self._records[task.id] = changed
+            self._kept += len(changed.result or b"")
             self._watchers.tell(changed)
         return changed

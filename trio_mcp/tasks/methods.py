@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["TaskMethods"]
 
 
+STORE_SECONDS = 5.0
+"""More than a store may take to answer, or to fail."""
+
+
 class TaskMethods:
     """The methods, on the store of one node. They raise InvalidParams for a task that is not the caller's, Busy to be asked later."""
 
@@ -64,6 +68,8 @@ class TaskMethods:
 
     async def find(self, call: Call, task_id: str) -> TaskRecord | None:
         """The task, if it is the caller's; raises Busy while nobody can say."""
+        # A store that does not answer is an HTTP status: no stream may begin before that is known.
+        call.outbox.hold_back(trio.current_time() + STORE_SECONDS)
         try:
             task = await self._store.get(task_id)
         except TaskStoreAway as away:

@@ -191,3 +191,19 @@ async def _poll(nodes: Clients, tasks: list[dict[str, Any]]) -> None:
         for task in tasks:
             assert (await nodes[4].state(task))["taskId"] == task["taskId"]
         await trio.sleep(4)
+
+
+@pytest.mark.requirement("tasks-47")
+async def test_a_poll_of_another_node_is_503_while_redis_hangs_and_found_after_that(tmp_path: Path) -> None:
+    """A hanging Redis takes longer to be given up than streams are held back: the status says it all the same."""
+    async with clients(tmp_path) as nodes:
+        task = await nodes[1].begin("work", seconds=60)
+        nodes.cluster.redis.pause()
+        refused = nodes[2].get(task)
+        assert await refused.head() == 503
+        assert "retry-after" in refused.headers
+        assert (await nodes[1].state(task))["status"] == "working"
+        nodes.cluster.redis.resume()
+        while await nodes[2].get(task).head() == 503:
+            await trio.sleep(0.5)
+        assert (await nodes[2].until(task, "completed"))["result"]["content"][0]["text"] == "done on node1"

@@ -17,6 +17,7 @@ from contextlib import suppress
 import trio
 
 from trio_mcp.auth.keyring import Keyring
+from trio_mcp.cluster.heartbeat import LATE_SECONDS, now
 from trio_mcp.cluster.membership import BEAT_SECONDS
 from trio_mcp.cluster.record import Identity, tasks_message
 from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
@@ -41,6 +42,9 @@ WATCH_SECONDS = 1.0
 
 ANSWER_SECONDS = 2.0
 """How long an answer may take to be written."""
+
+CONFIRM_SECONDS = 1.0
+"""How long a poll waits for Redis where it would otherwise be answered from memory."""
 
 _TRIES, _APART_SECONDS = 20, 0.01
 """Attempts to write while other nodes write as well, and how far they are apart at random, times their number."""
@@ -88,6 +92,8 @@ class ClusterTaskStore:
         )
         self._changed: dict[str, None] = {}
         self._left: dict[str, None] = {}
+        self._looked = now()
+        """When this process looked at its tasks last, or tried to."""
         self._tell = trio.Event()
         self._to_take: dict[str, None] = {}
         self._look_now = trio.Event()
@@ -113,9 +119,10 @@ class ClusterTaskStore:
 
     async def get(self, task_id: str) -> TaskRecord | None:
         """The task; None when it is unknown or has expired. Raises TaskStoreAway."""
+        if task_id in self._own:
+            await self._confirm(task_id)
         own = self._own.get(task_id)
         if own is not None:
-            await trio.lowlevel.checkpoint()
             return own if own.expires > self.now() else None
         found = await self._reader.read(task_id)
         return None if found is None else await self._succession.settle(found)
@@ -166,6 +173,21 @@ class ClusterTaskStore:
         for task_id in left:
             self._to_take[task_id] = None
             self._look_now.set()
+
+    async def _confirm(self, task_id: str) -> None:
+        """Wait where what this process knows of its own task may be wrong, or may still become wrong."""
+        await trio.lowlevel.checkpoint()
+        if self._store.down:
+            return
+        with trio.move_on_after(CONFIRM_SECONDS):
+            if now().since(self._looked) > LATE_SECONDS:
+                # This process stood still, and another may have taken the task.
+                self._own.doubt(task_id)
+                await self._own.flushed()
+            task = self._own.get(task_id)
+            if task is not None and task.ended:
+                # What a client was told must be true when this process is gone.
+                await self._own.written(task_id)
 
     async def _tell_there(self, task_id: str, change: ClientChange) -> TaskRecord | None:
         for tried in range(_TRIES):
@@ -223,6 +245,7 @@ class ClusterTaskStore:
         if taken:
             return
         self._own.look()
+        self._looked = now()
         known = self._own.revisions
         for (task_id, revision), found in zip(
             known.items(), await self._reader.run(list(map(TaskRevision, known))), strict=True

@@ -204,6 +204,6 @@ async def test_a_poll_of_another_node_is_503_while_redis_hangs_and_found_after_t
         assert "retry-after" in refused.headers
         assert (await nodes[1].state(task))["status"] == "working"
         nodes.cluster.redis.resume()
-        while await nodes[2].get(task).head() == 503:
+        while await nodes[2].get(task).head() == 503:  # noqa: ASYNC110
             await trio.sleep(0.5)
         assert (await nodes[2].until(task, "completed"))["result"]["content"][0]["text"] == "done on node1"

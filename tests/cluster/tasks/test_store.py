@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.tasks.nodes import seen, task_nodes
+from tests.cluster.nodes import SECRET, in_process_cluster
+from tests.cluster.tasks.nodes import TaskNode, seen, task_nodes
 from tests.rig.waiting import until
 from tests.tasks.runner import HOUR, QUESTION, YES
+from trio_mcp.auth.keyring import Keyring
 from trio_mcp.tasks.changes import (
     Answer,
     Ask,
@@ -205,3 +207,21 @@ async def test_an_expired_task_is_unknown(tmp_path: Path) -> None:
         for node in nodes.nodes:
             assert await node.store.get(task.id) is None
             assert await node.store.tell("unknown", AskCancel()) is None
+
+
+@pytest.mark.requirement("tasks-42")
+async def test_a_task_under_a_secret_that_a_node_does_not_have_is_not_said_to_be_unknown(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path) as cluster:
+        cluster[2].app.service.keyring = Keyring([b"new", SECRET])
+        old, new = TaskNode(cluster[1]), TaskNode(cluster[2])
+        before, after = await old.task(), await new.task()
+        assert await new.store.get(before.id) == before
+        with pytest.raises(TaskStoreAway):
+            await old.store.get(after.id)
+        old.store.own(before.id, Ask("a", QUESTION))
+        await old.flushed()
+        await new.store.tell(before.id, Answer({"a": YES}))
+        # What the other node has written cannot be read here: the question stays open, and the task is not lost.
+        await old.flushed()
+        await old.store.tell(before.id, Answer({"a": YES}))
+        assert old.runner.told == [("changed", before.id)]

@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from trio_mcp.cluster.store.task_operations import SwapTask
-from trio_mcp.cluster.tasks.fields import TaskFields, Unreadable, swap
+from trio_mcp.cluster.tasks.fields import TaskFields, Unreadable, read_head, swap
 from trio_mcp.observability.logs import event
 from trio_mcp.tasks.changes import Answer, AskCancel, Change, Resume
 from trio_mcp.tasks.limits import TaskLimits
-from trio_mcp.tasks.record import TaskRecord
+from trio_mcp.tasks.record import ENDED, TaskOwner, TaskRecord
 from trio_mcp.tasks.transitions import apply
 
 __all__ = ["Standing", "TaskCopy", "TaskWrite"]
@@ -122,13 +122,21 @@ class TaskCopy:
             standing = self._fields.read(self.task.id, found)
         except Unreadable as why:
             event(logger, logging.ERROR, "task cannot be read", task=self.task.id[:8], why=str(why))
-            return Standing.LOST
+            return self._take_back(found, revision)
         if standing.owner != self.task.owner or (standing.ended and not self._has_ended_as(standing)):
             return Standing.LOST
         self.written, self.revision = standing, revision
         self.answers |= {key: answer for key, answer in standing.answers.items() if key in self.task.questions}
         if standing.cancel:
             self.change(AskCancel())
+        return Standing.CHANGED
+
+    def _take_back(self, found: dict[bytes, bytes], revision: str) -> Standing:
+        """Another node has written under a secret that this one does not have; it stays this process' task if it was only that."""
+        head = read_head(found)
+        if head is None or TaskOwner(head.node, head.boot, head.epoch) != self.task.owner or head.status in ENDED:
+            return Standing.LOST
+        self.written, self.revision = None, revision
         return Standing.CHANGED
 
     def wake(self) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import trio
 
 from tests.rig.redis import RedisServer
 from trio_mcp.cluster.redis.store import Keys, RedisStore
+from trio_mcp.cluster.store.encoding import decode_operations, encode_results
+from trio_mcp.cluster.store.linked import LinkedStore
 from trio_mcp.cluster.store.memory import MemoryStore, SharedMemory
 from trio_mcp.cluster.store.port import Operation, Store
 
-__all__ = ["KEYS", "Both", "in_memory", "in_redis"]
+__all__ = ["KEYS", "Both", "in_memory", "in_redis", "linked"]
 
 KEYS = Keys("mcp")
 
@@ -44,6 +48,35 @@ def in_memory() -> Both:
         return shelves[kind].seconds_left(name)
 
     return Both(MemoryStore(memory), MemoryStore(memory), put, expires_in)
+
+
+class MemoryLink:
+    """A link that ends in the same process."""
+
+    def __init__(self, memory: SharedMemory, nursery: trio.Nursery) -> None:
+        self.memory = memory
+        self._nursery = nursery
+
+    async def request(self, operations: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return encode_results([self.memory.do(each) for each in decode_operations(operations)])
+
+    async def subscribe(self, hear: Callable[[bytes], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        _, messages = self.memory.subscribe()
+        self._nursery.start_soon(self._pass_on, messages, hear)
+
+    async def _pass_on(self, messages: trio.MemoryReceiveChannel[bytes], hear: Callable[[bytes], None]) -> None:
+        with messages:
+            async for message in messages:
+                hear(message)
+
+
+def linked(nursery: trio.Nursery) -> Both:
+    both = in_memory()
+    assert isinstance(both.here, MemoryStore)
+    link = MemoryLink(both.here.memory, nursery)
+    return replace(both, here=LinkedStore(link), there=LinkedStore(link))
 
 
 def in_redis(server: RedisServer) -> Both:

@@ -1,4 +1,4 @@
-"""Two nodes' ways to one store, in memory and in Redis."""
+"""Two nodes' ways to one store: in memory, in another process' memory, and in Redis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import trio
 
-from tests.cluster.store.both import Both, in_memory, in_redis
+from tests.cluster.store.both import Both, in_memory, in_redis, linked
 from tests.rig.ports import free_ports
 from tests.rig.redis import RedisServer
 
@@ -24,12 +24,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(
-    params=["memory", pytest.param("redis", marks=[pytest.mark.sockets, pytest.mark.processes])],
+    params=["memory", "linked", pytest.param("redis", marks=[pytest.mark.sockets, pytest.mark.processes])],
 )
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Both]:
     """Empty."""
     if request.param == "memory":
         yield in_memory()
+        return
+    if request.param == "linked":
+        async with trio.open_nursery() as nursery:
+            yield linked(nursery)
+            nursery.cancel_scope.cancel("the test is over")
         return
     server: RedisServer = request.getfixturevalue("server")
     if server._process is None:

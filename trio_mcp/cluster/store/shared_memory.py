@@ -117,6 +117,12 @@ class SharedMemory:
         self.changes.clear()
         self.tasks.clear()
 
+    def forget_expired(self) -> None:
+        """Remove what has expired: it is noticed otherwise only when somebody asks for it."""
+        for shelf in (self.records, self.tombstones, self.cards):
+            shelf.names()
+        self.tasks.forget_expired()
+
     def stop(self) -> None:
         """Until `start` no node reaches it; subscriptions break."""
         self.runs = False

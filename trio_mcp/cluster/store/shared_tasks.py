@@ -39,6 +39,13 @@ class SharedTasks:
         self.hashes.clear()
         self.lists.clear()
 
+    def forget_expired(self) -> None:
+        """Remove what has expired."""
+        for name in list(self.hashes):
+            self._hash(name)
+        for node in list(self.lists):
+            self._list(node)
+
     def do(self, operation: TaskOperation) -> Any:
         """Do one operation; its result, as `task_operations` says."""
         match operation:

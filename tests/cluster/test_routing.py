@@ -14,6 +14,7 @@ from trio_mcp.cluster.routing import (
     Await,
     Judge,
     LookUp,
+    MoveTo,
     NotFound,
     RelayTo,
     Remove,
@@ -240,12 +241,24 @@ def test_what_is_decided(table: Table, number: int) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_connection_that_can_move_goes_where_its_request_would_be_relayed_to_an_owner(table: Table) -> None:
+    """An owner that is known, not the node in the id, or any node that may restore it; nothing else is decided otherwise."""
+    owners = {Target.CACHED, Target.NAMED, Target.RECORDED}
+    for cells in table.cells:
+        for cell in cells:
+            step = decide(Facts(**cell))
+            moves = isinstance(step, RelayTo) and step.target in owners
+            expected = MoveTo(step.target) if isinstance(step, RelayTo) and moves else step
+            assert decide(Facts(**cell, movable=True)) == expected, cell
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_decision_looks_at_nothing_but_the_inputs_of_its_table(table: Table) -> None:
     read_facts.clear()
     for cells in table.cells:
         for cell in cells:
             decide(WatchedFacts(**cell))
-    assert read_facts <= {"copy", "recorded", *table.inputs}
+    assert read_facts <= {"copy", "recorded", "movable", *table.inputs}
 
 
 def test_the_tables_cover_everything_that_a_copy_or_a_record_can_be() -> None:

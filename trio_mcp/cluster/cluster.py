@@ -69,6 +69,9 @@ class ClusterOptions:
     drain_seconds: float = CLUSTER_DRAIN_DELAY + DRAIN_TIMEOUT
     """How long a node drains at most (seconds): a process that starts under its id waits for that."""
 
+    local: bool = False
+    """The nodes are the workers of one, and reach each other by Unix sockets: their URLs are `unix:/path`."""
+
     @property
     def patience(self) -> Patience:
         """How long a relayed request waits."""
@@ -86,7 +89,7 @@ class Cluster:
         self._hops = hops = Hops(options.secrets, node=me.node, boot=me.boot)
         metrics, restore = app.service.metrics, options.restore
         self._measured = measured = MeasuredStore(store, metrics)
-        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience)
+        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience, local=options.local)
         # What is known of Redis, of the other nodes, and of the records.
         self._trust = trust = StoreTrust(now, lambda: measured.down)
         self._membership = membership = Membership(now)
@@ -242,6 +245,10 @@ class Cluster:
     def has_ready_peer(self) -> bool:
         """Whether there is a node to send clients to."""
         return bool(self._membership.ready(""))
+
+    def ready_urls(self) -> list[str]:
+        """Where the nodes are that may be sent clients."""
+        return [owner.url for owner in self._membership.ready("")]
 
     @property
     def can_release(self) -> bool:

@@ -84,6 +84,8 @@ class Facts:
     hop: bool = False
     """A peer relayed it: it may be relayed no further."""
     delete: bool = False
+    movable: bool = False
+    """Its connection can go to another process of this node, with the request."""
     # This node.
     restores: bool = True
     """The option of that name: sessions of nodes that are gone are restored."""

@@ -25,6 +25,7 @@ from trio_mcp.cluster.routing import (
     Await,
     Judge,
     LookUp,
+    MoveTo,
     NotFound,
     RelayTo,
     Remove,
@@ -129,7 +130,12 @@ class SessionRouter:
             # No node makes such an id, so that none has to be asked.
             raise SessionNotFound(CloseReason.UNKNOWN)
         hop = self._forwarder.origin(exchange, session_id)
-        facts = Facts(hop=hop is not None, delete=exchange.method == "DELETE", restores=self._restores)
+        facts = Facts(
+            hop=hop is not None,
+            delete=exchange.method == "DELETE",
+            movable=hop is None and exchange.may_move,
+            restores=self._restores,
+        )
         request = SessionRequest(exchange, session_id, hop, facts)
         session = self._hub.local(session_id)
         if session is not None and session.principal == exchange.principal:
@@ -162,6 +168,8 @@ class SessionRouter:
                 await self._look_up(request, patiently=patiently, after_pause=after_pause)
             case RelayTo(target):
                 return await self._relay_to(request, target)
+            case MoveTo(target):
+                return await self._move_to(request, target)
             case Judge(target, at_once):
                 await self._judge(request, target, at_once=at_once)
             case Restore():
@@ -275,6 +283,14 @@ class SessionRouter:
         )
         request.facts.relayed(result, named=named)
         self._look_at_peers(request)
+        return None
+
+    async def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
+        owner = self._owner(request, target)
+        if owner is not None and owner.url and await request.exchange.move(owner.url):
+            self._metrics.moved()
+            return port.Answered()
+        request.facts.movable = False
         return None
 
     async def _relay_to_ready(self, request: SessionRequest) -> port.Route | None:

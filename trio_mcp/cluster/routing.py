@@ -29,6 +29,7 @@ __all__ = [
     "Await",
     "Judge",
     "LookUp",
+    "MoveTo",
     "NotFound",
     "RelayTo",
     "Remove",
@@ -120,6 +121,13 @@ class RelayTo:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveTo:
+    """Have that process of this node take over the connection, with the request; ends the request if it does."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """Have the failure detector say whether that process is gone."""
 
@@ -138,11 +146,22 @@ class Remove:
     """Do what the client's DELETE asks for in place of a node that cannot, and answer 204."""
 
 
-Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | RelayTo | Judge | Restore | Remove
+Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | RelayTo | MoveTo | Judge | Restore | Remove
 
 
 def decide(facts: Facts) -> Step:
     """The next step for a request whose session was not found on this node."""
+    step = _decide(facts)
+    if isinstance(step, RelayTo) and step.target in _OWNERS and facts.movable:
+        return MoveTo(step.target)
+    return step
+
+
+_OWNERS = frozenset({Target.CACHED, Target.NAMED, Target.RECORDED})
+"""A connection goes to a process that is known to have the session, not to one that may have it or take it up."""
+
+
+def _decide(facts: Facts) -> Step:
     match facts.copy:
         case Copy.LIVE:
             return Serve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-__all__ = ["DISCONNECT_EXTENSION", "ASGIApp", "Message", "Receive", "Scope", "Send"]
+__all__ = ["DISCONNECT_EXTENSION", "MOVE_EXTENSION", "ASGIApp", "Message", "Receive", "Scope", "Send"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -20,4 +20,9 @@ DISCONNECT_EXTENSION = "trio_mcp.disconnect"
 `abort()` ends the connection after a response that has begun and cannot be completed.
 A WebSocket has `on_progress(callback)` as well: `callback()` is called whenever the client took a part of a message that did not go out
 at once.
+"""
+
+MOVE_EXTENSION = "trio_mcp.move"
+"""`scope["extensions"][MOVE_EXTENSION]` of a connection that can move to another process of the node: `await move(content, to)`, with the
+whole body of the request and the address of the process. True: that one answers, and the app sends nothing.
 """

@@ -45,10 +45,13 @@ class PeerClient:
         connect_timeout: float = 1.0,
         idle_timeout: float = 30.0,
         max_idle: int = 32,
+        local: bool = False,
     ) -> None:
+        """With `local` the peers are workers of this node, and their URLs `unix:/path`."""
         self._hops = hops
+        self._local = local
         self._node = node
-        self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle)
+        self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle, local=local)
         self._patience = patience or Patience()
         self._streams = OpenStreams()
 
@@ -80,7 +83,7 @@ class PeerClient:
     async def probe(self, url: str) -> str | Refused | Unreachable:
         """The boot of the node at `url`, or STRANGER for a process that does not know our secret; takes `PROBE_SECONDS` at most."""
         challenge = secrets.token_hex(16).encode()
-        seen = await ask_livez(url, PROBE_SECONDS, challenge)
+        seen = await ask_livez(url, PROBE_SECONDS, challenge, local=self._local)
         if not isinstance(seen, Livez):
             return seen
         return seen.boot if self._hops.proves(seen.proof, challenge, seen.boot, url) else STRANGER

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-__all__ = ["Connection", "Pool", "connect", "host_of"]
+__all__ = ["Connection", "Pool", "connect", "connect_local", "host_of"]
 
 READ_BYTES = 64 * 1024
 
@@ -79,7 +79,9 @@ class Pool:
     No task runs for it: `keep` closes, every `idle_timeout` seconds, what has been idle for too long.
     """
 
-    def __init__(self, *, connect_timeout: float, idle_timeout: float, max_idle: int) -> None:
+    def __init__(self, *, connect_timeout: float, idle_timeout: float, max_idle: int, local: bool = False) -> None:
+        """With `local` the peers are workers of this node, and their URLs `unix:/path`."""
+        self._local = local
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._max_idle = max_idle
@@ -100,7 +102,8 @@ class Pool:
 
     async def open(self, url: str) -> Connection:
         """A new connection. Raises ConnectionRefusedError when no process listens there, else OSError."""
-        return Connection(await connect(url, self._connect_timeout), url)
+        connected = await (connect_local(url) if self._local else connect(url, self._connect_timeout))
+        return Connection(connected, url)
 
     def keep(self, connection: Connection) -> None:
         """Take back a connection whose response is complete and that may serve another request."""
@@ -174,8 +177,25 @@ async def connect(url: str, seconds: float) -> socket.socket:
     raise TimeoutError(f"{url} did not take the connection within {seconds:g} s")
 
 
+async def connect_local(url: str) -> socket.socket:
+    """A non-blocking socket connected to `unix:/path`. Raises ConnectionRefusedError when no process listens there, else OSError."""
+    await trio.lowlevel.checkpoint()
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connecting.setblocking(False)
+        # It connects at once, or fails with EAGAIN when the other process accepts too slowly.
+        connecting.connect(url.removeprefix("unix:"))
+    except FileNotFoundError as error:
+        connecting.close()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "the process has removed its socket", url) from error
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
 def host_of(url: str) -> bytes:
-    """What a Host header says of a URL that `connect` took."""
+    """What a Host header says of a URL that `connect` took; of `connect_local`, empty."""
     return urlsplit(url).netloc.encode()
 
 

@@ -6,7 +6,7 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.peer.outcomes import OwnerLost, Refused, Unreachable
-from trio_mcp.cluster.peer.pool import Connection, connect, host_of
+from trio_mcp.cluster.peer.pool import Connection, connect, connect_local, host_of
 from trio_mcp.cluster.peer.response import Response
 from trio_mcp.cluster.record import read
 from trio_mcp.transports.http.probes import CHALLENGE
@@ -24,11 +24,16 @@ class Livez(msgspec.Struct, frozen=True):
     """The signature of the challenge."""
 
 
-async def ask_livez(url: str, seconds: float, challenge: bytes) -> Livez | Refused | Unreachable:
-    """Ask on a new connection. Unreachable when no response that can be read comes within `seconds`."""
+async def ask_livez(
+    url: str, seconds: float, challenge: bytes, *, local: bool = False
+) -> Livez | Refused | Unreachable:
+    """Ask on a new connection. Unreachable when no response that can be read comes within `seconds`.
+
+    With `local` the peer is a worker of this node, and its URL `unix:/path`.
+    """
     with trio.move_on_after(seconds):
         try:
-            connection = Connection(await connect(url, seconds), url)
+            connection = Connection(await (connect_local(url) if local else connect(url, seconds)), url)
         except ConnectionRefusedError:
             return Refused()
         except OSError:

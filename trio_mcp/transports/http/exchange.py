@@ -13,7 +13,7 @@ import trio
 from trio_mcp.auth.principal import ANONYMOUS, Principal
 from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.streams.account import SMALL, Account
-from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
 
 __all__ = [
     "HOP",
@@ -210,6 +210,16 @@ class HttpExchange:
             pass
         if not self.completing:
             callback()
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the connection can go to another process of the node, with this request."""
+        return MOVE_EXTENSION in self.scope.get("extensions", ())
+
+    async def move(self, to: str) -> bool:
+        """Have the process at `to` answer the request, and serve the connection from now on; False when it does not."""
+        moved: bool = await self.scope["extensions"][MOVE_EXTENSION](self.content, to)
+        return moved
 
     def abort(self) -> bool:
         """Break off a response that has begun. False where the server cannot: there an exception does it, which it logs."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from trio_mcp.protocol.jsonrpc import encode
-from trio_mcp.sessions.node_state import Claims, LifeCycle
+from trio_mcp.sessions.node_state import ANSWERS, Claims, LifeCycle, NodeState
 from trio_mcp.transports.asgi import Scope, Send
 from trio_mcp.transports.http.responses import send_json
 
@@ -27,6 +27,8 @@ class Probes:
         self._boot = boot
         self.prove: Callable[[bytes], str] | None = None
         """Makes the proof for a peer's challenge: that this process has the secret of the cluster. None without a cluster."""
+        self.replaced: bool = False
+        """Another worker of this node serves in the place of this process, which stops: the node is ready."""
 
     def asked_by_a_peer(self, scope: Scope) -> bool:
         """Whether it is a peer's challenge, which is answered here even where the user has a route with this path."""
@@ -34,7 +36,7 @@ class Probes:
 
     async def answer(self, scope: Scope, path: str, send: Send) -> None:
         """200 or 503, as the node's state has it; the body names the state, what the node waits for, and the process."""
-        answers = self._life.answers
+        answers = ANSWERS[NodeState.READY] if self.replaced else self._life.answers
         well = answers.readyz if path == "/readyz" else answers.livez
         status = 200 if well else 503
         body: dict[str, Any] = {"status": answers.label, "boot": self._boot}

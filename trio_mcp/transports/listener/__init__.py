@@ -5,13 +5,14 @@ from __future__ import annotations
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.listener.binds import open_listeners, remove_socket_files
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.server import serve
+from trio_mcp.transports.listener.server import Listener, serve
 from trio_mcp.transports.listener.wire import ClientDisconnected
 
 __all__ = [
     "ASGIApp",
     "ClientDisconnected",
     "Limits",
+    "Listener",
     "Message",
     "Receive",
     "Scope",

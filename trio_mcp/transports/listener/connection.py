@@ -20,8 +20,9 @@ from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.head import Head, HeadReader, Refusal
 from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.moving import Departure, Mover
 from trio_mcp.transports.listener.response import refusal
-from trio_mcp.transports.listener.wire import ClientDisconnected, Wire
+from trio_mcp.transports.listener.wire import ClientDisconnected, SocketWire, Wire
 
 __all__ = ["Connection", "Shared"]
 
@@ -64,6 +65,8 @@ class Shared:
     websockets: Callable[[ASGIApp, Exchange], Awaitable[None]] | None = None
     """Serves a request that is a WebSocket handshake; None where they are served as the GET that they are."""
     account: Account = field(default_factory=Account)
+    mover: Mover | None = None
+    """Takes connections to other processes of the node; None where there are none."""
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when the server stops: a connection ends with the response to its present request."""
 
@@ -71,12 +74,13 @@ class Shared:
 class Connection:
     """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only answered 503.
 
-    To be made in the task that runs it.
+    `first` was read by the process that has served the connection before, `moves` is how often it has moved. To be made in the task that runs it.
     """
 
     __slots__ = (
         "_context",
         "_data",
+        "_departure",
         "_dismissed",
         "_exchange",
         "_full",
@@ -87,10 +91,13 @@ class Connection:
         "_wire",
     )
 
-    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False) -> None:
+    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False, first: bytes = b"", moves: int = 0) -> None:
         self._shared = shared
         self._wire = wire
-        self._data = b""
+        self._data = first
+        self._departure: Departure | None = None
+        if shared.mover is not None and isinstance(wire, SocketWire):
+            self._departure = Departure(shared.mover, wire.socket, moves)
         self._exchange: Exchange | None = None
         self._last_head: Head | None = None
         self._full = full
@@ -133,6 +140,10 @@ class Connection:
         self._dismissed = True
         self._wire.stop_reading()
 
+    def leave(self) -> None:
+        """Have an idle connection go to another process, if it can; a request that comes meanwhile goes along or is served."""
+        self._wire.wake()
+
     def _hang_up(self) -> None:
         # The kernel reports our own `stop_reading` as a hang-up, too.
         if self._dismissed:
@@ -147,7 +158,13 @@ class Connection:
         if head is None:
             return False
         exchange = Exchange(
-            self._wire, self._shared.limits, head, self._data, self._shared.stopping.is_set, self._shared.account
+            self._wire,
+            self._shared.limits,
+            head,
+            self._data,
+            self._shared.stopping.is_set,
+            self._shared.account,
+            self._departure,
         )
         self._exchange = exchange
         if self._gone:
@@ -166,6 +183,8 @@ class Connection:
     async def _next_head(self) -> Head | None:
         # A fresh copy of the context variables for each request; it takes effect when this task runs next.
         self._task.context = self._context.copy()
+        if self._departure is not None and await self._left(self._departure):
+            return None
         data = self._data
         if data:
             await trio.lowlevel.checkpoint()
@@ -193,9 +212,19 @@ class Connection:
         self._shared.idle.add(self)
         if self._shared.stopping.is_set():
             self.dismiss()
-        data = await self._wire.receive()
+        try:
+            data = await self._wire.receive()
+        except trio.ClosedResourceError:
+            # `leave` has ended the wait.
+            data = (
+                b"" if self._departure is not None and await self._left(self._departure) else await self._wire.receive()
+            )
         self._shared.idle.discard(self)
         return data
+
+    async def _left(self, departure: Departure) -> bool:
+        """Whether the connection goes on in another process."""
+        return departure.gone or (departure.is_due and await departure.leave(self._data))
 
     async def _rest_of_head(self, reader: HeadReader) -> Head | None:
         with trio.move_on_after(self._shared.limits.head_seconds):
@@ -242,7 +271,7 @@ class Connection:
         Also when the client has closed its sending half: it may still read.
         """
         exchange = self._exchange
-        if exchange is None or exchange.torn:
+        if exchange is None or exchange.torn or (self._departure is not None and self._departure.gone):
             return
         if not exchange.all_read or exchange.still_sending or exchange.rest or self._wire.receive_now():
             await self._linger()

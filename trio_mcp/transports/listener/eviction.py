@@ -20,6 +20,9 @@ class _Connection(Protocol):
     def dismiss(self) -> None:
         """Close it, unless a request has come."""
 
+    def leave(self) -> None:
+        """Have it go to another process, if it can."""
+
 
 class IdleConnections:
     """Closes connections that stay idle for `seconds`.
@@ -53,6 +56,11 @@ class IdleConnections:
         while self._since:
             connection, _ = self._since.popitem()
             connection.dismiss()
+
+    def leave_all(self) -> None:
+        """Have every idle connection go to another process."""
+        for connection in self._since:
+            connection.leave()
 
     async def run(self) -> None:
         """Close connections as they expire, until cancelled.

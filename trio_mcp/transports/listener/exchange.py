@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import unquote
 
 import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.transfers import Transfer
-from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Message, Scope
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Scope
 from trio_mcp.transports.listener.body import body_of
 from trio_mcp.transports.listener.head import Head, Refusal
 from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.moving import Departure
 from trio_mcp.transports.listener.response import CONTINUE, Response, ResponseError
 from trio_mcp.transports.listener.wire import ClientDisconnected, ClientStalled, Wire
 
@@ -39,6 +41,7 @@ class Exchange:
         "_closing",
         "_continue_is_due",
         "_delivered",
+        "_departure",
         "_ended",
         "_payload",
         "account",
@@ -56,12 +59,20 @@ class Exchange:
     )
 
     def __init__(
-        self, wire: Wire, limits: Limits, head: Head, data: bytes, closing: Callable[[], bool], account: Account
+        self,
+        wire: Wire,
+        limits: Limits,
+        head: Head,
+        data: bytes,
+        closing: Callable[[], bool],
+        account: Account,
+        departure: Departure | None = None,
     ) -> None:
         self.wire: Wire = wire
         self.limits: Limits = limits
         self.account: Account = account
         self.head: Head = head
+        self._departure = departure
         # Kept here, not in the head, which the next request of the connection may share.
         self._continue_is_due = head.expects_continue
         self._closing = closing
@@ -101,6 +112,9 @@ class Exchange:
         head = self.head
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode("ascii")
+        extensions: dict[str, Any] = {DISCONNECT_EXTENSION: {"register": self.register, "abort": self.abort}}
+        if self._departure is not None:
+            extensions[MOVE_EXTENSION] = self.move
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -114,8 +128,15 @@ class Exchange:
             "raw_path": raw_path,
             "query_string": query,
             "headers": head.headers.copy(),
-            "extensions": {DISCONNECT_EXTENSION: {"register": self.register, "abort": self.abort}},
+            "extensions": extensions,
         }
+
+    async def move(self, content: bytes, to: str) -> bool:
+        """See MOVE_EXTENSION. `content` is the body of the request."""
+        departure = self._departure
+        if departure is None or self.gone or self.torn or self.response.begun or not self._body.complete:
+            return False
+        return await departure.go(self.head, content, self.rest, to)
 
     def abort(self) -> None:
         """Called by an app that cannot complete the response it has begun, and has logged why: the connection is reset."""
@@ -252,5 +273,6 @@ class Exchange:
         self._callbacks.clear()
         if self.refusal is not None and not self.response.begun:
             raise self.refusal
-        if not self.response.complete and not self.gone and not self.torn and not self.upgraded:
+        elsewhere = self.upgraded or (self._departure is not None and self._departure.gone)
+        if not self.response.complete and not self.gone and not self.torn and not elsewhere:
             raise ResponseError("The app returned without completing its response")

@@ -18,6 +18,7 @@ from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.limits import Limits
+from trio_mcp.transports.listener.moving import Moved, Mover
 from trio_mcp.transports.listener.stream_wire import StreamWire
 from trio_mcp.transports.listener.wire import Hangups, SocketWire
 
@@ -55,6 +56,7 @@ async def serve(
     account: Account | None = None,
     stopping: trio.Event | None = None,
     refused: Callable[[int, str], None] = _untold,
+    mover: Mover | None = None,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on `listeners`, which it closes, until cancelled.
@@ -63,10 +65,10 @@ async def serve(
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
 
     `refused` is called with the status and reason of each answer that is the listener's own. `account` counts the bytes that clients
-    have not read yet.
+    have not read yet. `mover` takes connections to other processes.
     """
     stopping = trio.Event() if stopping is None else stopping
-    await _Server(app, limits, refused, account or Account(), stopping).run(listeners, task_status)
+    await _Server(app, limits, refused, account or Account(), stopping, mover).run(listeners, task_status)
 
 
 def _websockets(limits: Limits) -> Callable[[ASGIApp, Exchange], Awaitable[None]] | None:
@@ -86,6 +88,7 @@ class _Server:
         refused: Callable[[int, str], None],
         account: Account,
         stopping: trio.Event,
+        mover: Mover | None,
     ) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
@@ -93,7 +96,15 @@ class _Server:
         """Accepting waits here until a connection ends, or begins to linger."""
         self._lingering = Lingering(self._changed.unpark_all)
         self._shared = Shared(
-            app, limits, self._idle, self._lingering, refused, _websockets(limits), account=account, stopping=stopping
+            app,
+            limits,
+            self._idle,
+            self._lingering,
+            refused,
+            _websockets(limits),
+            account=account,
+            mover=mover,
+            stopping=stopping,
         )
         self._hangups = Hangups() if HAS_EPOLL else None
         self._open = 0
@@ -104,6 +115,8 @@ class _Server:
                 service.start_soon(self._idle.run)
                 if self._hangups is not None:
                     service.start_soon(self._hangups.run)
+                if self._shared.mover is not None:
+                    service.start_soon(self._have_idle_leave, self._shared.mover.departing)
                 await self._serve(listeners, task_status)
                 service.cancel_scope.cancel("the last connection has ended")
         finally:
@@ -119,6 +132,10 @@ class _Server:
                 await self._shared.stopping.wait()
                 accepting.cancel_scope.cancel("the server stops")
             self._idle.dismiss_all()
+
+    async def _have_idle_leave(self, departing: trio.Event) -> None:
+        await departing.wait()
+        self._idle.leave_all()
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:
@@ -155,21 +172,25 @@ class _Server:
         """Whether `count` connections are at least `excess` more than the bound."""
         return self._limits.connections is not None and count >= self._limits.connections + excess
 
-    async def _connection(self, stream: trio.abc.Stream, full: bool) -> None:
+    async def _connection(self, accepted: trio.abc.Stream | Moved, full: bool) -> None:
         try:
-            await self._serve_connection(stream, full)
+            if isinstance(accepted, Moved):
+                await self._serve_connection(accepted.stream, full, accepted.first, accepted.moves)
+            else:
+                await self._serve_connection(accepted, full)
         finally:
             self._open -= 1
             self._changed.unpark_all()
 
-    async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
+    async def _serve_connection(self, stream: trio.abc.Stream, full: bool, first: bytes = b"", moves: int = 0) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
-            await Connection(self._shared, self._socket_wire(stream, self._hangups), full=full).run()
+            wire = self._socket_wire(stream, self._hangups)
+            await Connection(self._shared, wire, full=full, first=first, moves=moves).run()
             return
-        wire = self._stream_wire(stream)
+        pumped = self._stream_wire(stream)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wire.pump)
-            await Connection(self._shared, wire, full=full).run()
+            nursery.start_soon(pumped.pump)
+            await Connection(self._shared, pumped, full=full).run()
             nursery.cancel_scope.cancel("the connection has ended")
 
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:

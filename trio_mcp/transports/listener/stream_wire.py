@@ -116,6 +116,9 @@ class StreamWire:
     def stop_reading(self) -> None:
         self._end()
 
+    def wake(self) -> None:
+        pass
+
     async def finish_sending(self) -> None:
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             try:

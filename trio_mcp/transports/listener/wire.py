@@ -83,6 +83,9 @@ class Wire(Protocol):
     def stop_reading(self) -> None:
         """`receive` returns what has come already, then nothing; one that waits is woken."""
 
+    def wake(self) -> None:
+        """A `receive` that waits now raises trio.ClosedResourceError, where the wire is a plain socket; nothing is closed."""
+
     async def finish_sending(self) -> None:
         """Close the sending half, where the transport has halves."""
 
@@ -147,6 +150,14 @@ class SocketWire:
         # OSError: not connected any more, and reading ends by itself.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
+
+    @property
+    def socket(self) -> socket.socket:
+        """For a process that takes the connection over."""
+        return self._socket
+
+    def wake(self) -> None:
+        trio.lowlevel.notify_closing(self._socket)
 
     async def finish_sending(self) -> None:
         try:

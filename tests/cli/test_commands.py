@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -107,10 +108,35 @@ def test_the_markdown_table_has_a_line_for_every_setting(capsys: Printed, monkey
     assert len(table.splitlines()) == len(Settings.model_fields) + 2
 
 
-@pytest.mark.parametrize("command", ["serve", "run"])
-def test_more_than_one_worker_is_refused_with_the_reason(shop: str, capsys: Printed, command: str) -> None:
-    assert execute([command, shop, "--workers", "4"]) == 2
-    assert "a session lives in one process" in capsys.readouterr().err
+def test_workers_are_refused_over_stdio_with_the_reason(shop: str, capsys: Printed) -> None:
+    assert execute(["run", shop, "--workers", "4"]) == 2
+    assert "--workers means nothing on stdio" in capsys.readouterr().err
+
+
+def test_workers_are_refused_where_the_server_has_no_name_to_import_it_by(
+    shop: str, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIO_MCP_WORKERS", "4")
+    assert execute(["demo"]) == 1
+    assert "trio-mcp serve file.py --workers 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+def test_with_workers_the_target_is_left_to_them(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor imports none of the user's code."""
+    launched: list[str] = []
+
+    def launch_workers(target: str, flags: dict[str, Any]) -> int:
+        launched.append(target)
+        return 0
+
+    monkeypatch.setattr("trio_mcp.serving.workers.launch.launch_workers", launch_workers)
+    (tmp_path / "node.toml").write_text("workers = 2")
+    argv = {"flag": ["--workers", "2"], "environment": [], "file": ["--config", str(tmp_path / "node.toml")]}[source]
+    if source == "environment":
+        monkeypatch.setenv("TRIO_MCP_WORKERS", "2")
+    assert execute(["serve", "no_such_file.py", *argv]) == 0
+    assert launched == ["no_such_file.py"]
 
 
 def test_hypercorn_that_is_not_installed_is_told_with_the_command_that_installs_it(

@@ -14,7 +14,7 @@ from trio_mcp.cli.export.template import render
 Printed = pytest.CaptureFixture[str]
 
 BY_HAND = {
-    DEPLOY: {"README.md", ".env"},
+    DEPLOY: {"README.md", ".env", "systemd/trio-mcp.service", "systemd/trio-mcp.socket"},
     K8S: {"README.md"},
 }
 """What export does not make."""

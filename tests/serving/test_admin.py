@@ -4,14 +4,14 @@ import pytest
 import trio
 
 from trio_mcp import MCPServer
-from trio_mcp.serving.admin import AdminApp
+from trio_mcp.serving.admin import AdminApp, OneProcess
 from trio_mcp.testing import asgi_client
 
 
 @pytest.mark.parametrize(("origin", "status"), [((), 202), ((("origin", "http://evil.example"),), 403)])
 async def test_a_web_page_cannot_drain_the_node(origin: tuple[tuple[str, str], ...], status: int) -> None:
     drain_asked = trio.Event()
-    async with asgi_client(AdminApp(MCPServer("x").http_app(), drain_asked.set)) as wire:
+    async with asgi_client(AdminApp(OneProcess(MCPServer("x").http_app()), drain_asked.set)) as wire:
         assert await wire.start("POST", "/drain", origin).head() == status
     assert drain_asked.is_set() == (status == 202)
 
@@ -36,7 +36,7 @@ async def test_the_admin_listener_answers_to_addresses_loopback_and_the_names_it
 ) -> None:
     app = MCPServer("x").http_app()
     headers = [] if host is None else [("host", host)]
-    async with asgi_client(AdminApp(app, trio.Event().set, hosts=hosts)) as wire:
+    async with asgi_client(AdminApp(OneProcess(app), trio.Event().set, hosts=hosts)) as wire:
         for path in ("/metrics", "/sessions", "/livez"):
             assert await wire.start("GET", path, headers).head() == status
         assert await wire.start("POST", "/drain", headers).head() == (202 if status == 200 else 421)
@@ -53,7 +53,7 @@ async def test_with_a_token_the_admin_listener_asks_for_it_but_for_probes(
 ) -> None:
     headers = [("authorization", value) for value in credentials]
     drain_asked = trio.Event()
-    admin = AdminApp(MCPServer("x").http_app(), drain_asked.set, token="s3cret")
+    admin = AdminApp(OneProcess(MCPServer("x").http_app()), drain_asked.set, token="s3cret")
     async with asgi_client(admin) as wire:
         for path in ("/metrics", "/sessions"):
             assert await wire.start("GET", path, headers).head() == status

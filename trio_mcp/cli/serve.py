@@ -11,7 +11,7 @@ from trio_mcp.cli.arguments import UsageError
 from trio_mcp.cli.settings_flags import NO_FLAGS, OF_HTTP, SettingsFlags, given
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.loader import load_target
-from trio_mcp.serving.settings import load, sources
+from trio_mcp.serving.settings import load, load_one, sources
 from trio_mcp.serving.standard_streams import protocol_pipes
 
 __all__ = ["demo", "run", "serve"]
@@ -19,13 +19,8 @@ __all__ = ["demo", "run", "serve"]
 DEMO_DRAIN_SECONDS = 1.0
 """Seconds: after Ctrl+C in the demo the prompt should be back at once."""
 
-Workers = Annotated[
-    int,
-    Parameter(help="Always 1: a session lives in one process. Run more nodes instead.", show_default=False),
-]
 
-
-def serve(target: str, /, *, workers: Workers = 1, flags: SettingsFlags = NO_FLAGS) -> int:
+def serve(target: str, /, *, flags: SettingsFlags = NO_FLAGS) -> int:
     """Serve TARGET over HTTP.
 
     Every flag is also an environment variable: `--max-body` is `TRIO_MCP_MAX_BODY`. A flag wins over the environment,
@@ -36,8 +31,7 @@ def serve(target: str, /, *, workers: Workers = 1, flags: SettingsFlags = NO_FLA
     target
         `file.py[:name]` or `package.module[:name]`; without a name: `mcp`, `server` or `app`.
     """
-    _refuse_workers(workers)
-    return launch(load_target(target), "http", load(**given(flags)))
+    return _over_http(target, flags)
 
 
 def run(
@@ -45,7 +39,6 @@ def run(
     /,
     *,
     transport: Annotated[Literal["stdio", "http", "streamable-http"], Parameter(alias="-t")] = "stdio",
-    workers: Workers = 1,
     flags: SettingsFlags = NO_FLAGS,
 ) -> int:
     """Run TARGET, over stdio unless `-t http` says otherwise.
@@ -57,9 +50,8 @@ def run(
     transport
         `streamable-http` is another name for `http`. There is no `sse`: that transport ended with 2024-11-05.
     """
-    _refuse_workers(workers)
     if transport != "stdio":
-        return launch(load_target(target), "http", load(**given(flags)))
+        return _over_http(target, flags)
     _refuse_flags_of_http(given(flags))
     # Before TARGET is imported: what it prints must not reach the client.
     with protocol_pipes() as pipes:
@@ -82,9 +74,12 @@ def _refuse_flags_of_http(flags: Mapping[str, Any]) -> None:
         raise UsageError(f"{', '.join(without_effect)} means nothing on stdio: add `-t http`, or leave it out")
 
 
-def _refuse_workers(workers: int) -> None:
-    if workers != 1:
-        raise UsageError(
-            f"--workers {workers}: a session lives in one process, and workers share a port but no sessions. "
-            "Run more nodes instead, each with a port of its own, behind a balancer"
-        )
+def _over_http(target: str, flags: SettingsFlags) -> int:
+    """With several workers TARGET is not imported here, but by each of them."""
+    flagged = given(flags)
+    files = {name: flagged[name] for name in ("env_file", "config") if name in flagged}
+    if load_one("workers", flagged.get("workers"), **files) == 1:
+        return launch(load_target(target), "http", load(**flagged))
+    from trio_mcp.serving.workers.launch import launch_workers
+
+    return launch_workers(target, flagged)

@@ -77,12 +77,15 @@ class Metrics:
         self._kept = self._gauge("trio_mcp_kept_bytes", "Bytes of messages and bodies that wait in memory.")
         self._kept_limit = self._gauge("trio_mcp_kept_bytes_limit", "More than this makes new calls wait.")
         self._relief = self._counter("trio_mcp_relief_total", "What was done for lack of memory.", ("what",))
+        self._workers = self._gauge("trio_mcp_workers", "Workers of this node that are ready; 0 for one process.")
+        self._worker_deaths = self._counter("trio_mcp_worker_deaths_total", "Workers that died or were killed.")
         self._open_cluster_metrics()
         build = self._gauge("trio_mcp_build_info", "Always 1; what runs here.", ("version", "mcp_versions"))
         build.labels(package_version(), ",".join(SERVED_VERSIONS)).set(1)
 
     def _open_cluster_metrics(self) -> None:
         self._relays = self._counter("trio_mcp_relays_total", "Requests relayed to another node.", ("outcome",))
+        self._moves = self._counter("trio_mcp_moves_total", "Connections that went to another worker of this node.")
         self._restores = self._counter("trio_mcp_restores_total", "Sessions taken over from a node.", ("outcome",))
         self._hops = self._counter("trio_mcp_hops_refused_total", "Hop headers that did not verify.")
         self._directory = self._histogram(
@@ -210,6 +213,18 @@ class Metrics:
 
     def bus_failed(self) -> None:
         self._bus_errors.inc()
+
+    def moved(self) -> None:
+        """Count a connection that went to another worker with its request."""
+        self._moves.inc()
+
+    def set_workers(self, ready: int) -> None:
+        """Note how many workers of this node are ready."""
+        self._workers.set(ready)
+
+    def worker_died(self) -> None:
+        """Count a worker that ended without being told to."""
+        self._worker_deaths.inc()
 
     def render(self) -> tuple[bytes, str]:
         """The page for a scrape, and its content type."""

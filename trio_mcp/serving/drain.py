@@ -43,20 +43,28 @@ logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
 async def drain(
-    app: HttpApp, window: float, *, delay: float = 0.0, tasks: float = 0.0, cluster: Cluster | None = None
+    app: HttpApp,
+    window: float,
+    *,
+    delay: float = 0.0,
+    tasks: float = 0.0,
+    cluster: Cluster | None = None,
+    balanced: bool = True,
 ) -> None:
     """Drain the node; the caller cancels what still runs afterwards (`end_remaining`).
 
     Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call; where tasks run, not before `tasks` after
-    the `delay`. Times in seconds.
+    the `delay`. Times in seconds. `balanced`: balancers look at this process, and have to learn that it stops; they do not look at one
+    worker of a node that goes on.
     """
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)
     _enter(NodeState.DRAINING, app, cluster)
     await trio.sleep(delay)
     with_peers = cluster is not None and cluster.has_ready_peer
-    _enter(NodeState.LEAVING if with_peers else NodeState.CLOSING, app, cluster)
-    balancers_know = trio.current_time() + (BALANCER_SECONDS if with_peers else 0.0)
+    leaving = with_peers and balanced
+    _enter(NodeState.LEAVING if leaving else NodeState.CLOSING, app, cluster)
+    balancers_know = trio.current_time() + (BALANCER_SECONDS if leaving else 0.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hand_over_tasks, app.service, max(window, tasks))
         with trio.move_on_after(window):

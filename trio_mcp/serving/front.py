@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import trio
@@ -19,7 +19,11 @@ from trio_mcp.serving.process_limits import connection_limit
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.listener import Limits, open_listeners, remove_socket_files, serve
+from trio_mcp.transports.listener import Limits, Listener, open_listeners, remove_socket_files, serve
+
+if TYPE_CHECKING:
+    from trio_mcp.serving.workers.seat import Seat
+    from trio_mcp.transports.listener.moving import Mover
 
 __all__ = ["CannotListen", "Front", "advertised_url", "listen", "no_socket_files", "open_front"]
 
@@ -88,8 +92,13 @@ class Front(Protocol):
         """Close what is idle, now that the node's state is STOPPING; returns soon."""
 
 
-async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) -> Front:
-    """Listen, and serve `app` in `nursery`; raises CannotListen or CertificateError, and then nothing is left open."""
+async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings, seat: Seat | None = None) -> Front:
+    """Listen, and serve `app` in `nursery`; raises CannotListen or CertificateError, and then nothing is left open.
+
+    With `seat` the listening sockets are those that the supervisor of this worker has opened.
+    """
+    if seat is not None:
+        return await _own_front(nursery, app, settings, *await seat.listeners(), mover=seat.moves)
     listeners = await listen(settings.binds)
     try:
         return await _serving(nursery, app, settings, listeners)
@@ -102,25 +111,38 @@ async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings) ->
 async def _serving(
     nursery: trio.Nursery, app: HttpApp, settings: Settings, listeners: list[trio.SocketListener]
 ) -> Front:
-    urls = [_url(listener.socket, settings) for listener in listeners]
     if settings.server == "hypercorn":
         from trio_mcp.serving.hypercorn_front import HypercornFront
 
+        urls = [_url(listener.socket, settings) for listener in listeners]
         return await HypercornFront.open(nursery, app, settings, listeners, urls)
-    front = _OwnFront(urls)
+    return await _own_front(nursery, app, settings, listeners, listeners)
+
+
+async def _own_front(
+    nursery: trio.Nursery,
+    app: HttpApp,
+    settings: Settings,
+    listeners: Sequence[Listener],
+    shown: Sequence[trio.SocketListener],
+    mover: Mover | None = None,
+) -> Front:
+    """Our own server on `listeners`; the URLs of the node are those of `shown`."""
+    front = _OwnFront([_url(listener.socket, settings) for listener in shown], mover)
     await nursery.start(front.run, app, listeners, _limits(app, settings))
     return front
 
 
 class _OwnFront:
-    def __init__(self, urls: list[str]) -> None:
+    def __init__(self, urls: list[str], mover: Mover | None) -> None:
         self.urls = urls
+        self._mover = mover
         self._stopped = trio.Event()
 
     async def run(
         self,
         app: HttpApp,
-        listeners: list[trio.SocketListener],
+        listeners: Sequence[Listener],
         limits: Limits,
         *,
         task_status: trio.TaskStatus[object],
@@ -133,6 +155,7 @@ class _OwnFront:
                 account=app.service.account,
                 stopping=app.life.no_more_connections,
                 refused=app.service.refusals.note,
+                mover=self._mover,
                 task_status=task_status,
             )
         finally:

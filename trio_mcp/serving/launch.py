@@ -6,10 +6,11 @@ import gc
 import logging
 import re
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import trio
@@ -25,7 +26,16 @@ from trio_mcp.serving.standard_streams import Pipes, open_missing_streams, proto
 if TYPE_CHECKING:
     from trio_mcp.server import MCPServer
 
-__all__ = ["Transport", "banner", "launch", "serve_on"]
+__all__ = [
+    "Transport",
+    "announce",
+    "banner",
+    "expected_error_alone",
+    "launch",
+    "prepare_process",
+    "ready_fields",
+    "serve_on",
+]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
@@ -41,9 +51,12 @@ def launch(server: MCPServer, transport: Transport, settings: Settings, pipes: P
     `pipes` are those of stdio where they had to be taken before user code was imported. Raises McpError when the server cannot be
     served as asked.
     """
-    open_missing_streams()
-    _start_logs(settings, transport)
-    _collect_seldom()
+    if transport == "http" and settings.workers != 1:
+        raise McpError(
+            f"workers={settings.workers}: each worker imports the server anew, by the name of its file or module. Start it with "
+            f"`trio-mcp serve file.py --workers {settings.workers}`"
+        )
+    prepare_process(settings, transport)
     try:
         return trio.run(partial(serve_on, server, transport, settings, pipes, owns_process=True))
     except McpError:
@@ -51,6 +64,13 @@ def launch(server: MCPServer, transport: Transport, settings: Settings, pipes: P
     except Exception as crash:  # of the user's lifespan, or our own: logged as one line, like everything else
         event(logger, logging.ERROR, "the server crashed", error=crash)
         return 1
+
+
+def prepare_process(settings: Settings, transport: Transport) -> None:
+    """Once, before the event loop runs: standard streams, log, garbage collection."""
+    open_missing_streams()
+    _start_logs(settings, transport)
+    _collect_seldom()
 
 
 async def serve_on(
@@ -83,15 +103,24 @@ async def _over_http(server: MCPServer, settings: Settings, *, owns_process: boo
 
     if settings.server == "hypercorn" and find_spec("hypercorn") is None:
         raise McpError("--server hypercorn needs one more package: pip install 'trio-mcp[hypercorn]'")
-    ready = partial(_announce, server, settings)
-    try:
+
+    def ready(urls: list[str]) -> None:
+        announce(settings, banner(server, settings, urls), **ready_fields(server, settings, urls))
+
+    with expected_error_alone():
         interactive = sys.stderr.isatty()
         return await serve(server, settings, announce=ready, interactive=interactive, owns_process=owns_process)
+
+
+@contextmanager
+def expected_error_alone() -> Iterator[None]:
+    """Raise an McpError by itself, without the groups of the nurseries that it passed through."""
+    try:
+        yield
     except ExceptionGroup as group:
         (cause, *more) = leaves(group)
         if more or not isinstance(cause, McpError):
             raise
-        # An expected error is shown by itself, without the nurseries that it passed through.
         raise cause from group
 
 
@@ -111,19 +140,17 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
         logger.warning("%s: without effect on stdio, where whoever starts the process owns it", names)
 
 
-def _announce(server: MCPServer, settings: Settings, urls: list[str]) -> None:
-    """Say that the node is ready: with the banner to people, in one line to log collectors."""
+def announce(settings: Settings, text: str, **fields: Any) -> None:
+    """Say that the node is ready: with `text` to people, in one line with `fields` to log collectors."""
     if settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty()):
-        print(banner(server, settings, urls), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     else:
-        event(
-            logger,
-            logging.INFO,
-            "ready",
-            endpoint=", ".join(urls),
-            server=server.name,
-            callers=_callers(server, settings),
-        )
+        event(logger, logging.INFO, "ready", **fields)
+
+
+def ready_fields(server: MCPServer, settings: Settings, urls: list[str]) -> dict[str, str]:
+    """What the line `ready` says."""
+    return {"endpoint": ", ".join(urls), "server": server.name, "callers": _callers(server, settings)}
 
 
 def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:

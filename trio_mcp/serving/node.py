@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ import trio
 from trio_mcp.dispatch.user_code import owning_sigint
 from trio_mcp.observability.logs import event
 from trio_mcp.server import MCPServer
-from trio_mcp.serving.admin import AdminApp
+from trio_mcp.serving import systemd
+from trio_mcp.serving.admin import AdminApp, OneProcess
 from trio_mcp.serving.composition import build_app, build_cluster
 from trio_mcp.serving.drain import drain, end_remaining
 from trio_mcp.serving.front import Front, advertised_url, listen, no_socket_files, open_front
@@ -24,6 +25,7 @@ from trio_mcp.serving.process_limits import ADMIN_CONNECTIONS
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.signals import handling_signals
 from trio_mcp.serving.stop_deadlines import StopDeadlines
+from trio_mcp.serving.systemd import Notifier
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.stop_times import (
     CANCELLED_CALLS_SECONDS,
@@ -37,6 +39,7 @@ from trio_mcp.transports.listener import serve as serve_asgi
 
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
+    from trio_mcp.serving.workers.seat import Seat
 
 __all__ = ["serve"]
 
@@ -50,28 +53,32 @@ async def serve(
     announce: Callable[[list[str]], None] | None = None,
     interactive: bool = False,
     owns_process: bool = False,
+    seat: Seat | None = None,
 ) -> int:
     """Serve `server` over HTTP until SIGTERM, SIGINT, SIGHUP, SIGQUIT or the admin's drain, and return the exit code.
 
     0, or 1 when the cleanup was cut short, something crashed, or another process has this node's id. A second signal ends the
     process at once. `announce` is called with the URLs once they answer. `interactive`: Ctrl+C drains for
     INTERACTIVE_WINDOW_SECONDS only. `owns_process`: the process ends after this, so that threads which run on are waited for as
-    long as a cleanup may take, and no longer. Raises CannotListen and CertificateError, in a group.
+    long as a cleanup may take, and no longer. `seat`: this process is one worker of the node. Raises CannotListen and
+    CertificateError, in a group.
     """
     app = build_app(server, settings)
-    cluster = build_cluster(app, settings)
-    binds = [*settings.binds, settings.admin_bind or ""]
+    cluster = build_cluster(app, settings) if seat is None else seat.cluster(app, settings)
+    binds = [*settings.binds, settings.admin_bind or ""] if seat is None else []
     deadlines = StopDeadlines(
         LastResort(lambda: _still_running(app)),
         has_lifespan=server.has_lifespan,
         cleanup=settings.cleanup_timeout,
         cluster_exit=CLUSTER_EXIT_SECONDS if cluster is not None else 0.0,
     )
-    node = _Node(app, cluster, settings, deadlines, interactive=interactive)
+    manager = Notifier.taken_from() if owns_process else Notifier()
+    node = _Node(app, cluster, settings, deadlines, interactive=interactive, seat=seat, manager=manager)
     with owning_sigint(), handling_signals(node.stop_on_signal, keep=owns_process), no_socket_files(binds):
         try:
             async with trio.open_nursery() as node.whole:
                 async with (
+                    seat.running(node) if seat is not None else nullcontext(),
                     _joined(cluster),
                     _cleaned_up(deadlines),
                     app.running(deadlines.lifespan),
@@ -87,7 +94,15 @@ class _Node:
     """Opens what listens, waits for a reason to stop, drains."""
 
     def __init__(
-        self, app: HttpApp, cluster: Cluster | None, settings: Settings, deadlines: StopDeadlines, *, interactive: bool
+        self,
+        app: HttpApp,
+        cluster: Cluster | None,
+        settings: Settings,
+        deadlines: StopDeadlines,
+        *,
+        interactive: bool,
+        seat: Seat | None = None,
+        manager: Notifier,
     ) -> None:
         self.whole: trio.Nursery | None = None
         self._app = app
@@ -95,6 +110,12 @@ class _Node:
         self._settings = settings
         self._deadlines = deadlines
         self._interactive = interactive
+        self._seat = seat
+        self._manager = manager
+        self._alone = False
+        """No peer takes anything over: the workers of a node stop together."""
+        self._replaced = False
+        """Another worker of this node serves in this one's place."""
         self._loop = trio.lowlevel.current_trio_token()
         self._stop_asked = trio.Event()
         self._first_signal: int | None = None
@@ -118,12 +139,25 @@ class _Node:
         self._deadlines.begin(self._stop_times.whole)
         self._stop_asked.set()
 
+    def stop_alone(self, number: int) -> None:
+        """The node of this worker was asked to stop by the signal `number`: drain, and leave nothing to its other workers."""
+        self._alone = True
+        self.stop_on_signal(number)
+
+    def retire(self) -> None:
+        """Another worker of this node has taken this one's place: drain, and leave sessions to the others."""
+        self._replaced = True
+        self.drain()
+
     async def run(self, nursery: trio.Nursery, announce: Callable[[list[str]], None] | None) -> None:
         """Listen, serve, drain; cancels `nursery`, where all of it runs, at the end."""
         try:
             front = await self._open(nursery)
+            if self._seat is not None:
+                await self._app.life.may_claim()
             if announce is not None:
                 announce(front.urls)
+            self._manager.tell(systemd.ready)
             await self._until_drained()
             await end_remaining(self._app, self._cluster)
             self._app.life.enter(NodeState.STOPPING)
@@ -136,7 +170,8 @@ class _Node:
     async def _open(self, nursery: trio.Nursery) -> Front:
         """Open everything that listens, and begin to join the cluster."""
         nursery.start_soon(monitor_loop, self._app.service)
-        front = await open_front(nursery, self._app, self._settings)
+        nursery.start_soon(self._manager.keep_alive)
+        front = await open_front(nursery, self._app, self._settings, self._seat)
         if self._settings.admin_bind is not None:
             listeners = await listen([self._settings.admin_bind])
             serve_admin = partial(
@@ -154,10 +189,16 @@ class _Node:
         # No web page can reach a Unix socket, and its clients may send any Host.
         hosts = ("*",) if bind.startswith("unix:") else self._settings.admin_hosts
         token = self._settings.admin_token
-        return AdminApp(self._app, self.drain, hosts=hosts, token=None if token is None else token.get_secret_value())
+        return AdminApp(
+            OneProcess(self._app),
+            self.drain,
+            hosts=hosts,
+            token=None if token is None else token.get_secret_value(),
+        )
 
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
-        await cluster.join(await advertised_url(self._settings, urls))
+        seat = self._seat
+        await cluster.join(await advertised_url(self._settings, urls) if seat is None else seat.url)
         await cluster.doubled.wait()
         self._deadlines.code = 1
         self.drain()
@@ -165,8 +206,10 @@ class _Node:
     async def _until_drained(self) -> None:
         """Wait until the node is asked to stop, then drain."""
         await self._stop_asked.wait()
+        self._manager.tell(systemd.stopping)
         times = self._stop_times
-        await drain(self._app, times.window, delay=times.delay, tasks=times.tasks, cluster=self._cluster)
+        cluster, balanced = None if self._alone else self._cluster, not self._replaced
+        await drain(self._app, times.window, delay=times.delay, tasks=times.tasks, cluster=cluster, balanced=balanced)
         self._deadlines.end_calls()
 
     def _fail(self, error: BaseException) -> None:
@@ -182,6 +225,8 @@ class _Node:
     @property
     def _stop_times(self) -> StopTimes:
         settings = self._settings
+        if self._replaced:
+            return StopTimes(0.0, settings.drain_timeout, settings.cleanup_timeout, settings.task_drain_seconds)
         if self._first_signal == signal.SIGINT and self._interactive:
             # A person at a terminal waits for the prompt.
             return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from trio_mcp.serving.cores import parse_workers
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "OriginList",
     "PositiveDuration",
     "Size",
+    "Workers",
     "duration_text",
     "parse_duration",
     "parse_size",
@@ -144,6 +146,9 @@ def _networks(entries: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Count = Annotated[int, Field(ge=1)]
+
+Workers = Annotated[int, BeforeValidator(parse_workers)]
+"""How many processes serve the node."""
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 

@@ -31,6 +31,7 @@ from trio_mcp.serving.setting_types import (
     OriginList,
     PositiveDuration,
     Size,
+    Workers,
     setting,
 )
 
@@ -61,6 +62,12 @@ class Settings(AuthSettings):
     )
     certfile: FilePath | None = setting(None, "Where", "TLS certificate chain (PEM); needs `server` hypercorn.")
     keyfile: FilePath | None = setting(None, "Where", "TLS private key (PEM); unless set it is in `certfile`.")
+    workers: Workers = setting(
+        1, "Where", "Processes that serve this node: a number, or `auto` for one per core. The rest is one node's."
+    )
+    worker_timeout: PositiveDuration = setting(
+        defaults.WORKER_TIMEOUT, "Where", "A worker whose event loop does not run for this long is replaced."
+    )
     admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
 
     admin_hosts: HostList = setting(
@@ -359,10 +366,10 @@ def load(**flags: Any) -> Settings:
         raise SettingsError(_faults(error, sources(**flags))) from error
 
 
-def load_one(name: str, flag: Any = None) -> Any:
-    """Read one setting, whatever the others are, for a command that serves nothing. Raises SettingsError."""
+def load_one(name: str, flag: Any = None, **files: Any) -> Any:
+    """Read one setting, whatever the others are; `files` are the flags `env_file` and `config`. Raises SettingsError."""
     info = Settings.model_fields[name]
-    value = _merged(layers({name: flag}, os.environ, NAMES)).get(name, info.default)
+    value = _merged(layers({name: flag, **files}, os.environ, NAMES)).get(name, info.default)
     kind: Any = Annotated[(info.annotation, info)]
     try:
         return TypeAdapter(kind).validate_python(value)

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, NodesSeen, Operation
-from trio_mcp.cluster.store.task_operations import FindTasks
+from trio_mcp.cluster.store.task_operations import FindTasks, SwapTask
 
 __all__ = ["decode_operations", "decode_results", "encode_operations", "encode_results"]
 
@@ -23,6 +23,8 @@ _NAMES: dict[type[Any], list[str]] = {
 _TYPES: dict[type[Any], list[Any]] = {
     kind: [get_type_hints(kind)[name] for name in names] for kind, names in _NAMES.items()
 }
+# msgspec does not convert to a union of bytes and text; MessagePack keeps them apart by itself.
+_TYPES[SwapTask][_NAMES[SwapTask].index("fields")] = dict[str, Any]
 _RESULTS: dict[type[Any], Any] = {
     FindSessions: tuple[bytes, list[str]],
     FindTasks: tuple[bytes, list[str]],

@@ -6,6 +6,7 @@ A link that has broken never comes back: the process ends with its supervisor.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import trio
@@ -57,11 +58,11 @@ class LinkedStore:
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
         """Hear the channel's messages until cancelled; see `Store.listen`."""
-        try:
+        # OSError: the link has broken, and never comes back.
+        with suppress(OSError):
             await self._link.subscribe(hear)
             joined()
-        finally:
-            await trio.sleep_forever()
+        await trio.sleep_forever()
 
     def close(self) -> None:
         """Do nothing: the link is another's."""

@@ -1,0 +1,295 @@
+"""A node with several workers, as its clients and operators meet it: real processes on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.rig.client import LegacyClient
+from tests.rig.ports import free_ports
+from tests.rig.waiting import PATIENCE, until
+from tests.serving.workers.node import SERVER, Clients, alive, all_gone, node
+
+pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+
+async def test_every_session_is_found_by_any_connection_and_the_node_is_one_to_operators_and_stops_as_one() -> None:
+    async with node() as served_node:
+        clients = Clients(served_node)
+        await clients.open(8)
+        for client, owner in zip(clients.clients, clients.owners, strict=True):
+            # Each call on a connection of its own, that any worker may accept.
+            assert {await clients.process(client) for _ in range(4)} == {owner}
+            kept = LegacyClient(served_node.url)
+            kept.session = client.session
+            assert {await clients.process(kept) for _ in range(4)} == {owner}
+            kept.close()
+
+        page = await served_node.metrics()
+        assert page["trio_mcp_sessions_active"] == len(clients.clients)
+        assert page["trio_mcp_moves_total"] > 0
+        sessions = (await served_node.ask_admin("/sessions")).json()
+        assert {each["session"] for each in sessions} == {
+            client.session.partition(".")[2][:8] for client in clients.clients
+        }
+        assert (await served_node.ask_admin("/readyz")).json()["status"] == "ready"
+
+        pids = served_node.pids
+        assert (await served_node.ask_admin("/drain", "POST")).status == 202
+        assert await served_node.ended() == 0
+        await all_gone(list(pids))
+
+
+async def test_list_changed_and_updates_cross_workers() -> None:
+    async with node() as served_node, trio.open_nursery() as nursery:
+        clients = Clients(served_node)
+        await clients.open(4)
+        for client in clients.clients:
+            assert not (await client.request("resources/subscribe", {"uri": "workers://news"})).error
+            opened = trio.Event()
+            nursery.start_soon(client.listen, lambda _, opened=opened: opened.set())
+            await opened.wait()
+        speaker = clients.clients[0]
+        assert not (await speaker.tool("announce")).error
+
+        async def all_heard() -> bool:
+            wanted = {"notifications/tools/list_changed", "notifications/resources/updated"}
+            return all({each["method"] for each in client.heard} >= wanted for client in clients.clients)
+
+        await until(all_heard, "every session has heard of both, on whichever worker it is")
+        nursery.cancel_scope.cancel("heard")
+
+
+async def test_when_a_worker_is_killed_its_sessions_end_and_no_other_loses_anything() -> None:
+    async with node() as served_node:
+        clients = Clients(served_node)
+        await clients.open(8)
+        victim = clients.owners[0]
+        others = [client for client, owner in zip(clients.clients, clients.owners, strict=True) if owner != victim]
+        lost = [client for client, owner in zip(clients.clients, clients.owners, strict=True) if owner == victim]
+        os.kill(victim, signal.SIGKILL)
+        for _ in range(3):
+            for client in others:
+                assert not (await client.tool("process")).error
+        await served_node.run.says('"worker died"')
+        (died,) = served_node.events("worker died")
+        assert (died["pid"], died["how"], died["again_in"]) == (victim, "SIGKILL", 0.0)
+        for client in lost:
+
+            async def told(client: LegacyClient = client) -> str:
+                answer = await client.tool("process")
+                return answer.reason if answer.status == 404 else ""
+
+            assert await until(told, "the client is told that its session is gone") == "node_gone"
+        await served_node.all_ready()
+        assert (await served_node.metrics())["trio_mcp_worker_deaths_total"] == 1
+
+
+async def test_with_restore_the_sessions_of_a_worker_that_is_killed_go_on() -> None:
+    async with node("--restore") as served_node:
+        clients = Clients(served_node)
+        await clients.open(6)
+        victim = clients.owners[0]
+        os.kill(victim, signal.SIGKILL)
+        for client in clients.clients:
+
+            async def goes_on(client: LegacyClient = client) -> bool:
+                return not (await client.tool("process")).error
+
+            await until(goes_on, "the session goes on")
+            assert await clients.process(client) != victim
+
+
+async def test_a_worker_whose_event_loop_hangs_is_replaced() -> None:
+    async with node("--worker-timeout", "2s") as served_node, trio.open_nursery() as nursery:
+        clients = Clients(served_node)
+        await clients.open(4)
+        nursery.start_soon(clients.clients[0].tool, "block")
+        await served_node.run.says('"worker died"')
+        (died,) = served_node.events("worker died")
+        assert died["pid"] == clients.owners[0]
+        assert died["why"] == "its event loop did not run for 2 s"
+        await served_node.all_ready()
+        nursery.cancel_scope.cancel("seen")
+
+
+@pytest.mark.parametrize("restore", [True, False], ids=["restored", "not restored"])
+async def test_a_roll_replaces_every_worker_and_no_call_fails_that_has_a_session(restore: bool) -> None:
+    async with node(*(["--restore"] if restore else ["--drain-timeout", "2s"])) as served_node:
+        before = served_node.pids
+        clients = Clients(served_node)
+        await clients.open(6)
+        failed: Counter[str] = Counter()
+        rolled = trio.Event()
+
+        async def call_all_the_time(client: LegacyClient) -> None:
+            kept = LegacyClient(served_node.url)
+            kept.session = client.session
+            while not rolled.is_set():
+                answer = await kept.tool("process")
+                if answer.error:
+                    failed[answer.reason or answer.error] += 1
+                if answer.status == 404:
+                    break
+            kept.close()
+
+        async with trio.open_nursery() as nursery:
+            for client in clients.clients:
+                nursery.start_soon(call_all_the_time, client)
+            served_node.signal(signal.SIGHUP)
+            await served_node.run.says('"rolled"')
+            await served_node.all_ready()
+            rolled.set()
+        assert not before & served_node.pids
+        await all_gone(list(before))
+        if restore:
+            assert not failed
+        else:
+            # No connection is lost: each client hears, on its own, that its session has ended.
+            assert set(failed) <= {"shutdown", "node_gone"}, failed
+        assert (await served_node.metrics())["trio_mcp_worker_deaths_total"] == 0
+
+
+async def test_a_roll_to_code_that_does_not_start_is_given_up_and_the_old_workers_stay(tmp_path: Path) -> None:
+    target = tmp_path / "server.py"
+    target.write_text(SERVER.read_text())
+    async with node(target=target) as served_node:
+        before = served_node.pids
+        target.write_text("raise RuntimeError('a mistake')\n")
+        served_node.signal(signal.SIGHUP)
+        await served_node.run.says('"roll given up"')
+        (given_up,) = served_node.events("roll given up")
+        assert "a mistake" in given_up["why"]
+        clients = Clients(served_node)
+        await clients.open(4)
+        assert set(clients.owners) == before
+
+
+async def test_a_second_supervisor_is_refused() -> None:
+    async with node() as served_node:
+        command = [sys.executable, "-m", "trio_mcp", "serve", str(SERVER), "--workers", "2"]
+        second = await trio.run_process(
+            [*command, "--port", str(served_node.run.port)], capture_stderr=True, check=False
+        )
+        assert second.returncode == 1
+        assert b"address already in use" in second.stderr
+        assert not (await LegacyClient(served_node.url, fresh=True).initialize()).error
+
+
+async def test_a_server_that_cannot_start_says_so_once_and_the_node_ends(tmp_path: Path) -> None:
+    target = tmp_path / "server.py"
+    target.write_text("raise RuntimeError('a mistake')\n")
+    command = [sys.executable, "-m", "trio_mcp", "serve", str(target), "--workers", "3", "--port", "0"]
+    done = await trio.run_process(command, capture_stderr=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count(b"RuntimeError: a mistake") == 1
+
+
+async def test_a_call_that_runs_when_the_node_stops_is_answered() -> None:
+    async with node() as served_node, trio.open_nursery() as nursery:
+        clients = Clients(served_node)
+        await clients.open(4)
+        answers = []
+
+        async def call(client: LegacyClient) -> None:
+            answers.append(await client.tool("slow", seconds=1.0))
+
+        for client in clients.clients:
+            nursery.start_soon(call, client)
+
+        async def all_run() -> bool:
+            return (await served_node.metrics())["trio_mcp_requests_active"] == len(clients.clients)
+
+        await until(all_run, "all calls run")
+        served_node.signal(signal.SIGTERM)
+        assert await served_node.ended() == 0
+        assert [answer.error for answer in answers] == [""] * len(clients.clients)
+
+
+async def test_workers_end_when_their_supervisor_is_killed() -> None:
+    async with node() as served_node:
+        pids = served_node.pids
+        served_node.run.process.kill()
+        await served_node.ended()
+        await all_gone(list(pids))
+
+
+async def test_a_second_stop_signal_ends_the_node_at_once() -> None:
+    async with node() as served_node, trio.open_nursery() as nursery:
+        clients = Clients(served_node)
+        await clients.open(2)
+        nursery.start_soon(clients.clients[0].tool, "block")
+
+        async def it_runs() -> bool:
+            return (await served_node.metrics()).get("trio_mcp_requests_active") != 0
+
+        pids = served_node.pids
+        served_node.signal(signal.SIGTERM)
+        await served_node.run.says('"node stops"')
+        served_node.signal(signal.SIGTERM)
+        assert await served_node.ended() == 128 + signal.SIGTERM
+        assert not any(map(alive, pids))
+        nursery.cancel_scope.cancel("over")
+
+
+@pytest.mark.parametrize("kind", ["unix", "fd"])
+async def test_workers_share_a_unix_socket_and_an_inherited_descriptor(kind: str, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    path = tmp_path / "node.sock"
+    command = [sys.executable, "-m", "trio_mcp", "serve", str(SERVER), "--workers", "2", "--log-format", "json"]
+    inherited = socket.socket()
+    inherited.bind(("127.0.0.1", port))
+    inherited.listen()
+    with inherited:
+        number = inherited.fileno()
+        bind = f"unix:{path}" if kind == "unix" else f"fd://{number}"
+        process = await trio.lowlevel.open_process(
+            [*command, "--bind", bind, "--allowed-hosts", "*"], pass_fds=[number], stderr=subprocess.DEVNULL
+        )
+        try:
+            pids = Counter[str]()
+
+            async def asked() -> bool:
+                try:
+                    stream = await _connected(path if kind == "unix" else None, port)
+                except OSError:
+                    return False
+                async with stream:
+                    await stream.send_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                    answer = b"".join([chunk async for chunk in stream])
+                pids[answer.rpartition(b'"boot":')[2].decode()] += b'"ready"' in answer
+                return len(+pids) == 2
+
+            await until(asked, "both workers answer", pause=0)
+        finally:
+            process.terminate()
+            with trio.move_on_after(PATIENCE, shield=True):
+                await process.wait()
+        assert process.returncode == 0
+        assert not path.exists()
+
+
+async def _connected(path: Path | None, port: int) -> trio.SocketStream:
+    if path is None:
+        return await trio.open_tcp_stream("127.0.0.1", port)
+    return await trio.open_unix_socket(path)
+
+
+async def test_a_worker_that_has_no_room_opens_the_session_on_one_that_has() -> None:
+    async with node("--max-sessions", "6") as served_node:
+        clients = [LegacyClient(served_node.url, fresh=True) for _ in range(7)]
+        answers = []
+        for client in clients:
+            answers.append(await client.initialize())
+            # A session that was used makes no room for another.
+            if not answers[-1].error:
+                assert not (await client.tool("process")).error
+        assert [answer.status for answer in answers] == [200] * 6 + [503]

@@ -1,0 +1,95 @@
+"""What operators see of a node with workers: one page of metrics, one list of sessions, one state.
+
+The supervisor answers, and asks the workers. One that hangs does not answer in time, and is left out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.observability.refusals import Refusals
+from trio_mcp.serving.admin import AdminApp
+from trio_mcp.serving.front import listen
+from trio_mcp.serving.process_limits import ADMIN_CONNECTIONS
+from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.workers.messages import Topic
+from trio_mcp.serving.workers.metrics_sum import counters, summed
+from trio_mcp.serving.workers.worker_process import WorkerProcess
+from trio_mcp.sessions.node_state import LifeCycle
+from trio_mcp.transports.listener import Limits, serve
+
+__all__ = ["WorkersView", "serve_admin"]
+
+PATIENCE_SECONDS = 1.0
+"""For a worker to answer; Prometheus waits ten."""
+
+
+class WorkersView:
+    """Implements `NodeView`. `workers` are those that are ready."""
+
+    def __init__(self, metrics: Metrics, workers: Callable[[], list[WorkerProcess]]) -> None:
+        self.life: LifeCycle = LifeCycle()
+        """The state of the node: STARTING until the first worker serves."""
+        self.boot: str = secrets.token_hex(8)
+        self.refusals: Refusals = Refusals(metrics)
+        self._metrics = metrics
+        self._pages: dict[str, bytes] = {}
+        """The last page of each worker, by name."""
+        self._ended: bytes = b""
+        """Counters of all workers that have ended."""
+        self._workers = workers
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """Those of all processes, this one's too, and the content type."""
+        self._metrics.set_workers(len(self._workers()))
+        own, content_type = self._metrics.render()
+        pages = await self._ask("metrics")
+        self._pages.update(pages)
+        return summed([own, *pages.values()], self._ended), content_type
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Those of all workers."""
+        lists = [
+            msgspec.json.decode(body, type=list[dict[str, Any]]) for body in (await self._ask("sessions")).values()
+        ]
+        return [session for each in lists for session in each]
+
+    def note_end(self, worker: WorkerProcess) -> None:
+        """A worker has ended: what it counted stays, as it said at its end, or else when it was asked last."""
+        asked = self._pages.pop(worker.name, b"")
+        self._ended = counters([self._ended, worker.last_page or asked])
+
+    async def _ask(self, topic: Topic) -> dict[str, bytes]:
+        answers: dict[str, bytes] = {}
+
+        async def ask(worker: WorkerProcess) -> None:
+            answer = await worker.ask(topic, PATIENCE_SECONDS)
+            if answer is not None:
+                answers[worker.name] = answer
+
+        async with trio.open_nursery() as nursery:
+            for worker in self._workers():
+                nursery.start_soon(ask, worker)
+        return answers
+
+
+async def serve_admin(
+    view: WorkersView, drain: Callable[[], None], settings: Settings, *, task_status: trio.TaskStatus[object]
+) -> None:
+    """Serve the admin listener of the node until cancelled, if the settings have one. Raises CannotListen."""
+    if settings.admin_bind is None:
+        task_status.started()
+        return
+    token = settings.admin_token
+    # No web page can reach a Unix socket, and its clients may send any Host.
+    hosts = ("*",) if settings.admin_bind.startswith("unix:") else settings.admin_hosts
+    app = AdminApp(view, drain, hosts=hosts, token=None if token is None else token.get_secret_value())
+    run = partial(serve, limits=Limits(connections=ADMIN_CONNECTIONS), refused=view.refusals.note)
+    await run(app, await listen([settings.admin_bind]), task_status=task_status)

@@ -1,0 +1,237 @@
+"""What makes a served node one worker of several: its link to the supervisor, its sockets, its part of the store.
+
+supervisor ◀── channel ──▶ Seat ─┬─ Stop, Retire ─▶ the node drains
+                                 ├─ Ask ──────────▶ metrics, sessions of this worker
+                                 ├─ Run, Heard ───▶ `LinkedStore`, and with it the cluster of the workers
+                                 └─ Alive, from the event loop
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import Protocol
+
+import msgspec
+import trio
+
+from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+from trio_mcp.cluster.store.linked import LinkedStore
+from trio_mcp.protocol.jsonrpc import encode
+from trio_mcp.serving.admin import sessions_of
+from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.workers.channel import Channel, ChannelBroken
+from trio_mcp.serving.workers.messages import (
+    LAST_PAGE,
+    Alive,
+    Ask,
+    Done,
+    FromSupervisor,
+    FromWorker,
+    Heard,
+    Ready,
+    Retire,
+    Run,
+    Setup,
+    Stop,
+    Subscribe,
+    Told,
+    Topic,
+)
+from trio_mcp.serving.workers.moves import Moves
+from trio_mcp.serving.workers.restarts import ALIVE_SECONDS
+from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.listener import Listener, open_listeners
+
+__all__ = ["Seat", "Stoppable"]
+
+
+LAST_WORDS_SECONDS = 0.5
+"""For the last message to reach the supervisor."""
+
+
+class Stoppable(Protocol):
+    """The node, as the supervisor's messages reach it."""
+
+    def stop_alone(self, number: int) -> None:
+        """The whole node stops: drain as one without peers, because of that signal."""
+
+    def retire(self) -> None:
+        """Drain: another worker has taken this one's place."""
+
+
+class Seat:
+    """A worker's end of the channel; `setup` is the first message. `connected` is its socket, which it owns."""
+
+    def __init__(self, setup: Setup, connected: socket.socket) -> None:
+        self._setup = setup
+        self._channel: Channel[FromSupervisor, FromWorker] = Channel(connected, FromSupervisor)
+        self._numbers = count()
+        self._requests: dict[int, trio.MemorySendChannel[bytes]] = {}
+        self._hear: Callable[[bytes], None] | None = None
+        self._app: HttpApp | None = None
+        self._public: list[WhileServing] = []
+        self._cluster: Cluster | None = None
+        self.url: str = ""
+        """Where the other workers reach this one: `unix:/folder/boot.http`."""
+        self.moves: Moves | None = None
+        """Takes connections to other workers; None before `cluster`."""
+
+    def cluster(self, app: HttpApp, settings: Settings) -> Cluster:
+        """Join `app` with those of the other workers."""
+        self._app = app
+        options = ClusterOptions(
+            secrets=settings.keys,
+            restore=settings.restore,
+            keep_alive=settings.keepalive,
+            write_timeout=app.service.options.write_timeout,
+            drain_seconds=settings.drain_delay_seconds + settings.task_drain_seconds,
+            local=True,
+        )
+        self._cluster = cluster = Cluster(app, options, LinkedStore(self))
+        app.join(cluster, cluster.directory, cluster.prove)
+        self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
+        self.moves = Moves(self.url, cluster.ready_urls)
+        return cluster
+
+    async def listeners(self) -> tuple[list[Listener], list[trio.SocketListener]]:
+        """What this worker accepts from, and the sockets of the node among it."""
+        inherited = [socket.socket(fileno=number) for number in self._setup.listeners]
+        for each in inherited:
+            # What user code starts must not hold the sockets open.
+            each.set_inheritable(False)
+        shared = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in inherited]
+        self._public = [WhileServing(each) for each in shared]
+        private = await open_listeners([self.url])
+        assert self.moves is not None
+        return [*self._public, *private, self.moves], shared
+
+    @asynccontextmanager
+    async def running(self, node: Stoppable) -> AsyncIterator[None]:
+        """Talk to the supervisor for the length of the block. When the supervisor has gone, the node stops."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._channel.write)
+                nursery.start_soon(self._listen, node)
+                nursery.start_soon(self._beat)
+                if self.moves is not None:
+                    await nursery.start(self.moves.run)
+                try:
+                    yield
+                finally:
+                    with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+                        self._channel.send(Told(LAST_PAGE, self._answer("metrics")))
+                        await self._channel.sent()
+                    nursery.cancel_scope.cancel("the worker ends")
+        finally:
+            self._channel.close()
+            with suppress(OSError):
+                os.unlink(self.url.removeprefix("unix:"))
+
+    def say_ready(self, banner: str, fields: dict[str, str]) -> None:
+        """The worker serves; see `Ready`."""
+        self._channel.send(Ready(banner, fields))
+
+    def leave_clients(self) -> None:
+        """Leave new connections to the other workers, and hand over those that are here, each when no request of it runs."""
+        if self._app is not None:
+            self._app.probes.replaced = True
+        for listener in self._public:
+            listener.leave()
+        if self.moves is not None:
+            self.moves.departing.set()
+
+    # The link to the store.
+
+    async def request(self, operations: bytes) -> bytes:
+        """See `Link.request`."""
+        number = next(self._numbers)
+        put, results = trio.open_memory_channel[bytes](1)
+        self._requests[number] = put
+        self._channel.send(Run(number, operations))
+        try:
+            with results:
+                return await results.receive()
+        except trio.EndOfChannel:
+            raise ChannelBroken("the supervisor has ended") from None
+        finally:
+            self._requests.pop(number, None)
+
+    async def subscribe(self, hear: Callable[[bytes], None]) -> None:
+        """See `Link.subscribe`."""
+        self._hear = hear
+        self._channel.send(Subscribe())
+        # A request behind it has its results once the subscription has begun.
+        await self.request(_NOTHING)
+
+    # The channel.
+
+    async def _listen(self, node: Stoppable) -> None:
+        try:
+            while True:
+                self._take(await self._channel.receive(), node)
+        except ChannelBroken:
+            for put in self._requests.values():
+                put.close()
+            node.stop_alone(signal.SIGTERM)
+
+    def _take(self, message: FromSupervisor, node: Stoppable) -> None:
+        match message:
+            case Done(number, results):
+                put = self._requests.get(number)
+                if put is not None:
+                    put.send_nowait(results)
+            case Heard(published):
+                if self._hear is not None:
+                    self._hear(published)
+            case Ask():
+                self._channel.send(Told(message.number, self._answer(message.topic)))
+            case Stop(number):
+                node.stop_alone(number)
+            case Retire():
+                self.leave_clients()
+                node.retire()
+
+    def _answer(self, topic: Topic) -> bytes:
+        assert self._app is not None
+        return self._app.service.metrics.render()[0] if topic == "metrics" else encode(sessions_of(self._app))
+
+    async def _beat(self) -> None:
+        """Tell the supervisor that the event loop runs."""
+        while True:
+            self._channel.send(Alive(0 if self._app is None else len(self._app.hub)))
+            await trio.sleep(ALIVE_SECONDS)
+
+
+_NOTHING = msgspec.msgpack.encode([])
+
+
+class WhileServing(trio.abc.Listener[trio.SocketStream]):
+    """Accepts from a socket that other processes accept from, too, until this one leaves it to them."""
+
+    def __init__(self, shared: trio.SocketListener) -> None:
+        self._shared = shared
+        self._left = False
+        self._accepting: trio.CancelScope | None = None
+
+    async def accept(self) -> trio.SocketStream:
+        """The next connection; none any more after `leave`."""
+        if not self._left:
+            with trio.CancelScope() as self._accepting:
+                return await self._shared.accept()
+        await trio.sleep_forever()
+        raise AssertionError("unreachable")
+
+    def leave(self) -> None:
+        """Accept no more. What waits to be accepted, another process accepts."""
+        self._left = True
+        if self._accepting is not None:
+            self._accepting.cancel("this worker accepts no more")
+
+    async def aclose(self) -> None:
+        """Close this process' descriptor; the socket stays open in the others."""
+        await self._shared.aclose()

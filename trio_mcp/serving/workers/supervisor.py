@@ -1,0 +1,342 @@
+"""The supervisor of a node with several workers: owns what listens, keeps each place filled, rolls, stops.
+
+ supervisor ─┬─ listening sockets, for its whole life
+             ├─ the store that the workers share
+             ├─ place 0 ── worker process, and its successor while it is rolled
+             ├─ place 1 ── …
+             └─ signals   TERM INT QUIT: the node drains, a second one ends it · HUP: rolled · others: passed on
+
+It imports none of the user's code, so that nothing there can block or end it, and new workers run new code.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+
+import msgspec
+import trio
+
+from trio_mcp.cluster.store.memory import SharedMemory
+from trio_mcp.observability.logs import event, toggle_debug
+from trio_mcp.observability.metrics import Metrics
+from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving import systemd
+from trio_mcp.serving.front import listen, no_socket_files
+from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.workers.messages import Ready, Setup
+from trio_mcp.serving.workers.node_admin import WorkersView, serve_admin
+from trio_mcp.serving.workers.restarts import ALIVE_SECONDS, Place, hangs
+from trio_mcp.serving.workers.worker_process import WorkerProcess, how_it_ended
+from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.stop_times import StopTimes
+
+__all__ = ["Supervisor", "WorkerFailed", "supervise"]
+
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
+EXPIRE_SECONDS = 60.0
+"""Between two removals of what has expired in the store."""
+EXTRA_SECONDS = 3.0
+"""A worker that has not ended so long after the time for its stop is killed."""
+
+
+class WorkerFailed(McpError):
+    """The first worker could not start; the text is its own."""
+
+
+async def supervise(
+    target: str,
+    flags: dict[str, object],
+    settings: Settings,
+    *,
+    path: Sequence[str],
+    announce: Callable[[Ready], None],
+) -> int:
+    """Serve `target` with `settings.workers` processes until a stop signal; the exit code.
+
+    `flags` are the settings of the command line and `path` is `sys.path`, for the workers. `announce` is called once when the first
+    worker serves, with what it said. Raises CannotListen, and WorkerFailed when the first worker does not start.
+    """
+    with (
+        no_socket_files([*settings.binds, settings.admin_bind or ""]),
+        tempfile.TemporaryDirectory(prefix="trio-mcp-", ignore_cleanup_errors=True) as folder,
+    ):
+        listeners = await listen(settings.binds)
+        try:
+            template = Setup(
+                target=target,
+                flags=flags,
+                path=list(path),
+                name=settings.node_id or secrets.token_hex(4),
+                index=0,
+                folder=folder,
+                secret=secrets.token_urlsafe(32),
+                listeners=[listener.socket.fileno() for listener in listeners],
+            )
+            return await Supervisor(template, settings, announce).run()
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+
+
+class _Slot:
+    """A place for one worker."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.place = Place()
+        self.worker: WorkerProcess | None = None
+        """The process that has the place now, also when it has ended."""
+        self.rolling: trio.Event | None = None
+        """Set when the roll of this place is over; None while there is none."""
+
+
+class Supervisor:
+    """Keeps the workers of one node. `template` is the setup of each worker, but for its own name and place."""
+
+    def __init__(self, template: Setup, settings: Settings, announce: Callable[[Ready], None]) -> None:
+        self.memory: SharedMemory = SharedMemory()
+        self._metrics = Metrics()
+        self._view = WorkersView(self._metrics, lambda: self.serving)
+        self._template = template
+        self._settings = settings
+        self._announce = announce
+        self._slots = [_Slot(index) for index in range(settings.workers)]
+        self._all: set[WorkerProcess] = set()
+        """Every process that has not ended."""
+        self._numbers = count(1)
+        self._manager = systemd.Notifier.taken_from()
+        self._stop_asked = trio.Event()
+        self._stopping: signal.Signals | None = None
+        self._signalled = False
+        """A stop signal has come: the next one ends the node at once. A drain that the admin asked for is no signal."""
+        self._roll_asked = trio.Event()
+        self._failure: str | None = None
+        self._code = 0
+
+    async def run(self) -> int:
+        """Until a stop signal, or `stop`; the exit code. Raises WorkerFailed when the first worker does not start."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._heed_signals)
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._expire)
+            nursery.start_soon(self._manager.keep_alive)
+            nursery.start_soon(self._kill_late)
+            await nursery.start(serve_admin, self._view, partial(self.stop, signal.SIGTERM), self._settings)
+            # A nursery of its own for the processes: those that are replaced outlive the task that started them.
+            async with trio.open_nursery() as self._processes:
+                nursery.start_soon(self._roll_when_asked)
+                await self._fill_places()
+            nursery.cancel_scope.cancel("all workers have ended")
+        if self._failure is not None:
+            raise WorkerFailed(self._failure)
+        return self._code
+
+    @property
+    def serving(self) -> list[WorkerProcess]:
+        """The workers that are ready."""
+        return [worker for worker in self._all if worker.said is not None]
+
+    def stop(self, number: signal.Signals) -> None:
+        """Drain the node, as that signal asks for, unless it drains already."""
+        if self._stopping is not None:
+            return
+        self._stopping = number
+        self._manager.tell(systemd.stopping)
+        if self._view.life.is_running:
+            self._view.life.enter(NodeState.DRAINING)
+        event(logger, logging.INFO, "node stops", signal=number.name, workers=len(self._all))
+        for worker in self._all:
+            worker.stop(number)
+        self._stop_asked.set()
+
+    def roll(self) -> None:
+        """Replace all workers, one after the other."""
+        self._roll_asked.set()
+
+    # Places.
+
+    async def _fill_places(self) -> None:
+        """Start the first worker, then the others: a server that cannot start says so once."""
+        (first, *others) = self._slots
+        worker = self._launch(first)
+        await worker.ready.wait()
+        if worker.said is None:
+            await worker.ended.wait()
+            if self._stopping is None:
+                self._failure = worker.failure
+                self._code = worker.code if worker.code is not None and worker.code > 0 else 1
+            return
+        for slot in others:
+            self._launch(slot)
+        for slot in self._slots:
+            self._processes.start_soon(self._keep, slot)
+        self._view.life.start()
+        self._announce(worker.said)
+        self._manager.tell(systemd.ready)
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Start another worker whenever the one in this place has ended, until the node stops."""
+        while self._stopping is None:
+            worker = slot.worker
+            assert worker is not None
+            await worker.ended.wait()
+            if slot.rolling is not None:
+                await slot.rolling.wait()
+            if slot.worker is worker and self._stopping is None:
+                with trio.move_on_after(self._after_death(slot, worker)):
+                    await self._stop_asked.wait()
+                if self._stopping is None:
+                    self._launch(slot)
+
+    def _after_death(self, slot: _Slot, worker: WorkerProcess) -> float:
+        """Say that a worker has died; the seconds until the next is started in its place."""
+        self._metrics.worker_died()
+        wait = slot.place.died(None if worker.ready_since is None else trio.current_time() - worker.ready_since)
+        event(
+            logger,
+            logging.ERROR,
+            "worker died",
+            worker=worker.name,
+            pid=worker.pid,
+            how=how_it_ended(worker.code),
+            why=worker.failure or worker.why_killed,
+            again_in=wait,
+        )
+        return wait
+
+    def _launch(self, slot: _Slot) -> WorkerProcess:
+        """A new worker in that place; its process exists a moment later."""
+        slot.worker = worker = self._start(slot)
+        return worker
+
+    def _start(self, slot: _Slot) -> WorkerProcess:
+        name = f"{self._template.name}-{next(self._numbers)}"
+        worker = WorkerProcess(msgspec.structs.replace(self._template, name=name, index=slot.index), self.memory)
+        self._all.add(worker)
+        self._processes.start_soon(self._own, worker)
+        return worker
+
+    async def _own(self, worker: WorkerProcess) -> None:
+        try:
+            await worker.run()
+        except OSError as error:
+            # No process could be started: too many, or no memory.
+            worker.failure = str(error)
+            worker.ready.set()
+            worker.ended.set()
+        finally:
+            self._all.discard(worker)
+            self._view.note_end(worker)
+            if self._stopping is not None and worker.code is not None and worker.said is not None:
+                self._code = self._code or abs(worker.code)
+
+    # Rolling.
+
+    async def _roll_when_asked(self) -> None:
+        while True:
+            await self._roll_asked.wait()
+            self._roll_asked = trio.Event()
+            event(logger, logging.INFO, "rolling", workers=len(self._slots))
+            self._manager.tell(systemd.reloading())
+            if await self._roll_all():
+                event(logger, logging.INFO, "rolled")
+            if self._stopping is None:
+                self._manager.tell(systemd.ready)
+
+    async def _roll_all(self) -> bool:
+        """False when it was given up: a new worker did not start, or the node stops."""
+        for slot in self._slots:
+            slot.rolling = trio.Event()
+            try:
+                if self._stopping is not None or not await self._replace(slot):
+                    return False
+            finally:
+                slot.rolling.set()
+                slot.rolling = None
+        return True
+
+    async def _replace(self, slot: _Slot) -> bool:
+        """Start a successor, and have the old worker drain once that serves."""
+        old, new = slot.worker, self._start(slot)
+        await new.ready.wait()
+        if new.said is None:
+            await new.ended.wait()
+            why = new.failure or new.why_killed or how_it_ended(new.code)
+            event(logger, logging.ERROR, "roll given up", worker=new.name, why=why, kept=old and old.name)
+            return False
+        slot.worker = new
+        if old is not None and self._stopping is None:
+            old.retire()
+            with trio.move_on_after(self._stop_times.whole + EXTRA_SECONDS):
+                await old.ended.wait()
+            old.kill("it did not end in time after it was replaced")
+        return True
+
+    # Stopping, and what runs all the time.
+
+    @property
+    def _stop_times(self) -> StopTimes:
+        settings = self._settings
+        delay, window, cleanup = settings.drain_delay_seconds, settings.drain_timeout, settings.cleanup_timeout
+        return StopTimes(delay, window, cleanup, settings.task_drain_seconds)
+
+    async def _kill_late(self) -> None:
+        """Once the node stops: end what has not ended in its time. Each worker ends by itself before that, if its process runs at all."""
+        await self._stop_asked.wait()
+        await trio.sleep(self._stop_times.whole + EXTRA_SECONDS)
+        for worker in self._all:
+            self._code = 1
+            worker.kill("it did not end in time")
+            event(logger, logging.ERROR, "worker killed", worker=worker.name, why=worker.why_killed)
+
+    async def _watch(self) -> None:
+        """Kill workers whose event loop does not run any more; another is started in their place."""
+        looked = trio.current_time()
+        while True:
+            await trio.sleep(ALIVE_SECONDS)
+            now = trio.current_time()
+            for worker in self._all:
+                if worker.heard is not None and hangs(
+                    now, worker.heard, looked=looked, patience=self._settings.worker_timeout
+                ):
+                    worker.kill(f"its event loop did not run for {self._settings.worker_timeout:g} s")
+            looked = now
+
+    async def _expire(self) -> None:
+        """Remove from the store what has expired, for nobody may ask for it again."""
+        while True:
+            await trio.sleep(EXPIRE_SECONDS)
+            self.memory.forget_expired()
+
+    async def _heed_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+        # Those that are ignored from the start stay so: nohup.
+        numbers = [each for each in (*STOPS, signal.SIGHUP, *PASSED_ON) if signal.getsignal(each) is not signal.SIG_IGN]
+        with trio.open_signal_receiver(*numbers) as signals:
+            task_status.started()
+            async for number in signals:
+                self._heed(signal.Signals(number))
+
+    def _heed(self, number: signal.Signals) -> None:
+        if number in STOPS and self._signalled:
+            self._code = 128 + number
+            for worker in self._all:
+                worker.kill("the node was told twice to stop")
+        elif number in STOPS:
+            self._signalled = True
+            self.stop(number)
+        elif number is signal.SIGHUP:
+            self.roll()
+        else:
+            if number is signal.SIGUSR1:
+                toggle_debug()
+            for worker in self.serving:
+                worker.pass_on(number)

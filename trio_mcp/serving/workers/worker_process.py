@@ -1,0 +1,235 @@
+"""One worker process as its supervisor has it: started by exec, told and asked over a channel, given the store, ended."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from itertools import count
+
+import msgspec
+import trio
+
+from trio_mcp.cluster.membership import CARD_SECONDS
+from trio_mcp.cluster.record import NodeCard
+from trio_mcp.cluster.store.encoding import decode_operations, encode_results
+from trio_mcp.cluster.store.memory import SharedMemory
+from trio_mcp.observability.logs import event
+from trio_mcp.serving.workers.channel import Channel, ChannelBroken
+from trio_mcp.serving.workers.messages import (
+    LAST_PAGE,
+    Alive,
+    Ask,
+    Done,
+    Failed,
+    FromSupervisor,
+    FromWorker,
+    Heard,
+    Ready,
+    Retire,
+    Run,
+    Setup,
+    Stop,
+    Subscribe,
+    Told,
+    Topic,
+)
+
+__all__ = ["WorkerProcess", "how_it_ended"]
+
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
+
+LAST_WORDS_SECONDS = 1.0
+"""For what a process sent before it ended to be read."""
+KILLED_SECONDS = 5.0
+"""For the kernel to end a process that was killed."""
+
+
+class WorkerProcess:
+    """Made and run by the supervisor; `run` owns the process. `memory` is the store of all workers."""
+
+    def __init__(self, setup: Setup, memory: SharedMemory) -> None:
+        self.setup: Setup = setup
+        self.name: str = setup.name
+        self.ready: trio.Event = trio.Event()
+        """Set when it serves, or has ended."""
+        self.ended: trio.Event = trio.Event()
+        self.said: Ready | None = None
+        """What it said when it was ready; None before."""
+        self.ready_since: float | None = None
+        self.heard: float | None = None
+        """When its event loop gave its last sign of life; None before the first. Trio's clock, as `ready_since`."""
+        self.sessions: int = 0
+        self.failure: str | None = None
+        """Why its start failed, where it could say so."""
+        self.why_killed: str | None = None
+        self.last_page: bytes | None = None
+        """Its metrics as they were when it ended, if it could say."""
+        self.code: int | None = None
+        """The exit code, negative for a signal; None while it runs."""
+        self._memory = memory
+        self._process: trio.Process | None = None
+        self._channel: Channel[FromWorker, FromSupervisor] | None = None
+        self._unwanted = False
+        """It was to end before its process existed."""
+        self._numbers = count()
+        self._asked: dict[int, trio.MemorySendChannel[bytes]] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """None before the process exists."""
+        return None if self._process is None else self._process.pid
+
+    async def run(self) -> None:
+        """Start the process, and serve it until it has ended. It is killed when this is cancelled."""
+        ours, its = socket.socketpair()
+        with its:
+            process = await _execute(self.setup, its.fileno())
+        self._process = process
+        channel: Channel[FromWorker, FromSupervisor] = Channel(ours, FromWorker)
+        self._channel = channel
+        channel.send(self.setup)
+        event(logger, logging.INFO, "worker started", worker=self.name, pid=process.pid)
+        if self._unwanted:
+            process.terminate()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(channel.write)
+                nursery.start_soon(self._converse, channel, nursery)
+                nursery.start_soon(self._kill_when_broken, channel)
+                self.code = await process.wait()
+                with trio.move_on_after(LAST_WORDS_SECONDS):
+                    await channel.broken.wait()
+                nursery.cancel_scope.cancel("the worker has ended")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                with trio.move_on_after(KILLED_SECONDS, shield=True):
+                    self.code = await process.wait()
+            channel.close()
+            self._bury()
+            self.ended.set()
+            self.ready.set()
+
+    def stop(self, number: int) -> None:
+        """The node stops. A process that does not serve yet is ended at once."""
+        self._tell(Stop(number))
+
+    def retire(self) -> None:
+        """Have it drain, for another has taken its place."""
+        self._tell(Retire())
+
+    def _tell(self, message: Stop | Retire) -> None:
+        if self.said is not None and self._channel is not None:
+            self._channel.send(message)
+        elif self._process is None:
+            self._unwanted = True
+        elif self._process.returncode is None:
+            self._process.terminate()
+
+    def pass_on(self, number: int) -> None:
+        """Send the signal to the process, once it serves: before that it would end it."""
+        if self.said is not None and self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def kill(self, why: str) -> None:
+        """End the process at once."""
+        if self._process is not None and self._process.returncode is None:
+            self.why_killed = self.why_killed or why
+            self._process.kill()
+
+    async def ask(self, topic: Topic, seconds: float) -> bytes | None:
+        """Its answer; None when none comes within `seconds`, or the process ends."""
+        if self._channel is None or self.said is None or self.ended.is_set():
+            return None
+        number = next(self._numbers)
+        put, answer = trio.open_memory_channel[bytes](1)
+        self._asked[number] = put
+        self._channel.send(Ask(number, topic))
+        try:
+            with trio.move_on_after(seconds), answer:
+                return await answer.receive()
+        except trio.EndOfChannel:
+            return None
+        finally:
+            self._asked.pop(number, None)
+        return None
+
+    async def _converse(self, channel: Channel[FromWorker, FromSupervisor], nursery: trio.Nursery) -> None:
+        try:
+            while True:
+                self._take(await channel.receive(), channel, nursery)
+        except ChannelBroken:
+            for put in self._asked.values():
+                put.close()
+
+    def _take(self, message: FromWorker, channel: Channel[FromWorker, FromSupervisor], nursery: trio.Nursery) -> None:
+        match message:
+            case Run(number, operations):
+                results = [self._memory.do(operation) for operation in decode_operations(operations)]
+                channel.send(Done(number, encode_results(results)))
+            case Subscribe():
+                nursery.start_soon(self._publish_to, channel)
+            case Alive(sessions):
+                self.heard, self.sessions = trio.current_time(), sessions
+            case Told(number, body):
+                if number == LAST_PAGE:
+                    self.last_page = body
+                put = self._asked.pop(number, None)
+                if put is not None:
+                    put.send_nowait(body)
+            case Failed(text):
+                self.failure = text
+            case Ready():
+                self.said, self.ready_since = message, trio.current_time()
+                event(logger, logging.INFO, "worker ready", worker=self.name, pid=self.pid)
+                self.ready.set()
+
+    async def _publish_to(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
+        subscription, messages = self._memory.subscribe()
+        try:
+            async for message in messages:
+                channel.send(Heard(message))
+        finally:
+            self._memory.unsubscribe(subscription)
+            messages.close()
+
+    async def _kill_when_broken(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
+        """A process that has closed its channel, or takes nothing from it, serves clients that nobody can stop."""
+        await channel.broken.wait()
+        await trio.sleep(LAST_WORDS_SECONDS)
+        self.kill("its channel to the supervisor has broken")
+
+    def _bury(self) -> None:
+        """Put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""
+        card = NodeCard("ended", "", "stopped", 0, 0)
+        self._memory.cards.put(self.name, msgspec.json.encode(card), CARD_SECONDS)
+        self._memory.nodes.pop(self.name.encode(), None)
+
+
+async def _execute(setup: Setup, channel: int) -> trio.Process:
+    """A new interpreter with the flags of this one. It is no member of our process group: Ctrl+C is for the supervisor alone."""
+    command = [
+        sys.executable,
+        *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
+        "-m",
+        "trio_mcp.serving.workers.worker",
+        str(channel),
+        setup.name,
+        setup.target,
+    ]
+    return await trio.lowlevel.open_process(
+        command, stdin=subprocess.DEVNULL, pass_fds=[channel, *setup.listeners], process_group=0
+    )
+
+
+def how_it_ended(code: int | None) -> str:
+    """The exit code in words: `exit code 1`, `SIGKILL`."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

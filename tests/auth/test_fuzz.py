@@ -1,4 +1,4 @@
-"""Some thousand of the cases of `tests.auth.fuzz`, which runs as many as one likes."""
+"""Some thousand of the cases of `tests.auth.fuzz`; `python -m tests.auth.fuzz` runs a hundred thousand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTCOMES = {
 """All of them must come up: otherwise the cases miss what they are for."""
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_made_up_cases_are_accepted_by_right_or_refused(
     seed: int, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -42,12 +42,4 @@ async def test_made_up_cases_are_accepted_by_right_or_refused(
     await fuzz.cases(3000)
     assert fuzz.counts.total() == 3000
     assert set(fuzz.counts) >= OUTCOMES
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-@pytest.mark.slow
-async def test_a_hundred_thousand_of_them(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
-    fuzz = Fuzz(3)
-    await fuzz.cases(100_000)
-    assert fuzz.counts.total() == 100_000
     assert not [record for record in caplog.records if record.exc_info]

@@ -9,14 +9,15 @@ import trio
 
 from tests.rig.waiting import PATIENCE, until
 from tests.serving.peer import Peer, connect, open_session
-from tests.serving.process import ServedProcess, served
+from tests.serving.process import HERE, ServedProcess, served
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
-BATCH = 5_000
-"""Two of them fill the memory of sessions that ended, which holds 10,000: after that nothing may grow."""
+BATCH = 2_000
+"""Two of them fill the memory that `forgetful` has for sessions that ended: after that nothing may grow."""
 OPENERS = 8
 IDLE_SECONDS = 1.0
+FEW_BYTES = 512 * 1024
 FEW_BLOCKS = 1_000
 """Live allocations of the interpreter: unlike resident memory they do not depend on how the heap is fragmented."""
 PAIRS_TO_SETTLE = 6
@@ -62,18 +63,18 @@ async def test_a_crashed_handler_says_a_reference_to_the_client_and_its_text_to_
 
 async def test_sessions_that_are_dropped_leave_no_task_descriptor_thread_or_memory() -> None:
     flags = ["--session-idle-timeout", str(IDLE_SECONDS), "--max-sessions", "50000"]
-    async with served(*flags) as node:
+    async with served(*flags, target=HERE / "forgetful.py") as node:
         with trio.fail_after(5 * PATIENCE):
             before = await _two_batches(node)
             descriptors, threads = node.descriptors(), node.threads()
             after = await _two_batches(node)
-            # One object kept for each session would be 10,000.
+            # One object kept for each session would be 4,000.
             assert after["blocks"] - before["blocks"] < FEW_BLOCKS
             for _ in range(PAIRS_TO_SETTLE):
-                if after["bytes"] - before["bytes"] < 1024 * 1024:
+                if after["bytes"] - before["bytes"] < FEW_BYTES:
                     break
                 before, after = after, await _two_batches(node)
-        assert after["bytes"] - before["bytes"] < 1024 * 1024
+        assert after["bytes"] - before["bytes"] < FEW_BYTES
         assert after["tasks"] <= before["tasks"]
 
         async def asked() -> bool:

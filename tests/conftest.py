@@ -1,13 +1,19 @@
 """What holds for every test."""
 
+import gc
 import os
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import hypothesis
 import pytest
+
+from tests.sharing import compile_share
 
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -16,11 +22,16 @@ hypothesis.settings.load_profile("any machine")
 
 UNMEASURED = (
     "tests/cli/test_check.py",
+    "tests/cli/test_login.py",
     "tests/clients/",
     "tests/cluster/e2e/",
     "tests/conformance/",
     "tests/deploy/",
     "tests/serving/test_contained.py",
+    "tests/serving/test_raised.py",
+    "tests/serving/test_readers.py",
+    "tests/serving/test_standard_streams.py",
+    "tests/serving/test_stop_matrix.py",
     "tests/tools/",
 )
 """Tests that start many processes, or keep them busy. Coverage makes these a third slower, and other tests run the same lines."""
@@ -51,19 +62,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """The processes of `UNMEASURED` tests, and of the fixtures they are the first to ask for, run without coverage."""
-    kept = {
-        name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_") and _is_unmeasured(item)
-    }
-    try:
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Workers collect at the same time: they share the compiling, and one alone measures what imports run.
+
+    In a fresh clone there is much to compile, and coverage makes a collection twice as dear.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None:
         return (yield)
+    number = int(worker["workerid"].removeprefix("gw"))
+    gc.disable()
+    with _no_coverage() if number else nullcontext():
+        compile_share(number, int(worker["workercount"]))
+        collected = yield
+    gc.freeze()  # ten thousand tests, none of which is garbage before the end
+    gc.enable()
+    return collected
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """`UNMEASURED` tests run without coverage, and so do their processes and the fixtures they are the first to ask for."""
+    with _no_coverage() if item.nodeid.startswith(UNMEASURED) else nullcontext():
+        return (yield)
+
+
+@contextmanager
+def _no_coverage() -> Iterator[None]:
+    """Neither in this thread, nor in threads and processes that are started meanwhile."""
+    kept = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")}
+    traced, threads_traced = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    try:
+        yield
     finally:
+        threading.settrace(threads_traced)
+        sys.settrace(traced)
         os.environ.update(kept)
-
-
-def _is_unmeasured(item: pytest.Item) -> bool:
-    return item.nodeid.startswith(UNMEASURED)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -42,7 +42,10 @@ def marked_tests() -> dict[str, list[str]]:
     """Id → the tests that carry its mark, read from the sources: nothing is run or imported."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        source = path.read_text()
+        if "mark.requirement(" not in source:
+            continue
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 for row in _marks(node):
                     found[row].append(f"{path.relative_to(TESTS.parent)}::{node.name}")

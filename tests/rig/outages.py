@@ -20,7 +20,7 @@ from tests.rig.waiting import PATIENCE
 
 __all__ = ["CALLS", "CLIENTS", "KINDS", "Outage", "Story", "observe"]
 
-CLIENTS = 30
+CLIENTS = 15
 CALLS = 101
 """Of each official client, at least."""
 MOVED = 48

@@ -301,11 +301,11 @@ async def test_reading_stops_when_what_waits_has_used_up_its_share_and_that_is_s
 async def test_what_is_answered_at_once_waits_too_for_a_client_that_reads_nothing(
     mcp: MCPServer, autojump_clock: MockClock, line: bytes
 ) -> None:
-    async with piped(mcp, 4 * MIB) as client:
-        await client.say(*[line] * 20_000)
+    async with piped(mcp, MIB) as client:
+        await client.say(*[line] * 5_000)
         await wait_all_tasks_blocked()
         assert client.account.used < client.account.limit
-        for _ in range(20_000):
+        for _ in range(5_000):
             assert await client.hear()
         await wait_all_tasks_blocked()
         assert client.account.used == 0

@@ -60,6 +60,8 @@ class Backlog:
     """A reader has everything up to this number."""
     unread_bytes: int = 0
     """The size of the responses and requests behind it, which no reader has."""
+    _given_back: int = 0
+    """Nothing up to this number is kept any more: with many that wait, a look at all of them for each that is read would be dear."""
     _entries: dict[int, Entry] = field(default_factory=dict)
     _bytes: int = 0
     _latest: dict[Hashable, int] = field(default_factory=dict)
@@ -134,9 +136,11 @@ class Backlog:
 
     def drop_delivered(self) -> None:
         """Give back what is only kept for replay."""
-        for entry in list(self._entries.values()):
-            if entry.n <= self.delivered:
+        for number in range(self._given_back + 1, self.delivered + 1):
+            entry = self._entries.get(number)
+            if entry is not None:
                 self._drop(entry)
+        self._given_back = self.delivered
 
     def drop_missable(self) -> None:
         """Give back everything but responses and requests."""

@@ -175,6 +175,7 @@ async def test_its_value_says_whose_it_is_and_where_and_holds_no_transport_state
         "subscriptions": [],
         "restorable": False,
         "released": False,
+        "transport": "",  # only what lives on one connection names it
     }
 
 

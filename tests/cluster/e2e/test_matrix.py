@@ -1,17 +1,23 @@
 """Every client people use works behind every way of routing, over connections that nothing holds together."""
 
+from functools import partial
+
 import pytest
 import trio
 
 from tests.rig.routing import VARIANTS
-from tools.matrix import CLIENTS, CONNECTIONS, Cell, ClientUnderTest, Matrix, Relays, measure
+from tools.matrix import CLIENTS, Cell, ClientUnderTest, Matrix, Relays, measure
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
 
+CONNECTIONS = 15
+"""Of each client; `make matrix` has twice as many."""
+
+
 @pytest.fixture(scope="module")
 def matrix() -> Matrix:
-    return trio.run(measure)
+    return trio.run(partial(measure, connections=CONNECTIONS))
 
 
 def _cell(matrix: Matrix, client: ClientUnderTest, routing: str) -> Cell:

@@ -20,6 +20,7 @@ from trio.testing import (
 )
 
 from tests.oracle import Oracle
+from tests.rig.waiting import PATIENCE
 from trio_mcp import Context, Extension, MCPServer
 from trio_mcp.auth import BearerAuth, StaticTokenVerifier, get_access_token, require_roles
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, SUBSCRIPTION_ID_KEY
@@ -142,7 +143,7 @@ async def piped(mcp: MCPServer, **options: Any) -> AsyncIterator[StdioClient]:
     service = mcp.service(transport="pipe")
     hub = mcp.hub(service)
     client = StdioClient(their_in, their_out)
-    with trio.fail_after(100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else 20):
+    with trio.fail_after(100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else PATIENCE):
         async with running(mcp.lifespan, service, hub), trio.open_nursery() as nursery:
 
             async def serve() -> None:

@@ -132,6 +132,8 @@ class Call:
     """Those of the HTTP request, by lower-case name; None on stdio."""
     token: AccessToken | None = None
     """The token that its HTTP request came with; None without authorization by tokens, and on stdio."""
+    permitted: bool = False
+    """Whether its transport has judged by the token what the method of an extension asks for this one call."""
     started: float = field(default_factory=trio.current_time)
     """When it began (trio clock)."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)

@@ -17,11 +17,18 @@ from trio_mcp.dispatch.extension_port import Answer, Listening
 from trio_mcp.dispatch.user_code import call_user
 from trio_mcp.features.functions import function_of, is_async
 from trio_mcp.features.registry import Registry
-from trio_mcp.protocol.errors import METHOD_NOT_FOUND, MissingClientCapability, RemoteProtocolError
+from trio_mcp.protocol.errors import (
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MissingClientCapability,
+    ProtocolError,
+    RemoteProtocolError,
+)
 from trio_mcp.protocol.methods import FOREVER, METHODS, NOTIFICATIONS, Method
 from trio_mcp.protocol.versions import V2024_11_05
 
 if TYPE_CHECKING:
+    from trio_mcp.auth.bearer_auth import BearerAuth
     from trio_mcp.auth.checks import Check, Requirements
 
 __all__ = ["Extension", "require_declared"]
@@ -167,8 +174,7 @@ class Extension:
     ) -> None:
         """Register a function of a Call as a request method; other arguments and errors as for `method`.
 
-        `asked` is what the caller's token must have for every call, `guard` what it must have for one: it is awaited before `run`,
-        over HTTP on 2026-07-28.
+        `asked` is what the caller's token must have for every call, `guard` what it must have for one: it is awaited before `run`.
         """
         if name in METHODS or name in self.methods:
             raise ValueError(f"the method {name!r} exists already: choose another name")
@@ -201,9 +207,15 @@ class Extension:
         return self.settings
 
     async def answer(self, call: Call) -> Answer:
-        """The result of a call of one of its methods; raises MissingClientCapability for a client that did not declare it."""
+        """The result of a call of one of its methods.
+
+        Raises MissingClientCapability for a client that did not declare it, and ProtocolError where the caller's token does not
+        have what the `guard` of the method asks. Over HTTP on 2026-07-28 that was a 403 before.
+        """
         if self.methods[call.method].declared_only:
             require_declared(call, self.identifier)
+        if not call.permitted and call.service.auth is not None:
+            _require_permission(call, call.service.auth, await self.requirements(call))
         return await self._runs[call.method](call)
 
     async def requirements(self, call: Call) -> tuple[Requirements, ...]:
@@ -251,6 +263,13 @@ def require_declared(call: Call, identifier: str) -> None:
     raise RemoteProtocolError(
         METHOD_NOT_FOUND, f"{call.method} is for clients that declared {identifier} at initialize"
     )
+
+
+def _require_permission(call: Call, auth: BearerAuth, asked: tuple[Requirements, ...]) -> None:
+    refused = auth.refusal_for(asked, call.token, "The request")
+    if refused is not None:
+        call.service.refusals.note(refused.status, refused.reason.value, **refused.log_fields)
+        raise ProtocolError(INVALID_REQUEST, refused.description, refused.data or None)
 
 
 async def _answer(function: Callable[..., Any], call: Call) -> Answer:

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.oracle import Oracle
+from tests.rig.waiting import PATIENCE
 from trio_mcp import MCPServer, Principal
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, CLIENT_INFO_KEY
@@ -332,7 +333,7 @@ async def serving(mcp: MCPServer, **options: Any) -> AsyncIterator[Wire]:
 
 def patience() -> float:
     """Seconds after which a test hangs; a clock that jumps may have waited for many keep-alives."""
-    return 100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else 20
+    return 100_000 if isinstance(trio.lowlevel.current_clock(), MockClock) else PATIENCE
 
 
 USERS = {"Bearer alice": Principal("alice"), "Bearer bob": Principal("bob")}

@@ -12,8 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.http.harness import LEGACY, OLDER, serving
 from tests.transports.websocket.harness import CLIENT, offering, open_door
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, Extension, MCPServer
 from trio_mcp.auth import AccessToken, BearerAuth, StaticTokenVerifier, require_scopes
+from trio_mcp.auth.checks import Requirements, requirements
+from trio_mcp.dispatch.call import Call
 from trio_mcp.protocol.envelope import SUBSCRIPTION_ID_KEY
 from trio_mcp.sessions.directory import MemoryDirectory, Snapshot
 from trio_mcp.transports.channel.channel import Channel
@@ -285,6 +287,31 @@ async def test_what_a_token_may_not_do_is_refused_for_that_request(mcp: MCPServe
             answer = await socket.hear()
             assert ("result" in answer) == may
             assert may or "write needs write" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("modern", [True, False])
+async def test_what_a_method_of_an_extension_asks_for_one_call_is_judged_here_too(mcp: MCPServer, modern: bool) -> None:
+    extension = Extension("com.example/echo")
+    asked = requirements(require_scopes("write"), hide=False)
+
+    async def guard(call: Call) -> tuple[Requirements, ...]:
+        return (asked,) if call.params.get("word") == "guarded" else ()
+
+    async def run(call: Call) -> dict[str, Any]:
+        return {}
+
+    extension.add_method("echo/say", run, declared_only=False, guard=guard)
+    mcp.add_extension(extension)
+    tokens = {"reader": AccessToken("c", subject="r"), "writer": AccessToken("c", subject="w", scopes=["write"])}
+    auth = BearerAuth(StaticTokenVerifier(tokens), resource="http://127.0.0.1:8000/mcp")
+    async with offering(mcp, auth=auth) as door:
+        for who, word, may in (("reader", "open", True), ("reader", "guarded", False), ("writer", "guarded", True)):
+            socket = await door.connect(headers=[("authorization", f"Bearer {who}")])
+            await socket.open()
+            (socket.start_modern if modern else socket.start)("echo/say", {"word": word})
+            answer = await socket.hear()
+            assert ("result" in answer) == may
+            assert may or (answer["error"]["code"], "needs write" in answer["error"]["message"]) == (-32600, True)
 
 
 @pytest.mark.requirement("ws-36")

@@ -132,6 +132,7 @@ async def require_extension_permission(exchange: HttpExchange, call: Call) -> No
     if method is not None and method.extension is not None:
         asked = await call.service.extensions[method.extension].requirements(call)
         _refuse_unless_allowed(call.service, exchange, asked, "The request")
+        call.permitted = True
 
 
 def require_same_permission(service: Service, exchange: HttpExchange, asked: Iterable[Requirements]) -> None:

@@ -36,7 +36,8 @@ async def test_each_ends_when_none_of_its_calls_runs(mcp: MCPServer, autojump_cl
             await socket.open()
         busy = {seconds: await door.connect() for seconds in (1, 5, 10, 20, 24, 26, 40, 60)}
         for seconds, socket in busy.items():
-            await socket.open()
+            if seconds % 8:
+                await socket.open()
             call = socket.call if seconds % 4 else socket.call_modern
             call("after", seconds=seconds)
         await wait_all_tasks_blocked()

@@ -104,6 +104,26 @@ async def test_what_is_no_message_closes_the_connection(mcp: MCPServer, message:
         assert socket.closed[0] == code
 
 
+async def test_what_runs_is_answered_before_the_server_closes(mcp: MCPServer) -> None:
+    async with offering(mcp) as door:
+        socket = await door.connect()
+        await socket.open()
+        socket.call("after", id="legacy", seconds=60)
+        socket.call_modern("after", id="modern", seconds=60)
+        socket.start_modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id="listen")
+        assert (await socket.hear(modern=True))["method"] == "notifications/subscriptions/acknowledged"
+        socket.say(b"binary")
+        answers = {answer["id"]: answer for answer in await socket.rest()}
+        assert {name: "error" in answer for name, answer in answers.items()} == {
+            "legacy": True,
+            "modern": True,
+            "listen": False,
+        }
+        assert answers["modern"]["error"]["message"] == "The session was closed"
+        await socket.finished.wait()
+        assert socket.closed == (1003, "a message is a text frame")
+
+
 async def test_a_message_of_the_largest_size_is_taken(mcp: MCPServer) -> None:
     async with offering(mcp, max_body=1_000) as door:
         socket = await door.connect()

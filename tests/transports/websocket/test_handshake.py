@@ -17,6 +17,7 @@ from tests.transports.websocket.harness import Door, bearer, offering, open_door
 from trio_mcp import Context, MCPServer, Principal
 from trio_mcp.auth import AccessToken, BearerAuth, StaticTokenVerifier
 from trio_mcp.auth.principal import HttpRequestView
+from trio_mcp.transports.http.route_request import RouteRequest
 from trio_mcp.transports.websocket.handshake import bearer_of
 
 RESOURCE = "http://127.0.0.1:8000/mcp"
@@ -150,6 +151,39 @@ async def test_a_connection_ends_with_its_authentication(mcp: MCPServer, by: str
         await socket.finished.wait()
         assert socket.closed == (1008, "authentication expired")
         assert 59 <= trio.current_time() - began <= 60 + 40
+
+
+async def test_an_authenticator_that_fails_is_a_500_with_a_reference(mcp: MCPServer) -> None:
+    def fail(request: HttpRequestView) -> Principal:
+        raise ZeroDivisionError
+
+    async with offering(mcp, auth=fail) as door:
+        socket = await door.knock("mcp")
+        assert socket.status == 500
+        assert "ref" in json.loads(socket.body)["error"]["message"]
+
+
+async def test_a_route_is_served_to_a_handshake_as_to_a_get(mcp: MCPServer) -> None:
+    left = trio.Event()
+
+    @mcp.custom_route("/route")
+    async def route(request: RouteRequest) -> Any:
+        assert await request.body() == b""
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"first"})
+            assert (await receive())["type"] == "http.disconnect"
+            left.set()
+
+        return answer
+
+    async with offering(mcp) as door:
+        socket = await door.knock("mcp", path="/route")
+        assert (socket.status, socket.body) == (200, b"first")
+        socket.say("ignored")
+        socket.leave()
+        await left.wait()
 
 
 @pytest.mark.requirement("ws-32")

@@ -11,11 +11,13 @@ from pydantic import BaseModel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.auth.issuer import NOW, RESOURCE, token, verifier
-from tests.tasks.harness import DECLARED, FORMS, TaskClient, task_client, with_tasks
-from tests.transports.http.harness import two_users
+from tests.tasks.harness import DECLARED, FORMS, TaskClient, TaskOracle, task_client, with_tasks
+from tests.transports.http.harness import MODERN, two_users
+from tests.transports.websocket.harness import WebSocket, offering
 from trio_mcp import Context, MCPServer, Task
 from trio_mcp.auth import BearerAuth, require_scopes
 from trio_mcp.features.task_options import TASKS
+from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY
 from trio_mcp.tasks.limits import TaskLimits
 
 METHODS = ("tasks/get", "tasks/update", "tasks/cancel")
@@ -282,6 +284,42 @@ async def test_the_scopes_of_a_tool_are_those_of_its_tasks(autojump_clock: MockC
             assert "mcp:write" in exchange.headers["www-authenticate"]
             assert (await refused(stranger, method, task["taskId"]))[1] == UNKNOWN
             assert (await refused(reader, method, "x" * 24))[1] == UNKNOWN
+        for client, seen in ((writer, [task["taskId"]]), (reader, []), (stranger, [])):
+            stream = client.listen(taskIds=[task["taskId"]])
+            assert (await stream.message())["params"]["notifications"] == {"taskIds": seen}
+            stream.disconnect()
         await writer.cancel(task)
         await wait_all_tasks_blocked()
         assert (await writer.state(task))["status"] == "cancelled"
+
+
+async def test_over_a_websocket_scopes_are_asked_for_as_over_http(autojump_clock: MockClock) -> None:
+    auth = BearerAuth(verifier(), resource=RESOURCE, required_scopes=["mcp:read"], now=lambda: float(NOW))
+    mcp = server(auth=auth)
+
+    @mcp.tool(task=Task(after=0), auth=require_scopes("mcp:write"))
+    async def guarded() -> str:
+        await trio.sleep(1)
+        return "secret"
+
+    async with offering(mcp) as door:
+
+        async def connected(scope: str) -> WebSocket:
+            socket = await door.knock("mcp", headers=[("authorization", f"Bearer {token(scope=scope)}")])
+            socket._modern = TaskOracle(MODERN)
+            return socket
+
+        async def ask(socket: WebSocket, method: str, params: dict[str, Any]) -> dict[str, Any]:
+            declared: dict[str, Any] = {CLIENT_CAPABILITIES_KEY: DECLARED}
+            socket.start_modern(method, params, **declared)
+            answer: dict[str, Any] = await socket.hear(modern=True)
+            return answer
+
+        writer, reader = await connected("mcp:read mcp:write"), await connected("mcp:read")
+        task = (await ask(writer, "tools/call", {"name": "guarded", "arguments": {}}))["result"]
+        await trio.sleep(2)
+        for method in METHODS:
+            refused = await ask(reader, method, params(method, task["taskId"]))
+            assert refused["error"]["data"] == {"error": "insufficient_scope"}
+        read = await ask(writer, "tasks/get", {"taskId": task["taskId"]})
+        assert read["result"]["result"]["content"][0]["text"] == "secret"

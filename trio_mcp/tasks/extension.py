@@ -72,14 +72,14 @@ class Tasks(Extension):
         return await node.call(call, options) or await proceed(call)
 
     async def listen(self, call: Call, asked: Mapping[str, Any]) -> Listening | None:
-        """The tasks that a stream listens to; those that are not the caller's are left out of the acknowledgement."""
+        """The tasks that a stream listens to; those that are not the caller's, or need scopes that it lacks, are left out."""
         ids = watched_param(asked)
         if ids is None:
             return None
         require_declared(call, self.identifier)
         node = node_of(call.service)
         found = [await node.methods.find(call, task_id) for task_id in ids if is_task_id(task_id)]
-        return listening(node.store, [task for task in found if task is not None])
+        return listening(node.store, [task for task in found if task is not None and node.methods.may_use(call, task)])
 
     @asynccontextmanager
     async def running(self, service: Service) -> AsyncIterator[TaskNode]:

@@ -63,8 +63,12 @@ class TaskMethods:
             return ()
         task_id = call.params.get("taskId")
         task = await self.find(call, task_id) if isinstance(task_id, str) and is_task_id(task_id) else None
-        tool = None if task is None else call.service.registry.tools.get(task.start.tool)
-        return () if tool is None or tool.requirements is None else (tool.requirements,)
+        return () if task is None else _asked(call, task)
+
+    def may_use(self, call: Call, task: TaskRecord) -> bool:
+        """Whether the caller's token has what the tool of the task asks for: what a task sends is what its tool returns."""
+        auth = call.service.auth
+        return auth is None or auth.refusal_for(_asked(call, task), call.token, "") is None
 
     async def find(self, call: Call, task_id: str) -> TaskRecord | None:
         """The task, if it is the caller's; raises Busy while nobody can say."""
@@ -81,6 +85,11 @@ class TaskMethods:
         if task is None:
             raise unknown()
         return task
+
+
+def _asked(call: Call, task: TaskRecord) -> tuple[Requirements, ...]:
+    tool = call.service.registry.tools.get(task.start.tool)
+    return () if tool is None or tool.requirements is None else (tool.requirements,)
 
 
 def _away() -> Busy:

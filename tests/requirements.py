@@ -149,6 +149,7 @@ P5   2026-07-28 basic#statelessness            | nothing is remembered between r
 P6   2026-07-28 basic#error-codes              | -32021 names the capabilities that are required
 P7   2026-07-28 server/discover                | server/discover
 P8   2026-07-28 changelog                      | removed methods: 404
+P9   2026-07-28 basic/versioning               | extensions are declared with their settings; without the client's declaration the core alone, or an error
 P10  2026-07-28 server/tools                   | lists do not vary by connection
 P11  2026-07-28 basic/authorization            | every request is authenticated
 K1   2026-07-28 server/utilities/caching       | ttlMs and cacheScope

@@ -96,6 +96,7 @@ UNDECLARED: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.requirement("P9")
 @pytest.mark.parametrize("capabilities", UNDECLARED)
 async def test_only_a_client_that_declared_it_may_call_its_methods(capabilities: dict[str, Any]) -> None:
     modern = harness(capabilities=capabilities)
@@ -118,6 +119,7 @@ async def test_methods_exist_in_the_versions_they_were_given() -> None:
     assert await harness(made).result("echo/say")
 
 
+@pytest.mark.requirement("P9")
 async def test_discovery_says_what_is_declared() -> None:
     found = (await harness(echo(settings={"a": 1})).result("server/discover"))["capabilities"]
     assert found["extensions"] == {ECHO: {"a": 1}}

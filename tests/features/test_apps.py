@@ -56,6 +56,7 @@ def server(**options: Any) -> MCPServer:
     return mcp
 
 
+@pytest.mark.requirement("P9", "P10")
 @pytest.mark.parametrize("capabilities", [SHOWS, {}], ids=["shows apps", "shows none"])
 async def test_the_tool_is_the_same_for_clients_without_apps(capabilities: dict[str, Any]) -> None:
     async with serving(server()) as wire:

@@ -30,7 +30,14 @@ def folder(tmp_path: Path, main: str | bytes = MAIN, /, **files: bytes) -> Path:
 
 def test_every_file_is_in_the_entry_with_its_digest_and_size(tmp_path: Path) -> None:
     root = folder(
-        tmp_path, **{"a__mail.md": b"Dear \xc3\xa4", "logo.png": b"\x89PNG\xff", ".hidden__x": b"", "b b.txt": b""}
+        tmp_path,
+        **{
+            "a__mail.md": b"Dear \xc3\xa4",
+            "logo.png": b"\x89PNG\xff",
+            "z.tar.gz": b"\x1f\x8b",
+            ".hidden__x": b"",
+            "b b.txt": b"",
+        },
     )
     skill = read_skill(root, "acme/billing")
     entry = skill.definition("2026-07-28")
@@ -39,12 +46,14 @@ def test_every_file_is_in_the_entry_with_its_digest_and_size(tmp_path: Path) -> 
     assert entry["frontmatter"] == {"name": "refunds", "description": "Refund a customer"}
     files = {each["uri"]: (each["digest"], each["size"]) for each in entry["resources"]}
     expected = {"SKILL.md": MAIN.encode(), "a/mail.md": b"Dear \xc3\xa4", "b%20b.txt": b"", "logo.png": b"\x89PNG\xff"}
+    expected["z.tar.gz"] = b"\x1f\x8b"
     assert files == {
         f"{base}/{path}": (f"sha256:{hashlib.sha256(data).hexdigest()}", len(data)) for path, data in expected.items()
     }
-    assert [each.mime_type for each in skill.resources] == ["text/markdown", "text/markdown", "text/plain", "image/png"]
-    assert [each.name for each in skill.resources] == ["refunds", "mail.md", "b b.txt", "logo.png"]
-    assert [each.description for each in skill.resources] == ["Refund a customer", None, None, None]
+    types = ["text/markdown", "text/markdown", "text/plain", "image/png", "application/octet-stream"]
+    assert [each.mime_type for each in skill.resources] == types
+    assert [each.name for each in skill.resources] == ["refunds", "mail.md", "b b.txt", "logo.png", "z.tar.gz"]
+    assert [each.description for each in skill.resources] == ["Refund a customer", None, None, None, None]
 
 
 def test_folders_list_what_is_directly_in_them(tmp_path: Path) -> None:

@@ -167,7 +167,9 @@ def _content(data: bytes) -> str | bytes:
 
 
 def _mime_type(path: str, data: bytes) -> str:
-    known, _ = _TYPES.guess_type(path, strict=True)
+    known, packed = _TYPES.guess_type(path, strict=True)
+    if packed is not None:
+        return "application/octet-stream"
     return known or ("text/plain" if isinstance(_content(data), str) else "application/octet-stream")
 
 

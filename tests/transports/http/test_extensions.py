@@ -65,6 +65,7 @@ async def test_the_name_header_repeats_the_param_that_the_method_names() -> None
         assert (await client.start("echo/say", {}).result())["said"] is None, "nothing is to be repeated"
 
 
+@pytest.mark.requirement("P5", "P6")
 async def test_each_request_declares_for_itself() -> None:
     async with serving(MCPServer("t", extensions=[echo()])) as wire:
         assert await modern(wire).start("echo/say", {}).result()

@@ -1,9 +1,10 @@
 """`python -m tools.task_drill SEED`: what becomes of tasks when everything under them is taken away, one after the other.
 
-Three nodes over one Redis. 200 tasks of 1 to 60 s begin over a minute and a half, a third idempotent, a third with a question; every
+Three nodes over one Redis. 200 tasks of 1 to 60 s begin over two minutes, a third idempotent, a third with a question; every
 client polls at any node. Meanwhile
 
 - the nodes are restarted one after the other, with a drain window of 8 s
+- one node stands still for 20 s (SIGSTOP), and goes on
 - each node in turn is killed (SIGKILL) and started anew; in between Redis is killed and started anew, and once it has no memory for writes
 
 What must hold: nothing runs twice but what is idempotent, and of what asks nothing after its answer; every task ends, and an idempotent
@@ -30,9 +31,11 @@ __all__ = ["main", "violations"]
 
 SERVED = SERVER.with_name("tasks.py")
 TOOLS = ("plain", "again", "asks")
-TASKS, LONGEST, EVERY = 200, 60.0, 0.45
+TASKS, LONGEST, EVERY = 200, 60.0, 0.55
 FLAGS = ("--drain-delay", "1", "--drain-timeout", "8")
 ENDS_SECONDS = 400.0
+STILL_SECONDS = 20.0
+"""Longer than the card of a node stands."""
 FULL_BYTES = "1"
 """maxmemory of a Redis that takes no more writes."""
 OUTCOMES = {
@@ -65,6 +68,11 @@ async def faults(standing: Cluster, chance: random.Random) -> None:
         await trio.sleep(chance.uniform(2, 5))
         print(f"  {node.name} is restarted", flush=True)
         await node.restart()
+    still = chance.choice(standing.nodes)
+    print(f"  {still.name} stands still", flush=True)
+    still.pause()
+    await trio.sleep(STILL_SECONDS)
+    still.resume()
     for number, node in enumerate(standing.nodes):
         await trio.sleep(chance.uniform(4, 8))
         print(f"  {node.name} is killed", flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import trio
 
-from trio_mcp.dispatch.call import Call, Service
+from trio_mcp.dispatch.call import Call, Ending, Service
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.user_code import labels
 from trio_mcp.features.task_options import Task
@@ -24,7 +24,7 @@ from trio_mcp.tasks.endings import reason_of, reply_of
 from trio_mcp.tasks.limits import Admission
 from trio_mcp.tasks.methods import TaskMethods
 from trio_mcp.tasks.record import FailReason, TaskError, TaskRecord, new_task
-from trio_mcp.tasks.run import TaskRun
+from trio_mcp.tasks.run import CREATE_SECONDS, TaskRun
 from trio_mcp.tasks.store import TaskStore
 from trio_mcp.tasks.wire import created, short_id
 
@@ -37,6 +37,9 @@ FLUSH_SECONDS = 0.3
 
 _SHORT_REPLY_SECONDS = 2.0
 """A call that becomes a task this soon is answered in JSON: its exchange begins no stream before."""
+
+_RECORD_SECONDS = CREATE_SECONDS + 1.0
+"""No stream begins while the first record of a task is being written: that it cannot be is an HTTP status."""
 
 
 class TaskNode:
@@ -51,6 +54,7 @@ class TaskNode:
         self._admission = Admission(store.limits)
         self._metrics = TaskMetrics(service.metrics.registry, lambda: len(self.runs))
         self._nursery: trio.Nursery | None = None
+        self._drained = False
         store.attach(self)
 
     @asynccontextmanager
@@ -61,8 +65,9 @@ class TaskNode:
             async with trio.open_nursery() as self._nursery:
                 yield self
                 self._nursery.cancel_scope.cancel("the server stops")
-            with trio.move_on_after(FLUSH_SECONDS, shield=True):
-                await self.store.flushed()
+            if not self._drained:
+                with trio.move_on_after(FLUSH_SECONDS, shield=True):
+                    await self.store.flushed()
             store_nursery.cancel_scope.cancel("the server stops")
 
     async def call(self, call: Call, options: Task) -> dict[str, Any] | None:
@@ -79,7 +84,7 @@ class TaskNode:
         run = self._run_of(call, options)
         self._start(run, who, at_once=options.after == 0)
         if options.after is not None and options.after <= _SHORT_REPLY_SECONDS:
-            call.outbox.hold_back(trio.current_time() + options.after + _SHORT_REPLY_SECONDS)
+            call.outbox.hold_back(trio.current_time() + options.after + _RECORD_SECONDS)
         task = await run.wait(options.after)
         return created(task, self.store.now()) if task is not None else _result_of(call, run)
 
@@ -102,7 +107,8 @@ class TaskNode:
             run.give_up()
 
     def end_all(self) -> None:
-        """The server stops: end the tasks that run here, whether their handlers stop or not."""
+        """The node was drained: end the tasks that run here, whether their handlers stop or not. What is owed is written by the caller."""
+        self._drained = True
         for task in self.store.here():
             with suppress(ChangeRefused):
                 self._ended(self.store.own(task.id, Fail(FailReason.SHUTDOWN.error)))
@@ -170,8 +176,10 @@ class TaskNode:
 
 
 def _result_of(call: Call, run: TaskRun) -> dict[str, Any]:
-    """The result of a call that did not become a task; raises ProtocolError where it ended with one."""
+    """The result of a call that did not become a task; raises ProtocolError where it ended with one, Busy where it had to become one."""
     assert run.reply is not None
+    if run.call.ending is Ending.NO_TASK:
+        raise Busy(503, Ending.NO_TASK.value)
     call.reference = run.call.reference
     reply = reply_of(run.reply)
     if isinstance(reply, TaskError):

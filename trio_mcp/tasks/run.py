@@ -25,7 +25,7 @@ from trio_mcp.tasks.open_questions import OpenQuestions
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.store import TaskStore, TaskStoreAway
 
-__all__ = ["TaskRun"]
+__all__ = ["CREATE_SECONDS", "TaskRun"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.tasks")
 

@@ -31,6 +31,11 @@ def server(name: str, activity: Activity) -> MCPServer:
         activity.ran.append("done")
         return f"done on {name}"
 
+    @mcp.tool(task=Task("required", after=0))
+    async def must() -> str:
+        activity.ran.append("began")
+        return f"done on {name}"
+
     @mcp.tool(task=Task(after=0, idempotent=True))
     async def again(seconds: float) -> str:
         activity.ran.append("began")
@@ -196,13 +201,14 @@ async def _poll(nodes: Clients, tasks: list[dict[str, Any]]) -> None:
 @pytest.mark.requirement("tasks-47")
 async def test_a_poll_of_another_node_is_503_while_redis_hangs_and_found_after_that(tmp_path: Path) -> None:
     """A hanging Redis takes longer to be given up than streams are held back: the status says it all the same."""
-    async with clients(tmp_path) as nodes:
+    async with clients(tmp_path, 3) as nodes:
         task = await nodes[1].begin("work", seconds=60)
         nodes.cluster.redis.pause()
         refused = nodes[2].get(task)
         assert await refused.head() == 503
         assert "retry-after" in refused.headers
         assert (await nodes[1].state(task))["status"] == "working"
+        assert await nodes[3].tool("must").head() == 503
         nodes.cluster.redis.resume()
         while await nodes[2].get(task).head() == 503:  # noqa: ASYNC110
             await trio.sleep(0.5)

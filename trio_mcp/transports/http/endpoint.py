@@ -35,6 +35,10 @@ _PREFLIGHT: HeaderList = [
 ]
 
 
+_OF_TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""Any node answers these, a draining one as well: a peer that broke off would make a task look lost."""
+
+
 class Endpoint:
     """Serves `/mcp`. `max_body`: bytes of the largest request body."""
 
@@ -127,7 +131,7 @@ class Endpoint:
     async def _route(self, exchange: HttpExchange, message: Message | Batch) -> None:
         match route(message, version_header=exchange.version, session_id=exchange.session_id):
             case Modern(message=single):
-                if not await self._passed_on(exchange, self._life.answers.modern):
+                if not await self._passed_on(exchange, self._life.answers.modern, single):
                     await self._modern.post(exchange, single)
             case Opening(request=request):
                 if not await self._passed_on(exchange, self._life.answers.initialize):
@@ -137,8 +141,10 @@ class Endpoint:
             case Sessionless():
                 raise RemoteProtocolError(INVALID_REQUEST, "Mcp-Session-Id is missing: send initialize first")
 
-    async def _passed_on(self, exchange: HttpExchange, served: Served) -> bool:
+    async def _passed_on(self, exchange: HttpExchange, served: Served, message: Message | None = None) -> bool:
         if self._cluster is None or served is Served.HERE:
+            return False
+        if isinstance(message, Request) and message.method in _OF_TASKS:
             return False
         return await self._cluster.pass_on(exchange)
 

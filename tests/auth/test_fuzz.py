@@ -34,7 +34,7 @@ OUTCOMES = {
 """All of them must come up: otherwise the cases miss what they are for."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_made_up_cases_are_accepted_by_right_or_refused(
     seed: int, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:

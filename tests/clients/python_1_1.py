@@ -82,7 +82,9 @@ async def progress(session: ClientSession, heard: Heard) -> None:
 
 async def resources(session: ClientSession) -> None:
     found = await session.list_resources()
-    known(found)
+    # The schema of the version has sizes; this release has forgotten them.
+    strange = [each for each in unknown(found) if not each.endswith(".size")]
+    assert not strange, strange
     assert "test://static-text" in [str(it.uri) for it in found.resources], found
     for uri, kind in {"static-text": "text", "static-binary": "blob", "template/7/data": "text"}.items():
         result = await session.read_resource(AnyUrl(f"test://{uri}"))

@@ -116,7 +116,7 @@ async def test_without_restore_calls_fail_only_after_the_window_cut_short_once_o
     window = 4.0
     flags = ("--drain-timeout", str(window), "--drain-delay", str(DELAY))
     async with cluster(restore=False, flags=flags) as standing:
-        async with load(standing.url, clients=30, pause=0.3) as traffic:
+        async with load(standing.url, clients=30, pause=0.6) as traffic:
             await traffic.settled()
             for name in ("node1", "node2", "node3"):
                 before = len(traffic.calls)

@@ -158,7 +158,8 @@ def _document(text: str) -> str:
         "*auto* is what the client negotiates by itself: 2026-07-28; *websocket* is a session of 2025-11-25 over a WebSocket.\n\n"
         f"{text}\n"
         "A hyphen: the client or the version has no such thing (2026-07-28 has no resumption, and a WebSocket is its session;\n"
-        "the Inspector's commands are one request each, `tools/list` with `--strict`).\n"
+        "the Inspector's commands are one request each, `tools/list` with `--strict`). TypeScript's client 1.32 drops a progress\n"
+        "notification that reaches it over WebSocket in one read with the result: of three it sees two or three.\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import trio
@@ -178,6 +179,13 @@ def test_a_header_is_read_when_it_is_complete() -> None:
     for length in range(8):
         assert Frames(MAX).begin(whole[:length], 0) is None
     assert Frames(MAX).begin(b"before" + whole, 6) == len(whole)
+
+
+@pytest.mark.parametrize("broken", [{"rsv": 1}, {"rsv": 4}, {"mask": None}], ids=str)
+def test_what_no_client_may_send_is_refused_before_its_payload_is_read(broken: dict[str, Any]) -> None:
+    with pytest.raises(FrameRefusal) as refused:
+        Frames(MAX).begin(frame(TEXT, b"x" * MAX, **broken)[:14], 0)
+    assert refused.value.code == 1002
 
 
 def test_a_message_is_counted_over_its_fragments_and_forgotten_after_them() -> None:

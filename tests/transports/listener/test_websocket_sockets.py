@@ -19,7 +19,7 @@ __all__ = ["way"]
 pytestmark = pytest.mark.sockets
 
 LIMITS = Limits(websockets=True)
-MUCH = 16 << 20
+MUCH = 8 << 20
 """More than the kernel buffers."""
 
 
@@ -28,6 +28,12 @@ async def opened(server: Server) -> trio.SocketStream:
     await client.send_all(handshake())
     await hear(client, until=b"\r\n\r\n")
     return client
+
+
+async def drain(client: trio.SocketStream) -> None:
+    """Read to the end and keep nothing: there is much."""
+    while await client.receive_some():
+        pass
 
 
 class Sender:
@@ -70,7 +76,7 @@ async def test_a_client_that_leaves_is_noticed_at_once_and_nothing_is_left(
         await hear(client, until=b"y")
         if leave == "close frame":
             await client.send_all(close(1000))
-            await hear(client)
+            await drain(client)
         elif leave == "reset":
             reset(client)
         elif leave == "close":
@@ -106,6 +112,16 @@ async def test_a_client_that_does_not_read_costs_the_others_nothing() -> None:
         assert rounds > 10
         assert much.code == 1006
         await stalled.aclose()
+        await client.aclose()
+
+
+@pytest.mark.requirement("ws-27")
+async def test_a_client_that_answers_no_ping_is_reset() -> None:
+    """A clean end would leave the connection to the kernel, which sends to a client that is not there for minutes."""
+    async with serving(echo, Limits(websockets=True, ping_seconds=0.1)) as server:
+        client = await opened(server)
+        with pytest.raises(trio.BrokenResourceError):
+            await drain(client)
         await client.aclose()
 
 

@@ -19,7 +19,13 @@ def test_all_shares_together_are_the_total(total: int, workers: int) -> None:
 
 def test_a_worker_has_its_part_of_each_limit_of_the_node() -> None:
     settings = load(
-        workers=4, max_sessions=10, max_kept_bytes=400 * MIB, max_connections=9, max_listen_streams=6, admin_bind=":1"
+        workers=4,
+        max_sessions=10,
+        max_kept_bytes=400 * MIB,
+        max_connections=9,
+        max_listen_streams=6,
+        max_websockets=5,
+        admin_bind=":1",
     )
     first, last = (
         settings_of_worker(settings, name=f"n-{index}", index=index, secret="s", listen_streams=99) for index in (0, 3)
@@ -27,6 +33,7 @@ def test_a_worker_has_its_part_of_each_limit_of_the_node() -> None:
     assert (first.max_sessions, last.max_sessions) == (3, 2)
     assert (first.max_connections, last.max_connections) == (3, 2)
     assert (first.max_listen_streams, last.max_listen_streams) == (2, 1)
+    assert (first.max_websockets, last.max_websockets) == (2, 1)
     assert first.max_kept_bytes == 100 * MIB
     assert first.node_id == "n-0"
     assert first.admin_bind is None, "the supervisor answers operators"

@@ -57,6 +57,7 @@ def settings_of_worker(settings: Settings, *, name: str, index: int, secret: str
         "node_id": name,
         "max_sessions": share(settings.max_sessions, workers, index),
         "max_listen_streams": max(1, share(listen_streams, workers, index)),
+        "max_websockets": max(1, share(settings.max_websockets, workers, index)),
         "max_kept_bytes": account_of(settings).limit // workers,
         "admin_bind": None,
     }

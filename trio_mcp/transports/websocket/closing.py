@@ -65,7 +65,6 @@ _BY_SESSION = {
     CloseReason.CRASHED: (1011, "a task of the session failed"),
     CloseReason.CLOSED: (1000, "the server ended the session"),
     CloseReason.SHUTDOWN: (GOING_AWAY.code, GOING_AWAY.reason),
-    CloseReason.UNUSED: (1001, "the server is full"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from trio_mcp import Context, MCPServer, Principal, Task
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.features.task_options import TASKS
 from trio_mcp.tasks.limits import TaskLimits
+from trio_mcp.transports.http.exchange import HttpExchange
+from trio_mcp.transports.http.modern import Delivery
 
 
 class Name(BaseModel):
@@ -98,6 +101,7 @@ async def test_a_session_knows_no_tasks_and_its_calls_run_as_others(autojump_clo
         session = await client.wire.open(capabilities=FORMS)
         assert (await session.tool("work", seconds=2).result())["content"][0]["text"] == "worked 2 s"
         assert (await session.tool("plain").result())["content"][0]["text"] == "None"
+        assert (await session.tool("needed", seconds=2).result())["content"][0]["text"] == "done"
         params = {"name": "work", "arguments": {"seconds": 2}, "task": {"ttl": 1}}
         assert "task" not in await session.start("tools/call", params).result()
         assert (await session.start("tasks/get", {"taskId": "x"}).error())["code"] == -32601
@@ -223,6 +227,18 @@ async def test_what_is_done_while_its_task_is_recorded_is_the_result_of_the_task
         client.slow_creation(2)
         task = await client.begin("work", seconds=1)
         assert (await client.state(task))["status"] == "completed"
+
+
+async def test_nothing_of_the_request_is_held_while_its_task_runs(autojump_clock: MockClock) -> None:
+    async with task_client(server()) as client:
+        exchange = client.tool("work", seconds=100)
+        await exchange.result()
+        await exchange.raw.finished.wait()
+        await wait_all_tasks_blocked()
+        gc.collect()
+        held = [each for each in gc.get_objects() if isinstance(each, Delivery | HttpExchange)]
+        assert held == []
+        assert len(client.node.runs) == 1
 
 
 @pytest.mark.requirement("tasks-35")

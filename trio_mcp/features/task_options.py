@@ -27,7 +27,7 @@ class Task:
     """
 
     mode: Literal["optional", "required"] = "optional"
-    """Other clients' calls: "optional" runs them as ordinary calls, "required" refuses them with -32021."""
+    """Other clients' calls: "optional" runs them as ordinary calls, "required" refuses those of 2026-07-28 with -32021."""
     _: KW_ONLY
     after: float | None = SSE_AFTER
     """Seconds a call may take before it becomes a task; a quicker one is answered at once. 0: always a task. None: only where

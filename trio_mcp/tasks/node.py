@@ -125,7 +125,7 @@ class TaskNode:
     # The runs.
 
     def _run_of(self, call: Call, options: Task, task: TaskRecord | None = None) -> TaskRun:
-        record = partial(self._new_record, call, options)
+        record = partial(self._new_record, options)
         return TaskRun(
             self.store, call, record=record, began=self._began, ended=self._ended, required=options.required, task=task
         )
@@ -146,7 +146,7 @@ class TaskNode:
             if run.task_id is not None and self.runs.get(run.task_id) is run:
                 del self.runs[run.task_id]
 
-    def _new_record(self, call: Call, options: Task) -> TaskRecord:
+    def _new_record(self, options: Task, call: Call) -> TaskRecord:
         ttl = options.ttl_seconds or self.store.limits.ttl
         start = start_of(call)
         return new_task(start, self.store.owner, self.store.now(), ttl=int(ttl * 1000), idempotent=options.idempotent)

@@ -18,6 +18,7 @@ import trio
 
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.observability.logs import event
+from trio_mcp.protocol.errors import NoBackChannel
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.tasks.changes import ChangeRefused, OwnChange, Progress
 from trio_mcp.tasks.endings import end_of
@@ -56,7 +57,7 @@ class TaskRun:
         store: TaskStore,
         call: Call,
         *,
-        record: Callable[[], TaskRecord],
+        record: Callable[[Call], TaskRecord],
         began: Callable[[TaskRun], None],
         ended: Callable[[TaskRecord], None],
         required: bool = False,
@@ -138,13 +139,16 @@ class TaskRun:
             if kept is not None:
                 self._began(self)
                 self._answered.set()
+                # Nothing of the request is held for as long as the task runs: neither its exchange nor its headers.
+                self._outer = self.call
+                self.call.headers = None
             elif self._required:
                 self.call.cancel(Ending.NO_TASK)
             if self.reply is not None:
                 self._take(self.reply)
 
     async def _create(self) -> TaskRecord | None:
-        task, reason = self._record(), "it took too long"
+        task, reason = self._record(self._outer), "it took too long"
         with trio.move_on_after(CREATE_SECONDS, shield=True):
             try:
                 await self._store.create(task)
@@ -192,8 +196,8 @@ class TaskRun:
             await self._outer.outbox.wait_for_reader()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """As the request's own: 2026-07-28 has no requests to the client."""
-        return await self._outer.outbox.ask(method, params)
+        """There are no requests to the client on 2026-07-28."""
+        raise NoBackChannel(f"{method}: 2026-07-28 has no requests to the client")
 
     def close_stream(self) -> None:
         """Nothing: streams of 2026-07-28 cannot be resumed."""

@@ -57,7 +57,7 @@ async def test_a_stream_is_resumed_over_a_relay_with_the_scopes_of_its_call(tmp_
     async with in_process_cluster(tmp_path, build=guarded) as nodes:
         client = await nodes[1].wire.open(headers=READ)
         params = {"name": "w", "arguments": {}, "_meta": {"progressToken": 1}}
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             stream = client.start("tools/call", params, headers=WRITE)
             first = await stream.event()
             assert first is not None

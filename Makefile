@@ -11,7 +11,7 @@ WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-public-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix bench screenshot readme clean redis-server strace chromium
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix task-drill bench screenshot readme clean redis-server strace chromium
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -23,6 +23,7 @@ help:
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
+	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed"
 	@echo "make bench        side by side with the official SDKs, the cost of a cluster and of tokens, WebSocket beside HTTP, answers cut by Traefik; writes the tables of docs/performance.md"
 	@echo "make screenshot   an app in a real browser, which is clicked on; writes docs/apps.png"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
@@ -78,6 +79,9 @@ clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp
 
 matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
+
+task-drill: $(VENV)/.dev redis-server
+	$(BIN)/python -m tools.task_drill $(or $(ARGS),1)
 
 # The page has the cut answers of a longer run: benchmarks/cut_answers.py says how.
 bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench $(CACHE)/.npm $(CACHE)/.fastmcp-tasks redis-server

@@ -7,7 +7,7 @@ import time
 
 import trio
 
-from trio_mcp import Context, MCPServer
+from trio_mcp import Context, MCPServer, Task
 
 mcp = MCPServer("workers")
 
@@ -21,6 +21,13 @@ async def process() -> dict[str, int]:
 @mcp.tool
 async def slow(seconds: float) -> dict[str, int]:
     """The same, after a while."""
+    await trio.sleep(seconds)
+    return {"process": os.getpid()}
+
+
+@mcp.tool(task=Task(after=0))
+async def long(name: str, seconds: float) -> dict[str, int]:
+    """The same, as a task."""
     await trio.sleep(seconds)
     return {"process": os.getpid()}
 

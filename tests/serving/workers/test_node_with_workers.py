@@ -15,6 +15,7 @@ import trio
 
 from tests.rig.client import LegacyClient
 from tests.rig.ports import free_ports
+from tests.rig.task_traffic import TaskTraffic
 from tests.rig.waiting import PATIENCE, until
 from tests.serving.workers.node import SERVER, Clients, alive, all_gone, node
 
@@ -66,6 +67,30 @@ async def test_list_changed_and_updates_cross_workers() -> None:
 
         await until(all_heard, "every session has heard of both, on whichever worker it is")
         nursery.cancel_scope.cancel("heard")
+
+
+async def test_a_task_is_told_by_any_worker() -> None:
+    async with node() as served_node:
+        client = TaskTraffic([served_node.url.removesuffix("/mcp")], seed=1)
+        begun = [
+            await client.ask("tools/call", {"name": "long", "arguments": {"name": f"task {number}", "seconds": 1.0}})
+            for number in range(4)
+        ]
+        ids = [told.result["taskId"] for told in begun]
+        ran_on = set()
+        for task_id in ids:
+
+            async def completed(task_id: str = task_id) -> int:
+                # Each time on another connection, that any worker may accept.
+                told = await client.ask("tasks/get", {"taskId": task_id})
+                assert told.status == 200, told
+                assert told.result["status"] in ("working", "completed")
+                return int(told.result.get("result", {}).get("structuredContent", {}).get("process", 0))
+
+            ran_on.add(await until(completed, "the task is completed"))
+            for _ in range(5):
+                assert (await client.ask("tasks/get", {"taskId": task_id})).result["status"] == "completed"
+        assert ran_on <= served_node.pids
 
 
 async def test_when_a_worker_is_killed_its_sessions_end_and_no_other_loses_anything() -> None:

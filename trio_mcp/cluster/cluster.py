@@ -136,7 +136,16 @@ class Cluster:
             rejoined=self._bus_rejoined,
             tasks=self._tasks_changed,
         )
-        forwarder = PeerForwarder(relay, membership, owners, hops, metrics, own_node=me.node, peer_url=options.peer_url)
+        forwarder = PeerForwarder(
+            relay,
+            membership,
+            owners,
+            hops,
+            metrics,
+            own_node=me.node,
+            peer_url=options.peer_url,
+            local=options.local,
+        )
         restorer = Restorer(app.hub, measured, directory, me, metrics)
         self._router = SessionRouter(
             app.hub,

@@ -57,7 +57,8 @@ class SessionRequest:
 class PeerForwarder:
     """Relays requests for the node `own_node`, and keeps the owner cache up to date.
 
-    `peer_url` is the pattern for the addresses of nodes that were not seen yet, with `{node}` in it.
+    `peer_url` is the pattern for the addresses of nodes that were not seen yet, with `{node}` in it. `local`: the peers are workers of
+    this node, whose addresses need no proof.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class PeerForwarder:
         *,
         own_node: str,
         peer_url: str | None,
+        local: bool = False,
     ) -> None:
         self._relay = relay
         self._membership = membership
@@ -77,6 +79,7 @@ class PeerForwarder:
         self._metrics = metrics
         self._own_node = own_node
         self._peer_url = peer_url
+        self._local = local
         self.owners: OwnerCache = owners
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
@@ -136,8 +139,11 @@ class PeerForwarder:
         return outcome
 
     async def _wrong_peer(self, owner: Owner) -> Outcome | None:
-        """Why nothing is sent to `owner`; None when it is trusted. An address for which no card vouches is challenged first."""
-        if self._membership.vouch_for(owner):
+        """Why nothing is sent to `owner`; None when it is trusted. An address for which no card vouches is challenged first.
+
+        The socket of a worker has the name of its process, in a folder of ours: no other process can have it.
+        """
+        if self._local or self._membership.vouch_for(owner):
             return None
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):

@@ -197,10 +197,14 @@ class WorkerProcess:
             messages.close()
 
     async def _kill_when_broken(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
-        """A process that has closed its channel, or takes nothing from it, serves clients that nobody can stop."""
+        """A process that has closed its channel, or takes nothing from it, serves clients that nobody can stop.
+
+        One that has said its last words ends by itself, which may take as long as its threads do.
+        """
         await channel.broken.wait()
         await trio.sleep(LAST_WORDS_SECONDS)
-        self.kill("its channel to the supervisor has broken")
+        if self.last_page is None:
+            self.kill("its channel to the supervisor has broken")
 
     def _bury(self) -> None:
         """Put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""

@@ -21,6 +21,9 @@ __all__ = ["Found", "TaskReader"]
 logger: logging.Logger = logging.getLogger("trio_mcp.tasks")
 
 
+_MAX_WARNED = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A task as it stands in Redis, and the revision that a write has to name."""
@@ -40,6 +43,8 @@ class TaskReader:
         self._fields = fields
         self._node = node
         self._now = now
+        self._warned: set[str] = set()
+        """Tasks that could not be read here, each of which was logged."""
 
     async def run(self, operations: Sequence[Operation]) -> list[Any]:
         """The results; raises TaskStoreAway, also where Redis refuses one of them."""
@@ -70,8 +75,7 @@ class TaskReader:
         try:
             return Found(self._fields.read(task_id, raw), raw.get(b"rev", b"").decode("latin-1"))
         except Unreadable as why:
-            advice = "give all nodes the same TRIO_MCP_SECRET, and both while it is changed"
-            event(logger, logging.ERROR, "task cannot be read", task=task_id[:8], why=str(why), advice=advice)
+            self._warn(task_id, str(why))
             return None
 
     async def replace(self, found: Found, task: TaskRecord) -> Found | None:
@@ -79,6 +83,16 @@ class TaskReader:
         write = swap(self._fields, task, found.task, found.revision, self._now())
         (written,) = await self.run([write])
         return Found(task, write.revision) if written is True else None
+
+    def _warn(self, task_id: str, why: str) -> None:
+        """Once for each task: it is looked at again and again."""
+        if task_id in self._warned:
+            return
+        if len(self._warned) >= _MAX_WARNED:
+            self._warned.clear()
+        self._warned.add(task_id)
+        advice = "give all nodes the same TRIO_MCP_SECRET, and both while it is changed"
+        event(logger, logging.ERROR, "task cannot be read", task=task_id[:8], why=why, advice=advice)
 
     async def _prove_missing(self, *, card_stands: bool) -> None:
         """Raises TaskStoreAway where Redis has lost data, and the nodes have not yet written their tasks again."""

@@ -9,7 +9,10 @@ every few seconds: the lists ───┘
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
+
+import trio
 
 from trio_mcp.cluster.store.task_operations import AddTask, ReadTask, RemoveTask, TasksOf
 from trio_mcp.cluster.tasks.owned import OwnTasks
@@ -24,6 +27,9 @@ from trio_mcp.tasks.transitions import apply
 __all__ = ["Succession"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.tasks")
+
+EMPTY_SECONDS = 60.0
+"""Between two looks at the empty list of a node without a card."""
 
 _LISTED = 2_000
 """Ids of a list that are read at once: more than a node runs."""
@@ -53,8 +59,8 @@ class Succession:
         self._now = now
         self._may_run = may_run
         self._left = left
-        self._empty: set[str] = set()
-        """Nodes without a card whose lists were seen empty."""
+        self._empty: dict[str, float] = {}
+        """Nodes without a card whose lists were seen empty, and when (trio clock)."""
 
     async def settle(self, found: Found) -> TaskRecord:
         """The task, after what has to be done where it has no owner any more. Raises TaskStoreAway."""
@@ -80,8 +86,8 @@ class Succession:
         await self._look_at(self._me.node)
         for node in names:
             if self._owners.has_card(node):
-                self._empty.discard(node)
-            elif node not in self._empty and self._owners.looks_after(node):
+                self._empty.pop(node, None)
+            elif self._may_have_tasks(node) and self._owners.looks_after(node):
                 await self._look_at(node)
 
     async def look_for(self, task_id: str) -> None:
@@ -136,9 +142,13 @@ class Succession:
         ids = [each.decode("latin-1") for each in listed]
         unknown = [each for each in ids if each not in self._own]
         if not ids and node != self._me.node:
-            self._empty.add(node)
+            self._empty[node] = trio.current_time()
         for start in range(0, len(unknown), _AT_ONCE):
             await self._look_at_some(node, unknown[start : start + _AT_ONCE])
+
+    def _may_have_tasks(self, node: str) -> bool:
+        """Not where its list was empty a moment ago: a node that stops may still have left a task to it before it knew of its end."""
+        return trio.current_time() - self._empty.get(node, -math.inf) > EMPTY_SECONDS
 
     async def _look_at_some(self, node: str, ids: list[str]) -> None:
         done = []

@@ -111,7 +111,7 @@ class TaskTraffic:
                 # It may have begun all the same, as a task that nobody knows of: what it does is not this one's.
                 watched.name += "'"
                 arguments["name"] = watched.name
-            elif told.status != 503:
+            elif told.status != 503 and "can keep no task now" not in told.error.get("message", ""):
                 self.wrong.append(f"{watched.name}: a call was answered {told}")
             await trio.sleep(AGAIN_SECONDS)
 

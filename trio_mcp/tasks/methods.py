@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["TaskMethods"]
 
 
-STORE_SECONDS = 5.0
-"""More than a store may take to answer, or to fail."""
+STORE_SECONDS = 30.0
+"""Far more than a store may take to answer, or to fail: on a process that stood still, too."""
 
 
 class TaskMethods:

@@ -58,7 +58,7 @@ async def test_what_redis_knows_is_shown_and_nothing_that_was_said(redis: RedisS
     asks = apply(apply(asks, Ask("k", QUESTION), now, by=ME), Park(), now, by=ME)
     gone = replace(task_of(ME, now - 3_700_000, idempotent=True, ttl=2 * HOUR), id="aaaaaaaa-2")
     await put(redis, asks)
-    await put(redis, apply(gone, Fail(FailReason.NODE_GONE.error), now, by=ME))
+    await put(redis, apply(gone, Fail(FailReason.NODE_GONE.error), now - 90_000, by=ME))
     await redis.ask("SET", "mcp:task:zzzzzzzzzzzz", "not ours")
     assert await run("tasks") == 0
     out = capsys.readouterr().out
@@ -66,7 +66,7 @@ async def test_what_redis_knows_is_shown_and_nothing_that_was_said(redis: RedisS
     assert lines[0] == "Tasks (3)"
     assert lines[2:] == [
         "zzzzzzzzzz - - no task - -",
-        "aaaaaaaa-2 count node1 failed (node_gone) 1 h 59 m idempotent, run 3",
+        "aaaaaaaa-2 count node1 failed (node_gone) 1 h 58 m idempotent, run 3",
         "aaaaaaaa-1 count node1 input_required 1 m 58 m parked, 1 open, run 3",
     ]
     assert "Go on" not in out

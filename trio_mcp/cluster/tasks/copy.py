@@ -73,9 +73,9 @@ class TaskCopy:
         written: TaskRecord | None = None,
         revision: str = "",
     ) -> None:
-        self.task = task
+        self.task: TaskRecord = task
         self.written = written
-        self.revision = revision
+        self.revision: str = revision
         self.due: float = math.inf
         """When it is to be written (trio clock)."""
         self.wrote: float = trio.current_time()

@@ -172,6 +172,11 @@ def test_what_is_not_the_url_of_a_server_is_refused(url: str) -> None:
         HttpClient(url)
 
 
+def test_the_url_of_a_websocket_is_refused_with_the_one_to_use() -> None:
+    with pytest.raises(HttpClientError, match=r"is a WebSocket.* https://"):
+        HttpClient("wss://mcp.example.com/mcp")
+
+
 def certificate(path: Path) -> ssl.SSLContext:
     """A server's context with a certificate for 127.0.0.1 that vouches for itself, also written to `path`."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -214,6 +214,12 @@ def _checked(url: str) -> SplitResult:
     if parts.username is not None:
         # They would not be sent, and every error quotes the URL.
         raise HttpClientError("a URL with credentials is not taken: send them with --header 'Authorization: …'")
+    if parts.scheme in ("ws", "wss"):
+        # "ws" becomes "http", "wss" becomes "https".
+        over_http = f"http{parts.scheme[2:]}://"
+        raise HttpClientError(
+            f"{url!r} is a WebSocket, which is not spoken here: call the same endpoint by {over_http}"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise HttpClientError(f"{url!r} is not a URL of a server, such as http://127.0.0.1:8000/mcp")
     return parts

@@ -348,7 +348,7 @@ async def test_a_verified_token_still_expires() -> None:
     ("options", "complaint"),
     [
         ({"issuer": "http://login.example.com"}, "issuer must begin with https"),
-        ({"issuer": "login"}, "issuer must be an absolute URL"),
+        ({"issuer": "login"}, "issuer must be an absolute URL, beginning with https://, not 'login'"),
         ({"audience": ""}, "audience is empty"),
         ({"jwks_uri": KEYS_URL}, "give one of"),
         ({"public_key": None, "jwks_uri": "http://login.example.com/keys"}, "jwks_uri must begin with https"),

@@ -42,7 +42,7 @@ def check_url(url: str, what: str) -> str:
     except ValueError as error:
         raise AuthConfigurationError(f"{what} is not a URL: {url!r}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or not _PRINTABLE.fullmatch(url):
-        raise AuthConfigurationError(f"{what} must be an absolute URL such as https://mcp.example.com/mcp, not {url!r}")
+        raise AuthConfigurationError(f"{what} must be an absolute URL, beginning with https://, not {url!r}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise AuthConfigurationError(f"{what} must begin with https:// unless its host is loopback: {url!r}")
     if "@" in parts.netloc:

@@ -246,6 +246,15 @@ async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: P
         assert await fresh.ask("here") == "b 0"
 
 
+def test_the_connections_by_which_other_workers_relay_stay(tmp_path: Path) -> None:
+    """They are not clients': taken elsewhere, what is relayed on them would reach a worker that does not have the session."""
+    moves = Moves(f"unix:{tmp_path}/b1.http", list)
+    assert not moves.takes_from((f"{tmp_path}/b1.http", None))
+    assert moves.takes_from((f"{tmp_path}/node.sock", None))
+    assert moves.takes_from(("127.0.0.1", 8000))
+    assert moves.takes_from(None)
+
+
 async def test_a_connection_with_a_running_request_goes_after_its_response(pair: Pair) -> None:
     async with pair.client() as client:
         await client.send("hold")

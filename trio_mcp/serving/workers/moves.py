@@ -50,6 +50,7 @@ class Moves(trio.abc.Listener[Moved]):
     def __init__(self, url: str, others: Callable[[], Sequence[str]]) -> None:
         self.departing: trio.Event = trio.Event()
         self._path = _path_of(url)
+        self._private = url.removeprefix("unix:")
         self._others = others
         self._turn = count()
         self._put, self._taken = trio.open_memory_channel[Moved](MOST_PENDING)
@@ -130,6 +131,10 @@ class Moves(trio.abc.Listener[Moved]):
         """See `Mover`: the ready workers in turn."""
         others = self._others()
         return others[next(self._turn) % len(others)] if others else None
+
+    def takes_from(self, server: tuple[str, int | None] | None) -> bool:
+        """See `Mover`."""
+        return server != (self._private, None)
 
     async def move(self, connected: socket.socket, data: bytes, moves: int, to: str) -> bool:
         """See `Mover`."""

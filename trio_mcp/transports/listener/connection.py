@@ -96,7 +96,7 @@ class Connection:
         self._wire = wire
         self._data = first
         self._departure: Departure | None = None
-        if shared.mover is not None and isinstance(wire, SocketWire):
+        if shared.mover is not None and isinstance(wire, SocketWire) and shared.mover.takes_from(wire.server):
             self._departure = Departure(shared.mover, wire.socket, moves)
         self._exchange: Exchange | None = None
         self._last_head: Head | None = None

@@ -33,6 +33,9 @@ class Mover(Protocol):
     departing: trio.Event
     """Set when all connections shall leave, because this process is replaced."""
 
+    def takes_from(self, server: tuple[str, int | None] | None) -> bool:
+        """Whether a connection that was accepted at this address may go: those of other workers, which relay, stay where they are."""
+
     async def move(self, connected: socket.socket, data: bytes, moves: int, to: str) -> bool:
         """Have the process at `to` serve the connection from now on, beginning with `data`; False when it does not take it.
 

@@ -189,13 +189,19 @@ class Supervisor:
             worker = slot.worker
             assert worker is not None
             await worker.ended.wait()
-            if slot.rolling is not None:
-                await slot.rolling.wait()
+            await self._rolled(slot)
             if slot.worker is worker and self._stopping is None:
                 with trio.move_on_after(self._after_death(slot, worker)):
                     await self._stop_asked.wait()
-                if self._stopping is None:
+                # A roll may have begun, or filled the place, during the pause.
+                await self._rolled(slot)
+                if slot.worker is worker and self._stopping is None:
                     self._launch(slot)
+
+    @staticmethod
+    async def _rolled(slot: _Slot) -> None:
+        while slot.rolling is not None:
+            await slot.rolling.wait()
 
     def _after_death(self, slot: _Slot, worker: WorkerProcess) -> float:
         """Say that a worker has died; the seconds until the next is started in its place."""

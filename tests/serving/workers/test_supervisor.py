@@ -1,0 +1,75 @@
+"""The places of a supervisor, with workers that are no processes."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_mcp.cluster.store.memory import SharedMemory
+from trio_mcp.serving.settings import Settings
+from trio_mcp.serving.workers import supervisor as module
+from trio_mcp.serving.workers.messages import Ready, Setup
+from trio_mcp.serving.workers.supervisor import Supervisor
+
+SETUP = Setup(target="server", flags={}, path=[], name="n", index=0, folder="", secret="", listeners=[])
+
+
+class Worker:
+    """Stands for a `WorkerProcess`: ready at once, and there until it is told to end, or `end` is set."""
+
+    def __init__(self, setup: Setup, memory: SharedMemory) -> None:
+        self.name = setup.name
+        self.ready, self.ended, self.end = trio.Event(), trio.Event(), trio.Event()
+        self.said: Ready | None = None
+        self.ready_since: float | None = None
+        self.heard = self.pid = self.code = self.failure = self.why_killed = self.last_page = None
+
+    async def run(self) -> None:
+        self.said, self.ready_since = Ready("", {}), trio.current_time()
+        self.ready.set()
+        await self.end.wait()
+        self.ended.set()
+
+    def stop(self, number: int) -> None:
+        self.end.set()
+
+    def retire(self) -> None:
+        self.end.set()
+
+    def kill(self, why: str) -> None:
+        self.end.set()
+
+
+async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_gets_no_second_worker(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(module, "WorkerProcess", Worker)
+    supervisor = Supervisor(SETUP, Settings(workers=1), lambda ready: None)
+
+    def there() -> Worker:
+        (worker,) = supervisor.serving
+        assert isinstance(worker, Worker)
+        return worker
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        # The first successor comes at once, the next one after a pause.
+        there().end.set()
+        await wait_all_tasks_blocked()
+        there().end.set()
+        await wait_all_tasks_blocked()
+        assert supervisor.serving == []
+        supervisor.roll()
+        await wait_all_tasks_blocked()
+        rolled = there()
+        await trio.sleep(60)
+        assert there() is rolled
+        # And the place is kept as before.
+        rolled.end.set()
+        await trio.sleep(60)
+        assert there() is not rolled
+        supervisor.stop(signal.SIGTERM)

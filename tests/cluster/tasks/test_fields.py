@@ -56,8 +56,7 @@ def stored(task: TaskRecord, fields: TaskFields, written: TaskRecord | None = No
 def test_a_task_is_read_as_it_was_and_only_its_head_is_in_the_clear(changes: list[Change]) -> None:
     task, fields = task_after(changes), TaskFields(Keyring([b"one"]))
     found = stored(task, fields)
-    reason = b'"reason":"SECRET"'
-    assert b"SECRET" not in b"".join(found.values()).replace(reason, b"")
+    assert b"SECRET" not in b"".join(found.values())
     read = fields.read(task.id, found)
     assert read == (replace(task, start=read.start) if task.ended else task)
     assert read.start.tool == "transfer"

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from trio_mcp.auth.keyring import BrokenSeal, Keyring
 from trio_mcp.cluster.record import read
 from trio_mcp.cluster.store.task_operations import SwapTask
-from trio_mcp.tasks.record import Question, Status, TaskError, TaskOwner, TaskRecord, TaskStart
+from trio_mcp.tasks.record import FailReason, Question, Status, TaskError, TaskOwner, TaskRecord, TaskStart
 
 __all__ = ["KEPT_AFTER_MS", "Head", "TaskFields", "Unreadable", "read_head", "swap"]
 
@@ -147,7 +147,6 @@ def _bound_to(task_id: str, principal: str, name: str) -> bytes:
 
 
 def _head(task: TaskRecord) -> Head:
-    error = task.error
     return Head(
         v=_VERSION,
         tool=task.start.tool,
@@ -167,8 +166,13 @@ def _head(task: TaskRecord) -> Head:
         cancel=task.cancel,
         asked=task.asked,
         open=len(task.questions),
-        reason=str(error.data.get("reason", "")) if error is not None and isinstance(error.data, dict) else "",
+        reason=_reason(task.error),
     )
+
+
+def _reason(error: TaskError | None) -> str:
+    """A reason of ours. What a tool has put in its error is sealed, under whatever name."""
+    return next((reason.value for reason in FailReason if reason.error == error), "")
 
 
 def _talk(task: TaskRecord) -> _Talk:

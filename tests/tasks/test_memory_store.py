@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.tasks.runner import HOUR, QUESTION, YES, NotingRunner, WallClock, task_of
-from trio_mcp.tasks.changes import Answer, Ask, AskCancel, ChangeRefused, Complete, Progress, Refusal
+from trio_mcp.tasks.changes import Answer, Ask, AskCancel, ChangeRefused, Complete, Fail, Progress, Refusal
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.memory import MemoryTaskStore
-from trio_mcp.tasks.record import FailReason, Status, TaskRecord
+from trio_mcp.tasks.record import FailReason, Status, TaskError, TaskRecord
 from trio_mcp.tasks.store import TaskStoreAway
 
 
@@ -121,12 +121,17 @@ async def test_nothing_is_left_of_10_000_tasks_after_their_ttl() -> None:
     assert len(node.store) == 0
 
 
-async def test_results_take_no_more_room_than_they_may_and_give_it_back() -> None:
-    node = Node(TaskLimits(kept=20))
+@pytest.mark.parametrize(
+    "end",
+    [Complete(b"x" * 5_000), Fail(TaskError(-32000, "x" * 5_000)), Fail(TaskError(-32000, "x", {"more": "x" * 5_000}))],
+    ids=["result", "error", "data of an error"],
+)
+async def test_ended_tasks_take_no_more_room_than_they_may_and_give_it_back(end: Complete | Fail) -> None:
+    node = Node(TaskLimits(kept=12_000))
     first, second = await node.task(), await node.task()
-    node.store.own(first.id, Complete(b"0123456789"))
+    node.store.own(first.id, end)
     third = await node.task()
-    node.store.own(second.id, Complete(b"0123456789"))
+    node.store.own(second.id, end)
     with pytest.raises(TaskStoreAway):
         await node.task()
     node.store.own(third.id, Complete(b"{}"))
@@ -134,3 +139,20 @@ async def test_results_take_no_more_room_than_they_may_and_give_it_back() -> Non
     node.store.look()
     assert len(node.store) == 0
     await node.task()
+
+
+async def test_small_results_are_bounded_in_number() -> None:
+    node = Node(TaskLimits(kept=100_000))
+    with pytest.raises(TaskStoreAway):
+        for _ in range(100):
+            task = await node.task()
+            node.store.own(task.id, Complete(b"{}"))
+
+
+async def test_the_arguments_of_a_task_that_has_ended_are_not_kept() -> None:
+    node = Node()
+    task = await node.task()
+    assert task.start.arguments
+    ended = node.store.own(task.id, Complete(b"{}"))
+    assert (ended.start.tool, ended.start.arguments) == (task.start.tool, {})
+    assert await node.store.get(task.id) == ended

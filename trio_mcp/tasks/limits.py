@@ -24,7 +24,7 @@ class TaskLimits:
     result: int = 4 << 20
     """The encoded result."""
     kept: int = 256 << 20
-    """Results that a node without Redis keeps until they expire; beyond it no task begins."""
+    """Ended tasks that a node without Redis keeps until they expire, with 1 KiB for each; beyond it no task begins."""
     message: int = 1_024
     """A status message in UTF-8; what is longer is cut."""
     open_questions: int = 20

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import msgspec
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.tasks.changes import (
     AskCancel,
@@ -21,7 +23,7 @@ from trio_mcp.tasks.changes import (
     Resume,
 )
 from trio_mcp.tasks.limits import TaskLimits
-from trio_mcp.tasks.record import FailReason, TaskOwner, TaskRecord
+from trio_mcp.tasks.record import FailReason, TaskOwner, TaskRecord, TaskStart
 from trio_mcp.tasks.store import Heard, TaskRunner, TaskStoreAway, Watchers
 from trio_mcp.tasks.transitions import apply, next_ttl
 
@@ -29,6 +31,9 @@ __all__ = ["LOOK_SECONDS", "MemoryTaskStore", "wall_clock"]
 
 LOOK_SECONDS = 5.0
 """Between two looks at what has expired: as often as the nodes of a cluster look."""
+
+_RECORD_BYTES = 1024
+"""What the record of an ended task takes in memory besides what its tool has said (measured)."""
 
 
 def wall_clock() -> int:
@@ -47,7 +52,7 @@ class MemoryTaskStore:
         self.now: Callable[[], int] = clock
         self._records: dict[str, TaskRecord] = {}
         self._kept = 0
-        """Bytes of results."""
+        """Bytes of ended tasks."""
         self._watchers = Watchers()
         self._runner: TaskRunner | None = None
 
@@ -70,7 +75,7 @@ class MemoryTaskStore:
                 self._change(task, Extend(ttl))
             elif task.expires <= now and task.ended:
                 del self._records[task.id]
-                self._kept -= len(task.result or b"")
+                self._kept -= _size(task)
             elif task.expires <= now:
                 self._change(task, Fail(FailReason.EXPIRED.error))
                 if self._runner is not None:
@@ -136,8 +141,16 @@ class MemoryTaskStore:
 
     def _change(self, task: TaskRecord, change: Change) -> TaskRecord:
         changed = apply(task, change, self.now(), by=task.owner, limits=self.limits)
+        if changed.ended and changed is not task:
+            # What a run begins with may be as large as a request, and there will be no other run.
+            changed = replace(changed, start=TaskStart(tool=task.start.tool, arguments={}, version=""))
+            self._kept += _size(changed)
         if changed is not task:
             self._records[task.id] = changed
-            self._kept += len(changed.result or b"")
             self._watchers.tell(changed)
         return changed
+
+
+def _size(task: TaskRecord) -> int:
+    """Bytes that an ended task is counted with."""
+    return _RECORD_BYTES + len(task.result or b"") + (0 if task.error is None else len(msgspec.json.encode(task.error)))

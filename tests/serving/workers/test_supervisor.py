@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import cast
 
 import pytest
 import trio
@@ -51,8 +52,7 @@ async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_get
 
     def there() -> Worker:
         (worker,) = supervisor.serving
-        assert isinstance(worker, Worker)
-        return worker
+        return cast("Worker", worker)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)

@@ -78,6 +78,15 @@ async def test_a_handler_that_fails_badly_harms_itself_alone(fault: str, autojum
         assert client.node.runs == {}
 
 
+async def test_a_task_that_is_taken_over_while_the_node_ends_is_left_to_others(autojump_clock: MockClock) -> None:
+    async with task_client(server()) as client:
+        await client.begin("work", seconds=100)
+        node = client.node
+        (task,) = node.store.here()
+    node.run(task)
+    assert node.runs == {}
+
+
 async def test_a_first_tool_with_task_that_comes_while_the_server_runs_is_an_ordinary_one(
     autojump_clock: MockClock,
 ) -> None:

@@ -55,6 +55,7 @@ class TaskNode:
         self._metrics = TaskMetrics(service.metrics.registry, lambda: len(self.runs))
         self._nursery: trio.Nursery | None = None
         self._drained = False
+        self._ending = False
         store.attach(self)
 
     @asynccontextmanager
@@ -64,6 +65,7 @@ class TaskNode:
             store_nursery.start_soon(self.store.work)
             async with trio.open_nursery() as self._nursery:
                 yield self
+                self._ending = True
                 self._nursery.cancel_scope.cancel("the server stops")
             if not self._drained:
                 with trio.move_on_after(FLUSH_SECONDS, shield=True):
@@ -108,14 +110,19 @@ class TaskNode:
 
     def end_all(self) -> None:
         """The node was drained: end the tasks that run here, whether their handlers stop or not. What is owed is written by the caller."""
-        self._drained = True
+        self._drained = self._ending = True
         for task in self.store.here():
             with suppress(ChangeRefused):
                 self._ended(self.store.own(task.id, Fail(FailReason.SHUTDOWN.error)))
             self.stop(task.id)
 
     def run(self, task: TaskRecord) -> None:
-        """A task that was taken over: run its handler from the start."""
+        """A task that was taken over: run its handler from the start.
+
+        Not on a node that ends: the record names this process then, and another node takes the task over as that of one that is gone.
+        """
+        if self._ending:
+            return
         self._metrics.ran_again()
         self._admission.take(task.principal)
         run = self._run_of(call_again(self._service, task), Task(), task)

@@ -26,7 +26,9 @@ class Worker:
         self.ready, self.ended, self.end = trio.Event(), trio.Event(), trio.Event()
         self.said: Ready | None = None
         self.ready_since: float | None = None
-        self.heard = self.pid = self.code = self.failure = self.why_killed = self.last_page = None
+        self.began = trio.current_time()
+        self.heard = self.pid = self.code = self.why_killed = self.last_page = None
+        self.failure: str | None = None
 
     async def run(self) -> None:
         self.said, self.ready_since = Ready("", {}), trio.current_time()
@@ -72,4 +74,34 @@ async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_get
         rolled.end.set()
         await trio.sleep(60)
         assert there() is not rolled
+        supervisor.stop(signal.SIGTERM)
+
+
+async def test_a_roll_to_code_that_never_gets_ready_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hanging(Worker):
+        async def run(self) -> None:
+            await self.end.wait()
+            self.ready.set()
+            self.ended.set()
+
+        def kill(self, why: str) -> None:
+            super().kill(why)
+            self.failure = why
+
+    monkeypatch.setattr(module, "WorkerProcess", Worker)
+    supervisor = Supervisor(SETUP, Settings(workers=1), lambda ready: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        (old,) = supervisor.serving
+        monkeypatch.setattr(module, "WorkerProcess", Hanging)
+        supervisor.roll()
+        await trio.sleep(module.START_SECONDS - 5)
+        assert "roll given up" not in caplog.messages
+        await trio.sleep(10)
+        (given_up,) = [record for record in caplog.records if record.getMessage() == "roll given up"]
+        assert "not ready 600 s after its start" in str(given_up.__dict__)
+        assert supervisor.serving == [old], "it goes on"
         supervisor.stop(signal.SIGTERM)

@@ -44,6 +44,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 EXPIRE_SECONDS = 60.0
 """Between two removals of what has expired in the store."""
+START_SECONDS = 600.0
+"""A worker that does not serve by then hangs in an import or in its lifespan: it is killed. Some servers load large models."""
 EXTRA_SECONDS = 3.0
 """A worker that has not ended so long after the time for its stop is killed."""
 
@@ -305,7 +307,7 @@ class Supervisor:
             event(logger, logging.ERROR, "worker killed", worker=worker.name, why=worker.why_killed)
 
     async def _watch(self) -> None:
-        """Kill workers whose event loop does not run any more; another is started in their place."""
+        """Kill workers that do not start or whose event loop does not run any more; another is started in their place."""
         looked = trio.current_time()
         while True:
             await trio.sleep(ALIVE_SECONDS)
@@ -315,6 +317,8 @@ class Supervisor:
                     now, worker.heard, looked=looked, patience=self._settings.worker_timeout
                 ):
                     worker.kill(f"its event loop did not run for {self._settings.worker_timeout:g} s")
+                if worker.said is None and now - worker.began >= START_SECONDS:
+                    worker.kill(f"it was not ready {START_SECONDS:g} s after its start")
             looked = now
 
     async def _expire(self) -> None:

@@ -58,9 +58,11 @@ class WorkerProcess:
         self.ended: trio.Event = trio.Event()
         self.said: Ready | None = None
         """What it said when it was ready; None before."""
+        self.began: float = trio.current_time()
+        """When it was made. Trio's clock, as the next two."""
         self.ready_since: float | None = None
         self.heard: float | None = None
-        """When its event loop gave its last sign of life; None before the first. Trio's clock, as `ready_since`."""
+        """When its event loop gave its last sign of life; None before the first."""
         self.sessions: int = 0
         self.failure: str | None = None
         """Why its start failed, where it could say so."""

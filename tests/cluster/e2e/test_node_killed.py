@@ -124,6 +124,8 @@ async def test_a_client_that_an_http_error_would_end_goes_on_when_the_node_of_it
 
             await all_on_record(standing)
             way.lead_to(node2.port)
+            # Those of 1.30 open a connection for each call: of the next two, the second is led to the second node.
+            await called(seen, 2 + max(client.said.count("called\n") for client in seen))
             await until(relayed, "their calls go by the second node")
             killed = time.time()
             await node1.kill()
@@ -142,4 +144,7 @@ async def test_a_client_that_an_http_error_would_end_goes_on_when_the_node_of_it
         assert client.connects == 1, client
         assert client.nodes["node2"] > 0, client
         assert len(client.failures) <= 1, client
-        assert all("may or may not" in failure.error and failure.at >= killed for failure in client.failures), client
+        assert all(failure.at >= killed for failure in client.failures), client
+        # The other one keeps its connection, which may lead to the dead node still.
+        if client.name.startswith("python_1_30"):
+            assert all("may or may not" in failure.error for failure in client.failures), client

@@ -42,12 +42,7 @@ async def test_a_client_of_three_nodes_sees_one_server() -> None:
     async with cluster(server=EVERYTHING) as nodes:
 
         async def visit(scenario: str) -> None:
-            # An update is acknowledged by the node that it reaches, and the owner hears of it a moment later (SEP-2663 allows that). The
-            # suite looks once: where it was the sooner, it looks again, three times at most.
-            for _ in range(3):
-                found[scenario] = await faults(nodes, scenario)
-                if not found[scenario]:
-                    break
+            found[scenario] = await faults(nodes, scenario)
 
         async with trio.open_nursery() as nursery:
             for scenario in SCENARIOS:

@@ -56,6 +56,20 @@ async def test_what_its_owner_does_is_seen_there_at_once_and_elsewhere_soon(tmp_
             here.store.own(task.id, Cancelled())
 
 
+async def test_the_owner_does_not_show_a_question_that_another_node_has_taken_the_answer_to(tmp_path: Path) -> None:
+    async with task_nodes(tmp_path) as nodes:
+        here, there = nodes[1], nodes[2]
+        task = await here.task()
+        for key in "abc":
+            here.store.own(task.id, Ask(key, QUESTION))
+        await here.flushed()
+        for key, left in (("a", ["b", "c"]), ("b", ["c"])):
+            await there.store.tell(task.id, Answer({key: YES}))
+            found = await here.store.get(task.id)
+            assert found is not None
+            assert list(found.questions) == left
+
+
 @pytest.mark.requirement("tasks-31")
 async def test_an_answer_and_a_cancel_by_another_node_reach_the_owner(tmp_path: Path) -> None:
     async with task_nodes(tmp_path) as nodes:

@@ -179,6 +179,18 @@ class OwnTasks:
         self._wake.set()
         return True
 
+    async def answers_taken(self, task_id: str) -> None:
+        """Look at the task, and wait until its handler has what other nodes took from its client, or it is not owned here any more."""
+        self.doubt(task_id)
+        while task_id in self._doubted:
+            await self._round_over.wait()
+        if self._writing:
+            # The round that looks at it.
+            await self._round_over.wait()
+        copy = self._tasks.get(task_id)
+        while copy is not None and copy.answers and self._tasks.get(task_id) is copy:
+            await copy.settled.wait()
+
     async def written(self, task_id: str) -> None:
         """Wait until the task is written as it is now, or is not owned here any more."""
         copy = self._tasks.get(task_id)
@@ -308,7 +320,8 @@ class OwnTasks:
                 self._doubted.add(key)
             elif copy is not None:
                 self._take_in(copy, reply)
-        return not self._doubted
+        # Not by what is doubted now: what was heard of meanwhile is looked at in the next round, without a pause.
+        return not any(isinstance(reply, OperationRefused) for reply in replies)
 
     def _take_in(self, copy: TaskCopy, found: dict[bytes, bytes]) -> None:
         asked = copy.task.cancel

@@ -188,6 +188,9 @@ class ClusterTaskStore:
             if task is not None and task.ended:
                 # What a client was told must be true when this process is gone.
                 await self._own.written(task_id)
+            elif task is not None and task.questions:
+                # Another node may have acknowledged an answer that this one has not heard of.
+                await self._own.answers_taken(task_id)
 
     async def _tell_there(self, task_id: str, change: ClientChange) -> TaskRecord | None:
         for tried in range(_TRIES):

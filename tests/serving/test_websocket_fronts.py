@@ -116,6 +116,7 @@ class DialledOverHttp2(Dialled):
     def __init__(self, stream: trio.abc.Stream) -> None:
         super().__init__(stream)
         self._http2 = h2.connection.H2Connection(h2.config.H2Configuration())
+        self._over = False
 
     async def shake_hands(self, headers: dict[str, str]) -> None:
         self._http2.initiate_connection()
@@ -141,6 +142,7 @@ class DialledOverHttp2(Dialled):
         await self._stream.send_all(self._http2.data_to_send())
 
     async def _more(self) -> None:
+        assert not self._over, "the server ended the stream"
         data = await self._stream.receive_some()
         assert data, "the server closed"
         for event in self._http2.receive_data(bytes(data)):
@@ -152,6 +154,8 @@ class DialledOverHttp2(Dialled):
                 case h2.events.DataReceived():
                     self._heard += event.data
                     self._http2.acknowledge_received_data(event.flow_controlled_length, 1)
+                case h2.events.StreamEnded() | h2.events.StreamReset():
+                    self._over = True
         await self._flush()
 
 
@@ -311,9 +315,7 @@ async def test_a_websocket_is_the_same_on_every_front(front: str, files: tuple[P
     async with served(kind, certificate, key) as url:
         dial = dialling(url, certificate, http2)
         for check in CHECKS:
-            # Over HTTP/2 the front was seen to end after it, for a reason that docs/status.md says is to be found.
-            if not (http2 and check is goes_on_after_1009):
-                await check(dial)
+            await check(dial)
 
 
 @pytest.mark.requirement("ws-37")

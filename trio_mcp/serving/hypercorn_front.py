@@ -6,30 +6,42 @@ stops reading could delay the end of the process for ever. There is no deadline 
 
 from __future__ import annotations
 
+import logging
 import math
 import socket
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
+import h2.events
 import trio
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn import protocol
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol import ws_stream
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from wsproto.events import Message
 
+from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
 from trio_mcp.transports.http.app import HttpApp
 
 __all__ = ["CertificateError", "HypercornFront"]
+
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 USER_TIMEOUT_MS = 30_000
 """As on our own listener: without it, the kernel would take keep-alives for a vanished peer for 15 minutes."""
@@ -59,8 +71,9 @@ class HypercornFront:
         urls: list[str],
     ) -> HypercornFront:
         """Serve `app` on `listeners` in `nursery`; raises CertificateError."""
+        _replace(_IN_HTTP2)
         if settings.websocket:
-            _bound_websockets()
+            _replace(_IN_WEBSOCKETS)
         front = cls(urls, app.service.options.write_timeout)
         await nursery.start(front._run, app, _config(settings), listeners)
         return front
@@ -131,10 +144,23 @@ class _Connection(TCPServer):
         super().__init__(*args)
         self._writes = writes
 
-    async def protocol_send(self, event: Event) -> None:
-        if not isinstance(event, RawData):
-            return await super().protocol_send(event)
-        if not await self._sent(event.data):
+    async def run(self) -> None:
+        """Serve until the connection is closed. What a client makes Hypercorn trip over ends this connection alone."""
+        try:
+            await super().run()
+        except Exception as failure:  # the boundary of Hypercorn: what it raises would end all connections
+            event(logger, logging.WARNING, "connection failed", why="; ".join(leaf_lines(failure)))
+        except BaseExceptionGroup as group:
+            cancelled, failures = group.split(trio.Cancelled)
+            if cancelled is None or not isinstance(failures, ExceptionGroup):
+                raise
+            event(logger, logging.WARNING, "connection failed", why="; ".join(leaf_lines(failures)))
+            raise cancelled from None
+
+    async def protocol_send(self, sent: Event) -> None:
+        if not isinstance(sent, RawData):
+            return await super().protocol_send(sent)
+        if not await self._sent(sent.data):
             await trio.aclose_forcefully(self.stream)
             await self.protocol.handle(Closed())
 
@@ -146,6 +172,49 @@ class _Connection(TCPServer):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return False
         return not writing.cancelled_caught
+
+
+class _Http2(H2Protocol):
+    """Hypercorn's own leaves a stream open where a WebSocket has ended, or the app has failed within a response, and fails itself
+    where a client goes on sending on a stream that was answered.
+    """
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        for each in events:
+            if isinstance(each, h2.events.DataReceived) and each.stream_id not in self.streams:
+                self._refuse(each)
+            elif isinstance(each, h2.events.StreamEnded) and isinstance(
+                self.streams.get(each.stream_id), ws_stream.WSStream
+            ):
+                # What the end of a TCP connection is to a WebSocket: RFC 8441, section 5.
+                await self.stream_send(StreamClosed(stream_id=each.stream_id))
+            else:
+                await super()._handle_events([each])
+        await self._flush()
+
+    def _refuse(self, data: h2.events.DataReceived) -> None:
+        """The answer was complete before the request: RFC 9113, section 8.1."""
+        self.connection.acknowledge_received_data(data.flow_controlled_length, data.stream_id)
+        self._reset(data.stream_id, ErrorCodes.NO_ERROR)
+
+    def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        with suppress(ProtocolError):  # both sides have ended it
+            self.connection.reset_stream(stream_id, code)
+
+    async def stream_send(self, sent: StreamEvent) -> None:
+        if isinstance(sent, StreamClosed):
+            await self._end(sent.stream_id)
+        await super().stream_send(sent)
+
+    async def _end(self, stream_id: int) -> None:
+        """Tell the client that nothing more comes on the stream, after what waits to be sent."""
+        stream = self.streams.get(stream_id)
+        if isinstance(stream, HTTPStream) and stream.state is ASGIHTTPState.RESPONSE:
+            self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        elif isinstance(stream, ws_stream.WSStream) and stream_id in self.stream_buffers:
+            self.stream_buffers[stream_id].set_complete()
+            self.priority.unblock(stream_id)
+            await self.has_data.set()
 
 
 class _MessageBuffer(ws_stream.WebsocketBuffer):
@@ -163,11 +232,19 @@ def _no_extension(requested: object, supported: object) -> None:
     """In place of wsproto's choice. A compressed message is inflated before its size is known: 64 KiB may become 64 MiB."""
 
 
-def _bound_websockets() -> None:
-    """Make Hypercorn's WebSockets hold no more of a client than they must. It has no settings for either."""
-    for name, ours in (("WebsocketBuffer", _MessageBuffer), ("server_extensions_handshake", _no_extension)):
-        assert hasattr(ws_stream, name), name
-        setattr(ws_stream, name, ours)
+_IN_HTTP2 = ((protocol, "H2Protocol", _Http2),)
+_IN_WEBSOCKETS = (
+    (ws_stream, "WebsocketBuffer", _MessageBuffer),
+    (ws_stream, "server_extensions_handshake", _no_extension),
+)
+"""So that WebSockets hold no more of a client than they must."""
+
+
+def _replace(parts: Sequence[tuple[object, str, object]]) -> None:
+    """Put ours in the place of parts of Hypercorn that it has no settings for."""
+    for module, name, ours in parts:
+        assert hasattr(module, name), name
+        setattr(module, name, ours)
 
 
 def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list[Any]:

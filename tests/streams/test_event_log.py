@@ -317,6 +317,43 @@ def test_a_message_that_may_be_missed_never_overflows() -> None:
     assert kept(log) == ["1", "2"]
 
 
+class LookedAt(dict[int, Entry]):
+    """Counts how often a message that is kept is looked at."""
+
+    looks = 0
+
+    def get(self, number: int, default: Any = None) -> Any:
+        self.looks += 1
+        return super().get(number, default)
+
+    def values(self) -> Any:
+        self.looks += len(self)
+        return super().values()
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "is_read"),
+    [
+        (Kind.VITAL, 0, True),
+        (Kind.LOG, 0, False),
+        (Kind.LATEST, 3_000, False),
+        (Kind.LATEST, 3_000, True),
+        (Kind.LATEST, 150, False),
+        (Kind.LATEST, 1, True),
+    ],
+)
+def test_what_a_message_costs_in_a_full_log_does_not_grow_with_what_is_kept(
+    kind: Kind, keys: int, is_read: bool
+) -> None:
+    log = a_log(max_events=200)
+    if is_read:
+        log.open_reader()
+    log.backlog._entries = looked_at = LookedAt()
+    for number in range(3_000):
+        log.append(b"x", Kind.VITAL if is_read and number % 2 else kind, number % keys if keys else None)
+    assert looked_at.looks <= 10 * 3_000
+
+
 async def test_a_full_log_with_room_again_goes_on_and_tells_of_what_it_refused() -> None:
     log = a_log(max_events=2)
     fill(log, "1", "2")

@@ -8,9 +8,11 @@ alone exceed the bound, `make_room` raises `Overflow` and the owner ends the con
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import deque
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain
 
 from trio_mcp.protocol.errors import StreamError
 from trio_mcp.protocol.jsonrpc import encode_notification
@@ -62,6 +64,12 @@ class Backlog:
     """The size of the responses and requests behind it, which no reader has."""
     _given_back: int = 0
     """Nothing up to this number is kept any more: with many that wait, a look at all of them for each that is read would be dear."""
+    _skimmed: int = 0
+    """Up to this number nothing that no reader has is superseded, but for `_outdated`."""
+    _outdated: deque[int] | None = None
+    """What was superseded up to there since it was looked at; None: nothing was yet, as in most streams."""
+    _all_vital: int = 0
+    """Up to this number all that no reader has are responses and requests."""
     _entries: dict[int, Entry] = field(default_factory=dict)
     _bytes: int = 0
     _latest: dict[Hashable, int] = field(default_factory=dict)
@@ -102,6 +110,10 @@ class Backlog:
             self.unread_bytes += len(data)
             self.budget.unread += len(data)
         if key is not None:
+            before = self._latest.get(key)
+            if before is not None and before <= self._skimmed:
+                self._outdated = self._outdated or deque()
+                self._outdated.append(before)
             self._latest[key] = self.last
 
     def after(self, cursor: int) -> list[Entry]:
@@ -136,17 +148,13 @@ class Backlog:
 
     def drop_delivered(self) -> None:
         """Give back what is only kept for replay."""
-        for number in range(self._given_back + 1, self.delivered + 1):
-            entry = self._entries.get(number)
-            if entry is not None:
-                self._drop(entry)
-        self._given_back = self.delivered
+        for entry in self._delivered():
+            self._drop(entry)
 
     def drop_missable(self) -> None:
-        """Give back everything but responses and requests."""
-        for entry in list(self._entries.values()):
-            if entry.kind is not Kind.VITAL:
-                self._drop(entry)
+        """Give back everything that no reader has but responses and requests."""
+        for entry in self._missable(self.last):
+            self._drop(entry)
 
     def clear(self) -> None:
         """Give everything back."""
@@ -154,6 +162,7 @@ class Backlog:
         self.budget.release(self._bytes, ENTRY_BYTES * len(self._entries))
         self._bytes = self.unread_bytes = 0
         self._entries.clear()
+        self._outdated = None
 
     @property
     def is_full(self) -> bool:
@@ -170,12 +179,36 @@ class Backlog:
             self._refuse_newest()
 
     def _drop_while_full(self, is_read: bool) -> None:
-        for droppable in (self._is_superseded, self._is_missable):
-            for entry in list(self._entries.values()):
-                if not self._exceeds(is_read):
-                    return
-                if entry.n != self.last and droppable(entry):
-                    self._drop(entry)
+        may_go = chain(self._delivered(), self._superseded(), self._missable(self.last - 1))
+        while self._exceeds(is_read) and (entry := next(may_go, None)) is not None:
+            self._drop(entry)
+
+    # What may go. Each message is looked at once: one for each that comes, however many are kept. What is taken here must be dropped.
+
+    def _delivered(self) -> Iterator[Entry]:
+        while self._given_back < self.delivered:
+            self._given_back += 1
+            entry = self._entries.get(self._given_back)
+            if entry is not None:
+                yield entry
+
+    def _superseded(self) -> Iterator[Entry]:
+        while self._outdated:
+            entry = self._entries.get(self._outdated.popleft())
+            if entry is not None:
+                yield entry
+        for number in range(max(self._skimmed, self.delivered) + 1, self.last):
+            self._skimmed = number
+            entry = self._entries.get(number)
+            if entry is not None and self._is_superseded(entry):
+                yield entry
+
+    def _missable(self, newest: int) -> Iterator[Entry]:
+        for number in range(max(self._all_vital, self.delivered) + 1, newest + 1):
+            self._all_vital = number
+            entry = self._entries.get(number)
+            if entry is not None and entry.kind is not Kind.VITAL:
+                yield entry
 
     def _refuse_newest(self) -> None:
         newest = self._entries[self.last]
@@ -201,12 +234,7 @@ class Backlog:
         )
 
     def _is_superseded(self, entry: Entry) -> bool:
-        if entry.n <= self.delivered or entry.kind is Kind.LOG:
-            return True
-        return entry.kind is Kind.LATEST and self._latest.get(entry.key) != entry.n
-
-    def _is_missable(self, entry: Entry) -> bool:
-        return entry.kind is not Kind.VITAL
+        return entry.kind is Kind.LOG or (entry.kind is Kind.LATEST and self._latest.get(entry.key) != entry.n)
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.n]

@@ -10,6 +10,7 @@ import trio
 from tests.cluster.tasks.nodes import seen, task_nodes
 from tests.rig.waiting import until
 from tests.tasks.runner import QUESTION, YES
+from trio_mcp.cluster.tasks.reading import Found
 from trio_mcp.tasks.changes import (
     Answer,
     Ask,
@@ -20,7 +21,7 @@ from trio_mcp.tasks.changes import (
     Refusal,
     Release,
 )
-from trio_mcp.tasks.record import FailReason, Status
+from trio_mcp.tasks.record import FailReason, Status, TaskRecord
 
 OVER_MEMORY = True
 
@@ -167,6 +168,28 @@ async def test_a_parked_task_runs_where_its_last_answer_is_read(tmp_path: Path) 
         assert (waiting.status, waiting.parked) == (Status.INPUT_REQUIRED, True)
         await there.store.tell(task.id, Answer({"a": YES}))
         assert there.runner.told == [("run", task.id)]
+
+
+async def test_a_node_that_begins_to_stop_while_it_claims_a_task_gives_it_back_unrun(tmp_path: Path) -> None:
+    async with task_nodes(tmp_path, 3) as nodes:
+        here, stops, third = nodes[1], nodes[2], nodes[3]
+        task = await here.task()
+        here.store.own(task.id, Ask("a", QUESTION))
+        await here.store.leave(task.id, Park())
+        await here.node.die()
+        reader = stops.store._reader
+        replace = reader.replace
+
+        async def stop_meanwhile(found: Found, task: TaskRecord) -> Found | None:
+            if task.owner.node == "node2":
+                stops.node.stop_asked()
+            return await replace(found, task)
+
+        reader.replace = stop_meanwhile  # type: ignore[method-assign]
+        await stops.store.tell(task.id, Answer({"a": YES}))
+        await third.is_told(("run", task.id))
+        assert ("run", task.id) not in stops.runner.told
+        assert third.runner.tasks[task.id].answers == {"a": YES}
 
 
 async def test_a_node_that_stops_takes_over_nothing_and_tells_another(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ class OwnTasks:
         if self.runner is not None:
             self.runner.run(task)
 
+    def hand_back(self, task: TaskRecord, revision: str) -> None:
+        """Release a task that was claimed for this process, stands in Redis with this revision, and was not run."""
+        self._own(task, revision)
+        self.change(task.id, Release())
+
     def change(self, task_id: str, change: OwnChange) -> TaskRecord:
         """Change the record here, and have it written; raises ChangeRefused."""
         copy = self._tasks.get(task_id)

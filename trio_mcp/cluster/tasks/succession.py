@@ -129,7 +129,11 @@ class Succession:
             of=before.node,
             epoch=after.owner.epoch,
         )
-        self._own.take_over(after, written.revision)
+        if self._may_run():
+            self._own.take_over(after, written.revision)
+        else:
+            # It began to stop meanwhile. The task has not run here: any node may run it.
+            self._own.hand_back(after, written.revision)
         return after
 
     async def _as_it_stands(self, found: Found) -> TaskRecord:

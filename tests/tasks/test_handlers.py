@@ -253,6 +253,46 @@ async def test_a_client_that_cannot_be_asked_fails_the_task_as_the_plain_call() 
     assert plain["data"] == {"requiredCapabilities": {"elicitation": {}}}
 
 
+async def test_a_task_asks_no_more_once_its_answers_are_large() -> None:
+    mcp = with_tasks(limits=TaskLimits(answers=10_000))
+
+    @mcp.tool(task=FROM_START)
+    async def asks(ctx: Context) -> str:
+        for n in range(3):
+            await ctx.elicit(f"{n}?", Name)
+        return "answered"
+
+    async with task_client(mcp) as client:
+        task = await client.begin("asks")
+        for _ in range(2):
+            (key,) = (await client.until(task, "input_required"))["inputRequests"]
+            await client.update(task, **{key: {"action": "accept", "content": {"name": "x" * 6_000}}})
+            await wait_all_tasks_blocked()
+        result = (await client.until(task))["result"]
+        assert result["isError"]
+        assert "answers" in result["content"][0]["text"]
+
+
+async def test_what_tasks_hold_while_they_run_is_counted_and_given_back() -> None:
+    mcp = with_tasks(limits=TaskLimits(held=30_000))
+
+    @mcp.tool(task=Task("required", after=0))
+    async def asks(ctx: Context, text: str = "") -> str:
+        await ctx.elicit("?", Name)
+        await trio.sleep(3)
+        return "answered"
+
+    async with task_client(mcp) as client:
+        task = await client.begin("asks", text="x" * 12_000)
+        (key,) = (await client.until(task, "input_required"))["inputRequests"]
+        await client.update(task, **{key: {"action": "accept", "content": {"name": "x" * 12_000}}})
+        await wait_all_tasks_blocked()
+        full = client.tool("asks", text="x" * 12_000)
+        assert (await full.error(), await full.head())[1] == 503
+        await client.until(task)
+        assert (await client.begin("asks", text="x" * 12_000))["status"] == "working"
+
+
 @pytest.mark.requirement("tasks-37")
 async def test_a_result_that_is_too_large_or_has_no_json_fails(caplog: pytest.LogCaptureFixture) -> None:
     mcp = with_tasks(limits=TaskLimits(result=100_000))
@@ -260,6 +300,10 @@ async def test_a_result_that_is_too_large_or_has_no_json_fails(caplog: pytest.Lo
     @mcp.tool(task=FROM_START)
     async def large(characters: int) -> str:
         return "x" * characters
+
+    @mcp.tool(task=FROM_START)
+    async def fails(characters: int) -> str:
+        raise ProtocolError(-32000, "no", {"why": "x" * characters})
 
     @mcp.tool(task=FROM_START, structured_output=False)
     async def odd() -> Any:
@@ -269,12 +313,15 @@ async def test_a_result_that_is_too_large_or_has_no_json_fails(caplog: pytest.Lo
         assert (await ended(client, "large", characters=10_000))["status"] == "completed"
         failed = await ended(client, "large", characters=100_000)
         assert (failed["status"], failed["error"]["data"]) == ("failed", {"reason": "result_too_large"})
+        assert len((await ended(client, "fails", characters=10_000))["error"]["data"]["why"]) == 10_000
+        failed = await ended(client, "fails", characters=100_000)
+        assert (failed["status"], failed["error"]["data"]) == ("failed", {"reason": "result_too_large"})
         odd_one = await ended(client, "odd")
         client.capabilities = {}
         plain = await client.tool("odd").answer()
     assert [record.levelno for record in caplog.records if record.getMessage() == "task ended"].count(
         logging.WARNING
-    ) == 1
+    ) == 2
     assert ("error" in plain) == (odd_one["status"] == "failed")
 
 

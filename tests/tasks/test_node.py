@@ -83,6 +83,10 @@ async def test_a_task_that_is_taken_over_while_the_node_ends_is_left_to_others(a
         await client.begin("work", seconds=100)
         node = client.node
         (task,) = node.store.here()
+        node._ending = True
+        node.run(task)
+        (left,) = node.store.here()
+        assert left.released
     node.run(task)
     assert node.runs == {}
 

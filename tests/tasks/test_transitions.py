@@ -52,7 +52,7 @@ WAITING = replace(TASK, status=Status.INPUT_REQUIRED, questions={"a": Q1, "b": Q
 ANSWERED = replace(WAITING, status=Status.WORKING, questions={}, answers={"a": YES, "b": YES})
 DONE = replace(TASK, status=Status.COMPLETED, result=b"{}")
 ERROR = TaskError(-32603, "no", None)
-LIMITS = TaskLimits(message=8, open_questions=2, questions=3, attempts=2)
+LIMITS = TaskLimits(message=8, open_questions=2, questions=3, answers=100, attempts=2)
 
 
 @dataclass
@@ -85,6 +85,8 @@ ROWS = {
     "a question that is open": Row(replace(WAITING, waits=False), Ask("a", Q1), {"waits": True}),
     "too many open": Row(WAITING, Ask("c", Q1), Refusal.TOO_MANY_OPEN),
     "too many ever": Row(replace(ANSWERED, asked=3), Ask("c", Q1), Refusal.TOO_MANY_QUESTIONS),
+    "too much answered": Row(replace(ANSWERED, answers={"a": "x" * 100}), Ask("c", Q1), Refusal.TOO_MUCH_ANSWERED),
+    "its answer is there, however much was": Row(replace(ANSWERED, answers={"a": "x" * 100}), Ask("a", Q1)),
     "one question withdrawn": Row(WAITING, Withdraw(("a",)), {"questions": {"b": Q2}, "updated": 5_000}),
     "all withdrawn": Row(
         WAITING,
@@ -235,14 +237,24 @@ def test_a_task_is_its_callers() -> None:
 def test_a_node_and_a_principal_run_so_many_tasks() -> None:
     counted = Admission(TaskLimits(per_node=3, per_principal=2))
     anonymous = ANONYMOUS.recorded_as
-    assert [counted.admit("alice") for _ in range(3)] == [True, True, False]
-    assert counted.admit("bob")
-    assert not counted.admit("bob"), "the node is full"
-    counted.leave("alice")
-    counted.leave("alice")
-    assert [counted.admit(anonymous) for _ in range(3)] == [True, True, False]
-    counted.take("alice")
+    assert [counted.admit("alice", 1) for _ in range(3)] == [True, True, False]
+    assert counted.admit("bob", 1)
+    assert not counted.admit("bob", 1), "the node is full"
+    counted.leave("alice", 1)
+    counted.leave("alice", 1)
+    assert [counted.admit(anonymous, 1) for _ in range(3)] == [True, True, False]
+    counted.take("alice", 1)
     assert counted.total == 4
+
+
+def test_tasks_that_run_hold_so_much() -> None:
+    counted = Admission(TaskLimits(held=100))
+    assert [counted.admit("alice", size) for size in (60, 50, 40, 1)] == [True, False, True, False]
+    counted.leave("alice", 40)
+    counted.hold(40)
+    assert not counted.admit("bob", 1), "answers count"
+    counted.take("bob", 50)
+    assert counted.held == 150, "what exists already is counted beyond the bound"
 
 
 def test_polls_are_counted_by_task_and_second() -> None:

@@ -41,6 +41,7 @@ class Refusal(Enum):
     ENDED = "the task has ended"
     TOO_MANY_OPEN = "the task has too many open questions"
     TOO_MANY_QUESTIONS = "the task has asked too many questions"
+    TOO_MUCH_ANSWERED = "the answers to the task's questions are as large as may be kept"
     NOT_CLAIMABLE = "the task cannot be taken over"
 
 

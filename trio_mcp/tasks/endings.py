@@ -27,7 +27,7 @@ def reply_of(body: bytes) -> bytes | TaskError:
 
 
 def end_of(body: bytes, ending: Ending | None, most: int) -> Complete | Fail | Cancelled:
-    """How a task ends whose handler gave this response; `ending` is why it was cancelled, `most` the bytes of a result.
+    """How a task ends whose handler gave this response; `ending` is why it was cancelled, `most` the bytes of a result or error.
 
     A result counts also where the cancellation came too late for the handler, or it did not heed it.
     """
@@ -40,7 +40,7 @@ def end_of(body: bytes, ending: Ending | None, most: int) -> Complete | Fail | C
         case _, Ending.SHUTDOWN:
             return Fail(FailReason.SHUTDOWN.error)
     assert isinstance(reply, TaskError)
-    return Fail(reply)
+    return Fail(reply if len(msgspec.json.encode(reply)) <= most else FailReason.TOO_LARGE.error)
 
 
 def reason_of(error: TaskError | None) -> str | None:

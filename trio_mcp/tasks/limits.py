@@ -22,7 +22,11 @@ class TaskLimits:
     per_principal: int = 100
     """The same for one principal on a node; anonymous callers share no bound of their own."""
     result: int = 4 << 20
-    """The encoded result."""
+    """The encoded result, or a tool's JSON-RPC error."""
+    answers: int = 4 << 20
+    """The encoded answers to the questions of one task; once they are as large it asks no more."""
+    held: int = 256 << 20
+    """Arguments and answers of all tasks that run on a node; beyond it no task begins."""
     kept: int = 256 << 20
     """Ended tasks that a node without Redis keeps until they expire, with 1 KiB for each; beyond it no task begins."""
     message: int = 1_024
@@ -51,31 +55,42 @@ class TaskLimits:
 
 
 class Admission:
-    """Counts the tasks that run on this node, by principal."""
+    """Counts the tasks that run on this node, by principal, and what they hold in memory: their arguments and answers."""
 
     def __init__(self, limits: TaskLimits) -> None:
         self._limits = limits
         self._running: Counter[str] = Counter()
         self.total: int = 0
         """All that run here."""
+        self.held: int = 0
+        """Bytes that they hold."""
 
-    def admit(self, principal: str) -> bool:
-        """Count one more task of that principal (its digest); False, and nothing is counted, when a bound is reached."""
-        if self.total >= self._limits.per_node:
+    def admit(self, principal: str, size: int) -> bool:
+        """Count one more task of that principal (its digest), with arguments of `size` bytes.
+
+        False, and nothing is counted, when a bound is reached.
+        """
+        if self.total >= self._limits.per_node or self.held + size > self._limits.held:
             return False
         if principal not in ANONYMOUS.known_as and self._running[principal] >= self._limits.per_principal:
             return False
-        self.take(principal)
+        self.take(principal, size)
         return True
 
-    def take(self, principal: str) -> None:
+    def take(self, principal: str, size: int) -> None:
         """Count one more whatever the bounds are: a task that already exists, and runs again here."""
         self._running[principal] += 1
         self.total += 1
+        self.held += size
 
-    def leave(self, principal: str) -> None:
-        """One that was counted has ended."""
+    def hold(self, size: int) -> None:
+        """One that is counted holds `size` bytes more."""
+        self.held += size
+
+    def leave(self, principal: str, size: int) -> None:
+        """One that was counted has ended; it held `size` bytes."""
         self.total -= 1
+        self.held -= size
         self._running[principal] -= 1
         if not self._running[principal]:
             del self._running[principal]

@@ -19,13 +19,14 @@ from trio_mcp.observability.logs import event
 from trio_mcp.observability.task_metrics import TaskMetrics
 from trio_mcp.protocol.errors import Busy, ProtocolError
 from trio_mcp.tasks.again import call_again, start_of
-from trio_mcp.tasks.changes import ChangeRefused, Fail
+from trio_mcp.tasks.changes import ChangeRefused, Fail, Release
 from trio_mcp.tasks.endings import reason_of, reply_of
 from trio_mcp.tasks.limits import Admission
 from trio_mcp.tasks.methods import TaskMethods
 from trio_mcp.tasks.record import FailReason, TaskError, TaskRecord, new_task
 from trio_mcp.tasks.run import CREATE_SECONDS, TaskRun
 from trio_mcp.tasks.store import TaskStore
+from trio_mcp.tasks.transitions import answers_size
 from trio_mcp.tasks.wire import created, short_id
 
 __all__ = ["TaskNode"]
@@ -54,7 +55,8 @@ class TaskNode:
         self._admission = Admission(store.limits)
         self._metrics = TaskMetrics(service.metrics.registry, lambda: len(self.runs))
         self._nursery: trio.Nursery | None = None
-        self._drained = False
+        self._recorded = False
+        """The drain writes what the store is owed."""
         self._ending = False
         store.attach(self)
 
@@ -67,7 +69,7 @@ class TaskNode:
                 yield self
                 self._ending = True
                 self._nursery.cancel_scope.cancel("the server stops")
-            if not self._drained:
+            if not self._recorded:
                 with trio.move_on_after(FLUSH_SECONDS, shield=True):
                     await self.store.flushed()
             store_nursery.cancel_scope.cancel("the server stops")
@@ -78,12 +80,13 @@ class TaskNode:
         Raises Busy where the tool runs as a task or not at all.
         """
         who = call.principal.recorded_as
-        if not self._admission.admit(who):
+        call.note_binding()
+        size = len(call.bound_to)
+        if not self._admission.admit(who, size):
             if options.required:
                 raise Busy(503, "The server runs as many tasks as it may; try again later")
             return None
-        call.note_binding()
-        run = self._run_of(call, options)
+        run = self._run_of(call, options, size)
         self._start(run, who, at_once=options.after == 0)
         if options.after is not None and options.after <= _SHORT_REPLY_SECONDS:
             call.outbox.hold_back(trio.current_time() + options.after + _RECORD_SECONDS)
@@ -97,6 +100,9 @@ class TaskNode:
         run = self.runs.get(task.id)
         if run is not None:
             run.changed(task)
+            held = run.held
+            run.answered = answers_size(task)
+            self._admission.hold(run.held - held)
 
     def lost(self, task_id: str) -> None:
         """A task that runs here is not ours any more."""
@@ -110,31 +116,38 @@ class TaskNode:
 
     def end_all(self) -> None:
         """The node was drained: end the tasks that run here, whether their handlers stop or not. What is owed is written by the caller."""
-        self._drained = self._ending = True
+        self._recorded = self._ending = True
         for task in self.store.here():
             with suppress(ChangeRefused):
                 self._ended(self.store.own(task.id, Fail(FailReason.SHUTDOWN.error)))
             self.stop(task.id)
 
     def run(self, task: TaskRecord) -> None:
-        """A task that was taken over: run its handler from the start.
-
-        Not on a node that ends: the record names this process then, and another node takes the task over as that of one that is gone.
-        """
+        """A task that was taken over: run its handler from the start. A node that ends releases it: it has not run here."""
         if self._ending:
+            self._recorded = False
+            with suppress(ChangeRefused):
+                self.store.own(task.id, Release())
             return
         self._metrics.ran_again()
-        self._admission.take(task.principal)
-        run = self._run_of(call_again(self._service, task), Task(), task)
+        size = len(msgspec.json.encode(task.start.arguments))
+        run = self._run_of(call_again(self._service, task), Task(), size, task)
+        self._admission.take(task.principal, run.held)
         self.runs[task.id] = run
         self._start(run, task.principal, at_once=False)
 
     # The runs.
 
-    def _run_of(self, call: Call, options: Task, task: TaskRecord | None = None) -> TaskRun:
-        record = partial(self._new_record, options)
+    def _run_of(self, call: Call, options: Task, size: int, task: TaskRecord | None = None) -> TaskRun:
         return TaskRun(
-            self.store, call, record=record, began=self._began, ended=self._ended, required=options.required, task=task
+            self.store,
+            call,
+            record=partial(self._new_record, options),
+            began=self._began,
+            ended=self._ended,
+            size=size,
+            required=options.required,
+            task=task,
         )
 
     def _start(self, run: TaskRun, who: str, *, at_once: bool) -> None:
@@ -149,7 +162,7 @@ class TaskNode:
                 await run.become_task()
             await respond(run.call)
         finally:
-            self._admission.leave(who)
+            self._admission.leave(who, run.held)
             if run.task_id is not None and self.runs.get(run.task_id) is run:
                 del self.runs[run.task_id]
 

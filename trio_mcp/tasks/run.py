@@ -25,6 +25,7 @@ from trio_mcp.tasks.endings import end_of
 from trio_mcp.tasks.open_questions import OpenQuestions
 from trio_mcp.tasks.record import TaskRecord
 from trio_mcp.tasks.store import TaskStore, TaskStoreAway
+from trio_mcp.tasks.transitions import answers_size
 
 __all__ = ["CREATE_SECONDS", "TaskRun"]
 
@@ -47,6 +48,7 @@ class TaskRun:
     """Runs a tool once. It is the outbox of the call that it makes, and the `BackgroundCall` that its handler meets.
 
     `record` makes the record of a new task, `began` is called when there is one, `ended` with its record when it has ended.
+    Its arguments have `size` bytes.
     """
 
     answers_cancelled = True
@@ -60,6 +62,7 @@ class TaskRun:
         record: Callable[[Call], TaskRecord],
         began: Callable[[TaskRun], None],
         ended: Callable[[TaskRecord], None],
+        size: int = 0,
         required: bool = False,
         task: TaskRecord | None = None,
     ) -> None:
@@ -69,10 +72,13 @@ class TaskRun:
         self._record = record
         self._began = began
         self._ended = ended
+        self._size = size
         self._required = required
         self.call: Call = replace(call, outbox=self, scope=trio.CancelScope(), background=self, counted=False)
         self.task: TaskRecord | None = task
         """Its record, as last seen; None before it is a task."""
+        self.answered: int = 0 if task is None else answers_size(task)
+        """Bytes of its client's answers, as they are counted for the node."""
         self.reply: bytes | None = None
         """The response of its call, once its handler is done."""
         self._state = _State.ATTACHED if task is None else _State.TASK
@@ -88,6 +94,11 @@ class TaskRun:
     def task_id(self) -> str | None:
         """The id of the task; None while it is none."""
         return None if self.task is None else self.task.id
+
+    @property
+    def held(self) -> int:
+        """Bytes of its arguments and of its client's answers."""
+        return self._size + self.answered
 
     # Its request.
 

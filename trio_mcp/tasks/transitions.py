@@ -42,7 +42,7 @@ from trio_mcp.tasks.changes import (
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.record import FailReason, Question, Status, TaskOwner, TaskRecord
 
-__all__ = ["apply", "next_ttl", "poll_interval", "wire_key"]
+__all__ = ["answers_size", "apply", "next_ttl", "poll_interval", "wire_key"]
 
 _KEY_DIGITS = 8
 
@@ -115,6 +115,8 @@ def _ask(task: TaskRecord, key: str, question: Question, now: int, limits: TaskL
         raise ChangeRefused(Refusal.TOO_MANY_OPEN)
     if task.asked >= limits.questions:
         raise ChangeRefused(Refusal.TOO_MANY_QUESTIONS)
+    if answers_size(task) >= limits.answers:
+        raise ChangeRefused(Refusal.TOO_MUCH_ANSWERED)
     questions = {**task.questions, key: question}
     return replace(
         task, questions=questions, asked=task.asked + 1, status=Status.INPUT_REQUIRED, waits=True, updated=now
@@ -179,6 +181,11 @@ def _cut(text: str, most: int) -> str:
 
 
 # What follows from a record.
+
+
+def answers_size(task: TaskRecord) -> int:
+    """Bytes of the answers that it has, encoded; they stay until it ends, for it may run again from its start."""
+    return len(encode(task.answers)) if task.answers else 0
 
 
 def next_ttl(task: TaskRecord, now: int, limits: TaskLimits) -> int | None:

@@ -59,7 +59,12 @@ def test_what_is_not_name_value_is_refused(pair: str) -> None:
         ({"properties": {"a": {}}, "additionalProperties": True}, []),
         ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, []),
         ({"properties": {"a": {}}, "patternProperties": {"^b": {}}}, []),
-        ({"properties": {}}, ["a", "b"]),
+        ({"properties": {}}, []),
+        ({"properties": {}, "additionalProperties": False}, ["a", "b"]),
+        ({"additionalProperties": False}, ["a", "b"]),
+        ({"properties": {"a": {}}, "allOf": [{"properties": {"b": {}}}]}, []),
+        ({"properties": {"a": {}}, "$ref": "#/$defs/x"}, []),
+        ({"properties": {"a": {}}, "required": ["a"], "title": "T"}, ["b"]),
         ({}, []),
     ],
 )

@@ -89,8 +89,10 @@ def test_a_question_of_an_ordinary_call_is_asked(shop: str, capsys: Printed, mon
 
 
 def test_off_a_terminal_nobody_can_be_asked(shop: str, capsys: Printed) -> None:
-    assert execute(["call", shop, "ask"]) == 1
-    assert "elicitation" in capsys.readouterr().err
+    told = "(-32021). The tool asks for something, and `call` asks on a terminal only\n"
+    for words in (["ask"], ["order", "what=pears"]):
+        assert execute(["call", shop, *words]) == 1
+        assert capsys.readouterr().err.endswith(told)
 
 
 def test_the_error_of_a_task_is_that_of_the_call(shop: str, capsys: Printed) -> None:

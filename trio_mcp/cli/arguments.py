@@ -109,14 +109,32 @@ def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, A
 
 
 def undeclared(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
-    """The arguments that the schema does not declare, most likely misspelt; none where it allows others."""
-    if (
-        "properties" not in schema
-        or schema.get("additionalProperties", False) is not False
-        or "patternProperties" in schema
-    ):
+    """The arguments that the schema does not declare, most likely misspelt; none where it may allow others.
+
+    Stricter than JSON Schema, which allows whatever it does not forbid: a schema that names arguments, in `properties` alone, is
+    taken to name all of them. Servers ignore others without a word, and the tool runs with its defaults.
+    """
+    declared = schema.get("properties") or {}
+    if schema.get("additionalProperties") is not False and (not declared or not _MAY_ALLOW_OTHERS.isdisjoint(schema)):
         return []
-    return [name for name in arguments if name not in schema["properties"]]
+    return [name for name in arguments if name not in declared]
+
+
+_MAY_ALLOW_OTHERS = frozenset(
+    [
+        "additionalProperties",
+        "patternProperties",
+        "unevaluatedProperties",
+        "dependentSchemas",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "if",
+        "$ref",
+        "$dynamicRef",
+    ]
+)
+"""Keywords beside `properties` by which a schema has more arguments."""
 
 
 def _value(text: str, wanted: set[str]) -> Any:

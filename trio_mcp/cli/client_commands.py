@@ -22,7 +22,6 @@ from trio_mcp.cli.output import (
     LISTINGS,
     print_json,
     print_listings,
-    print_note,
     print_notification,
     print_result,
     print_server,
@@ -100,7 +99,7 @@ def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAUL
     tool
         Its name, as `list` shows it.
     arguments
-        `name=value`; the value is JSON where it parses as JSON and the tool does not want text.
+        `name=value`; the value is JSON where it parses as JSON and the tool does not want text. A name that the tool does not declare is refused.
     """
 
     async def use(client: Client) -> int:
@@ -108,8 +107,8 @@ def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAUL
         schema = definition.get("inputSchema", {})
         parsed = parse_arguments(arguments, schema)
         if strange := undeclared(parsed, schema):
-            declared = ", ".join(schema["properties"]) or "none"
-            print_note(f"{tool} names no argument {', '.join(strange)} in its schema; it has: {declared}")
+            declared = ", ".join(schema.get("properties") or ()) or "none"
+            raise UsageError(f"{tool} has no argument {', '.join(strange)}; it has: {declared}")
         result = await call_tool(client, definition, parsed, asker=Asker() if sys.stdin.isatty() else None)
         if flags.as_json:
             print_json(result)

@@ -59,6 +59,8 @@ def _words(cause: BaseException) -> str | None:
 
 
 def _next_step(cause: McpError) -> str:
+    if told := getattr(cause, "next_step", ""):
+        return str(told)
     status = getattr(cause, "status", None)
     if type(cause).__name__ == "AuthorizationRequired":
         if not getattr(cause, "login_offered", True):

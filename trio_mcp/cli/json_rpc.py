@@ -38,6 +38,8 @@ class Refused(McpError):
         self.status = status
         self.code: Any = error.get("code")
         self.data: Any = error.get("data")
+        self.next_step = ""
+        """What to do about it, where the command knows more than the error says."""
         super().__init__(f"{error.get('message', 'no message')} ({self.code})")
 
 

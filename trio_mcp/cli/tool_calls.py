@@ -11,7 +11,7 @@ from trio_mcp.cli.json_rpc import Refused
 from trio_mcp.cli.mcp_client import Client
 from trio_mcp.cli.output import print_note
 from trio_mcp.http_client import HttpClientError
-from trio_mcp.protocol.errors import McpError
+from trio_mcp.protocol.errors import MISSING_CLIENT_CAPABILITY, McpError
 
 __all__ = ["TaskCancelled", "call_tool"]
 
@@ -36,6 +36,15 @@ async def call_tool(
 
     Raises Refused for a JSON-RPC error, that of a task too, and TaskCancelled.
     """
+    try:
+        return await _call(client, tool, arguments, asker)
+    except Refused as refused:
+        if asker is None and refused.code == MISSING_CLIENT_CAPABILITY and _wants_elicitation(refused.data):
+            refused.next_step = ". The tool asks for something, and `call` asks on a terminal only"
+        raise
+
+
+async def _call(client: Client, tool: dict[str, Any], arguments: dict[str, Any], asker: Asker | None) -> dict[str, Any]:
     client.declare({"extensions": {TASKS: {}}, **({} if asker is None else asker.capabilities)})
     result = await client.call_tool(tool, arguments)
     while result.get("resultType") == "input_required" and asker is not None:
@@ -78,6 +87,11 @@ async def _follow(client: Client, task: dict[str, Any], asker: Asker | None) -> 
 
 
 _ENDS = ("completed", "failed", "cancelled")
+
+
+def _wants_elicitation(data: Any) -> bool:
+    required = data.get("requiredCapabilities") if isinstance(data, dict) else None
+    return isinstance(required, dict) and "elicitation" in required
 
 
 def _interval(task: dict[str, Any]) -> float:

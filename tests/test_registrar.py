@@ -12,7 +12,7 @@ import trio
 
 from tests.transports.http.harness import Wire, serving
 from tests.transports.test_stdio import piped
-from trio_mcp import Context, MCPServer, Session
+from trio_mcp import Context, Extension, MCPServer, Session
 from trio_mcp.auth import require_scopes
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.transports.asgi import Receive, Scope, Send
@@ -347,6 +347,19 @@ async def test_the_start_warns_of_completions_that_no_client_can_ask_for(
     async with serving(mcp) if front == "http" else piped(mcp):
         lines = [record.mcp_fields for record in caplog.records if record.message == "completion of nothing"]  # type: ignore[attr-defined]
     assert [(line["target"], line["argument"], line["reason"]) for line in lines] == LOST
+
+
+@pytest.mark.parametrize("front", ["http", "stdio"])
+async def test_the_start_warns_of_options_for_an_extension_that_is_not_there(
+    front: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mcp = MCPServer("t", extensions=[Extension("com.example/rates")])
+    mcp.tool(work, name="right", extensions={"com.example/rates": 1}, task=True, ui="ui://site/chart")
+    mcp.tool(work, name="wrong", extensions={"com.example/rate": 1})
+    async with serving(mcp) if front == "http" else piped(mcp):
+        lines = [record.mcp_fields for record in caplog.records if record.message == "extension of a tool is not there"]  # type: ignore[attr-defined]
+    assert [(line["tool"], line["target"]) for line in lines] == [("wrong", "com.example/rate")]
+    assert lines[0]["reason"].endswith("did you mean com.example/rates?")
 
 
 def test_every_decorator_takes_its_name_in_every_form() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import trio
-from pydantic import BaseModel
 from trio.testing import (
     MemoryReceiveStream,
     MemorySendStream,
@@ -21,6 +20,7 @@ from trio.testing import (
 
 from tests.oracle import Oracle
 from tests.rig.waiting import PATIENCE
+from tests.transports.channel_server import channel_server, text
 from trio_mcp import Context, Extension, MCPServer
 from trio_mcp.auth import BearerAuth, StaticTokenVerifier, get_access_token, require_roles
 from trio_mcp.protocol.envelope import CLIENT_CAPABILITIES_KEY, SUBSCRIPTION_ID_KEY
@@ -34,33 +34,9 @@ MODERN = "2026-07-28"
 VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY]
 
 
-class Size(BaseModel):
-    size: int
-
-
 @pytest.fixture
 def mcp() -> MCPServer:
-    mcp = MCPServer("test")
-
-    @mcp.tool
-    async def after(seconds: float, ctx: Context) -> str:
-        await ctx.report_progress(1)
-        await trio.sleep(seconds)
-        return f"after {seconds:g}"
-
-    @mcp.tool
-    async def size(ctx: Context) -> str:
-        answer = await ctx.elicit("Size?", Size)
-        return str(answer.data.size) if answer.data else answer.action
-
-    @mcp.tool
-    async def grow(ctx: Context) -> str:
-        @mcp.tool(f"grown_{ctx.request_id}")
-        async def grown() -> None: ...
-
-        return "grown"
-
-    return mcp
+    return channel_server()
 
 
 class StdioClient:
@@ -158,11 +134,6 @@ async def piped(mcp: MCPServer, **options: Any) -> AsyncIterator[StdioClient]:
 
 def tool(name: str, **arguments: Any) -> dict[str, Any]:
     return {"name": name, "arguments": arguments}
-
-
-def text(message: Any) -> str:
-    found: str = message["result"]["content"][0]["text"]
-    return found
 
 
 @pytest.mark.requirement("IO1", "I1")
@@ -476,6 +447,33 @@ async def test_calls_that_take_longer_are_answered_with_an_error(mcp: MCPServer,
         assert {message["id"]: "error" in message for message in await client.rest()} == {"l": True, "m": True}
         await client.ended.wait()
         assert trio.current_time() == pytest.approx(1)
+
+
+async def test_a_session_that_ends_by_itself_leaves_no_modern_request_without_an_answer(
+    mcp: MCPServer, autojump_clock: MockClock
+) -> None:
+    @mcp.tool
+    async def leave(ctx: Context) -> str:
+        assert ctx.session is not None
+        ctx.session.close()
+        return "left"
+
+    @mcp.tool
+    async def stays() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(60)
+
+    for stubborn in (False, True):
+        async with piped(mcp) as client:
+            await client.open()
+            await client.start_modern("tools/call", tool("after", seconds=60), id="m")
+            if stubborn:
+                await client.start_modern("tools/call", tool("stays"), id="s")
+            await wait_all_tasks_blocked()
+            await client.start("tools/call", tool("leave"), id="l")
+            answered = {message["id"]: "error" in message for message in await client.rest() if "id" in message}
+            assert answered["m"] is True
+            await client.ended.wait()
 
 
 async def test_without_anything_to_do_it_ends_at_once(mcp: MCPServer, autojump_clock: MockClock) -> None:

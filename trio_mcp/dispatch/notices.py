@@ -1,5 +1,7 @@
 """Notifications of clients to extensions: one task of a running service takes them, one after the other.
 
+A reply that nobody waits for is noted here as well.
+
 They come in order, wait in a bounded queue, and belong to no request: their functions can neither send nor ask anything.
 """
 
@@ -24,7 +26,7 @@ from trio_mcp.protocol.errors import InvalidParams
 from trio_mcp.protocol.jsonrpc import Notification
 from trio_mcp.protocol.versions import MODERN_VERSIONS
 
-__all__ = ["FUNCTION_SECONDS", "MAX_WAITING", "Notices", "notice_in_session", "notice_of_modern"]
+__all__ = ["FUNCTION_SECONDS", "MAX_WAITING", "Notices", "notice_in_session", "notice_of_modern", "reply_to_nothing"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.dispatch")
 
@@ -99,6 +101,11 @@ def notice_of_modern(
     if envelope.version in MODERN_VERSIONS:
         client = Client(envelope.client_info, envelope.capabilities)
         _take(service, message, envelope.version, principal, client, headers=headers, token=token)
+
+
+def reply_to_nothing(session: str | None = None) -> None:
+    """Note a reply of a client that nobody waits for; JSON-RPC has no answer to one. `session` is the short form of its id."""
+    event(logger, logging.DEBUG, "reply that nobody waits for", session=session)
 
 
 def _take(

@@ -221,6 +221,15 @@ class Registry:
         named = [(tool.name, tool.extensions.get(UI, {}).get("resourceUri")) for tool in self.tools]
         return [(tool, uri) for tool, uri in named if uri is not None and uri not in self.resources]
 
+    def lost_extensions(self, known: Iterable[str]) -> list[tuple[str, str, str]]:
+        """The tools with options for an extension that is not among those `known`: tool, identifier, and what there is."""
+        asked = [(tool.name, identifier) for tool in self.tools for identifier in tool.extensions]
+        return [
+            (tool, identifier, f"the server has no extension {identifier}{_near(identifier, known)}")
+            for tool, identifier in asked
+            if identifier not in known
+        ]
+
     def remove(self, kind: ListKind, key: str) -> None:
         """Remove from what is offered; `key` is a name, a URI or the text of a template. Raises KeyError if there is none."""
         match kind:

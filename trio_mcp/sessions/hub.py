@@ -157,16 +157,18 @@ class Hub:
         *,
         address: str | None = None,
         standalone: EventLog | None = None,
+        over: Callable[[], None] | None = None,
     ) -> LiveSession:
         """Start a session for what a client offers in `initialize`.
 
-        `address` is the client's, where it is trusted; `standalone` the session's own stream, where one exists already (stdio, WebSocket).
+        `address` is the client's, where it is trusted; `standalone` the session's own stream, where one exists already (stdio, WebSocket),
+        and `over` is called then when the session has ended.
         A full node ends a session that was never used, if there is one. Raises TooManyForCaller, and TooManySessions when there
         is no room.
         """
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
-        session = LiveSession(self._new_id(), self._service, principal, client, version, standalone)
+        session = LiveSession(self._new_id(), self._service, principal, client, version, standalone, over=over)
         self._shares.take(session.id, principal, address)
         try:
             await self._start(session, partial(self._opened, session))

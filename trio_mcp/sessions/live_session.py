@@ -19,17 +19,16 @@ from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox, Service
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.notices import notice_in_session
+from trio_mcp.dispatch.notices import notice_in_session, reply_to_nothing
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import call_user
 from trio_mcp.protocol.envelope import at_least
-from trio_mcp.protocol.errors import LostCall, SessionClosed, SessionError
+from trio_mcp.protocol.errors import SessionClosed, SessionError
 from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Notification,
     Reply,
     Request,
-    RequestId,
     encode_error,
     encode_notification,
 )
@@ -61,10 +60,14 @@ class LiveSession:
         version: str,
         standalone: EventLog | None = None,
         *,
+        over: Callable[[], None] | None = None,
         epoch: int = 0,
         subscriptions: Sequence[str] = (),
     ) -> None:
-        """`standalone` is the session's own stream where it exists already; `epoch` counts how often it was restored."""
+        """`standalone` is the session's own stream where it exists already; then `over` is called when the session has ended.
+
+        `epoch` counts how often it was restored.
+        """
         self.id = id
         self.principal: Principal = principal.identity
         """The client that opened it, without claims: each request has claims of its own."""
@@ -100,6 +103,7 @@ class LiveSession:
         )
         self.user_session: Session = Session(self)
         self._service = service
+        self._over = over
         self._nursery: trio.Nursery | None = None
         self._idle_scope: trio.CancelScope | None = None
         """Its deadline is when to look next whether the session is idle, or a stream may be forgotten."""
@@ -240,7 +244,8 @@ class LiveSession:
         self.touch()
         self.used = self.used or isinstance(message, Reply)
         if isinstance(message, Reply):
-            self._questions.resolve(message)
+            if not self._questions.resolve(message):
+                reply_to_nothing(self.short_id)
         elif message.method == "notifications/cancelled":
             self.calls.cancel(message.params.get("requestId"))
         elif message.method == "notifications/initialized":
@@ -257,15 +262,6 @@ class LiveSession:
     def awaits_reply(self) -> bool:
         """Whether a handler waits for the client's reply to a request of ours."""
         return bool(self._questions)
-
-    def lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
-        """The stream of a call that was lost with the session's earlier node, and the prefix of its event ids.
-
-        It has an error and ends: its client must not wait for an answer that no node will give.
-        """
-        log = self.streams.new(1)
-        log.finish(encode_error(request_id, LostCall()), 200)
-        return log, self.streams.make_resumable(log, request_id)
 
     def add_reader(self) -> None:
         """A client reads a stream: until `remove_reader` the session is not idle."""
@@ -301,6 +297,8 @@ class LiveSession:
             if self.closed_because is None:
                 self.closed_because = CloseReason.CRASHED
             self.streams.close()
+            if self._over is not None:
+                self._over()
 
     def snapshot(self) -> Snapshot:
         """What a directory records of it."""

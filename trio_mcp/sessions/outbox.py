@@ -125,12 +125,14 @@ class PendingQuestions:
                 emit(encode_notification("notifications/cancelled", reason), Kind.VITAL)
         return _result(pending.reply, method, patience)
 
-    def resolve(self, reply: Reply) -> None:
-        """Hand a reply to the task that waits for it; a reply to nothing is ignored."""
+    def resolve(self, reply: Reply) -> bool:
+        """Hand a reply to the task that waits for it; False where none does."""
         pending = self._pending.get(_own_id(reply.id))
-        if pending is not None:
-            pending.reply = reply
-            pending.answered.set()
+        if pending is None or pending.reply is not None:
+            return False
+        pending.reply = reply
+        pending.answered.set()
+        return True
 
 
 def _own_id(id: RequestId) -> RequestId:

@@ -15,8 +15,8 @@ from functools import partial
 
 import trio
 
-from trio_mcp.protocol.errors import InvalidEventId
-from trio_mcp.protocol.jsonrpc import RequestId
+from trio_mcp.protocol.errors import InvalidEventId, LostCall
+from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.budget import DEFAULT_BOUNDS, Budget, StreamBounds
 from trio_mcp.streams.event_log import EventLog
@@ -103,6 +103,15 @@ class SessionStreams:
         """A log for the replies of one POST: `expected` requests, sent together as an array where it was a batch (`batched`)."""
         return self._log(expected, batched=batched)
 
+    def of_lost_call(self, request_id: RequestId) -> tuple[EventLog, str]:
+        """The stream of a call that was lost with the session's earlier node, and the prefix of its event ids.
+
+        It has an error and ends: its client must not wait for an answer that no node will give.
+        """
+        log = self.new(1)
+        log.finish(encode_error(request_id, LostCall()), 200)
+        return log, self.make_resumable(log, request_id)
+
     def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:
         """Keep a log for clients that resume it; the prefix of its event ids."""
         self._serial += 1
@@ -155,13 +164,17 @@ class SessionStreams:
         return any(log.ended and log.unread for log in self._resumable.values())
 
     def close(self) -> None:
-        """The session is over: end all logs and keep nothing for replay; what a reader still reads is dropped when it leaves."""
+        """The session is over: end all logs and keep nothing for replay; what a reader still reads is dropped when it leaves.
+
+        The log of a channel is not the session's to end: requests of 2026-07-28 have their answers in it.
+        """
         self.budget.closed = True
         for log in (self.standalone, *self._resumable.values()):
-            log.end()
-            log.forget = None
-            if log.budget is self.budget and not log.is_read:
-                log.discard()
+            if log.budget is self.budget:
+                log.end()
+                log.forget = None
+                if not log.is_read:
+                    log.discard()
         self.budget.release(_STREAM_BYTES * len(self._resumable), 0)
         self._resumable.clear()
 

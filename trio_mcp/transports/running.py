@@ -37,6 +37,8 @@ async def running(
             event(logger, logging.WARNING, "completion of nothing", target=ref, argument=argument, reason=why)
         for tool, uri in service.registry.lost_apps():
             event(logger, logging.WARNING, "app of a tool is not registered", tool=tool, target=uri)
+        for tool, identifier, why in service.registry.lost_extensions(service.extensions):
+            event(logger, logging.WARNING, "extension of a tool is not there", tool=tool, target=identifier, reason=why)
         nursery.start_soon(service.bus.pump)
         nursery.start_soon(service.account.relieve)
         if service.extensions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -95,6 +96,22 @@ async def test_an_elicitation_rides_on_the_stream_of_its_call(
         assert text(await call.result()) == said
         await session.delete().head()
         assert await standalone.messages() == []
+
+
+async def test_a_reply_that_nobody_waits_for_is_accepted_and_noted(
+    mcp: MCPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving(mcp) as wire:
+        session = await wire.open(LEGACY, EVERYTHING)
+        call = session.tool("book")
+        asked = await question(call, "elicitation/create")
+        for each in (asked["id"], asked["id"], 12345, "x"):
+            assert await session.reply(each, {"action": "decline"}) == 202
+        await call.result()
+    lines = [record for record in caplog.records if record.message == "reply that nobody waits for"]
+    assert len(lines) == 3
+    assert all("session" in record.mcp_fields for record in lines)  # type: ignore[attr-defined]
 
 
 @pytest.mark.requirement("EL7", "EL8")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
 import trio
-from pydantic import BaseModel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.transports.channel_server import channel_server, text
 from tests.transports.http.harness import LEGACY, OLDER, serving
 from tests.transports.websocket.harness import CLIENT, offering, open_door
 from trio_mcp import Context, Extension, MCPServer
@@ -23,31 +24,9 @@ from trio_mcp.transports.channel.channel import Channel
 VERSIONS = (*OLDER, LEGACY)
 
 
-class Size(BaseModel):
-    size: int
-
-
 @pytest.fixture
 def mcp() -> MCPServer:
-    mcp = MCPServer("test")
-
-    @mcp.tool
-    async def after(seconds: float, ctx: Context) -> str:
-        await ctx.report_progress(1)
-        await trio.sleep(seconds)
-        return f"after {seconds:g}"
-
-    @mcp.tool
-    async def size(ctx: Context) -> str:
-        answer = await ctx.elicit("Size?", Size)
-        return str(answer.data.size) if answer.data else answer.action
-
-    @mcp.tool
-    async def grow() -> str:
-        @mcp.tool("grown")
-        async def grown() -> None: ...
-
-        return "grown"
+    mcp = channel_server()
 
     @mcp.tool
     async def broken() -> None:
@@ -58,11 +37,6 @@ def mcp() -> MCPServer:
         return ctx.headers["x-from"] if ctx.headers is not None else None
 
     return mcp
-
-
-def text(message: Any) -> str:
-    found: str = message["result"]["content"][0]["text"]
-    return found
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -132,16 +106,58 @@ async def test_what_comes_before_initialize_is_answered_waits_for_that(mcp: MCPS
         assert ["result" in answer for answer in answers] == [True, False, True]
 
 
-class NeverRecorded(MemoryDirectory):
+async def test_a_reply_to_nothing_is_noted(mcp: MCPServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with offering(mcp) as door:
+        socket = await door.connect()
+        for opened in (False, True):
+            if opened:
+                await socket.open()
+            socket.say({"jsonrpc": "2.0", "id": 7, "result": {}})
+            socket.start("ping")
+            await socket.hear()
+    assert [record.message for record in caplog.records].count("reply that nobody waits for") == 2
+
+
+class RecordedLater(MemoryDirectory):
     """A directory that a new session waits for."""
 
+    def __init__(self, recorded: trio.Event) -> None:
+        super().__init__()
+        self._recorded = recorded
+
     async def opened(self, session: Snapshot) -> None:
-        await trio.sleep_forever()
+        await self._recorded.wait()
+
+
+async def test_what_waits_for_initialize_is_in_the_account_of_the_node(mcp: MCPServer) -> None:
+    async with offering(mcp) as door:
+        account, directory = door.app.service.account, door.app.hub.directory
+        for leaves in (True, False):
+            let = trio.Event()
+            door.app.hub.directory = RecordedLater(let)
+            socket = await door.connect()
+            before = account.used
+            socket.start("initialize", {"protocolVersion": LEGACY, **CLIENT})
+            for _ in range(3):
+                socket.start("ping", {"_meta": {"note": "x" * 10_000}})
+            await wait_all_tasks_blocked()
+            assert account.used - before > 30_000
+            if leaves:
+                socket.leave()
+            else:
+                let.set()
+                for _ in range(4):
+                    await socket.hear()
+                socket.leave()
+            await socket.finished.wait()
+            assert account.used == before
+        door.app.hub.directory = directory
 
 
 async def test_a_flood_before_initialize_is_answered_ends_the_connection(mcp: MCPServer) -> None:
     async with offering(mcp) as door:
-        door.app.hub.directory = NeverRecorded()
+        door.app.hub.directory = RecordedLater(trio.Event())
         socket = await door.connect()
         socket.start("initialize", {"protocolVersion": LEGACY, **CLIENT})
         for _ in range(100):

@@ -146,12 +146,18 @@ async def test_a_session_that_ends_takes_its_connection_along(
     async with offering(mcp) as door:
         socket = await door.connect()
         await socket.open()
-        socket.call("after", seconds=60)
+        socket.call("after", seconds=60, id="l")
+        socket.call_modern("after", seconds=60, id="m")
+        listens = socket.start_modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+        await socket.hear(modern=True)
         await wait_all_tasks_blocked()
         (session,) = door.app.hub.sessions
         end(session)
-        (answer,) = await socket.rest()
-        assert answer["error"]["code"] == -32603
+        answers = {message["id"]: message for message in await socket.rest() if "id" in message}
+        assert answers.keys() == {"l", "m", listens}
+        for each in ("l", "m"):
+            assert answers[each]["error"]["code"] == -32603
+        assert "result" in answers[listens]
         await socket.finished.wait()
         assert socket.closed == closed
 

@@ -153,6 +153,34 @@ async def test_a_connection_ends_with_its_authentication(mcp: MCPServer, by: str
         assert 59 <= trio.current_time() - began <= 60 + 40
 
 
+@pytest.mark.parametrize(
+    ("expires", "ends"),
+    [
+        (10**400, False),
+        (1e300, False),
+        (float("inf"), False),
+        (float("nan"), False),
+        ("tomorrow", False),
+        (-(10**400), True),
+        (-1e300, True),
+        (float("-inf"), True),
+    ],
+)
+async def test_an_expiry_that_no_clock_will_reach_is_none_and_one_long_ago_is_over(
+    mcp: MCPServer, expires: Any, ends: bool
+) -> None:
+    def absurd(request: HttpRequestView) -> Principal:
+        return Principal("alice", claims={"exp": expires})
+
+    async with offering(mcp, auth=absurd) as door:
+        socket = await door.connect()
+        if ends:
+            await socket.finished.wait()
+            assert socket.closed == (1008, "authentication expired")
+        else:
+            await socket.open()
+
+
 async def test_an_authenticator_that_fails_is_a_500_with_a_reference(mcp: MCPServer) -> None:
     def fail(request: HttpRequestView) -> Principal:
         raise ZeroDivisionError

@@ -23,7 +23,7 @@ from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch.call import Call, Client, Ending, Service
 from trio_mcp.dispatch.discovery import initialize_result
 from trio_mcp.dispatch.dispatcher import respond
-from trio_mcp.dispatch.notices import notice_of_modern
+from trio_mcp.dispatch.notices import notice_of_modern, reply_to_nothing
 from trio_mcp.protocol.envelope import Envelope, read_envelope, require_served
 from trio_mcp.protocol.era import InSession, Modern, Opening, Sessionless, route
 from trio_mcp.protocol.errors import (
@@ -41,6 +41,7 @@ from trio_mcp.protocol.jsonrpc import (
     InvalidMessage,
     Message,
     Notification,
+    Reply,
     Request,
     RequestId,
     decode,
@@ -50,6 +51,7 @@ from trio_mcp.protocol.jsonrpc import (
 )
 from trio_mcp.protocol.versions import V2025_03_26
 from trio_mcp.sessions.live_session import LiveSession
+from trio_mcp.sessions.stop_times import CUT_ANSWERS_SECONDS
 from trio_mcp.transports.channel.output import BatchOutbox, ModernOutbox, Output, SessionOutbox
 from trio_mcp.transports.channel.pipeline import Pipeline
 
@@ -90,6 +92,7 @@ class Channel:
         self._open_session = open_session
         self._caller = caller
         self._calls: dict[RequestId, Call] = {}
+        self._over = False
         self.session: LiveSession | None = None
         """The one session, once `initialize` has opened it."""
         self.nursery: trio.Nursery | None = None
@@ -140,6 +143,22 @@ class Channel:
             else:
                 call.cancel(ending)
 
+    def end_with_session(self) -> None:
+        """The session has ended, and this client's channel with it: the modern requests are cancelled, and have their answers first."""
+        self._over = True
+        if self._calls and self.nursery is not None:
+            self.nursery.start_soon(self._end_after_answers)
+        else:
+            self._output.log.end()
+
+    async def _end_after_answers(self) -> None:
+        log = self._output.log
+        self.end_calls(Ending.SESSION_CLOSED)
+        with trio.move_on_after(CUT_ANSWERS_SECONDS):
+            while self._calls:
+                await log.changed()
+        log.end()
+
     @contextmanager
     def _answering_faults(self, message: Message | Batch) -> Iterator[None]:
         """Answer `message` with the error that the block raises."""
@@ -166,7 +185,7 @@ class Channel:
                     self._service, notice, self._caller.principal, self._caller.headers, self._caller.token
                 )
             case Modern():
-                pass
+                reply_to_nothing()
             case Opening(request=request):
                 if self.session is not None:
                     raise RemoteProtocolError(INVALID_REQUEST, "This connection is already initialized")
@@ -222,6 +241,10 @@ class Channel:
             headers=caller.headers,
             token=caller.token,
         )
+        if self._over:
+            raise RemoteProtocolError(
+                INVALID_REQUEST, "The session on this connection has ended, and the connection with it"
+            )
         if request.id in self._calls:
             raise RemoteProtocolError(INVALID_REQUEST, "A request with this id is in flight already")
         self._calls[request.id] = call
@@ -233,6 +256,8 @@ class Channel:
             await respond(call)
         finally:
             del self._calls[call.request_id]
+            if self._over:
+                self._output.log.wake()
 
     def _in_session(self, content: Message | Batch, size: int) -> None:
         session = self.session
@@ -280,6 +305,8 @@ class Channel:
             )
         elif isinstance(content, list):
             raise RemoteProtocolError(INVALID_REQUEST, "Batches exist in sessions of 2025-03-26 only")
+        elif isinstance(content, Reply):
+            reply_to_nothing()
 
     def _cancel(self, notification: Notification) -> None:
         named: Any = notification.params.get("requestId")

@@ -376,7 +376,7 @@ def _stream_after(session: LiveSession, last: str | None) -> tuple[EventLog, str
         session.subscriptions.notify_missed()
         return session.streams.standalone, session.streams.standalone_prefix, None if place is None else 0
     if place.epoch < session.streams.epoch and place.request_id is not None:
-        log, prefix = session.lost_call(place.request_id)
+        log, prefix = session.streams.of_lost_call(place.request_id)
         return log, prefix, None
     log, prefix = session.streams.find(place)
     return log, prefix, min(place.n, log.last)

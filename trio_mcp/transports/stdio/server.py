@@ -93,7 +93,8 @@ class StdioServer:
             self._output.discard()
 
     async def _open_session(self, offer: Offer) -> LiveSession:
-        session = await self._hub.open(offer, ANONYMOUS, standalone=self._out)
+        over = self._channel.end_with_session
+        session = await self._hub.open(offer, ANONYMOUS, standalone=self._out, over=over)
         # The session must not idle out while the client is there.
         session.add_reader()
         return session

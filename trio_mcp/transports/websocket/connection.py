@@ -25,7 +25,7 @@ from trio_mcp.protocol.jsonrpc import Request
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.stop_times import CUT_ANSWERS_SECONDS, POLL_SECONDS
-from trio_mcp.streams.account import HARD
+from trio_mcp.streams.account import HARD, Account
 from trio_mcp.transports.channel.channel import Caller, Channel
 from trio_mcp.transports.channel.output import Output
 from trio_mcp.transports.channel.pipeline import Pipeline
@@ -34,6 +34,9 @@ from trio_mcp.transports.websocket.closing import Close
 from trio_mcp.transports.websocket.wire import CLIENT_GONE, WebSocketWire
 
 __all__ = ["Connection"]
+
+_HELD_BYTES = 256
+"""What a message that is held takes in memory besides its bytes."""
 
 UNREAD_SPANS = 2
 """How many times the events of a stream may wait: what is not dropped beyond one are answers, of a client that goes on asking."""
@@ -75,7 +78,7 @@ class Connection:
         self._log = self._output.log
         pipeline = Pipeline(options.max_in_flight, account, room=0, counts_running=True)
         self._channel = Channel(service, self._output, pipeline, self._open_session, caller)
-        self._held: deque[bytes] | None = None
+        self._held: _Held | None = None
         """Messages that came while `initialize` is being answered; None at all other times."""
         self._ending = trio.Event()
         self.close: Close | None = None
@@ -111,6 +114,8 @@ class Connection:
         finally:
             self.end(closing.CRASHED)
             self._output.discard()
+            if self._held is not None:
+                self._held.clear()
             if self.session is not None and self.close is not None:
                 self.session.close(self.close.session)
 
@@ -181,11 +186,13 @@ class Connection:
         if self._is_flooded:
             self.end(closing.FLOODED)
         elif self._held is not None:
-            self._hold(self._held, data)
+            self._held.add(data)
+            if len(self._held) > self._service.options.max_in_flight or self._held.size > self._wire.max_message:
+                self.end(closing.OUT_OF_ORDER)
         else:
             opening = self._channel.take(data)
             if opening is not None:
-                self._held = deque()
+                self._held = _Held(self._service.account)
                 tasks.start_soon(self._open, opening, self._held)
 
     @property
@@ -195,24 +202,21 @@ class Connection:
         many = len(self._log.backlog) > UNREAD_SPANS * service.options.streams.events
         return many or self._log.unread_bytes >= HARD * service.account.share
 
-    def _hold(self, held: deque[bytes], data: bytes) -> None:
-        held.append(data)
-        if len(held) > self._service.options.max_in_flight or sum(map(len, held)) > self._wire.max_message:
-            self.end(closing.OUT_OF_ORDER)
-
-    async def _open(self, opening: Request | None, held: deque[bytes]) -> None:
+    async def _open(self, opening: Request | None, held: _Held) -> None:
         """Open the session, then take what came meanwhile: `_read` waits for nothing."""
         while opening is not None or held:
             if opening is not None:
                 await self._channel.open(opening)
                 opening = None
             else:
-                opening = self._channel.take(held.popleft())
+                opening = self._channel.take(held.take())
         self._held = None
 
     async def _open_session(self, offer: Offer) -> LiveSession:
         who = self._caller.principal
-        session = await self._hub.open(offer, who, address=self._address, standalone=self._log)
+        session = await self._hub.open(
+            offer, who, address=self._address, standalone=self._log, over=self._channel.end_with_session
+        )
         # Whether it is idle is known here, where requests of 2026-07-28 count, too.
         session.add_reader()
         return session
@@ -228,3 +232,31 @@ class Connection:
             elif now >= self._wire.used_at + self._idle_seconds:
                 return self.end(closing.IDLE)
             await trio.sleep_until(min(self._wire.used_at + self._idle_seconds, self._expires))
+
+
+class _Held:
+    """Messages that wait for the answer to `initialize`, in order; `account` counts them as requests that have arrived."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._messages: deque[bytes] = deque()
+        self.size: int = 0
+        """Bytes of them."""
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def add(self, data: bytes) -> None:
+        self._messages.append(data)
+        self.size += len(data)
+        self._account.charge_request(len(data) + _HELD_BYTES)
+
+    def take(self) -> bytes:
+        data = self._messages.popleft()
+        self.size -= len(data)
+        self._account.release_request(len(data) + _HELD_BYTES)
+        return data
+
+    def clear(self) -> None:
+        while self._messages:
+            self.take()

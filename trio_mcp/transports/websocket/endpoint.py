@@ -42,6 +42,9 @@ logger: logging.Logger = logging.getLogger("trio_mcp.websocket")
 
 _RETRY_AFTER = (b"retry-after", b"5")
 
+_NEVER = 1e12
+"""Unix time in seconds, some 30,000 years from now: what ends later does not end. Integers may be too large for a float."""
+
 
 class WebSocketEndpoint:
     """Serves the WebSockets of one app.
@@ -184,6 +187,6 @@ class WebSocketEndpoint:
 
 
 def _expiry(principal: Principal) -> float | None:
-    """The `exp` claim, where a function of the server's author has said who it is (RFC 7519 §4.1.4)."""
+    """The `exp` claim, where a function of the server's author has said who it is (RFC 7519 §4.1.4). None: it is no time, or does not come."""
     expires = principal.claims.get("exp")
-    return float(expires) if isinstance(expires, int | float) and math.isfinite(expires) else None
+    return float(max(expires, 0)) if isinstance(expires, int | float) and expires < _NEVER else None

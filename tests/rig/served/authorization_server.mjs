@@ -43,6 +43,11 @@ const provider = new Provider(issuer, {
   },
 });
 
+// What is refused is a line: a client says less about it. (Of a refresh token that was used before, the server takes back all that came of it.)
+provider.on('grant.error', (context, error) => {
+  console.log(`refused ${context.oidc?.params?.grant_type}: ${error.error_detail ?? error.message}`);
+});
+
 // One line for each request, so that tests can count them.
 const answer = provider.callback();
 http

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.auth.issuer import jwk, key, pem, rsa_key, token
 from trio_mcp.auth.errors import FetchError
+from trio_mcp.auth.jws import Jws, read_jws
 from trio_mcp.auth.keys import MAX_KEY_SET_BYTES, MAX_KEYS, KeyMiss, KeySet, read_key_set
 from trio_mcp.auth.signatures import KeyUnusable, VerificationKey, key_from_jwk, key_from_pem, signature_is_good
 
@@ -145,12 +147,15 @@ def test_a_key_set_that_is_too_long_is_not_read_at_all() -> None:
 
 
 def test_a_signature_is_good_only_by_the_algorithm_of_its_key() -> None:
-    text = token()
-    assert signature_is_good(text, key_from_jwk(K1), "RS256")
-    assert not signature_is_good(text, key_from_jwk(K1), "RS512")
-    assert not signature_is_good(text, key_from_jwk({**K1, "alg": "PS256"}), "RS256")
-    assert not signature_is_good(text, key_from_jwk(EC), "RS256")
-    assert not signature_is_good(text, key_from_jwk(jwk(rsa_key("k2"), "k1")), "RS256")
+    jws = read_jws(token())
+    assert isinstance(jws, Jws)
+    assert signature_is_good(jws, key_from_jwk(K1))
+    assert not signature_is_good(replace(jws, algorithm="RS512"), key_from_jwk(K1))
+    assert not signature_is_good(jws, key_from_jwk({**K1, "alg": "PS256"}))
+    assert not signature_is_good(jws, key_from_jwk(EC))
+    assert not signature_is_good(jws, key_from_jwk(jwk(rsa_key("k2"), "k1")))
+    assert not signature_is_good(replace(jws, signature=b""), key_from_jwk(K1))
+    assert not signature_is_good(replace(jws, signed=jws.signed + b"A"), key_from_jwk(K1))
 
 
 def test_a_pem_file_holds_a_key_that_signs() -> None:

@@ -20,7 +20,7 @@ from trio_mcp import MCPServer
 from trio_mcp.serving import node
 from trio_mcp.serving.last_resort import Stage
 from trio_mcp.serving.settings import load
-from trio_mcp.sessions.stop_times import CANCELLED_CALLS_SECONDS, MARGIN_SECONDS
+from trio_mcp.sessions.stop_times import ALONE_SECONDS, CANCELLED_CALLS_SECONDS, MARGIN_SECONDS
 
 pytestmark = pytest.mark.sockets
 
@@ -145,7 +145,7 @@ async def test_a_stop_is_timed_as_a_whole_from_the_signal_on_and_then_step_by_st
         assert {signal.getsignal(each) for each in STOPS} == {signal.SIG_DFL}
     assert limits == [
         (WHOLE, 1, "CALLS"),
-        (CANCELLED_CALLS_SECONDS, 1, "CALLS"),
+        (CANCELLED_CALLS_SECONDS + ALONE_SECONDS, 1, "CALLS"),
         (CLEANUP + 0.3, 1, "CLEANUP"),
         (1.1, 0, "END"),
     ]

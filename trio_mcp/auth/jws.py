@@ -30,6 +30,9 @@ class Jws:
     type: str | None
     """`typ` in lower case, without `application/` (RFC 7515 §4.1.9)."""
     payload: bytes
+    signed: bytes
+    """The octets that the signature is over (RFC 7515 §5.2)."""
+    signature: bytes
 
 
 def looks_like_jws(token: str) -> bool:
@@ -49,12 +52,15 @@ def read_jws(token: str, *, max_bytes: int = MAX_TOKEN_BYTES) -> Jws | Refusal:
     if parts is None:
         return Refusal.UNSUPPORTED if token.count(".") == _JWE_PARTS - 1 else Refusal.MALFORMED
     header = json_object(_decoded(parts[1]))
-    payload = _decoded(parts[2])
-    if header is None or payload is None:
+    payload, signature = _decoded(parts[2]), _decoded(parts[3])
+    if header is None or payload is None or signature is None:
         return Refusal.MALFORMED
     if "crit" in header or "zip" in header or header.get("b64", True) is not True:
         return Refusal.UNSUPPORTED
-    return _from_header(header, payload)
+    named = _from_header(header)
+    if isinstance(named, Refusal):
+        return named
+    return Jws(*named, payload, token[: parts.end(2)].encode("ascii"), signature)
 
 
 def claimed_issuer(token: str) -> str | None:
@@ -79,13 +85,14 @@ def json_object(text: bytes | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _from_header(header: dict[str, Any], payload: bytes) -> Jws | Refusal:
+def _from_header(header: dict[str, Any]) -> tuple[str, str | None, str | None] | Refusal:
+    """`alg`, `kid` and `typ`."""
     algorithm, kid, typ = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or not isinstance(kid, str | None) or not isinstance(typ, str | None):
         return Refusal.MALFORMED
     if kid is not None and len(kid) > MAX_KEY_ID_CHARACTERS:
         return Refusal.UNKNOWN_KEY
-    return Jws(algorithm, kid, None if typ is None else typ.lower().removeprefix("application/"), payload)
+    return algorithm, kid, None if typ is None else typ.lower().removeprefix("application/")
 
 
 def _decoded(segment: str) -> bytes | None:

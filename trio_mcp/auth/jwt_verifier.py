@@ -166,7 +166,7 @@ class JWTVerifier(Verifier):
         key = await self._key_for(jws)
         if isinstance(key, Refusal):
             return TokenRefused(key, jws.kid, described.issuer)
-        if not signature_is_good(token, key, jws.algorithm):
+        if not signature_is_good(jws, key):
             return TokenRefused(Refusal.SIGNATURE, jws.kid, described.issuer)
         window = self._rules.window(described.claims or {})
         if window is not None:

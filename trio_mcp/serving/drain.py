@@ -26,6 +26,7 @@ from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.stop_times import (
+    ALONE_SECONDS,
     BALANCER_SECONDS,
     CUT_ANSWERS_SECONDS,
     LAST_CALLS_SECONDS,
@@ -183,8 +184,10 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
 async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
     """Cancel every running call, end every task and stream, close every session: those at rest last, one after the other.
 
-    Waits until the errors of the calls have been sent and the ends of tasks are written, CUT_ANSWERS_SECONDS at most.
+    Waits until the errors of the calls have been sent and the ends of tasks are written: CUT_ANSWERS_SECONDS at most, and without peers
+    ALONE_SECONDS more, for then nothing else has to be done before the process ends.
     """
+    seconds = CUT_ANSWERS_SECONDS if cluster is not None else CUT_ANSWERS_SECONDS + ALONE_SECONDS
     for end in _listen_enders(app):
         end()
     if cluster is not None:
@@ -196,9 +199,9 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
             call.cancel(Ending.SHUTDOWN)
     if app.websockets is not None:
         # Before the sessions, for each connection closes its own when all of its calls have their answers.
-        with trio.move_on_after(CUT_ANSWERS_SECONDS / 2):
+        with trio.move_on_after(seconds / 2):
             await app.websockets.end_all()
-    with trio.move_on_after(CUT_ANSWERS_SECONDS):
+    with trio.move_on_after(seconds):
         await _close_those_at_rest_last(app)
         await app.quiet()
         await tasks_are_recorded(app.service)

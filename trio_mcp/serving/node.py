@@ -28,6 +28,7 @@ from trio_mcp.serving.stop_deadlines import StopDeadlines
 from trio_mcp.serving.systemd import Notifier
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.stop_times import (
+    ALONE_SECONDS,
     CANCELLED_CALLS_SECONDS,
     CLUSTER_EXIT_SECONDS,
     INTERACTIVE_WINDOW_SECONDS,
@@ -210,7 +211,8 @@ class _Node:
         times = self._stop_times
         cluster, balanced = None if self._alone else self._cluster, not self._replaced
         await drain(self._app, times.window, delay=times.delay, tasks=times.tasks, cluster=cluster, balanced=balanced)
-        self._deadlines.end_calls()
+        alone = 0.0 if self._cluster is not None else ALONE_SECONDS
+        self._deadlines.end_calls(CANCELLED_CALLS_SECONDS + alone)
 
     def _fail(self, error: BaseException) -> None:
         """Something the node runs has crashed, such as the user's lifespan: set a deadline, which handlers could exceed."""

@@ -59,7 +59,7 @@ class StopDeadlines:
             self.begun = True
             self._within(seconds)
 
-    def end_calls(self, seconds: float = CANCELLED_CALLS_SECONDS) -> None:
+    def end_calls(self, seconds: float) -> None:
         """Calls were cancelled, or will be: they must have ended within `seconds`."""
         self._stage = Stage.CALLS
         self._within(seconds)

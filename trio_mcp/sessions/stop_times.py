@@ -15,7 +15,7 @@
                        ▼
                        │ task window (setting, the same), where it is longer: sessions have ended, tasks may go on
                        ▼
-                       │ CUT_ANSWERS_SECONDS: what still runs is cancelled, its error is sent
+                       │ CUT_ANSWERS_SECONDS, without peers ALONE_SECONDS more: what still runs is cancelled, its error is sent
                        ▼
  STOPPING              │ CONNECTIONS_SECONDS: ports are closed, connections end
                        ▼
@@ -26,8 +26,8 @@
                      exit
 
 The process ends by force when a step exceeds its time (`serving/last_resort`): from the signal `StopTimes.whole`, then, as each step
-begins, CANCELLED_CALLS_SECONDS for the calls that were cancelled, the cleanup time and NOTICE_SECONDS for the cleanup, and
-CLUSTER_EXIT_SECONDS more with peers. `tests/deploy/test_margins` checks that the steps fit into MARGIN_SECONDS.
+begins, CANCELLED_CALLS_SECONDS for the calls that were cancelled (without peers ALONE_SECONDS more), the cleanup time and NOTICE_SECONDS
+for the cleanup, and CLUSTER_EXIT_SECONDS more with peers. `tests/deploy/test_margins` checks that the steps fit into MARGIN_SECONDS.
 
 What becomes of an open stream (no stream ends in the drain delay):
 
@@ -56,6 +56,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ALONE_SECONDS",
     "BALANCER_SECONDS",
     "CANCELLED_CALLS_SECONDS",
     "CLOSING_RELEASE_SECONDS",
@@ -146,6 +147,9 @@ CLUSTER_FLUSH_SECONDS = 0.5
 
 CLUSTER_EXIT_SECONDS = 1.2
 """With peers, after the cleanup: CLUSTER_FLUSH_SECONDS, and the end of the thread that listens to Redis."""
+
+ALONE_SECONDS = CLUSTER_EXIT_SECONDS
+"""Without peers the same time is for the answers of cancelled calls: a busy machine may need it."""
 
 MARGIN_SECONDS = 2.5
 """What a stop may take beside the delay, the drain window and the cleanup."""

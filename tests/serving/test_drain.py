@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.transports.http.harness import serving
 from trio_mcp import MCPServer
 from trio_mcp.serving.drain import drain, end_remaining
-from trio_mcp.sessions.stop_times import LAST_CALLS_SECONDS
+from trio_mcp.sessions.stop_times import ALONE_SECONDS, CUT_ANSWERS_SECONDS, LAST_CALLS_SECONDS
 from trio_mcp.testing import asgi_client
 
 HEADERS = [
@@ -55,6 +55,29 @@ async def test_a_call_whose_client_has_left_is_waited_for(autojump_clock: trio.t
         go.set()
     assert ends == ["done"]
     assert trio.current_time() - began < 1
+
+
+async def test_without_peers_a_cancelled_call_has_their_time_too_for_its_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server, called = MCPServer("x"), trio.Event()
+
+    @server.tool
+    async def slow_to_stop() -> None:
+        called.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(CUT_ANSWERS_SECONDS + ALONE_SECONDS / 2)
+
+    async with serving(server) as wire:
+        call = (await wire.open()).tool("slow_to_stop")
+        await called.wait()
+        await trio.sleep(LAST_CALLS_SECONDS)
+        await drain(wire.app, 0.0)
+        await end_remaining(wire.app)
+        assert (await call.error())["message"] == "The server is shutting down"
 
 
 async def test_a_cancelled_call_is_answered_before_the_sessions_at_rest_have_closed(

@@ -26,8 +26,18 @@ def listening(store: TaskStore, tasks: Sequence[TaskRecord]) -> Listening:
 
 async def _run(store: TaskStore, tasks: Sequence[TaskRecord], send: Send) -> None:
     shown: dict[str, tuple[Any, ...]] = {}
+    faults: list[Exception] = []
+    failed = trio.Event()
 
     def heard(task: TaskRecord) -> None:
+        """Called by the task of the store, which tells all streams: what goes wrong ends this stream, and not that task."""
+        try:
+            show(task)
+        except Exception as fault:
+            faults.append(fault)
+            failed.set()
+
+    def show(task: TaskRecord) -> None:
         visible = (task.status, task.message, task.updated, task.ttl, task.questions)
         if shown.get(task.id) == visible:
             return  # What changed is nothing that clients see.
@@ -41,7 +51,8 @@ async def _run(store: TaskStore, tasks: Sequence[TaskRecord], send: Send) -> Non
         for task in tasks:
             # The acknowledgement took a moment, in which the task may have changed.
             heard(await _now(store, task))
-        await trio.sleep_forever()
+        await failed.wait()
+        raise faults[0]
 
 
 async def _now(store: TaskStore, task: TaskRecord) -> TaskRecord:

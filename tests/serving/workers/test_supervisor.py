@@ -11,11 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.serving.settings import Settings
+from tests.serving.workers.setup import SETUP
 from trio_mcp.serving.workers import supervisor as module
 from trio_mcp.serving.workers.messages import Ready, Setup
 from trio_mcp.serving.workers.supervisor import Supervisor
-
-SETUP = Setup(target="server", flags={}, path=[], name="n", index=0, folder="", secret="", listeners=[])
 
 
 class Worker:

@@ -1,6 +1,6 @@
-"""Operations of the store and their results as bytes, for a store in another process of the same release.
+"""Operations of the store and their results as bytes, for a store in another process.
 
-Both ends run the same code, so there are no versions: an operation is its name and the fields that it is made from.
+An operation is its name and the fields that it is made from. Both ends have agreed that they mean the same (`serving/workers/messages`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def encode_operations(operations: Sequence[Operation]) -> bytes:
 
 
 def decode_operations(data: bytes) -> list[Operation]:
-    """The operations; raises msgspec.MsgspecError or KeyError for bytes that `encode_operations` has not made."""
+    """The operations; raises msgspec.MsgspecError, LookupError, TypeError, ValueError or RecursionError for bytes of another maker."""
     packed = msgspec.msgpack.decode(data, type=list[tuple[str, list[Any]]])
     return [_unpacked(_KINDS[name], values) for name, values in packed]
 

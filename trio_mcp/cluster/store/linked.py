@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+import msgspec
 import trio
 
 from trio_mcp.cluster.store.encoding import decode_results, encode_operations
@@ -28,7 +29,10 @@ class Link(Protocol):
         ...
 
     async def subscribe(self, hear: Callable[[bytes], None]) -> None:
-        """Have `hear` called with each message that is published from now on; raises OSError when the link has broken."""
+        """Have `hear` called with each message that is published from now on; raises OSError when the link has broken.
+
+        Asked for again, as where no answer came in time, it is still one subscription.
+        """
         ...
 
 
@@ -54,15 +58,25 @@ class LinkedStore:
                 return decode_results(operations, await self._link.request(encode_operations(operations)))
             except OSError as error:
                 raise StoreDown(str(error)) from error
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise StoreDown(f"results that cannot be read: {error}") from error
         raise StoreDown(f"no answer within {PATIENCE_SECONDS:g} s")
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
         """Hear the channel's messages until cancelled; see `Store.listen`."""
         # OSError: the link has broken, and never comes back.
         with suppress(OSError):
-            await self._link.subscribe(hear)
+            while not await self._subscribed(hear):
+                pass
             joined()
         await trio.sleep_forever()
+
+    async def _subscribed(self, hear: Callable[[bytes], None]) -> bool:
+        """Whether the subscription has begun, for which the other end has `PATIENCE_SECONDS`."""
+        with trio.move_on_after(PATIENCE_SECONDS):
+            await self._link.subscribe(hear)
+            return True
+        return False
 
     def close(self) -> None:
         """Do nothing: the link is another's."""

@@ -1,7 +1,7 @@
 """A pair of sockets between the supervisor and one worker: whole messages both ways, in order.
 
-Sending never blocks: what the other process does not take waits here, up to a bound. A process that takes nothing for so long that the
-bound is reached hangs, and its channel breaks.
+Sending never blocks: what the other process does not take waits here, up to a bound in messages and one in bytes. A process that takes
+nothing for so long that a bound is reached hangs, and its channel breaks.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import trio
 __all__ = ["Channel", "ChannelBroken", "receive_now", "send_now"]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Longer than any message: a longer one was not made by `Channel`."""
+"""A longer message is not sent, and one that comes was not made by `Channel`."""
 MAX_WAITING = 20_000
 """Messages that wait for the other process: as many as a burst of announcements to a worker that is busy."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of those messages together, when one more is added."""
 READ_BYTES = 64 * 1024
 _LENGTH_BYTES = 4
 
@@ -39,19 +41,33 @@ class Channel(Generic[_In, _Out]):
         self._put, self._waiting = trio.open_memory_channel[bytes](MAX_WAITING)
         self._all_sent = trio.lowlevel.ParkingLot()
         self._unsent = 0
+        self._unsent_bytes = 0
         self.broken: trio.Event = trio.Event()
-        """Set when the other process has gone, or takes nothing."""
+        """Set when the other process has gone, takes nothing, or says what cannot be understood."""
+        self.why_broken: str = ""
+        """The reason, once it is broken."""
 
-    def send(self, message: _Out) -> None:
-        """Have `write` send the message; dropped when the channel is broken."""
+    def send(self, message: _Out) -> bool:
+        """Have `write` send the message; dropped when the channel is broken. False for one that is longer than a message may be."""
         data = msgspec.msgpack.encode(message)
+        if len(data) > MAX_MESSAGE_BYTES:
+            return False
+        if not self.broken.is_set():
+            self._append(len(data).to_bytes(_LENGTH_BYTES) + data)
+        return True
+
+    def _append(self, data: bytes) -> None:
         try:
-            self._put.send_nowait(len(data).to_bytes(_LENGTH_BYTES) + data)
-            self._unsent += 1
+            if self._unsent_bytes >= MAX_WAITING_BYTES:
+                raise trio.WouldBlock
+            self._put.send_nowait(data)
         except trio.WouldBlock:
-            self.broken.set()
+            self.fail("the other process takes nothing")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        else:
+            self._unsent += 1
+            self._unsent_bytes += len(data)
 
     async def write(self) -> None:
         """Send what `send` was given, until the channel breaks or this is cancelled."""
@@ -60,44 +76,47 @@ class Channel(Generic[_In, _Out]):
                 async for data in self._waiting:
                     await self._stream.send_all(data)
                     self._unsent -= 1
+                    self._unsent_bytes -= len(data)
                     if not self._unsent:
                         self._all_sent.unpark_all()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.broken.set()
-                self._unsent = 0
-                self._all_sent.unpark_all()
+                self.fail("the other process has ended")
 
     async def sent(self) -> None:
         """Wait until `write` has sent everything, or the channel has broken."""
-        while self._unsent:
+        while self._unsent and not self.broken.is_set():
             await self._all_sent.park()
 
     async def receive(self) -> _In:
         """The next message. Raises ChannelBroken at the end, and for bytes that are no message."""
         size = int.from_bytes(await self._take(_LENGTH_BYTES))
         if size > MAX_MESSAGE_BYTES:
-            raise self._break("a message of impossible size")
+            raise self.fail("a message of impossible size")
         try:
             return self._decoder.decode(await self._take(size))
-        except msgspec.MsgspecError as error:
-            raise self._break(f"a message that cannot be read: {error}") from error
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise self.fail(f"a message that cannot be read: {error}") from error
 
     async def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
             try:
                 data = await self._stream.receive_some(READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise self._break("the other process has ended") from error
+                raise self.fail("the other process has ended") from error
             if not data:
-                raise self._break("the other process has ended")
+                raise self.fail("the other process has ended")
             self._buffer += data
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
 
-    def _break(self, why: str) -> ChannelBroken:
-        self.broken.set()
-        return ChannelBroken(why)
+    def fail(self, why: str) -> ChannelBroken:
+        """Break the channel, for the other process cannot be understood, or does not listen; the error to raise."""
+        if not self.broken.is_set():
+            self.why_broken = why
+            self.broken.set()
+            self._all_sent.unpark_all()
+        return ChannelBroken(self.why_broken)
 
     def close(self) -> None:
         """Close the socket: the other end sees that this process has gone."""
@@ -111,13 +130,12 @@ def send_now(connected: socket.socket, message: object) -> None:
     connected.sendall(len(data).to_bytes(_LENGTH_BYTES) + data)
 
 
-def receive_now(connected: socket.socket, kind: type[_In]) -> _In:
-    """The first message of a channel, read from a blocking socket outside of an event loop, and no byte beyond it.
+def receive_now(connected: socket.socket) -> bytes:
+    """The first message of a channel, encoded, read from a blocking socket outside of an event loop, and no byte beyond it.
 
-    Raises EOFError at the end, and msgspec.MsgspecError for any other message.
+    Raises EOFError at the end.
     """
-    size = int.from_bytes(_exactly(connected, _LENGTH_BYTES))
-    return msgspec.msgpack.decode(_exactly(connected, size), type=kind)
+    return _exactly(connected, int.from_bytes(_exactly(connected, _LENGTH_BYTES)))
 
 
 def _exactly(connected: socket.socket, size: int) -> bytes:

@@ -6,7 +6,8 @@ supervisor ──Setup──▶ worker ──Ready──▶ supervisor
            ──Ask─▶ … ◀─Told──                        metrics, sessions
            ──Stop, Retire─▶                          the node stops; this worker is replaced
 
-Both run the same release, so messages have no versions.
+After an upgrade SIGHUP starts workers of another release than their supervisor's. Setup begins with the number of the protocol: a worker
+that speaks another says so (`Failed`), and ends.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from trio_mcp.observability.build import version
+from trio_mcp.protocol.errors import McpError
+
 __all__ = [
     "LAST_PAGE",
+    "PROTOCOL",
     "Alive",
     "Ask",
     "Done",
@@ -32,7 +37,11 @@ __all__ = [
     "Subscribe",
     "Told",
     "Topic",
+    "understood",
 ]
+
+PROTOCOL = 1
+"""Of all that the two say to each other, and of what workers send each other. To be raised by a release that changes any of it."""
 
 Topic: TypeAlias = Literal["metrics", "sessions"]
 
@@ -47,6 +56,10 @@ class _Message(msgspec.Struct, frozen=True, tag=True):
 class Setup(_Message, frozen=True):
     """The first message: what to serve, and as which worker."""
 
+    protocol: int
+    """`PROTOCOL` of the supervisor."""
+    release: str
+    """The version of trio-mcp that the supervisor runs."""
     target: str
     flags: dict[str, Any]
     """The settings that were given on the command line; the worker reads the others by itself."""
@@ -142,3 +155,24 @@ class Failed(_Message, frozen=True):
 
 FromSupervisor: TypeAlias = Setup | Done | Heard | Ask | Stop | Retire
 FromWorker: TypeAlias = Run | Subscribe | Ready | Alive | Told | Failed
+
+
+class _Hello(msgspec.Struct, frozen=True, tag="Setup"):
+    """What can be read of the `Setup` of any release."""
+
+    protocol: int = 0
+    release: str = "of an earlier release"
+
+
+def understood(first: bytes) -> Setup:
+    """The first message, as a worker gets it. Raises McpError for that of a supervisor which speaks another protocol."""
+    try:
+        hello = msgspec.msgpack.decode(first, type=_Hello)
+        if hello.protocol == PROTOCOL:
+            return msgspec.msgpack.decode(first, type=Setup)
+    except msgspec.MsgspecError as error:
+        raise McpError(f"the first message of the supervisor cannot be read: {error}") from error
+    raise McpError(
+        f"this worker runs trio-mcp {version()}, its supervisor trio-mcp {hello.release}, and they speak different protocols: "
+        "restart the node, for SIGHUP replaces the workers alone"
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-__all__ = ["counters", "summed"]
+__all__ = ["Page", "counters", "parsed", "summed"]
 
 _LARGEST = frozenset({"trio_mcp_loop_lag_seconds", "trio_mcp_draining", "trio_mcp_build_info", "process_max_fds"})
 """Of these the node has the largest value of any process."""
@@ -18,39 +19,48 @@ _LEAST = frozenset({"trio_mcp_directory_up", "process_start_time_seconds"})
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
+Page: TypeAlias = Sequence[Metric]
+"""The metrics of one process, parsed."""
 
-def summed(pages: Sequence[bytes], ended: bytes = b"") -> bytes:
-    """The page of a node whose processes have `pages`; each in the text format of Prometheus, as `Metrics.render` makes it.
+
+def parsed(page: bytes) -> Page:
+    """The page, in the text format of Prometheus as `Metrics.render` makes it; raises ValueError for anything else."""
+    try:
+        return list(text_string_to_metric_families(page.decode()))
+    except (LookupError, TypeError, AttributeError) as error:
+        # The parser trusts what it reads.
+        raise ValueError(f"no page of metrics: {error!r}") from error
+
+
+def summed(pages: Sequence[Page], ended: Page = ()) -> bytes:
+    """The page of a node whose processes have `pages`.
 
     `ended` has what processes have counted that have ended: a counter of the node must not fall when one of its workers ends.
     """
-    return _page([*pages, ended])
-
-
-def counters(pages: Sequence[bytes]) -> bytes:
-    """Only what counts, of all pages together: counters and histograms."""
-    return _page(pages, frozenset({"counter", "histogram"}))
-
-
-def _page(pages: Sequence[bytes], kinds: frozenset[str] | None = None) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Merged(pages, kinds))
+    registry.register(_Merged([*pages, ended]))
     return generate_latest(registry)
 
 
+def counters(pages: Sequence[Page]) -> Page:
+    """Only what counts, of all pages together: counters and histograms."""
+    return [family for family in _merged(pages) if family.type in ("counter", "histogram")]
+
+
 class _Merged(Collector):
-    def __init__(self, pages: Sequence[bytes], kinds: frozenset[str] | None) -> None:
+    def __init__(self, pages: Sequence[Page]) -> None:
         self._pages = pages
-        self._kinds = kinds
 
     def collect(self) -> Iterator[Metric]:
-        families: dict[str, list[Metric]] = {}
-        for page in self._pages:
-            for family in text_string_to_metric_families(page.decode()):
-                if self._kinds is None or family.type in self._kinds:
-                    families.setdefault(family.name, []).append(family)
-        for same in families.values():
-            yield _merge(same)
+        return iter(_merged(self._pages))
+
+
+def _merged(pages: Sequence[Page]) -> list[Metric]:
+    families: dict[str, list[Metric]] = {}
+    for page in pages:
+        for family in page:
+            families.setdefault(family.name, []).append(family)
+    return [_merge(same) for same in families.values()]
 
 
 def _merge(families: Sequence[Metric]) -> Metric:

@@ -105,13 +105,18 @@ class Moves(trio.abc.Listener[Moved]):
         with sender, suppress(OSError):
             while (got := await _receive_frame(sender)) is not None:
                 connected, first, moves = got
-                with connected:
-                    await self._take(sender, connected, first, moves)
+                taken = False
+                try:
+                    taken = await self._take(sender, connected, first, moves)
+                finally:
+                    if not taken:
+                        connected.close()
 
-    async def _take(self, sender: trio.socket.SocketType, connected: socket.socket, first: bytes, moves: int) -> None:
+    async def _take(self, sender: trio.socket.SocketType, connected: socket.socket, first: bytes, moves: int) -> bool:
+        """Whether the connection is this worker's now."""
         if not self._has_room:
             await sender.send(_NO)
-            return
+            return False
         self._pending += 1
         try:
             await sender.send(_YES)
@@ -121,9 +126,9 @@ class Moves(trio.abc.Listener[Moved]):
             raise
         if not confirmed or self._closed:
             self._pending -= 1
-            return
-        ours = trio.socket.from_stdlib_socket(socket.socket(fileno=connected.detach()))
-        self._put.send_nowait(Moved(trio.SocketStream(ours), first, moves))
+            return False
+        self._put.send_nowait(Moved(trio.SocketStream(trio.socket.from_stdlib_socket(connected)), first, moves))
+        return True
 
     # Where they go.
 
@@ -198,10 +203,10 @@ async def _receive_frame(sender: trio.socket.SocketType) -> tuple[socket.socket,
     space = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
     data, extra, _, _ = await sender.recvmsg(_FRAME.size + MOST_BYTES, space, _CLOSE_ON_EXEC)
     connected = _socket_in(extra)
-    if not data or connected is None:
+    if connected is None:
         return None
     try:
-        while len(data) < _FRAME.size or len(data) < _FRAME.size + _FRAME.unpack_from(data)[0]:
+        while len(data) < _FRAME.size or len(data) < _FRAME.size + _size(data):
             more = await sender.recv(MOST_BYTES)
             if not more:
                 connected.close()
@@ -214,10 +219,22 @@ async def _receive_frame(sender: trio.socket.SocketType) -> tuple[socket.socket,
     return connected, data[_FRAME.size :], moves
 
 
+def _size(data: bytes) -> int:
+    """Of what follows the head of a frame; raises OSError for more than may go along."""
+    size = int(_FRAME.unpack_from(data)[0])
+    if size > MOST_BYTES:
+        raise OSError(f"{size} bytes of a connection are more than may go along")
+    return size
+
+
 def _socket_in(extra: list[tuple[int, int, bytes]]) -> socket.socket | None:
     for level, kind, content in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             (number,) = array("i", content[:_DESCRIPTOR_BYTES])
-            os.set_inheritable(number, False)
-            return socket.socket(fileno=number)
+            try:
+                os.set_inheritable(number, False)
+                return socket.socket(fileno=number)
+            except OSError:
+                os.close(number)
+                raise
     return None

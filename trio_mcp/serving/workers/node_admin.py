@@ -1,18 +1,20 @@
 """What operators see of a node with workers: one page of metrics, one list of sessions, one state.
 
-The supervisor answers, and asks the workers. One that hangs does not answer in time, and is left out.
+The supervisor answers, and asks the workers. One that does not answer in time, or tells what cannot be read, is left out.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
 
+from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.observability.refusals import Refusals
 from trio_mcp.serving.admin import AdminApp
@@ -20,15 +22,19 @@ from trio_mcp.serving.front import listen
 from trio_mcp.serving.process_limits import ADMIN_CONNECTIONS
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.messages import Topic
-from trio_mcp.serving.workers.metrics_sum import counters, summed
+from trio_mcp.serving.workers.metrics_sum import Page, counters, parsed, summed
 from trio_mcp.serving.workers.worker_process import WorkerProcess
 from trio_mcp.sessions.node_state import LifeCycle
 from trio_mcp.transports.listener import Limits, serve
 
 __all__ = ["WorkersView", "serve_admin"]
 
+logger: logging.Logger = logging.getLogger("trio_mcp.serving")
+
 PATIENCE_SECONDS = 1.0
 """For a worker to answer; Prometheus waits ten."""
+
+_Told = TypeVar("_Told")
 
 
 class WorkersView:
@@ -40,44 +46,67 @@ class WorkersView:
         self.boot: str = secrets.token_hex(8)
         self.refusals: Refusals = Refusals(metrics)
         self._metrics = metrics
-        self._pages: dict[str, bytes] = {}
+        self._pages: dict[str, Page] = {}
         """The last page of each worker, by name."""
-        self._ended: bytes = b""
+        self._ended: Page = ()
         """Counters of all workers that have ended."""
+        self._not_understood: set[str] = set()
+        """Names of workers that told what cannot be read."""
         self._workers = workers
 
     async def metrics(self) -> tuple[bytes, str]:
         """Those of all processes, this one's too, and the content type."""
         self._metrics.set_workers(len(self._workers()))
         own, content_type = self._metrics.render()
-        pages = await self._ask("metrics")
+        pages = await self._ask("metrics", parsed)
         self._pages.update(pages)
-        return summed([own, *pages.values()], self._ended), content_type
+        return summed([parsed(own), *pages.values()], self._ended), content_type
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Those of all workers."""
-        lists = [
-            msgspec.json.decode(body, type=list[dict[str, Any]]) for body in (await self._ask("sessions")).values()
-        ]
-        return [session for each in lists for session in each]
+        return [session for each in (await self._ask("sessions", _sessions)).values() for session in each]
 
     def note_end(self, worker: WorkerProcess) -> None:
         """A worker has ended: what it counted stays, as it said at its end, or else when it was asked last."""
-        asked = self._pages.pop(worker.name, b"")
-        self._ended = counters([self._ended, worker.last_page or asked])
+        asked = self._pages.pop(worker.name, ())
+        last = None if worker.last_page is None else self._read(worker, "metrics", worker.last_page, parsed)
+        self._ended = counters([self._ended, asked if last is None else last])
+        self._not_understood.discard(worker.name)
 
-    async def _ask(self, topic: Topic) -> dict[str, bytes]:
-        answers: dict[str, bytes] = {}
+    async def _ask(self, topic: Topic, read: Callable[[bytes], _Told]) -> dict[str, _Told]:
+        answers: dict[str, _Told] = {}
 
         async def ask(worker: WorkerProcess) -> None:
             answer = await worker.ask(topic, PATIENCE_SECONDS)
-            if answer is not None:
-                answers[worker.name] = answer
+            told = None if answer is None else self._read(worker, topic, answer, read)
+            if told is not None:
+                answers[worker.name] = told
 
         async with trio.open_nursery() as nursery:
             for worker in self._workers():
                 nursery.start_soon(ask, worker)
         return answers
+
+
+    def _read(self, worker: WorkerProcess, topic: Topic, body: bytes, read: Callable[[bytes], _Told]) -> _Told | None:
+        """What a worker has told; None for what cannot be read, which is logged once for each worker."""
+        try:
+            return read(body)
+        except ValueError as error:
+            if worker.name not in self._not_understood:
+                self._not_understood.add(worker.name)
+                event(
+                    logger, logging.ERROR, "worker not understood", worker=worker.name, topic=topic, why=str(error)[:200]
+                )
+        return None
+
+
+def _sessions(body: bytes) -> list[dict[str, Any]]:
+    """Raises ValueError for anything else."""
+    try:
+        return msgspec.json.decode(body, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"no list of sessions: {error}") from error
 
 
 async def serve_admin(

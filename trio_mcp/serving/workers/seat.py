@@ -117,6 +117,7 @@ class Seat:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._channel.write)
                 nursery.start_soon(self._listen, node)
+                nursery.start_soon(self._stop_when_broken, node)
                 nursery.start_soon(self._beat)
                 if self.moves is not None:
                     await nursery.start(self.moves.run)
@@ -149,15 +150,18 @@ class Seat:
 
     async def request(self, operations: bytes) -> bytes:
         """See `Link.request`."""
+        if self._channel.broken.is_set():
+            raise ChannelBroken(self._channel.why_broken)
         number = next(self._numbers)
+        if not self._channel.send(Run(number, operations)):
+            raise OSError(f"{len(operations)} bytes are more than the supervisor takes at once")
         put, results = trio.open_memory_channel[bytes](1)
         self._requests[number] = put
-        self._channel.send(Run(number, operations))
         try:
             with results:
                 return await results.receive()
         except trio.EndOfChannel:
-            raise ChannelBroken("the supervisor has ended") from None
+            raise ChannelBroken(self._channel.why_broken) from None
         finally:
             self._requests.pop(number, None)
 
@@ -171,18 +175,21 @@ class Seat:
     # The channel.
 
     async def _listen(self, node: Stoppable) -> None:
-        try:
+        with suppress(ChannelBroken):
             while True:
                 self._take(await self._channel.receive(), node)
-        except ChannelBroken:
-            for put in self._requests.values():
-                put.close()
-            node.stop_alone(signal.SIGTERM)
+
+    async def _stop_when_broken(self, node: Stoppable) -> None:
+        """The supervisor has ended, or does not listen: nobody could stop this node any more."""
+        await self._channel.broken.wait()
+        for put in self._requests.values():
+            put.close()
+        node.stop_alone(signal.SIGTERM)
 
     def _take(self, message: FromSupervisor, node: Stoppable) -> None:
         match message:
             case Done(number, results):
-                put = self._requests.get(number)
+                put = self._requests.pop(number, None)
                 if put is not None:
                     put.send_nowait(results)
             case Heard(published):

@@ -23,13 +23,14 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.store.memory import SharedMemory
+from trio_mcp.observability.build import version
 from trio_mcp.observability.logs import event, toggle_debug
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving import systemd
 from trio_mcp.serving.front import listen, no_socket_files
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.workers.messages import Ready, Setup
+from trio_mcp.serving.workers.messages import PROTOCOL, Ready, Setup
 from trio_mcp.serving.workers.node_admin import WorkersView, serve_admin
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS, Place, hangs
 from trio_mcp.serving.workers.worker_process import WorkerProcess, how_it_ended
@@ -74,6 +75,8 @@ async def supervise(
         listeners = await listen(settings.binds)
         try:
             template = Setup(
+                protocol=PROTOCOL,
+                release=version(),
                 target=target,
                 flags=flags,
                 path=list(path),
@@ -236,11 +239,6 @@ class Supervisor:
     async def _own(self, worker: WorkerProcess) -> None:
         try:
             await worker.run()
-        except OSError as error:
-            # No process could be started: too many, or no memory.
-            worker.failure = str(error)
-            worker.ready.set()
-            worker.ended.set()
         finally:
             self._all.discard(worker)
             self._view.note_end(worker)

@@ -21,7 +21,7 @@ from trio_mcp.serving.node import serve
 from trio_mcp.serving.settings import Settings, load
 from trio_mcp.serving.workers.channel import receive_now, send_now
 from trio_mcp.serving.workers.division import settings_of_worker
-from trio_mcp.serving.workers.messages import Failed, Setup
+from trio_mcp.serving.workers.messages import Failed, Setup, understood
 from trio_mcp.serving.workers.seat import Seat
 
 __all__ = ["main"]
@@ -34,8 +34,11 @@ def main(descriptor: int) -> int:
     connected = socket.socket(fileno=descriptor)
     connected.set_inheritable(False)
     try:
-        setup = receive_now(connected, Setup)
+        setup = understood(receive_now(connected))
     except EOFError:
+        return 1
+    except McpError as error:
+        _say(connected, str(error))
         return 1
     # `-m` has put the working directory first, where the supervisor may not look for modules.
     sys.path[:] = setup.path
@@ -73,8 +76,9 @@ async def _serve(server: MCPServer, settings: Settings, seat: Seat) -> int:
 
 def _say(connected: socket.socket, text: str) -> None:
     try:
-        connected.setblocking(True)
-        send_now(connected, Failed(text))
+        with connected:
+            connected.setblocking(True)
+            send_now(connected, Failed(text))
     except OSError:
         print(text, file=sys.stderr)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from itertools import count
 
 import msgspec
@@ -45,6 +46,8 @@ LAST_WORDS_SECONDS = 1.0
 """For what a process sent before it ended to be read."""
 KILLED_SECONDS = 5.0
 """For the kernel to end a process that was killed."""
+SENSELESS = (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
+"""What operations raise that are none, or have senseless values: those of a worker that is broken, or of another release."""
 
 
 class WorkerProcess:
@@ -74,6 +77,7 @@ class WorkerProcess:
         self._memory = memory
         self._process: trio.Process | None = None
         self._channel: Channel[FromWorker, FromSupervisor] | None = None
+        self._subscribed = False
         self._unwanted = False
         """It was to end before its process existed."""
         self._numbers = count()
@@ -85,13 +89,26 @@ class WorkerProcess:
         return None if self._process is None else self._process.pid
 
     async def run(self) -> None:
-        """Start the process, and serve it until it has ended. It is killed when this is cancelled."""
-        ours, its = socket.socketpair()
-        with its:
-            process = await _execute(self.setup, its.fileno())
+        """Start the process, and serve it until it has ended. It is killed when this is cancelled.
+
+        Where no process can be started, `failure` says why.
+        """
+        try:
+            ours, its = socket.socketpair()
+            with closing(Channel[FromWorker, FromSupervisor](ours, FromWorker)) as self._channel:
+                with its:
+                    process = await _execute(self.setup, its.fileno())
+                await self._serve(process, self._channel)
+        except OSError as error:
+            # Too many processes or open files, or no memory.
+            self.failure = str(error)
+        finally:
+            self._bury()
+            self.ended.set()
+            self.ready.set()
+
+    async def _serve(self, process: trio.Process, channel: Channel[FromWorker, FromSupervisor]) -> None:
         self._process = process
-        channel: Channel[FromWorker, FromSupervisor] = Channel(ours, FromWorker)
-        self._channel = channel
         channel.send(self.setup)
         event(logger, logging.INFO, "worker started", worker=self.name, pid=process.pid)
         if self._unwanted:
@@ -110,10 +127,6 @@ class WorkerProcess:
                 process.kill()
                 with trio.move_on_after(KILLED_SECONDS, shield=True):
                     self.code = await process.wait()
-            channel.close()
-            self._bury()
-            self.ended.set()
-            self.ready.set()
 
     def stop(self, number: int) -> None:
         """The node stops. A process that does not serve yet is ended at once."""
@@ -144,7 +157,7 @@ class WorkerProcess:
 
     async def ask(self, topic: Topic, seconds: float) -> bytes | None:
         """Its answer; None when none comes within `seconds`, or the process ends."""
-        if self._channel is None or self.said is None or self.ended.is_set():
+        if self._channel is None or self.said is None or self._channel.broken.is_set():
             return None
         number = next(self._numbers)
         put, answer = trio.open_memory_channel[bytes](1)
@@ -170,10 +183,13 @@ class WorkerProcess:
     def _take(self, message: FromWorker, channel: Channel[FromWorker, FromSupervisor], nursery: trio.Nursery) -> None:
         match message:
             case Run(number, operations):
-                results = [self._memory.do(operation) for operation in decode_operations(operations)]
-                channel.send(Done(number, encode_results(results)))
+                if not channel.send(Done(number, self._results(operations, channel))):
+                    # The worker has no use for results that it cannot read, and says so itself.
+                    channel.send(Done(number, b""))
             case Subscribe():
-                nursery.start_soon(self._publish_to, channel)
+                if not self._subscribed:
+                    self._subscribed = True
+                    nursery.start_soon(self._publish_to, channel)
             case Alive(sessions):
                 self.heard, self.sessions = trio.current_time(), sessions
             case Told(number, body):
@@ -189,14 +205,23 @@ class WorkerProcess:
                 event(logger, logging.INFO, "worker ready", worker=self.name, pid=self.pid)
                 self.ready.set()
 
-    async def _publish_to(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
-        subscription, messages = self._memory.subscribe()
+    def _results(self, operations: bytes, channel: Channel[FromWorker, FromSupervisor]) -> bytes:
+        """Of the operations, encoded. Raises ChannelBroken for those that make no sense: they are this worker's fault alone."""
         try:
-            async for message in messages:
-                channel.send(Heard(message))
-        finally:
-            self._memory.unsubscribe(subscription)
-            messages.close()
+            return encode_results([self._memory.do(operation) for operation in decode_operations(operations)])
+        except SENSELESS as error:
+            raise channel.fail(f"operations that make no sense: {type(error).__name__}: {error}") from error
+
+    async def _publish_to(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
+        while True:
+            subscription, messages = self._memory.subscribe()
+            try:
+                async for message in messages:
+                    channel.send(Heard(message))
+                # It ended, for too much was published at once: the worker sees from the numbers that it has missed something.
+            finally:
+                self._memory.unsubscribe(subscription)
+                messages.close()
 
     async def _kill_when_broken(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
         """A process that has closed its channel, or takes nothing from it, serves clients that nobody can stop.
@@ -206,7 +231,7 @@ class WorkerProcess:
         await channel.broken.wait()
         await trio.sleep(LAST_WORDS_SECONDS)
         if self.last_page is None:
-            self.kill("its channel to the supervisor has broken")
+            self.kill(f"its channel to the supervisor has broken: {channel.why_broken}")
 
     def _bury(self) -> None:
         """Put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""
@@ -232,8 +257,10 @@ async def _execute(setup: Setup, channel: int) -> trio.Process:
 
 
 def how_it_ended(code: int | None) -> str:
-    """The exit code in words: `exit code 1`, `SIGKILL`."""
-    if code is None or code >= 0:
+    """The exit code in words: `exit code 1`, `SIGKILL`; None is of a process that could not be started."""
+    if code is None:
+        return "it could not be started"
+    if code >= 0:
         return f"exit code {code}"
     try:
         return signal.Signals(-code).name

@@ -1,0 +1,80 @@
+"""A worker's end of the channel: what becomes of requests when its supervisor has gone."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+
+from tests.serving.workers.setup import SETUP
+from trio_mcp import MCPServer
+from trio_mcp.serving.composition import build_app
+from trio_mcp.serving.settings import load
+from trio_mcp.serving.workers import channel
+from trio_mcp.serving.workers.channel import ChannelBroken
+from trio_mcp.serving.workers.seat import Seat
+
+pytestmark = pytest.mark.sockets
+
+
+class Node:
+    """What the supervisor's messages reach."""
+
+    def __init__(self) -> None:
+        self.stopped = trio.Event()
+
+    def stop_alone(self, number: int) -> None:
+        self.stopped.set()
+
+    def retire(self) -> None:
+        raise AssertionError("nobody asked for it")
+
+
+@pytest.mark.parametrize("why", ["ended", "takes nothing"])
+async def test_requests_to_a_supervisor_that_is_gone_or_takes_nothing_raise_at_once_and_the_node_stops(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, its = socket.socketpair()
+    seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
+    settings = load(port=0, secret="s" * 32)
+    seat.cluster(build_app(MCPServer("x"), settings), settings)
+    node, raised = Node(), []
+
+    async def ask() -> None:
+        try:
+            await seat.request(b"operations")
+        except ChannelBroken as error:
+            raised.append(str(error))
+
+    with its:
+        async with seat.running(node):
+            async with trio.open_nursery() as nursery:
+                # Two that wait for their results, and break nothing.
+                nursery.start_soon(ask)
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                if why == "ended":
+                    its.shutdown(socket.SHUT_RDWR)
+                else:
+                    monkeypatch.setattr(channel, "MAX_WAITING_BYTES", 0)
+                    nursery.start_soon(ask)
+                await node.stopped.wait()
+            assert len(raised) == (2 if why == "ended" else 3)
+            with pytest.raises(ChannelBroken, match="the other process"):
+                await seat.request(b"later")
+            with pytest.raises(ChannelBroken):
+                await seat.subscribe(lambda message: None)
+
+
+async def test_operations_that_are_longer_than_a_message_are_refused_and_break_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "MAX_MESSAGE_BYTES", 100)
+    ours, its = socket.socketpair()
+    with its, ours:
+        seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
+        with pytest.raises(OSError, match="101 bytes are more than the supervisor takes at once"):
+            await seat.request(bytes(101))

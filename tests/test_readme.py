@@ -164,6 +164,9 @@ def metric_names() -> Iterator[str]:
 
 
 LOGGED_BY_FUNCTIONS: dict[str, list[str]] = {
+    "cluster/store/measured.py": [
+        f"{noun} {what}" for noun in ("redis", "supervisor") for what in ("is away", "is back", "refuses")
+    ],
     "auth/jwks.py": [
         "the keys of the issuer cannot be fetched",
         "some keys of the issuer cannot be used",

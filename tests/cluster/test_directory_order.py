@@ -24,7 +24,7 @@ class LateStore:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.name_of, self.listen, self.close = store.name_of, store.listen, store.close
-        self.shown = store.shown
+        self.shown, self.noun = store.shown, store.noun
         self.late = False
         self.held = trio.Event()
         self.go = trio.Event()

@@ -35,6 +35,7 @@ class Link:
     """Plays Redis: each run has the next reply."""
 
     shown = "redis://redis:6379"
+    noun = "redis"
 
     def __init__(self, replies: Sequence[Reply]) -> None:
         self._replies = list(replies)

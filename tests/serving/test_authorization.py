@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,8 +59,8 @@ async def issuing() -> AsyncIterator[Issuer]:
 
 
 @asynccontextmanager
-async def node(issuer: Issuer, **settings: Any) -> AsyncIterator[str]:
-    """A node that accepts tokens of the issuer; its URL without a path."""
+async def node(issuer: Issuer, said: list[list[str]] | None = None, **settings: Any) -> AsyncIterator[str]:
+    """A node that accepts tokens of the issuer; its URL without a path. `said` gets what it waits for, each time that it says so."""
     mcp = MCPServer("x")
 
     @mcp.tool
@@ -68,12 +68,18 @@ async def node(issuer: Issuer, **settings: Any) -> AsyncIterator[str]:
         return ctx.principal.subject
 
     given = {"port": 0, "auth_issuer": issuer.url, "auth_resource": RESOURCE, "auth_required_scopes": "mcp:read"}
-    send, receive = trio.open_memory_channel[list[str]](1)
+    send, receive = trio.open_memory_channel[list[str]](2)
+
+    def announce(urls: list[str], waits_for: Sequence[str]) -> None:
+        send.send_nowait(urls)
+        if said is not None:
+            said.append([*waits_for])
+
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
-                assert await serve(mcp, load(**{**given, **settings}), announce=send.send_nowait) == 0
+                assert await serve(mcp, load(**{**given, **settings}), announce=announce) == 0
 
             nursery.start_soon(run)
             (url,) = await receive.receive()
@@ -158,10 +164,15 @@ async def test_a_head_that_is_too_long_is_refused_by_the_listener() -> None:
 
 @pytest.mark.requirement("auth-28")
 @SERVERS
-async def test_without_keys_the_node_answers_but_is_not_ready(server: str) -> None:
+async def test_without_keys_the_node_answers_but_is_not_ready_and_says_so(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_mcp.serving.node.SETTLE_SECONDS", 0.0)
+    said: list[list[str]] = []
     async with issuing() as issuer:
         good_keys, issuer.answers[f"{issuer.url}/keys"] = issuer.answers[f"{issuer.url}/keys"], Fetched(500)
-        async with node(issuer, server=server) as url:
+        async with node(issuer, said, server=server) as url:
+            assert said == [["keys"]]
             assert (await fetch(f"{url}/readyz")).status == 503
             assert (await fetch(f"{url}{WELL_KNOWN}")).status == 200
             served = await initialize(url, good(issuer))
@@ -173,6 +184,7 @@ async def test_without_keys_the_node_answers_but_is_not_ready(server: str) -> No
                 return (await fetch(f"{url}/readyz")).status == 200
 
             await until(ready, "the node is ready")
+            assert said == [["keys"], []]
             assert (await initialize(url, good(issuer))).status == 200
 
 

@@ -1,10 +1,11 @@
+import logging
 from typing import Any
 
 import pytest
 
 from trio_mcp import MCPServer
 from trio_mcp.auth import AccessToken, BearerAuth, StaticTokenVerifier
-from trio_mcp.serving.launch import banner
+from trio_mcp.serving.launch import announce, banner
 from trio_mcp.serving.settings import Settings
 
 URL = "http://127.0.0.1:8000/mcp"
@@ -70,3 +71,22 @@ def test_the_banner_says_where_sessions_are_found(settings: dict[str, Any], wher
 
 def test_a_unix_socket_has_no_commands_to_paste() -> None:
     assert [line.split()[0] for line in shown("unix:/run/mcp")[1:]] == ["endpoint", "sessions"]
+
+
+def test_the_banner_of_a_node_that_is_not_ready_says_what_it_waits_for() -> None:
+    lines = banner(MCPServer("weather"), Settings(), [URL], ["cluster", "keys"]).splitlines()
+    assert "  ready     http://127.0.0.1:8000/readyz  (not yet: waits for cluster and keys)" in lines
+
+
+def test_log_collectors_are_told_listening_until_the_node_is_ready_and_people_get_one_banner(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "trio_mcp.serving"):
+        announce(Settings(log_format="json"), "banner", ["keys"], endpoint=URL)
+        announce(Settings(log_format="json"), None, endpoint=URL)
+        announce(Settings(log_format="text"), "banner", ["keys"], endpoint=URL)
+        announce(Settings(log_format="text"), None, endpoint=URL)
+    fields = [record.__dict__["mcp_fields"] for record in caplog.records]
+    assert caplog.messages == ["listening", "ready", "ready"]
+    assert fields == [{"waits_for": "keys", "endpoint": URL}, {"endpoint": URL}, {"endpoint": URL}]
+    assert capsys.readouterr().err == "banner\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,8 @@ class Running:
 
     def __init__(self) -> None:
         self.urls: list[str] = []
+        self.said: list[list[str]] = []
+        """What it waited for, each time that it said where it answers."""
         self.ready = trio.Event()
         self.ended = trio.Event()
         self.code: int | None = None
@@ -77,8 +79,9 @@ class Running:
     def port(self) -> int:
         return int(self.urls[0].rpartition(":")[2].partition("/")[0])
 
-    def announce(self, urls: list[str]) -> None:
+    def announce(self, urls: list[str], waits_for: Sequence[str]) -> None:
         self.urls = urls
+        self.said.append([*waits_for])
         self.ready.set()
 
     async def run(self, server: MCPServer, /, **settings: Any) -> None:

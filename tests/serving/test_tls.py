@@ -62,7 +62,7 @@ async def test_hypercorn_speaks_tls(apart: bool, files: tuple[Path, Path]) -> No
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
-                assert await serve(MCPServer("x"), settings, announce=send.send_nowait) == 0
+                assert await serve(MCPServer("x"), settings, announce=lambda urls, _: send.send_nowait(urls)) == 0
 
             nursery.start_soon(run)
             (url,) = await receive.receive()

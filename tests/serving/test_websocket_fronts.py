@@ -61,7 +61,7 @@ async def served(front: str, certificate: Path | None = None, key: Path | None =
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
-                assert await serve(server(), settings, announce=send.send_nowait) == 0
+                assert await serve(server(), settings, announce=lambda urls, _: send.send_nowait(urls)) == 0
 
             nursery.start_soon(run)
             (url,) = await receive.receive()

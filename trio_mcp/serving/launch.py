@@ -6,7 +6,7 @@ import gc
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
@@ -104,12 +104,17 @@ async def _over_http(server: MCPServer, settings: Settings, *, owns_process: boo
     if settings.server == "hypercorn" and find_spec("hypercorn") is None:
         raise McpError("--server hypercorn needs one more package: pip install 'trio-mcp[hypercorn]'")
 
-    def ready(urls: list[str]) -> None:
-        announce(settings, banner(server, settings, urls), **ready_fields(server, settings, urls))
+    shown = False
+
+    def say(urls: list[str], waits_for: Sequence[str]) -> None:
+        nonlocal shown
+        text = None if shown else banner(server, settings, urls, waits_for)
+        announce(settings, text, waits_for, **ready_fields(server, settings, urls))
+        shown = True
 
     with expected_error_alone():
         interactive = sys.stderr.isatty()
-        return await serve(server, settings, announce=ready, interactive=interactive, owns_process=owns_process)
+        return await serve(server, settings, announce=say, interactive=interactive, owns_process=owns_process)
 
 
 @contextmanager
@@ -140,10 +145,15 @@ def _start_logs(settings: Settings, transport: Transport) -> None:
         logger.warning("%s: without effect on stdio, where whoever starts the process owns it", names)
 
 
-def announce(settings: Settings, text: str, **fields: Any) -> None:
-    """Say that the node is ready: with `text` to people, in one line with `fields` to log collectors."""
-    if settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty()):
+def announce(settings: Settings, text: str | None, waits_for: Sequence[str] = (), **fields: Any) -> None:
+    """Say that the node is ready, or what it waits for: with `text` to people, in one line with `fields` to log collectors.
+
+    None where people have had their text.
+    """
+    if text is not None and (settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())):
         print(text, file=sys.stderr, flush=True)
+    elif waits_for:
+        event(logger, logging.INFO, "listening", waits_for=", ".join(waits_for), **fields)
     else:
         event(logger, logging.INFO, "ready", **fields)
 
@@ -153,14 +163,14 @@ def ready_fields(server: MCPServer, settings: Settings, urls: list[str]) -> dict
     return {"endpoint": ", ".join(urls), "server": server.name, "callers": _callers(server, settings)}
 
 
-def banner(server: MCPServer, settings: Settings, urls: list[str]) -> str:
-    """What a person sees when the server is ready, eight lines at most: its name, its URLs, and how to connect a client."""
+def banner(server: MCPServer, settings: Settings, urls: list[str], waits_for: Sequence[str] = ()) -> str:
+    """What a person sees when the server answers, eight lines at most: its name, its URLs, and how to connect a client."""
     lines = [_title(server), _row("endpoint", f"{urls[0]}  ({_callers(server, settings)})")]
     if len(urls) > 1:
         lines.append(_row("also", ", ".join(urls[1:])))
     web = next((_reachable(url) for url in urls if url.startswith("http")), None)
     if web is not None:
-        lines += _commands(server, web)
+        lines += _commands(server, web, waits_for)
     if settings.admin_bind:
         lines.append(_row("admin", settings.admin_bind))
     return "\n".join([*lines, _row("sessions", f"{_where(settings):<21} Ctrl+C stops")])
@@ -182,12 +192,13 @@ def _where(settings: Settings) -> str:
     return "Redis, restored" if settings.restore else "Redis, not restored"
 
 
-def _commands(server: MCPServer, url: str) -> list[str]:
+def _commands(server: MCPServer, url: str, waits_for: Sequence[str]) -> list[str]:
+    waits = f"  (not yet: waits for {' and '.join(waits_for)})" if waits_for else ""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", server.name).strip("-") or "server"
     return [
         _row("claude", f"claude mcp add --transport http {name} {url}"),
         _row("inspect", f"npx @modelcontextprotocol/inspector --server-url {url} --transport http"),
-        _row("ready", urlunsplit(urlsplit(url)._replace(path="/readyz"))),
+        _row("ready", urlunsplit(urlsplit(url)._replace(path="/readyz")) + waits),
     ]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -42,16 +43,22 @@ if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
     from trio_mcp.serving.workers.seat import Seat
 
-__all__ = ["serve"]
+__all__ = ["Announce", "serve"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
+
+Announce: TypeAlias = Callable[[list[str], Sequence[str]], None]
+"""Called with the URLs of the endpoint, which answer, and with what the node waits for before it is ready (`LifeCycle.missing`)."""
+
+SETTLE_SECONDS = 1.0
+"""A node that is not ready after this says where it answers, and that it is not. Keys and Redis are there sooner, as a rule."""
 
 
 async def serve(
     server: MCPServer,
     settings: Settings,
     *,
-    announce: Callable[[list[str]], None] | None = None,
+    announce: Announce | None = None,
     interactive: bool = False,
     owns_process: bool = False,
     seat: Seat | None = None,
@@ -59,7 +66,7 @@ async def serve(
     """Serve `server` over HTTP until SIGTERM, SIGINT, SIGHUP, SIGQUIT or the admin's drain, and return the exit code.
 
     0, or 1 when the cleanup was cut short, something crashed, or another process has this node's id. A second signal ends the
-    process at once. `announce` is called with the URLs once they answer. `interactive`: Ctrl+C drains for
+    process at once. `announce` is called when the node is ready, and before that once if it takes longer than SETTLE_SECONDS. `interactive`: Ctrl+C drains for
     INTERACTIVE_WINDOW_SECONDS only. `owns_process`: the process ends after this, so that threads which run on are waited for as
     long as a cleanup may take, and no longer. `seat`: this process is one worker of the node. Raises CannotListen and
     CertificateError, in a group.
@@ -150,14 +157,12 @@ class _Node:
         self._replaced = True
         self.drain()
 
-    async def run(self, nursery: trio.Nursery, announce: Callable[[list[str]], None] | None) -> None:
+    async def run(self, nursery: trio.Nursery, announce: Announce | None) -> None:
         """Listen, serve, drain; cancels `nursery`, where all of it runs, at the end."""
         try:
             front = await self._open(nursery)
-            if self._seat is not None:
-                await self._app.life.may_claim()
             if announce is not None:
-                announce(front.urls)
+                nursery.start_soon(self._announce, announce, front.urls)
             self._manager.tell(systemd.ready)
             await self._until_drained()
             await end_remaining(self._app, self._cluster)
@@ -185,6 +190,17 @@ class _Node:
             nursery.start_soon(self._join, self._cluster, front.urls)
         self._deadlines.serving()
         return front
+
+    async def _announce(self, announce: Announce, urls: list[str]) -> None:
+        """A worker says only that it is ready: its supervisor announces the node, and leaves the old worker's clients to it."""
+        life = self._app.life
+        with trio.move_on_after(SETTLE_SECONDS if self._seat is None else math.inf):
+            await life.may_claim()
+        if life.missing:
+            announce(urls, life.missing)
+            await life.may_claim()
+        if life.state is NodeState.READY:
+            announce(urls, [])
 
     def _admin_app(self, bind: str) -> AdminApp:
         # No web page can reach a Unix socket, and its clients may send any Host.

@@ -149,6 +149,11 @@ class LifeCycle:
         if self.state in (NodeState.KEYLESS, NodeState.JOINING) and self.state is not self._by_what_is_missing():
             self.enter(self._by_what_is_missing())
 
+    @property
+    def missing(self) -> list[str]:
+        """What is missing before the node is ready, in order; empty once it is, and as long as the lifespan was not entered."""
+        return sorted(self.waits_for) if self.state in (NodeState.KEYLESS, NodeState.JOINING) else []
+
     def _by_what_is_missing(self) -> NodeState:
         if KEYS in self.waits_for:
             return NodeState.KEYLESS

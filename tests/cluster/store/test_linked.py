@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from trio_mcp.cluster.store.linked import PATIENCE_SECONDS, LinkedStore
+from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import ReadCard, StoreDown
+from trio_mcp.observability.metrics import Metrics
 
 
 class Answering:
@@ -44,3 +46,12 @@ async def test_a_subscription_that_is_not_answered_is_asked_for_again(autojump_c
         await joined.wait()
         assert (link.subscribed, trio.current_time() - began) == (2, pytest.approx(PATIENCE_SECONDS))
         nursery.cancel_scope.cancel("joined")
+
+
+async def test_the_log_names_the_supervisor_and_no_redis(caplog: pytest.LogCaptureFixture) -> None:
+    store = MeasuredStore(LinkedStore(Answering(b"")), Metrics())
+    with pytest.raises(StoreDown):
+        await store.run([ReadCard("n")])
+    (record,) = caplog.records
+    assert record.getMessage() == "supervisor is away"
+    assert record.__dict__["mcp_fields"].keys() == {"why"}

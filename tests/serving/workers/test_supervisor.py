@@ -28,6 +28,7 @@ class Worker:
         self.began = trio.current_time()
         self.heard = self.pid = self.code = self.why_killed = self.last_page = None
         self.failure: str | None = None
+        self.waits_for: list[str] = []
 
     async def run(self) -> None:
         self.said, self.ready_since = Ready("", {}), trio.current_time()
@@ -76,11 +77,13 @@ async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_get
         supervisor.stop(signal.SIGTERM)
 
 
+@pytest.mark.parametrize("waits_for", [[], ["keys"]], ids=["hangs", "waits for keys"])
 async def test_a_roll_to_code_that_never_gets_ready_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    waits_for: list[str], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Hanging(Worker):
         async def run(self) -> None:
+            self.waits_for = waits_for
             await self.end.wait()
             self.ready.set()
             self.ended.set()
@@ -102,5 +105,30 @@ async def test_a_roll_to_code_that_never_gets_ready_is_given_up(
         await trio.sleep(10)
         (given_up,) = [record for record in caplog.records if record.getMessage() == "roll given up"]
         assert "not ready 600 s after its start" in str(given_up.__dict__)
+        assert ("waits for keys" in str(given_up.__dict__)) is bool(waits_for)
         assert supervisor.serving == [old], "it goes on"
+        supervisor.stop(signal.SIGTERM)
+
+
+async def test_a_first_worker_that_waits_for_keys_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    keys = trio.Event()
+
+    class Keyless(Worker):
+        async def run(self) -> None:
+            self.waits_for = ["keys"]
+            await keys.wait()
+            await super().run()
+
+    monkeypatch.setattr(module, "WorkerProcess", Keyless)
+    announced: list[Ready] = []
+    supervisor = Supervisor(SETUP, Settings(workers=1), announced.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await trio.sleep(10 * module.START_SECONDS)
+        assert announced == []
+        keys.set()
+        await wait_all_tasks_blocked()
+        assert len(announced) == 1
         supervisor.stop(signal.SIGTERM)

@@ -98,6 +98,11 @@ class RedisStore:
         """The URL without user and password."""
         return self._client.shown
 
+    @property
+    def noun(self) -> str:
+        """Always the same."""
+        return "redis"
+
     def name_of(self, operation: Operation) -> str:
         """The Redis command."""
         return _NAMES[type(operation)]

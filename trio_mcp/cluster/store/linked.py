@@ -44,8 +44,13 @@ class LinkedStore:
 
     @property
     def shown(self) -> str:
+        """Empty: a worker has one supervisor."""
+        return ""
+
+    @property
+    def noun(self) -> str:
         """Always the same."""
-        return "the supervisor"
+        return "supervisor"
 
     def name_of(self, operation: Operation) -> str:
         """The name of its type."""

@@ -1,6 +1,6 @@
 """The store as every part of the cluster asks it: measured, and known to be there or away.
 
-The log names Redis, for that is what operators have.
+The log names what operators have: Redis, or the supervisor of a node's workers.
 """
 
 from __future__ import annotations
@@ -100,11 +100,16 @@ class MeasuredStore:
             return
         match to:
             case RedisState.REFUSES:
-                event(logger, logging.ERROR, "redis refuses", why=why, redis=self._store.shown)
+                self._say(logging.ERROR, "refuses", why)
             case RedisState.AWAY:
-                event(logger, logging.WARNING, "redis is away", why=why, redis=self._store.shown)
+                self._say(logging.WARNING, "is away", why)
             case RedisState.UP if before is not RedisState.UNKNOWN:
-                event(logger, logging.INFO, "redis is back", redis=self._store.shown)
+                self._say(logging.INFO, "is back")
+
+    def _say(self, level: int, what: str, why: str | None = None) -> None:
+        noun, shown = self._store.noun, self._store.shown
+        where = {noun: shown} if shown else {}
+        event(logger, level, f"{noun} {what}", why=why, **where)
 
     def _came_back(self) -> None:
         if self.down:

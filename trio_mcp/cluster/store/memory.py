@@ -43,6 +43,11 @@ class MemoryStore:
         """Always the same."""
         return "memory"
 
+    @property
+    def noun(self) -> str:
+        """Always the same."""
+        return "memory"
+
     def name_of(self, operation: Operation) -> str:
         """The name of its type."""
         return type(operation).__name__

@@ -303,7 +303,12 @@ class Store(Protocol):
 
     @property
     def shown(self) -> str:
-        """Where the store is, fit for logs: without passwords."""
+        """Where the store is, fit for logs: without passwords. Empty where there is one only."""
+        ...
+
+    @property
+    def noun(self) -> str:
+        """What the log calls it: `redis`, `supervisor`."""
         ...
 
     def name_of(self, operation: Operation) -> str:

@@ -134,6 +134,8 @@ class Alive(_Message, frozen=True):
     """The event loop runs."""
 
     sessions: int
+    waits_for: list[str] = []
+    """What is missing before this worker is ready, when it serves otherwise: see `LifeCycle.missing`."""
 
 
 LAST_PAGE = -1

@@ -210,7 +210,8 @@ class Seat:
     async def _beat(self) -> None:
         """Tell the supervisor that the event loop runs."""
         while True:
-            self._channel.send(Alive(0 if self._app is None else len(self._app.hub)))
+            app = self._app
+            self._channel.send(Alive(0) if app is None else Alive(len(app.hub), app.life.missing))
             await trio.sleep(ALIVE_SECONDS)
 
 

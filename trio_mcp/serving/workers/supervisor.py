@@ -46,9 +46,13 @@ PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 EXPIRE_SECONDS = 60.0
 """Between two removals of what has expired in the store."""
 START_SECONDS = 600.0
-"""A worker that does not serve by then hangs in an import or in its lifespan: it is killed. Some servers load large models."""
+"""A worker that does not serve by then hangs in an import or in its lifespan: it is killed. Some servers load large models. One that
+waits for an authorization server is not killed, unless it is to replace another."""
 EXTRA_SECONDS = 3.0
 """A worker that has not ended so long after the time for its stop is killed."""
+
+
+_NOT_READY = f"it was not ready {START_SECONDS:g} s after its start"
 
 
 class WorkerFailed(McpError):
@@ -273,7 +277,12 @@ class Supervisor:
     async def _replace(self, slot: _Slot) -> bool:
         """Start a successor, and have the old worker drain once that serves."""
         old, new = slot.worker, self._start(slot)
-        await new.ready.wait()
+        with trio.move_on_after(START_SECONDS):
+            await new.ready.wait()
+        if not new.ready.is_set():
+            # Also where it waits for keys: the old workers have some.
+            new.kill(" and ".join([_NOT_READY, *(f"waits for {what}" for what in new.waits_for)]))
+            await new.ready.wait()
         if new.said is None:
             await new.ended.wait()
             why = new.failure or new.why_killed or how_it_ended(new.code)
@@ -315,8 +324,8 @@ class Supervisor:
                     now, worker.heard, looked=looked, patience=self._settings.worker_timeout
                 ):
                     worker.kill(f"its event loop did not run for {self._settings.worker_timeout:g} s")
-                if worker.said is None and now - worker.began >= START_SECONDS:
-                    worker.kill(f"it was not ready {START_SECONDS:g} s after its start")
+                if worker.said is None and not worker.waits_for and now - worker.began >= START_SECONDS:
+                    worker.kill(_NOT_READY)
             looked = now
 
     async def _expire(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 import trio
@@ -67,7 +68,7 @@ def _settings(setup: Setup, server: MCPServer) -> Settings:
 
 
 async def _serve(server: MCPServer, settings: Settings, seat: Seat) -> int:
-    def announce(urls: list[str]) -> None:
+    def announce(urls: list[str], _: Sequence[str]) -> None:
         seat.say_ready(banner(server, settings, urls), ready_fields(server, settings, urls))
 
     with expected_error_alone():

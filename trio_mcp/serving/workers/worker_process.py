@@ -67,6 +67,8 @@ class WorkerProcess:
         self.heard: float | None = None
         """When its event loop gave its last sign of life; None before the first."""
         self.sessions: int = 0
+        self.waits_for: list[str] = []
+        """What it lacks before it is ready, where its lifespan runs already: keys that verify tokens."""
         self.failure: str | None = None
         """Why its start failed, where it could say so."""
         self.why_killed: str | None = None
@@ -190,8 +192,8 @@ class WorkerProcess:
                 if not self._subscribed:
                     self._subscribed = True
                     nursery.start_soon(self._publish_to, channel)
-            case Alive(sessions):
-                self.heard, self.sessions = trio.current_time(), sessions
+            case Alive(sessions, waits_for):
+                self.heard, self.sessions, self.waits_for = trio.current_time(), sessions, waits_for
             case Told(number, body):
                 if number == LAST_PAGE:
                     self.last_page = body

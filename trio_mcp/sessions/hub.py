@@ -95,7 +95,7 @@ class Hub:
         self._opening: set[str] = set()
         self._unused: dict[str, LiveSession] = {}
         """Sessions that may be unused, oldest first; `_next_victim` takes out those that were used since."""
-        self._shares = Shares(per_principal=options.max_per_principal, per_address=options.max_per_address)
+        self.shares: Shares = Shares(per_principal=options.max_per_principal, per_address=options.max_per_address)
         self._making_room = trio.Lock()
         self._freed = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
@@ -169,11 +169,11 @@ class Hub:
         version = negotiate(offer.version)
         client = Client(offer.client_info, usable(offer.capabilities, version))
         session = LiveSession(self._new_id(), self._service, principal, client, version, standalone, over=over)
-        self._shares.take(session.id, principal, address)
         try:
+            await self.shares.take(session.id, principal, address)
             await self._start(session, partial(self._opened, session))
         except BaseException:
-            self._shares.give_back(session.id)
+            self.shares.give_back(session.id)
             raise
         return session
 
@@ -184,7 +184,7 @@ class Hub:
         TooManySessions, and SessionClosed when such a function raised, or when all took longer than RESTORE_SECONDS.
         """
         session = LiveSession.restoring(snapshot, self._service, principal)
-        self._shares.note(session.id, principal)
+        self.shares.note(session.id, principal)
         await self._start(session, partial(self._restored, session))
         if session.closed_because is not None:
             raise SessionClosed(session.closed_because)
@@ -340,7 +340,7 @@ class Hub:
         reason = session.closed_because or CloseReason.CRASHED
         latest = self._home(session).get(session.id)
         if latest is None or latest is session:
-            self._shares.give_back(session.id)
+            self.shares.give_back(session.id)
         if not session.admitted:
             # It never was open, so nothing has counted it; `restore` raises the reason.
             return

@@ -25,6 +25,8 @@ def test_a_worker_has_its_part_of_each_limit_of_the_node() -> None:
         max_connections=9,
         max_listen_streams=6,
         max_websockets=5,
+        max_sessions_per_principal=3,
+        max_sessions_per_address=4,
         admin_bind=":1",
     )
     first, last = (
@@ -36,6 +38,7 @@ def test_a_worker_has_its_part_of_each_limit_of_the_node() -> None:
     assert (first.max_websockets, last.max_websockets) == (2, 1)
     assert first.max_kept_bytes == 100 * MIB
     assert first.node_id == "n-0"
+    assert (first.max_sessions_per_principal, first.max_sessions_per_address) == (3, 4), "counted by the supervisor"
     assert first.admin_bind is None, "the supervisor answers operators"
 
 
@@ -70,8 +73,6 @@ def test_limits_that_cannot_be_divided_are_refused_with_what_to_set(flags: dict[
     "flags",
     [
         {"redis_url": "redis://localhost", "secret": "s" * 32},
-        {"max_sessions_per_principal": 3},
-        {"max_sessions_per_address": 3},
         {"server": "hypercorn"},
     ],
     ids=lambda flags: next(iter(flags)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,13 +15,28 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.rig.client import LegacyClient
+from tests.rig.client import LEGACY, LegacyClient
+from tests.rig.http_connection import Response, fetch
 from tests.rig.ports import free_ports
 from tests.rig.task_traffic import TaskTraffic
 from tests.rig.waiting import PATIENCE, until
 from tests.serving.workers.node import SERVER, Clients, alive, all_gone, node
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
+
+BOTH = "application/json, text/event-stream"
+INITIALIZE = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": "rig", "version": "1"},
+        },
+    }
+).encode()
 
 
 async def test_every_session_is_found_by_any_connection_and_the_node_is_one_to_operators_and_stops_as_one() -> None:
@@ -326,3 +342,44 @@ async def test_a_worker_that_has_no_room_opens_the_session_on_one_that_has() -> 
             # Until a worker has heard of the other it is 503, with the word to come again.
             await until(opened, f"session {number} is opened")
         assert (await client.initialize()).status == 503
+
+
+async def test_sessions_of_one_address_are_counted_for_the_whole_node() -> None:
+    flags = ("--max-sessions-per-address", "4", "--forwarded-allow", "127.0.0.1")
+    async with node(*flags) as served_node:
+
+        async def opened(address: str) -> Response:
+            """On a connection of its own, which any worker may accept."""
+            headers = {"content-type": "application/json", "accept": BOTH, "x-forwarded-for": address}
+            return await fetch(served_node.url, "POST", headers, INITIALIZE)
+
+        def owner(response: Response) -> str:
+            return response.header("mcp-session-id").partition(".")[0]
+
+        owners: list[str] = []
+
+        async def on_both() -> bool:
+            """Sessions of which each worker has some: with four on one of them, all end, and the next four begin."""
+            sessions = [await opened("192.0.2.1") for _ in range(4)]
+            assert [each.status for each in sessions] == [200] * 4
+            owners[:] = [owner(each) for each in sessions]
+            if len({*owners}) == 2:
+                return True
+            for each in sessions:
+                headers = {"mcp-session-id": each.header("mcp-session-id")}
+                assert (await fetch(served_node.url, "DELETE", headers)).status == 204
+            return False
+
+        await until(on_both, "each worker has a session of the address", pause=0)
+        for _ in range(6):
+            assert (await opened("192.0.2.1")).status == 429
+        assert (await opened("192.0.2.2")).status == 200
+
+        # What a worker had counts no more when it has died.
+        (died,) = {each["pid"] for each in served_node.events("worker ready") if each["worker"] == owners[0]}
+        os.kill(died, signal.SIGKILL)
+        await served_node.run.says('"worker died"')
+        await served_node.all_ready()
+        statuses = [(await opened("192.0.2.1")).status for _ in range(5)]
+        freed = owners.count(owners[0])
+        assert statuses == [200] * freed + [429] * (5 - freed)

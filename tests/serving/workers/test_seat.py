@@ -76,5 +76,5 @@ async def test_operations_that_are_longer_than_a_message_are_refused_and_break_n
     ours, its = socket.socketpair()
     with its, ours:
         seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
-        with pytest.raises(OSError, match="101 bytes are more than the supervisor takes at once"):
+        with pytest.raises(OSError, match="longer than a message to the supervisor may be"):
             await seat.request(bytes(101))

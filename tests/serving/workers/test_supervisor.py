@@ -15,12 +15,13 @@ from tests.serving.workers.setup import SETUP
 from trio_mcp.serving.workers import supervisor as module
 from trio_mcp.serving.workers.messages import Ready, Setup
 from trio_mcp.serving.workers.supervisor import Supervisor
+from trio_mcp.sessions.shares import SessionCounts
 
 
 class Worker:
     """Stands for a `WorkerProcess`: ready at once, and there until it is told to end, or `end` is set."""
 
-    def __init__(self, setup: Setup, memory: SharedMemory) -> None:
+    def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts) -> None:
         self.name = setup.name
         self.ready, self.ended, self.end = trio.Event(), trio.Event(), trio.Event()
         self.said: Ready | None = None

@@ -25,6 +25,9 @@ from trio_mcp.serving.workers.messages import (
     FromSupervisor,
     FromWorker,
     Heard,
+    Held,
+    Hold,
+    LetGo,
     Ready,
     Run,
     Setup,
@@ -32,6 +35,7 @@ from trio_mcp.serving.workers.messages import (
     understood,
 )
 from trio_mcp.serving.workers.worker_process import WorkerProcess
+from trio_mcp.sessions.shares import SessionCounts, Share
 
 
 class Process:
@@ -77,7 +81,9 @@ class Played:
 
 
 @asynccontextmanager
-async def played(monkeypatch: pytest.MonkeyPatch, memory: SharedMemory | None = None) -> AsyncIterator[Played]:
+async def played(
+    monkeypatch: pytest.MonkeyPatch, memory: SharedMemory | None = None, counts: SessionCounts | None = None
+) -> AsyncIterator[Played]:
     process = Process()
     inherited: list[socket.socket] = []
 
@@ -86,7 +92,7 @@ async def played(monkeypatch: pytest.MonkeyPatch, memory: SharedMemory | None = 
         return process
 
     monkeypatch.setattr(module, "_execute", execute)
-    worker = WorkerProcess(SETUP, memory or SharedMemory())
+    worker = WorkerProcess(SETUP, memory or SharedMemory(), counts or SessionCounts())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.run)
         await trio.testing.wait_all_tasks_blocked()
@@ -190,9 +196,40 @@ async def test_a_worker_that_cannot_be_started_has_ended_and_leaves_nothing_open
 
     monkeypatch.setattr(module, "_execute", execute)
     before = descriptors()
-    worker = WorkerProcess(SETUP, SharedMemory())
+    worker = WorkerProcess(SETUP, SharedMemory(), SessionCounts())
     await worker.run()
     assert worker.ended.is_set()
     assert worker.failure == "[Errno 11] Resource temporarily unavailable"
     assert module.how_it_ended(worker.code) == "it could not be started"
     assert descriptors() == before
+
+
+ANN = Share("principal", "ann", 1)
+
+
+async def test_sessions_count_for_their_callers_in_all_workers_until_they_end_or_their_worker_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = SessionCounts()
+    async with played(monkeypatch, counts=counts) as its:
+
+        async def hold(session_id: str) -> str:
+            its.channel.send(Hold(1, session_id, [ANN]))
+            held = await its.channel.receive()
+            assert isinstance(held, Held)
+            return held.full
+
+        assert counts.take("other.a", [ANN], "n-2") == ""
+        assert await hold("n.a") == "principal", "another worker has the one that there may be"
+        its.channel.send(LetGo("other.a"))
+        assert await hold("n.a") == "principal", "the session is not this worker's"
+        counts.give_back("other.a", "n-2")
+        assert await hold("n.a") == ""
+        its.channel.send(LetGo("n.a"))
+        # One that goes on here counts, within the bounds or not.
+        its.channel.send(Hold(None, "other.b", [ANN]))
+        assert await hold("n.c") == "principal"
+        assert counts.take("x", [ANN], "n-2") == "principal"
+        its.process.end(0)
+        await its.worker.ended.wait()
+        assert counts.take("x", [ANN], "n-2") == ""

@@ -1,7 +1,8 @@
 """The settings of one worker: those of the node, with its limits divided, so that all workers together keep them.
 
 A worker that has as many sessions as it may relays an `initialize` to one that has room, so the bound on sessions is exact. Memory and
-listen streams are divided, and not lent: a worker may be full while another has room.
+listen streams are divided, and not lent: a worker may be full while another has room. Sessions of one principal or address are counted by
+the supervisor, and not divided.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def share(total: int, workers: int, index: int) -> int:
     return total // workers + (index < total % workers)
 
 
-_NOT_YET = ("redis_url", "max_sessions_per_principal", "max_sessions_per_address")
+_NOT_YET = ("redis_url",)
 
 
 def check_divisible(settings: Settings) -> None:

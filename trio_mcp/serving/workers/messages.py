@@ -2,6 +2,7 @@
 
 supervisor ──Setup──▶ worker ──Ready──▶ supervisor
            ◀─Run, Subscribe── … ──Done, Heard─▶      the store that all workers share
+           ◀─Hold, LetGo── … ──Held─▶                how many sessions one caller has in the node
            ◀─Alive── each second, from the event loop
            ──Ask─▶ … ◀─Told──                        metrics, sessions
            ──Stop, Retire─▶                          the node stops; this worker is replaced
@@ -18,6 +19,7 @@ import msgspec
 
 from trio_mcp.observability.build import version
 from trio_mcp.protocol.errors import McpError
+from trio_mcp.sessions.shares import Share
 
 __all__ = [
     "LAST_PAGE",
@@ -29,6 +31,9 @@ __all__ = [
     "FromSupervisor",
     "FromWorker",
     "Heard",
+    "Held",
+    "Hold",
+    "LetGo",
     "Ready",
     "Retire",
     "Run",
@@ -90,6 +95,14 @@ class Heard(_Message, frozen=True):
     message: bytes
 
 
+class Held(_Message, frozen=True):
+    """The answer to a `Hold`."""
+
+    number: int
+    full: str
+    """The kind of the share that is full, and then nothing was counted; else empty."""
+
+
 class Ask(_Message, frozen=True):
     """Wants a `Told` with this number."""
 
@@ -119,6 +132,21 @@ class Run(_Message, frozen=True):
 
 class Subscribe(_Message, frozen=True):
     """From now on, send what is published."""
+
+
+class Hold(_Message, frozen=True):
+    """Count a session of this worker for these callers: see `SessionCounts`."""
+
+    number: int | None
+    """Of the `Held` that is wanted; None for a session that goes on, within the bounds or not."""
+    session_id: str
+    shares: list[Share]
+
+
+class LetGo(_Message, frozen=True):
+    """Count the session no more, if this worker has it."""
+
+    session_id: str
 
 
 class Ready(_Message, frozen=True):
@@ -155,8 +183,8 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-FromSupervisor: TypeAlias = Setup | Done | Heard | Ask | Stop | Retire
-FromWorker: TypeAlias = Run | Subscribe | Ready | Alive | Told | Failed
+FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | Retire
+FromWorker: TypeAlias = Run | Subscribe | Hold | LetGo | Ready | Alive | Told | Failed
 
 
 class _Hello(msgspec.Struct, frozen=True, tag="Setup"):

@@ -11,16 +11,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import trio
 
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
 from trio_mcp.cluster.store.linked import LinkedStore
+from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.serving.admin import sessions_of
 from trio_mcp.serving.settings import Settings
@@ -33,6 +34,9 @@ from trio_mcp.serving.workers.messages import (
     FromSupervisor,
     FromWorker,
     Heard,
+    Held,
+    Hold,
+    LetGo,
     Ready,
     Retire,
     Run,
@@ -44,6 +48,7 @@ from trio_mcp.serving.workers.messages import (
 )
 from trio_mcp.serving.workers.moves import Moves
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS
+from trio_mcp.sessions.shares import Share
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import Listener, open_listeners
 
@@ -52,6 +57,8 @@ __all__ = ["Seat", "Stoppable"]
 
 LAST_WORDS_SECONDS = 0.5
 """For the last message to reach the supervisor."""
+COUNT_SECONDS = 1.5
+"""For the supervisor to count a session; as long as for its store to answer."""
 
 
 class Stoppable(Protocol):
@@ -71,7 +78,7 @@ class Seat:
         self._setup = setup
         self._channel: Channel[FromSupervisor, FromWorker] = Channel(connected, FromSupervisor)
         self._numbers = count()
-        self._requests: dict[int, trio.MemorySendChannel[bytes]] = {}
+        self._requests: dict[int, trio.MemorySendChannel[Any]] = {}
         self._hear: Callable[[bytes], None] | None = None
         self._app: HttpApp | None = None
         self._public: list[WhileServing] = []
@@ -94,6 +101,7 @@ class Seat:
         )
         self._cluster = cluster = Cluster(app, options, LinkedStore(self))
         app.join(cluster, cluster.directory, cluster.prove)
+        app.hub.shares.counts = self
         self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
         self.moves = Moves(self.url, cluster.ready_urls)
         return cluster
@@ -150,16 +158,23 @@ class Seat:
 
     async def request(self, operations: bytes) -> bytes:
         """See `Link.request`."""
+        results = await self._answer_to(Run(next(self._numbers), operations))
+        assert isinstance(results, bytes)
+        return results
+
+    async def _answer_to(self, message: Run | Hold) -> object:
+        """What the supervisor answers. Raises ChannelBroken, and OSError for a message that is too long."""
         if self._channel.broken.is_set():
             raise ChannelBroken(self._channel.why_broken)
-        number = next(self._numbers)
-        if not self._channel.send(Run(number, operations)):
-            raise OSError(f"{len(operations)} bytes are more than the supervisor takes at once")
-        put, results = trio.open_memory_channel[bytes](1)
+        if not self._channel.send(message):
+            raise OSError("the operations are longer than a message to the supervisor may be")
+        number = message.number
+        assert number is not None
+        put, answer = trio.open_memory_channel[object](1)
         self._requests[number] = put
         try:
-            with results:
-                return await results.receive()
+            with answer:
+                return await answer.receive()
         except trio.EndOfChannel:
             raise ChannelBroken(self._channel.why_broken) from None
         finally:
@@ -171,6 +186,22 @@ class Seat:
         self._channel.send(Subscribe())
         # A request behind it has its results once the subscription has begun.
         await self.request(_NOTHING)
+
+    # How many sessions one caller has in the node: see `Counts`.
+
+    async def take(self, session_id: str, shares: Sequence[Share]) -> str:
+        """See `Counts.take`."""
+        with trio.move_on_after(COUNT_SECONDS), suppress(OSError):
+            return str(await self._answer_to(Hold(next(self._numbers), session_id, list(shares))))
+        raise TooManySessions("The sessions of the node cannot be counted now: try again")
+
+    def note(self, session_id: str, shares: Sequence[Share]) -> None:
+        """See `Counts.note`."""
+        self._channel.send(Hold(None, session_id, list(shares)))
+
+    def give_back(self, session_id: str) -> None:
+        """See `Counts.give_back`."""
+        self._channel.send(LetGo(session_id))
 
     # The channel.
 
@@ -188,10 +219,10 @@ class Seat:
 
     def _take(self, message: FromSupervisor, node: Stoppable) -> None:
         match message:
-            case Done(number, results):
+            case Done(number, answer) | Held(number, answer):
                 put = self._requests.pop(number, None)
                 if put is not None:
-                    put.send_nowait(results)
+                    put.send_nowait(answer)
             case Heard(published):
                 if self._hear is not None:
                     self._hear(published)

@@ -35,6 +35,7 @@ from trio_mcp.serving.workers.node_admin import WorkersView, serve_admin
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS, Place, hangs
 from trio_mcp.serving.workers.worker_process import WorkerProcess, how_it_ended
 from trio_mcp.sessions.node_state import NodeState
+from trio_mcp.sessions.shares import SessionCounts
 from trio_mcp.sessions.stop_times import StopTimes
 
 __all__ = ["Supervisor", "WorkerFailed", "supervise"]
@@ -113,6 +114,7 @@ class Supervisor:
 
     def __init__(self, template: Setup, settings: Settings, announce: Callable[[Ready], None]) -> None:
         self.memory: SharedMemory = SharedMemory()
+        self._counts = SessionCounts()
         self._metrics = Metrics()
         self._view = WorkersView(self._metrics, lambda: self.serving)
         self._template = template
@@ -235,7 +237,8 @@ class Supervisor:
 
     def _start(self, slot: _Slot) -> WorkerProcess:
         name = f"{self._template.name}-{next(self._numbers)}"
-        worker = WorkerProcess(msgspec.structs.replace(self._template, name=name, index=slot.index), self.memory)
+        setup = msgspec.structs.replace(self._template, name=name, index=slot.index)
+        worker = WorkerProcess(setup, self.memory, self._counts)
         self._all.add(worker)
         self._processes.start_soon(self._own, worker)
         return worker

@@ -28,6 +28,9 @@ from trio_mcp.serving.workers.messages import (
     FromSupervisor,
     FromWorker,
     Heard,
+    Held,
+    Hold,
+    LetGo,
     Ready,
     Retire,
     Run,
@@ -37,6 +40,7 @@ from trio_mcp.serving.workers.messages import (
     Told,
     Topic,
 )
+from trio_mcp.sessions.shares import SessionCounts
 
 __all__ = ["WorkerProcess", "how_it_ended"]
 
@@ -51,9 +55,9 @@ SENSELESS = (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowE
 
 
 class WorkerProcess:
-    """Made and run by the supervisor; `run` owns the process. `memory` is the store of all workers."""
+    """Made and run by the supervisor; `run` owns the process. All workers share the store `memory`, and `counts`."""
 
-    def __init__(self, setup: Setup, memory: SharedMemory) -> None:
+    def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts) -> None:
         self.setup: Setup = setup
         self.name: str = setup.name
         self.ready: trio.Event = trio.Event()
@@ -77,6 +81,7 @@ class WorkerProcess:
         self.code: int | None = None
         """The exit code, negative for a signal; None while it runs."""
         self._memory = memory
+        self._counts = counts
         self._process: trio.Process | None = None
         self._channel: Channel[FromWorker, FromSupervisor] | None = None
         self._subscribed = False
@@ -105,6 +110,7 @@ class WorkerProcess:
             # Too many processes or open files, or no memory.
             self.failure = str(error)
         finally:
+            self._counts.process_ended(self.name)
             self._bury()
             self.ended.set()
             self.ready.set()
@@ -192,6 +198,12 @@ class WorkerProcess:
                 if not self._subscribed:
                     self._subscribed = True
                     nursery.start_soon(self._publish_to, channel)
+            case Hold(None, session_id, shares):
+                self._counts.note(session_id, shares, self.name)
+            case Hold(int(number), session_id, shares):
+                channel.send(Held(number, self._counts.take(session_id, shares, self.name)))
+            case LetGo(session_id):
+                self._counts.give_back(session_id, self.name)
             case Alive(sessions, waits_for):
                 self.heard, self.sessions, self.waits_for = trio.current_time(), sessions, waits_for
             case Told(number, body):

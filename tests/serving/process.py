@@ -47,7 +47,7 @@ class ServedProcess:
     def _take(self, line: str) -> None:
         self.lines.append(line)
         self._said.set()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/mcp", line)
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)/mcp", line)
         if found and not self.port:
             self.port = int(found[1])
             self._listening.set()

@@ -98,25 +98,53 @@ async def open_front(nursery: trio.Nursery, app: HttpApp, settings: Settings, se
     With `seat` the listening sockets are those that the supervisor of this worker has opened.
     """
     if seat is not None:
-        return await _own_front(nursery, app, settings, *await seat.listeners(), mover=seat.moves)
+        return await _worker_front(nursery, app, settings, seat)
     listeners = await listen(settings.binds)
     try:
-        return await _serving(nursery, app, settings, listeners)
+        if settings.server == "hypercorn":
+            return await _hypercorn(nursery, app, settings, listeners, listeners)
+        return await _own_front(nursery, app, settings, listeners, listeners)
     except BaseException:
         for listener in listeners:
             listener.socket.close()
         raise
 
 
-async def _serving(
-    nursery: trio.Nursery, app: HttpApp, settings: Settings, listeners: list[trio.SocketListener]
-) -> Front:
-    if settings.server == "hypercorn":
-        from trio_mcp.serving.hypercorn_front import HypercornFront
+async def _worker_front(nursery: trio.Nursery, app: HttpApp, settings: Settings, seat: Seat) -> Front:
+    """The node's sockets, and the one by which other workers relay to this one. Of Hypercorn's connections none moves."""
+    public, shown, private = await seat.listeners()
+    if settings.server == "own":
+        return await _own_front(nursery, app, settings, [*public, *private], shown, seat.moves)
+    front = await _hypercorn(nursery, app, settings, public, shown)
+    return _Both(front, await _own_front(nursery, app, settings, private, ()))
 
-        urls = [_url(listener.socket, settings) for listener in listeners]
-        return await HypercornFront.open(nursery, app, settings, listeners, urls)
-    return await _own_front(nursery, app, settings, listeners, listeners)
+
+async def _hypercorn(
+    nursery: trio.Nursery,
+    app: HttpApp,
+    settings: Settings,
+    listeners: Sequence[Listener],
+    shown: Sequence[trio.SocketListener],
+) -> Front:
+    from trio_mcp.serving.hypercorn_front import HypercornFront
+
+    sockets = [listener.socket for listener in shown]
+    return await HypercornFront.open(
+        nursery, app, settings, listeners, sockets, [_url(each, settings) for each in sockets]
+    )
+
+
+class _Both:
+    """Hypercorn for clients, and our own server for other workers."""
+
+    def __init__(self, front: Front, private: Front) -> None:
+        self.urls = front.urls
+        self._front = front
+        self._private = private
+
+    async def stop(self) -> None:
+        await self._front.stop()
+        await self._private.stop()
 
 
 async def _own_front(

@@ -38,6 +38,7 @@ from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
 from trio_mcp.transports.http.app import HttpApp
+from trio_mcp.transports.listener import Listener
 
 __all__ = ["CertificateError", "HypercornFront"]
 
@@ -67,13 +68,15 @@ class HypercornFront:
         nursery: trio.Nursery,
         app: HttpApp,
         settings: Settings,
-        listeners: Sequence[trio.SocketListener],
+        listeners: Sequence[Listener],
+        sockets: Sequence[trio.socket.SocketType],
         urls: list[str],
     ) -> HypercornFront:
-        """Serve `app` on `listeners` in `nursery`; raises CertificateError."""
+        """Serve `app` on `listeners`, which accept from `sockets`, in `nursery`; raises CertificateError."""
         _replace(_IN_HTTP2)
         if settings.websocket:
             _replace(_IN_WEBSOCKETS)
+        _end_vanished(sockets)
         front = cls(urls, app.service.options.write_timeout)
         await nursery.start(front._run, app, _config(settings), listeners)
         return front
@@ -89,7 +92,7 @@ class HypercornFront:
         self,
         app: HttpApp,
         config: Config,
-        listeners: Sequence[trio.SocketListener],
+        listeners: Sequence[Listener],
         *,
         task_status: trio.TaskStatus[Any],
     ) -> None:
@@ -247,15 +250,20 @@ def _replace(parts: Sequence[tuple[object, str, object]]) -> None:
         setattr(module, name, ours)
 
 
-def _listeners(config: Config, listeners: Sequence[trio.SocketListener]) -> list[Any]:
-    """`listeners` with TLS where there is a certificate, and with TCP_USER_TIMEOUT, which accepted sockets inherit."""
-    for each in listeners:
-        if each.socket.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-            each.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+def _end_vanished(sockets: Sequence[trio.socket.SocketType]) -> None:
+    """Set TCP_USER_TIMEOUT, which accepted sockets inherit."""
+    for each in sockets:
+        if each.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+def _listeners(config: Config, listeners: Sequence[Listener]) -> list[Any]:
+    """`listeners`, with TLS where there is a certificate."""
     context = config.create_ssl_context()
     if context is None:
         return list(listeners)
-    return [trio.SSLListener(each, context, https_compatible=True) for each in listeners]
+    accepting: list[Any] = [*listeners]
+    return [trio.SSLListener(each, context, https_compatible=True) for each in accepting]
 
 
 def _config(settings: Settings) -> Config:

@@ -30,6 +30,7 @@ __all__ = [
     "Transport",
     "announce",
     "banner",
+    "check_server",
     "expected_error_alone",
     "launch",
     "prepare_process",
@@ -101,9 +102,7 @@ def _collect_seldom() -> None:
 async def _over_http(server: MCPServer, settings: Settings, *, owns_process: bool) -> int:
     from trio_mcp.serving.node import serve
 
-    if settings.server == "hypercorn" and find_spec("hypercorn") is None:
-        raise McpError("--server hypercorn needs one more package: pip install 'trio-mcp[hypercorn]'")
-
+    check_server(settings)
     shown = False
 
     def say(urls: list[str], waits_for: Sequence[str]) -> None:
@@ -115,6 +114,12 @@ async def _over_http(server: MCPServer, settings: Settings, *, owns_process: boo
     with expected_error_alone():
         interactive = sys.stderr.isatty()
         return await serve(server, settings, announce=say, interactive=interactive, owns_process=owns_process)
+
+
+def check_server(settings: Settings) -> None:
+    """Raises McpError where the HTTP server that is asked for is not installed."""
+    if settings.server == "hypercorn" and find_spec("hypercorn") is None:
+        raise McpError("--server hypercorn needs one more package: pip install 'trio-mcp[hypercorn]'")
 
 
 @contextmanager

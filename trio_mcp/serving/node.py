@@ -47,6 +47,9 @@ __all__ = ["Announce", "serve"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
+ACCEPTED_SECONDS = 1.0
+"""For the first request on a connection that was accepted just before this worker stopped accepting."""
+
 Announce: TypeAlias = Callable[[list[str], Sequence[str]], None]
 """Called with the URLs of the endpoint, which answer, and with what the node waits for before it is ready (`LifeCycle.missing`)."""
 
@@ -244,7 +247,9 @@ class _Node:
     def _stop_times(self) -> StopTimes:
         settings = self._settings
         if self._replaced:
-            return StopTimes(0.0, settings.drain_timeout, settings.cleanup_timeout, settings.task_drain_seconds)
+            # Where connections do not move, those that this process has just accepted bring their first request.
+            delay = 0.0 if self._seat is not None and self._seat.moves is not None else ACCEPTED_SECONDS
+            return StopTimes(delay, settings.drain_timeout, settings.cleanup_timeout, settings.task_drain_seconds)
         if self._first_signal == signal.SIGINT and self._interactive:
             # A person at a terminal waits for the prompt.
             return StopTimes(0.0, min(INTERACTIVE_WINDOW_SECONDS, settings.drain_timeout), settings.cleanup_timeout)

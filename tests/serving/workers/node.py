@@ -31,10 +31,11 @@ class WorkersNode:
     run: ServedProcess
     admin_port: int
     count: int
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.run.port}/mcp"
+        return f"{self.scheme}://127.0.0.1:{self.run.port}/mcp"
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The log lines with that name."""
@@ -76,13 +77,17 @@ class WorkersNode:
 
 
 @asynccontextmanager
-async def node(*flags: str, workers: int = 2, target: Path = SERVER) -> AsyncIterator[WorkersNode]:
-    """Serve `target` with so many workers for the length of the block; all of them are ready."""
+async def node(
+    *flags: str, workers: int = 2, target: Path = SERVER, certificate: Path | None = None
+) -> AsyncIterator[WorkersNode]:
+    """Serve `target` with so many workers for the length of the block; all of them are ready. With a certificate over TLS."""
+    if certificate is not None:
+        flags = (*flags, "--server", "hypercorn", "--certfile", str(certificate))
     (admin_port,) = free_ports(1)
     async with served(
         "--workers", str(workers), "--admin-bind", f"127.0.0.1:{admin_port}", *flags, target=target
     ) as run:
-        made = WorkersNode(run, admin_port, workers)
+        made = WorkersNode(run, admin_port, workers, "http" if certificate is None else "https")
         try:
             await made.all_ready()
             yield made

@@ -73,7 +73,6 @@ def test_limits_that_cannot_be_divided_are_refused_with_what_to_set(flags: dict[
     "flags",
     [
         {"redis_url": "redis://localhost", "secret": "s" * 32},
-        {"server": "hypercorn"},
     ],
     ids=lambda flags: next(iter(flags)),
 )

@@ -359,11 +359,10 @@ async def test_sessions_of_one_address_are_counted_for_the_whole_node() -> None:
         owners: list[str] = []
 
         async def on_both() -> bool:
-            """Sessions of which each worker has some: with four on one of them, all end, and the next four begin."""
-            sessions = [await opened("192.0.2.1") for _ in range(4)]
-            assert [each.status for each in sessions] == [200] * 4
+            """Four sessions of which each worker has some. Otherwise they end, and the next four begin: soon, not at once."""
+            sessions = [each for each in [await opened("192.0.2.1") for _ in range(4)] if each.status == 200]
             owners[:] = [owner(each) for each in sessions]
-            if len({*owners}) == 2:
+            if len(owners) == 4 and len({*owners}) == 2:
                 return True
             for each in sessions:
                 headers = {"mcp-session-id": each.header("mcp-session-id")}

@@ -31,8 +31,6 @@ def check_divisible(settings: Settings) -> None:
         for name in _NOT_YET
         if getattr(settings, name) is not None
     ]
-    if settings.server != "own":
-        faults.append("workers needs server=own: several processes of Hypercorn share no sessions")
     if settings.max_sessions < workers:
         faults.append(f"max_sessions {settings.max_sessions} is less than the number of workers, {workers}")
     kept = account_of(settings).limit

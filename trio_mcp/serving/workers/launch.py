@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trio_mcp.serving.launch import announce, expected_error_alone, prepare_process
+from trio_mcp.serving.launch import announce, check_server, expected_error_alone, prepare_process
 from trio_mcp.serving.settings import Settings, load
 from trio_mcp.serving.workers.division import check_divisible
 from trio_mcp.serving.workers.messages import Ready
@@ -20,10 +20,11 @@ __all__ = ["launch_workers"]
 def launch_workers(target: str, flags: dict[str, Any]) -> int:
     """Serve TARGET with several processes until stopped, and return the exit code. `flags` are the settings of the command line.
 
-    Raises SettingsError, CannotListen, and WorkerFailed when the first worker does not start.
+    Raises SettingsError, McpError where Hypercorn is not installed, CannotListen, and WorkerFailed when the first worker does not start.
     """
     settings = load(**flags)
     check_divisible(settings)
+    check_server(settings)
     prepare_process(settings, "http")
     return trio.run(partial(_supervise, target, flags, settings))
 

@@ -86,7 +86,7 @@ class Seat:
         self.url: str = ""
         """Where the other workers reach this one: `unix:/folder/boot.http`."""
         self.moves: Moves | None = None
-        """Takes connections to other workers; None before `cluster`."""
+        """Takes connections to other workers; None before `cluster`, and where they cannot move: behind Hypercorn."""
 
     def cluster(self, app: HttpApp, settings: Settings) -> Cluster:
         """Join `app` with those of the other workers."""
@@ -103,20 +103,22 @@ class Seat:
         app.join(cluster, cluster.directory, cluster.prove)
         app.hub.shares.counts = self
         self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
-        self.moves = Moves(self.url, cluster.ready_urls)
+        if settings.server == "own":
+            self.moves = Moves(self.url, cluster.ready_urls)
         return cluster
 
-    async def listeners(self) -> tuple[list[Listener], list[trio.SocketListener]]:
-        """What this worker accepts from, and the sockets of the node among it."""
+    async def listeners(self) -> tuple[list[Listener], list[trio.SocketListener], list[Listener]]:
+        """What this worker accepts clients from, the sockets of the node behind it, and what it accepts other workers from."""
         inherited = [socket.socket(fileno=number) for number in self._setup.listeners]
         for each in inherited:
             # What user code starts must not hold the sockets open.
             each.set_inheritable(False)
         shared = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in inherited]
         self._public = [WhileServing(each) for each in shared]
-        private = await open_listeners([self.url])
-        assert self.moves is not None
-        return [*self._public, *private, self.moves], shared
+        private: list[Listener] = [*await open_listeners([self.url])]
+        if self.moves is not None:
+            private.append(self.moves)
+        return [*self._public], shared, private
 
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:

@@ -76,6 +76,28 @@ async def test_a_stream_has_the_states_of_the_callers_tasks_as_tasks_get_has_the
         assert await notified(stream) == ended
 
 
+async def test_what_goes_wrong_while_a_task_is_shown_ends_that_stream_and_nothing_else(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with task_client(server(), DECLARED) as client:
+        task = await client.begin("work")
+        stream = client.listen(taskIds=[task["taskId"]])
+        await stream.message()
+        assert (await notified(stream))["status"] == "working"
+
+        def wrong(*_: Any) -> Any:
+            raise ValueError("a mistake of ours")
+
+        monkeypatch.setattr("trio_mcp.tasks.watching.detailed", wrong)
+        assert (await stream.message())["error"]["code"] == -32603
+        monkeypatch.undo()
+        again = client.listen(taskIds=[task["taskId"]])
+        await again.message()
+        while (state := await notified(again))["status"] != "completed":
+            pass
+        assert state == without_meta(await client.state(task))
+
+
 @pytest.mark.requirement("tasks-30")
 async def test_task_ids_are_for_clients_that_declared_and_there_are_not_too_many() -> None:
     async with task_client(server(), DECLARED) as client:

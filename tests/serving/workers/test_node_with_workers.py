@@ -159,6 +159,9 @@ async def test_a_worker_whose_event_loop_hangs_is_replaced() -> None:
         (died,) = served_node.events("worker died")
         assert died["pid"] == clients.owners[0]
         assert died["why"] == "its event loop did not run for 2 s"
+        innermost, _, _ = died["stack"].partition(" < ")
+        assert innermost.startswith(f'File "{SERVER}"')
+        assert innermost.endswith(" in block")
         await served_node.all_ready()
         nursery.cancel_scope.cancel("seen")
 

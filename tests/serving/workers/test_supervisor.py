@@ -29,6 +29,7 @@ class Worker:
         self.began = trio.current_time()
         self.heard = self.pid = self.code = self.why_killed = self.last_page = None
         self.failure: str | None = None
+        self.stack: str | None = None
         self.waits_for: list[str] = []
 
     async def run(self) -> None:
@@ -45,6 +46,9 @@ class Worker:
 
     def kill(self, why: str) -> None:
         self.end.set()
+
+    def give_up(self, why: str) -> None:
+        self.kill(why)
 
 
 async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_gets_no_second_worker(

@@ -13,6 +13,7 @@ that speaks another says so (`Failed`), and ends.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -80,6 +81,11 @@ class Setup(_Message, frozen=True):
     """Keys for a node that has none set; otherwise empty."""
     listeners: list[int]
     """Descriptors of the listening sockets, inherited."""
+
+    @property
+    def stack_file(self) -> str:
+        """Where the worker writes its stack when it is asked: see `stacks`."""
+        return os.path.join(self.folder, f"{self.name}.stack")
 
 
 class Done(_Message, frozen=True):

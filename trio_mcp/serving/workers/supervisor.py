@@ -226,6 +226,7 @@ class Supervisor:
             pid=worker.pid,
             how=how_it_ended(worker.code),
             why=worker.failure or worker.why_killed,
+            stack=worker.stack,
             again_in=wait,
         )
         return wait
@@ -284,12 +285,13 @@ class Supervisor:
             await new.ready.wait()
         if not new.ready.is_set():
             # Also where it waits for keys: the old workers have some.
-            new.kill(" and ".join([_NOT_READY, *(f"waits for {what}" for what in new.waits_for)]))
+            new.give_up(" and ".join([_NOT_READY, *(f"waits for {what}" for what in new.waits_for)]))
             await new.ready.wait()
         if new.said is None:
             await new.ended.wait()
             why = new.failure or new.why_killed or how_it_ended(new.code)
-            event(logger, logging.ERROR, "roll given up", worker=new.name, why=why, kept=old and old.name)
+            kept = old and old.name
+            event(logger, logging.ERROR, "roll given up", worker=new.name, why=why, stack=new.stack, kept=kept)
             return False
         slot.worker = new
         if old is not None and self._stopping is None:
@@ -326,9 +328,9 @@ class Supervisor:
                 if worker.heard is not None and hangs(
                     now, worker.heard, looked=looked, patience=self._settings.worker_timeout
                 ):
-                    worker.kill(f"its event loop did not run for {self._settings.worker_timeout:g} s")
+                    worker.give_up(f"its event loop did not run for {self._settings.worker_timeout:g} s")
                 if worker.said is None and not worker.waits_for and now - worker.began >= START_SECONDS:
-                    worker.kill(_NOT_READY)
+                    worker.give_up(_NOT_READY)
             looked = now
 
     async def _expire(self) -> None:

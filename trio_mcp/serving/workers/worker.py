@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -24,6 +25,7 @@ from trio_mcp.serving.workers.channel import receive_now, send_now
 from trio_mcp.serving.workers.division import settings_of_worker
 from trio_mcp.serving.workers.messages import Failed, Setup, understood
 from trio_mcp.serving.workers.seat import Seat
+from trio_mcp.serving.workers.stacks import write_stack_when_asked
 
 __all__ = ["main"]
 
@@ -41,6 +43,7 @@ def main(descriptor: int) -> int:
     except McpError as error:
         _say(connected, str(error))
         return 1
+    write_stack_when_asked(Path(setup.stack_file))
     # `-m` has put the working directory first, where the supervisor may not look for modules.
     sys.path[:] = setup.path
     spare = connected.dup()

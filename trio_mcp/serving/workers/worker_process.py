@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 
 import msgspec
 import trio
@@ -40,6 +41,7 @@ from trio_mcp.serving.workers.messages import (
     Told,
     Topic,
 )
+from trio_mcp.serving.workers.stacks import SIGNAL, STACK_SECONDS, read_stack
 from trio_mcp.sessions.shares import SessionCounts
 
 __all__ = ["WorkerProcess", "how_it_ended"]
@@ -76,6 +78,8 @@ class WorkerProcess:
         self.failure: str | None = None
         """Why its start failed, where it could say so."""
         self.why_killed: str | None = None
+        self.stack: str | None = None
+        """Where it stood when its event loop did not run, if it could write that."""
         self.last_page: bytes | None = None
         """Its metrics as they were when it ended, if it could say."""
         self.code: int | None = None
@@ -85,6 +89,7 @@ class WorkerProcess:
         self._process: trio.Process | None = None
         self._channel: Channel[FromWorker, FromSupervisor] | None = None
         self._subscribed = False
+        self._given_up = trio.Event()
         self._unwanted = False
         """It was to end before its process existed."""
         self._numbers = count()
@@ -110,6 +115,7 @@ class WorkerProcess:
             # Too many processes or open files, or no memory.
             self.failure = str(error)
         finally:
+            Path(self.setup.stack_file).unlink(missing_ok=True)
             self._counts.process_ended(self.name)
             self._bury()
             self.ended.set()
@@ -126,6 +132,7 @@ class WorkerProcess:
                 nursery.start_soon(channel.write)
                 nursery.start_soon(self._converse, channel, nursery)
                 nursery.start_soon(self._kill_when_broken, channel)
+                nursery.start_soon(self._kill_when_given_up, process)
                 self.code = await process.wait()
                 with trio.move_on_after(LAST_WORDS_SECONDS):
                     await channel.broken.wait()
@@ -162,6 +169,12 @@ class WorkerProcess:
         if self._process is not None and self._process.returncode is None:
             self.why_killed = self.why_killed or why
             self._process.kill()
+
+    def give_up(self, why: str) -> None:
+        """End the process, whose event loop does not run. Before that it has STACK_SECONDS to write where it stands."""
+        if not self._given_up.is_set():
+            self.why_killed = self.why_killed or why
+            self._given_up.set()
 
     async def ask(self, topic: Topic, seconds: float) -> bytes | None:
         """Its answer; None when none comes within `seconds`, or the process ends."""
@@ -246,6 +259,14 @@ class WorkerProcess:
         await trio.sleep(LAST_WORDS_SECONDS)
         if self.last_page is None:
             self.kill(f"its channel to the supervisor has broken: {channel.why_broken}")
+
+    async def _kill_when_given_up(self, process: trio.Process) -> None:
+        await self._given_up.wait()
+        if SIGNAL is not None and process.returncode is None:
+            process.send_signal(SIGNAL)
+            await trio.sleep(STACK_SECONDS)
+            self.stack = read_stack(Path(self.setup.stack_file))
+        self.kill("")
 
     def _bury(self) -> None:
         """Put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""

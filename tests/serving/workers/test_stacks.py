@@ -1,0 +1,62 @@
+"""Where a process stands that does not answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rig.waiting import PATIENCE, until
+from trio_mcp.serving.workers.stacks import SIGNAL, read_stack
+
+HANGS = """
+import sys
+from pathlib import Path
+from trio_mcp.serving.workers.stacks import write_stack_when_asked
+
+def turns_for_ever():
+    print("turns", flush=True)
+    while True:
+        pass
+
+def begins():
+    turns_for_ever()
+
+write_stack_when_asked(Path(sys.argv[1]))
+begins()
+"""
+
+
+@pytest.mark.processes
+async def test_the_stack_of_a_loop_without_end_is_written_by_a_signal(tmp_path: Path) -> None:
+    assert SIGNAL is not None
+    path = tmp_path / "n.stack"
+    process = subprocess.Popen([sys.executable, "-c", HANGS, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"turns\n"
+        assert path.read_bytes() == b""
+        process.send_signal(SIGNAL)
+
+        async def written() -> bool:
+            return b"<module>" in path.read_bytes()
+
+        await until(written, "the stack is written")
+        stack = read_stack(path)
+        assert process.poll() is None, "the signal ends nothing"
+    finally:
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+    assert stack is not None
+    frames = [frame.rpartition(" in ")[2] for frame in stack.split(" < ")]
+    assert frames == ["turns_for_ever", "begins", "<module>"]
+    assert not path.exists()
+
+
+def test_without_a_file_or_with_an_empty_one_there_is_no_stack(tmp_path: Path) -> None:
+    path = tmp_path / "n.stack"
+    assert read_stack(path) is None
+    path.touch()
+    assert read_stack(path) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ async def asked(url: str, method: str = "GET", headers: Mapping[str, str] | None
 @pytest.mark.requirement("auth-63")
 @pytest.mark.parametrize("trusted", [None, "127.0.0.1"], ids=["no proxy is trusted", "the proxy is trusted"])
 async def test_no_url_follows_what_a_request_says_of_host_and_scheme(tmp_path: Path, trusted: str | None) -> None:
-    proxies = {} if trusted is None else {"forwarded_allow": trusted}
+    proxies: dict[str, Any] = {} if trusted is None else {"forwarded_allow": trusted}
     async with issuing() as issuer, node(issuer, allowed_hosts="*", **proxies) as url:
         async with traefik(tmp_path / "traefik", shipped({"node1": url})) as balancer:
             seen: dict[str, Response] = {}

@@ -59,7 +59,7 @@ async def issuing() -> AsyncIterator[Issuer]:
 
 
 @asynccontextmanager
-async def node(issuer: Issuer, said: list[list[str]] | None = None, **settings: Any) -> AsyncIterator[str]:
+async def node(issuer: Issuer, *, said: list[list[str]] | None = None, **settings: Any) -> AsyncIterator[str]:
     """A node that accepts tokens of the issuer; its URL without a path. `said` gets what it waits for, each time that it says so."""
     mcp = MCPServer("x")
 
@@ -171,7 +171,7 @@ async def test_without_keys_the_node_answers_but_is_not_ready_and_says_so(
     said: list[list[str]] = []
     async with issuing() as issuer:
         good_keys, issuer.answers[f"{issuer.url}/keys"] = issuer.answers[f"{issuer.url}/keys"], Fetched(500)
-        async with node(issuer, said, server=server) as url:
+        async with node(issuer, said=said, server=server) as url:
             assert said == [["keys"]]
             assert (await fetch(f"{url}/readyz")).status == 503
             assert (await fetch(f"{url}{WELL_KNOWN}")).status == 200

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 
 import msgspec
@@ -16,7 +16,7 @@ from trio_mcp.serving.workers.messages import Done, FromSupervisor, FromWorker, 
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Channel[FromWorker, FromSupervisor], socket.socket]]:
+async def ends() -> AsyncIterator[tuple[Channel[FromWorker, FromSupervisor], socket.socket]]:
     """A supervisor's end of a channel, and the other process' socket."""
     ours, its = socket.socketpair()
     with closing(Channel[FromWorker, FromSupervisor](ours, FromWorker)) as channel, its:
@@ -41,7 +41,6 @@ async def test_a_process_that_takes_nothing_is_kept_no_more_than_the_bytes_that_
     # It waits no more, and takes no more.
     await channel.sent()
     assert channel.send(Stop(15))
-
 
 
 async def test_what_was_taken_counts_no_more(
@@ -78,7 +77,10 @@ async def test_a_message_that_is_too_long_is_not_sent_and_breaks_nothing(
         (b"\xff\xff\xff\xff", "a message of impossible size"),
         (framed(b"\xc1"), "a message that cannot be read"),
         (framed(msgspec.msgpack.encode({"type": "Sing"})), "Invalid value 'Sing'"),
-        (framed(msgspec.msgpack.encode({"type": "Alive", "sessions": "many"})), r"Expected `int`, got `str` - at `\$.sessions`"),
+        (
+            framed(msgspec.msgpack.encode({"type": "Alive", "sessions": "many"})),
+            r"Expected `int`, got `str` - at `\$.sessions`",
+        ),
         (framed(b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"), "a message that cannot be read"),
     ],
     ids=["nothing", "a part", "size", "no MessagePack", "another message", "another type", "nested"],

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import ssl
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -87,7 +86,9 @@ class Http2:
         await trio.aclose_forcefully(self._stream)
 
 
-async def test_sessions_are_found_by_any_connection_and_workers_are_killed_rolled_and_stopped(certificate: Path) -> None:
+async def test_sessions_are_found_by_any_connection_and_workers_are_killed_rolled_and_stopped(
+    certificate: Path,
+) -> None:
     async with node("--restore", certificate=certificate) as served_node:
         clients = Clients(served_node)
         await clients.open(6)
@@ -143,9 +144,8 @@ async def test_sessions_are_found_by_any_connection_and_workers_are_killed_rolle
 async def test_a_certificate_that_cannot_be_used_is_said_once_with_the_next_step(files: tuple[Path, Path]) -> None:
     certificate, _ = files
     flags = ["--server", "hypercorn", "--certfile", str(certificate), "--port", "0", "--workers", "2"]
-    done = await trio.run_process(
-        [sys.executable, "-m", "trio_mcp", "serve", str(SERVER), *flags], stderr=subprocess.PIPE, check=False
-    )
+    command = [sys.executable, "-m", "trio_mcp", "serve", str(SERVER), *flags]
+    done = await trio.run_process(command, capture_stderr=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count(b"cannot serve TLS with") == 1
     assert b"Give a PEM certificate chain" in done.stderr

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.serving.workers.stacks import SIGNAL, read_stack
@@ -33,10 +34,10 @@ begins()
 async def test_the_stack_of_a_loop_without_end_is_written_by_a_signal(tmp_path: Path) -> None:
     assert SIGNAL is not None
     path = tmp_path / "n.stack"
-    process = subprocess.Popen([sys.executable, "-c", HANGS, str(path)], stdout=subprocess.PIPE)
+    process = await trio.lowlevel.open_process([sys.executable, "-c", HANGS, str(path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"turns\n"
+        assert await process.stdout.receive_some()
         assert path.read_bytes() == b""
         process.send_signal(SIGNAL)
 
@@ -48,7 +49,8 @@ async def test_the_stack_of_a_loop_without_end_is_written_by_a_signal(tmp_path: 
         assert process.poll() is None, "the signal ends nothing"
     finally:
         process.kill()
-        process.communicate(timeout=PATIENCE)
+        with trio.move_on_after(PATIENCE, shield=True):
+            await process.wait()
     assert stack is not None
     frames = [frame.rpartition(" in ")[2] for frame in stack.split(" < ")]
     assert frames == ["turns_for_ever", "begins", "<module>"]

@@ -9,12 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.serving.workers.setup import SETUP
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.serving.settings import Settings
-from tests.serving.workers.setup import SETUP
 from trio_mcp.serving.workers import supervisor as module
 from trio_mcp.serving.workers.messages import Ready, Setup
 from trio_mcp.serving.workers.supervisor import Supervisor
+from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.shares import SessionCounts
 
 
@@ -133,7 +134,10 @@ async def test_a_first_worker_that_waits_for_keys_is_waited_for(
         nursery.start_soon(supervisor.run)
         await trio.sleep(10 * module.START_SECONDS)
         assert announced == []
+        life = supervisor._view.life
+        assert (life.state, life.waits_for) == (NodeState.STARTING, {"keys"})
         keys.set()
         await wait_all_tasks_blocked()
         assert len(announced) == 1
+        assert life.state is NodeState.READY
         supervisor.stop(signal.SIGTERM)

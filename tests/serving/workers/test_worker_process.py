@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -13,11 +14,11 @@ import pytest
 import trio
 
 from tests.rig.left_over import descriptors
+from tests.serving.workers.setup import SETUP
 from trio_mcp.cluster.store.encoding import decode_results, encode_operations
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, Publish, ReadCard
 from trio_mcp.cluster.store.shared_memory import MAX_UNHEARD
-from tests.serving.workers.setup import SETUP
 from trio_mcp.serving.workers import worker_process as module
 from trio_mcp.serving.workers.channel import Channel, receive_now
 from trio_mcp.serving.workers.messages import (
@@ -88,7 +89,7 @@ async def played(
     inherited: list[socket.socket] = []
 
     async def execute(setup: Setup, channel: int) -> Any:
-        inherited.append(socket.socket(fileno=channel).dup())
+        inherited.append(socket.socket(fileno=os.dup(channel)))
         return process
 
     monkeypatch.setattr(module, "_execute", execute)
@@ -99,7 +100,7 @@ async def played(
         (its,) = inherited
         with its:
             # As a process does: before its event loop runs.
-            assert understood(receive_now(its))== SETUP
+            assert understood(receive_now(its)) == SETUP
             its_end = Played(worker, process, its)
             with closing(its_end.channel):
                 nursery.start_soon(its_end.channel.write)
@@ -168,9 +169,10 @@ async def test_a_worker_for_which_too_much_was_published_at_once_hears_what_come
     async with played(monkeypatch, memory) as its:
         its.channel.send(Subscribe())
         await its.ask(READ)
-        for _ in range(MAX_UNHEARD + 1):
+        # The first is on its way to the worker at once.
+        for _ in range(MAX_UNHEARD + 2):
             memory.publish(b"flood")
-        for _ in range(MAX_UNHEARD):
+        for _ in range(MAX_UNHEARD + 1):
             assert await its.channel.receive() == Heard(b"flood")
         await trio.testing.wait_all_tasks_blocked()
         memory.publish(b"later")

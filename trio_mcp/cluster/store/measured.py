@@ -108,7 +108,7 @@ class MeasuredStore:
 
     def _say(self, level: int, what: str, why: str | None = None) -> None:
         noun, shown = self._store.noun, self._store.shown
-        where = {noun: shown} if shown else {}
+        where: dict[str, Any] = {noun: shown} if shown else {}
         event(logger, level, f"{noun} {what}", why=why, **where)
 
     def _came_back(self) -> None:

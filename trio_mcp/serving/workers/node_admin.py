@@ -87,7 +87,6 @@ class WorkersView:
                 nursery.start_soon(ask, worker)
         return answers
 
-
     def _read(self, worker: WorkerProcess, topic: Topic, body: bytes, read: Callable[[bytes], _Told]) -> _Told | None:
         """What a worker has told; None for what cannot be read, which is logged once for each worker."""
         try:
@@ -96,7 +95,12 @@ class WorkersView:
             if worker.name not in self._not_understood:
                 self._not_understood.add(worker.name)
                 event(
-                    logger, logging.ERROR, "worker not understood", worker=worker.name, topic=topic, why=str(error)[:200]
+                    logger,
+                    logging.ERROR,
+                    "worker not understood",
+                    worker=worker.name,
+                    topic=topic,
+                    why=str(error)[:200],
                 )
         return None
 

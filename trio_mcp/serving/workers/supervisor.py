@@ -190,6 +190,7 @@ class Supervisor:
             self._launch(slot)
         for slot in self._slots:
             self._processes.start_soon(self._keep, slot)
+        self._view.life.waits_for.clear()
         self._view.life.start()
         self._announce(worker.said)
         self._manager.tell(systemd.ready)
@@ -331,7 +332,16 @@ class Supervisor:
                     worker.give_up(f"its event loop did not run for {self._settings.worker_timeout:g} s")
                 if worker.said is None and not worker.waits_for and now - worker.began >= START_SECONDS:
                     worker.give_up(_NOT_READY)
+            self._tell_what_is_missing()
             looked = now
+
+    def _tell_what_is_missing(self) -> None:
+        """Where the first worker serves and is not ready, for it has no keys yet: the start does not wait for an authorization server."""
+        life, missing = self._view.life, {what for worker in self._all for what in worker.waits_for}
+        if life.state is NodeState.STARTING:
+            if missing and not life.waits_for:
+                self._manager.tell(systemd.ready)
+            life.waits_for = missing
 
     async def _expire(self) -> None:
         """Remove from the store what has expired, for nobody may ask for it again."""

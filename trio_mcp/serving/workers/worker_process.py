@@ -115,7 +115,6 @@ class WorkerProcess:
             # Too many processes or open files, or no memory.
             self.failure = str(error)
         finally:
-            Path(self.setup.stack_file).unlink(missing_ok=True)
             self._counts.process_ended(self.name)
             self._bury()
             self.ended.set()
@@ -269,7 +268,8 @@ class WorkerProcess:
         self.kill("")
 
     def _bury(self) -> None:
-        """Put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""
+        """Remove its file, and put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""
+        Path(self.setup.stack_file).unlink(missing_ok=True)
         card = NodeCard("ended", "", "stopped", 0, 0)
         self._memory.cards.put(self.name, msgspec.json.encode(card), CARD_SECONDS)
         self._memory.nodes.pop(self.name.encode(), None)

@@ -1,18 +1,23 @@
-"""How long a user waits for a task of two seconds, and for one that asks a question which is answered at once.
+"""How long a user waits for a task of two seconds, and for one that asks a question which is answered at once; what tasks cost.
 
-    python -m benchmarks.tasks [--rounds 3] [--write docs/performance.md]
+    python -m benchmarks.tasks [--rounds 5] [--write docs/performance.md]
 
-Two requesters, the official one of TypeScript and FastMCP's client, against our server and FastMCP's own, one after the other in
-each round. What it shows is how often a client is told to poll, not how fast a machine is.
+Two requesters, the official one of TypeScript and FastMCP's client, against our server and FastMCP's own, beside each other in
+each round: what it shows is how often a client is told to poll, not how fast a machine is. The costs come after that (`task_costs`).
 """
 
 import argparse
+import os
 import statistics
 import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.machine import describe
+from benchmarks import task_costs
+from benchmarks.figures import WrongAnswer
+from benchmarks.machine import LOAD_CORE, MissingTool, check, describe
 from tools.clients import FASTMCP_TASKS
 from tools.node import MissingNode
 from tools.report import between, table, today
@@ -29,12 +34,13 @@ Key = tuple[str, str]
 def measure(rounds: int) -> dict[Key, dict[str, float]]:
     """The median seconds of each step."""
     seen: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for _ in range(rounds):
-        for name, start in SERVERS.items():
-            with served(start) as server:
-                for client in TASK_CLIENTS:
-                    for step, seconds in run(client, server.url).seconds.items():
-                        seen[name, client.name][step].append(seconds)
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        urls = {name: stack.enter_context(served(start)).url for name, start in SERVERS.items()}
+        for _ in range(rounds):
+            runs = {(name, client): threads.submit(run, client, urls[name]) for name in urls for client in TASK_CLIENTS}
+            for (name, client), waited in runs.items():
+                for step, seconds in waited.result().seconds.items():
+                    seen[name, client.name][step].append(seconds)
     return {key: {step: statistics.median(times) for step, times in steps.items()} for key, steps in seen.items()}
 
 
@@ -54,12 +60,18 @@ def _rounds(rounds: int) -> str:
 def main() -> int:
     """`python -m benchmarks.tasks`."""
     ask = argparse.ArgumentParser(prog="benchmarks.tasks", description=__doc__)
-    ask.add_argument("--rounds", type=int, default=3)
+    ask.add_argument("--rounds", type=int, default=5)
+    ask.add_argument("--seconds", type=float, default=2.0, help="to watch the event loop, for each figure")
+    ask.add_argument("--tasks", type=int, default=1000, help="that are looked for on each of three nodes")
     ask.add_argument("--write", type=Path, help="put the table into this Markdown file")
     given = ask.parse_args()
     try:
-        text = page(measure(given.rounds))
-    except (MissingNode, ServerFailed) as error:
+        check()
+        waits = page(measure(given.rounds))
+        found, through_redis = task_costs.across_nodes(given.tasks)
+        os.sched_setaffinity(0, {int(LOAD_CORE)})
+        text = f"{waits}\n{task_costs.page(task_costs.costs(given.rounds, given.seconds) | through_redis, found)}"
+    except (MissingNode, MissingTool, ServerFailed, WrongAnswer) as error:
         print(error, file=sys.stderr)
         return 1
     print(text)

@@ -202,7 +202,7 @@ def measure(given: argparse.Namespace) -> str:
 def main() -> int:
     """`python -m benchmarks.websocket`."""
     ask = argparse.ArgumentParser(prog="benchmarks.websocket", description=__doc__)
-    ask.add_argument("--rounds", type=int, default=3)
+    ask.add_argument("--rounds", type=int, default=5)
     ask.add_argument("--seconds", type=int, default=4, help="of load for each figure")
     ask.add_argument("--connections", type=int, default=1000, help="that are open and say nothing")
     ask.add_argument("--idle-seconds", type=int, default=60, help="how long to watch them")

@@ -12,6 +12,10 @@ from benchmarks.authorization import report as authorization_report
 from benchmarks.cut_answers import SHIPPED, VARIANTS, Variant
 from benchmarks.servers import OURS as COMMAND
 from benchmarks.servers import SERVERS
+from benchmarks.task_costs import COMMAND as TASKS_APP
+from benchmarks.task_costs import EXPIRED, FOREIGN, UNKNOWN, sample
+from benchmarks.task_costs import SETTINGS as TASK_SETTINGS
+from benchmarks.task_costs import page as costs_page
 from benchmarks.websocket import ENVIRONMENT, calls_per_second, open_connections, over_http, over_websocket
 from tools.served import served
 from trio_mcp.auth.token_cache import CACHED_TOKENS
@@ -77,3 +81,14 @@ def test_the_load_over_websocket_is_answered_as_that_over_http_and_open_connecti
         shaken, opened, busy = open_connections(running, 20, 1)
     assert 0 <= shaken <= opened < 1024
     assert busy < 100
+
+
+@pytest.mark.requirement("tasks-10", "tasks-38")
+@pytest.mark.sockets
+@pytest.mark.processes
+def test_the_figures_of_tasks_are_taken_from_right_answers() -> None:
+    """Each figure but the times is an answer that was checked: 429 for the excess, the same -32602 for ids of three kinds."""
+    with served(TASKS_APP, TASK_SETTINGS) as running:
+        figures = sample(running, 0.5, 20)
+    assert {UNKNOWN, FOREIGN, EXPIRED} < {*figures}
+    assert costs_page(figures, "60 of 60").count("\n") == len(figures) + 3

@@ -178,8 +178,9 @@ def _run(start: Sequence[str], wanted: Callable[[ClientUnderTest], bool]) -> dic
 
 def main() -> int:
     """`python -m tools.clients`: 0 when every client could do everything."""
-    # Imported here, since it imports this module.
+    # Imported here, since they import this module.
     from tools.logins import LOGIN_STEPS, login_document, logins
+    from tools.task_clients import requesters, task_document
 
     given = _arguments()
 
@@ -188,20 +189,22 @@ def main() -> int:
 
     try:
         results = _run(shlex.split(given.command) if given.command else EVERYTHING, wanted)
+        waited = {} if given.command else requesters(wanted)
         logged_in = {} if given.command else logins(wanted)
     except (MissingNode, ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
-    text, login_text = _table(results, STEPS), _table(logged_in, LOGIN_STEPS)
-    print(text, login_text, sep="\n")
-    all_found = [*results.items(), *logged_in.items()]
+    text, login_text, task_text = _table(results, STEPS), _table(logged_in, LOGIN_STEPS), task_document(waited)
+    print(text, task_text, login_text, sep="\n")
+    verdicts_of_tasks = ((client, found.verdicts) for client, found in waited.items())
+    all_found = [*results.items(), *verdicts_of_tasks, *logged_in.items()]
     faults = [
         (client, step, verdict) for client, found in all_found for step, verdict in found.items() if verdict != "ok"
     ]
     for client, step, verdict in faults:
         print(f"{client.id}: {step}: {verdict}")
     if given.write:
-        write(given.write, _document(text) + login_document(login_text))
+        write(given.write, _document(text) + task_text + login_document(login_text))
     return int(bool(faults))
 
 

@@ -42,12 +42,15 @@ def node_of(service: Service) -> TaskNode:
 class Tasks(Extension):
     """Given to a server by its first `@mcp.tool(task=…)`; give it yourself to set bounds: `MCPServer(extensions=[Tasks(limits=…)])`.
 
-    `clock` is in ms of the wall clock.
+    `always`: answer for tasks even while no tool here has `task=`, so that the nodes of a cluster can get their first one by one. `clock` is in
+    ms of the wall clock.
     """
 
-    def __init__(self, *, limits: TaskLimits | None = None, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(
+        self, *, limits: TaskLimits | None = None, always: bool = False, clock: Callable[[], int] = wall_clock
+    ) -> None:
         # Declared as {} whatever its settings are: the official requester takes any member for "no tasks".
-        super().__init__(TASKS, since=V2026_07_28, when_used=True)
+        super().__init__(TASKS, since=V2026_07_28, when_used=not always)
         self.limits: TaskLimits = limits or TaskLimits()
         self._clock = clock
         for name in ("get", "update", "cancel"):

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from tests.cluster.nodes import Activity, InProcessCluster, Node, in_process_cluster
-from tests.tasks.harness import TaskClient, with_tasks
+from tests.tasks.harness import TaskClient, virtual_clock, with_tasks
 from trio_mcp import Context, MCPServer, Task
 from trio_mcp.serving.drain import drain, end_remaining
+from trio_mcp.tasks.extension import Tasks
 
 OVER_MEMORY = True
 
@@ -99,6 +100,24 @@ async def test_any_node_answers_for_a_task(tmp_path: Path) -> None:
         await nodes[3].cancel(other)
         assert (await nodes[2].until(other, "cancelled"))["status"] == "cancelled"
         assert nodes.ran() == [["began", "done", "began"], [], []]
+
+
+def before_its_first_task(name: str, activity: Activity) -> MCPServer:
+    """What the second node of a roll still serves."""
+    return (
+        server(name, activity)
+        if name == "node1"
+        else MCPServer("t", extensions=[Tasks(always=True, clock=virtual_clock)])
+    )
+
+
+async def test_a_node_without_such_tools_answers_for_tasks_where_it_was_told_to(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path, 2, build=before_its_first_task) as cluster:
+        nodes = Clients(cluster)
+        task = await nodes[1].begin("ask")
+        await nodes.answered(2, task)
+        ended = await nodes[2].until(task, "completed")
+        assert ended["result"]["content"][0]["text"] == "accept on node1"
 
 
 @pytest.mark.requirement("tasks-32")

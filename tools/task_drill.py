@@ -1,4 +1,4 @@
-"""`python -m tools.task_drill SEED`: what becomes of tasks when everything under them is taken away, one after the other.
+"""`python -m tools.task_drill SEED [--traefik] [--tokens] [--workers N]`: what becomes of tasks when everything under them is taken away, one after the other.
 
 Three nodes over one Redis. 200 tasks of 1 to 60 s begin over two minutes, a third idempotent, a third with a question; every
 client polls at any node. Meanwhile
@@ -10,22 +10,36 @@ client polls at any node. Meanwhile
 What must hold: nothing runs twice but what is idempotent, and of what asks nothing after its answer; every task ends, and an idempotent
 one with its result unless its nodes were killed three times; no poll says that a task is unknown, and what has ended stays as it is. Prints what was seen, one line
 for each violation, and exits 1 when there was one.
+
+--traefik: the clients know Traefik alone, and their requests go to the nodes in turn. --tokens: people who have logged in, and a machine, with tokens
+of 20 s from a real authorization server, which they renew; one more asks for tasks of the others and must be told that there are none.
+--workers: each node has so many. --alone: one node without Redis, with two workers or so many; they are killed, and replaced by SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import signal
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
+from tests.rig.authorization_server import authorization_server
 from tests.rig.cluster import Cluster, cluster
+from tests.rig.logins import Held, logged_in, machine
 from tests.rig.nodes import SERVER
+from tests.rig.routing import shipped
 from tests.rig.task_traffic import TaskTraffic, Watched
+from tests.rig.waiting import until
+from tests.serving.workers.node import WorkersNode
+from tests.serving.workers.node import node as workers_node
 
 __all__ = ["main", "violations"]
 
@@ -34,6 +48,8 @@ TOOLS = ("plain", "again", "asks")
 TASKS, LONGEST, EVERY = 200, 60.0, 0.55
 FLAGS = ("--drain-delay", "1", "--drain-timeout", "8")
 ENDS_SECONDS = 400.0
+RESOURCE = "https://mcp.example.com/mcp"
+TOKEN_SECONDS, LEEWAY, PEOPLE = 20, 2, 4
 STILL_SECONDS = 20.0
 """Longer than the card of a node stands."""
 FULL_BYTES = "1"
@@ -92,26 +108,94 @@ async def faults(standing: Cluster, chance: random.Random) -> None:
             await standing.redis.ask("CONFIG", "SET", "maxmemory", "0")
 
 
-async def drilled(seed: int) -> int:
+async def drilled(given: argparse.Namespace) -> int:
     """One run; how many violations there were."""
-    async with cluster(flags=FLAGS, server=SERVED, routing=(), appendonly=True) as standing:
-        traffic = TaskTraffic([node.url for node in standing.nodes], seed)
+    async with _holders(given.tokens) as (held, settings):
+        return await (_alone if given.alone else _clustered)(given, held, settings)
+
+
+async def _clustered(given: argparse.Namespace, held: Sequence[Held], settings: Mapping[str, str]) -> int:
+    """Three nodes."""
+    flags = (*FLAGS, "--workers", str(given.workers)) if given.workers > 1 else FLAGS
+    routing = (shipped,) if given.traefik else ()
+    async with cluster(flags=flags, server=SERVED, environment=settings, routing=routing, appendonly=True) as standing:
+        urls = [standing.url] if given.traefik else [node.url for node in standing.nodes]
+        traffic = TaskTraffic(urls, given.seed, held, balanced=given.traefik)
         with trio.move_on_after(ENDS_SECONDS):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(traffic.run, TOOLS, TASKS, LONGEST, EVERY)
-                nursery.start_soon(faults, standing, random.Random(seed))
-        runs = [_step(line) for line in standing.runs_file.read_text().splitlines()]
-        errors = [
-            f"error in a log: {line}" for line in standing.logged('"level":"error"') if "redis refuses" not in line
-        ]
-        found = violations(traffic.tasks, runs, [*traffic.wrong, *errors])
-        keys = await _keys_without_expiry(standing)
-        found += [f"no expiry: {key}" for key in keys]
+                nursery.start_soon(traffic.run, TOOLS, given.tasks, LONGEST, EVERY)
+                nursery.start_soon(faults, standing, random.Random(given.seed))
+        errors = [line for line in standing.logged('"level":"error"') if "redis refuses" not in line]
+        unbounded = [f"no expiry: {key}" for key in await _keys_without_expiry(standing)]
+        return _judged(traffic, standing.runs_file, [*unbounded, *errors], held)
+
+
+async def _alone(given: argparse.Namespace, held: Sequence[Held], settings: Mapping[str, str]) -> int:
+    """One node without Redis, whose workers are killed and replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs_file = Path(folder) / "runs"
+        os.environ.update({**settings, "RIG_RUNS": str(runs_file)})
+        async with workers_node(*FLAGS[2:], workers=max(2, given.workers), target=SERVED) as standing:
+            traffic = TaskTraffic([standing.url], given.seed, held)
+            with trio.move_on_after(ENDS_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(traffic.run, TOOLS, given.tasks, LONGEST, EVERY)
+                    nursery.start_soon(worker_faults, standing, random.Random(given.seed))
+            lines = [line for line in standing.run.lines if '"level":"error"' in line]
+        return _judged(traffic, runs_file, [line for line in lines if "worker died" not in line], held)
+
+
+async def worker_faults(standing: WorkersNode, chance: random.Random) -> None:
+    """Workers are killed, and all of them replaced, in turn."""
+    for number in range(4):
+        await trio.sleep(chance.uniform(6, 12))
+        if number == 2:
+            print("  the workers are replaced", flush=True)
+            standing.signal(signal.SIGHUP)
+
+            async def rolled() -> bool:
+                return bool(standing.events("rolled"))
+
+            await until(rolled, "the workers are replaced")
+        else:
+            killed = chance.choice(sorted(standing.pids))
+            print(f"  worker {killed} is killed", flush=True)
+            os.kill(killed, signal.SIGKILL)
+        await standing.all_ready()
+
+
+def _judged(traffic: TaskTraffic, runs_file: Path, wrong: Sequence[str], held: Sequence[Held]) -> int:
+    """Print what was seen; how many violations there were."""
+    runs = [_step(line) for line in runs_file.read_text().splitlines()]
+    found = violations(traffic.tasks, runs, [*traffic.wrong, *wrong])
     _print(traffic, runs)
+    if held:
+        print(
+            f"  {sum(each.renewals for each in held)} tokens renewed, {sum(each.refused for each in held)} after a 401"
+        )
     for each in found[:40]:
         print(f"  {each}")
     print(f"{len(found)} violations", flush=True)
     return len(found)
+
+
+@asynccontextmanager
+async def _holders(tokens: bool) -> AsyncIterator[tuple[Sequence[Held], Mapping[str, str]]]:
+    """Who has tokens, a stranger first, and what turns authorization on; nobody and nothing without `tokens`."""
+    if not tokens:
+        yield (), {}
+        return
+    async with authorization_server(seconds=TOKEN_SECONDS) as server:
+        people = [
+            await logged_in(server, RESOURCE, f"person-{number}", eager=number % 2 == 0) for number in range(PEOPLE)
+        ]
+        settings = {
+            "TRIO_MCP_AUTH_ISSUER": server.issuer,
+            "TRIO_MCP_AUTH_RESOURCE": RESOURCE,
+            "TRIO_MCP_AUTH_REQUIRED_SCOPES": "mcp:read",
+            "TRIO_MCP_AUTH_LEEWAY": f"{LEEWAY}s",
+        }
+        yield [*people, machine(server, RESOURCE)], settings
 
 
 def _step(line: str) -> tuple[str, str]:
@@ -137,7 +221,12 @@ def _print(traffic: TaskTraffic, runs: Sequence[tuple[str, str]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[2].partition("\n")[0])
     parser.add_argument("seed", type=int)
-    return 1 if trio.run(partial(drilled, parser.parse_args().seed)) else 0
+    parser.add_argument("--traefik", action="store_true", help="the clients know a balancer alone")
+    parser.add_argument("--tokens", action="store_true", help="with authorization")
+    parser.add_argument("--workers", type=int, default=1, help="of each node")
+    parser.add_argument("--alone", action="store_true", help="one node, with workers and without Redis")
+    parser.add_argument("--tasks", type=int, default=TASKS)
+    return 1 if trio.run(drilled, parser.parse_args()) else 0
 
 
 if __name__ == "__main__":

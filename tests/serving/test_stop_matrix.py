@@ -1,6 +1,6 @@
 """Every blocker, every way to stop, every front: the process ends, and what blocked it is named.
 
-Cells that cannot be: the admin's drain on stdio, which has no admin; and while the lifespan begins, for the admin listens after that.
+Over WebSockets the suite has a few cells; `make stop-matrix` has them all. Cells that cannot be: the admin's drain on stdio, which has no admin; and while the lifespan begins, for the admin listens after that.
 Where the loop is blocked the admin's drain is asked for first: it is the loop that answers it.
 """
 
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ import trio
 
 from tests.rig.waiting import until
 from tests.serving.peer import Peer
+from tests.transports.listener.frames import handshake, text
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
@@ -40,6 +41,10 @@ FRONTS = {
     'mcp.run("http")': ("script", "http"),
     "stdio": ("run",),
     "mcp.run()": ("script",),
+}
+WEBSOCKET_FRONTS = {
+    "serve, over a WebSocket": ("serve", "--websocket"),
+    "hypercorn, over a WebSocket": ("serve", "--server", "hypercorn", "--websocket"),
 }
 STDIO = ("stdio", "mcp.run()")
 STOPS = ("SIGTERM", "second SIGTERM", "SIGINT", "drain")
@@ -71,10 +76,22 @@ BLOCKERS = {
     "stalled_reader": Blocker(False, 0, "CLEANED"),
 }
 
+Cell = tuple[str, str, str]
+"""Front, blocker, stop."""
+
+
+def cells(fronts: Iterable[str]) -> list[Cell]:
+    return [
+        (front, blocker, stop)
+        for front, blocker, stop in itertools.product(fronts, BLOCKERS, STOPS)
+        if not (stop == "drain" and (front in STDIO or blocker == "lifespan_enter"))
+    ]
+
+
+WEBSOCKET_CELLS = cells(WEBSOCKET_FRONTS)
 CELLS = [
-    (front, blocker, stop)
-    for front, blocker, stop in itertools.product(FRONTS, BLOCKERS, STOPS)
-    if not (stop == "drain" and (front in STDIO or blocker == "lifespan_enter"))
+    *cells(FRONTS),
+    *(cell for cell in WEBSOCKET_CELLS if cell[1:] in [("shielded", "SIGTERM"), ("stalled_reader", "drain")]),
 ]
 
 
@@ -226,13 +243,13 @@ def settings(front: str, blocker: str, stop: str) -> dict[str, str]:
 
 def words(front: str) -> list[str]:
     """What the process is started with."""
-    command, *rest = FRONTS[front]
+    command, *rest = (FRONTS | WEBSOCKET_FRONTS)[front]
     server = str(HERE / "blockers.py")
     return [server, *rest] if command == "script" else [command, server, *rest]
 
 
 @asynccontextmanager
-async def started(forker: Forker, folder: Path, cell: tuple[str, str, str]) -> AsyncIterator[tuple[Process, Talk]]:
+async def started(forker: Forker, folder: Path, cell: Cell) -> AsyncIterator[tuple[Process, Talk]]:
     front, blocker, _ = cell
     process = Process(folder, blocker)
     pipes = {name: str(folder / name) for name in ("stdin", "stdout", "stderr")}
@@ -248,7 +265,8 @@ async def started(forker: Forker, folder: Path, cell: tuple[str, str, str]) -> A
         await forker.start(process, words(front), {"BLOCKER": blocker, **settings(*cell)}, pipes)
         try:
             async with AsyncExitStack() as peers:
-                yield process, Talk(process, stdin if front in STDIO else None, stdout, peers)
+                talk = WebSocketTalk if front in WEBSOCKET_FRONTS else Talk
+                yield process, talk(process, stdin if front in STDIO else None, stdout, peers)
         finally:
             process.signal(signal.SIGKILL)
             with trio.CancelScope(shield=True):
@@ -286,11 +304,10 @@ class Talk:
 
     async def initialize(self) -> None:
         """Ask for a session; read nothing."""
-        offer = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
         if self._stdin is not None:
-            return await self._line("initialize", offer)
+            return await self._line("initialize", OFFER)
         peer = await self._connect()
-        await peer.request("POST", {}, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": offer})
+        await peer.request("POST", {}, {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": OFFER})
 
     async def drain(self) -> None:
         assert b" 202 " in await self._admin(b"POST /drain")
@@ -314,6 +331,32 @@ class Talk:
         await self._stdin.send_all(json.dumps(message).encode() + b"\n")
 
 
+class WebSocketTalk(Talk):
+    """All of it on one WebSocket, which is open before the stop begins: a node that drains accepts none."""
+
+    _socket: trio.SocketStream | None = None
+
+    async def ready(self) -> None:
+        await super().ready()
+        if self._socket is None:
+            self._socket = (await self._connect()).stream
+            await self._socket.send_all(handshake("GET /mcp HTTP/1.1", Host="localhost"))
+            assert b" 101 " in await self._socket.receive_some()
+
+    async def tool(self, name: str) -> Peer | None:
+        await self._line("tools/call", {"name": name, "arguments": {}, "_meta": META})
+        return None
+
+    async def initialize(self) -> None:
+        await self._line("initialize", OFFER)
+
+    async def _line(self, method: str, params: dict[str, Any]) -> None:
+        assert self._socket is not None
+        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
+        await self._socket.send_all(text(json.dumps(message)))
+
+
+OFFER = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
 
@@ -386,7 +429,7 @@ async def _until_heeded(process: Process, talk: Talk) -> None:
         await process.says("the event loop is blocked")
 
 
-async def check(forker: Forker, folder: Path, cell: tuple[str, str, str], limiter: trio.CapacityLimiter) -> str | None:
+async def check(forker: Forker, folder: Path, cell: Cell, limiter: trio.CapacityLimiter) -> str | None:
     """None, or what is wrong with the cell."""
     front, _, how = cell
     found: str | None = f"{cell}: hangs"
@@ -424,35 +467,31 @@ FEW = 3
 """Cells that may have missed their time because of other work; more of them show a fault."""
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> list[Path]:
-    """One for each cell."""
-    made = [tmp_path / str(number) for number in range(len(CELLS))]
-    for folder in made:
-        folder.mkdir()
-    return made
-
-
-async def test_whatever_blocks_a_stop_ends_the_process_and_the_blocker_is_named(
-    folders: list[Path], tmp_path: Path
-) -> None:
-    """The bounds are real seconds, so that a cell may miss one on a busy machine: such a few are tried again, one by one."""
-    wrong: dict[tuple[str, str, str], str] = {}
+async def failing(wanted: Sequence[Cell], folder: Path) -> list[str]:
+    """What is wrong with each of the cells. Their bounds are real seconds, so that one may miss its time on a busy machine: a few are tried
+    again, one by one.
+    """
+    wrong: dict[Cell, str] = {}
     limiter = trio.CapacityLimiter(AT_ONCE)
 
-    async def one(folder: Path, cell: tuple[str, str, str]) -> None:
-        found = await check(forker, folder, cell, limiter)
+    async def one(cell: Cell, name: str) -> None:
+        of_cell = folder / name
+        of_cell.mkdir()
+        found = await check(forker, of_cell, cell, limiter)
         if found is not None:
             wrong[cell] = found
 
     async with forking() as forker:
         async with trio.open_nursery() as nursery:
-            for folder, cell in zip(folders, CELLS, strict=True):
-                nursery.start_soon(one, folder, cell)
+            for number, cell in enumerate(wanted):
+                nursery.start_soon(one, cell, str(number))
         if len(wrong) <= FEW:
             for number, cell in enumerate([*wrong]):
-                alone = tmp_path / f"alone{number}"
-                alone.mkdir()
                 del wrong[cell]
-                await one(alone, cell)
-    assert not wrong, "\n\n".join(wrong.values())
+                await one(cell, f"alone{number}")
+    return list(wrong.values())
+
+
+async def test_whatever_blocks_a_stop_ends_the_process_and_the_blocker_is_named(tmp_path: Path) -> None:
+    wrong = await failing(CELLS, tmp_path)
+    assert not wrong, "\n\n".join(wrong)

@@ -30,6 +30,7 @@ __all__ = ["main"]
 
 QUIET_SECONDS = 1
 """proxy_read_timeout, which is 60 unless set."""
+STOP_SECONDS = 10.0
 CONFIGURATION = """
 worker_processes 1;
 daemon off;
@@ -88,7 +89,8 @@ async def nginx(node: int) -> AsyncIterator[str]:
             yield f"{url}/mcp"
         finally:
             process.terminate()
-            await process.wait()
+            with trio.move_on_after(STOP_SECONDS, shield=True):
+                await process.wait()
 
 
 async def clients_get_through(url: str, server: Served) -> None:

@@ -110,8 +110,7 @@ class Ending(Enum):
     NO_TASK = "The server can keep no task now; try again later"
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One request, from its arrival to its reply. `version` is the protocol version it is answered in."""
 
     service: Service
@@ -134,21 +133,21 @@ class Call:
     """The token that its HTTP request came with; None without authorization by tokens, and on stdio."""
     permitted: bool = False
     """Whether its transport has judged by the token what the method of an extension asks for this one call."""
-    started: float = field(default_factory=trio.current_time)
+    started: float = msgspec.field(default_factory=trio.current_time)
     """When it began (trio clock)."""
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     """The handler runs in it; `cancel` cancels it."""
     ending: Ending | None = None
     """Why the server cancelled it; None unless it did."""
     finished: bool = False
     """Whether it is answered: then a task that still has its context can send nothing."""
-    questions: dict[str, msgspec.Raw] = field(default_factory=dict)
+    questions: dict[str, msgspec.Raw] = {}
     """What a modern handler asked in this round and has no answer to, by key."""
     answers: dict[str, Any] | None = None
     """What a retry brought, by key; None until they are read."""
     bound_to: bytes = b""
     """What a retry must repeat, as `note_binding` found it."""
-    keys: set[str] = field(default_factory=set)
+    keys: set[str] = set()
     """The keys of the questions asked in this run of the handler."""
     progress: float | None = None
     """The last value of its progress that was sent."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import msgspec
 import trio
 
 from trio_mcp.dispatch import discovery, feature_methods, listening, session_methods
@@ -68,7 +69,7 @@ HANDLERS: dict[str, Handler] = {
 """Which function answers which method; `protocol/methods` says which versions have it. Extensions answer theirs themselves."""
 
 
-class _Outcome(NamedTuple):
+class _Outcome(msgspec.Struct, frozen=True, gc=False):
     """How a call ended."""
 
     body: bytes | None
@@ -152,14 +153,15 @@ def _crashed(call: Call, crash: Exception) -> _Outcome:
         call.ending = call.ending or Ending.SLOW_READER
         return _error(call, ProtocolError(INTERNAL_ERROR, Ending.SLOW_READER.value))
     message = crash_message(logger, "request failed", call, crash, "Internal error", method=call.method)
-    return _error(call, ProtocolError(INTERNAL_ERROR, message))._replace(error="crash")
+    return _error(call, ProtocolError(INTERNAL_ERROR, message), "crash")
 
 
-def _error(call: Call, fault: ProtocolError) -> _Outcome:
+def _error(call: Call, fault: ProtocolError, name: str = "") -> _Outcome:
+    """`name` is what metrics and the access log call it, its code by default."""
     if isinstance(fault, ResourceNotFoundError) and not call.modern:
         fault = ProtocolError(RESOURCE_NOT_FOUND, fault.message, fault.data)
     status = fault.status if isinstance(fault, Busy) else http_status(fault.code, modern=call.modern)
-    return _Outcome(encode_error(call.request_id, fault), status, str(fault.code))
+    return _Outcome(encode_error(call.request_id, fault), status, name or str(fault.code))
 
 
 _UNANSWERED = _Outcome(None, 200, "cancelled")
@@ -196,7 +198,7 @@ async def _wait_for_memory(call: Call) -> None:
 
 def _bounded(call: Call, outcome: _Outcome) -> tuple[bytes | None, int]:
     """Body and status of the response, or, where it is larger than what may wait for this client, of an error in its place."""
-    body, status, _ = outcome
+    body, status = outcome.body, outcome.status
     if body is None or len(body) <= SMALL:
         return body, status
     account = call.service.account

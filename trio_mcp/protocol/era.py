@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from trio_mcp.protocol.jsonrpc import Batch, Message, Notification, Reply, Request
 from trio_mcp.protocol.versions import V2026_07_28
@@ -16,30 +17,26 @@ PROTOCOL_VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-@dataclass(frozen=True, slots=True)
-class Modern:
+class Modern(msgspec.Struct, frozen=True, gc=False):
     """A message of 2026-07-28 or later, without a session: the task of its exchange runs it."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True, gc=False):
     """`initialize`: opens a session."""
 
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class InSession:
+class InSession(msgspec.Struct, frozen=True, gc=False):
     """A message of the session that its header names."""
 
     session_id: str
     message: Message | Batch
 
 
-@dataclass(frozen=True, slots=True)
-class Sessionless:
+class Sessionless(msgspec.Struct, frozen=True, gc=False):
     """A legacy message other than `initialize`, without a session id: 400."""
 
     message: Message | Batch

@@ -11,9 +11,9 @@ A handler never waits for a reader here, unless it asks to (`flushed`).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import trio
 
 from trio_mcp.protocol.errors import SlowReader
@@ -23,8 +23,7 @@ from trio_mcp.streams.budget import DEFAULT_BOUNDS, Budget
 __all__ = ["Answer", "EventLog", "Reader"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """A whole reply that came before anything else was sent: it may still go out as plain JSON."""
 
     body: bytes
@@ -32,8 +31,7 @@ class Answer:
     """The HTTP status."""
 
 
-@dataclass(slots=True, eq=False)
-class Reader:
+class Reader(msgspec.Struct, eq=False):
     """Reads a log for one exchange. A newer reader of the same log ends it, and so does `close`."""
 
     log: EventLog
@@ -89,74 +87,40 @@ class Reader:
         self.log.reader_left(self)
 
 
-class EventLog:
+class EventLog(msgspec.Struct, eq=False):
     """The messages of one stream."""
 
-    __slots__ = (
-        "_backlog",
-        "_change",
-        "_cut",
-        "_max_bytes",
-        "_max_events",
-        "_moved_at",
-        "_overdue",
-        "_replies",
-        "_replies_bytes",
-        "_streaming",
-        "asked",
-        "batched",
-        "budget",
-        "ended",
-        "expected",
-        "forget",
-        "moves",
-        "reader",
-        "replays",
-    )
-
-    def __init__(
-        self,
-        budget: Budget,
-        expected: int | None = None,
-        *,
-        batched: bool = False,
-        max_events: int = DEFAULT_BOUNDS.events,
-        max_bytes: int = DEFAULT_BOUNDS.stream_bytes,
-        replays: bool = True,
-    ) -> None:
-        """`expected` replies end it; None: it does not end by itself.
-
-        `batched`: the replies answer a JSON-RPC batch, and go out as an array where they go out as plain JSON. `replays`: what was
-        read is kept for a client that comes back.
-        """
-        self.budget: Budget = budget
-        self.expected = expected
-        self.batched: bool = batched
-        self.replays: bool = replays
-        self.ended: bool = False
-        self.reader: Reader | None = None
-        self.asked: tuple[Any, ...] = ()
-        """What the token of whoever reads it again must have, as the token of its request had."""
-        self.moves: int = 0
-        """How often a reader made progress."""
-        self.forget: Callable[[], None] | None = None
-        """Takes the log out of its session, when it has ended and nothing of it is kept."""
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self._backlog: Backlog | None = None
-        """Made when something is to be kept: most replies go out as plain JSON, and need none."""
-        self._replies: list[tuple[bytes, int]] = []
-        """Those that came before anybody read, with their HTTP status."""
-        self._replies_bytes = 0
-        """What the account counts of them: answers to a batch."""
-        self._overdue = False
-        self._streaming = False
-        """Somebody asked for a stream."""
-        self._cut = False
-        """The first reader is to be ended at once."""
-        self._change: trio.Event | None = None
-        self._moved_at = 0.0
-        """When a reader last made progress (trio clock)."""
+    budget: Budget
+    expected: int | None = None
+    """How many replies end it; None: it does not end by itself."""
+    batched: bool = False
+    """The replies answer a JSON-RPC batch, and go out as an array where they go out as plain JSON."""
+    max_events: int = DEFAULT_BOUNDS.events
+    max_bytes: int = DEFAULT_BOUNDS.stream_bytes
+    replays: bool = True
+    """Whether what was read is kept for a client that comes back."""
+    ended: bool = False
+    reader: Reader | None = None
+    asked: tuple[Any, ...] = ()
+    """What the token of whoever reads it again must have, as the token of its request had."""
+    moves: int = 0
+    """How often a reader made progress."""
+    forget: Callable[[], None] | None = None
+    """Takes the log out of its session, when it has ended and nothing of it is kept."""
+    _backlog: Backlog | None = None
+    """Made when something is to be kept: most replies go out as plain JSON, and need none."""
+    _replies: list[tuple[bytes, int]] = []
+    """Those that came before anybody read, with their HTTP status."""
+    _replies_bytes: int = 0
+    """What the account counts of them: answers to a batch."""
+    _overdue: bool = False
+    _streaming: bool = False
+    """Somebody asked for a stream."""
+    _cut: bool = False
+    """The first reader is to be ended at once."""
+    _change: trio.Event | None = None
+    _moved_at: float = 0.0
+    """When a reader last made progress (trio clock)."""
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "read" if self.is_read else "unread"
@@ -214,7 +178,7 @@ class EventLog:
     def backlog(self) -> Backlog:
         """What is kept of it."""
         if self._backlog is None:
-            self._backlog = Backlog(self.budget, self._max_events, self._max_bytes)
+            self._backlog = Backlog(self.budget, self.max_events, self.max_bytes)
         return self._backlog
 
     @property

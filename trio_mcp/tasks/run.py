@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from trio_mcp.dispatch.call import Call, Ending
 from trio_mcp.observability.logs import event

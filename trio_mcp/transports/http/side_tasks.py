@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import trio
 
 __all__ = ["DISMISSAL_SECONDS", "HeldHead", "SideTask", "SideTasks"]
@@ -65,15 +66,12 @@ class SideTask:
         await self._ended.wait()
 
 
-class HeldHead:
+class HeldHead(msgspec.Struct, eq=False):
     """The head of one response, held back until the reply is there or the clock runs out."""
 
-    __slots__ = ("_when_due", "due")
-
-    def __init__(self, due: float, when_due: Callable[[], object]) -> None:
-        self.due: float = due
-        """When the clock runs out (trio clock)."""
-        self._when_due: Callable[[], object] | None = when_due
+    due: float
+    """When the clock runs out (trio clock)."""
+    _when_due: Callable[[], object] | None
 
     def ring(self) -> None:
         """The clock has run out."""

@@ -66,6 +66,13 @@ def _modern(server: Served, options: Options) -> Figures:
     return {"modern calls/s": calls_per_second(server, options.seconds, "add", None)}
 
 
+def _equal(server: Served, options: Options) -> Figures:
+    """Requests whose heads are equal, byte for byte: what a client gets that makes the same call again and again."""
+    legacy = calls_per_second(server, options.seconds, "add", open_session(server), equal=True)
+    modern = calls_per_second(server, options.seconds, "add", None, equal=True)
+    return {"legacy, equal heads": legacy, "modern, equal heads": modern}
+
+
 def _sse(server: Served, options: Options) -> Figures:
     """The tool notifies before it answers: a stream of two events."""
     return {"SSE calls/s": calls_per_second(server, options.seconds, "add_with_progress", open_session(server))}
@@ -103,6 +110,7 @@ def _streams(server: Served, options: Options) -> Figures:
 FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
     "legacy": _legacy,
     "modern": _modern,
+    "equal": _equal,
     "sse": _sse,
     "threads": _threads,
     "sessions": _sessions,
@@ -118,20 +126,23 @@ def calls_per_second(
     *,
     warm_up: int = WARM_UP_SECONDS,
     tokens: Path | None = None,
+    equal: bool = False,
 ) -> float:
     """tools/call per second, after a warm-up of that many seconds; raises `WrongAnswer`.
 
-    Each request has the next access token of the file `tokens`, if there is one.
+    Their lengths differ, unless `equal`. Each request has the next access token of the file `tokens`, if there is one.
     """
-    if warm_up:
-        _wrk(server, warm_up, tool, session, tokens)
-    return _wrk(server, seconds, tool, session, tokens)
-
-
-def _wrk(server: Served, seconds: int, tool: str, session: str | None, tokens: Path | None) -> float:
-    environment = {"TOOL": tool, "VERSION": LEGACY if session else MODERN, "PROGRESS": str(int("progress" in tool))}
+    environment = {"EQUAL": str(int(equal))}
     if tokens is not None:
         environment["TOKENS"] = str(tokens)
+    if warm_up:
+        _wrk(server, warm_up, tool, session, environment)
+    return _wrk(server, seconds, tool, session, environment)
+
+
+def _wrk(server: Served, seconds: int, tool: str, session: str | None, more: Mapping[str, str]) -> float:
+    environment = {"TOOL": tool, "VERSION": LEGACY if session else MODERN, "PROGRESS": str(int("progress" in tool))}
+    environment |= more
     if session:
         environment["SESSION"] = session
     command = pinned(("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), server.url), LOAD_CORE)

@@ -33,9 +33,9 @@ class Server:
 
 
 SERVERS = (
-    Server("trio-mcp", OURS, QUIET, ("legacy", "modern", "sse", "threads", "sessions", "streams")),
+    Server("trio-mcp", OURS, QUIET, ("legacy", "modern", "equal", "sse", "threads", "sessions", "streams")),
     Server("trio-mcp on hypercorn", (*OURS, "--server", "hypercorn"), QUIET, ("legacy", "modern", "sse", "sessions")),
-    Server("mcp 2.3", UVICORN),
+    Server("mcp 2.3", UVICORN, {}, ("legacy", "modern", "equal", "threads", "sessions", "streams")),
     Server("mcp 2.3, SSE answers", UVICORN, {"SSE": "1"}, ("legacy", "modern", "sse", "threads")),
     Server("TypeScript 1.32", (TYPESCRIPT, "{port}"), {}, ("legacy", "sessions", "streams")),
     Server("TypeScript 1.32, SSE answers", (TYPESCRIPT, "{port}"), {"SSE": "1"}, ("legacy", "sse")),

@@ -1,6 +1,6 @@
--- wrk: one tools/call per request, each with its own JSON-RPC id.
+-- wrk: one tools/call per request, each with its own JSON-RPC id, and of another length than the one before, as calls of a client are.
 -- Environment: TOOL, SESSION (legacy: the session's id), VERSION, PROGRESS=1 (ask for progress), TOKENS (a file with access tokens,
--- one a line: each request has the next of them).
+-- one a line: each request has the next of them), EQUAL=1 (all are of one length: their heads are equal, byte for byte).
 local tool, session, version = os.getenv("TOOL"), os.getenv("SESSION"), os.getenv("VERSION")
 
 wrk.method = "POST"
@@ -24,6 +24,8 @@ if os.getenv("TOKENS") then
   for token in io.lines(os.getenv("TOKENS")) do table.insert(tokens, "Bearer " .. token) end
 end
 
+local equal = os.getenv("EQUAL") == "1"
+
 local last = 1000
 function request()
   last = last + 1
@@ -32,5 +34,5 @@ function request()
   if os.getenv("PROGRESS") == "1" then table.insert(extra, '"progressToken":' .. last) end
   if #tokens > 0 then wrk.headers["Authorization"] = tokens[last % #tokens + 1] end
   return wrk.format(nil, nil, nil, '{"jsonrpc":"2.0","id":' .. last .. ',"method":"tools/call","params":{"name":"' .. tool
-    .. '","arguments":{"a":2,"b":3},"_meta":{' .. table.concat(extra, ",") .. '}}}')
+    .. '","arguments":{"a":2,"b":3},"_meta":{' .. table.concat(extra, ",") .. '}}}' .. string.rep(" ", equal and 0 or last % 7))
 end

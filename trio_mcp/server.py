@@ -41,7 +41,7 @@ from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.event_stream import Pace
-from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate
+from trio_mcp.transports.http.gate import LOOPBACK_NAMES, Gate, Rules
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.routes import Mount
@@ -241,11 +241,11 @@ class MCPServer(Registrar):
         )
         hub = self.hub(service, sessions)
         pace = pace or Pace()
-        gate = Gate(
+        rules = Rules(
             None if allowed_hosts is None else Hosts(allowed_hosts),
             None if allowed_origins is None else Origins(allowed_origins),
-            identify,
         )
+        gate = Gate(rules, identify)
         life = LifeCycle()
         side_tasks = SideTasks(hold_back=pace.sse_after)
         legacy = LegacyFront(service, hub, pace, side_tasks, life, proxies=proxies, json_response=json_response)

@@ -143,7 +143,7 @@ class Front:
         self.ended = trio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = HttpExchange(scope, receive, send)
+        exchange = HttpExchange.over_asgi(scope, receive, send)
         content = await exchange.body(1 << 25)
         try:
             outcome = await self._relay.send(exchange, content, SESSION, self.owner)

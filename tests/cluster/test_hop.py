@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_mcp.cluster.hop import VALID_MS, Hops, request_target
+from trio_mcp.cluster.hop import VALID_MS, Hops
+from trio_mcp.transports.http.exchange import request_target
 
 HOPS = Hops([b"the secret"], node="node-1", boot="0123456789abcdef")
 METHOD, PATH, SESSION = "POST", b"/mcp?a=b", "node-2.abcDEF_-012"

@@ -49,7 +49,7 @@ async def test_an_address_that_no_card_vouches_for_is_proved_unless_it_has_the_n
         local=local,
     )
     url = "unix:/run/b2.http"
-    exchange: Any = HttpExchange(
+    exchange: Any = HttpExchange.over_asgi(
         {"type": "http", "method": "POST", "path": "/mcp", "headers": []}, trio.sleep_forever, cast("Any", None)
     )
     assert await forwarder.send(exchange, "node2.x", Owner("node2", "b2", -1, url)) == Relayed(200)

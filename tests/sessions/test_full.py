@@ -201,6 +201,6 @@ def test_a_client_has_the_address_that_a_named_proxy_saw(
         "headers": headers,
         "client": None if peer is None else (peer, 1234),
     }
-    exchange = HttpExchange(scope, None, None)  # type: ignore[arg-type]
+    exchange = HttpExchange.over_asgi(scope, None, None)  # type: ignore[arg-type]
     assert Proxies(["10.0.0.0/8"]).client_of(exchange) == client
     assert Proxies([]).client_of(exchange) is None

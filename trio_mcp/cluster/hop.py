@@ -15,16 +15,12 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
-from urllib.parse import quote
 
-from trio_mcp.transports.asgi import Scope
-
-__all__ = ["Hops", "request_target"]
+__all__ = ["Hops"]
 
 VALID_MS = 30_000
 """Longer than the clocks of one cluster differ and requests wait in kernels; short, for a stolen header is valid for that long."""
 _SIGNATURE_CHARACTERS = 32
-_NOT_IN_TARGETS = re.compile(rb"[^!-~]")
 _VALUE = re.compile(rb"([A-Za-z0-9-]{1,63})\.[A-Za-z0-9-]{0,64}\.([0-9]{1,15})")
 
 
@@ -74,17 +70,8 @@ class Hops:
         return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
 
 
-def request_target(scope: Scope) -> bytes:
-    """The path of a request as it was sent, with its query; safe to put into a request line."""
-    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-    query: bytes = scope.get("query_string", b"")
-    target = b"%b?%b" % (raw, query) if query else raw
-    # In HTTP/2 the path is a header field, and servers pass on spaces and control characters in it.
-    return _NOT_IN_TARGETS.sub(lambda found: b"%%%02X" % ord(found[0]), target)
-
-
 def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
-    # None of the parts can hold a line feed: headers cannot carry one, and `request_target` escapes it.
+    # None of the parts can hold a line feed: headers cannot carry one, and `RequestHead.target` has it escaped.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())
     return hmac.digest(key, signed, "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import trio
 
 from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
-from trio_mcp.cluster.hop import Hops, request_target
+from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.membership import Membership
 from trio_mcp.cluster.owner_cache import Owner, OwnerCache
 from trio_mcp.cluster.peer.client import PeerClient
@@ -84,10 +84,10 @@ class PeerForwarder:
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
         """The peer that relayed this request; None when there is no hop header, or one that does not verify, which is counted."""
-        value = exchange.hop
+        value = exchange.head.hop
         if value is None:
             return None
-        node = self._hops.verify(value, exchange.method, request_target(exchange.scope), session_id)
+        node = self._hops.verify(value, exchange.method, exchange.head.target, session_id)
         if node is None:
             self._metrics.hop_refused()
             event(logger, logging.WARNING, "hop header refused", session=session_label(session_id))
@@ -166,5 +166,5 @@ async def say_lost(exchange: HttpExchange) -> None:
     """
     answer = lost_answer(exchange.content)
     if answer is not None and exchange.takes_json:
-        return await send_json(exchange.send, 200, answer, exchange.cors)
+        return await send_json(exchange.carrier.send, 200, answer, exchange.cors)
     raise HttpRefusal(502, LostCall().message)

@@ -133,7 +133,7 @@ class SessionRouter:
         facts = Facts(
             hop=hop is not None,
             delete=exchange.method == "DELETE",
-            movable=hop is None and exchange.may_move,
+            movable=hop is None and exchange.carrier.may_move,
             restores=self._restores,
         )
         request = SessionRequest(exchange, session_id, hop, facts)
@@ -287,7 +287,7 @@ class SessionRouter:
 
     async def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         owner = self._owner(request, target)
-        if owner is not None and owner.url and await request.exchange.move(owner.url):
+        if owner is not None and owner.url and await request.exchange.carrier.move(request.exchange.content, owner.url):
             self._metrics.moved()
             return port.Answered()
         request.facts.movable = False
@@ -331,7 +331,7 @@ class SessionRouter:
         request.facts.recorded = Recorded.NOT_READ
         if not removed:
             return None
-        await send_empty(request.exchange.send, 204, request.exchange.cors)
+        await send_empty(request.exchange.carrier.send, 204, request.exchange.cors)
         return port.Answered()
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:

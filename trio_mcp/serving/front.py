@@ -184,6 +184,7 @@ class _OwnFront:
                 stopping=app.life.no_more_connections,
                 refused=app.service.refusals.note,
                 mover=self._mover,
+                direct=app,
                 task_status=task_status,
             )
         finally:

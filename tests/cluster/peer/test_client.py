@@ -48,8 +48,7 @@ from trio_mcp.cluster.peer.outcomes import (
     Unreachable,
 )
 from trio_mcp.cluster.peer.relaying import Patience
-from trio_mcp.transports.http.exchange import HOP, HttpExchange
-from trio_mcp.transports.http.responses import send_within
+from trio_mcp.transports.http.exchange import HOP, HttpExchange, send_within
 from trio_mcp.transports.listener import Limits, Receive, Scope, Send
 
 pytestmark = pytest.mark.sockets
@@ -164,7 +163,7 @@ async def test_the_client_gets_the_response_as_the_owner_sent_it_and_who_relayed
 
 async def test_headers_that_would_end_early_are_never_sent() -> None:
     scope = {"method": "POST", "path": "/", "headers": [(b"host", b"a"), (b"x", b"1\r\nMcp-Session-Id: other")]}
-    exchange = HttpExchange(scope, _never, _swallow)
+    exchange = HttpExchange.over_asgi(scope, _never, _swallow)
     with pytest.raises(ValueError, match="line break"):
         await PeerClient(HOPS, node="node1").send(exchange, b"", SESSION, owner_at(free_url()))
 
@@ -181,7 +180,7 @@ async def test_a_target_that_would_end_early_stays_within_its_line() -> None:
 
     relay = PeerClient(HOPS, node="node1")
     async with raw_peer(handle) as url, relay.running():
-        exchange = HttpExchange(scope, _never, _swallow)
+        exchange = HttpExchange.over_asgi(scope, _never, _swallow)
         assert await relay.send(exchange, b"", SESSION, owner_at(url)) == Relayed(200)
     lines = said[0].split(b"\r\n")
     target = b"/mcp%20HTTP/1.1%0D%0Ahost:%20b%0D%0A%0D%0ADELETE%20/?a%20b"
@@ -861,7 +860,7 @@ class ForeignServer:
             "query_string": b"",
             "headers": [(b"host", b"a")],
         }
-        return HttpExchange(scope, self._receive, partial(send_within, self._send, write_timeout))
+        return HttpExchange.over_asgi(scope, self._receive, partial(send_within, self._send, write_timeout))
 
     async def _receive(self) -> Any:
         await self.leave.wait()

@@ -49,13 +49,13 @@ class Peers:
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         if self.ready:
-            await send_json(exchange.send, 299, b"{}", [])
+            await send_json(exchange.carrier.send, 299, b"{}", [])
         return self.ready
 
     async def route(self, exchange: HttpExchange, session_id: str) -> Route:
         if not self.ready:
             raise SessionNotFound(CloseReason.UNKNOWN)
-        await send_json(exchange.send, 299, b"{}", [])
+        await send_json(exchange.carrier.send, 299, b"{}", [])
         return Answered()
 
 

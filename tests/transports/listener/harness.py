@@ -12,6 +12,7 @@ import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from trio_mcp.streams.account import Account
+from trio_mcp.transports.carrier import DirectApp
 from trio_mcp.transports.listener import ASGIApp, Limits, Receive, Scope, Send, serve
 
 PATIENCE = 1000.0
@@ -98,8 +99,14 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, limits: Limits | None = None, account: Account | None = None) -> AsyncIterator[Server]:
-    """Serve `app` on memory streams; leaving cancels what still runs."""
+async def serving(
+    app: ASGIApp,
+    limits: Limits | None = None,
+    account: Account | None = None,
+    *,
+    direct: DirectApp | None = None,
+) -> AsyncIterator[Server]:
+    """Serve `app` on memory streams, without ASGI where `direct` takes that; leaving cancels what still runs."""
     server = Server(MemoryListener(), trio.Event())
 
     async def run(*, task_status: trio.TaskStatus[object]) -> None:
@@ -109,6 +116,7 @@ async def serving(app: ASGIApp, limits: Limits | None = None, account: Account |
             limits=limits or Limits(),
             account=account,
             stopping=server.stopping,
+            direct=direct,
             task_status=task_status,
         )
         server.stopped.set()

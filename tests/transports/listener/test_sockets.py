@@ -393,7 +393,7 @@ async def test_a_request_that_has_come_when_an_idle_connection_is_dismissed_is_a
         await echo(scope, receive, send)
 
     idle, hangups = IdleConnections(75), Hangups()
-    shared = Shared(app, Limits(), idle, Lingering(lambda: None), lambda status, reason: None)
+    shared = Shared(app, None, Limits(), idle, Lingering(lambda: None), lambda status, reason: None)
 
     async def connection(end: socket.socket) -> None:
         end.setblocking(False)

@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from trio_mcp.cluster.hop import Hops, request_target
+from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.headers import request_bytes
 from trio_mcp.cluster.peer.outcomes import STRANGER, Outcome, Refused, Relayed, Unreachable
@@ -70,12 +70,12 @@ class PeerClient:
         client is reset or, on servers other than ours, trio.BrokenResourceError is raised. Raises ValueError for a request header with
         a line break.
         """
-        target = request_target(exchange.scope)
+        target = exchange.head.target
         hop = self._hops.sign(exchange.method, target, session_id)
         request = request_bytes(exchange, target, content, hop)
         outcome = await self._while_client_stays(exchange, request, to)
         if isinstance(outcome, Cut):
-            if exchange.abort():
+            if exchange.carrier.abort():
                 return Relayed(outcome.status)
             raise trio.BrokenResourceError(f"the response of {to.node} ended early: {outcome.reason}")
         return outcome
@@ -103,7 +103,7 @@ class PeerClient:
 
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
         with trio.CancelScope() as scope:
-            if exchange.tell_when_client_leaves(scope.cancel):
+            if exchange.carrier.tell_when_client_leaves(scope.cancel):
                 return await self._relay(exchange, request, to)
             outcome: Outcome | Cut | None = None
             async with exchange.cancelled_when_client_leaves():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
@@ -24,13 +24,13 @@ _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 
 def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes) -> bytes:
     """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break."""
-    fields = _end_to_end(exchange.scope["headers"], _NOT_IN_REQUESTS)
+    fields = _end_to_end(exchange.head.fields, _NOT_IN_REQUESTS)
     lines = b"".join([b"%b: %b\r\n" % field for field in fields])
     # Our listener refuses such headers, other servers may not: the owner would read the rest as a second request.
     if not lines.count(b"\n") == lines.count(b"\r") == len(fields):
         raise ValueError("a request header holds a line break")
     # A client of HTTP/1.0 may send no Host; HTTP/1.1, which we send, requires it.
-    host = b"" if b"host" in exchange.headers else b"host: \r\n"
+    host = b"" if b"host" in exchange.head.headers else b"host: \r\n"
     return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         exchange.method.encode(),
         target,
@@ -55,7 +55,7 @@ def _is_of_nodes(name: bytes) -> bool:
     return name.startswith(NODE_HEADERS)
 
 
-def _end_to_end(fields: Fields, dropped: frozenset[bytes]) -> Fields:
+def _end_to_end(fields: Sequence[tuple[bytes, bytes]], dropped: frozenset[bytes]) -> Fields:
     for name, value in fields:
         if name == _CONNECTION:
             dropped |= {option.strip(b" \t") for option in value.lower().split(b",")} - _NEVER_DROPPED

@@ -168,12 +168,12 @@ class RelayedRequest:
 
     async def _begin(self, status: int, fields: Fields) -> None:
         head = {"type": "http.response.start", "status": status, "headers": [*fields, self._relayed_by]}
-        await self._exchange.send(head)
+        await self._exchange.carrier.send(head)
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         message = {"type": "http.response.body", "body": data, "more_body": more}
         self._exchange.completing = not more
-        await self._exchange.send(message)
+        await self._exchange.carrier.send(message)
 
 
 @dataclass(frozen=True, slots=True)

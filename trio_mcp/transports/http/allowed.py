@@ -113,7 +113,7 @@ class Proxies:
         Each proxy appends the address that it saw, so the client is the last that is not itself a proxy here. Without a proxy
         that is believed, the peer may be a balancer with all its clients behind it.
         """
-        peer = exchange.scope.get("client")
+        peer = exchange.carrier.client
         if not self._networks or peer is None or not self._has(peer[0]):
             return None
         chain = ",".join(exchange.header_list(b"x-forwarded-for")).split(",")

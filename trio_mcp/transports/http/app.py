@@ -16,15 +16,17 @@ from trio_mcp.observability.logs import event
 from trio_mcp.sessions.directory import Directory
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.node_state import CLUSTER, LifeCycle, NodeState, Served
-from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, Receive, Scope, Send
+from trio_mcp.transports.asgi import Receive, Scope, Send
+from trio_mcp.transports.carrier import Carrier
 from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.endpoint import Endpoint
-from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange, read_head, without_node_headers
 from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
 from trio_mcp.transports.http.probes import Probes
-from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal, send_within
+from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
 from trio_mcp.transports.http.side_tasks import SideTasks
+from trio_mcp.transports.request_head import RequestHead
 from trio_mcp.transports.running import running
 
 __all__ = ["HttpApp"]
@@ -99,6 +101,20 @@ class HttpApp:
         else:
             raise NotImplementedError(f"ASGI {scope['type']} is not served")
 
+    # The port `DirectApp`, for our own listener.
+
+    def read_head(
+        self, method: str, path: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]
+    ) -> RequestHead | None:
+        """What is known by the head of a request for the endpoint; None for other paths."""
+        if path not in self._paths or path in Probes.paths or path in self._well_known:
+            return None
+        return read_head(method, path, target, fields)
+
+    async def answer(self, head: RequestHead, carrier: Carrier) -> None:
+        """Answer a request for that path."""
+        await self._mcp(HttpExchange(head, carrier), self.endpoint.handle)
+
     def join(self, cluster: ClusterPort, directory: Directory, prove: Callable[[bytes], str]) -> None:
         """Serve as one of several nodes, before `running`: the others are reached through `cluster`.
 
@@ -162,27 +178,26 @@ class HttpApp:
         path = _local_path(scope)
         if path in Probes.paths and (path not in self._custom or self.probes.asked_by_a_peer(scope)):
             return await self.probes.answer(scope, path, send)
-        scope, hop = _without_node_headers(scope)
         if path in self._well_known:
             await self._answer_well_known(self._well_known[path], path, scope, receive, send)
         elif path in self._paths:
-            if DISCONNECT_EXTENSION not in scope.get("extensions", ()):
-                # Writes of our own listener have that deadline; other servers need not have any.
-                send = partial(send_within, send, self.service.options.write_timeout)
-            await self._mcp(HttpExchange(scope, receive, send, hop=hop), self.endpoint.handle)
+            await self._mcp(self._exchange(scope, receive, send), self.endpoint.handle)
         else:
-            await self._beside(path, scope, receive, send)
+            await self._beside(path, _for_users(scope), receive, send)
+
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> HttpExchange:
+        return HttpExchange.over_asgi(scope, receive, send, write_seconds=self.service.options.write_timeout)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A handshake is a GET. Where no WebSocket is offered it is answered as one."""
         from trio_mcp.transports.websocket.handshake import as_request
 
-        scope, _ = _without_node_headers(scope)
+        scope = _for_users(scope)
         request, request_receive, answer = as_request(scope, receive, send)
         if self.websockets is None or _local_path(scope) not in self._paths:
             return await self._http(request, request_receive, answer)
         handle = partial(self.websockets.handle, scope=scope, receive=receive, send=send)
-        await self._mcp(HttpExchange(request, request_receive, answer), handle)
+        await self._mcp(HttpExchange.over_asgi(request, request_receive, answer), handle)
 
     async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The user's own routes and apps. Of the gate they get the check of Host alone, against DNS rebinding."""
@@ -205,7 +220,7 @@ class HttpApp:
 
     async def _host_allowed(self, scope: Scope, receive: Receive, send: Send) -> bool:
         try:
-            self.endpoint.gate.check_host(HttpExchange(scope, receive, send))
+            self.endpoint.gate.check_host(HttpExchange.over_asgi(scope, receive, send).head)
         except HttpRefusal as refusal:
             self.service.refusals.note(refusal.status, refusal.reason, **refusal.told)
             await send_refusal(send, refusal, [])
@@ -216,7 +231,7 @@ class HttpApp:
         if self.life.answers.session_requests is Served.NOT_RUNNING:
             event(logger, logging.ERROR, "request before the lifespan ran", fix="lifespan=lambda _: app.running()")
             self.service.refusals.count(503, "not_running")
-            return await send_json(exchange.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])
+            return await send_json(exchange.carrier.send, 503, NOT_RUNNING, [(b"retry-after", b"1")])
         self._open += 1
         try:
             await handle(exchange)
@@ -243,18 +258,10 @@ def _both_spellings(path: str) -> set[str]:
     return {path or "/", path + "/"}
 
 
-def _without_node_headers(scope: Scope) -> tuple[Scope, bytes | None]:
-    """The scope without headers between nodes, and the hop header among them.
-
-    User code must not see that one: it is signed, and a handler that sent it on would let others replay it.
-    """
-    for name, _ in scope["headers"]:
-        if name.startswith(NODE_HEADERS):
-            break
-    else:
-        return scope, None
-    kept = [header for header in scope["headers"] if not header[0].startswith(NODE_HEADERS)]
-    return {**scope, "headers": kept}, dict(scope["headers"]).get(HOP)
+def _for_users(scope: Scope) -> Scope:
+    """The scope without the headers between nodes."""
+    fields, _ = without_node_headers(scope["headers"])
+    return scope if fields is scope["headers"] else {**scope, "headers": fields}
 
 
 def _local_path(scope: Scope) -> str:

@@ -16,8 +16,9 @@ from trio_mcp.auth.principal import ANONYMOUS, Authenticate, CannotTell, HttpReq
 from trio_mcp.dispatch.user_code import call_user, report, user_code, without_crash
 from trio_mcp.features.functions import is_async
 from trio_mcp.observability.logs import leaves
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import HttpRefusal
+from trio_mcp.transports.request_head import HeaderList
 
 __all__ = ["RETRY_AFTER", "Identify", "asked", "by_function", "cannot_authenticate", "refuse_repeated"]
 
@@ -56,7 +57,7 @@ def by_function(authenticate: Authenticate, threads: int) -> Identify:
 
 def refuse_repeated(exchange: HttpExchange, headers: HeaderList) -> None:
     """400 for two `Authorization` headers: a proxy in front of us may have checked the one that we would not."""
-    if b"authorization" in exchange.repeated:
+    if b"authorization" in exchange.head.repeated:
         raise HttpRefusal(400, "Authorization comes more than once", headers, reason="authorization")
 
 

@@ -7,7 +7,8 @@ from typing import Protocol, TypeAlias
 
 from trio_mcp.protocol.errors import SessionError
 from trio_mcp.sessions.live_session import LiveSession
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
+from trio_mcp.transports.request_head import HeaderList
 
 __all__ = ["Answered", "ClusterPort", "Local", "Misdirected", "Route", "Unavailable"]
 

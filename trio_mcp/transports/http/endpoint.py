@@ -16,11 +16,12 @@ from trio_mcp.protocol.jsonrpc import Batch, InvalidMessage, Message, Request, R
 from trio_mcp.sessions.node_state import LifeCycle, Served
 from trio_mcp.streams.account import Account, NoRoom
 from trio_mcp.transports.http.cluster_port import ClusterPort
-from trio_mcp.transports.http.exchange import BodyTooLarge, BodyTooSlow, ClientLeft, HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import BodyTooLarge, BodyTooSlow, ClientLeft, HttpExchange
 from trio_mcp.transports.http.gate import Gate
 from trio_mcp.transports.http.legacy import LegacyFront
 from trio_mcp.transports.http.modern import ModernFront
 from trio_mcp.transports.http.responses import HttpRefusal, send_empty, send_error, send_refusal
+from trio_mcp.transports.request_head import HeaderList
 
 __all__ = ["Endpoint"]
 
@@ -86,7 +87,7 @@ class Endpoint:
             message = "The server has no memory left for this body; try again later"
             await self._refuse(exchange, HttpRefusal(503, message, [*_CLOSE, _RETRY_AFTER], reason="memory"))
         except ClientLeft:
-            event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.method)
+            event(logger, logging.DEBUG, "client left before its request was complete", method=exchange.head.method)
         finally:
             if exchange.charged_to is not None:
                 exchange.release()
@@ -96,10 +97,10 @@ class Endpoint:
             self._refusals.count(refusal.status, refusal.reason)
         else:
             self._refusals.note(refusal.status, refusal.reason, **refusal.told)
-        await send_refusal(exchange.send, refusal, exchange.cors, id)
+        await send_refusal(exchange.carrier.send, refusal, exchange.cors, id)
 
     async def _by_method(self, exchange: HttpExchange) -> None:
-        match exchange.method:
+        match exchange.head.method:
             case "POST":
                 await self._post(exchange)
             case "GET":
@@ -117,19 +118,19 @@ class Endpoint:
             message = decode(body)
         except InvalidMessage as fault:
             self._refusals.note(400, "message")
-            return await send_error(exchange.send, 400, fault, exchange.cors, fault.id)
+            return await send_error(exchange.carrier.send, 400, fault, exchange.cors, fault.id)
         try:
             await self._route(exchange, message)
         except ProtocolError as fault:
             status = http_status(fault.code, modern=False)
             if status >= 400:
                 self._refusals.note(status, "message")
-            await send_error(exchange.send, status, fault, exchange.cors, _id_of(message))
+            await send_error(exchange.carrier.send, status, fault, exchange.cors, _id_of(message))
         except HttpRefusal as refusal:
             await self._refuse(exchange, refusal, _id_of(message))
 
     async def _route(self, exchange: HttpExchange, message: Message | Batch) -> None:
-        match route(message, version_header=exchange.version, session_id=exchange.session_id):
+        match route(message, version_header=exchange.head.version, session_id=exchange.head.session_id):
             case Modern(message=single):
                 if not await self._passed_on(exchange, self._life.answers.modern, single):
                     await self._modern.post(exchange, single)
@@ -151,19 +152,19 @@ class Endpoint:
 
 async def _answer_preflight(exchange: HttpExchange) -> None:
     """CORS (Fetch standard): whatever headers an allowed page wants to send, it may."""
-    asked = exchange.headers.get(b"access-control-request-headers")
+    asked = exchange.head.headers.get(b"access-control-request-headers")
     allowed = [(b"access-control-allow-headers", asked)] if asked else []
     cors = [*exchange.cors, *_PREFLIGHT, *allowed] if exchange.cors else []
-    await send_empty(exchange.send, 204, [*cors, *_allow(b"GET, POST, DELETE, OPTIONS")])
+    await send_empty(exchange.carrier.send, 204, [*cors, *_allow(b"GET, POST, DELETE, OPTIONS")])
 
 
 def _session_of(exchange: HttpExchange) -> str:
     """The session that a GET or DELETE names. 405 in a version without sessions, 400 where none is named."""
-    if exchange.version is not None and names_modern(exchange.version):
+    if exchange.head.version is not None and names_modern(exchange.head.version):
         raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
-    if exchange.session_id is None:
+    if exchange.head.session_id is None:
         raise HttpRefusal(400, "Mcp-Session-Id is missing")
-    return exchange.session_id
+    return exchange.head.session_id
 
 
 def _allow(methods: bytes) -> HeaderList:

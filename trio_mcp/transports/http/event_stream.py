@@ -18,8 +18,9 @@ from trio_mcp.defaults import KEEP_ALIVE, RETRY_INTERVAL_MS, SSE_AFTER, STREAM_D
 from trio_mcp.protocol.sse import COMMENT, event, event_pieces, priming, retry
 from trio_mcp.streams.backlog import Entry
 from trio_mcp.streams.event_log import Reader
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.responses import CHUNK_BYTES
+from trio_mcp.transports.request_head import HeaderList
 
 __all__ = ["EventStream", "Pace", "StreamHead"]
 
@@ -100,7 +101,7 @@ class EventStream:
     async def _open(self) -> None:
         await self._reader.log.ended_by(self._exchange.body_ended + self._pace.stream_delay)
         start = {"type": "http.response.start", "status": 200, "headers": [*_HEAD, *self._headers]}
-        await self._exchange.send(start)
+        await self._exchange.carrier.send(start)
         self._opening = _opening(self._reader, self._head, self._pace)
         if self._reader.waits:
             await self._write(b"")
@@ -134,7 +135,7 @@ class EventStream:
     async def _write(self, data: bytes, *, more: bool = True) -> None:
         message = {"type": "http.response.body", "body": self._opening + data, "more_body": more}
         self._exchange.completing = not more
-        await self._exchange.send(message)
+        await self._exchange.carrier.send(message)
         self._opening = b""
 
 

@@ -1,32 +1,40 @@
-"""One HTTP exchange over ASGI: headers by name, the body within its bounds, and the client's disconnect."""
+"""One HTTP exchange: what is known of the request, its body within its bounds, and the client's disconnect."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
 
+import msgspec
 import trio
 
 from trio_mcp.auth.principal import ANONYMOUS, Principal
 from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
+from trio_mcp.transports.carrier import Carrier
+from trio_mcp.transports.request_head import HeaderList, RequestHead
 
 __all__ = [
     "HOP",
     "NODE_HEADERS",
+    "AsgiCarrier",
     "BodyTooLarge",
     "BodyTooSlow",
     "ClientLeft",
-    "HeaderList",
     "HttpExchange",
+    "read_head",
+    "request_target",
+    "send_within",
+    "without_node_headers",
 ]
-
-HeaderList: TypeAlias = list[tuple[bytes, bytes]]
-"""Lower-case names and values, as ASGI has them."""
 
 NODE_HEADERS = b"trio-mcp-"
 """What the names of headers between nodes begin with."""
@@ -36,6 +44,7 @@ HOP = b"trio-mcp-hop"
 _SESSION = b"mcp-session-id"
 _VERSION = b"mcp-protocol-version"
 _NONE: frozenset[bytes] = frozenset()
+_NOT_IN_TARGETS = re.compile(rb"[^!-~]")
 
 
 class BodyTooLarge(Exception):
@@ -50,89 +59,59 @@ class ClientLeft(Exception):
     """The client closed the connection before its request was complete."""
 
 
-class HttpExchange:
-    """One request and the way to answer it. `scope`, `receive` and `send` are ASGI's; every `send` has a deadline (`HttpApp`)."""
+class HttpExchange(msgspec.Struct, eq=False):
+    """One request and the way to answer it."""
 
-    __slots__ = (
-        "_extension",
-        "body_ended",
-        "charged_to",
-        "completing",
-        "content",
-        "cors",
-        "headers",
-        "hop",
-        "left",
-        "method",
-        "path",
-        "principal",
-        "receive",
-        "repeated",
-        "scope",
-        "send",
-        "session_id",
-        "takes_json",
-        "takes_sse",
-        "token",
-        "version",
-    )
+    head: RequestHead
+    carrier: Carrier
+    content: bytes = b""
+    """The body, once it is read."""
+    body_ended: float = -math.inf
+    """When its last byte was read (trio clock)."""
+    charged_to: Account | None = None
+    """The account that counts the body; None for a small one. `release` ends that."""
+    completing: bool = False
+    """The last part of the response is being sent. From then on a disconnect means nothing: ASGI reports one to every app."""
+    left: bool = False
+    """The client has disconnected, if anybody watched for it."""
+    # Set by `gate.Gate.admit`:
+    principal: Principal = ANONYMOUS
+    """Who sent the request."""
+    token: AccessToken | None = None
+    """The verified token that it came with; None without authorization by tokens."""
+    cors: HeaderList = []
+    """Headers that every response gets: they let a page of an allowed Origin read it. Empty for other clients."""
+    takes_json: bool = False
+    """Whether `Accept` allows application/json."""
+    takes_sse: bool = False
+    """Whether `Accept` allows text/event-stream."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, hop: bytes | None = None) -> None:
-        self.scope: Scope = scope
-        self.receive: Receive = receive
-        self.send: Send = send
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        """By lower-case name; of one that is repeated the last."""
-        self.repeated: frozenset[bytes] = (
-            _repeated(scope["headers"]) if len(self.headers) < len(scope["headers"]) else _NONE
-        )
-        """The names of headers that come more than once."""
-        self.session_id: str | None = self._said(_SESSION)
-        """What `Mcp-Session-Id` says; None where it is left out or empty."""
-        self.version: str | None = self._said(_VERSION)
-        """What `MCP-Protocol-Version` says; None where it is left out or empty."""
-        self.hop: bytes | None = hop
-        """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
-        self.content: bytes = b""
-        """The body, once it is read."""
-        self.body_ended: float = -math.inf
-        """When its last byte was read (trio clock)."""
-        self.charged_to: Account | None = None
-        """The account that counts the body; None for a small one. `release` ends that."""
-        self.completing: bool = False
-        """The last part of the response is being sent. From then on a disconnect means nothing: ASGI reports one to every app."""
-        self._extension: Mapping[str, Callable[..., None]] | None = scope.get("extensions", {}).get(
-            DISCONNECT_EXTENSION
-        )
-        """Of our own listener, which tells of a disconnect without a task that waits for it, and whose writes have deadlines."""
-        self.left: bool = False
-        """The client has disconnected, if anybody watched for it."""
-        # Set by `gate.Gate.admit`:
-        self.principal: Principal = ANONYMOUS
-        """Who sent the request."""
-        self.token: AccessToken | None = None
-        """The verified token that it came with; None without authorization by tokens."""
-        self.cors: HeaderList = []
-        """Headers that every response gets: they let a page of an allowed Origin read it. Empty for other clients."""
-        self.takes_json: bool = False
-        """Whether `Accept` allows application/json."""
-        self.takes_sse: bool = False
-        """Whether `Accept` allows text/event-stream."""
+    @classmethod
+    def over_asgi(
+        cls, scope: Scope, receive: Receive, send: Send, *, write_seconds: float | None = None
+    ) -> HttpExchange:
+        """One that an ASGI server brings. `write_seconds`: the deadline of each `send`; None where `send` has one."""
+        head = read_head(scope["method"], scope["path"], request_target(scope), scope["headers"])
+        return cls(head, AsgiCarrier(scope, receive, send, write_seconds))
 
-    def _said(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.strip(b" \t").decode("latin-1") or None
+    @property
+    def method(self) -> str:
+        """The HTTP method, upper case."""
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """The decoded path."""
+        return self.head.path
 
     def header(self, name: str | bytes) -> str | None:
         """The value of a header, of several the last; None without one. `name` in bytes is in lower case. Decoded as Latin-1."""
-        value = self.headers.get(name if isinstance(name, bytes) else name.lower().encode("latin-1", "replace"))
+        value = self.head.headers.get(name if isinstance(name, bytes) else name.lower().encode("latin-1", "replace"))
         return None if value is None else value.strip(b" \t").decode("latin-1")
 
     def header_list(self, name: bytes) -> list[str]:
         """Every value of a header, by its lower-case name."""
-        return [value.strip(b" \t").decode("latin-1") for key, value in self.scope["headers"] if key == name]
+        return [value.strip(b" \t").decode("latin-1") for key, value in self.head.fields if key == name]
 
     async def body(self, limit: int, account: Account | None = None) -> bytes:
         """Read the whole body, `limit` bytes at most.
@@ -140,11 +119,11 @@ class HttpExchange:
         What does not come in one piece waits unread until `account` has room for it. Raises BodyTooLarge, ClientLeft when the
         client disconnects before its end, NoRoom after 30 s without room, BodyTooSlow when others need the room.
         """
-        declared = self.headers.get(b"content-length", b"0")
+        declared = self.head.headers.get(b"content-length", b"0")
         # Python does not convert integers of some thousand digits.
         if declared.isdigit() and (len(declared) > 19 or int(declared) > limit):
             raise BodyTooLarge
-        message = await self.receive()
+        message = await self.carrier.receive()
         self.content = self._chunk(message)
         if message.get("more_body"):
             await self._rest_of_body(limit, int(declared) if declared.isdigit() else 0, account or Account())
@@ -170,7 +149,7 @@ class HttpExchange:
         with account.receiving(size, received) as transfer:
             more = True
             while more and received <= limit:
-                message = await self.receive()
+                message = await self.carrier.receive()
                 chunks.append(self._chunk(message))
                 received += len(chunks[-1])
                 transfer.progress(len(chunks[-1]))
@@ -189,7 +168,7 @@ class HttpExchange:
     async def cancelled_when_client_leaves(self) -> AsyncIterator[None]:
         """Cancel the block when the client disconnects."""
         with trio.CancelScope() as scope:
-            if self.tell_when_client_leaves(scope.cancel):
+            if self.carrier.tell_when_client_leaves(scope.cancel):
                 yield
                 return
             async with trio.open_nursery() as nursery:
@@ -197,37 +176,100 @@ class HttpExchange:
                 yield
                 nursery.cancel_scope.cancel("the exchange is over")
 
-    def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
-        """Have `callback` called at once when the client disconnects. False where the server cannot: `watch_client` is for that."""
-        if self._extension is None:
-            return False
-        self._extension["register"](callback)
-        return True
-
     async def watch_client(self, callback: Callable[[], object]) -> None:
         """Wait until the client disconnects, and call `callback`: the only way with ASGI servers that are not ours."""
-        while (await self.receive())["type"] != "http.disconnect":
+        while (await self.carrier.receive())["type"] != "http.disconnect":
             pass
         if not self.completing:
             callback()
 
+
+def read_head(method: str, path: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> RequestHead:
+    """What is known by the head, from the headers as they came: those between nodes are taken out, whoever sent them."""
+    fields, hop = without_node_headers(fields)
+    headers = dict(fields)
+    repeated = _repeated(fields) if len(headers) < len(fields) else _NONE
+    session_id, version = _said(headers, _SESSION), _said(headers, _VERSION)
+    return RequestHead(method, path, target, fields, MappingProxyType(headers), repeated, session_id, version, hop)
+
+
+def request_target(scope: Scope) -> bytes:
+    """The path of a request as it was sent, with its query; safe to put into a request line."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    query: bytes = scope.get("query_string", b"")
+    target = b"%b?%b" % (path, query) if query else path
+    # In HTTP/2 the path is a header field, and servers pass on spaces and control characters in it.
+    return _NOT_IN_TARGETS.sub(lambda found: b"%%%02X" % ord(found[0]), target)
+
+
+def without_node_headers(fields: Sequence[tuple[bytes, bytes]]) -> tuple[Sequence[tuple[bytes, bytes]], bytes | None]:
+    """The headers without those between nodes, and the hop header among these.
+
+    User code must not see that one: it is signed, and a handler that sent it on would let others replay it.
+    """
+    for name, _ in fields:
+        if name.startswith(NODE_HEADERS):
+            break
+    else:
+        return fields, None
+    return [field for field in fields if not field[0].startswith(NODE_HEADERS)], dict(fields).get(HOP)
+
+
+def _said(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.strip(b" \t").decode("latin-1") or None
+
+
+def _repeated(fields: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    return frozenset(name for name, count in Counter(name for name, _ in fields).items() if count > 1)
+
+
+class AsgiCarrier:
+    """The `Carrier` of one ASGI call. `write_seconds`: the deadline of each `send`; None where `send` has one."""
+
+    __slots__ = ("_extensions", "client", "receive", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, write_seconds: float | None = None) -> None:
+        self._extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        self.client: tuple[str, int | None] | None = scope.get("client")
+        self.receive: Receive = receive
+        # Our own listener, which is known by its extension, has that deadline.
+        if write_seconds is not None and DISCONNECT_EXTENSION not in self._extensions:
+            send = partial(send_within, send, write_seconds)
+        self.send: Send = send
+
+    async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response."""
+        head = [*headers, (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
+        """Call `callback` once when the client disconnects. False on servers other than ours."""
+        ours = self._extensions.get(DISCONNECT_EXTENSION)
+        if ours is not None:
+            ours["register"](callback)
+        return ours is not None
+
+    def abort(self) -> bool:
+        """Break off a response that has begun. False on servers other than ours: there an exception does it, which they log."""
+        ours = self._extensions.get(DISCONNECT_EXTENSION)
+        if ours is not None:
+            ours["abort"]()
+        return ours is not None
+
     @property
     def may_move(self) -> bool:
         """Whether the connection can go to another process of the node, with this request."""
-        return MOVE_EXTENSION in self.scope.get("extensions", ())
+        return MOVE_EXTENSION in self._extensions
 
-    async def move(self, to: str) -> bool:
-        """Have the process at `to` answer the request, and serve the connection from now on; False when it does not."""
-        moved: bool = await self.scope["extensions"][MOVE_EXTENSION](self.content, to)
+    async def move(self, content: bytes, to: str) -> bool:
+        """See MOVE_EXTENSION."""
+        moved: bool = await self._extensions[MOVE_EXTENSION](content, to)
         return moved
 
-    def abort(self) -> bool:
-        """Break off a response that has begun. False where the server cannot: there an exception does it, which it logs."""
-        if self._extension is None:
-            return False
-        self._extension["abort"]()
-        return True
 
-
-def _repeated(headers: HeaderList) -> frozenset[bytes]:
-    return frozenset(name for name, count in Counter(name for name, _ in headers).items() if count > 1)
+async def send_within(send: Send, seconds: float, message: Message) -> None:
+    """ASGI's `send` with a deadline, for servers that have none of their own; raises trio.TooSlowError."""
+    with trio.fail_after(seconds):
+        await send(message)

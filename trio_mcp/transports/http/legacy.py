@@ -54,16 +54,17 @@ from trio_mcp.streams.event_log import Answer, EventLog
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.cluster_port import ClusterPort, Local
 from trio_mcp.transports.http.event_stream import EventStream, Pace, StreamHead
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.http.permission import (
     also_asked,
     asked_by_subscriptions,
     require_permission,
     require_same_permission,
 )
-from trio_mcp.transports.http.responses import HttpRefusal, send_answer, send_empty, send_error, send_json
+from trio_mcp.transports.http.responses import HttpRefusal, reply_json, send_answer, send_empty, send_error
 from trio_mcp.transports.http.session_refusals import NOT_SERVED, SessionRefusals
 from trio_mcp.transports.http.side_tasks import SideTasks
+from trio_mcp.transports.request_head import HeaderList
 
 if TYPE_CHECKING:
     from trio_mcp.auth.checks import Requirements
@@ -121,7 +122,7 @@ class LegacyFront:
 
     async def _open_session(self, exchange: HttpExchange, request: Request) -> LiveSession:
         offer = read_offer(request.params)
-        if self._hub.get(exchange.session_id or "", exchange.principal) is not None:
+        if self._hub.get(exchange.head.session_id or "", exchange.principal) is not None:
             # Version and capabilities are negotiated once. The id of a session that is over is ignored: its client needs a new one.
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         if self._life.answers.initialize is Served.PEER_ELSE_REFUSED:
@@ -143,7 +144,7 @@ class LegacyFront:
             if session is not None and session.calls.paused and _has_request(message):
                 if not await session.calls.wait_resumed(request_id):
                     cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
-                    return await send_error(exchange.send, 200, cancelled, exchange.cors, request_id)
+                    return await send_error(exchange.carrier.send, 200, cancelled, exchange.cors, request_id)
                 session = await self._find(exchange, session_id)
             if session is not None:
                 await self._handle(exchange, session, message)
@@ -151,7 +152,7 @@ class LegacyFront:
             await self._refusals.send(exchange, fault, request_id)
         except TooManyRequests as fault:
             self._service.refusals.note(429, "in_flight", session=session_label(session_id))
-            await send_error(exchange.send, 429, fault, [(b"retry-after", b"1"), *exchange.cors], request_id)
+            await send_error(exchange.carrier.send, 429, fault, [(b"retry-after", b"1"), *exchange.cors], request_id)
 
     async def get(self, exchange: HttpExchange, session_id: str) -> None:
         """Answer a GET: the session's own stream, or with `Last-Event-ID` the rest of the stream that the id names."""
@@ -173,14 +174,14 @@ class LegacyFront:
         if session is None:
             return
         await self._hub.end(session, CloseReason.DELETED)
-        await send_empty(exchange.send, 204, exchange.cors)
+        await send_empty(exchange.carrier.send, 204, exchange.cors)
 
     async def _find(self, exchange: HttpExchange, session_id: str) -> LiveSession | None:
         """The session; None when another node has answered the exchange.
 
         Raises SessionNotFound, and what `ClusterPort.route` raises.
         """
-        if exchange.version is not None and exchange.version not in LEGACY_VERSIONS:
+        if exchange.head.version is not None and exchange.head.version not in LEGACY_VERSIONS:
             # Another version of sessions than the negotiated one is served, by the negotiated one.
             raise HttpRefusal(400, f"MCP-Protocol-Version must be one of {', '.join(LEGACY_VERSIONS)} in a session")
         cluster = self.cluster
@@ -201,7 +202,7 @@ class LegacyFront:
                 [message],
                 who=exchange.principal,
                 streams=self._may_stream(exchange),
-                headers=exchange.headers,
+                headers=exchange.head.headers,
                 token=exchange.token,
             )
             if asked:
@@ -211,7 +212,7 @@ class LegacyFront:
             await self._batch(exchange, session, message)
         else:
             session.receive(message)
-            await send_empty(exchange.send, 202, exchange.cors)
+            await send_empty(exchange.carrier.send, 202, exchange.cors)
 
     async def _resume(self, exchange: HttpExchange, session: LiveSession) -> None:
         last = exchange.header(b"last-event-id")
@@ -244,14 +245,14 @@ class LegacyFront:
             if isinstance(element, Notification | Reply):
                 session.receive(element)
         if not requests and not faults:
-            return await send_empty(exchange.send, 202, exchange.cors)
+            return await send_empty(exchange.carrier.send, 202, exchange.cors)
         log = session.accept(
             requests,
             who=exchange.principal,
             streams=self._may_stream(exchange),
             batched=True,
             faults=faults,
-            headers=exchange.headers,
+            headers=exchange.head.headers,
             token=exchange.token,
         )
         if asked:
@@ -349,7 +350,7 @@ class LegacyFront:
 
     async def _send_opened(self, exchange: HttpExchange, body: bytes, headers: HeaderList) -> None:
         if exchange.takes_json:
-            return await send_json(exchange.send, 200, body, headers)
+            return await reply_json(exchange, 200, body, headers)
         log = EventLog(Budget(account=self._service.account), expected=1, replays=False)
         log.finish(body, 200)
         try:

@@ -36,9 +36,9 @@ def check_param_headers(exchange: HttpExchange, request: Request, params: tuple[
 
 
 def _require(exchange: HttpExchange, name: bytes, label: str, expected: str, *, encoded: bool = False) -> None:
-    if name in exchange.repeated:
+    if name in exchange.head.repeated:
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} comes more than once")
-    raw = exchange.headers.get(name)
+    raw = exchange.head.headers.get(name)
     if raw is None:
         raise RemoteProtocolError(HEADER_MISMATCH, f"{label} is missing")
     value = raw.strip(b" \t").decode("latin-1")

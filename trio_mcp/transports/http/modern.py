@@ -62,8 +62,8 @@ class ModernFront:
             case Request():
                 await self._request(exchange, message)
             case Notification():
-                notice_of_modern(self._service, message, exchange.principal, exchange.headers, exchange.token)
-                await send_empty(exchange.send, 202, exchange.cors)
+                notice_of_modern(self._service, message, exchange.principal, exchange.head.headers, exchange.token)
+                await send_empty(exchange.carrier.send, 202, exchange.cors)
             case _:
                 raise RemoteProtocolError(INVALID_REQUEST, "2026-07-28 has no responses from clients: send a retry")
 
@@ -81,7 +81,7 @@ class ModernFront:
             status = http_status(fault.code, modern=True)
             if status >= 400:
                 self._service.refusals.note(status, "message")
-            return await send_error(exchange.send, status, fault, exchange.cors, request.id)
+            return await send_error(exchange.carrier.send, status, fault, exchange.cors, request.id)
         delivery.begin(streams=exchange.takes_sse and (listens or not self._json_response))
         try:
             await respond(call)
@@ -104,7 +104,7 @@ class ModernFront:
             delivery,
             tool=tool,
             log_level=envelope.log_level,
-            headers=exchange.headers,
+            headers=exchange.head.headers,
             token=exchange.token,
             scope=delivery.call_scope,
         )
@@ -175,7 +175,7 @@ class Delivery:
     def begin(self, *, streams: bool) -> None:
         """Watch for a disconnect, and, where the client takes a stream (`streams`), start the clock."""
         self._streams = streams
-        if not self._exchange.tell_when_client_leaves(self._client_left):
+        if not self._exchange.carrier.tell_when_client_leaves(self._client_left):
             watch = partial(self._exchange.watch_client, self._client_left)
             self._watcher = self._side_tasks.start(watch, self._client_left)
         if streams:

@@ -11,24 +11,26 @@ from trio_mcp.protocol.jsonrpc import RequestId, encode_error
 from trio_mcp.streams.account import SMALL, Account
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer
-from trio_mcp.transports.asgi import Message, Send
-from trio_mcp.transports.http.exchange import HeaderList, HttpExchange
+from trio_mcp.transports.asgi import Send
+from trio_mcp.transports.http.exchange import HttpExchange
+from trio_mcp.transports.request_head import HeaderList
 
 __all__ = [
     "CHUNK_BYTES",
     "HttpRefusal",
+    "reply_json",
     "send_answer",
     "send_empty",
     "send_error",
     "send_json",
     "send_refusal",
-    "send_within",
 ]
 
 CHUNK_BYTES = 128 * 1024
 """Large bodies are sent in pieces of this size: the write deadline is for one piece, and only one is copied at a time."""
 
 _JSON = (b"content-type", b"application/json")
+_JSON_ALONE = [_JSON]
 
 _RETRY_AFTER: dict[int, HeaderList] = {429: [(b"retry-after", b"1")], 503: [(b"retry-after", b"5")]}
 """When the client may send again what is answered with `protocol.errors.Busy`."""
@@ -75,12 +77,6 @@ class HttpRefusal(Exception):
         self.told = told
 
 
-async def send_within(send: Send, seconds: float, message: Message) -> None:
-    """ASGI's `send` with a deadline, for servers that have none of their own; raises trio.TooSlowError."""
-    with trio.fail_after(seconds):
-        await send(message)
-
-
 async def send_json(send: Send, status: int, body: bytes, headers: HeaderList) -> None:
     """A response with a JSON body; `headers` come after content type and length."""
     head = [_JSON, (b"content-length", b"%d" % len(body)), *headers]
@@ -99,21 +95,28 @@ async def send_empty(send: Send, status: int, headers: HeaderList) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def reply_json(exchange: HttpExchange, status: int, body: bytes, headers: HeaderList) -> None:
+    """The same for an exchange: in one write, unless the body is large."""
+    if len(body) > CHUNK_BYTES:
+        return await send_json(exchange.carrier.send, status, body, headers)
+    await exchange.carrier.reply(status, [_JSON, *headers] if headers else _JSON_ALONE, body)
+
+
 async def send_answer(exchange: HttpExchange, answer: Answer, counter: Budget | Account, *, delay: float) -> None:
     """The whole reply of a call as JSON; 202 without a body where it is empty.
 
     One over 16 KiB is counted by `counter` until it is sent, and begins no sooner than `delay` seconds after the request's
     last byte (`Pace.stream_delay`).
     """
-    headers = [*exchange.cors, *_RETRY_AFTER.get(answer.status, ())]
+    headers = exchange.cors if answer.status == 200 else [*exchange.cors, *_RETRY_AFTER.get(answer.status, ())]
     if not answer.body:
-        await send_empty(exchange.send, 202, exchange.cors)
+        await exchange.carrier.reply(202, exchange.cors, b"")
     elif len(answer.body) <= SMALL:
-        await send_json(exchange.send, answer.status, answer.body, headers)
+        await reply_json(exchange, answer.status, answer.body, headers)
     else:
         with counter.hold(len(answer.body)):
             await trio.sleep_until(exchange.body_ended + delay)
-            await send_json(exchange.send, answer.status, answer.body, headers)
+            await reply_json(exchange, answer.status, answer.body, headers)
 
 
 async def send_error(

@@ -23,7 +23,8 @@ class RouteRequest:
     A sync handler reads the body by `trio.from_thread.run(request.body)`. `scope`, `receive` and `send` are ASGI's.
     """
 
-    def __init__(self, exchange: HttpExchange, path_params: Mapping[str, str]) -> None:
+    def __init__(self, scope: Scope, exchange: HttpExchange, path_params: Mapping[str, str]) -> None:
+        self._scope = scope
         self._exchange = exchange
         self.path_params = path_params
         """The decoded values of the `{names}` in the path of the route."""
@@ -41,27 +42,27 @@ class RouteRequest:
     @property
     def scope(self) -> Scope:
         """The ASGI scope, with `path_params` as Starlette has them."""
-        return self._exchange.scope
+        return self._scope
 
     @property
     def receive(self) -> Receive:
         """ASGI's."""
-        return self._exchange.receive
+        return self._exchange.carrier.receive
 
     @property
     def send(self) -> Send:
         """ASGI's."""
-        return self._exchange.send
+        return self._exchange.carrier.send
 
     @cached_property
     def headers(self) -> Headers:
         """The headers as text, by name in any case; of a repeated one the last."""
-        return Headers(self._exchange.headers)
+        return Headers(self._exchange.head.headers)
 
     @cached_property
     def query_params(self) -> Mapping[str, str]:
         """The decoded values of the query string; of a repeated name the last."""
-        query: bytes = self._exchange.scope.get("query_string", b"")
+        query: bytes = self._scope.get("query_string", b"")
         return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
     def header(self, name: str | bytes) -> str | None:

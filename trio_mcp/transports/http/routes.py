@@ -127,18 +127,18 @@ class CustomPaths:
         assert found is not None, path
         handlers, path_params = found
         scope = {**scope, "path_params": path_params}
-        exchange = HttpExchange(scope, receive, send)
+        exchange = HttpExchange.over_asgi(scope, receive, send)
         handler = handlers.get(exchange.method) or handlers.get("GET" if exchange.method == "HEAD" else "")
         if handler is None:
             return await send_empty(send, 405, [(b"allow", ", ".join(sorted(handlers)).encode())])
         try:
-            request = RouteRequest(exchange, path_params)
+            request = RouteRequest(scope, exchange, path_params)
             response = await call_user(handler, request, is_async=is_async(handler), limiter=self._threads)
         except BodyTooLarge:
             return await send_json(send, 413, b'{"error":"the body is too large"}', [])
         except ClientLeft:
             return
-        await _respond(exchange, response)
+        await _respond(response, scope, receive, send)
 
     def _find(self, path: str) -> tuple[dict[str, RouteHandler], Mapping[str, str]] | None:
         if path in self._plain:
@@ -219,15 +219,15 @@ async def run_behind_boundary(app: ASGIApp, path: str, scope: Scope, receive: Re
         raise without_crash(logger, "route failed", group, path=path) from None
 
 
-async def _respond(exchange: HttpExchange, response: RouteResponse) -> None:
+async def _respond(response: RouteResponse, scope: Scope, receive: Receive, send: Send) -> None:
     status, answer = response if isinstance(response, tuple) else (204 if response is None else 200, response)
     if answer is None:
-        return await send_empty(exchange.send, status, [])
+        return await send_empty(send, status, [])
     if isinstance(answer, str | bytes):
-        return await _send_text(exchange.send, status, answer)
+        return await _send_text(send, status, answer)
     if isinstance(answer, dict | list):
-        return await send_json(exchange.send, status, encode(answer), [])
-    await answer(exchange.scope, exchange.receive, exchange.send)
+        return await send_json(send, status, encode(answer), [])
+    await answer(scope, receive, send)
 
 
 async def _send_text(send: Send, status: int, text: str | bytes) -> None:

@@ -82,24 +82,28 @@ class SessionRefusals:
                 self._note_miss(exchange, fault.reason, 503)
                 data = {"reason": fault.reason}
                 error = ProtocolError(INTERNAL_ERROR, str(fault), data)
-                await send_error(exchange.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
+                await send_error(exchange.carrier.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
             case Misdirected():
-                await send_json(exchange.send, 421, fault.body, fault.headers)
+                await send_json(exchange.carrier.send, 421, fault.body, fault.headers)
 
     def _note_miss(self, exchange: HttpExchange, reason: str, status: int) -> None:
         self._metrics.misroute(reason, str(status))
-        session = session_label(exchange.session_id or "")
+        session = session_label(exchange.head.session_id or "")
         self._refusals.note(status, reason, name="session missed", session=session)
 
     async def _send_full(self, exchange: HttpExchange, fault: TooManySessions, id: RequestId | None) -> None:
         status, reason = (429, "share") if isinstance(fault, TooManyForCaller) else (503, "full")
         self._refusals.note(status, reason, why=str(fault))
         retry = (b"retry-after", b"%d" % RETRY_AFTER_SECONDS)
-        await send_error(exchange.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *exchange.cors], id)
+        await send_error(
+            exchange.carrier.send, status, ProtocolError(INVALID_REQUEST, str(fault)), [retry, *exchange.cors], id
+        )
 
     async def _send_not_found(self, exchange: HttpExchange, reason: CloseReason, id: RequestId | None) -> None:
         self._note_miss(exchange, reason, 404)
         message = f"Session not found: {reason.explanation}. Send initialize without Mcp-Session-Id"
         data: dict[str, Any] = {"reason": reason, "reinitialize": True}
         status = http_status(SESSION_NOT_FOUND, modern=False)
-        await send_error(exchange.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), exchange.cors, id)
+        await send_error(
+            exchange.carrier.send, status, ProtocolError(SESSION_NOT_FOUND, message, data), exchange.cors, id
+        )

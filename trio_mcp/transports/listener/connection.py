@@ -16,6 +16,7 @@ import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
+from trio_mcp.transports.carrier import DirectApp
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.head import Head, HeadReader, Refusal
@@ -23,6 +24,7 @@ from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.moving import Departure, Mover
 from trio_mcp.transports.listener.response import refusal
 from trio_mcp.transports.listener.wire import ClientDisconnected, SocketWire, Wire
+from trio_mcp.transports.request_head import RequestHead
 
 __all__ = ["Connection", "Shared"]
 
@@ -57,6 +59,8 @@ class Shared:
     """What all connections of one server share."""
 
     app: ASGIApp
+    direct: DirectApp | None
+    """The same app, for requests that it takes without ASGI; None where there are none."""
     limits: Limits
     idle: IdleConnections
     lingering: Lingering
@@ -157,7 +161,7 @@ class Connection:
         head = await self._next_head()
         if head is None:
             return False
-        exchange = Exchange(
+        exchange = Exchange.begin(
             self._wire,
             self._shared.limits,
             head,
@@ -169,16 +173,23 @@ class Connection:
         self._exchange = exchange
         if self._gone:
             exchange.disconnect()
-        if head.upgrade and self._shared.websockets is not None and head.asks_for_websocket:
-            await self._shared.websockets(self._shared.app, exchange)
-        else:
-            await self._shared.app(exchange.scope(), exchange.receive, exchange.send)
+        await self._answer(exchange, head)
         exchange.finish()
         if exchange.torn or not exchange.response.complete or not exchange.response.keep_alive:
             return False
         self._data = exchange.rest
         self._exchange = None
         return True
+
+    async def _answer(self, exchange: Exchange, head: Head) -> None:
+        """Have the app answer: directly where it takes that, else over ASGI."""
+        shared = self._shared
+        if head.asks_for_websocket and shared.websockets is not None:
+            await shared.websockets(shared.app, exchange)
+        elif shared.direct is not None and (known := head.known or _known(head, shared.direct)) is not None:
+            await shared.direct.answer(known, exchange)
+        else:
+            await shared.app(exchange.scope(), exchange.receive, exchange.send)
 
     async def _next_head(self) -> Head | None:
         # A fresh copy of the context variables for each request; it takes effect when this task runs next.
@@ -204,7 +215,7 @@ class Connection:
         if head is None:
             head = await self._rest_of_head(reader)
         self._data = reader.rest
-        # Most clients send the same head again on a kept connection: equal bytes need not be parsed again.
+        # Most clients send the same head again on a kept connection, or one of another length: it need not be parsed again.
         self._last_head = head if head is not None and len(head.raw) <= REMEMBERED_HEAD_BYTES else None
         return head
 
@@ -287,3 +298,11 @@ class Connection:
                 if quiet.cancelled_caught or not data:
                     return
                 left -= len(data)
+
+
+def _known(head: Head, app: DirectApp) -> RequestHead | None:
+    """What the app knows by the head, from now on kept with it; None where the request has to come over ASGI."""
+    path, _, query = head.target.partition(b"?")
+    # Without a question mark where there is no query, as ASGI has it: nodes sign the target, and must agree on it.
+    head.known = app.read_head(head.method, head.path, head.target if query else path, head.headers)
+    return head.known

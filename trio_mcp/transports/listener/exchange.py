@@ -1,24 +1,24 @@
-"""One request and its response as an ASGI app sees them: scope, `receive` and `send`."""
+"""One request and its response: as an ASGI app sees them, and as the `Carrier` of an endpoint that is called without ASGI."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote
 
+import msgspec
 import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.transfers import Transfer
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Scope
-from trio_mcp.transports.listener.body import body_of
+from trio_mcp.transports.listener.body import Body, body_of
 from trio_mcp.transports.listener.head import Head, Refusal
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.moving import Departure
 from trio_mcp.transports.listener.response import CONTINUE, Response, ResponseError
-from trio_mcp.transports.listener.wire import ClientDisconnected, ClientStalled, Wire
+from trio_mcp.transports.listener.wire import Address, ClientDisconnected, ClientStalled, Wire
 
 __all__ = ["Exchange"]
 
@@ -27,75 +27,62 @@ _ASGI = {"version": "3.0", "spec_version": "2.4"}
 logger: logging.Logger = logging.getLogger(__name__)
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """Reads the request's body as the app asks for it, and writes the response.
 
     A client that closes its sending half counts as disconnected, as with nginx and uvicorn, and the app is told at once. What the app
     sends after that is still written, until the kernel reports that the client is gone.
     """
 
-    __slots__ = (
-        "_body",
-        "_body_deadline",
-        "_callbacks",
-        "_closing",
-        "_continue_is_due",
-        "_delivered",
-        "_departure",
-        "_ended",
-        "_payload",
-        "account",
-        "gone",
-        "head",
-        "limits",
-        "on_progress",
-        "refusal",
-        "response",
-        "rest",
-        "still_sending",
-        "torn",
-        "upgraded",
-        "wire",
-    )
+    wire: Wire
+    limits: Limits
+    account: Account
+    head: Head
+    response: Response
+    rest: bytes
+    """What was read behind the request."""
+    _body: Body
+    _payload: bytes
+    """What is read of the body and not delivered."""
+    _closing: Callable[[], bool]
+    _departure: Departure | None
+    _continue_is_due: bool
+    """Kept here, not in the head, which the next request of the connection may share."""
+    gone: bool = False
+    """The client has disconnected."""
+    refusal: Refusal | None = None
+    """Why the rest of the body was not read; the app was told of a disconnect."""
+    on_progress: Callable[[], None] | None = None
+    """Called whenever the client took a part of what did not go out at once."""
+    upgraded: bool = False
+    """It was answered with 101: the connection speaks another protocol now, and there is no response."""
+    still_sending: bool = False
+    """It was ended while its client may be sending: what still comes must be read before the connection is closed."""
+    torn: bool = False
+    """A write was cut short, such as by a deadline of the app. Nothing more may be written: it would be read as the rest of that."""
+    _body_deadline: float | None = None
+    _delivered: bool = False
+    _callbacks: list[Callable[[], object]] = []
+    _ended: trio.Event | None = None
 
-    def __init__(
-        self,
+    @classmethod
+    def begin(
+        cls,
         wire: Wire,
         limits: Limits,
         head: Head,
         data: bytes,
         closing: Callable[[], bool],
         account: Account,
-        departure: Departure | None = None,
-    ) -> None:
-        self.wire: Wire = wire
-        self.limits: Limits = limits
-        self.account: Account = account
-        self.head: Head = head
-        self._departure = departure
-        # Kept here, not in the head, which the next request of the connection may share.
-        self._continue_is_due = head.expects_continue
-        self._closing = closing
-        self._body = body_of(head, limits.body_bytes)
-        self.rest: bytes
-        self._payload, self.rest = self._body.take(data)
-        self._body_deadline: float | None = None
-        self._delivered = False
-        self._callbacks: list[Callable[[], None]] = []
-        self._ended: trio.Event | None = None
-        self.response: Response = Response(head)
-        self.gone: bool = False
-        """The client has disconnected."""
-        self.refusal: Refusal | None = None
-        """Why the rest of the body was not read; the app was told of a disconnect."""
-        self.on_progress: Callable[[], None] | None = None
-        """Called whenever the client took a part of what did not go out at once."""
-        self.upgraded: bool = False
-        """It was answered with 101: the connection speaks another protocol now, and there is no response."""
-        self.still_sending: bool = False
-        """It was ended while its client may be sending: what still comes must be read before the connection is closed."""
-        self.torn: bool = False
-        """A write was cut short, such as by a deadline of the app. Nothing more may be written: it would be read as the rest of that."""
+        departure: Departure | None,
+    ) -> Exchange:
+        """`data` was read behind the head. Raises Refusal for a body that is too large, or wrong from its first bytes on."""
+        body = body_of(head, limits.body_bytes)
+        payload, rest = body.take(data)
+        response = Response(head, head.keep_alive)
+        return cls(
+            wire, limits, account, head, response, rest, body, payload, closing, departure, head.expects_continue
+        )
 
     @property
     def all_read(self) -> bool:
@@ -111,8 +98,9 @@ class Exchange:
         """The ASGI connection scope."""
         head = self.head
         raw_path, _, query = head.target.partition(b"?")
-        path = raw_path.decode("ascii")
-        extensions: dict[str, Any] = {DISCONNECT_EXTENSION: {"register": self.register, "abort": self.abort}}
+        extensions: dict[str, Any] = {
+            DISCONNECT_EXTENSION: {"register": self.tell_when_client_leaves, "abort": self.abort}
+        }
         if self._departure is not None:
             extensions[MOVE_EXTENSION] = self.move
         return {
@@ -124,12 +112,22 @@ class Exchange:
             "scheme": "http",
             "method": head.method,
             "root_path": "",
-            "path": unquote(path) if "%" in path else path,
+            "path": head.path,
             "raw_path": raw_path,
             "query_string": query,
             "headers": head.headers.copy(),
             "extensions": extensions,
         }
+
+    @property
+    def client(self) -> Address | None:
+        """The address of the client."""
+        return self.wire.client
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the connection can go to another process of the node, with this request."""
+        return self._departure is not None
 
     async def move(self, content: bytes, to: str) -> bool:
         """See MOVE_EXTENSION. `content` is the body of the request."""
@@ -138,16 +136,18 @@ class Exchange:
             return False
         return await departure.go(self.head, content, self.rest, to)
 
-    def abort(self) -> None:
-        """Called by an app that cannot complete the response it has begun, and has logged why: the connection is reset."""
+    def abort(self) -> bool:
+        """Called by an app that cannot complete the response it has begun, and has logged why: the connection is reset. True."""
         self.torn = True
+        return True
 
-    def register(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once when the client disconnects, at once if it has. It must not block or raise."""
+    def tell_when_client_leaves(self, callback: Callable[[], object]) -> bool:
+        """Call `callback` once when the client disconnects, at once if it has. It must not block or raise. True: that is possible."""
         if self.gone:
             callback()
         else:
             self._callbacks.append(callback)
+        return True
 
     def disconnect(self) -> None:
         """The client has disconnected: call the callbacks, end `receive`."""
@@ -214,16 +214,25 @@ class Exchange:
             case "http.response.body":
                 await self._send_body(message.get("body", b""), message.get("more_body", False))
             case "http.response.start":
-                self.response.start(message)
+                self.response.start(message["status"], message.get("headers", ()))
             case other:
                 raise ResponseError(f"{other!r} cannot be sent here")
 
-    async def _send_body(self, data: bytes, more: bool) -> None:
+    async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole response, in one write; raises what `send` raises. `headers` are those of `Response.whole`."""
+        self._settle_keep_alive()
+        await self.write(self.response.whole(status, headers, body))
+        self._end()
+
+    def _settle_keep_alive(self) -> None:
         response = self.response
-        if not response.begun:
-            # The rest of an unread body would be read as the next request.
-            response.keep_alive = response.keep_alive and self._body.complete and not self._closing()
-        await self.write(response.body(data, more))
+        # The rest of an unread body would be read as the next request.
+        response.keep_alive = response.keep_alive and self._body.complete and not self._closing()
+
+    async def _send_body(self, data: bytes, more: bool) -> None:
+        if not self.response.begun:
+            self._settle_keep_alive()
+        await self.write(self.response.body(data, more))
         if more:
             # An app that streams to a fast reader would otherwise let no other task run.
             await trio.lowlevel.checkpoint()

@@ -11,8 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import httptools
+import msgspec
+
+from trio_mcp.transports.request_head import RequestHead
 
 __all__ = ["Head", "HeadReader", "Refusal"]
 
@@ -36,41 +40,60 @@ class Refusal(Exception):
         self.reason = reason
 
 
-class Head:
+class Head(msgspec.Struct, eq=False):
     """A request's line and headers; names are lower case, values without the white space around them."""
 
+    raw: bytes
+    """The bytes it was read from, including the empty line."""
+    method: str
+    target: bytes
+    """Path and query; `*` of OPTIONS."""
+    path: str
+    """Decoded."""
+    http_version: str
+    headers: list[tuple[bytes, bytes]]
+    content_length: int
+    chunked: bool
+    expects_continue: bool
+    keep_alive: bool
+    upgrade: bool
+    """It asks for another protocol: its `Connection` has the option `upgrade`."""
+    asks_for_websocket: bool
+    """Whether it is a WebSocket handshake, well-formed or not."""
+    known: RequestHead | None = None
+    """What the endpoint is told of it, kept for the next request with an equal head; None before that, and for other paths."""
+
+
+class Parts:
+    """What httptools finds in a head, from which `settle` makes it."""
+
     __slots__ = (
+        "_chunked",
         "_close",
+        "_content_length",
+        "_expects_continue",
+        "_headers",
+        "_host",
+        "_http_version",
         "_keep",
         "_refusal",
+        "_target",
+        "_upgrade",
         "_websocket",
-        "chunked",
-        "content_length",
-        "expects_continue",
-        "headers",
-        "host",
-        "http_version",
-        "keep_alive",
         "method",
-        "raw",
-        "target",
-        "upgrade",
     )
 
     def __init__(self) -> None:
-        self.raw: bytes = b""
-        """The bytes it was read from, including the empty line."""
         self.method: str = ""
-        self.target: bytes = b""
-        self.http_version: str = ""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.host: bytes | None = None
-        self.content_length: int = 0
-        self.chunked: bool = False
-        self.expects_continue: bool = False
-        self.keep_alive: bool = False
-        self.upgrade: bool = False
-        """It asks for another protocol: its `Connection` has the option `upgrade`."""
+        """Empty until the first line is read."""
+        self._target: bytes = b""
+        self._http_version: str = ""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._host: bytes | None = None
+        self._content_length: int = 0
+        self._chunked: bool = False
+        self._expects_continue: bool = False
+        self._upgrade: bool = False
         self._websocket = False
         self._close = False
         self._keep = False
@@ -81,7 +104,7 @@ class Head:
         line = _REQUEST_LINE.match(data)
         if line is None:
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line")
-        method, self.target, version = line.groups()
+        method, self._target, version = line.groups()
         if version not in _VERSIONS:
             # A client that starts HTTP/2 unasked reads the answer to its preface as any other bad request's.
             status = HTTPStatus.BAD_REQUEST if method == b"PRI" else HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
@@ -89,74 +112,87 @@ class Head:
         if method == b"CONNECT":
             raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not served")
         self.method = method.decode()
-        self.http_version = _VERSIONS[version]
+        self._http_version = _VERSIONS[version]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools. It must not raise, so a fault is noted, and raised by `settle`."""
         name = name.lower()
         value = value.rstrip(b" \t")
-        self.headers.append((name, value))
+        self._headers.append((name, value))
         if name in _NOTES:
             _NOTES[name](self, value)
 
-    @property
-    def asks_for_websocket(self) -> bool:
-        """Whether it is a WebSocket handshake, well-formed or not."""
-        return self.upgrade and self._websocket
-
-    def settle(self) -> None:
-        """The head is complete; raises Refusal when it must not be served."""
-        if self.http_version == "1.1":
-            self.keep_alive = not self._close
-            if self.host is None:
-                self._refuse(HTTPStatus.BAD_REQUEST, "A Host header is required")
-        else:
-            self.keep_alive = self._keep and not self._close
-            self.expects_continue = False
-            if self.chunked:
-                self._refuse(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
-        if not self.target.startswith(b"/") or b"#" in self.target:
+    def settle(self, raw: bytes) -> Head:
+        """The head, now that it is complete; raises Refusal when it must not be served."""
+        keep_alive = self._settle_version()
+        if not self._target.startswith(b"/") or b"#" in self._target:
             self._settle_target()
         if self._refusal is not None:
             raise self._refusal
+        path = self._target.partition(b"?")[0].decode("ascii")
+        return Head(
+            raw,
+            self.method,
+            self._target,
+            unquote(path) if "%" in path else path,
+            self._http_version,
+            self._headers,
+            self._content_length,
+            self._chunked,
+            self._expects_continue,
+            keep_alive,
+            self._upgrade,
+            self._upgrade and self._websocket,
+        )
+
+    def _settle_version(self) -> bool:
+        """What the version demands; whether the connection may be kept."""
+        if self._http_version == "1.1":
+            if self._host is None:
+                self._refuse(HTTPStatus.BAD_REQUEST, "A Host header is required")
+            return not self._close
+        self._expects_continue = False
+        if self._chunked:
+            self._refuse(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding")
+        return self._keep and not self._close
 
     def _settle_target(self) -> None:
         """Make the target origin-form for the app. Absolute-form must name the same host as Host, which the app relies on."""
-        if self.target == b"*" and self.method == "OPTIONS":
+        if self._target == b"*" and self.method == "OPTIONS":
             return
-        scheme, separator, rest = self.target.partition(b"://")
+        scheme, separator, rest = self._target.partition(b"://")
         authority, slash, path = rest.partition(b"/")
-        if not separator or scheme.lower() not in (b"http", b"https") or b"#" in self.target:
+        if not separator or scheme.lower() not in (b"http", b"https") or b"#" in self._target:
             self._refuse(HTTPStatus.BAD_REQUEST, "Invalid request target")
-        elif not authority or authority.lower() != (self.host or b"").lower():
+        elif not authority or authority.lower() != (self._host or b"").lower():
             self._refuse(HTTPStatus.BAD_REQUEST, "The request target disagrees with the Host header")
-        self.target = slash + path or b"/"
+        self._target = slash + path or b"/"
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
         if self._refusal is None:
             self._refusal = Refusal(status, reason)
 
     def _note_host(self, value: bytes) -> None:
-        if self.host is not None:
+        if self._host is not None:
             self._refuse(HTTPStatus.BAD_REQUEST, "More than one Host header")
         elif not _HOST.fullmatch(value):
             self._refuse(HTTPStatus.BAD_REQUEST, "Invalid Host header")
-        self.host = value
+        self._host = value
 
     def _note_content_length(self, value: bytes) -> None:
         # llhttp has checked that these are digits and that the header stands alone.
-        self.content_length = int(value)
+        self._content_length = int(value)
 
     def _note_transfer_encoding(self, value: bytes) -> None:
         if value.lower() != b"chunked":
             self._refuse(HTTPStatus.NOT_IMPLEMENTED, "The only transfer coding served is chunked")
-        self.chunked = True
+        self._chunked = True
 
     def _note_connection(self, value: bytes) -> None:
         options = _LIST_SEPARATOR.split(value.lower())
         self._close = self._close or b"close" in options
         self._keep = self._keep or b"keep-alive" in options
-        self.upgrade = self.upgrade or b"upgrade" in options
+        self._upgrade = self._upgrade or b"upgrade" in options
 
     def _note_upgrade(self, value: bytes) -> None:
         self._websocket = self._websocket or b"websocket" in _LIST_SEPARATOR.split(value.lower())
@@ -164,29 +200,29 @@ class Head:
     def _note_expect(self, value: bytes) -> None:
         if value.lower() != b"100-continue":
             self._refuse(HTTPStatus.EXPECTATION_FAILED, "The only expectation served is 100-continue")
-        self.expects_continue = True
+        self._expects_continue = True
 
 
-_NOTES: dict[bytes, Callable[[Head, bytes], None]] = {
-    b"host": Head._note_host,
-    b"content-length": Head._note_content_length,
-    b"transfer-encoding": Head._note_transfer_encoding,
-    b"connection": Head._note_connection,
-    b"expect": Head._note_expect,
-    b"upgrade": Head._note_upgrade,
+_NOTES: dict[bytes, Callable[[Parts, bytes], None]] = {
+    b"host": Parts._note_host,
+    b"content-length": Parts._note_content_length,
+    b"transfer-encoding": Parts._note_transfer_encoding,
+    b"connection": Parts._note_connection,
+    b"expect": Parts._note_expect,
+    b"upgrade": Parts._note_upgrade,
 }
 
 
 class HeadReader:
     """Reads one head. httptools gets no byte beyond it: where a message ends is decided here and in `body` alone."""
 
-    __slots__ = ("_fed", "_head", "_limit", "_parser", "_seen", "rest")
+    __slots__ = ("_fed", "_limit", "_parser", "_parts", "_seen", "rest")
 
     def __init__(self, limit: int) -> None:
         self.rest: bytes = b""
         self._limit = limit
-        self._head = Head()
-        self._parser = httptools.HttpRequestParser(self._head)
+        self._parts = Parts()
+        self._parser = httptools.HttpRequestParser(self._parts)
         self._seen = b""
         self._fed = 0
 
@@ -210,21 +246,18 @@ class HeadReader:
         return None
 
     def _finish(self, seen: bytes, end: int) -> Head:
-        head = self._head
         self._check_size(end)
-        head.read_line(seen)
+        self._parts.read_line(seen)
         self._parse(seen[self._fed : end])
         self.rest = seen[end:]
-        head.raw = seen[:end]
-        head.settle()
-        return head
+        return self._parts.settle(seen[:end])
 
     def _check_early(self) -> None:
         """Refuse an incomplete head now if no further byte can make it valid."""
         seen = self._seen
         self._check_size(len(seen))
-        if not self._head.method and b"\r\n" in seen:
-            self._head.read_line(seen)
+        if not self._parts.method and b"\r\n" in seen:
+            self._parts.read_line(seen)
         if seen != b"\r":
             self._parse(seen[self._fed :])
             self._fed = len(seen)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 
-from trio_mcp.transports.asgi import Message
+import msgspec
+
 from trio_mcp.transports.listener.head import Head, Refusal
 
 __all__ = ["CONTINUE", "Response", "ResponseError", "refusal"]
@@ -26,29 +27,37 @@ class ResponseError(RuntimeError):
     """The app broke the rules of ASGI or HTTP: a bug of the app, never of the client."""
 
 
-class Response:
+class Response(msgspec.Struct, eq=False):
     """The response to `request`; its methods raise ResponseError when the app breaks the rules.
 
     The head waits for the first piece of the body, so that a complete answer leaves in one write.
     """
 
-    __slots__ = ("_bodyless", "_chunked", "_left", "_request", "_start", "begun", "complete", "keep_alive")
+    request: Head
+    keep_alive: bool
+    """Whether the connection is kept; the head says so."""
+    begun: bool = False
+    complete: bool = False
+    _start: tuple[int, Iterable[tuple[bytes, bytes]]] | None = None
+    """Status and headers."""
+    _bodyless: bool = False
+    _chunked: bool = False
+    _left: int | None = None
 
-    def __init__(self, request: Head) -> None:
-        self._request = request
-        self._start: Message | None = None
-        self._bodyless = False
-        self._chunked = False
-        self._left: int | None = None
-        self.begun: bool = False
-        self.complete: bool = False
-        self.keep_alive: bool = request.keep_alive
-
-    def start(self, message: Message) -> None:
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Take status and headers, which `body` sends."""
         if self._start is not None:
             raise ResponseError("http.response.start sent twice")
-        self._start = message
+        self._start = status, headers
+
+    def whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], data: bytes) -> bytes:
+        """The bytes of a response that is complete at once. `headers` name no length, connection or date."""
+        self.start(status, headers)
+        if status in _NO_BODY or self.request.method == "HEAD":
+            return self.body(data, False)
+        self.begun = self.complete = True
+        length = b"content-length: %d\r\n" % len(data)
+        return b"".join((status_line(status), _lines(headers), date(), length, self._persistence(), b"\r\n", data))
 
     def body(self, data: bytes, more: bool) -> bytes:
         """The bytes to send for this piece of the body, with the head in front of the first; `more` follows, or not."""
@@ -56,16 +65,15 @@ class Response:
             raise ResponseError("http.response.body sent before the start or after the end of the response")
         if self.begun:
             return self._frame(data, more)
-        head = self._head(self._start, None if more else len(data))
+        head = self._head(*self._start, None if more else len(data))
         framed = self._frame(data, more)
         self.begun = True
         return head + framed
 
-    def _head(self, start: Message, length: int | None) -> bytes:
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None) -> bytes:
         """`length` of the body where it is known without a Content-Length of the app."""
-        status = start["status"]
-        lines, named, dated = self._fields(start.get("headers", ()))
-        self._bodyless = status in _NO_BODY or self._request.method == "HEAD"
+        lines, named, dated = self._fields(headers)
+        self._bodyless = status in _NO_BODY or self.request.method == "HEAD"
         return b"".join(
             (
                 status_line(status),
@@ -79,7 +87,7 @@ class Response:
 
     def _names_no_length(self, status: int, named: int | None, length: int | None) -> bool:
         """Whether the head names no length: the status has no body, or the app sent none for HEAD and named no length."""
-        return status in _NO_BODY or (self._request.method == "HEAD" and named is None and length == 0)
+        return status in _NO_BODY or (self.request.method == "HEAD" and named is None and length == 0)
 
     def _fields(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None, bool]:
         """The app's header lines without those of framing, the Content-Length it named, and whether it sent a Date."""
@@ -100,7 +108,7 @@ class Response:
     def _framing(self, named: int | None, length: int | None) -> bytes:
         self._left = length if named is None else named
         if self._left is None:
-            self._chunked = self._request.http_version == "1.1"
+            self._chunked = self.request.http_version == "1.1"
             # HTTP/1.0 has no chunks: the close ends the body.
             self.keep_alive = self.keep_alive and self._chunked
             return b"transfer-encoding: chunked\r\n" if self._chunked else b""
@@ -109,7 +117,7 @@ class Response:
     def _persistence(self) -> bytes:
         if not self.keep_alive:
             return b"connection: close\r\n"
-        return b"" if self._request.http_version == "1.1" else b"connection: keep-alive\r\n"
+        return b"" if self.request.http_version == "1.1" else b"connection: keep-alive\r\n"
 
     def _frame(self, data: bytes, more: bool) -> bytes:
         self.complete = not more
@@ -185,7 +193,7 @@ _single_lines: dict[tuple[bytes, bytes], bytes] = {}
 _MOST_LINES = 64
 
 
-def _lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """`field_lines`, remembered for the many answers whose only header of the app's own is one of a few content types."""
     if len(headers) != 1:
         return field_lines(headers)

@@ -14,6 +14,7 @@ import trio
 
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
+from trio_mcp.transports.carrier import DirectApp
 from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
@@ -57,6 +58,7 @@ async def serve(
     stopping: trio.Event | None = None,
     refused: Callable[[int, str], None] = _untold,
     mover: Mover | None = None,
+    direct: DirectApp | None = None,
     task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on `listeners`, which it closes, until cancelled.
@@ -65,10 +67,10 @@ async def serve(
     `Connection: close`, and returns when the last connection has ended. `app` gets no lifespan events.
 
     `refused` is called with the status and reason of each answer that is the listener's own. `account` counts the bytes that clients
-    have not read yet. `mover` takes connections to other processes.
+    have not read yet. `mover` takes connections to other processes. `direct` is the same app where it also takes requests without ASGI.
     """
     stopping = trio.Event() if stopping is None else stopping
-    await _Server(app, limits, refused, account or Account(), stopping, mover).run(listeners, task_status)
+    await _Server(app, direct, limits, refused, account or Account(), stopping, mover).run(listeners, task_status)
 
 
 def _websockets(limits: Limits) -> Callable[[ASGIApp, Exchange], Awaitable[None]] | None:
@@ -84,6 +86,7 @@ class _Server:
     def __init__(
         self,
         app: ASGIApp,
+        direct: DirectApp | None,
         limits: Limits,
         refused: Callable[[int, str], None],
         account: Account,
@@ -97,6 +100,7 @@ class _Server:
         self._lingering = Lingering(self._changed.unpark_all)
         self._shared = Shared(
             app,
+            direct,
             limits,
             self._idle,
             self._lingering,

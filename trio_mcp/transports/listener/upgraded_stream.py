@@ -61,7 +61,7 @@ class UpgradedStream(trio.abc.Stream):
         """Why no more frames are given out."""
         self.close_sent: bool = False
         """A close frame was sent, by either side's will."""
-        exchange.register(self._hang_up)
+        exchange.tell_when_client_leaves(self._hang_up)
 
     # What the client sends.
 

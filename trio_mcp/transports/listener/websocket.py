@@ -75,7 +75,7 @@ class _WebSocket:
     def scope(self) -> Scope:
         """The ASGI connection scope."""
         offers = {
-            "register": self._exchange.register,
+            "register": self._exchange.tell_when_client_leaves,
             "abort": self._abort,
             "on_progress": self._on_progress,
         }

@@ -88,7 +88,7 @@ class WebSocketEndpoint:
             else:
                 self._service.refusals.note(refusal.status, refusal.reason, **refusal.told)
             self._metrics.refused(refusal.status)
-            return await send_refusal(exchange.send, refusal, exchange.cors)
+            return await send_refusal(exchange.carrier.send, refusal, exchange.cors)
         wire = WebSocketWire(
             scope,
             receive,
@@ -163,7 +163,7 @@ class WebSocketEndpoint:
     def _caller(self, exchange: HttpExchange) -> Caller:
         return Caller(
             exchange.principal,
-            exchange.headers,
+            exchange.head.headers,
             exchange.token,
             permit=partial(self._permit, exchange) if self._service.auth is not None else lambda requests: None,
         )

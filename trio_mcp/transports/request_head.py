@@ -1,0 +1,50 @@
+"""What an endpoint knows of a request before its body: found in the head once, and shared by all requests with an equal head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+__all__ = ["HeaderList", "Passed", "RequestHead"]
+
+HeaderList: TypeAlias = list[tuple[bytes, bytes]]
+"""Lower-case names and values, as ASGI has them."""
+
+
+class Passed(msgspec.Struct, frozen=True):
+    """That the gate lets requests with this head in, as far as the head alone decides it."""
+
+    rules: object
+    """The rules it was decided by: under others it means nothing."""
+    cors: HeaderList
+    """Headers that every response gets: they let a page of an allowed Origin read it. Empty for other clients."""
+    takes_json: bool
+    """Whether `Accept` allows application/json."""
+    takes_sse: bool
+    """Whether `Accept` allows text/event-stream."""
+
+
+class RequestHead(msgspec.Struct, eq=False):
+    """The facts. Nothing of it changes but what is kept in `passed`."""
+
+    method: str
+    path: str
+    """Decoded."""
+    target: bytes
+    """The path as it was sent, with its query."""
+    fields: Sequence[tuple[bytes, bytes]]
+    """All headers in their order, without those between nodes."""
+    headers: Mapping[bytes, bytes]
+    """By lower-case name; of one that is repeated the last. Read-only."""
+    repeated: frozenset[bytes]
+    """The names of headers that come more than once."""
+    session_id: str | None
+    """What `Mcp-Session-Id` says; None where it is left out or empty."""
+    version: str | None
+    """What `MCP-Protocol-Version` says; None where it is left out or empty."""
+    hop: bytes | None = None
+    """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
+    passed: Passed | None = None
+    """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
-__all__ = ["HeaderList", "Passed", "RequestHead"]
+__all__ = ["HeaderList", "Passed", "RequestHead", "with_length"]
 
 HeaderList: TypeAlias = list[tuple[bytes, bytes]]
 """Lower-case names and values, as ASGI has them."""
+
+_LENGTH = b"content-length"
 
 
 class Passed(msgspec.Struct, frozen=True):
@@ -48,3 +52,13 @@ class RequestHead(msgspec.Struct, eq=False):
     """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
     passed: Passed | None = None
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
+
+    def with_content_length(self, length: bytes) -> RequestHead:
+        """The head of a request that differs in its one Content-Length alone."""
+        fields = with_length(self.fields, length)
+        return replace(self, fields=fields, headers=MappingProxyType({**self.headers, _LENGTH: length}))
+
+
+def with_length(fields: Sequence[tuple[bytes, bytes]], length: bytes) -> HeaderList:
+    """The same headers with another Content-Length in its place."""
+    return [field if field[0] != _LENGTH else (_LENGTH, length) for field in fields]

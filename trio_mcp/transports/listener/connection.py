@@ -203,11 +203,12 @@ class Connection:
             data = await self._wait_for_request()
         if not data:
             return None
-        last = self._last_head
-        if last is not None and data.startswith(last.raw):
-            self._data = data[len(last.raw) :]
-            return last
-        return await self._read_head(data)
+        head = None if self._last_head is None else self._last_head.again(data)
+        if head is None or len(head.raw) > self._shared.limits.head_bytes:
+            return await self._read_head(data)
+        self._data = data[len(head.raw) :]
+        self._last_head = head
+        return head
 
     async def _read_head(self, data: bytes) -> Head | None:
         reader = HeadReader(self._shared.limits.head_bytes)

@@ -15,14 +15,18 @@ from urllib.parse import unquote
 
 import httptools
 import msgspec
+from msgspec.structs import replace
 
-from trio_mcp.transports.request_head import RequestHead
+from trio_mcp.transports.request_head import RequestHead, with_length
 
 __all__ = ["Head", "HeadReader", "Refusal"]
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]+) ([!-~]+) HTTP/([0-9]\.[0-9])\r\n")
 _VERSIONS = {b"1.1": "1.1", b"1.0": "1.0"}
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
+_LENGTH_DIGITS = 9
+"""More than any body may have: a longer number is left to the parser."""
 _LIST_SEPARATOR = re.compile(rb"[ \t]*,[ \t]*")
 _STATUSES = {
     "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
@@ -62,6 +66,42 @@ class Head(msgspec.Struct, eq=False):
     """Whether it is a WebSocket handshake, well-formed or not."""
     known: RequestHead | None = None
     """What the endpoint is told of it, kept for the next request with an equal head; None before that, and for other paths."""
+    _around: tuple[bytes, bytes] | None = None
+    """What `raw` has before and behind the digits of its Content-Length, once `again` has looked; (`raw`, b"") without one."""
+
+    def again(self, data: bytes) -> Head | None:
+        """The head that `data` begins with, if it is this one, or differs in nothing but the length of the body; None for any other.
+
+        The requests of one client hardly ever differ in more, and to compare bytes costs less than to parse them.
+        """
+        if self._around is None:
+            self._around = _around_length(self.raw)
+        before, behind = self._around
+        if not data.startswith(before):
+            return None
+        if not behind:
+            return self
+        end = data.find(b"\r", len(before), len(before) + _LENGTH_DIGITS + 1)
+        digits = data[len(before) : end]
+        if end < 0 or not digits.isdigit() or not data.startswith(behind, end):
+            return None
+        raw = data[: end + len(behind)]
+        return self if raw == self.raw else self._with_length(raw, digits)
+
+    def _with_length(self, raw: bytes, digits: bytes) -> Head:
+        return replace(
+            self,
+            raw=raw,
+            headers=with_length(self.headers, digits),
+            content_length=int(digits),
+            known=None if self.known is None else self.known.with_content_length(digits),
+        )
+
+
+def _around_length(raw: bytes) -> tuple[bytes, bytes]:
+    # A head that was read has at most one, and a value has no line break that could hide another.
+    found = _LENGTH.search(raw)
+    return (raw, b"") if found is None else (raw[: found.start(1)], raw[found.end(1) :])
 
 
 class Parts:

@@ -1,10 +1,10 @@
 """FastMCP's client logs in: `login_fastmcp.py URL`; the environment's BROWSER is the browser."""
 
 import sys
-import time
 
 import anyio
 from fastmcp import Client
+from renewal import seconds_left
 from steps import Steps
 
 
@@ -19,8 +19,9 @@ async def main(url: str) -> None:
             assert (await client.call_tool("add", {"a": 1, "b": 2})).data == 3
         async with steps.step("refresh"):
             first = (await client.call_tool("expires", {})).data
-            await anyio.sleep(max(0.0, first + 1 - time.time()))
-            assert (await client.call_tool("expires", {})).data > first
+            if left := seconds_left(first):
+                await anyio.sleep(left)
+                assert (await client.call_tool("expires", {})).data > first
         async with steps.step("step-up"):
             assert (await client.call_tool("write", {"text": "a"})).data == "wrote a"
     if "connect" in steps.verdicts:

@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from inspector import Inspector, verdict
+from renewal import seconds_left
 
 
 class LoggedIn:
@@ -34,8 +35,9 @@ class LoggedIn:
 
     def refresh(self) -> None:
         first = int(self.text("expires", "--stored-auth-only"))
-        time.sleep(max(0.0, first + 1 - time.time()))
-        assert int(self.text("expires", "--stored-auth-only")) > first
+        if left := seconds_left(first):
+            time.sleep(left)
+            assert int(self.text("expires", "--stored-auth-only")) > first
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from renewal import seconds_left
+
 
 class Shell:
     """Runs our commands with a home of their own."""
@@ -44,8 +46,9 @@ class Shell:
 
     def refresh(self) -> None:
         first = int(self.good("call", "expires"))
-        time.sleep(max(0.0, first + 1 - time.time()))
-        assert int(self.good("call", "expires")) > first
+        if left := seconds_left(first):
+            time.sleep(left)
+            assert int(self.good("call", "expires")) > first
 
     def step_up(self) -> None:
         """Its error names the login that is needed; nothing opens a browser by itself."""

@@ -33,6 +33,14 @@ export class Steps {
   }
 }
 
+const LONGEST_OF_A_LOGIN = 10;
+
+/** Milliseconds until a token of a login (6 s) has ended, which ends then (Unix time); 0 for one that has taken its place (60 s). */
+export function timeLeft(expires) {
+  const left = expires - Date.now() / 1000;
+  return left > LONGEST_OF_A_LOGIN ? 0 : (Math.max(0, left) + 1) * 1000;
+}
+
 /** A fetch that keeps the `Last-Event-ID` headers that went out. */
 export function watchingFetch(lastEventIds) {
   return (url, options) => {

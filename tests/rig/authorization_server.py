@@ -59,20 +59,27 @@ REGISTERED = Credentials("registered", "the secret of the registered one")
 class AuthorizationServer:
     """The process; its issuer, and with it all its URLs, stays the same over restarts. What it has granted does not.
 
-    `seconds` is how long a token lives, `opaque` are parts of resource URLs whose tokens are not JWTs. Both, and `keys`, may
-    be changed before a restart: the first key signs.
+    `seconds` is how long a token lives, `renewed_seconds` one that a refresh token has brought; None: as long. `opaque` are parts of
+    resource URLs whose tokens are not JWTs. These, and `keys`, may be changed before a restart: the first key signs.
     """
 
     def __init__(
-        self, port: int, nursery: trio.Nursery, *, seconds: int = 300, opaque: Sequence[str] = ("opaque",)
+        self,
+        port: int,
+        nursery: trio.Nursery,
+        *,
+        seconds: int = 300,
+        renewed_seconds: int | None = None,
+        opaque: Sequence[str] = ("opaque",),
     ) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
         self.seconds = seconds
+        self.renewed_seconds = renewed_seconds
         self.opaque = [*opaque]
         self.keys = ["one"]
         """Names; each is made when it is first used, and stays the same."""
         self.requests: list[str] = []
-        """`GET /jwks`, of all runs so far."""
+        """`GET /jwks`, of all runs so far, and `refused` with the reason for each grant that it refused."""
         self._port = port
         self._nursery = nursery
         self._process: trio.Process | None = None
@@ -160,6 +167,7 @@ class AuthorizationServer:
             "clients": [_client(MACHINE), _client(RESOURCE_SERVER), _registered()],
             "scopes": SCOPES,
             "seconds": self.seconds,
+            "renewedSeconds": self.renewed_seconds or self.seconds,
             "opaque": self.opaque,
         }
 

@@ -2,14 +2,14 @@
 import http from 'node:http';
 import Provider from 'oidc-provider';
 
-const { port, keys, clients, scopes, seconds, opaque } = JSON.parse(process.argv[2]);
+const { port, keys, clients, scopes, seconds, renewedSeconds, opaque } = JSON.parse(process.argv[2]);
 const issuer = `http://127.0.0.1:${port}`;
 
 // A resource whose URL has one of `opaque` in it gets tokens that only introspection can read; all others get JWTs.
-const resourceServer = (resource) => ({
+const resourceServer = (resource, grant) => ({
   audience: resource,
   scope: scopes.join(' '),
-  accessTokenTTL: seconds,
+  accessTokenTTL: grant === 'refresh_token' ? renewedSeconds : seconds,
   accessTokenFormat: opaque.some((part) => resource.includes(part)) ? 'opaque' : 'jwt',
   jwt: { sign: { alg: 'RS256' } },
 });
@@ -38,10 +38,18 @@ const provider = new Provider(issuer, {
       enabled: true,
       defaultResource: () => undefined,
       useGrantedResource: async () => true,
-      getResourceServerInfo: async (context, resource) => resourceServer(resource),
+      getResourceServerInfo: async (context, resource) => resourceServer(resource, context.oidc.params?.grant_type),
     },
   },
 });
+
+// A refresh token that was replaced is good for a while, as at Okta (30 s) and Auth0 (its overlap period): a client renews twice at once, or ends
+// before it has kept the new one.
+const OVERLAP_SECONDS = 30;
+const consume = provider.RefreshToken.prototype.consume;
+provider.RefreshToken.prototype.consume = async function () {
+  setTimeout(() => consume.call(this), OVERLAP_SECONDS * 1000).unref();
+};
 
 // What is refused is a line: a client says less about it. (Of a refresh token that was used before, the server takes back all that came of it.)
 provider.on('grant.error', (context, error) => {

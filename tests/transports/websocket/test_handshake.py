@@ -165,6 +165,7 @@ async def test_a_connection_ends_with_its_authentication(mcp: MCPServer, by: str
         (-1e300, True),
         (float("-inf"), True),
     ],
+    ids=["10**400", "1e300", "inf", "nan", "text", "-10**400", "-1e300", "-inf"],
 )
 async def test_an_expiry_that_no_clock_will_reach_is_none_and_one_long_ago_is_over(
     mcp: MCPServer, expires: Any, ends: bool

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
+from tests.rig.forked import Forking
 from tests.sharing import compile_share
 
 hypothesis.settings.register_profile(
@@ -22,20 +23,54 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 UNMEASURED = (
+    # The server is another process.
     "tests/cli/test_check.py",
     "tests/cli/test_login.py",
+    "tests/cli/test_processes.py",
     "tests/clients/",
     "tests/cluster/e2e/",
     "tests/conformance/",
     "tests/deploy/",
     "tests/serving/test_contained.py",
+    "tests/serving/test_new_user.py",
     "tests/serving/test_raised.py",
     "tests/serving/test_readers.py",
+    "tests/serving/test_shutdown.py",
     "tests/serving/test_standard_streams.py",
+    "tests/serving/test_stdio_process.py",
     "tests/serving/test_stop_matrix.py",
+    "tests/serving/test_systemd.py",
+    "tests/serving/test_websockets.py",
+    "tests/serving/workers/test_node_with_workers.py",
     "tests/tools/",
+    # The same lines thousands of times: much data, many rounds, or each case of a table in one more way.
+    "tests/auth/test_fuzz.py",
+    "tests/cluster/tasks/test_nodes.py::test_a_rolling_restart_loses_only_what_may_not_run_twice",
+    "tests/serving/workers/test_moves.py::test_moved_connections_leave_nothing_behind",
+    "tests/test_crash_matrix.py",
+    "tests/test_readme.py",
+    "tests/test_requirements.py",
+    "tests/transports/http/test_standing_streams.py::test_streams_that_expire_together_do_not_end_together",
+    "tests/transports/listener/test_corpus.py::test_byte_by_byte",
+    "tests/transports/listener/test_corpus.py::test_with_another_request_behind",
+    "tests/transports/listener/test_robustness.py",
+    "tests/transports/listener/test_websocket_fuzz.py",
+    "tests/transports/test_long_lines.py::test_what_is_nested_deeply_has_no_id",
+    "tests/transports/test_stdio.py::test_a_line_that_is_too_long_gets_an_error_however_it_arrives",
+    "tests/transports/test_stdio_pressure.py::test_requests_beyond_those_that_run_wait",
+    "tests/transports/test_stdio_pressure.py::test_two_answers_of_ten_megabytes_arrive",
+    "tests/transports/test_stdio_pressure.py::test_what_is_answered_at_once_waits_too",
+    "tests/transports/websocket/test_ends.py::test_a_client_that_goes_on_sending_and_never_reads_is_cut",
 )
-"""Tests that start many processes, or keep them busy. Coverage makes these a third slower, and other tests run the same lines."""
+"""Tests without coverage, with which each takes twice as long: what they run is run by others too, or elsewhere."""
+
+MEASURED_PROCESSES = (
+    "tests/cli/test_processes.py",
+    "tests/serving/test_new_user.py",
+    "tests/serving/test_stdio_process.py",
+    "tests/serving/workers/test_node_with_workers.py::test_every_session_is_found",
+)
+"""Tests whose processes are measured too: those that run lines which no test runs in its own process."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +78,14 @@ def nothing_ends_the_test_run() -> Iterator[None]:
     """A server that leaves by `os._exit(0)` must not take pytest with it: that would look like success."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "_exit", _refusal("`os._exit` was called in the process of the tests"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_forked() -> Iterator[None]:
+    """`python -m trio_mcp` is forked from a process that has imported it, unless coverage measures it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Forking)
         yield
 
 
@@ -85,7 +128,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
         return (yield)
     number = int(worker["workerid"].removeprefix("gw"))
     gc.disable()
-    with _no_coverage() if number else nullcontext():
+    with _traced_by(None, None) if number else nullcontext():
         compile_share(number, int(worker["workercount"]))
         collected = yield
     gc.freeze()  # ten thousand tests, none of which is garbage before the end
@@ -95,23 +138,61 @@ def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """`UNMEASURED` tests run without coverage, and so do their processes and the fixtures they are the first to ask for."""
-    with _no_coverage() if item.nodeid.startswith(UNMEASURED) else nullcontext():
+    """Coverage measures tests and fixtures, but not what pytest does between them; and not `UNMEASURED` tests, nor most processes.
+
+    Nor does it measure made-up input, which takes thousands of rounds through lines that other tests run once.
+    """
+    made_up = item.get_closest_marker("hypothesis") is not None
+    measured = not (made_up or item.nodeid.startswith(UNMEASURED))
+    with ExitStack() as stack:
+        if not item.nodeid.startswith(MEASURED_PROCESSES):
+            stack.enter_context(_processes_unmeasured())
+        item.config.stash[TRACING] = _tracing() if measured else (None, None)
+        stack.enter_context(_traced_by(None, None))
         return (yield)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """The test itself, and its fixtures that are async."""
+    with _traced_by(*pyfuncitem.config.stash[TRACING]):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+    """A fixture of a wider scope is measured as the test is that is the first to ask for it."""
+    with _traced_by(*request.config.stash[TRACING]):
+        return (yield)
+
+
+TRACING = pytest.StashKey[tuple[Any, Any]]()
+"""Coverage's trace functions, where the test that runs is measured."""
+
+
+def _tracing() -> tuple[Any, Any]:
+    return sys.gettrace(), threading.gettrace()
+
+
 @contextmanager
-def _no_coverage() -> Iterator[None]:
-    """Neither in this thread, nor in threads and processes that are started meanwhile."""
-    kept = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")}
-    traced, threads_traced = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)
+def _traced_by(this_thread: Any, new_threads: Any) -> Iterator[None]:
+    before = _tracing()
+    sys.settrace(this_thread)
+    threading.settrace(new_threads)
     try:
         yield
     finally:
-        threading.settrace(threads_traced)
-        sys.settrace(traced)
+        threading.settrace(before[1])
+        sys.settrace(before[0])
+
+
+@contextmanager
+def _processes_unmeasured() -> Iterator[None]:
+    """No coverage in processes that are started meanwhile."""
+    kept = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_")}
+    try:
+        yield
+    finally:
         os.environ.update(kept)
 
 

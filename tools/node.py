@@ -50,8 +50,9 @@ def install(manifest: Path, into: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with our Node first on the path: npm's scripts call `node`."""
-    return {**os.environ, "PATH": f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    """This process's environment with our Node first on the path, for npm's scripts call `node`, and a cache of compiled code."""
+    path = f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"NODE_COMPILE_CACHE": str(PACKAGES.parent / "node-compiled"), **os.environ, "PATH": path}
 
 
 def _wheel() -> Path:

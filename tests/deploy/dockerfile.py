@@ -114,15 +114,18 @@ def _carry_out(stages: list[Image], context: Path, keyword: str, rest: str) -> N
 
 
 def _copy(stages: list[Image], context: Path, words: list[str]) -> None:
+    """A stage is copied whole, with the bytecode that pip made; of a context, `.dockerignore` leaves that out."""
     image = stages[-1]
-    if words[0].startswith("--from="):
+    is_stage = words[0].startswith("--from=")
+    ignored = None if is_stage else shutil.ignore_patterns("__pycache__")
+    if is_stage:
         (source,) = (stage for stage in stages if stage.name == words[0].removeprefix("--from="))
         context, words = source.root, words[1:]
     *sources, target = words
     into = image.root / target.lstrip("/") if target.startswith("/") else image.cwd / target
     for path in [path for each in sources for path in _found(context, each.lstrip("/"))]:
         if path.is_dir():
-            shutil.copytree(path, into, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, into, symlinks=True, ignore=ignored)
         else:
             place = into / path.name if target.endswith("/") else into
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -70,11 +70,11 @@ class BackgroundClient:
 
 @asynccontextmanager
 async def background_clients(
-    url: str, clients: Sequence[tuple[str, str]] = BACKGROUND_CLIENTS
+    url: str, clients: Sequence[tuple[str, ...]] = BACKGROUND_CLIENTS
 ) -> AsyncIterator[list[BackgroundClient]]:
     """Clients at work for the length of the block; after it, what they saw."""
     async with trio.open_nursery() as nursery:
-        found = [BackgroundClient(f"{script} {mode}", await _started(script, mode, url)) for script, mode in clients]
+        found = [BackgroundClient(" ".join(words), await _started(url, *words)) for words in clients]
         try:
             for client in found:
                 nursery.start_soon(client.read)
@@ -99,9 +99,9 @@ async def called(clients: Sequence[BackgroundClient], times: int) -> None:
     await until(asked, f"each background client has called {times} times")
 
 
-async def _started(script: str, mode: str, url: str) -> trio.Process:
+async def _started(url: str, script: str, *words: str) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [*command(SCRIPTS / script), url, mode],
+        [*command(SCRIPTS / script), url, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=client_environment(),

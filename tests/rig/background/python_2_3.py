@@ -1,4 +1,4 @@
-"""The official Python client beside a load: `python_2_3.py URL MODE`."""
+"""The official Python client beside a load: `python_2_3.py URL MODE [close]`; with `close`, each call on a connection of its own."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -16,8 +16,9 @@ CALL_SECONDS = 90.0
 
 
 @asynccontextmanager
-async def connected(url: str, mode: str, seen: Seen) -> AsyncIterator[Call]:
-    async with httpx2.AsyncClient(verify=False, timeout=httpx2.Timeout(CALL_SECONDS, read=300)) as http:
+async def connected(url: str, mode: str, connections: str, seen: Seen) -> AsyncIterator[Call]:
+    headers, timeout = {"connection": connections}, httpx2.Timeout(CALL_SECONDS, read=300)
+    async with httpx2.AsyncClient(verify=False, timeout=timeout, headers=headers) as http:
         transport = streamable_http_client(url, http_client=http)
         async with Client(transport, mode=mode, message_handler=seen.on_message) as client:
 
@@ -28,4 +29,5 @@ async def connected(url: str, mode: str, seen: Seen) -> AsyncIterator[Call]:
 
 
 if __name__ == "__main__":
-    anyio.run(call_until_stdin_ends, partial(connected, sys.argv[1], sys.argv[2]), CALL_SECONDS, backend="trio")
+    url, mode, connections = [*sys.argv[1:], "keep-alive"][:3]
+    anyio.run(call_until_stdin_ends, partial(connected, url, mode, connections), CALL_SECONDS, backend="trio")

@@ -105,9 +105,9 @@ class Node:
 
         await until(asked, f"{self.name} is ready")
 
-    async def probe(self, path: str) -> int:
-        """The status of `/livez` or `/readyz`; 0 without an answer within 2 s."""
-        with trio.move_on_after(2):
+    async def probe(self, path: str, patience: float = 2) -> int:
+        """The status of `/livez` or `/readyz`; 0 without an answer within so many seconds."""
+        with trio.move_on_after(patience):
             try:
                 return (await fetch(self.url + path)).status
             except (OSError, Broken):

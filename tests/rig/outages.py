@@ -141,7 +141,7 @@ async def _records_are_right(rounds: RequestRounds, outage: Outage) -> None:
 async def _probed(whole: Cluster, seen: list[tuple[str, str, int]]) -> AsyncIterator[None]:
     async def probe(node: Node, path: str) -> None:
         while True:
-            seen.append((node.name, path, await node.probe(path)))
+            seen.append((node.name, path, await node.probe(path, PATIENCE)))
             await trio.sleep(0.5)
 
     async with trio.open_nursery() as nursery:

@@ -9,9 +9,12 @@ from tests.rig.cluster import Cluster
 from tests.rig.shared import shared_cluster
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def standing() -> Iterator[Cluster]:
-    """Three nodes behind the shipped configuration, restore off; for tests that stop no part of it."""
+    """Three nodes behind the shipped configuration, restore off; for tests that stop no part of it.
+
+    It ends with its module: a cluster that only stands there takes a tenth of a core.
+    """
     with shared_cluster() as cluster:
         yield cluster
 

@@ -103,7 +103,7 @@ async def test_a_node_that_is_back_under_its_name_at_once_is_nobodys_double_and_
         assert (await fresh.tool("where")).told["node"] == "node1"
         await all_on_record(whole)
         assert not whole.logged("an earlier process has this node's id")
-        assert all([await node.probe("/readyz") == 200 for node in whole.nodes])
+        assert all([await node.probe("/readyz", PATIENCE) == 200 for node in whole.nodes])
 
 
 async def test_a_second_process_with_a_nodes_id_ends_says_where_the_first_is_and_no_call_fails(

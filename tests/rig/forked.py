@@ -1,7 +1,8 @@
 """`trio-mcp` processes at the price of a fork: a start costs a second of a core, most of it imports, and the tests start hundreds.
 
 They are as real as others: children of the process that asked, with the descriptors, the environment and the folder that it named.
-What forks them is `tests.rig.forker`. Processes that are measured by coverage, or started in a way of their own, are started as usual.
+What forks them is `tests.rig.forker`; the workers of a node, for its supervisor, too. Processes that are measured by coverage, or
+started in a way of their own, are started as usual.
 """
 
 from __future__ import annotations
@@ -14,33 +15,32 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROGRAM", "Forking", "forkable"]
+__all__ = ["PROGRAM", "Forker", "Forking", "words_of"]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "trio_mcp"]
 AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE_")
 """What begins like this in the environment is read when an interpreter starts."""
 PR_SET_CHILD_SUBREAPER = 36
-USUAL = (True, None, None, None, -1, False, -1)
-"""`restore_signals`, `gid`, `gids`, `uid`, `umask`, `start_new_session`, `process_group` of a process that asks for nothing."""
+USUAL = (True, None, None, None, -1, False)
+"""`restore_signals`, `gid`, `gids`, `uid`, `umask`, `start_new_session` of a process that asks for nothing."""
 
 
 class Forker:
-    """Asks the process that forks; that is started when it is needed."""
+    """Asks the process that forks, which is started when it is needed if there is no connection to one."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket | None = None) -> None:
         self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
+        self._connection = connection
 
-    def fork(self, words: Sequence[str], environ: Mapping[str, str], folder: str, numbers: Mapping[int, int]) -> int:
+    def fork(self, order: dict[str, Any], numbers: Mapping[int, int]) -> int:
         """The id of a new child of this process; `numbers` are its descriptors' numbers here by those there."""
-        order = {"words": words, "environ": dict(environ), "folder": folder, "numbers": [*numbers]}
-        text = json.dumps(order).encode()
+        text = json.dumps({**order, "numbers": [*numbers]}).encode()
         with self._lock, _adopting_orphans():
             connection = self._connection = self._connection or _started()
             socket.send_fds(connection, [len(text).to_bytes(8, "big")], [*numbers.values()])
@@ -71,37 +71,46 @@ def _adopting_orphans() -> Iterator[None]:
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-FORKER = Forker()
-
-
 class Forking(subprocess.Popen[Any]):
     """`subprocess.Popen` whose `python -m trio_mcp` is forked where it can be."""
+
+    forker = Forker()
 
     def _execute_child(
         self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any, *rest: Any
     ) -> None:
         startupinfo, flags, shell, *pipes = rest[:9]
         environ = os.environ if env is None else env
-        plain = (executable, preexec_fn, startupinfo, flags, shell, rest[9:]) == (None, None, None, 0, False, USUAL)
-        if not (plain and forkable(args, environ)):
+        plain = (executable, preexec_fn, startupinfo, flags, shell, rest[9:15]) == (None, None, None, 0, False, USUAL)
+        group = rest[15]
+        words = words_of(args, environ)
+        if words is None or not plain or group not in (-1, 0):
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
             return
         given = {number: number if pipe == -1 else pipe for number, pipe in enumerate((pipes[0], pipes[3], pipes[5]))}
         given |= {number: number for number in pass_fds}
-        self.pid = FORKER.fork(args[2:], environ, os.fspath(cwd or os.getcwd()), given)
+        order = {
+            "words": words,
+            "environ": dict(environ),
+            "folder": os.fspath(cwd or os.getcwd()),
+            "group": group == 0,
+        }
+        self.pid = self.forker.fork(order, given)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
-def forkable(args: object, environ: Mapping[str, str]) -> bool:
-    """Whether a process with these arguments and this environment would be the same if it were forked."""
-    return (
-        sys.platform == "linux"
-        and isinstance(args, list | tuple)
-        and [*args[:3]] == PROGRAM
-        and "COVERAGE_PROCESS_CONFIG" not in environ
-        and _read_at_start(environ) == _read_at_start(os.environ)
-    )
+def words_of(args: object, environ: Mapping[str, str]) -> list[str] | None:
+    """What stands behind `-m`; None when a forked process would not be the one that these arguments, and this environment, start."""
+    if sys.platform != "linux" or not isinstance(args, list | tuple) or "COVERAGE_PROCESS_CONFIG" in environ:
+        return None
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    for start in ([sys.executable, "-m"], [sys.executable, *flags, "-m"]):
+        module, *words = args[len(start) :] or [""]
+        ours = module.partition(".")[0] == "trio_mcp" and [*args[: len(start)]] == start
+        if ours and _read_at_start(environ) == _read_at_start(os.environ):
+            return [module, *words]
+    return None
 
 
 def _read_at_start(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The process that `tests.rig.forked` has `trio-mcp` processes made by: it has imported what they need, and forks for each order.
 
 An order is eight bytes, its length, with the descriptors that the new process gets; then JSON: {"words": [argv after `python -m`],
-"environ": {…}, "folder": path, "numbers": [the descriptors' numbers there]}. The answer is the process id, eight bytes.
+"environ": {…}, "folder": path, "numbers": [the descriptors' numbers there], "group": whether it leads a process group of its own}. The
+answer is the process id, eight bytes.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import json
 import os
 import runpy
 import socket
+import subprocess
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import trio_mcp.cli.app
 import trio_mcp.cluster.redis.store
 import trio_mcp.serving.hypercorn_front
 import trio_mcp.serving.node
-import trio_mcp.serving.stdio  # noqa: F401
+import trio_mcp.serving.stdio
+import trio_mcp.serving.workers.launch
+import trio_mcp.serving.workers.seat  # noqa: F401
+from tests.rig.forked import Forker, Forking
 
 LENGTH = 8
 DESCRIPTORS = 64
@@ -34,8 +39,8 @@ def received(connection: socket.socket, size: int) -> bytes:
     return found
 
 
-def become(order: dict[str, Any], descriptors: list[int]) -> None:
-    """The process that was asked for; returns when its program has ended."""
+def become(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
+    """The process that was asked for."""
     kept = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, ABOVE) for each in descriptors]
     for each in descriptors:
         os.close(each)
@@ -48,7 +53,29 @@ def become(order: dict[str, Any], descriptors: list[int]) -> None:
     module, *words = order["words"]
     sys.path[0] = order["folder"]
     sys.argv = ["-m", *words]
+    if "--workers" in words:
+        have_workers_forked()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def have_workers_forked() -> None:
+    """A supervisor starts processes too: they are forked from a copy of it as it is now, which ends when it does."""
+    ours, its = socket.socketpair()
+    if os.fork():
+        its.close()
+        Forking.forker = Forker(ours)
+        subprocess.Popen = Forking  # type: ignore[misc]
+        return
+    ours.close()
+    null = os.open(os.devnull, os.O_RDWR)
+    kept = fcntl.fcntl(its.detach(), fcntl.F_DUPFD_CLOEXEC, ABOVE)
+    for number in range(3):
+        os.dup2(null, number)
+    # Whatever else there is was given to the supervisor: its other ends are to see when that closes it.
+    os.closerange(3, kept)
+    work(socket.socket(fileno=kept))
+    os._exit(0)
 
 
 def work(connection: socket.socket) -> None:
@@ -68,7 +95,9 @@ def work(connection: socket.socket) -> None:
                 connection.close()
                 os.close(reading)
                 os.close(writing)
-                return become(order, descriptors)
+                become(order, descriptors)
+            if order["group"]:
+                os.setpgid(made, made)
             os.write(writing, made.to_bytes(LENGTH, "big"))
             os._exit(0)
         os.waitpid(between, 0)

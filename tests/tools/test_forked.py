@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.rig.forked import PROGRAM, Forking, forkable
+from tests.rig.forked import PROGRAM, Forking, words_of
+from tests.serving.workers.node import node
 
 pytestmark = [
     pytest.mark.processes,
@@ -34,8 +35,12 @@ STARTED: Any = Forking.__base__
 """The usual one, whatever stands in its place meanwhile."""
 
 
-def _is_forked(process: subprocess.Popen[bytes]) -> bool:
-    return b"tests.rig.forker" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+def _is_forked(pid: int) -> bool:
+    return b"tests.rig.forker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +73,7 @@ def test_it_ends_as_one_that_was_started_and_says_the_same(words: list[str], cod
 def test_it_is_a_child_of_whoever_asked_and_a_signal_ends_it() -> None:
     process = Forking([*PROGRAM, "run", "examples/everything.py"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     with process:
-        assert _is_forked(process)
+        assert _is_forked(process.pid)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
 
@@ -80,9 +85,16 @@ def test_a_descriptor_has_the_number_there_that_it_has_here(tmp_path: Path) -> N
         with process, socket.create_connection(listener.getsockname()) as connection:
             connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-            assert _is_forked(process)
+            assert _is_forked(process.pid)
             process.terminate()
         assert process.returncode == 0
+
+
+async def test_the_workers_of_a_node_are_forked_and_are_children_of_their_supervisor() -> None:
+    async with node() as served_node:
+        for pid in served_node.pids:
+            assert _is_forked(pid)
+            assert _parent(pid) == served_node.run.process.pid
 
 
 @pytest.mark.parametrize(
@@ -96,4 +108,4 @@ def test_a_descriptor_has_the_number_there_that_it_has_here(tmp_path: Path) -> N
 def test_what_is_measured_or_started_in_a_way_of_its_own_is_started_as_usual(
     command: list[str], different: dict[str, str]
 ) -> None:
-    assert not forkable(command, {**os.environ, **different})
+    assert words_of(command, {**os.environ, **different}) is None

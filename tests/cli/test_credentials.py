@@ -63,14 +63,15 @@ THERE = ("http://mcp.example.com/mcp", "http://127.0.0.1.example.com/mcp", "http
 
 @pytest.mark.parametrize("url", [*HERE, *THERE, URL])
 def test_a_token_goes_over_tls_or_to_loopback(environ: dict[str, str], url: str) -> None:
-    for bearer, more in (("t", {}), (None, {"TRIO_MCP_BEARER": "t", "TRIO_MCP_BEARER_URL": url})):
+    sent = [("Authorization", "Bearer t")]
+    variables = {"TRIO_MCP_BEARER": "t", "TRIO_MCP_BEARER_URL": url}
+    for headers, bearer, more in (([], "t", {}), ([], None, variables), (sent, None, {})):
         if url in THERE:
             with pytest.raises(UsageError, match=f"^{re.escape(url)} has no TLS: .* --insecure"):
-                credentials_for(url, [], bearer, {**environ, **more})
+                credentials_for(url, headers, bearer, {**environ, **more})
         else:
-            assert credentials_for(url, [], bearer, {**environ, **more}).headers == [("Authorization", "Bearer t")]
-        sent = credentials_for(url, [], bearer, {**environ, **more}, insecure=True).headers
-        assert sent == [("Authorization", "Bearer t")]
+            assert credentials_for(url, headers, bearer, {**environ, **more}).headers == sent
+        assert credentials_for(url, headers, bearer, {**environ, **more}, insecure=True).headers == sent
 
 
 @pytest.mark.parametrize(

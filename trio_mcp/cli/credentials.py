@@ -72,6 +72,7 @@ def credentials_for(
     if given and bearer is not None:
         raise UsageError("--bearer and --header 'Authorization: …' are both given: leave one out")
     if given:
+        _refuse_plain_http(url, insecure)
         return Credentials(headers)
     token = _token_of_environment(url, environ) if bearer is None else read_secret(bearer, "--bearer")
     if token:

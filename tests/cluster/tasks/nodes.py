@@ -9,8 +9,9 @@ from typing import Any
 
 from tests.cluster.nodes import InProcessCluster, Node, in_process_cluster
 from tests.rig.waiting import until
-from tests.tasks.runner import HOUR, NotingRunner, task_of
+from tests.tasks.runner import HOUR, QUESTION, NotingRunner, task_of
 from trio_mcp.cluster.tasks.store import ClusterTaskStore
+from trio_mcp.tasks.changes import Ask, Park
 from trio_mcp.tasks.limits import TaskLimits
 from trio_mcp.tasks.memory import wall_clock
 from trio_mcp.tasks.record import Status, TaskRecord
@@ -32,6 +33,14 @@ class TaskNode:
         """A new one, which began `age` ms ago."""
         task = task_of(self.store.owner, wall_clock() - age, idempotent=idempotent, ttl=ttl)
         await self.store.create(task)
+        return task
+
+    async def leaves_waiting(self) -> TaskRecord:
+        """A new one that waits for the answer to the question `a`; this node has parked it, and is dead."""
+        task = await self.task()
+        self.store.own(task.id, Ask("a", QUESTION))
+        await self.store.leave(task.id, Park())
+        await self.node.die()
         return task
 
     async def is_told(self, *told: tuple[str, str]) -> None:

@@ -16,7 +16,6 @@ from trio_mcp.tasks.changes import (
     Ask,
     ChangeRefused,
     Complete,
-    Park,
     Progress,
     Refusal,
     Release,
@@ -159,10 +158,7 @@ async def test_a_released_task_runs_on_the_node_that_looks_after_it(tmp_path: Pa
 async def test_a_parked_task_runs_where_its_last_answer_is_read(tmp_path: Path) -> None:
     async with task_nodes(tmp_path, 2) as nodes:
         here, there = nodes[1], nodes[2]
-        task = await here.task()
-        here.store.own(task.id, Ask("a", QUESTION))
-        await here.store.leave(task.id, Park())
-        await here.node.die()
+        task = await here.leaves_waiting()
         waiting = await there.store.get(task.id)
         assert waiting is not None
         assert (waiting.status, waiting.parked) == (Status.INPUT_REQUIRED, True)
@@ -173,10 +169,7 @@ async def test_a_parked_task_runs_where_its_last_answer_is_read(tmp_path: Path) 
 async def test_a_node_that_begins_to_stop_while_it_claims_a_task_gives_it_back_unrun(tmp_path: Path) -> None:
     async with task_nodes(tmp_path, 3) as nodes:
         here, stops, third = nodes[1], nodes[2], nodes[3]
-        task = await here.task()
-        here.store.own(task.id, Ask("a", QUESTION))
-        await here.store.leave(task.id, Park())
-        await here.node.die()
+        task = await here.leaves_waiting()
         reader = stops.store._reader
         replace = reader.replace
 
@@ -195,10 +188,7 @@ async def test_a_node_that_begins_to_stop_while_it_claims_a_task_gives_it_back_u
 async def test_a_node_that_stops_takes_over_nothing_and_tells_another(tmp_path: Path) -> None:
     async with task_nodes(tmp_path, 3) as nodes:
         here, stops, third = nodes[1], nodes[2], nodes[3]
-        task = await here.task()
-        here.store.own(task.id, Ask("a", QUESTION))
-        await here.store.leave(task.id, Park())
-        await here.node.die()
+        task = await here.leaves_waiting()
         stops.node.stop_asked()
         await nodes.cluster.meet()
         await stops.store.tell(task.id, Answer({"a": YES}))

@@ -11,6 +11,7 @@ Allowed.token, requirements of the components ─▶ refusal_for ─▶ None | R
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from trio_mcp.auth.checks import Check, Forbidden, LacksScopes, Requirements, ju
 from trio_mcp.auth.claim_rules import LEEWAY_SECONDS
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
+from trio_mcp.auth.known_caller import KnownCaller
 from trio_mcp.auth.metadata import ResourceMetadata
 from trio_mcp.auth.principal import CannotTell, Principal
 from trio_mcp.auth.protection import CountJudgement, protected
@@ -219,6 +221,14 @@ class BearerAuth:
         except CannotTell as error:
             return Unavailable(str(error))
         return None if verdict is None else self.admit(verdict)
+
+    def known(self, allowed: Allowed) -> KnownCaller | None:
+        """What judges the token of `allowed` from now on; None where it has to be judged anew each time."""
+        stands = self.verifier.standing(allowed.token.token) if isinstance(self.verifier, Verifier) else None
+        if stands is None:
+            return None
+        expires = allowed.token.expires_at
+        return KnownCaller(allowed, stands, math.inf if expires is None else expires + self._leeway, self.now)
 
     def admit(self, verdict: Verdict) -> Allowed | Refused:
         """What follows from the verdict on a token: pure but for the clock."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import msgspec
+
 from trio_mcp.auth.challenge import Header, unavailable_headers
 from trio_mcp.auth.principal import Principal
 from trio_mcp.auth.reasons import Refusal
@@ -14,8 +16,7 @@ from trio_mcp.auth.tokens import AccessToken
 __all__ = ["Allowed", "Judgement", "Refused", "Unavailable"]
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """The token is good and has the scopes that every request needs."""
 
     token: AccessToken

@@ -127,6 +127,13 @@ class JWTVerifier(Verifier):
         refusal = known.window.refusal(now)
         return known.token.with_token(token) if refusal is None else TokenRefused(refusal, issuer=known.token.issuer)
 
+    def standing(self, token: str) -> Callable[[], bool] | None:
+        """As long as its key is the issuer's, and until it expires."""
+        known = self._verified.get(token, self._now())
+        if known is None:
+            return None
+        return lambda: self._keys.holds(known.key) and known.window.refusal(self._now()) is None
+
     @property
     def ready(self) -> bool:
         """Whether keys were fetched at any time."""

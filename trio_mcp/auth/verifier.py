@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -82,6 +82,13 @@ class Verifier(ABC):
 
     def judge_now(self, token: str) -> Verdict | None:
         """As `judge` where that needs no waiting, which spares most requests a deadline; None where it may. Raises CannotTell."""
+        return None
+
+    def standing(self, token: str) -> Callable[[], bool] | None:
+        """A function that says whether a token, which was accepted just now, still is: as `judge_now` would, but without reading the token.
+
+        It may say False where `judge_now` would not, and raise CannotTell. None where only `judge_now` or `judge` can tell.
+        """
         return None
 
     async def verify_token(self, token: str) -> AccessToken | None:

@@ -31,7 +31,7 @@ class Passed(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct, eq=False):
-    """The facts. Nothing of it changes but what is kept in `passed`."""
+    """The facts. Nothing of it changes but what is kept in `passed` and `caller`."""
 
     method: str
     path: str
@@ -50,6 +50,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """What `MCP-Protocol-Version` says; None where it is left out or empty."""
     hop: bytes | None = None
     """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
+    caller: object = None
+    """What whoever judges callers has kept with it, to judge the next request with this head sooner; None for nothing."""
     passed: Passed | None = None
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
 

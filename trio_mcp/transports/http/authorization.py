@@ -21,6 +21,7 @@ import trio
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
+from trio_mcp.auth.known_caller import KnownCaller
 from trio_mcp.auth.metadata import ISSUER_METADATA, MetadataAnswer, public_document
 from trio_mcp.auth.verifier import Verifier, sent_by
 from trio_mcp.observability.auth_metrics import AuthMetrics, Outcome
@@ -59,7 +60,16 @@ class Authorization:
 
     async def identify(self, exchange: HttpExchange) -> None:
         """Set principal and token of the exchange by its `Authorization` header. Raises HttpRefusal."""
-        allowed = await self.judge(exchange)
+        head = exchange.head
+        known = head.caller if isinstance(head.caller, KnownCaller) else None
+        allowed = None if known is None else known.again()
+        if allowed is not None:
+            self._metrics.recognised()
+        else:
+            allowed = await self.judge(exchange)
+            if head.passed is not None:
+                # Not for the first request with a head: of many there is no second.
+                head.caller = self.auth.known(allowed)
         exchange.principal, exchange.token = allowed.principal, allowed.token
 
     async def judge(self, exchange: HttpExchange) -> Allowed:

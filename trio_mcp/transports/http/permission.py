@@ -6,7 +6,7 @@ others, such as `ctx.read_resource`, is the server's own work and not asked abou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trio_mcp.dispatch.call import Call, Service
@@ -81,15 +81,15 @@ def _text(value: Any) -> str:
 
 
 def require_permission(
-    service: Service, exchange: HttpExchange, requests: Iterable[Request]
+    service: Service, exchange: HttpExchange, requests: Sequence[Request]
 ) -> tuple[Requirements, ...]:
     """Raise HttpRefusal unless the token of the exchange may make all these requests: those of a batch run together or not at all.
 
     Returns what they ask, for `require_same_permission`. Not to be called without a token, for then nothing is asked.
     """
-    if service.auth is None:
-        return ()
     registry = service.registry
+    if service.auth is None or _calls_free_tool(registry, requests):
+        return ()
     asked: list[Requirements] = []
     names: set[str] = set()
     for each in requests:
@@ -104,6 +104,14 @@ def require_permission(
     if asked:
         _refuse_unless_allowed(service, exchange, asked, names.pop() if len(names) == 1 else "The request")
     return tuple(asked)
+
+
+def _calls_free_tool(registry: Registry, requests: Sequence[Request]) -> bool:
+    """Whether it is one call of a tool that asks nothing of tokens, as most are: then nothing more is looked up."""
+    if len(requests) != 1 or requests[0].method != "tools/call":
+        return False
+    tool = registry.called_tool(requests[0].params)
+    return tool is None or tool.requirements is None
 
 
 def also_asked(log: EventLog, asked: Iterable[Requirements]) -> None:

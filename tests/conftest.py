@@ -83,7 +83,7 @@ def nothing_ends_the_test_run() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def programs_are_forked() -> Iterator[None]:
-    """`python -m trio_mcp` is forked from a process that has imported it, unless coverage measures it."""
+    """`python -m trio_mcp`, and scripts of the official client, are forked from a process that has imported what they need."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", Forking)
         yield

@@ -1,8 +1,8 @@
-"""`trio-mcp` processes at the price of a fork: a start costs a second of a core, most of it imports, and the tests start hundreds.
+"""Processes at the price of a fork: to start one costs a second of a core, most of it imports, and the tests start hundreds.
 
 They are as real as others: children of the process that asked, with the descriptors, the environment and the folder that it named.
-What forks them is `tests.rig.forker`; the workers of a node, for its supervisor, too. Processes that are measured by coverage, or
-started in a way of their own, are started as usual.
+What forks them is `tests.rig.forker`; the workers of a node, for its supervisor, too. That is for `python -m trio_mcp` and the scripts
+of the official client; those that are measured by coverage, or started in a way of their own, are started as usual.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["PROGRAM", "Forker", "Forking", "words_of"]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, "-m", "trio_mcp"]
+CLIENT = "python_2_3.py"
+"""How the names of scripts end that are clients with the `mcp` that is installed beside us."""
 AT_START = ("PYTHON", "LC_", "LANG", "COVERAGE_")
 """What begins like this in the environment is read when an interpreter starts."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -32,9 +34,10 @@ USUAL = (True, None, None, None, -1, False)
 
 
 class Forker:
-    """Asks the process that forks, which is started when it is needed if there is no connection to one."""
+    """Asks the process that forks for a kind of programs; it is started when it is needed, if there is no connection to one."""
 
-    def __init__(self, connection: socket.socket | None = None) -> None:
+    def __init__(self, kind: str, connection: socket.socket | None = None) -> None:
+        self._kind = kind
         self._lock = threading.Lock()
         self._connection = connection
 
@@ -42,7 +45,7 @@ class Forker:
         """The id of a new child of this process; `numbers` are its descriptors' numbers here by those there."""
         text = json.dumps({**order, "numbers": [*numbers]}).encode()
         with self._lock, _adopting_orphans():
-            connection = self._connection = self._connection or _started()
+            connection = self._connection = self._connection or _started(self._kind)
             socket.send_fds(connection, [len(text).to_bytes(8, "big")], [*numbers.values()])
             connection.sendall(text)
             pid = int.from_bytes(connection.recv(8), "big")
@@ -50,10 +53,10 @@ class Forker:
         return pid
 
 
-def _started() -> socket.socket:
+def _started(kind: str) -> socket.socket:
     ours, its = socket.socketpair()
     with its:
-        command = [sys.executable, "-m", "tests.rig.forker", str(its.fileno())]
+        command = [sys.executable, "-m", "tests.rig.forker", str(its.fileno()), kind]
         process = subprocess.Popen(command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, cwd=ROOT)
     atexit.register(process.wait)
     atexit.register(ours.close)
@@ -72,9 +75,10 @@ def _adopting_orphans() -> Iterator[None]:
 
 
 class Forking(subprocess.Popen[Any]):
-    """`subprocess.Popen` whose `python -m trio_mcp` is forked where it can be."""
+    """`subprocess.Popen` whose programs of Python are forked where they can be."""
 
-    forker = Forker()
+    forkers: ClassVar = {kind: Forker(kind) for kind in ("trio_mcp", "mcp")}
+    """By what has been imported for them."""
 
     def _execute_child(
         self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any, *rest: Any
@@ -95,21 +99,25 @@ class Forking(subprocess.Popen[Any]):
             "folder": os.fspath(cwd or os.getcwd()),
             "group": group == 0,
         }
-        self.pid = self.forker.fork(order, given)
+        self.pid = self.forkers["mcp" if words[0].endswith(".py") else "trio_mcp"].fork(order, given)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
 
 def words_of(args: object, environ: Mapping[str, str]) -> list[str] | None:
-    """What stands behind `-m`; None when a forked process would not be the one that these arguments, and this environment, start."""
+    """The script, or what stands behind `-m`; None when a forked process would not be the one that these arguments, and this environment, start."""
     if sys.platform != "linux" or not isinstance(args, list | tuple) or "COVERAGE_PROCESS_CONFIG" in environ:
         return None
+    if _read_at_start(environ) != _read_at_start(os.environ):
+        return None
+    given = [*map(str, args)]
+    if given[:1] == [sys.executable] and "".join(given[1:2]).endswith(CLIENT):
+        return given[1:]
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     for start in ([sys.executable, "-m"], [sys.executable, *flags, "-m"]):
-        module, *words = args[len(start) :] or [""]
-        ours = module.partition(".")[0] == "trio_mcp" and [*args[: len(start)]] == start
-        if ours and _read_at_start(environ) == _read_at_start(os.environ):
-            return [module, *words]
+        words = given[len(start) :]
+        if words and given[: len(start)] == start and words[0].partition(".")[0] == "trio_mcp":
+            return words
     return None
 
 

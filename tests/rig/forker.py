@@ -1,6 +1,6 @@
-"""The process that `tests.rig.forked` has `trio-mcp` processes made by: it has imported what they need, and forks for each order.
+"""The process that `tests.rig.forked` has processes of Python made by: it has imported what they need, and forks for each order.
 
-An order is eight bytes, its length, with the descriptors that the new process gets; then JSON: {"words": [argv after `python -m`],
+An order is eight bytes, its length, with the descriptors that the new process gets; then JSON: {"words": [a module or a script, argv],
 "environ": {…}, "folder": path, "numbers": [the descriptors' numbers there], "group": whether it leads a process group of its own}. The
 answer is the process id, eight bytes.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -17,15 +18,21 @@ import subprocess
 import sys
 from typing import Any, NoReturn
 
-import trio_mcp.cli.app
-import trio_mcp.cluster.redis.store
-import trio_mcp.serving.hypercorn_front
-import trio_mcp.serving.node
-import trio_mcp.serving.stdio
-import trio_mcp.serving.workers.launch
-import trio_mcp.serving.workers.seat  # noqa: F401
 from tests.rig.forked import Forker, Forking
 
+PREPARED = {
+    "trio_mcp": (
+        "trio_mcp.cli.app",
+        "trio_mcp.cluster.redis.store",
+        "trio_mcp.serving.hypercorn_front",
+        "trio_mcp.serving.node",
+        "trio_mcp.serving.stdio",
+        "trio_mcp.serving.workers.launch",
+        "trio_mcp.serving.workers.seat",
+    ),
+    "mcp": ("mcp", "mcp.client.streamable_http", "trio", "anyio._backends._asyncio", "anyio._backends._trio"),
+}
+"""What is imported for the processes of a kind."""
 LENGTH = 8
 DESCRIPTORS = 64
 ABOVE = 512
@@ -50,12 +57,15 @@ def become(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
     os.environ.clear()
     os.environ.update(order["environ"])
     os.chdir(order["folder"])
-    module, *words = order["words"]
-    sys.path[0] = order["folder"]
-    sys.argv = ["-m", *words]
+    program, *words = sys.argv = order["words"]
     if "--workers" in words:
         have_workers_forked()
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if program.endswith(".py"):
+        sys.path[0] = os.path.dirname(program)
+        runpy.run_path(program, run_name="__main__")
+    else:
+        sys.path[0] = order["folder"]
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
     sys.exit()
 
 
@@ -64,7 +74,7 @@ def have_workers_forked() -> None:
     ours, its = socket.socketpair()
     if os.fork():
         its.close()
-        Forking.forker = Forker(ours)
+        Forking.forkers["trio_mcp"] = Forker("trio_mcp", ours)
         subprocess.Popen = Forking  # type: ignore[misc]
         return
     ours.close()
@@ -107,4 +117,6 @@ def work(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    for name in PREPARED[sys.argv[2]]:
+        importlib.import_module(name)
     work(socket.socket(fileno=int(sys.argv[1])))

@@ -6,7 +6,6 @@ stops reading could delay the end of the process for ever. There is no deadline 
 
 from __future__ import annotations
 
-import logging
 import math
 import socket
 import ssl
@@ -33,7 +32,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from wsproto.events import Message
 
-from trio_mcp.observability.logs import event, leaf_lines
+from trio_mcp.observability.logs import leaf_lines
+from trio_mcp.observability.refusals import Refusals
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
@@ -41,8 +41,6 @@ from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import Listener
 
 __all__ = ["CertificateError", "HypercornFront"]
-
-logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 USER_TIMEOUT_MS = 30_000
 """As on our own listener: without it, the kernel would take keep-alives for a vanished peer for 15 minutes."""
@@ -98,7 +96,8 @@ class HypercornFront:
     ) -> None:
         app_for_hypercorn: Any = app
         wrapped = ASGIWrapper(app_for_hypercorn)
-        serve = partial(_Connection, self._writes, wrapped, config, self._context, ConnectionState({}))
+        own = self._writes, app.service.refusals
+        serve = partial(_Connection, *own, wrapped, config, self._context, ConnectionState({}))
         try:
             async with trio.open_nursery() as connections:
                 try:
@@ -143,22 +142,27 @@ class _Writes:
 class _Connection(TCPServer):
     """Hypercorn's connection, with a deadline for each write; one that misses it closes the connection."""
 
-    def __init__(self, writes: _Writes, *args: Any) -> None:
+    def __init__(self, writes: _Writes, refusals: Refusals, *args: Any) -> None:
         super().__init__(*args)
         self._writes = writes
+        self._refusals = refusals
 
     async def run(self) -> None:
         """Serve until the connection is closed. What a client makes Hypercorn trip over ends this connection alone."""
         try:
             await super().run()
         except Exception as failure:  # the boundary of Hypercorn: what it raises would end all connections
-            event(logger, logging.WARNING, "connection failed", why="; ".join(leaf_lines(failure)))
+            self._note(failure)
         except BaseExceptionGroup as group:
             cancelled, failures = group.split(trio.Cancelled)
             if cancelled is None or not isinstance(failures, ExceptionGroup):
                 raise
-            event(logger, logging.WARNING, "connection failed", why="; ".join(leaf_lines(failures)))
+            self._note(failures)
             raise cancelled from None
+
+    def _note(self, failure: Exception) -> None:
+        # As a refusal, for any client can cause it as often as it likes.
+        self._refusals.note(400, "connection", name="connection failed", why="; ".join(leaf_lines(failure)))
 
     async def protocol_send(self, sent: Event) -> None:
         if not isinstance(sent, RawData):

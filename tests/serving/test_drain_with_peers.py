@@ -220,7 +220,7 @@ def workers(ends: list[trio.Event]) -> MCPServer:
 async def holding_back(session: LiveSession) -> None:
     """Wait until it holds its requests back."""
     with trio.fail_after(20):
-        while not session.calls.paused:  # noqa: ASYNC110
+        while session.calls.resumed is None:  # noqa: ASYNC110
             await trio.sleep(0.03)
 
 
@@ -257,7 +257,7 @@ async def test_a_call_that_runs_for_long_holds_no_other_back(autojump_clock: Moc
         async with draining(wire.app, peers, window=40.0):
             for _ in range(56):
                 await trio.sleep(0.5)
-                assert not session.calls.paused
+                assert session.calls.resumed is None
                 assert await client.start("ping").result() == {}
             go.set()
             assert (await call.result())["isError"] is False
@@ -280,7 +280,7 @@ async def test_calls_are_not_held_back_for_nothing(autojump_clock: MockClock) ->
             for _ in range(10):
                 client.tool("work")
                 await trio.sleep(2)
-                assert not session.calls.paused
+                assert session.calls.resumed is None
 
 
 async def test_an_answer_of_a_call_that_ended_while_others_were_held_back_can_be_fetched(

@@ -87,8 +87,7 @@ class Principal:
         """
         if self.client_id or "\0" in self.issuer or "\0" in self.subject:
             return None
-        pair = f"{self.issuer}\0{self.subject}".encode(errors="surrogatepass")
-        return hashlib.sha256(pair).hexdigest()[:_DIGEST_CHARACTERS]
+        return _digest_of_pair(self.issuer, self.subject)
 
 
 @lru_cache(maxsize=4096)
@@ -96,6 +95,12 @@ def _digest(issuer: str, client_id: str, subject: str) -> str:
     # JSON separates the three unambiguously, whatever characters they have. Each log line of a call has a part of it.
     triple = json.dumps([issuer, client_id, subject]).encode()
     return _DIGEST_VERSION + hashlib.sha256(triple).hexdigest()[:_DIGEST_CHARACTERS]
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_pair(issuer: str, subject: str) -> str:
+    pair = f"{issuer}\0{subject}".encode(errors="surrogatepass")
+    return hashlib.sha256(pair).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 ANONYMOUS = Principal("")

@@ -10,6 +10,7 @@ import contextvars
 import math
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -45,7 +46,7 @@ from trio_mcp.streams.loop import Loop
 if TYPE_CHECKING:
     from trio_mcp.auth.bearer_auth import BearerAuth
 
-__all__ = ["Call", "Client", "Ending", "Outbox", "Service"]
+__all__ = ["Call", "CallScope", "Client", "Ending", "Outbox", "Service"]
 
 _CAPABILITIES: dict[str, dict[str, bool]] = {
     "tools": {"listChanged": True},
@@ -110,6 +111,13 @@ class Ending(Enum):
     NO_TASK = "The server can keep no task now; try again later"
 
 
+class CallScope(AbstractContextManager[object, bool], Protocol):
+    """What a call runs in, once: a `trio.CancelScope`, or a kept one (`dispatcher.KeptScope`)."""
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel the block, now or when it begins; nothing once it is over."""
+
+
 class Call(msgspec.Struct, eq=False):
     """One request, from its arrival to its reply. `version` is the protocol version it is answered in."""
 
@@ -135,7 +143,7 @@ class Call(msgspec.Struct, eq=False):
     """Whether its transport has judged by the token what the method of an extension asks for this one call."""
     started: float = msgspec.field(default_factory=trio.current_time)
     """When it began (trio clock)."""
-    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    scope: CallScope = msgspec.field(default_factory=trio.CancelScope)
     """The handler runs in it; `cancel` cancels it."""
     ending: Ending | None = None
     """Why the server cancelled it; None unless it did."""

@@ -280,29 +280,32 @@ class Hub:
         return None
 
     async def _start(self, session: LiveSession, begin: Callable[[], Awaitable[None]]) -> None:
+        """Returns when `begin` has returned, or the session has ended before that. When the caller is cancelled, the session ends."""
         async with self.room_for(session.id):
             assert self._nursery is not None
-            await self._nursery.start(self._supervise, session, begin)
+            began = trio.Event()
+            # Not this task's context: the session's tasks must not inherit the variables of the request that opens it.
+            run = partial(self._nursery.start_soon, self._supervise, session, begin, began)
+            self._service.variables.copy().run(run)
+            try:
+                await began.wait()
+            finally:
+                if not began.is_set():
+                    session.close(CloseReason.CRASHED)
 
-    async def _supervise(
-        self, session: LiveSession, begin: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[LiveSession]
-    ) -> None:
+    async def _supervise(self, session: LiveSession, begin: Callable[[], Awaitable[None]], began: trio.Event) -> None:
         """Run one session to its end; what its tasks raise is logged here and goes no further."""
         opened_at = trio.current_time()
-        # From the next step of this task on. Without it the session's tasks would have the context variables of the request that
-        # opened it.
-        trio.lowlevel.current_task().context = self._service.variables.copy()
         leave = self._service.bus.subscribe(session.notify)
         try:
-            await session.run(begin, self.options.session_idle_timeout, task_status=task_status)
+            await session.run(begin, self.options.session_idle_timeout, began)
         except* Exception as crash:
             # What user code raised in tasks and hooks. With a star: while the server stops it comes in one group with Cancelled,
             # which has to go on.
             report(logger, "session crashed", crash, session=session.short_id)
-            if not session.admitted:
-                # It failed before it began: `open` and `restore` look at `closed_because`.
-                task_status.started(session)
         finally:
+            # Where it failed before it began, `open` and `restore` look at `closed_because`.
+            began.set()
             leave()
             self._forget(session, trio.current_time() - opened_at)
 

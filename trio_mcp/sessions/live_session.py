@@ -18,7 +18,6 @@ from trio_mcp.auth.principal import Principal
 from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.dispatch import speech
 from trio_mcp.dispatch.call import Call, Client, Ending, Outbox, Service
-from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.notices import notice_in_session, reply_to_nothing
 from trio_mcp.dispatch.session import Session
 from trio_mcp.dispatch.user_code import call_user
@@ -32,7 +31,7 @@ from trio_mcp.protocol.jsonrpc import (
     encode_error,
     encode_notification,
 )
-from trio_mcp.sessions.calls import Calls
+from trio_mcp.sessions.calls import Calls, CallTasks
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.outbox import PendingQuestions, StreamOutbox
@@ -105,6 +104,7 @@ class LiveSession:
         self._service = service
         self._over = over
         self._nursery: trio.Nursery | None = None
+        self._call_tasks: CallTasks | None = None
         self._idle_scope: trio.CancelScope | None = None
         """Its deadline is when to look next whether the session is idle, or a stream may be forgotten."""
         self._questions = PendingQuestions(epoch)
@@ -280,17 +280,18 @@ class LiveSession:
 
     # What the hub and the cluster do with it.
 
-    async def run(
-        self, started: Callable[[], Awaitable[None]], idle_timeout: float, *, task_status: trio.TaskStatus[LiveSession]
-    ) -> None:
-        """Live until closed or idle for `idle_timeout` seconds; `started` is awaited first.
+    async def run(self, begin: Callable[[], Awaitable[None]], idle_timeout: float, began: trio.Event) -> None:
+        """Live until closed or idle for `idle_timeout` seconds; `begin` is awaited first, and `began` set when it has returned.
 
         What the session's tasks raise comes out, in a group, after they all ended.
         """
         try:
             async with trio.open_nursery() as self._nursery:
-                await started()
-                task_status.started(self)
+                if self.closed_because is not None:
+                    return  # The hub gave it up before this task ran.
+                self._call_tasks = CallTasks(self.calls, self._nursery, self._service.variables, self._call_ended)
+                await begin()
+                began.set()
                 await self._until_idle(idle_timeout)
                 self.close(CloseReason.EXPIRED)
         finally:
@@ -351,23 +352,16 @@ class LiveSession:
             self.on_change()
 
     def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
-        assert self._nursery is not None
+        assert self._call_tasks is not None
         self.used = True
+        task = self._call_tasks.next_task(idle_for=trio.current_time() - self._last_used)
+        fields_of_call |= {"session": self, "scope": task.scope}
         what = request.id, request.method, request.params
-        call = Call(
-            self._service, *what, self.protocol_version, who, self.client, outbox, session=self, **fields_of_call
-        )
-        self.calls.add(call)
-        # Not this task's context: the handler must not inherit this HTTP request's variables.
-        self._service.variables.copy().run(self._nursery.start_soon, self._respond, call)
+        task.start(Call(self._service, *what, self.protocol_version, who, self.client, outbox, **fields_of_call))
 
-    async def _respond(self, call: Call) -> None:
-        try:
-            await respond(call)
-        finally:
-            self.calls.remove(call)
-            self.touch()
-            self._look_no_later_than(self.streams.next_look)
+    def _call_ended(self, look_within: float) -> None:
+        self.touch()
+        self._look_no_later_than(min(self.streams.next_look, self._last_used + look_within))
 
     def _start_task(self, task: Callable[[], Awaitable[object]], fn: Callable[..., object]) -> None:
         if self._nursery is not None and self.closed_because is None:
@@ -388,5 +382,7 @@ class LiveSession:
             idle_at = trio.current_time() + idle_timeout if busy else self._last_used + idle_timeout
             if idle_at <= trio.current_time():
                 return
-            with trio.CancelScope(deadline=min(idle_at, self.streams.prune())) as self._idle_scope:
+            assert self._call_tasks is not None
+            next_look = min(self.streams.prune(), self._call_tasks.end_unused())
+            with trio.CancelScope(deadline=min(idle_at, next_look)) as self._idle_scope:
                 await trio.sleep_forever()

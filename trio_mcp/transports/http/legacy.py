@@ -141,7 +141,7 @@ class LegacyFront:
         request_id = message.id if isinstance(message, Request) else None
         try:
             session = await self._find(exchange, session_id)
-            if session is not None and session.calls.paused and _has_request(message):
+            if session is not None and session.calls.resumed is not None and _has_request(message):
                 if not await session.calls.wait_resumed(request_id):
                     cancelled = ProtocolError(REQUEST_CANCELLED, Ending.CANCELLED.value)
                     return await send_error(exchange.carrier.send, 200, cancelled, exchange.cors, request_id)

@@ -15,6 +15,7 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = ["Hops"]
 
@@ -46,7 +47,8 @@ class Hops:
 
     def sign(self, method: str, path: bytes, session_id: str) -> bytes:
         """The header's value for a request that is sent now; `path` includes the query, `session_id` is empty where there is none."""
-        origin = b"%b%d" % (self._origin, time.time() * 1000)
+        # Whole seconds: within one, a session's requests have the same header, and need no other signature.
+        origin = b"%b%d" % (self._origin, int(time.time()) * 1000)
         return b"%b.%b" % (origin, _signature(self._keys[0], origin, method, path, session_id))
 
     def verify(self, value: bytes, method: str, path: bytes, session_id: str) -> str | None:
@@ -70,6 +72,7 @@ class Hops:
         return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
 
 
+from functools import lru_cache
 def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
     # None of the parts can hold a line feed: headers cannot carry one, and `RequestHead.target` has it escaped.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())

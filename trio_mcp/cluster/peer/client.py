@@ -27,6 +27,8 @@ __all__ = ["PeerClient"]
 RELAYED_BY = b"trio-mcp-relay"
 CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
+LOOKS = 4
+"""How often it is looked for silent owners within the shortest time that one may be silent."""
 
 
 class PeerClient:
@@ -54,14 +56,25 @@ class PeerClient:
         self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle, local=local)
         self._patience = patience or Patience()
         self._streams = OpenStreams()
+        self._waiting: dict[OwnerWire, float] = {}
+        """Those that wait for an owner, by the time since when (trio clock)."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep connections between requests for the length of the block."""
-        try:
-            yield
-        finally:
-            self._pool.close()
+        """Keep connections between requests for the length of the block, and notice owners that are silent."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_silent)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel("the node stops")
+                self._pool.close()
+
+    async def _watch_silent(self) -> None:
+        while True:
+            await trio.sleep(min(self._patience.head, self._patience.body) / LOOKS)
+            for wire, since in list(self._waiting.items()):
+                wire.look(since)
 
     async def send(self, exchange: HttpExchange, content: bytes, session_id: str, to: Owner) -> Outcome:
         """Have `to` answer the exchange, and pass its response on as it arrives. `content` is the whole body of the request.
@@ -120,7 +133,7 @@ class PeerClient:
             return Refused()
         except OSError:
             return Unreachable()
-        wire = OwnerWire(connection, self._patience, partial(self._is_alive, to))
+        wire = OwnerWire(connection, self._patience, partial(self._is_alive, to), self._waiting)
         relayed = RelayedRequest(exchange, wire, self._patience, self._relayed_by(to), self._streams)
         try:
             return await relayed.run(memoryview(request)[sent:])

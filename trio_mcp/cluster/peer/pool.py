@@ -58,6 +58,10 @@ class Connection:
         """Wait until something has arrived, perhaps the end."""
         await trio.lowlevel.wait_readable(self._socket)
 
+    def wake(self) -> None:
+        """Have a wait for it raise trio.ClosedResourceError; nothing is closed."""
+        trio.lowlevel.notify_closing(self._socket)
+
     def is_quiet(self) -> bool:
         """Whether nothing is there to be read, not even the peer's end."""
         with suppress(OSError):

@@ -54,6 +54,23 @@ class ResponseHead(NamedTuple):
     """`node.boot` of the peer that does not have the session; None unless this is the 421 of a peer."""
 
 
+class _Familiar(NamedTuple):
+    """What the heads say that are equal but for the Content-Length at their end, as those of most answers in one second are."""
+
+    status: int
+    fields: Fields
+    """Without the length."""
+    is_event_stream: bool
+    keep_alive: bool
+
+
+_LAST_LENGTH = b"\r\ncontent-length: "
+_MOST_DIGITS = 18
+_MOST_FAMILIAR = 64
+_familiar: dict[bytes, _Familiar] = {}
+"""By the bytes in front of the length. A head that is looked up here has been accepted with another length."""
+
+
 class _Ends(Enum):
     """Where a body ends."""
 
@@ -143,6 +160,19 @@ class ResponseParser:
 
     def _read_head(self, head: bytes) -> bool:
         """Whether it is that of the final response."""
+        front, _, length = head.rpartition(_LAST_LENGTH)
+        familiar = _familiar.get(front)
+        digits = length.removesuffix(_HEAD_END)
+        if familiar is None or not digits.isdigit() or len(digits) > _MOST_DIGITS or self._method == "HEAD":
+            return self._parse_head(head, front if digits.isdigit() else b"")
+        status, fields, is_event_stream, self._keep_alive = familiar
+        self._ends, self._left = _Ends.BY_LENGTH, int(digits)
+        fields = [*fields, (b"content-length", digits)]
+        self._head = ResponseHead(status, fields, is_event_stream, self._left <= WHOLE_BODY_BYTES, None)
+        return True
+
+    def _parse_head(self, head: bytes, front: bytes) -> bool:
+        """`front` is what it has before the digits at its end, if they are those of its Content-Length; else empty."""
         line = _STATUS_LINE.match(head)
         status = 0 if line is None else int(line[2])
         if line is None or status < 100 or status == 101:
@@ -174,7 +204,18 @@ class ResponseParser:
             length is not None and int(length) <= WHOLE_BODY_BYTES,
             misdirected if _PROCESS.fullmatch(misdirected) else None,
         )
+        self._remember(front)
         return True
+
+    def _remember(self, front: bytes) -> None:
+        """Know the head by heart from now on, if it is one whose body has the length at its end."""
+        head = self._head
+        assert head is not None
+        plain = self._ends is _Ends.BY_LENGTH and head.status not in (*_NO_BODY, 421)
+        if front and plain and head.fields[-1][0] == b"content-length":
+            if len(_familiar) >= _MOST_FAMILIAR:
+                _familiar.clear()
+            _familiar[front] = _Familiar(head.status, head.fields[:-1], head.is_event_stream, self._keep_alive)
 
     def _find_end(self, status: int, told: dict[bytes, bytes], head: bytes) -> None:
         """RFC 9112 §6.3. Raises OwnerLost for a transfer coding that is not known."""

@@ -72,7 +72,7 @@ class Hops:
         return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
 
 
-from functools import lru_cache
+@lru_cache(maxsize=1024)
 def _signature(key: bytes, origin: bytes, method: str, path: bytes, session_id: str) -> bytes:
     # None of the parts can hold a line feed: headers cannot carry one, and `RequestHead.target` has it escaped.
     signed = b"%b\n%b\n%b\n%b" % (origin, method.encode(), path, session_id.encode())

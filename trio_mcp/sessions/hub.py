@@ -298,7 +298,9 @@ class Hub:
         opened_at = trio.current_time()
         leave = self._service.bus.subscribe(session.notify)
         try:
-            await session.run(begin, self.options.session_idle_timeout, began)
+            # It is closed already where its caller was cancelled before this task ran.
+            if session.closed_because is None:
+                await session.run(begin, self.options.session_idle_timeout, began)
         except* Exception as crash:
             # What user code raised in tasks and hooks. With a star: while the server stops it comes in one group with Cancelled,
             # which has to go on.

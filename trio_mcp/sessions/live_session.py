@@ -287,8 +287,6 @@ class LiveSession:
         """
         try:
             async with trio.open_nursery() as self._nursery:
-                if self.closed_because is not None:
-                    return  # The hub gave it up before this task ran.
                 self._call_tasks = CallTasks(self.calls, self._nursery, self._service.variables, self._call_ended)
                 await begin()
                 began.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -62,9 +62,9 @@ class Watched:
         @self.mcp.tool
         async def work(ctx: Context, say: bool = False) -> str:
             self.started.set()
-            if say:
-                await ctx.report_progress(1)
             try:
+                if say:
+                    await ctx.report_progress(1)
                 await trio.sleep(3600)
             except trio.Cancelled:
                 self.fates.append("cancelled")
@@ -151,7 +151,9 @@ async def connections(app: HttpApp, count: int = 1) -> AsyncIterator[list[Client
     with trio.fail_after(PATIENCE):
         async with app.running(), trio.open_nursery() as nursery:
             await nursery.start(run)
-            yield [Client(await open_stream_to_socket_listener(listeners[0])) for _ in range(count)]
+            async with AsyncExitStack() as stack:
+                streams = [await open_stream_to_socket_listener(listeners[0]) for _ in range(count)]
+                yield [Client(await stack.enter_async_context(stream)) for stream in streams]
             nursery.cancel_scope.cancel("the test is over")
 
 

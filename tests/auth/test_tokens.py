@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -76,3 +77,26 @@ def test_claims_nested_deeper_than_the_stack_are_no_failure() -> None:
     for _ in range(100_000):
         nested = [nested]
     assert AccessToken("c", claims={"nested": nested}).with_token("t").token == "t"
+
+
+def test_what_a_known_token_gives_each_request_is_the_whole_token_with_claims_of_its_own() -> None:
+    for claims in (None, {"iss": "i", "n": 1}, {"iss": "i", "roles": ["a"], "deep": {"x": [1]}}):
+        held = AccessToken("c", ("a", "b"), "text", 17, "https://r", "ann", claims)
+        copies = held.copies()
+        first, second = copies(), copies()
+        assert first == second == held
+        if claims is not None:
+            assert first.claims is not second.claims
+            assert first.claims is not held.claims
+            assert first.claims == claims
+    assert Principal("s", "i", {"a": 1}, client_id="c").with_claims({"b": 2}) == Principal("s", "i", client_id="c")
+    assert Principal("s", "i", client_id="c").with_claims({"b": 2}).claims == {"b": 2}
+
+
+def test_each_copy_of_a_token_of_another_class_is_of_that_class() -> None:
+    @dataclass(frozen=True)
+    class Own(AccessToken):
+        more: str = ""
+
+    held = Own("c", ("a",), "text", claims={"iss": "i"}, more="x")
+    assert held.copies()() == held

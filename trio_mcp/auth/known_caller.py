@@ -20,7 +20,7 @@ class KnownCaller:
 
     def __init__(self, allowed: Allowed, stands: Callable[[], bool], closes: float, now: Callable[[], float]) -> None:
         # A copy: the handler of the present request may change the claims of its own.
-        self._token = allowed.token.renewed()
+        self._token = allowed.token.with_token(allowed.token.token).copies()
         self._principal = allowed.principal.identity
         self._stands = stands
         self._closes = closes
@@ -33,5 +33,5 @@ class KnownCaller:
                 return None
         except CannotTell:
             return None
-        token = self._token.renewed()
+        token = self._token()
         return Allowed(token, self._principal.with_claims(token.claims or {}))

@@ -10,6 +10,7 @@ import trio
 from trio_websocket import ConnectionRejected
 
 from tests.rig.cluster import Cluster, cluster
+from tests.rig.http_connection import Broken
 from tests.rig.nodes import Node
 from tests.rig.waiting import PATIENCE, until
 from tests.rig.websocket import WebSocketClient, websocket
@@ -32,12 +33,20 @@ async def standing() -> AsyncIterator[Cluster]:
 
 async def node_of(standing: Cluster, before: dict[str, float]) -> Node:
     """The node that has one WebSocket more than before."""
-    (found,) = [node for node in standing.nodes if node.alive and await node.metric(OPEN) > before[node.name]]
+    after = await counts(standing)
+    (found,) = [node for node in standing.nodes if after[node.name] > before[node.name]]
     return found
 
 
 async def counts(standing: Cluster) -> dict[str, float]:
-    return {node.name: await node.metric(OPEN) if node.alive else 0.0 for node in standing.nodes}
+    """The open WebSockets of each node; none where its ports are closed, which is before its process has ended."""
+    found = {}
+    for node in standing.nodes:
+        try:
+            found[node.name] = await node.metric(OPEN)
+        except (OSError, Broken):
+            found[node.name] = 0.0
+    return found
 
 
 async def opened(stack: AsyncExitStack, standing: Cluster, cookie: str = "") -> tuple[WebSocketClient, Node]:

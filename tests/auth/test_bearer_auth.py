@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from mcp.server.auth.provider import AccessToken as SdkAccessToken
 
-from tests.auth.issuer import ISSUER, NOW, RESOURCE, Issuer, rsa_key, token, verifier
+from tests.auth.issuer import ISSUER, NOW, RESOURCE, Issuer, pem, rsa_key, token, verifier
 from trio_mcp.auth.bearer_auth import BearerAuth
 from trio_mcp.auth.checks import require_roles, require_scopes, requirements
 from trio_mcp.auth.errors import AuthConfigurationError
 from trio_mcp.auth.judgement import Allowed, Judgement, Refused, Unavailable
+from trio_mcp.auth.jwt_verifier import JWTVerifier
 from trio_mcp.auth.multi_auth import MultiAuth
 from trio_mcp.auth.principal import CannotTell, Principal
-from trio_mcp.auth.reasons import Refusal
+from trio_mcp.auth.reasons import Refusal, TokenRefused
 from trio_mcp.auth.static_tokens import StaticTokenVerifier
 from trio_mcp.auth.tokens import AccessToken
 from trio_mcp.auth.verifier import Verdict, Verifier
@@ -390,6 +391,39 @@ async def test_a_token_that_was_verified_before_is_judged_without_waiting_and_al
     refused = subject.judge_now(["Basic YTpi"])
     assert isinstance(refused, Refused)
     assert refused == await subject.judge(["Basic YTpi"])
+
+
+@pytest.mark.parametrize("base", [JWTVerifier, StaticTokenVerifier])
+async def test_a_class_that_judges_by_more_than_its_base_is_asked_each_time(base: Any) -> None:
+    revoked: set[str] = set()
+
+    class Revoking(base):  # type: ignore[misc]
+        async def judge(self, token: str) -> Verdict:
+            return TokenRefused(Refusal.NOT_ACCEPTED) if token in revoked else await super().judge(token)
+
+    good = token()
+    by_key = {"issuer": ISSUER, "audience": RESOURCE, "public_key": pem(rsa_key("k1")), "now": lambda: float(NOW)}
+    own: Any = Revoking(**by_key) if base is JWTVerifier else Revoking({good: AccessToken("ci")})
+    for subject in (
+        auth(own, required_scopes=[], authorization_servers=[ISSUER]),
+        auth(MultiAuth(own), required_scopes=[], authorization_servers=[ISSUER]),
+    ):
+        revoked.clear()
+        for _ in range(3):
+            allowed = await subject.judge([f"Bearer {good}"])
+            assert isinstance(allowed, Allowed)
+            assert subject.judge_now([f"Bearer {good}"]) is None
+            assert subject.known(allowed) is None
+        revoked.add(good)
+        assert isinstance(await subject.judge([f"Bearer {good}"]), Refused)
+
+
+def test_a_verifier_of_ours_is_not_asked_by_the_port_of_the_official_sdk() -> None:
+    with pytest.raises(TypeError, match="override judge"):
+
+        class Silent(JWTVerifier):
+            async def verify_token(self, token: str) -> AccessToken | None:
+                return None
 
 
 async def test_of_several_verifiers_only_one_that_need_not_wait_judges_at_once() -> None:

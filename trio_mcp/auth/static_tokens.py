@@ -49,7 +49,8 @@ class StaticTokenVerifier(Verifier):
 
     async def judge(self, token: str) -> Verdict:
         """The description of the token."""
-        return self.judge_now(token)
+        # Not `self.judge_now`: a class that judges by more has none.
+        return StaticTokenVerifier.judge_now(self, token)
 
     def judge_now(self, token: str) -> Verdict:
         """The same."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import trio
 
@@ -75,6 +75,20 @@ class Verifier(ABC):
 
     signed_only = False
     """Whether it verifies signed tokens of its issuers and nothing else."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that judges by more than its base has the shortcuts of that only where it says so: they would not ask it.
+
+        Raises TypeError for one that overrides `verify_token` alone, which nobody asks of a Verifier.
+        """
+        super().__init_subclass__(**options)
+        own = cls.__dict__
+        if "verify_token" in own and "judge" not in own:
+            raise TypeError(f"{cls.__name__} overrides verify_token, which is not asked of a Verifier: override judge")
+        if "judge" in own and "judge_now" not in own:
+            cls.judge_now = Verifier.judge_now  # type: ignore[method-assign]
+        if ("judge" in own or "judge_now" in own) and "standing" not in own:
+            cls.standing = Verifier.standing  # type: ignore[method-assign]
 
     @abstractmethod
     async def judge(self, token: str) -> Verdict:

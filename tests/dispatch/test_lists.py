@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ def full(count: int = 5) -> MCPServer:
     return mcp
 
 
+@cache
+def five() -> MCPServer:
+    """For tests that add nothing to it: to make one takes longer than a test."""
+    return full()
+
+
 async def pages(harness: DispatchHarness, method: str, member: str) -> list[list[Any]]:
     found = []
     params: dict[str, Any] = {}
@@ -54,7 +61,7 @@ async def pages(harness: DispatchHarness, method: str, member: str) -> list[list
 @EACH
 @ALL
 async def test_a_list_comes_in_pages_in_the_order_of_registration(method: str, member: str, version: str) -> None:
-    found = await pages(DispatchHarness(full(), version, options=Options(page_size=2)), method, member)
+    found = await pages(DispatchHarness(five(), version, options=Options(page_size=2)), method, member)
     assert [len(page) for page in found] == [2, 2, 1]
     assert [name for page in found for name in page] == sorted(name for page in found for name in page)
 
@@ -70,7 +77,7 @@ async def test_a_page_that_ends_the_list_has_no_cursor(method: str, member: str)
 async def test_a_cursor_that_we_did_not_give_out_is_invalid_params(
     method: str, member: str, version: str, cursor: object
 ) -> None:
-    error = await DispatchHarness(full(), version, options=Options(page_size=2)).error(method, {"cursor": cursor})
+    error = await DispatchHarness(five(), version, options=Options(page_size=2)).error(method, {"cursor": cursor})
     assert error["code"] == -32602
 
 
@@ -121,7 +128,7 @@ async def test_only_modern_lists_say_how_long_they_may_be_cached(private: bool) 
         for method in (*LISTS, "server/discover"):
             if method == "server/discover" and version < V2026_07_28:
                 continue
-            result = await DispatchHarness(full(), version, options=options).result(method)
+            result = await DispatchHarness(five(), version, options=options).result(method)
             hints = {name: result.get(name) for name in ("ttlMs", "cacheScope")}
             expected = {"ttlMs": 1500, "cacheScope": "private" if private else "public"}
             assert hints == (expected if version >= V2026_07_28 else dict.fromkeys(hints))

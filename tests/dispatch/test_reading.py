@@ -14,8 +14,13 @@ from trio_mcp.protocol.versions import SERVED_VERSIONS, V2026_07_28
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mcp() -> MCPServer:
+    """For tests that add nothing to it: to make one takes longer than a test."""
+    return made()
+
+
+def made() -> MCPServer:
     mcp = MCPServer("t")
 
     @mcp.resource("x://fixed", mime_type="text/plain")
@@ -69,7 +74,9 @@ async def test_a_read_needs_a_uri(mcp: MCPServer, version: str, params: dict[str
 
 
 @ALL
-async def test_a_handler_reads_its_own_servers_resources(mcp: MCPServer, version: str) -> None:
+async def test_a_handler_reads_its_own_servers_resources(version: str) -> None:
+    mcp = made()
+
     @mcp.tool
     async def through(ctx: Context) -> str:
         return str((await ctx.read_resource("x://fixed"))[0]["text"])

@@ -22,8 +22,13 @@ from trio_mcp.streams.backlog import Kind
 ALL = pytest.mark.parametrize("version", SERVED_VERSIONS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mcp() -> MCPServer:
+    """For tests that add nothing to it: to make one takes longer than a test."""
+    return made()
+
+
+def made() -> MCPServer:
     mcp = MCPServer("t")
 
     @mcp.tool
@@ -117,7 +122,8 @@ async def test_there_are_short_names_for_common_levels(mcp: MCPServer) -> None:
     ]
 
 
-async def test_a_level_that_does_not_exist_is_the_handlers_error(mcp: MCPServer) -> None:
+async def test_a_level_that_does_not_exist_is_the_handlers_error() -> None:
+    mcp = made()
     seen: list[ValueError] = []
 
     @mcp.tool

@@ -29,8 +29,9 @@ LEGACY_METHODS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mcp() -> MCPServer:
+    """The tests add nothing to it: to make one takes longer than a test."""
     mcp = MCPServer("test", version="7", instructions="Be kind.")
 
     @mcp.tool

@@ -20,8 +20,9 @@ class Weather:
     degrees: int
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mcp() -> MCPServer:
+    """The tests add nothing to it: to make one takes longer than a test."""
     mcp = MCPServer("test", options=Options(page_size=2))
     icon = Icon(src="https://example.com/icon.png")
 

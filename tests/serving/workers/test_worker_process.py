@@ -18,7 +18,6 @@ from tests.serving.workers.setup import SETUP
 from trio_mcp.cluster.store.encoding import decode_results, encode_operations
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, Publish, ReadCard
-from trio_mcp.cluster.store.shared_memory import MAX_UNHEARD
 from trio_mcp.serving.workers import worker_process as module
 from trio_mcp.serving.workers.channel import Channel, receive_now
 from trio_mcp.serving.workers.messages import (
@@ -165,14 +164,15 @@ async def test_a_worker_that_subscribes_twice_hears_each_message_once(monkeypatc
 async def test_a_worker_for_which_too_much_was_published_at_once_hears_what_comes_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.store.shared_memory.MAX_UNHEARD", 10)
     memory = SharedMemory()
     async with played(monkeypatch, memory) as its:
         its.channel.send(Subscribe())
         await its.ask(READ)
         # The first is on its way to the worker at once.
-        for _ in range(MAX_UNHEARD + 2):
+        for _ in range(12):
             memory.publish(b"flood")
-        for _ in range(MAX_UNHEARD + 1):
+        for _ in range(11):
             assert await its.channel.receive() == Heard(b"flood")
         await trio.testing.wait_all_tasks_blocked()
         memory.publish(b"later")

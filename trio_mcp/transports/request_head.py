@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -40,7 +40,7 @@ class RequestHead(msgspec.Struct, eq=False):
     """The path as it was sent, with its query."""
     fields: Sequence[tuple[bytes, bytes]]
     """All headers in their order, without those between nodes."""
-    headers: Mapping[bytes, bytes]
+    headers: MappingProxyType[bytes, bytes]
     """By lower-case name; of one that is repeated the last. Read-only."""
     repeated: frozenset[bytes]
     """The names of headers that come more than once."""
@@ -55,10 +55,12 @@ class RequestHead(msgspec.Struct, eq=False):
     passed: Passed | None = None
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
 
-    def with_content_length(self, length: bytes) -> RequestHead:
-        """The head of a request that differs in its one Content-Length alone."""
-        fields = with_length(self.fields, length)
-        return replace(self, fields=fields, headers=MappingProxyType({**self.headers, _LENGTH: length}))
+    def with_content_length(self, length: bytes, fields: Sequence[tuple[bytes, bytes]] | None = None) -> RequestHead:
+        """The head of a request that differs in its one Content-Length alone; `fields` with that length, where they are there already."""
+        if fields is None:
+            fields = with_length(self.fields, length)
+        # `{**a, …}` would ask a read-only mapping for its keys one by one.
+        return replace(self, fields=fields, headers=MappingProxyType(self.headers | {_LENGTH: length}))
 
 
 def with_length(fields: Sequence[tuple[bytes, bytes]], length: bytes) -> HeaderList:

@@ -89,13 +89,10 @@ class Head(msgspec.Struct, eq=False):
         return self if raw == self.raw else self._with_length(raw, digits)
 
     def _with_length(self, raw: bytes, digits: bytes) -> Head:
-        return replace(
-            self,
-            raw=raw,
-            headers=with_length(self.headers, digits),
-            content_length=int(digits),
-            known=None if self.known is None else self.known.with_content_length(digits),
-        )
+        headers, known = with_length(self.headers, digits), self.known
+        if known is not None:
+            known = known.with_content_length(digits, headers if known.fields is self.headers else None)
+        return replace(self, raw=raw, headers=headers, content_length=int(digits), known=known)
 
 
 def _around_length(raw: bytes) -> tuple[bytes, bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.transports.asgi import Receive, Send
 from trio_mcp.transports.request_head import RequestHead
 
@@ -28,6 +29,10 @@ class Carrier(Protocol):
     @property
     def may_move(self) -> bool:
         """Whether the connection can go to another process of the node, with this request."""
+
+    @property
+    def kept(self) -> KeptScope | None:
+        """The scope that the task which brings the requests keeps for calls that run in it; None where it keeps none."""
 
     @property
     def receive(self) -> Receive:

@@ -31,7 +31,7 @@ class Passed(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct, eq=False):
-    """The facts. Nothing of it changes but what is kept in `passed` and `caller`."""
+    """The facts. Nothing of it changes but what is kept in `passed`, `caller` and `relayed_lines`."""
 
     method: str
     path: str
@@ -54,6 +54,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """What whoever judges callers has kept with it, to judge the next request with this head sooner; None for nothing."""
     passed: Passed | None = None
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
+    relayed_lines: bytes = b""
+    """Its header lines as other nodes get them, without hop and Content-Length; kept likewise, empty until one is sent there."""
 
     def with_content_length(self, length: bytes, fields: Sequence[tuple[bytes, bytes]] | None = None) -> RequestHead:
         """The head of a request that differs in its one Content-Length alone; `fields` with that length, where they are there already."""

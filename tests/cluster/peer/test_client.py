@@ -883,7 +883,7 @@ async def test_on_another_server_a_response_passes_as_well() -> None:
         async with relay.running():
             assert await relay.send(server.exchange(), b"{}", SESSION, owner_at(url)) == Relayed(200)
     assert server.sent[0]["status"] == 200
-    assert server.sent[1] == {"type": "http.response.body", "body": b"POST /mcp {}", "more_body": False}
+    assert server.sent[1] == {"type": "http.response.body", "body": b"POST /mcp {}"}
 
 
 async def test_on_another_server_a_client_that_leaves_ends_the_relaying() -> None:

@@ -20,6 +20,7 @@ from trio_mcp.cluster.peer.pool import Connection, Pool
 from trio_mcp.cluster.peer.probe import Livez, ask_livez
 from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
 from trio_mcp.cluster.peer.streams import OpenStreams
+from trio_mcp.dispatch.call import CallScope
 from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["PeerClient"]
@@ -115,7 +116,9 @@ class PeerClient:
         self._streams.end_all()
 
     async def _while_client_stays(self, exchange: HttpExchange, request: bytes, to: Owner) -> Outcome | Cut:
-        with trio.CancelScope() as scope:
+        kept = exchange.carrier.kept
+        scope: CallScope = trio.CancelScope() if kept is None else kept.lend()
+        with scope:
             if exchange.carrier.tell_when_client_leaves(scope.cancel):
                 return await self._relay(exchange, request, to)
             outcome: Outcome | Cut | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
+from trio_mcp.transports.request_head import RequestHead
 
 __all__ = ["Fields", "request_bytes", "response_fields"]
 
@@ -24,23 +25,27 @@ _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 
 def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes) -> bytes:
     """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break."""
-    fields = _end_to_end(exchange.head.fields, _NOT_IN_REQUESTS)
-    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-    # Our listener refuses such headers, other servers may not: the owner would read the rest as a second request.
-    if not lines.count(b"\n") == lines.count(b"\r") == len(fields):
-        raise ValueError("a request header holds a line break")
-    # A client of HTTP/1.0 may send no Host; HTTP/1.1, which we send, requires it.
-    host = b"" if b"host" in exchange.head.headers else b"host: \r\n"
-    return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+    head = exchange.head
+    head.relayed_lines = head.relayed_lines or _lines(head)
+    return b"%b %b HTTP/1.1\r\n%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         exchange.method.encode(),
         target,
-        lines,
-        host,
+        head.relayed_lines,
         HOP,
         hop,
         len(content),
         content,
     )
+
+
+def _lines(head: RequestHead) -> bytes:
+    fields = _end_to_end(head.fields, _NOT_IN_REQUESTS)
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    # Our listener refuses such headers, other servers may not: the owner would read the rest as a second request.
+    if not lines.count(b"\n") == lines.count(b"\r") == len(fields):
+        raise ValueError("a request header holds a line break")
+    # A client of HTTP/1.0 may send no Host; HTTP/1.1, which we send, requires it.
+    return lines if b"host" in head.headers else lines + b"host: \r\n"
 
 
 def response_fields(fields: Fields, names: Mapping[bytes, bytes]) -> Fields:

@@ -45,6 +45,9 @@ COME_BACK_MS = 1_000
 MISDIRECTION_BYTES = 64 * 1024
 """The largest body of a 421 that is read; usual ones have a few hundred bytes."""
 
+_OF_CARRIER = (b"content-length", b"date")
+"""What a whole response gets from the server that sends it to the client."""
+
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
@@ -97,6 +100,8 @@ class RelayedRequest:
         if ended:
             # Responses that leave in a row, after all tasks that were ready have run, cost the kernel a third less.
             await trio.lowlevel.checkpoint()
+            if not head.is_event_stream:
+                return await self._pass_on_whole(response, head, body)
         return await self._pass_on(response, head, body, ended)
 
     async def _first_bytes(self) -> bytes:
@@ -116,6 +121,13 @@ class RelayedRequest:
         body = await response.whole(MISDIRECTION_BYTES)
         self._settle(response)
         return read_misdirection(process, body)
+
+    async def _pass_on_whole(self, response: Response, head: ResponseHead, body: bytes) -> Relayed:
+        self._settle(response)
+        self._exchange.completing = True
+        fields = [field for field in head.fields if field[0] not in _OF_CARRIER]
+        await self._exchange.carrier.reply(head.status, [*fields, self._relayed_by], body)
+        return Relayed(head.status)
 
     async def _pass_on(self, response: Response, head: ResponseHead, body: bytes, ended: bool) -> Relayed | Cut:
         await self._begin(head.status, head.fields)

@@ -229,6 +229,8 @@ class AsgiCarrier:
 
     __slots__ = ("_extensions", "client", "receive", "send")
 
+    kept = None
+
     def __init__(self, scope: Scope, receive: Receive, send: Send, write_seconds: float | None = None) -> None:
         self._extensions: Mapping[str, Any] = scope.get("extensions") or {}
         self.client: tuple[str, int | None] | None = scope.get("client")

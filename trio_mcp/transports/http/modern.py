@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.call import Call, Client, Service
+from trio_mcp.dispatch.call import Call, CallScope, Client, Service
 from trio_mcp.dispatch.dispatcher import respond
 from trio_mcp.dispatch.notices import notice_of_modern
 from trio_mcp.features.tools import Tool
@@ -163,7 +163,8 @@ class Delivery:
         self._kind = kind
         self._streams = False
         """Whether the client takes a stream; otherwise it gets the reply and nothing else."""
-        self.call_scope: trio.CancelScope = trio.CancelScope()
+        kept = exchange.carrier.kept
+        self.call_scope: CallScope = trio.CancelScope() if kept is None else kept.lend()
         """The handler runs in it: it is cancelled when the client closes the response (2026-07-28 streamable-http)."""
         self._head: HeldHead | None = None
         self._held_until = 0.0

@@ -14,6 +14,7 @@ from http import HTTPStatus
 
 import trio
 
+from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.carrier import DirectApp
@@ -89,6 +90,7 @@ class Connection:
         "_exchange",
         "_full",
         "_gone",
+        "_kept",
         "_last_head",
         "_shared",
         "_task",
@@ -106,6 +108,7 @@ class Connection:
         self._last_head: Head | None = None
         self._full = full
         self._gone = False
+        self._kept: KeptScope | None = None
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
         self._context = self._task.context
@@ -116,8 +119,11 @@ class Connection:
             self._wire.on_hangup(self._hang_up)
             if self._full:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
-            while await self._serve_one():
-                pass
+            if await self._serve_one():
+                # Most connections bring one call after the other: from the second on they share a scope.
+                with KeptScope() as self._kept:
+                    while await self._serve_one():
+                        pass
             await self._end_after_answer()
         except ClientDisconnected as error:
             logger.debug("%s: %s", self._wire.client, error)
@@ -169,6 +175,7 @@ class Connection:
             self._shared.stopping.is_set,
             self._shared.account,
             self._departure,
+            self._kept,
         )
         self._exchange = exchange
         if self._gone:

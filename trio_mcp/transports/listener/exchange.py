@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
+from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.transfers import Transfer
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Scope
@@ -48,6 +49,8 @@ class Exchange(msgspec.Struct, eq=False):
     _departure: Departure | None
     _continue_is_due: bool
     """Kept here, not in the head, which the next request of the connection may share."""
+    kept: KeptScope | None
+    """The scope that the connection keeps for calls; None for its first exchange."""
     gone: bool = False
     """The client has disconnected."""
     refusal: Refusal | None = None
@@ -75,14 +78,14 @@ class Exchange(msgspec.Struct, eq=False):
         closing: Callable[[], bool],
         account: Account,
         departure: Departure | None,
+        kept: KeptScope | None,
     ) -> Exchange:
         """`data` was read behind the head. Raises Refusal for a body that is too large, or wrong from its first bytes on."""
         body = body_of(head, limits.body_bytes)
         payload, rest = body.take(data)
         response = Response(head, head.keep_alive)
-        return cls(
-            wire, limits, account, head, response, rest, body, payload, closing, departure, head.expects_continue
-        )
+        due = head.expects_continue
+        return cls(wire, limits, account, head, response, rest, body, payload, closing, departure, due, kept)
 
     @property
     def all_read(self) -> bool:

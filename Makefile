@@ -11,7 +11,7 @@ WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-public-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix stop-matrix task-drill websocket-drill websocket-browser websocket-nginx bench screenshot readme clean redis-server strace chromium nginx
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix workers-matrix stop-matrix task-drill websocket-drill websocket-browser websocket-nginx bench screenshot readme clean redis-server strace chromium nginx
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -23,6 +23,7 @@ help:
 	@echo "make conformance  the official conformance suite; writes docs/conformance.md"
 	@echo "make clients      the clients people use; writes docs/clients.md"
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
+	@echo "make workers-matrix  conformance, clients, stops, slow readers and handlers that raise, over nodes of four workers"
 	@echo "make stop-matrix  every blocker of a stop by every way to stop, over WebSockets; the other fronts are in make test"
 	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed, and --traefik, --tokens, --workers 2, --alone"
 	@echo "make websocket-drill  WebSockets through Traefik while nodes are told to stop and killed; ARGS is the seed and the minutes"
@@ -83,6 +84,12 @@ clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CA
 matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
 
+# `make test` runs these over one process. Left out are those that are about one process, or another server than ours.
+workers-matrix: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp
+	TRIO_MCP_WORKERS=4 $(BIN)/python -m pytest -n 2 -k "not hypercorn and not stdio and not dropped" \
+	    tests/conformance tests/clients/test_clients.py tests/serving/test_contained.py tests/serving/test_raised.py \
+	    tests/serving/test_readers.py tests/serving/test_shutdown.py tests/serving/test_stop_matrix.py $(ARGS)
+
 stop-matrix: $(VENV)/.dev
 	$(BIN)/python -m tools.stop_matrix
 
@@ -104,6 +111,7 @@ bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench $(CACHE)/.npm $(CACHE)/.fas
 	$(BIN)/python -m benchmarks.cluster --write docs/performance.md
 	$(BIN)/python -m benchmarks.authorization --write docs/performance.md
 	$(BIN)/python -m benchmarks.websocket --write docs/performance.md
+	$(BIN)/python -m benchmarks.workers --write docs/performance.md
 	$(BIN)/python -m benchmarks.cut_answers --calls 500 --listens 50
 	$(BIN)/python -m benchmarks.tasks --write docs/performance.md
 

@@ -79,9 +79,11 @@ def describe() -> str:
 
 
 def _family(pid: int) -> Iterator[int]:
+    """The process and what it has started, from any of its threads: Trio starts processes from one of its own."""
     yield pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from _family(int(child))
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            yield from _family(int(child))
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,191 +1,150 @@
 """What a call costs over several workers, in processor time of all processes of a node, against one process.
 
  kept     each client has its session and a kept connection, which any worker may accept: the connection moves once, or not at all
- pool     32 connections that carry 1,000 sessions at random, as a balancer's: connections move a few times, then calls are relayed
+ pool     32 connections that carry 1,000 sessions at random, as a balancer's: connections move for a while, then calls are relayed
 
-Each round measures all of them, one right after the other. The times are the processes' own, so the load may use the same cores.
-`mcp` 2.3 under uvicorn with two workers is beside it for the sessions that it does not find.
+All nodes run the whole time, and each round measures all of them, one right after the other, over new connections. The times are the
+processes' own, so the load may use the same cores. `mcp` 2.3 under uvicorn with two workers is beside it for the sessions that it does
+not find.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import http.client
 import random
 import statistics
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import count
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-
-import trio
 
 from benchmarks.machine import MissingTool, check, cpu_seconds, describe
 from benchmarks.servers import OURS, PYTHON, QUIET, UVICORN
+from benchmarks.session_calls import make_calls, spread_sessions
 from tools.report import between, table, today
 from tools.served import Served, ServerFailed, served
 
-VERSION = "2025-11-25"
 CLIENTS, SESSIONS, CONNECTIONS = 64, 1000, 32
+OF_OTHERS = 100
+"""Sessions of `mcp` 2.3."""
+READY_SECONDS = 60.0
 WORKERS = (1, 2, 4)
-TARGETS = {
-    "kept, 2 workers ÷ 1": 1.15,
-    "kept, 4 workers ÷ 1": 1.15,
-    "pool, 2 workers ÷ 1": 1.6,
-    "pool, 4 workers ÷ 1": 1.6,
-}
+TARGETS = {"kept": 1.15, "pool": 1.6}
+"""What a call may cost over several workers, as a multiple of what it costs over one."""
 SETTINGS = {**QUIET, "TRIO_MCP_DRAIN_TIMEOUT": "0"}
-ARGUMENTS = {"name": "add", "arguments": {"a": 2, "b": 3}}
 
 
-class Connection:
-    """One kept connection; opened again when its server closes it."""
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One that runs, and its sessions."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._stream: trio.SocketStream | None = None
-
-    async def ask(self, session: str, message: dict[str, object]) -> tuple[int, str, bytes]:
-        """The status, the session id and the body of the answer to one POST."""
-        body = json.dumps(message).encode()
-        of_session = f"mcp-session-id: {session}\r\nmcp-protocol-version: {VERSION}\r\n" if session else ""
-        head = (
-            "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-            f"accept: application/json, text/event-stream\r\n{of_session}content-length: {len(body)}\r\n\r\n"
-        )
-        if self._stream is None:
-            self._stream = await trio.open_tcp_stream("127.0.0.1", self._port)
-        await self._stream.send_all(head.encode() + body)
-        data = b""
-        while b"\r\n\r\n" not in data:
-            more = await self._stream.receive_some(65536)
-            if not more:
-                raise ServerFailed("the connection was closed")
-            data += more
-        first, _, rest = data.partition(b"\r\n\r\n")
-        lines = first.decode().split("\r\n")
-        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        while len(rest) < int(fields.get("content-length", "0")):
-            rest += await self._stream.receive_some(65536)
-        return int(lines[0].split()[1]), fields.get("mcp-session-id", ""), rest
-
-    async def close(self) -> None:
-        """Close it; it is opened again when it is used."""
-        if self._stream is not None:
-            await self._stream.aclose()
-            self._stream = None
+    workers: int
+    process: Served
+    sessions: Sequence[str]
 
 
-async def _open(port: int) -> str:
-    connection = Connection(port)
-    params = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
-    message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-    _, session, _ = await connection.ask("", message)
-    await connection.ask(session, {"jsonrpc": "2.0", "method": "notifications/initialized"})
-    await connection.close()
-    return session
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one call."""
+
+    micros: float
+    """µs of processor time."""
+    relayed: float
+    """The share of calls that another worker has answered."""
 
 
-async def _sessions(port: int, wanted: int) -> list[str]:
-    found: list[str] = []
-
-    async def some(many: int) -> None:
-        found.extend([await _open(port) for _ in range(many)])
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(8):
-            nursery.start_soon(some, wanted // 8)
-    return found
+Samples = Mapping[tuple[str, int], Sequence[Cost]]
+"""By kind of load and number of workers, one for each round."""
 
 
-async def _calls(port: int, wanted: list[list[str]]) -> tuple[int, int]:
-    """Make the calls of each connection, one after the other, all connections at once; calls answered, and sessions not found."""
-    answered = lost = 0
-    ids = count(1)  # a session may have calls on several connections
-
-    async def one(sessions: Iterable[str]) -> None:
-        nonlocal answered, lost
-        connection = Connection(port)
-        for session in sessions:
-            message = {"jsonrpc": "2.0", "id": next(ids), "method": "tools/call", "params": ARGUMENTS}
-            status, _, body = await connection.ask(session, message)
-            answered += status == 200 and b'"5"' in body
-            lost += status == 404
-        await connection.close()
-
-    async with trio.open_nursery() as nursery:
-        for sessions in wanted:
-            nursery.start_soon(one, sessions)
-    return answered, lost
+def kept(sessions: Sequence[str], calls: int, chosen: random.Random) -> list[list[str]]:
+    """For each connection, the session of each call."""
+    return [[session] * (calls // CLIENTS) for session in chosen.sample(sessions, CLIENTS)]
 
 
-def _kept(sessions: list[str], calls: int) -> list[list[str]]:
-    return [[session] * (calls // CLIENTS) for session in sessions[:CLIENTS]]
-
-
-def _pool(sessions: list[str], calls: int) -> list[list[str]]:
-    chosen = random.Random(1)
+def pool(sessions: Sequence[str], calls: int, chosen: random.Random) -> list[list[str]]:
+    """The same, where each connection carries all sessions."""
     return [chosen.choices(sessions, k=calls // CONNECTIONS) for _ in range(CONNECTIONS)]
 
 
-KINDS = {"kept": _kept, "pool": _pool}
+KINDS = {"kept": kept, "pool": pool}
 
 
-def _measure(node: Served, sessions: list[str], kind: str, calls: int) -> float:
-    """µs of processor time for each call."""
-    wanted = KINDS[kind](sessions, calls)
-    before = cpu_seconds(node.process.pid)
-    answered, lost = trio.run(_calls, node.port, wanted)
-    used = cpu_seconds(node.process.pid) - before
-    if lost or answered != sum(map(len, wanted)):
-        raise ServerFailed(f"{answered} calls were answered of {sum(map(len, wanted))}, {lost} sessions not found")
-    return used / answered * 1e6
+def cost(node: Node, kind: str, calls: int, seed: int) -> Cost:
+    """Of `calls` calls. Raises ServerFailed unless each was answered."""
+    wanted = KINDS[kind](node.sessions, calls, random.Random(seed))
+    before = cpu_seconds(node.process.process.pid)
+    answers = make_calls(node.process.port, wanted)
+    used = cpu_seconds(node.process.process.pid) - before
+    made = sum(map(len, wanted))
+    if answers.right != made:
+        raise ServerFailed(
+            f"{answers.right} of {made} calls were answered, {answers.lost} found no session: {answers.wrong!r}"
+        )
+    return Cost(used / made * 1e6, answers.relayed / made)
 
 
-def _wait_for(node: Served, workers: int) -> None:
-    """Until all workers have accepted connections: they start one after the other."""
+def measure(rounds: int, calls: int, counts: Sequence[int]) -> Samples:
+    """The costs of every kind of load over every number of workers."""
+    samples: dict[tuple[str, int], list[Cost]] = defaultdict(list)
+    with ExitStack() as stack:
+        nodes = [_node(stack, workers) for workers in counts]
+        for kind, node in product(KINDS, nodes):
+            cost(node, kind, calls // 4, seed=0)
+        for number, kind, node in product(range(rounds), KINDS, nodes):
+            found = cost(node, kind, calls, seed=number + 1)
+            samples[kind, node.workers].append(found)
+            relayed = f"{100 * found.relayed:.0f} % relayed"
+            print(f"{number + 1}: {kind}, {node.workers} workers: {found.micros:.0f} µs a call, {relayed}", flush=True)
+    return samples
+
+
+def _node(stack: ExitStack, workers: int) -> Node:
+    running = stack.enter_context(served((*OURS, "--workers", str(workers)), SETTINGS))
+    _await_all(running.port, workers)
+    return Node(workers, running, spread_sessions(running.port, SESSIONS))
+
+
+def _await_all(port: int, workers: int) -> None:
+    """Until all have accepted connections: they start one after the other. Raises ServerFailed."""
     boots: set[bytes] = set()
+    deadline = time.monotonic() + READY_SECONDS
+    while len(boots) < workers:
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"{len(boots)} of {workers} workers have accepted a connection")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_SECONDS)
+        connection.request("GET", "/livez")
+        boots.add(connection.getresponse().read().rpartition(b'"boot":')[2])
+        connection.close()
 
-    async def ask() -> None:
-        while len(boots) < workers:
-            async with await trio.open_tcp_stream("127.0.0.1", node.port) as stream:
-                await stream.send_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-                answer = b"".join([chunk async for chunk in stream])
-            boots.add(answer.rpartition(b'"boot":')[2])
 
-    trio.run(ask)
-
-
-def measure(rounds: int, calls: int, counts: Sequence[int]) -> dict[str, float]:
-    """The median of each figure."""
-    samples: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        found: dict[tuple[str, int], float] = {}
-        for workers in counts:
-            with served((*OURS, "--workers", str(workers)), SETTINGS) as node:
-                _wait_for(node, workers)
-                sessions = trio.run(_sessions, node.port, SESSIONS)
-                for kind in KINDS:
-                    _measure(node, sessions, kind, calls // 10)
-                    found[kind, workers] = _measure(node, sessions, kind, calls)
-                    print(f"{kind}, {workers} workers: {found[kind, workers]:.0f} µs a call", flush=True)
-        for (kind, workers), cost in found.items():
-            samples[f"{kind}, {workers} workers, µs a call"].append(cost)
-            if workers > 1:
-                samples[f"{kind}, {workers} workers ÷ 1"].append(cost / found[kind, 1])
-    return {name: statistics.median(seen) for name, seen in samples.items()}
+def report(samples: Samples, others: str) -> str:
+    """The table. Ratios are taken within each round."""
+    rows = []
+    for (kind, workers), costs in samples.items():
+        micros = statistics.median(each.micros for each in costs)
+        relayed = statistics.median(each.relayed for each in costs)
+        row = [f"{kind}, {workers} worker{'s' * (workers > 1)}", f"{micros:.0f}", f"{100 * relayed:.0f} %"]
+        one = samples.get((kind, 1), ())
+        ratio = statistics.median(many.micros / single.micros for many, single in zip(costs, one, strict=False))
+        rows.append([*row, *(("", "") if workers == 1 else (f"{ratio:.2f}", f"at most {TARGETS[kind]}"))])
+    rows.append([f"mcp 2.3, uvicorn --workers 2: sessions that it does not find: {others}", "", "", "", ""])
+    return table(("load", "CPU µs a call", "relayed", "of one worker's", "wanted"), rows)
 
 
 def lost_by_the_official_sdk() -> str:
-    """How many of 100 sessions `mcp` 2.3 does not find under uvicorn with two workers."""
+    """How many of its sessions `mcp` 2.3 does not find under uvicorn with two workers, asked for once, over new connections."""
     if not PYTHON.exists():
-        return "not installed: make .cache/.bench"
+        return "not installed (make .cache/.bench)"
     with served((*UVICORN, "--workers", "2")) as node:
-        sessions = trio.run(_sessions, node.port, 96)
-        _, lost = trio.run(_calls, node.port, [[session] for session in sessions])
-    return f"{lost} of {len(sessions)}"
+        sessions = spread_sessions(node.port, OF_OTHERS)
+        answers = make_calls(node.port, [[session] for session in sessions])
+    return f"{answers.lost} of {len(sessions)}"
 
 
 def main() -> int:
@@ -198,16 +157,10 @@ def main() -> int:
     given = ask.parse_args()
     try:
         check()
-        figures = measure(given.rounds, given.calls, given.workers)
+        text = report(measure(given.rounds, given.calls, given.workers), lost_by_the_official_sdk())
     except (MissingTool, ServerFailed) as error:
         print(error, file=sys.stderr)
         return 1
-    rows = [
-        [name, f"{value:.2f}", f"at most {TARGETS[name]}" if name in TARGETS else ""] for name, value in figures.items()
-    ]
-    with suppress(ServerFailed):
-        rows.append(["sessions not found by mcp 2.3, uvicorn --workers 2", lost_by_the_official_sdk(), ""])
-    text = table(("figure", "measured", "wanted"), rows)
     print(f"\n{text}")
     if given.write:
         between(given.write, "workers", f"{today()}: {describe()}; the median of {given.rounds} rounds.\n\n{text}")

@@ -1,7 +1,8 @@
-"""A served node as a process of its own."""
+"""A served node as a process of its own, or with `TRIO_MCP_WORKERS` in the environment as several (`make workers-matrix`)."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.machine import resident
+
 HERE = Path(__file__).parent
 LAST_WORDS_SECONDS = 60.0
+WORKERS = int(os.environ.get("TRIO_MCP_WORKERS", "1"))
+"""Processes that each node is served by."""
 
 
 class ServedProcess:
@@ -27,9 +32,9 @@ class ServedProcess:
         self._listening = trio.Event()
         self._said = trio.Event()
 
-    async def says(self, text: str) -> None:
-        """Wait until a log line has `text` in it."""
-        while text not in self.log:
+    async def says(self, text: str, times: int = 1) -> None:
+        """Wait until `text` is in the log, that many times."""
+        while self.log.count(text) < times:
             self._said = trio.Event()
             await self._said.wait()
 
@@ -63,11 +68,8 @@ class ServedProcess:
         return "\n".join(self.lines)
 
     def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+)", status)
-        assert found
-        return int(found[1]) * 1024
+        """Resident bytes, with those of the workers."""
+        return resident(self.process.pid)
 
     def descriptors(self) -> int:
         """Open file descriptors."""

@@ -259,6 +259,13 @@ class Cluster:
         """Where the nodes are that may be sent clients."""
         return [owner.url for owner in self._membership.ready("")]
 
+    def elsewhere(self, session_id: str) -> str | None:
+        """The address of the node that is known to have that session now; None where it is here, or has to be found."""
+        owner = self._owners.get(session_id)
+        if owner is None or self._app.hub.local(session_id) is not None or self._membership.is_stopping(owner.node):
+            return None
+        return owner.url
+
     @property
     def can_release(self) -> bool:
         """Whether another node could restore a session that is released now, and Redis answers."""

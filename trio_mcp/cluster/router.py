@@ -169,7 +169,7 @@ class SessionRouter:
             case RelayTo(target):
                 return await self._relay_to(request, target)
             case MoveTo(target):
-                return await self._move_to(request, target)
+                return self._move_to(request, target)
             case Judge(target, at_once):
                 await self._judge(request, target, at_once=at_once)
             case Restore():
@@ -285,10 +285,11 @@ class SessionRouter:
         self._look_at_peers(request)
         return None
 
-    async def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
+    def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         owner = self._owner(request, target)
-        if owner is not None and owner.url and await request.exchange.carrier.move(request.exchange.content, owner.url):
-            self._metrics.moved()
+        if owner is not None and owner.url and request.exchange.carrier.move(request.exchange.content, owner.url):
+            if not request.facts.delete:
+                self._forwarder.owners.remember(request.session_id, owner)
             return port.Answered()
         request.facts.movable = False
         return None

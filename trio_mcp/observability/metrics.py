@@ -220,7 +220,7 @@ class Metrics:
         self._bus_errors.inc()
 
     def moved(self) -> None:
-        """Count a connection that went to another worker with its request."""
+        """Count a connection that went to another worker."""
         self._moves.inc()
 
     def set_workers(self, ready: int) -> None:

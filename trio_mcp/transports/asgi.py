@@ -23,6 +23,6 @@ at once.
 """
 
 MOVE_EXTENSION = "trio_mcp.move"
-"""`scope["extensions"][MOVE_EXTENSION]` of a connection that can move to another process of the node: `await move(content, to)`, with the
+"""`scope["extensions"][MOVE_EXTENSION]` of a connection that can move to another process of the node: `move(content, to)`, with the
 whole body of the request and the address of the process. True: that one answers, and the app sends nothing.
 """

@@ -51,7 +51,7 @@ class Carrier(Protocol):
     def abort(self) -> bool:
         """Break off a response that has begun; False where only an exception can."""
 
-    async def move(self, content: bytes, to: str) -> bool:
+    def move(self, content: bytes, to: str) -> bool:
         """Have the process at `to` answer the request, whose body is `content`, and serve the connection from now on.
 
         False when it does not.

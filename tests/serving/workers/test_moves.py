@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from array import array
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from trio_mcp.serving.workers.moves import Moves
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import MOVE_EXTENSION, Message, Receive, Scope, Send
 from trio_mcp.transports.listener import Limits, Listener, serve
-from trio_mcp.transports.listener.moving import MOST_BYTES, MOST_MOVES
+from trio_mcp.transports.listener.moving import MOST_BYTES
 
 pytestmark = pytest.mark.sockets
 
@@ -42,7 +41,13 @@ class Worker:
     moves: Moves = field(init=False)
 
     def __post_init__(self) -> None:
-        self.moves = Moves(self.url, lambda: [each.url for each in self.others.values() if each is not self])
+        self.moves = Moves(
+            self.url, lambda: [each.url for each in self.others.values() if each is not self], self._known, lambda: None
+        )
+
+    def _known(self, session: str) -> str | None:
+        """The sessions that everybody knows have the names of their workers."""
+        return None if session == self.name else self.others[session].url
 
     @property
     def url(self) -> str:
@@ -54,10 +59,11 @@ class Worker:
         while message.get("more_body"):
             message = await receive()
             body += message.get("body", b"")
-        owner = self.others.get(scope["path"].strip("/"))
+        path = scope["path"].strip("/")
+        owner = self.others["b" if self.name == "a" else "a"] if path == "other" else self.others.get(path)
         if owner is not None and owner is not self:
             move = scope["extensions"].get(MOVE_EXTENSION)
-            if move is not None and await move(body, owner.url):
+            if move is not None and move(body, owner.url):
                 return
         self.seen.append(scope["path"])
         if scope["path"] == "/hold":
@@ -127,7 +133,7 @@ async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     async with trio.open_nursery() as nursery:
         for worker in workers.values():
             await nursery.start(worker.moves.run)
-            listeners: list[Listener] = [worker.moves, *([listening] if worker.name == "a" else [])]
+            listeners: list[Listener] = [listening] if worker.name == "a" else []
             run = partial(
                 serve,
                 limits=Limits(body_bytes=1 << 20),
@@ -172,11 +178,40 @@ async def test_a_request_that_cannot_be_sent_again_as_it_came_is_answered_here(
         assert await client.ask("b") == "b 0", "the connection goes with a later request"
 
 
-async def test_a_connection_that_has_moved_often_stays(pair: Pair) -> None:
+async def test_a_connection_goes_as_often_as_its_requests_do(pair: Pair) -> None:
     async with pair.client() as client:
-        answers = [(await client.ask("ba"[number % 2]))[0] for number in range(MOST_MOVES + 3)]
-        assert answers[:MOST_MOVES] == ["b", "a"] * (MOST_MOVES // 2)
-        assert set(answers[MOST_MOVES:]) == {answers[MOST_MOVES - 1]}
+        assert [(await client.ask("ba"[number % 2]))[0] for number in range(20)] == ["b", "a"] * 10
+
+
+async def test_a_request_goes_once_also_where_each_worker_takes_the_other_for_the_right_one(pair: Pair) -> None:
+    async with pair.client() as client:
+        assert [(await client.ask("other"))[0] for _ in range(4)] == ["b", "a", "b", "a"]
+        for _ in range(4):
+            await client.send("other")
+        assert [(await client.answer())[0] for _ in range(4)] == ["b", "a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"hello", ()),
+        (b"x" * 2 * MOST_BYTES, ()),
+        (b"5\r\nhello\r\n0\r\n\r\n", ("transfer-encoding: chunked",)),
+        (b"hello", ("expect: 100-continue",)),
+    ],
+    ids=["small", "large", "without a length", "waits for a 100"],
+)
+async def test_a_connection_goes_before_its_request_is_read_where_the_head_names_a_session_that_is_known(
+    pair: Pair, body: bytes, headers: tuple[str, ...]
+) -> None:
+    length = 5 if headers[:1] == ("transfer-encoding: chunked",) else len(body)
+    async with pair.client() as client:
+        assert await client.ask("here", body, "Mcp-Session-Id: b", *headers) == f"b {length}"
+        assert await client.ask("here", body, *headers, "mcp-session-id: a") == f"a {length}"
+        assert await client.ask("here", body, "MCP-SESSION-ID: b", *headers) == f"a {length}", (
+            "it is not looked for in all ways to write it"
+        )
+        assert pair.a.seen == ["/here"] * 2
 
 
 async def test_one_that_is_not_taken_is_answered_here(pair: Pair) -> None:
@@ -192,47 +227,70 @@ async def test_one_whose_worker_is_gone_is_answered_here(pair: Pair) -> None:
 
 
 @pytest.fixture
-def answers_nobody(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """A process in the place of `b` that takes the bytes, and says nothing."""
-    monkeypatch.setattr(moves_module, "MOVE_SECONDS", 0.05)
+def in_the_place_of_b(pair: Pair) -> Iterator[socket.socket]:
+    """Where a process listens that answers moves as the test says."""
     os.unlink(pair.b.moves._path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
         listening.bind(pair.b.moves._path)
         listening.listen()
         yield listening
 
 
-async def test_a_worker_that_does_not_answer_is_not_waited_for(pair: Pair, answers_nobody: socket.socket) -> None:
-    async with pair.client() as client:
-        assert await client.ask("b") == "a 0"
+def take(line: socket.socket) -> bytes:
+    """The bytes of the next move; the connection that comes with it is closed here."""
+    data, descriptors, _, _ = socket.recv_fds(line, 4096, 1)
+    for each in descriptors:
+        os.close(each)
+    return data
 
 
-async def test_a_worker_that_ends_before_it_has_said_yes_has_taken_nothing(
-    pair: Pair, answers_nobody: socket.socket
+async def test_a_worker_that_ends_before_it_has_answered_has_taken_nothing(
+    pair: Pair, in_the_place_of_b: socket.socket
 ) -> None:
-    async def dies() -> None:
-        taken, _ = await trio.to_thread.run_sync(answers_nobody.accept)
-        taken.close()
+    """It has answered the first move, read the second and not the third."""
+    async with pair.client() as first, pair.client() as second, pair.client() as third, trio.open_nursery() as nursery:
+        answers: dict[Client, str] = {}
 
-    async with pair.client() as client, trio.open_nursery() as nursery:
-        nursery.start_soon(dies)
-        assert await client.ask("b") == "a 0"
+        async def ask(client: Client) -> None:
+            answers[client] = await client.ask("b")
+
+        for client in (first, second, third):
+            nursery.start_soon(ask, client)
+            await trio.testing.wait_all_tasks_blocked()
+        with in_the_place_of_b.accept()[0] as line:
+            assert take(line).startswith(b"\0POST /b ")
+            line.send(b"\x01")
+            assert take(line)
+    assert answers == {first: "", second: "a 0", third: "a 0"}
 
 
-async def test_a_sender_that_ends_before_it_has_confirmed_leaves_the_connection_unserved(pair: Pair) -> None:
-    """It may have answered the request itself: served here as well, it would run twice."""
-    ours, its = socket.socketpair()
-    with ours, its, trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sender:
-        await sender.connect(pair.b.moves._path)
-        request = b"POST /here HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
-        frame = len(request).to_bytes(4) + (1).to_bytes(2) + request
-        its_number = array("i", [its.fileno()])
-        await sender.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, its_number)])
-        assert await sender.recv(1) == b"\x01"
-        sender.close()
-        its.close()
-        # The other end is closed once nobody has it any more.
-        assert await trio.to_thread.run_sync(ours.recv, 1) == b""
+async def test_a_worker_that_does_not_answer_is_waited_for_for_it_may_have_taken_the_connection(
+    pair: Pair, in_the_place_of_b: socket.socket, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with pair.client() as client:
+        with trio.move_on_after(20):
+            await client.ask("b")
+            raise AssertionError("it was answered")
+        in_the_place_of_b.close()
+        assert await client.answer() == "a 0"
+
+
+async def test_requests_are_answered_here_where_a_worker_has_many_moves_to_answer(
+    pair: Pair, in_the_place_of_b: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves_module, "MOST_UNANSWERED", 1)
+    async with pair.client() as client, pair.client() as other:
+        await client.send("b")
+        await trio.testing.wait_all_tasks_blocked()
+        assert await other.ask("b") == "a 0"
+
+
+async def test_a_move_without_its_connection_is_not_taken(pair: Pair) -> None:
+    """The kernel leaves it out where a process can open no more descriptors."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(pair.b.moves._path)
+        line.send(b"\0POST /here HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        assert await trio.to_thread.run_sync(line.recv, 10) == b"\0"
     assert pair.b.seen == []
     async with pair.client() as client:
         assert await client.ask("b") == "b 0", "the worker takes others"
@@ -251,7 +309,7 @@ async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: P
 
 def test_the_connections_by_which_other_workers_relay_stay(tmp_path: Path) -> None:
     """They are not clients': taken elsewhere, what is relayed on them would reach a worker that does not have the session."""
-    moves = Moves(f"unix:{tmp_path}/b1.http", list)
+    moves = Moves(f"unix:{tmp_path}/b1.http", list, lambda session: None, lambda: None)
     assert not moves.takes_from((f"{tmp_path}/b1.http", None))
     assert moves.takes_from((f"{tmp_path}/node.sock", None))
     assert moves.takes_from(("127.0.0.1", 8000))
@@ -282,9 +340,5 @@ async def test_moved_connections_leave_nothing_behind(pair: Pair) -> None:
         for _ in range(50):
             nursery.start_soon(move_some, 40)
     await trio.testing.wait_all_tasks_blocked()
-    now = descriptors(), trio.lowlevel.current_statistics().tasks_living
-    # Some connections between the workers are kept for the next move, each with a task that waits.
-    assert now[0] - before[0] <= 2 * moves_module.MOST_KEPT
-    assert now[1] - before[1] <= moves_module.MOST_KEPT
+    assert (descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
     assert pair.a.account.used == pair.b.account.used == 0
-    assert pair.b.moves._pending == 0

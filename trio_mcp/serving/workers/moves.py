@@ -1,133 +1,136 @@
 """Takes connections from one worker to another: the socket itself, with the request that is not answered yet (SCM_RIGHTS).
 
- sender ──frame: length, moves, bytes; the descriptor──▶ receiver
-        ◀──────────────── YES or NO ─────────────────────
-        ──────────────── YES: it is yours ──────────────▶ serves it
+ sender ══ move, move, move: the bytes and the descriptor of each ══▶ receiver ──▶ serves what it takes
+        ◀════════ YES, YES, NO: in the same order ═══════════════════
+        └─▶ serves itself what comes back
 
-Until its last message the sender may change its mind: where no answer comes, it relays the request instead. A receiver that has not read
-that message serves nothing, so that a request never runs twice.
+The receiver answers before it serves. The sender, which has given the request away with the move, serves it only after a NO, or when the
+receiver has ended without an answer: so that a request never runs twice. No task waits for the answer, and it has no deadline, since a move
+cannot be taken back: a receiver whose event loop is blocked has the session, and nobody else could answer; one that hangs is killed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-import struct
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 
 import trio
 
-from trio_mcp.transports.listener.moving import MOST_BYTES, Moved
+from trio_mcp.transports.listener.moving import MOST_BYTES, Moved, Serve
 
 __all__ = ["Moves"]
 
-MOVE_SECONDS = 1.0
-"""For the other worker to answer: one whose event loop is blocked takes nothing."""
-
-MOST_PENDING = 256
-"""Connections that were taken and are not served yet; more are refused."""
+MOST_UNANSWERED = 128
+"""Moves to one other worker: beyond that, requests are relayed. The kernel's buffers hold the answers to so many."""
 
 BACKLOG = 128
-MOST_KEPT = 8
-"""Connections to one other worker that are kept for the next move; each carries one move at a time."""
+ACCEPT_RETRY_SECONDS = 0.1
+HEAD_BYTES = 2048
+"""Of a request, where its session is looked for; one that is named later is found when the head has been parsed."""
 
-_FRAME = struct.Struct("!IH")
-_DESCRIPTOR_BYTES = array("i").itemsize
+_SESSION = re.compile(rb"\r\n[Mm][Cc][Pp]-[Ss]ession-[Ii][Dd]: ?([!-~]+)\r\n")
+_MARK = b"\x00"
+"""In front of the bytes: a message without any would look like the end."""
+_SPACE = socket.CMSG_SPACE(array("i").itemsize)
 _YES, _NO = b"\x01", b"\x00"
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
-class Moves(trio.abc.Listener[Moved]):
-    """Implements `Mover`, and the listener whose connections come from other workers.
+class Moves:
+    """Implements `Mover`. Linux only.
 
     `url` is where the others reach this worker (`unix:/folder/boot.http`); its socket for moves lies beside that. `others` are the URLs of
-    workers that are ready.
+    workers that are ready. `elsewhere` is given a session id: the URL of the worker that is known to have it, None for this one.
+    `moved` is called with each move.
     """
 
-    def __init__(self, url: str, others: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        others: Callable[[], Sequence[str]],
+        elsewhere: Callable[[str], str | None],
+        moved: Callable[[], object],
+    ) -> None:
         self.departing: trio.Event = trio.Event()
         self._path = _path_of(url)
         self._private = url.removeprefix("unix:")
         self._others = others
+        self._elsewhere = elsewhere
+        self._moved = moved
         self._turn = count()
-        self._put, self._taken = trio.open_memory_channel[Moved](MOST_PENDING)
-        self._pending = 0
+        self._serve: Serve | None = None
         self._closed = False
-        self._kept: dict[str, list[trio.socket.SocketType]] = {}
+        self._lines: dict[str, _Line] = {}
+        self._answered = trio.lowlevel.ParkingLot()
+        self._buffer = bytearray(len(_MARK) + MOST_BYTES)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take connections from other workers, and hear of those that were sent, until cancelled."""
+        with _message_socket() as listening:
+            listening.bind(self._path)
+            listening.listen(BACKLOG)
+            try:
+                async with trio.open_nursery() as self._nursery:
+                    task_status.started()
+                    while True:
+                        await trio.lowlevel.wait_readable(listening)
+                        try:
+                            sender, _ = listening.accept()
+                        except OSError:
+                            # Such as EMFILE: it still waits to be accepted.
+                            await trio.sleep(ACCEPT_RETRY_SECONDS)
+                        else:
+                            self._nursery.start_soon(self._take_from, sender)
+            finally:
+                self._closed = True
+                with suppress(OSError):
+                    os.unlink(self._path)
+
+    def serve_with(self, serve: Serve | None) -> None:
+        """See `Mover`."""
+        self._serve = serve
 
     # Where connections come from.
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take connections from other workers until cancelled."""
-        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            await listening.bind(self._path)
-            listening.listen(BACKLOG)
-            try:
-                async with trio.open_nursery() as nursery:
-                    task_status.started()
-                    while True:
-                        sender, _ = await listening.accept()
-                        nursery.start_soon(self._take_from, sender)
-            finally:
-                self._close()
-
-    async def accept(self) -> Moved:
-        """The next connection that another worker has handed to this one."""
-        moved = await self._taken.receive()
-        self._pending -= 1
-        return moved
-
-    async def aclose(self) -> None:
-        """Take no more; those that were taken and not accepted are closed."""
-        self._close()
-        await trio.lowlevel.checkpoint()
-
-    def _close(self) -> None:
-        self._closed = True
-        with suppress(trio.WouldBlock, trio.ClosedResourceError, trio.EndOfChannel):
-            while True:
-                self._taken.receive_nowait().stream.socket.close()
-        for kept in self._kept.values():
-            for connection in kept:
-                connection.close()
-        self._kept.clear()
-        with suppress(OSError):
-            os.unlink(self._path)
-
-    @property
-    def _has_room(self) -> bool:
-        return not self._closed and not self.departing.is_set() and self._pending < MOST_PENDING
-
-    async def _take_from(self, sender: trio.socket.SocketType) -> None:
+    async def _take_from(self, sender: socket.socket) -> None:
+        sender.setblocking(False)
         with sender, suppress(OSError):
-            while (got := await _receive_frame(sender)) is not None:
-                connected, first, moves = got
-                taken = False
-                try:
-                    taken = await self._take(sender, connected, first, moves)
-                finally:
-                    if not taken:
-                        connected.close()
+            while True:
+                await trio.lowlevel.wait_readable(sender)
+                self._take_all(sender)
 
-    async def _take(self, sender: trio.socket.SocketType, connected: socket.socket, first: bytes, moves: int) -> bool:
-        """Whether the connection is this worker's now."""
-        if not self._has_room:
-            await sender.send(_NO)
-            return False
-        self._pending += 1
+    def _take_all(self, sender: socket.socket) -> None:
+        """Have all moves served that have come, and answer them. Raises OSError when the sender has ended.
+
+        What is served runs first when this task waits, so that its answer is out before.
+        """
+        answers = b""
         try:
-            await sender.send(_YES)
-            confirmed = await sender.recv(1) == _YES
-        except BaseException:
-            self._pending -= 1
-            raise
-        if not confirmed or self._closed:
-            self._pending -= 1
+            with suppress(BlockingIOError):
+                while len(answers) < MOST_UNANSWERED:
+                    answers += _YES if self._take(sender) else _NO
+        finally:
+            if answers:
+                sender.send(answers)
+
+    def _take(self, sender: socket.socket) -> bool:
+        """Whether the next move is taken. Raises BlockingIOError where none has come, another OSError at the end."""
+        size, extra, _, _ = sender.recvmsg_into([self._buffer], _SPACE, socket.MSG_CMSG_CLOEXEC)
+        if not size:
+            raise ConnectionResetError("the other worker has ended")
+        connected = _socket_in(extra)
+        if connected is None:
+            # This process can open no more descriptors.
             return False
-        self._put.send_nowait(Moved(trio.SocketStream(trio.socket.from_stdlib_socket(connected)), first, moves))
+        moved = Moved(connected, bytes(self._buffer[len(_MARK) : size]))
+        if self._serve is None or self.departing.is_set() or not self._serve(moved):
+            connected.close()
+            return False
         return True
 
     # Where they go.
@@ -141,47 +144,90 @@ class Moves(trio.abc.Listener[Moved]):
         """See `Mover`."""
         return server != (self._private, None)
 
-    async def move(self, connected: socket.socket, data: bytes, moves: int, to: str) -> bool:
+    def owner(self, data: bytes) -> str | None:
+        """See `Mover`: by the session that the head names."""
+        found = _SESSION.search(data, 0, HEAD_BYTES)
+        return None if found is None else self._elsewhere(found[1].decode())
+
+    def move(self, connected: socket.socket, data: bytes, to: str) -> bool:
         """See `Mover`."""
-        path = _path_of(to)
-        with trio.move_on_after(MOVE_SECONDS), suppress(OSError):
-            receiver = await self._connected(path)
-            answer = b""
-            try:
-                await _send_frame(receiver, connected, data, moves)
-                answer = await receiver.recv(1)
-                if answer == _YES:
-                    # A checkpoint of `send` that is cancelled has sent nothing.
-                    await receiver.send(_YES)
-            except BaseException:
-                answer = b""
-                raise
-            finally:
-                if answer:
-                    self._keep(path, receiver)
-                else:
-                    receiver.close()
-            return answer == _YES
-        return False
-
-    async def _connected(self, path: str) -> trio.socket.SocketType:
-        kept = self._kept.get(path)
-        if kept:
-            return kept.pop()
-        made = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        if self._serve is None or self._closed or len(data) > MOST_BYTES:
+            # Without a server here, it could not come back.
+            return False
         try:
-            await made.connect(path)
-        except BaseException:
-            made.close()
-            raise
-        return made
+            self._line(_path_of(to)).send(connected, data)
+        except OSError:
+            # It has ended, or has not read the moves before this one.
+            return False
+        self._moved()
+        return True
 
-    def _keep(self, path: str, receiver: trio.socket.SocketType) -> None:
-        kept = self._kept.setdefault(path, [])
-        if self._closed or len(kept) >= MOST_KEPT:
-            receiver.close()
-        else:
-            kept.append(receiver)
+    async def settled(self) -> None:
+        """See `Mover`."""
+        while any(line.unanswered for line in self._lines.values()):
+            await self._answered.park()
+
+    def _line(self, path: str) -> _Line:
+        line = self._lines.get(path)
+        if line is None:
+            self._lines[path] = line = _Line(path)
+            self._nursery.start_soon(self._hear, path, line)
+        return line
+
+    async def _hear(self, path: str, line: _Line) -> None:
+        """Close what was taken, and take back what was not, until the other worker has ended."""
+        try:
+            while answers := await line.answers():
+                for answer in answers:
+                    self._settle(line.unanswered.popleft(), taken=answer == _YES[0])
+                self._answered.unpark_all()
+            while line.unanswered:
+                self._settle(line.unanswered.popleft(), taken=False)
+        finally:
+            # When this worker ends first, the other may have taken them.
+            line.close()
+            del self._lines[path]
+            self._answered.unpark_all()
+
+    def _settle(self, sent: Moved, *, taken: bool) -> None:
+        if taken or self._serve is None or not self._serve(sent):
+            sent.connected.close()
+
+
+class _Line:
+    """The way to one other worker. Raises OSError when nobody listens at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.unanswered: deque[Moved] = deque()
+        self._socket = _message_socket()
+        try:
+            self._socket.connect(path)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def send(self, connected: socket.socket, data: bytes) -> None:
+        """Send the connection and its bytes without waiting. Raises OSError when that is not possible now."""
+        if len(self.unanswered) >= MOST_UNANSWERED:
+            raise BlockingIOError("the other worker takes connections too slowly")
+        descriptor = array("i", [connected.fileno()])
+        self._socket.sendmsg([_MARK, data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+        self.unanswered.append(Moved(connected, data, back=True))
+
+    async def answers(self) -> bytes:
+        """The next; empty when the other worker has ended."""
+        await trio.lowlevel.wait_readable(self._socket)
+        try:
+            return self._socket.recv(MOST_UNANSWERED)
+        except ConnectionResetError:
+            # It has not read all, and the kernel says that first, before what it had answered.
+            return self._socket.recv(MOST_UNANSWERED)
+
+    def close(self) -> None:
+        """Close it, and what was sent and not answered."""
+        self._socket.close()
+        while self.unanswered:
+            self.unanswered.popleft().connected.close()
 
 
 def _path_of(url: str) -> str:
@@ -189,52 +235,16 @@ def _path_of(url: str) -> str:
     return url.removeprefix("unix:").removesuffix(".http") + ".moves"
 
 
-async def _send_frame(receiver: trio.socket.SocketType, connected: socket.socket, data: bytes, moves: int) -> None:
-    frame = _FRAME.pack(len(data), moves) + data
-    descriptor = array("i", [connected.fileno()])
-    # The descriptor goes with the first byte.
-    sent = await receiver.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
-    while sent < len(frame):
-        sent += await receiver.send(memoryview(frame)[sent:])
-
-
-async def _receive_frame(sender: trio.socket.SocketType) -> tuple[socket.socket, bytes, int] | None:
-    """The connection, the bytes and the number of moves; None at the end. Raises OSError for what is no frame."""
-    space = socket.CMSG_SPACE(_DESCRIPTOR_BYTES)
-    data, extra, _, _ = await sender.recvmsg(_FRAME.size + MOST_BYTES, space, _CLOSE_ON_EXEC)
-    connected = _socket_in(extra)
-    if connected is None:
-        return None
-    try:
-        while len(data) < _FRAME.size or len(data) < _FRAME.size + _size(data):
-            more = await sender.recv(MOST_BYTES)
-            if not more:
-                connected.close()
-                return None
-            data += more
-    except BaseException:
-        connected.close()
-        raise
-    _, moves = _FRAME.unpack_from(data)
-    return connected, data[_FRAME.size :], moves
-
-
-def _size(data: bytes) -> int:
-    """Of what follows the head of a frame; raises OSError for more than may go along."""
-    size = int(_FRAME.unpack_from(data)[0])
-    if size > MOST_BYTES:
-        raise OSError(f"{size} bytes of a connection are more than may go along")
-    return size
+def _message_socket() -> socket.socket:
+    """A move or its answer is whole in it, or not there."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.setblocking(False)
+    return made
 
 
 def _socket_in(extra: list[tuple[int, int, bytes]]) -> socket.socket | None:
     for level, kind, content in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            (number,) = array("i", content[:_DESCRIPTOR_BYTES])
-            try:
-                os.set_inheritable(number, False)
-                return socket.socket(fileno=number)
-            except OSError:
-                os.close(number)
-                raise
+            (number,) = array("i", content[: array("i").itemsize])
+            return socket.socket(fileno=number)
     return None

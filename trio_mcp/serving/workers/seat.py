@@ -51,6 +51,7 @@ from trio_mcp.serving.workers.restarts import ALIVE_SECONDS
 from trio_mcp.sessions.shares import Share
 from trio_mcp.transports.http.app import HttpApp
 from trio_mcp.transports.listener import Listener, open_listeners
+from trio_mcp.transports.listener.server import HAS_EPOLL
 
 __all__ = ["Seat", "Stoppable"]
 
@@ -86,7 +87,7 @@ class Seat:
         self.url: str = ""
         """Where the other workers reach this one: `unix:/folder/boot.http`."""
         self.moves: Moves | None = None
-        """Takes connections to other workers; None before `cluster`, and where they cannot move: behind Hypercorn."""
+        """Takes connections to other workers; None before `cluster`, and where they cannot move: behind Hypercorn, and without epoll."""
 
     def cluster(self, app: HttpApp, settings: Settings) -> Cluster:
         """Join `app` with those of the other workers."""
@@ -103,8 +104,8 @@ class Seat:
         app.join(cluster, cluster.directory, cluster.prove)
         app.hub.shares.counts = self
         self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
-        if settings.server == "own":
-            self.moves = Moves(self.url, cluster.ready_urls)
+        if settings.server == "own" and HAS_EPOLL:
+            self.moves = Moves(self.url, cluster.ready_urls, cluster.elsewhere, app.service.metrics.moved)
         return cluster
 
     async def listeners(self) -> tuple[list[Listener], list[trio.SocketListener], list[Listener]]:
@@ -115,10 +116,7 @@ class Seat:
             each.set_inheritable(False)
         shared = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in inherited]
         self._public = [WhileServing(each) for each in shared]
-        private: list[Listener] = [*await open_listeners([self.url])]
-        if self.moves is not None:
-            private.append(self.moves)
-        return [*self._public], shared, private
+        return [*self._public], shared, [*await open_listeners([self.url])]
 
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:

@@ -265,9 +265,9 @@ class AsgiCarrier:
         """Whether the connection can go to another process of the node, with this request."""
         return MOVE_EXTENSION in self._extensions
 
-    async def move(self, content: bytes, to: str) -> bool:
+    def move(self, content: bytes, to: str) -> bool:
         """See MOVE_EXTENSION."""
-        moved: bool = await self._extensions[MOVE_EXTENSION](content, to)
+        moved: bool = self._extensions[MOVE_EXTENSION](content, to)
         return moved
 
 

@@ -22,7 +22,7 @@ from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.head import Head, HeadReader, Refusal
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.moving import Departure, Mover
+from trio_mcp.transports.listener.moving import Departure, Moved, Mover
 from trio_mcp.transports.listener.response import refusal
 from trio_mcp.transports.listener.wire import ClientDisconnected, SocketWire, Wire
 from trio_mcp.transports.request_head import RequestHead
@@ -79,7 +79,8 @@ class Shared:
 class Connection:
     """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only answered 503.
 
-    `first` was read by the process that has served the connection before, `moves` is how often it has moved. To be made in the task that runs it.
+    `first` was read by the process that has served the connection before, which it goes back to only after that request. To be made in the
+    task that runs it.
     """
 
     __slots__ = (
@@ -97,13 +98,14 @@ class Connection:
         "_wire",
     )
 
-    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False, first: bytes = b"", moves: int = 0) -> None:
+    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False, moved: Moved | None = None) -> None:
         self._shared = shared
         self._wire = wire
-        self._data = first
+        self._data = b"" if moved is None else moved.first
         self._departure: Departure | None = None
         if shared.mover is not None and isinstance(wire, SocketWire) and shared.mover.takes_from(wire.server):
-            self._departure = Departure(shared.mover, wire.socket, moves)
+            arriving = moved is not None and (moved.back or bool(moved.first))
+            self._departure = Departure(shared.mover, wire, arriving=arriving)
         self._exchange: Exchange | None = None
         self._last_head: Head | None = None
         self._full = full
@@ -140,10 +142,11 @@ class Connection:
             raise cancelled from None
         finally:
             self._shared.idle.discard(self)
-            if self._cut_short():
-                self._wire.abort()
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._wire.close()
+            if self._departure is None or not self._departure.gone:
+                if self._cut_short():
+                    self._wire.abort()
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                    await self._wire.close()
 
     def dismiss(self) -> None:
         """End an idle connection; a request that has reached the kernel already is still answered."""
@@ -186,6 +189,8 @@ class Connection:
             return False
         self._data = exchange.rest
         self._exchange = None
+        if self._departure is not None:
+            self._departure.arriving = False
         return True
 
     async def _answer(self, exchange: Exchange, head: Head) -> None:
@@ -201,18 +206,19 @@ class Connection:
     async def _next_head(self) -> Head | None:
         # A fresh copy of the context variables for each request; it takes effect when this task runs next.
         self._task.context = self._context.copy()
-        if self._departure is not None and await self._left(self._departure):
+        departure = self._departure
+        if departure is not None and self._left(departure):
             return None
         data = self._data
-        if data:
-            await trio.lowlevel.checkpoint()
-        else:
+        if not data:
             data = await self._wait_for_request()
+        elif departure is None or not departure.arriving:
+            await trio.lowlevel.checkpoint()
         if not data:
             return None
         head = None if self._last_head is None else self._last_head.again(data)
         if head is None or len(head.raw) > self._shared.limits.head_bytes:
-            return await self._read_head(data)
+            return None if departure is not None and departure.lead(data) else await self._read_head(data)
         self._data = data[len(head.raw) :]
         self._last_head = head
         return head
@@ -235,15 +241,13 @@ class Connection:
             data = await self._wire.receive()
         except trio.ClosedResourceError:
             # `leave` has ended the wait.
-            data = (
-                b"" if self._departure is not None and await self._left(self._departure) else await self._wire.receive()
-            )
+            data = b"" if self._departure is not None and self._left(self._departure) else await self._wire.receive()
         self._shared.idle.discard(self)
         return data
 
-    async def _left(self, departure: Departure) -> bool:
+    def _left(self, departure: Departure) -> bool:
         """Whether the connection goes on in another process."""
-        return departure.gone or (departure.is_due and await departure.leave(self._data))
+        return departure.gone or (departure.is_due and departure.leave(self._data))
 
     async def _rest_of_head(self, reader: HeadReader) -> Head | None:
         with trio.move_on_after(self._shared.limits.head_seconds):

@@ -104,7 +104,7 @@ class Exchange(msgspec.Struct, eq=False):
         extensions: dict[str, Any] = {
             DISCONNECT_EXTENSION: {"register": self.tell_when_client_leaves, "abort": self.abort}
         }
-        if self._departure is not None:
+        if self.may_move:
             extensions[MOVE_EXTENSION] = self.move
         return {
             "type": "http",
@@ -130,14 +130,14 @@ class Exchange(msgspec.Struct, eq=False):
     @property
     def may_move(self) -> bool:
         """Whether the connection can go to another process of the node, with this request."""
-        return self._departure is not None
+        return self._departure is not None and not self._departure.arriving
 
-    async def move(self, content: bytes, to: str) -> bool:
+    def move(self, content: bytes, to: str) -> bool:
         """See MOVE_EXTENSION. `content` is the body of the request."""
         departure = self._departure
         if departure is None or self.gone or self.torn or self.response.begun or not self._body.complete:
             return False
-        return await departure.go(self.head, content, self.rest, to)
+        return departure.go(self.head, content, self.rest, to)
 
     def abort(self) -> bool:
         """Called by an app that cannot complete the response it has begun, and has logged why: the connection is reset. True."""

@@ -1,30 +1,46 @@
 """Connections that go to another process of the same node, with the request that is not answered yet.
 
- exchange ──▶ Departure.go ──▶ Mover.move ═══ the socket, the request, what is pipelined behind it ═══▶ Moved ──▶ connection
-                                  │ not taken
-                                  └─▶ the connection stays, and its request is answered here
+ its head names a session of another process ──▶ Departure.lead ─┐
+ the app has found out where its session is ──▶ Departure.go ────┼──▶ Mover.move ═══ the socket, the request, what is pipelined ═══▶ Moved ──▶ connection
+ this process is replaced ──▶ Departure.leave ───────────────────┘                     └─ not taken: it comes back, and is served here
 
-A connection moves between two messages only: its request has been read, and nothing of a response was sent.
+A connection moves between two messages only: nothing of a response was sent. One whose request is not for the process that takes it is
+answered from there all the same: where it goes is where it is served soonest, and decides nothing else.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
 from trio_mcp.transports.listener.head import Head
+from trio_mcp.transports.listener.wire import SocketWire
 
-__all__ = ["MOST_BYTES", "MOST_MOVES", "Departure", "Moved", "Mover"]
+__all__ = ["MOST_BYTES", "Departure", "Moved", "Mover", "Serve"]
 
 MOST_BYTES = 64 * 1024
 """Of a request that goes along, with what is pipelined behind it. The process that takes it does not count so little for memory; a
 larger request is answered where it is, and the connection goes with a later one."""
 
-MOST_MOVES = 4
-"""Of one connection. One that has moved so often carries sessions of several processes, as a balancer's does: it stays."""
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A connection to be served that another process has served before."""
+
+    connected: socket.socket
+    """Not blocking, and with the options that it was given when it was accepted."""
+    first: bytes
+    """What has been read of it, and is to be served."""
+    back: bool = False
+    """It was sent from here, and not taken there."""
+
+
+Serve: TypeAlias = Callable[[Moved], bool]
+"""Serves the connection, which is the server's from then on; False when it has no room for it."""
 
 
 class Mover(Protocol):
@@ -36,62 +52,66 @@ class Mover(Protocol):
     def takes_from(self, server: tuple[str, int | None] | None) -> bool:
         """Whether a connection that was accepted at this address may go: those of other workers, which relay, stay where they are."""
 
-    async def move(self, connected: socket.socket, data: bytes, moves: int, to: str) -> bool:
-        """Have the process at `to` serve the connection from now on, beginning with `data`; False when it does not take it.
+    def serve_with(self, serve: Serve | None) -> None:
+        """Have `serve` called with each connection that comes; None: take no more."""
 
-        `moves` is how often it has moved, with this. The socket stays open here: who calls closes it, and nothing else.
+    def owner(self, data: bytes) -> str | None:
+        """The process that is known to be the one for a request whose first bytes are `data`; None: this one, or it is not known."""
+
+    def move(self, connected: socket.socket, data: bytes, to: str) -> bool:
+        """Have the process at `to` serve the connection from now on, beginning with `data`; False when that is not possible.
+
+        After True it is the mover's, and may come back.
         """
 
     def refuge(self) -> str | None:
         """Where a connection goes that has to leave; None where there is no such process."""
 
-
-@dataclass(frozen=True)
-class Moved(trio.abc.AsyncResource):
-    """A connection that another process has begun to serve, as a listener's `accept` may return it."""
-
-    stream: trio.SocketStream
-    first: bytes
-    """What has been read of it, and is to be served."""
-    moves: int
-    """How often it has moved."""
-
-    async def aclose(self) -> None:
-        """Close it."""
-        await self.stream.aclose()
+    async def settled(self) -> None:
+        """Wait until none that was sent may come back any more."""
 
 
 class Departure:
-    """The way out of a connection: of the socket that it has, if it has a plain one. `moves` is how often it has moved."""
+    """The way out of a connection that is a plain socket."""
 
-    __slots__ = ("_connected", "_mover", "gone", "moves")
+    __slots__ = ("_mover", "_wire", "arriving", "gone")
 
-    def __init__(self, mover: Mover, connected: socket.socket, moves: int) -> None:
+    def __init__(self, mover: Mover, wire: SocketWire, *, arriving: bool) -> None:
         self._mover = mover
-        self._connected = connected
-        self.moves: int = moves
+        self._wire = wire
+        self.arriving: bool = arriving
+        """The present request has moved with the connection, and does not go on: two processes that take each other for the right one
+        would send it to and fro."""
         self.gone: bool = False
-        """It has left: not a byte may be read or sent here any more, and the socket is closed without a word."""
+        """It has left: not a byte may be read or sent here any more."""
 
     @property
     def is_due(self) -> bool:
-        """Whether all connections have to leave."""
-        return self._mover.departing.is_set()
+        """Whether it has to leave."""
+        return self._mover.departing.is_set() and not self.arriving
 
-    async def leave(self, data: bytes) -> bool:
+    def leave(self, data: bytes) -> bool:
         """Go wherever there is another process, with the bytes that were read; whether that worked."""
         to = self._mover.refuge()
-        return to is not None and len(data) <= MOST_BYTES and await self._go(data, to)
+        return to is not None and self._go(data, to)
 
-    async def go(self, head: Head, content: bytes, rest: bytes, to: str) -> bool:
+    def lead(self, data: bytes) -> bool:
+        """Go to the process that is known to be the one for the request that begins with `data`; False when it stays."""
+        if self.arriving:
+            return False
+        to = self._mover.owner(data)
+        return to is not None and self._go(data, to)
+
+    def go(self, head: Head, content: bytes, rest: bytes, to: str) -> bool:
         """Go to the process at `to`, with the request of that head and content, and with `rest`; whether that worked.
 
         A request without a length, or that waits for a 100, cannot be sent again as it came.
         """
-        data = head.raw + content + rest
         again = not head.chunked and not head.expects_continue and len(content) == head.content_length
-        return again and len(data) <= MOST_BYTES and self.moves < MOST_MOVES and await self._go(data, to)
+        return again and not self.arriving and self._go(head.raw + content + rest, to)
 
-    async def _go(self, data: bytes, to: str) -> bool:
-        self.gone = await self._mover.move(self._connected, data, self.moves + 1, to)
+    def _go(self, data: bytes, to: str) -> bool:
+        if self._mover.move(self._wire.socket, data, to):
+            self._wire.release()
+            self.gone = True
         return self.gone

@@ -6,8 +6,8 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
@@ -128,7 +128,7 @@ class _Server:
                 self._hangups.close()
 
     async def _serve(self, listeners: Sequence[Listener], task_status: trio.TaskStatus[Sequence[Listener]]) -> None:
-        async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as connections, self._moving(connections):
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
                     accepting.start_soon(self._accept, listener, connections)
@@ -136,6 +136,28 @@ class _Server:
                 await self._shared.stopping.wait()
                 accepting.cancel_scope.cancel("the server stops")
             self._idle.dismiss_all()
+
+    @asynccontextmanager
+    async def _moving(self, connections: trio.Nursery) -> AsyncIterator[None]:
+        """Serve in `connections` what comes from other processes, and what was sent there in vain."""
+        mover = self._shared.mover
+        if mover is None:
+            yield
+            return
+
+        def serve(moved: Moved) -> bool:
+            if not moved.back and (self._shared.stopping.is_set() or self._beyond(self._open, 1)):
+                return False
+            self._open += 1
+            connections.start_soon(self._connection, moved, False)
+            return True
+
+        mover.serve_with(serve)
+        try:
+            yield
+            await mover.settled()
+        finally:
+            mover.serve_with(None)
 
     async def _have_idle_leave(self, departing: trio.Event) -> None:
         await departing.wait()
@@ -179,17 +201,20 @@ class _Server:
     async def _connection(self, accepted: trio.abc.Stream | Moved, full: bool) -> None:
         try:
             if isinstance(accepted, Moved):
-                await self._serve_connection(accepted.stream, full, accepted.first, accepted.moves)
+                await self._serve_moved(accepted)
             else:
                 await self._serve_connection(accepted, full)
         finally:
             self._open -= 1
             self._changed.unpark_all()
 
-    async def _serve_connection(self, stream: trio.abc.Stream, full: bool, first: bytes = b"", moves: int = 0) -> None:
+    async def _serve_moved(self, moved: Moved) -> None:
+        assert self._hangups is not None, "connections move where there is epoll"
+        await Connection(self._shared, self._wire(moved.connected, self._hangups), moved=moved).run()
+
+    async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
-            wire = self._socket_wire(stream, self._hangups)
-            await Connection(self._shared, wire, full=full, first=first, moves=moves).run()
+            await Connection(self._shared, self._socket_wire(stream, self._hangups), full=full).run()
             return
         pumped = self._stream_wire(stream)
         async with trio.open_nursery() as nursery:
@@ -206,6 +231,9 @@ class _Server:
             with suppress(OSError):
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        return self._wire(connected, hangups)
+
+    def _wire(self, connected: socket.socket, hangups: Hangups) -> SocketWire:
         return SocketWire(
             connected,
             hangups,

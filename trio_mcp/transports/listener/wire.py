@@ -159,6 +159,11 @@ class SocketWire:
     def wake(self) -> None:
         trio.lowlevel.notify_closing(self._socket)
 
+    def release(self) -> None:
+        """Give up the socket, without closing it: neither epoll has it any more."""
+        self._hangups.discard(self._socket.fileno())
+        trio.lowlevel.notify_closing(self._socket)
+
     async def finish_sending(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_WR)
@@ -169,8 +174,7 @@ class SocketWire:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
 
     async def close(self) -> None:
-        self._hangups.discard(self._socket.fileno())
-        trio.lowlevel.notify_closing(self._socket)
+        self.release()
         self._socket.close()
 
 

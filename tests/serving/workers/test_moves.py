@@ -14,7 +14,6 @@ import pytest
 import trio
 
 from tests.rig.left_over import descriptors
-from tests.rig.waiting import PATIENCE
 from trio_mcp.serving.workers import moves as moves_module
 from trio_mcp.serving.workers.moves import Moves
 from trio_mcp.streams.account import Account
@@ -124,9 +123,7 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    # A busy machine is not a worker that answers nobody.
-    monkeypatch.setattr(moves_module, "MOVE_SECONDS", PATIENCE)
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     workers: dict[str, Worker] = {}
     workers["a"], workers["b"] = Worker("a", tmp_path, workers), Worker("b", tmp_path, workers)
     (listening,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -13,7 +13,7 @@ import yaml
 
 from tests.rig.cluster import Cluster
 from tests.rig.nodes import SERVER
-from tests.rig.routing import header_routes, plain, shipped
+from tests.rig.routing import header_routes, patient, plain, shipped
 from tests.rig.shared import shared_cluster
 from tests.rig.traefik import traefik
 from tests.rig.waiting import until
@@ -70,7 +70,7 @@ VARIANTS: dict[str, Callable[[Mapping[str, str]], str]] = {
 
 @pytest.fixture(scope="module")
 def found() -> Iterator[Cluster]:
-    with shared_cluster(nodes=3, routing=list(VARIANTS.values())) as running:
+    with shared_cluster(nodes=3, routing=list(map(patient, VARIANTS.values()))) as running:
         yield running
 
 

@@ -16,7 +16,7 @@ from tests.rig.nodes import Node
 from tests.rig.records import wrong_records
 from tests.rig.redis import RedisServer
 from tests.rig.request_rounds import Asked, RequestRounds, sessions_that_moved
-from tests.rig.routing import patient
+from tests.rig.routing import patient, shipped
 from tests.rig.waiting import PATIENCE
 
 __all__ = ["CALLS", "CLIENTS", "KINDS", "Outage", "Story", "observe"]
@@ -99,7 +99,7 @@ async def observe() -> Story:
 
     No node dies. If the balancer took one for dead, its clients would come to nodes that cannot look up their sessions meanwhile.
     """
-    async with cluster(restore=True, appendonly=True, routing=(patient,)) as whole:
+    async with cluster(restore=True, appendonly=True, routing=[patient(shipped)]) as whole:
         rounds = RequestRounds(whole, await sessions_that_moved(whole, MOVED))
         async with background_clients(whole.url) as background, load(whole.url, clients=CLIENTS, pause=1.0) as traffic:
             story = Story(traffic, background)

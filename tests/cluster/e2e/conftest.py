@@ -6,6 +6,7 @@ import pytest
 
 from tests.rig.client import LegacyClient, NewClient, OpenClient
 from tests.rig.cluster import Cluster
+from tests.rig.routing import patient, shipped
 from tests.rig.shared import shared_cluster
 
 
@@ -15,7 +16,7 @@ def standing() -> Iterator[Cluster]:
 
     It ends with its module: a cluster that only stands there takes a tenth of a core.
     """
-    with shared_cluster() as cluster:
+    with shared_cluster(routing=[patient(shipped)]) as cluster:
         yield cluster
 
 

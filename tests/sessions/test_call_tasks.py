@@ -59,6 +59,13 @@ async def tool(session: LiveSession, name: str, id: int | str = "once", **argume
     return await ask(session, "tools/call", {"name": name, "arguments": arguments}, id)
 
 
+async def keep_busy(session: LiveSession, watched: Watched) -> None:
+    """Make calls until one has left a task that waits; what is in `watched.tasks` comes after that."""
+    for _ in range(2):
+        await tool(session, "note")
+    watched.tasks.clear()
+
+
 def text(result: dict[str, Any]) -> str:
     said: str = result["content"][0]["text"]
     return said
@@ -89,6 +96,7 @@ async def test_a_task_that_no_request_needs_ends_and_others_stay(autojump_clock:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
+        await keep_busy(session, watched)
         async with trio.open_nursery() as nursery:
             for number in range(4):
                 nursery.start_soon(tool, session, "work", number)
@@ -103,7 +111,7 @@ async def test_a_task_that_waits_ends_with_a_call_that_comes_late(autojump_clock
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         await trio.sleep(BUSY_SECONDS + 0.1)
         assert len(session_tasks(session)) == 1
         await tool(session, "note")
@@ -116,6 +124,7 @@ async def test_only_so_many_tasks_wait_in_a_session(autojump_clock: MockClock) -
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
+        await keep_busy(session, watched)
         async with trio.open_nursery() as nursery:
             for number in range(MOST_WAITING + 5):
                 nursery.start_soon(tool, session, "work", number)
@@ -128,6 +137,7 @@ async def test_each_request_has_fresh_context_variables(autojump_clock: MockCloc
     user.set("who opened the session")
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
+        await keep_busy(session, watched)
         assert [text(await tool(session, "note", user_name=name)) for name in "abc"] == ["nobody"] * 3
     assert len(set(watched.tasks)) == 1
 
@@ -136,7 +146,7 @@ async def test_a_cancelled_request_ends_alone_and_its_task_serves_the_next(autoj
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         for number in range(3):
             log = session.accept([call("work", number)], who=ANN, streams=True)
             await trio.sleep(0.5)
@@ -150,7 +160,7 @@ async def test_a_request_is_cancelled_before_its_task_has_run(autojump_clock: Mo
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         log = session.accept([call("work", 7)], who=ANN, streams=True)
         session.receive(Notification("notifications/cancelled", {"requestId": 7}))
         assert (await replies(log))[-1]["error"]["message"] == "Request cancelled"
@@ -163,6 +173,7 @@ async def test_a_cancellation_that_comes_too_late_does_not_reach_the_next_reques
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
+        await keep_busy(session, watched)
         await tool(session, "note", 1)
         session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         log = session.accept([call("work", 2)], who=ANN, streams=True)
@@ -180,7 +191,7 @@ async def test_a_scope_that_a_handler_leaves_open_is_a_crash_of_its_request_alon
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         assert "Internal error" in (await tool(session, "leave_open", seconds=seconds))["message"]
         assert text(await tool(session, "work", seconds=0.9)) == "worked"
         watched.left_open.cancel()
@@ -192,7 +203,7 @@ async def test_a_session_that_closes_ends_its_waiting_tasks(autojump_clock: Mock
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         (task,) = session_tasks(session)
         session.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
@@ -204,7 +215,7 @@ async def test_a_handler_that_closes_its_session_ends_the_task_that_it_runs_in(a
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         log = session.accept([call("close", 1)], who=ANN, streams=True)
         assert (await replies(log))[-1]["id"] == 1
         await wait_all_tasks_blocked()
@@ -215,7 +226,7 @@ async def test_a_request_that_comes_while_a_crash_ends_the_session_is_answered(a
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
         session = await hub.open(OFFER, ANN)
-        await tool(session, "note")
+        await keep_busy(session, watched)
         logs = []
 
         async def crash() -> None:

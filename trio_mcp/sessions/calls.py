@@ -32,7 +32,7 @@ PAUSE_SECONDS = 10.0
 
 
 BUSY_SECONDS = 1.0
-"""A session is busy when a request comes no longer than this after its last use; and a task that was not needed for so long ends."""
+"""A session is busy when a request comes no longer than this after its last call; and a task that was not needed for so long ends."""
 
 MOST_WAITING = 32
 """As many requests at once as one client usually makes. The tasks of more of them end with their call."""
@@ -151,7 +151,7 @@ class CallTasks:
     After each, `ended` is called with the seconds after which `end_unused` should be called.
     """
 
-    __slots__ = ("_busy", "_fewest", "_waiting", "calls", "ended", "nursery", "variables")
+    __slots__ = ("_busy", "_fewest", "_last_over", "_waiting", "calls", "ended", "nursery", "variables")
 
     def __init__(
         self, calls: Calls, nursery: trio.Nursery, variables: contextvars.Context, ended: Callable[[float], None]
@@ -160,6 +160,8 @@ class CallTasks:
         self.nursery: trio.Nursery = nursery
         self.variables: contextvars.Context = variables
         self.ended: Callable[[float], None] = ended
+        self._last_over = -math.inf
+        """When the last call ended (trio clock)."""
         self._busy = False
         """Whether a task whose call is over waits for another one."""
         self._waiting: list[CallTask] = []
@@ -167,9 +169,9 @@ class CallTasks:
         self._fewest = 0
         """How many have been waiting all the time since `end_unused` was called last."""
 
-    def next_task(self, *, idle_for: float) -> CallTask:
-        """The task for a request that comes now. `idle_for`: seconds since the session was used last."""
-        self._busy = idle_for < BUSY_SECONDS
+    def next_task(self) -> CallTask:
+        """The task for a request that comes now."""
+        self._busy = trio.current_time() < self._last_over + BUSY_SECONDS
         if not self._waiting:
             return CallTask(self)
         task = self._waiting.pop()
@@ -192,6 +194,7 @@ class CallTasks:
     def over(self, call: Call) -> None:
         """A call has its answer."""
         self.calls.remove(call)
+        self._last_over = trio.current_time()
         self.ended(BUSY_SECONDS if self._busy else math.inf)
 
     def end_unused(self) -> float:

@@ -352,7 +352,7 @@ class LiveSession:
     def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
         assert self._call_tasks is not None
         self.used = True
-        task = self._call_tasks.next_task(idle_for=trio.current_time() - self._last_used)
+        task = self._call_tasks.next_task()
         fields_of_call |= {"session": self, "scope": task.scope}
         what = request.id, request.method, request.params
         task.start(Call(self._service, *what, self.protocol_version, who, self.client, outbox, **fields_of_call))

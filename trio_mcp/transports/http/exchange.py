@@ -44,6 +44,8 @@ HOP = b"trio-mcp-hop"
 _SESSION = b"mcp-session-id"
 _VERSION = b"mcp-protocol-version"
 _NONE: frozenset[bytes] = frozenset()
+_NO_BODY = (204, 304)
+"""Without a Content-Length: RFC 9110 §8.6."""
 _NOT_IN_TARGETS = re.compile(rb"[^!-~]")
 
 
@@ -242,7 +244,7 @@ class AsgiCarrier:
 
     async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole response."""
-        head = [*headers, (b"content-length", b"%d" % len(body))]
+        head = [*headers] if status in _NO_BODY else [*headers, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status, "headers": head})
         await self.send({"type": "http.response.body", "body": body})
 

@@ -13,6 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from benchmarks.http_client import MODERN, Connection, Opened
 from benchmarks.machine import cpu_seconds, pinned, resident
 from benchmarks.servers import QUIET
 from tools.report import table
-from tools.served import Served, served
+from tools.served import Served, ServerFailed, served
 
 __all__ = ["Client", "across_nodes", "costs", "page", "sample"]
 
@@ -38,7 +40,7 @@ META = {
 RUNNING, FIRST = 1000, 50
 """Tasks that run at once; what the first ones load stays out of the figure."""
 POLLS_PER_SECOND = 100
-NODES = 3
+NODES, READY_SECONDS = 3, 60.0
 EXPIRED_SECONDS = 4.0
 """From the first task on, after which those that end at once have expired."""
 
@@ -190,6 +192,8 @@ def across_nodes(tasks: int) -> tuple[str, Figures]:
             stack.enter_context(served(COMMAND, {**settings, "TRIO_MCP_NODE_ID": f"node{number}"}))
             for number in range(NODES)
         ]
+        for node in nodes:
+            _await_ready(node.port)
         clients = [Client(node.port) for node in nodes]
         bob = Client(nodes[0].port, "bob")
         began = time.monotonic()
@@ -207,12 +211,27 @@ def across_nodes(tasks: int) -> tuple[str, Figures]:
     return f"{found:,} of {asked:,}", times
 
 
+def _await_ready(port: int) -> None:
+    """A node that has not joined its cluster yet cannot tell what is unknown. Raises ServerFailed."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        asked = HTTPConnection("127.0.0.1", port, timeout=READY_SECONDS)
+        asked.request("GET", "/readyz")
+        status = asked.getresponse().status
+        asked.close()
+        if status == HTTPStatus.OK:
+            return
+        time.sleep(0.05)
+    raise ServerFailed(f"the node on port {port} does not get ready")
+
+
 def costs(rounds: int, seconds: float, tasks: int = RUNNING) -> Figures:
     """The median of each figure, each round on a server of its own."""
     samples = []
     for _ in range(rounds):
         with served(pinned(COMMAND), SETTINGS) as running:
             samples.append(sample(running, seconds, tasks))
+        print({name: tuple(round(part, 1) for part in parts) for name, parts in samples[-1].items()}, flush=True)
     return {
         name: tuple(statistics.median(part) for part in zip(*(each[name] for each in samples), strict=True))
         for name in samples[0]

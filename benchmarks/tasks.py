@@ -37,10 +37,15 @@ def measure(rounds: int) -> dict[Key, dict[str, float]]:
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         urls = {name: stack.enter_context(served(start)).url for name, start in SERVERS.items()}
         for _ in range(rounds):
-            runs = {(name, client): threads.submit(run, client, urls[name]) for name in urls for client in TASK_CLIENTS}
+            runs = {
+                (name, client): threads.submit(run, client, urls[name], timed=True)
+                for name in urls
+                for client in TASK_CLIENTS
+            }
             for (name, client), waited in runs.items():
                 for step, seconds in waited.result().seconds.items():
                     seen[name, client.name][step].append(seconds)
+                    print(f"{name:10} {client.name:26} {step:10} {seconds:6.2f} s", flush=True)
     return {key: {step: statistics.median(times) for step, times in steps.items()} for key, steps in seen.items()}
 
 

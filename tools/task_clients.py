@@ -30,10 +30,10 @@ class Waited:
     seconds: dict[str, float]
 
 
-def run(client: ClientUnderTest, url: str) -> Waited:
-    """Run a client against the server at `url`; raises `MissingNode` when it is not installed."""
+def run(client: ClientUnderTest, url: str, *, timed: bool = False) -> Waited:
+    """Run a client against the server at `url`, or only its timed steps; raises `MissingNode` when it is not installed."""
     done = subprocess.run(
-        [*command(client), url],
+        [*command(client), url, *(["timed"] if timed else [])],
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -52,4 +52,4 @@ async def main(url: str, only: str = "") -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], "".join(sys.argv[2:]))

@@ -94,6 +94,9 @@ async def served(
         nursery.start_soon(node.read)
         try:
             await node.listening()
+            if WORKERS > 1:
+                # The first serves, and the others start.
+                await node.says('"worker ready"', WORKERS)
             yield node
         finally:
             if process.poll() is None:

@@ -295,7 +295,7 @@ class Talk:
 
     async def ready(self) -> None:
         if self._stdin is None:
-            return await self._process.says('"event":"ready"')
+            return await self._process.says('"worker ready"' if WORKERS > 1 else '"event":"ready"', WORKERS)
         await self._line("ping", {})
         await self._stdout.receive_some()
 

@@ -1,7 +1,7 @@
 """`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, or `--back`, under load, with restore.
 
 Three nodes of COMMIT behind Traefik, with many clients and the official ones; then one node after the other is told to stop
-and started anew from here (`--back`: three of this checkout, started anew from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and
+and started anew from here, with `--workers` as several processes each (`--back`: three of this checkout, started anew from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and
 exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
 """
 
@@ -57,8 +57,8 @@ def server_of(root: Path) -> Path:
     return root / SERVER.relative_to(REPOSITORY)
 
 
-async def roll(before: Path, after: Path, clients: int, python_only: bool) -> list[str]:
-    """What was lost between two checkouts; empty when all is well."""
+async def roll(before: Path, after: Path, clients: int, python_only: bool, workers: int) -> list[str]:
+    """What was lost between two checkouts; empty when all is well. The nodes of the second have so many workers."""
     chosen = BACKGROUND_CLIENTS[:1] if python_only else BACKGROUND_CLIENTS
     async with cluster(
         restore=True, flags=FLAGS, server=server_of(before), environment=environment(before)
@@ -69,19 +69,21 @@ async def roll(before: Path, after: Path, clients: int, python_only: bool) -> li
         ):
             await traffic.settled()
             for name in [node.name for node in standing.nodes]:
-                await _renew(standing, name, after)
+                await _renew(standing, name, after, workers)
                 await traffic.settled()
                 print(f"{name} rolled; {traffic.summary()}", flush=True)
         return [*_lost(standing, traffic), *_missed(seen)]
 
 
-async def _renew(standing: Cluster, name: str, root: Path) -> None:
+async def _renew(standing: Cluster, name: str, root: Path, workers: int) -> None:
     node = standing.node(name)
     with trio.fail_after(GONE_SECONDS):
         code = await node.terminate()
     assert code == 0, f"{name} ended with {code}"
     node.target = server_of(root)
     node.environment = {**node.environment, **environment(root)}
+    if workers > 1:
+        node.flags = (*node.flags, "--workers", str(workers))
     await node.start()
 
 
@@ -103,10 +105,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=60)
     parser.add_argument("--python-only", action="store_true", help="one official client, and no Node")
     parser.add_argument("--back", action="store_true", help="from this checkout to the commit")
+    parser.add_argument("--workers", type=int, default=1, help="of each node, once it is rolled")
     given = parser.parse_args()
     with checkout(given.commit) as old:
         ends = (REPOSITORY, old) if given.back else (old, REPOSITORY)
-        lost = trio.run(partial(roll, *ends, given.clients, given.python_only))
+        lost = trio.run(partial(roll, *ends, given.clients, given.python_only, given.workers))
     for each in lost[:20]:
         print(each)
     print(f"rolled {'back to' if given.back else 'from'} {given.commit}: {len(lost)} lost")

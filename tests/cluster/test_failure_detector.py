@@ -13,6 +13,7 @@ from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import Refused
 from trio_mcp.cluster.record import Identity, NodeCard
+from trio_mcp.cluster.siblings import Siblings
 
 OWNER = Owner("node1", "b1", 0, "http://node1:8000")
 
@@ -36,7 +37,7 @@ class Beating:
 
 def detector(world: Beating) -> FailureDetector:
     other: Any = world
-    return FailureDetector(other, cast("Any", None), Identity("node2", "b2"), other)
+    return FailureDetector(other, cast("Any", None), Identity("node2", "b2"), other, Siblings())
 
 
 async def verdicts(world: Beating, came: list[float]) -> dict[float, tuple[Verdict, float]]:

@@ -14,6 +14,7 @@ from trio_mcp.cluster.owner_cache import Owner, OwnerCache
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Outcome, Relayed
 from trio_mcp.cluster.peer_forwarder import PeerForwarder
+from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.transports.http.exchange import HttpExchange
 
@@ -46,7 +47,7 @@ async def test_an_address_that_no_card_vouches_for_is_proved_unless_it_has_the_n
         Metrics(),
         own_node="node1",
         peer_url=None,
-        local=local,
+        siblings=Siblings(everyone=local),
     )
     url = "unix:/run/b2.http"
     exchange: Any = HttpExchange.over_asgi(

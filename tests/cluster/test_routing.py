@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.tables import Row, Table, row
-from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Tried
+from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Target, Tried
 from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.routing import (
     LOOKS,
@@ -21,7 +21,6 @@ from trio_mcp.cluster.routing import (
     Restore,
     SendBack,
     Serve,
-    Target,
     TryAgain,
     decide,
 )
@@ -33,6 +32,9 @@ REASONS = tuple(CloseReason)
 NO_REASON = CloseReason.UNKNOWN
 NODE_GONE = CloseReason.NODE_GONE
 REFUSALS = (Tried.DENIED, Tried.MISDIRECTED)
+ANY_OWNER = (Cached.OWNER, Cached.DRAINING)
+INWARD = {"hop": (True,), "near": (frozenset(Target),)}
+"""Another node relayed it to a worker, and all that have or may have the session are workers of the same node."""
 
 FREE_INPUTS = {
     "delete": BOTH,
@@ -127,7 +129,7 @@ TABLES: dict[str, Table] = {
                 cached=(Cached.OWNER, Cached.DRAINING),
             ),
             row("the node in the id is asked", RelayTo(Target.HOME), hop=False, tried=Tried.NOTHING, home=True),
-            row("the owner that it named is asked", RelayTo(Target.NAMED), named=True),
+            row("the owner that it named is asked", RelayTo(Target.NAMED), named=True, hop=False),
             row("a slow Redis is waited for", LookUp(patiently=True), redis_away=False),
             row("Redis is away, a peer asks", SendBack(), hop=True),
             row("Redis is away", TryAgain.DIRECTORY),
@@ -161,6 +163,92 @@ TABLES: dict[str, Table] = {
             row("its node is gone", NotFound(NO_REASON), verdict=Verdict.GONE),
             row("its node lives and is asked again", RelayTo(Target.HOME), verdict=Verdict.ALIVE, tried_twice=False),
             row("its node does not answer", TryAgain.HOME_SILENT),
+        ],
+    ),
+    "before Redis is asked, inward": Table(
+        {
+            "recorded": (Recorded.NOT_READ,),
+            "looks": (0, 1, LOOKS),
+            "tried": tuple(Tried),
+            "cached": tuple(Cached),
+            "claims": tuple(Claims),
+            "join_awaited": BOTH,
+            **INWARD,
+        },
+        [
+            row("a known owner", RelayTo(Target.CACHED), looks=0, tried=Tried.NOTHING, cached=Cached.OWNER),
+            row("this worker has not joined", Await.JOIN, claims=Claims.NOT_YET, join_awaited=False),
+            row("the record changed each time it was read", TryAgain.MOVING, looks=LOOKS),
+            row("the record is read", LookUp()),
+        ],
+    ),
+    "Redis does not know, inward": Table(
+        {
+            "recorded": (Recorded.UNKNOWN,),
+            "remembered": (NO_REASON, CloseReason.EXPIRED),
+            "cached": tuple(Cached),
+            "home": BOTH,
+            "read_patiently": BOTH,
+            "tried": tuple(Tried),
+            "named": BOTH,
+            "redis_away": BOTH,
+            **INWARD,
+        },
+        [
+            row("it ended here", NotFound(CloseReason.EXPIRED), remembered=CloseReason.EXPIRED),
+            row(
+                "the worker that is known is asked",
+                RelayTo(Target.CACHED),
+                read_patiently=False,
+                tried=Tried.NOTHING,
+                cached=ANY_OWNER,
+            ),
+            row("the worker in the id", RelayTo(Target.HOME), read_patiently=False, tried=Tried.NOTHING, home=True),
+            row("the peer is told the owner that is known", SendBack(Target.CACHED), cached=ANY_OWNER),
+            row("Redis was slow", SendBack(), read_patiently=True),
+            row("the worker that it named is asked", RelayTo(Target.NAMED), named=True),
+            row("a slow Redis is waited for", LookUp(patiently=True), redis_away=False),
+            row("Redis is away", SendBack()),
+        ],
+    ),
+    "no record, inward": Table(
+        {
+            "recorded": (Recorded.NOTHING, Recorded.FOREIGN),
+            "remembered": (NO_REASON,),
+            "home": BOTH,
+            "home_has_card": BOTH,
+            "tried": tuple(Tried),
+            "tried_twice": BOTH,
+            "verdict": (None, *Verdict),
+            **INWARD,
+        },
+        [
+            row("nobody knows the worker in the id", NotFound(NO_REASON), home=False),
+            row("it may not have written it yet", RelayTo(Target.HOME), verdict=None, tried=Tried.NOTHING),
+            row("it does not have it", NotFound(NO_REASON), verdict=None, tried=REFUSALS),
+            row("it has left", NotFound(NO_REASON), verdict=None, home_has_card=False),
+            row("is it gone?", Judge(Target.HOME), verdict=None),
+            row("it is gone", NotFound(NO_REASON), verdict=Verdict.GONE),
+            row("it lives and is asked again", RelayTo(Target.HOME), verdict=Verdict.ALIVE, tried_twice=False),
+            row("it does not answer", TryAgain.HOME_SILENT),
+        ],
+    ),
+    "another worker has it, inward": Table(
+        {
+            "recorded": (Recorded.PEERS,),
+            "verdict": (None, *Verdict),
+            "tried": tuple(Tried),
+            **FREE_INPUTS,
+            **INWARD,
+        },
+        [
+            row("its owner is asked", RelayTo(Target.RECORDED), verdict=None, tried=Tried.NOTHING),
+            row("is it gone?", Judge(Target.RECORDED, at_once=True), verdict=None),
+            *(
+                Row(f"gone: {each.name}", {"verdict": (Verdict.GONE,), **each.inputs}, each.decided)
+                for each in FREE_ROWS[:-2]
+            ),
+            row("it may live", SendBack(Target.RECORDED)),
         ],
     ),
     "recorded as ours": Table(
@@ -242,14 +330,17 @@ def test_what_is_decided(table: Table, number: int) -> None:
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_connection_that_can_move_goes_where_its_request_would_be_relayed_to_an_owner(table: Table) -> None:
-    """An owner that is known, not the node in the id, or any node that may restore it; nothing else is decided otherwise."""
+    """An owner that is known and near, not the node in the id, or any node that may restore it; nothing else is decided otherwise."""
     owners = {Target.CACHED, Target.NAMED, Target.RECORDED}
     for cells in table.cells:
         for cell in cells:
-            step = decide(Facts(**cell))
+            if "near" not in cell:
+                assert decide(Facts(**cell, movable=True)) == decide(Facts(**cell)), cell
+            near = {**cell, "near": frozenset(Target)}
+            step = decide(Facts(**near))
             moves = isinstance(step, RelayTo) and step.target in owners
             expected = MoveTo(step.target) if isinstance(step, RelayTo) and moves else step
-            assert decide(Facts(**cell, movable=True)) == expected, cell
+            assert decide(Facts(**near, movable=True)) == expected, cell
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -258,7 +349,7 @@ def test_a_decision_looks_at_nothing_but_the_inputs_of_its_table(table: Table) -
     for cells in table.cells:
         for cell in cells:
             decide(WatchedFacts(**cell))
-    assert read_facts <= {"copy", "recorded", "movable", *table.inputs}
+    assert read_facts <= {"copy", "recorded", "movable", "near", *table.inputs}
 
 
 def test_the_tables_cover_everything_that_a_copy_or_a_record_can_be() -> None:

@@ -33,6 +33,7 @@ from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.router import SessionRouter
+from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import Store, StoreDown
 from trio_mcp.cluster.store_trust import StoreTrust
@@ -81,18 +82,20 @@ class ClusterOptions:
 class Cluster:
     """Joins an app's sessions, streams and bus with those of its peers; see `HttpApp.join`."""
 
-    def __init__(self, app: HttpApp, options: ClusterOptions, store: Store) -> None:
+    def __init__(self, app: HttpApp, options: ClusterOptions, store: Store, siblings: Siblings | None = None) -> None:
+        """`siblings`: this process is one worker of a node."""
         self.options: ClusterOptions = options
+        self._siblings = siblings = Siblings(everyone=options.local) if siblings is None else siblings
         self._app = app
         self._store = store
         self._me = me = Identity(app.hub.options.node_id, app.boot)
         self._hops = hops = Hops(options.secrets, node=me.node, boot=me.boot)
         metrics, restore = app.service.metrics, options.restore
         self._measured = measured = MeasuredStore(store, metrics)
-        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience, local=options.local)
+        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience, is_local=siblings.is_local)
         # What is known of Redis, of the other nodes, and of the records.
         self._trust = trust = StoreTrust(now, lambda: measured.down)
-        self._membership = membership = Membership(now)
+        self._membership = membership = Membership(now, siblings.is_out)
         self._owners = owners = OwnerCache()
         backups = RecordBackups()
         copies = LocalCopies(app.hub, backups, owners, me.boot)
@@ -122,7 +125,7 @@ class Cluster:
             knows_key=hops.knows,
         )
         # What uses it.
-        self._detector = FailureDetector(measured, trust, me, relay)
+        self._detector = FailureDetector(measured, trust, me, relay, siblings)
         self._store_of_tasks: ClusterTaskStore | None = None
         app.service.extension_state[TASK_STORE] = self.open_tasks
         assert isinstance(app.service.bus, LocalBus)
@@ -144,7 +147,7 @@ class Cluster:
             metrics,
             own_node=me.node,
             peer_url=options.peer_url,
-            local=options.local,
+            siblings=siblings,
         )
         restorer = Restorer(app.hub, measured, directory, me, metrics)
         self._router = SessionRouter(
@@ -158,6 +161,7 @@ class Cluster:
             me,
             app.life,
             metrics,
+            siblings=siblings,
             restore=restore,
         )
 
@@ -171,6 +175,7 @@ class Cluster:
             nursery.start_soon(self._heartbeat.work)
             nursery.start_soon(self._bus.listen)
             nursery.start_soon(self._bus.send)
+            nursery.start_soon(self._bury)
             try:
                 yield
             finally:
@@ -187,6 +192,8 @@ class Cluster:
         """
         if self.options.require_redis:
             await self._heartbeat.answered.wait()
+        # What this process proves to itself, where the address of an earlier process under its id leads to it.
+        self._heartbeat.candidate = url
         await take_name(self._heartbeat, self._trust, self._detector, self._relay, self._me, self.options.drain_seconds)
         self._heartbeat.joined = True
         self._app.life.settled(CLUSTER)
@@ -204,6 +211,13 @@ class Cluster:
     def prove(self, challenge: bytes) -> str:
         """The answer to a peer that wants to know whether this is a node of its cluster."""
         return self._hops.prove(challenge, self._heartbeat.candidate)
+
+    async def answer_for(self, worker: str, challenge: bytes) -> bytes | None:
+        """What that worker of this node answers to a peer's challenge; None where this process is to answer."""
+        if worker == self._me.node:
+            return None
+        meant = await self._siblings.awaited(worker)
+        return None if meant is None else await self._relay.answer_of(self._siblings.reached(meant).url, challenge)
 
     @property
     def overslept(self) -> bool:
@@ -260,11 +274,11 @@ class Cluster:
         return [owner.url for owner in self._membership.ready("")]
 
     def elsewhere(self, session_id: str) -> str | None:
-        """The address of the node that is known to have that session now; None where it is here, or has to be found."""
+        """The address of the worker of this node that is known to have that session now; None where it is not another, or has to be found."""
         owner = self._owners.get(session_id)
-        if owner is None or self._app.hub.local(session_id) is not None or self._membership.is_stopping(owner.node):
+        if owner is None or not self._siblings.has(owner) or self._app.hub.local(session_id) is not None or self._membership.is_stopping(owner.node):
             return None
-        return owner.url
+        return self._siblings.reached(owner).url
 
     @property
     def can_release(self) -> bool:
@@ -317,6 +331,18 @@ class Cluster:
         """The subscription was broken: Redis may have been replaced, or have lost the last writes."""
         self._trust.doubt_records()
         self._heartbeat.beat_now()
+
+    async def _bury(self) -> None:
+        """Take down the cards of workers of this node that have ended without doing so, so that other nodes need not wait for evidence."""
+        buried: set[str] = set()
+        while True:
+            changed = self._siblings.changed
+            for each in self._siblings.ended:
+                if each.boot not in buried:
+                    with suppress(StoreDown):
+                        await self._heartbeat.take_down(each.name, each.boot)
+            buried = {each.boot for each in self._siblings.ended}
+            await changed.wait()
 
     async def _leave(self) -> None:
         await self.directory.writer.flushed()

@@ -15,7 +15,7 @@ from trio_mcp.cluster.record import Identity, Record, Tombstone
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.node_state import Claims
 
-__all__ = ["Cached", "Copy", "Ended", "Facts", "Recorded", "Tried", "after_relay", "copy_here", "recorded"]
+__all__ = ["Cached", "Copy", "Ended", "Facts", "Recorded", "Target", "Tried", "after_relay", "copy_here", "recorded"]
 
 
 class Copy(Enum):
@@ -52,6 +52,21 @@ class Recorded(Enum):
     """Another process owns it."""
 
 
+class Target(Enum):
+    """Whom to ask."""
+
+    CACHED = "cached"
+    """The owner in the cache."""
+    HOME = "home"
+    """The node in the session's id."""
+    NAMED = "named"
+    """The owner that a peer named with its 421."""
+    RECORDED = "recorded"
+    """The owner in the record."""
+    READY = "ready"
+    """Any node that may restore it, in the order on which all nodes agree."""
+
+
 class Cached(Enum):
     """What the owner cache has."""
 
@@ -82,10 +97,12 @@ class Facts:
 
     # The request.
     hop: bool = False
-    """A peer relayed it: it may be relayed no further."""
+    """A peer relayed it: it may be relayed no further, but to what is `near`."""
     delete: bool = False
     movable: bool = False
-    """Its connection can go to another process of this node, with the request."""
+    """Its connection can go to another worker of this node, with the request."""
+    near: frozenset[Target] = frozenset()
+    """Those that are workers of this node. None for a request that a worker of this node has relayed."""
     # This node.
     restores: bool = True
     """The option of that name: sessions of nodes that are gone are restored."""

@@ -18,6 +18,7 @@ from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Outcome
 from trio_mcp.cluster.record import Identity, NodeCard, read
+from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import CardSecondsLeft, HasCard, OperationRefused, ReadCard, StoreDown
 from trio_mcp.cluster.store_trust import StoreTrust
@@ -40,8 +41,11 @@ class _Watch:
 class FailureDetector:
     """Reads cards and probes URLs for `membership.judge`."""
 
-    def __init__(self, store: MeasuredStore, trust: StoreTrust, me: Identity, peers: PeerClient) -> None:
+    def __init__(
+        self, store: MeasuredStore, trust: StoreTrust, me: Identity, peers: PeerClient, siblings: Siblings
+    ) -> None:
         self._store = store
+        self._siblings = siblings
         self._me = me
         self._trust = trust
         self._peers = peers
@@ -49,7 +53,9 @@ class FailureDetector:
 
     async def look(self, owner: Owner) -> Verdict:
         """ALIVE, GONE or UNKNOWN, from one probe and one look at the card of `owner`'s node."""
-        return await self._judged(owner, at_url(await self._peers.probe(owner.url), owner.boot), math.inf)
+        if self._siblings.has_ended(owner.boot):
+            return Verdict.GONE
+        return await self._judged(owner, await self._at_url(owner), math.inf)
 
     async def wait(self, owner: Owner, seen: Outcome | str, since: float) -> Verdict:
         """ALIVE, GONE or UNKNOWN, `MISSED_BEAT_SECONDS` after `since` (trio clock) and one look at the latest.
@@ -78,10 +84,15 @@ class FailureDetector:
     async def _wait(self, owner: Owner, at: AtUrl, since: float) -> Verdict:
         while (verdict := await self._judged(owner, at, trio.current_time() - since)) is Verdict.WAIT:
             await trio.sleep(LOOK_SECONDS)
-            at = at_url(await self._peers.probe(owner.url), owner.boot)
+            at = await self._at_url(owner)
         return verdict
 
+    async def _at_url(self, owner: Owner) -> AtUrl:
+        return at_url(await self._peers.probe(self._siblings.reached(owner).url), owner.boot)
+
     async def _judged(self, owner: Owner, at: AtUrl, waited: float) -> Verdict:
+        if self._siblings.has_ended(owner.boot):
+            return Verdict.GONE
         silent_for = None if at is AtUrl.ITSELF else await self.silent_for(owner.node, owner.boot)
         return judge(Evidence(at, silent_for, waited))
 

@@ -95,8 +95,8 @@ class Heartbeat:
         self._strangers: set[tuple[str, str]] = set()
         """Nodes and boots whose key does not; each is logged once."""
         self._names: list[str] = []
-        self._candidate = ""
-        """Our own URL, not published before this node has reached itself at it."""
+        self.candidate: str = ""
+        """The URL at which this node expects to be reached; not published before it has reached itself there."""
         self.replaces: str = ""
         """The boot of a process with our id that is gone: its card may be replaced."""
         self.joined: bool = False
@@ -144,14 +144,14 @@ class Heartbeat:
             self.answered.set()
         if isinstance(found, NodeCard) and self.joined:
             await self._make_way(found)
-        if self._candidate and not self._me.url:
+        if self.joined and self.candidate and not self._me.url:
             await self._publish_url()
         if doubtful or self._trust.records_doubted or self._reconciler.is_due:
             self._reconciler.want()
 
     async def advertise(self, url: str) -> None:
         """Show this node to the others at `url`, as soon as it was reached there."""
-        self._candidate = url
+        self.candidate = url
         if url:
             await self._publish_url()
 
@@ -160,20 +160,19 @@ class Heartbeat:
         """The other nodes that Redis lists: all that were seen within a day."""
         return self._names
 
-    @property
-    def candidate(self) -> str:
-        """The URL at which this node expects to be reached; empty before `advertise`."""
-        return self._candidate
-
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. The card of a later process stays. Raises StoreDown."""
         self._trust.leave()
         async with self._trust.beat:
             # A beat after this would put the card up again.
             self._left = True
-            (ours,) = await self._store.run([Leave(self._me.node, self._me.boot)])
-        if ours is True:
-            await self._store.run([RemoveNode(self._me.node)])
+            await self.take_down(self._me.node, self._me.boot)
+
+    async def take_down(self, node: str, boot: str) -> None:
+        """Remove the card of a process that is gone, if it stands. Raises StoreDown."""
+        (stood,) = await self._store.run([Leave(node, boot)])
+        if stood is True:
+            await self._store.run([RemoveNode(node)])
 
     @property
     def is_late(self) -> bool:
@@ -211,13 +210,13 @@ class Heartbeat:
         return bool(card.boot and card.url) and await self._peers.probe(card.url) == card.boot
 
     async def _publish_url(self) -> None:
-        if await self._peers.probe(self._candidate) == self._me.boot:
-            self._me.url = self._candidate
+        if await self._peers.probe(self.candidate) == self._me.boot:
+            self._me.url = self.candidate
             self.beat_now()
             # Records name the URL of their node.
             self._trust.doubt_records()
         else:
-            event(logger, logging.WARNING, "not reached at its own URL", url=self._candidate, flag="--advertise-url")
+            event(logger, logging.WARNING, "not reached at its own URL", url=self.candidate, flag="--advertise-url")
 
     async def _exchange(self) -> CardFound | NodeCard:
         """Put up our card, read the others'. Raises StoreDown."""

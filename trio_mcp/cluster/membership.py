@@ -163,8 +163,10 @@ def rank(node: str, name: str) -> bytes:
 class Membership:
     """The other nodes as their cards describe them, and where each was seen last. `now` is the clock."""
 
-    def __init__(self, now: Callable[[], Moment]) -> None:
+    def __init__(self, now: Callable[[], Moment], left_out: Callable[[str], bool] = lambda node: False) -> None:
+        """`left_out` names nodes that are given nothing new, whatever their cards say."""
         self._now = now
+        self._left_out = left_out
         self._cards: dict[str, NodeCard] = {}
         self._read: Moment | None = None
         """When they were read from Redis last."""
@@ -234,7 +236,7 @@ class Membership:
         found = [
             Owner(node, card.boot, -1, card.url)
             for node, card in self._cards.items()
-            if card.state == _READY and card.url
+            if card.state == _READY and card.url and not self._left_out(node)
         ]
         return sorted(found, key=lambda peer: rank(peer.node, session_id))
 

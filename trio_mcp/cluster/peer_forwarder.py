@@ -25,6 +25,7 @@ from trio_mcp.cluster.peer.outcomes import (
 )
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.routing import TryAgain
+from trio_mcp.cluster.siblings import Siblings, node_of, url_of_worker
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import LostCall
@@ -57,8 +58,7 @@ class SessionRequest:
 class PeerForwarder:
     """Relays requests for the node `own_node`, and keeps the owner cache up to date.
 
-    `peer_url` is the pattern for the addresses of nodes that were not seen yet, with `{node}` in it. `local`: the peers are workers of
-    this node, whose addresses need no proof.
+    `peer_url` is the pattern for the addresses of nodes that were not seen yet, with `{node}` in it.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PeerForwarder:
         *,
         own_node: str,
         peer_url: str | None,
-        local: bool = False,
+        siblings: Siblings,
     ) -> None:
         self._relay = relay
         self._membership = membership
@@ -79,7 +79,7 @@ class PeerForwarder:
         self._metrics = metrics
         self._own_node = own_node
         self._peer_url = peer_url
-        self._local = local
+        self._siblings = siblings
         self.owners: OwnerCache = owners
 
     def origin(self, exchange: HttpExchange, session_id: str) -> str | None:
@@ -98,15 +98,26 @@ class PeerForwarder:
         node = session_id.partition(".")[0]
         if node == self._own_node:
             return None
-        url = self._membership.url(node) or (self._peer_url.replace("{node}", node) if self._peer_url else "")
+        sibling = self._siblings.named(node)
+        if sibling is not None:
+            return sibling
+        url = self._membership.url(node) or self._url_by_name(node)
         return Owner(node, self._membership.expected(node), -1, url) if url else None
+
+    def _url_by_name(self, node: str) -> str:
+        if not self._peer_url:
+            return ""
+        of_worker = node_of(node)
+        if of_worker:
+            return url_of_worker(self._peer_url.replace("{node}", of_worker).rstrip("/"), node)
+        return self._peer_url.replace("{node}", node)
 
     async def relay(self, request: SessionRequest, owner: Owner) -> Ended | Tried:
         """Have `owner` answer the request. If it may have run it and gives no response, the client is told that the response is lost.
 
         An owner that answered is cached, unless it ended the session. Raises Unavailable where the client expects no response.
         """
-        if not owner.url:
+        if not self._siblings.reached(owner).url:
             request.outcome = Unreachable()
             return Tried.FAILED
         exchange = request.exchange
@@ -131,7 +142,9 @@ class PeerForwarder:
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
         """Relay to `to`, if the process at its address is the one that is meant."""
-        outcome = await self._wrong_peer(to) or await self._relay.send(exchange, exchange.content, session_id, to)
+        outcome = await self._wrong_peer(to) or await self._relay.send(
+            exchange, exchange.content, session_id, self._siblings.reached(to)
+        )
         name = type(outcome).__name__.lower()
         self._metrics.relayed(name)
         if not isinstance(outcome, Relayed):
@@ -143,7 +156,7 @@ class PeerForwarder:
 
         The socket of a worker has the name of its process, in a folder of ours: no other process can have it.
         """
-        if self._local or self._membership.vouch_for(owner):
+        if self._siblings.has(owner) or self._membership.vouch_for(owner):
             return None
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):

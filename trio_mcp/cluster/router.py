@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.directory import RedisDirectory
-from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Tried, copy_here, recorded
+from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Target, Tried, copy_here, recorded
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Membership, Verdict
 from trio_mcp.cluster.owner_cache import Owner
@@ -33,10 +33,10 @@ from trio_mcp.cluster.routing import (
     SendBack,
     Serve,
     Step,
-    Target,
     TryAgain,
     decide,
 )
+from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.cluster.store.port import StoreDown
 from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.metrics import Metrics
@@ -79,9 +79,11 @@ class SessionRouter:
         life: LifeCycle,
         metrics: Metrics,
         *,
+        siblings: Siblings,
         restore: bool,
     ) -> None:
         self._hub = hub
+        self._siblings = siblings
         self._directory = directory
         self._trust = trust
         self._membership = membership
@@ -103,11 +105,16 @@ class SessionRouter:
         return await self._answered_by_any(exchange, session_id, self._membership.ready(session_id))
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
-        """Have a peer with room open a session that finds none here; False when no peer has, or a peer asked us."""
+        """Have a peer with room open a session that finds none here; False when no peer has.
+
+        Where a peer asked us, only a worker of this node is asked, and none where that peer is one.
+        """
         session_id = _session_id(exchange)
-        if self._forwarder.origin(exchange, session_id) is not None:
-            return False
-        return await self._answered_by_any(exchange, session_id, self._membership.with_room()[:MOST_ASKED])
+        hop = self._forwarder.origin(exchange, session_id)
+        peers = self._membership.with_room()
+        if hop is not None:
+            peers = [] if self._siblings.is_worker(hop) else [peer for peer in peers if self._siblings.has(peer)]
+        return await self._answered_by_any(exchange, session_id, peers[:MOST_ASKED])
 
     async def _answered_by_any(self, exchange: HttpExchange, session_id: str, peers: list[Owner]) -> bool:
         for peer in peers:
@@ -133,10 +140,11 @@ class SessionRouter:
         facts = Facts(
             hop=hop is not None,
             delete=exchange.method == "DELETE",
-            movable=hop is None and exchange.carrier.may_move,
+            movable=exchange.carrier.may_move and not (hop is not None and self._siblings.is_worker(hop)),
             restores=self._restores,
         )
         request = SessionRequest(exchange, session_id, hop, facts)
+        self._heed_worker(request)
         session = self._hub.local(session_id)
         if session is not None and session.principal == exchange.principal:
             # To any other principal it is an unknown id, and takes as long to say so.
@@ -253,6 +261,22 @@ class SessionRouter:
         home = self._forwarder.home(request.session_id)
         facts.home = home is not None
         facts.home_has_card = home is not None and self._membership.boot(home.node) is not None
+        facts.near = self._near(request)
+
+    def _near(self, request: SessionRequest) -> frozenset[Target]:
+        """Which targets are workers of this node: what one of them has relayed goes no further."""
+        if not self._siblings or (request.hop is not None and self._siblings.is_worker(request.hop)):
+            return frozenset()
+        owners = ((target, self._owner(request, target)) for target in Target)
+        return frozenset(target for target, owner in owners if owner is not None and self._siblings.has(owner))
+
+    def _heed_worker(self, request: SessionRequest) -> None:
+        """A peer says which worker it means: that one is asked first."""
+        worker = request.exchange.head.worker
+        if request.hop is not None and worker:
+            meant = self._siblings.named(worker.decode("latin-1"))
+            if meant is not None:
+                self._forwarder.owners.remember(request.session_id, meant)
 
     def _owner(self, request: SessionRequest, target: Target) -> Owner | None:
         match target:
@@ -287,7 +311,8 @@ class SessionRouter:
 
     def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         owner = self._owner(request, target)
-        if owner is not None and owner.url and request.exchange.carrier.move(request.exchange.content, owner.url):
+        url = "" if owner is None else self._siblings.reached(owner).url
+        if owner is not None and url and request.exchange.carrier.move(request.exchange.content, url):
             if not request.facts.delete:
                 self._forwarder.owners.remember(request.session_id, owner)
             return port.Answered()

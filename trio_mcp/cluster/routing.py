@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Tried
+from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Target, Tried
 from trio_mcp.cluster.membership import Verdict
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.node_state import Claims
@@ -37,28 +37,12 @@ __all__ = [
     "SendBack",
     "Serve",
     "Step",
-    "Target",
     "TryAgain",
     "decide",
 ]
 
 LOOKS = 4
 """How often one request reads the record of its session. Each further look means that the session moved in between."""
-
-
-class Target(Enum):
-    """Whom to ask."""
-
-    CACHED = "cached"
-    """The owner in the cache."""
-    HOME = "home"
-    """The node in the session's id."""
-    NAMED = "named"
-    """The owner that a peer named with its 421."""
-    RECORDED = "recorded"
-    """The owner in the record."""
-    READY = "ready"
-    """Any node that may restore it, in the order on which all nodes agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +136,18 @@ Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | Rela
 def decide(facts: Facts) -> Step:
     """The next step for a request whose session was not found on this node."""
     step = _decide(facts)
-    if isinstance(step, RelayTo) and step.target in _OWNERS and facts.movable:
+    if isinstance(step, RelayTo) and step.target in _OWNERS and facts.movable and step.target in facts.near:
         return MoveTo(step.target)
     return step
 
 
 _OWNERS = frozenset({Target.CACHED, Target.NAMED, Target.RECORDED})
 """A connection goes to a process that is known to have the session, not to one that may have it or take it up."""
+
+
+def _may_ask(facts: Facts, target: Target) -> bool:
+    """A request that a peer relayed goes no further, but to a worker of the same node."""
+    return not facts.hop or target in facts.near
 
 
 def _decide(facts: Facts) -> Step:
@@ -196,7 +185,7 @@ def _decide(facts: Facts) -> Step:
 
 def _before_redis(facts: Facts) -> Step:
     untried = facts.looks == 0 and facts.tried is Tried.NOTHING
-    if untried and facts.cached is Cached.OWNER and not facts.hop:
+    if untried and facts.cached is Cached.OWNER and _may_ask(facts, Target.CACHED):
         return RelayTo(Target.CACHED)
     if facts.claims is Claims.NOT_YET and not facts.join_awaited:
         # Until it has joined, a record under this node's id may be another process'.
@@ -212,12 +201,14 @@ def _without_redis(facts: Facts) -> Step:
     if facts.remembered is not CloseReason.UNKNOWN:
         return NotFound(facts.remembered)
     known = facts.cached is not Cached.NOTHING
+    target = Target.CACHED if known else Target.HOME
+    untried = facts.tried is Tried.NOTHING and not facts.read_patiently
+    if untried and (known or facts.home) and _may_ask(facts, target):
+        return RelayTo(target)
     if facts.hop and known:
         return SendBack(Target.CACHED)
     if not facts.read_patiently:
-        if not facts.hop and facts.tried is Tried.NOTHING and (known or facts.home):
-            return RelayTo(Target.CACHED if known else Target.HOME)
-        if facts.named:
+        if facts.named and _may_ask(facts, Target.NAMED):
             return RelayTo(Target.NAMED)
         if not facts.redis_away:
             return LookUp(patiently=True)
@@ -226,7 +217,7 @@ def _without_redis(facts: Facts) -> Step:
 
 def _without_record(facts: Facts, tombstone: CloseReason) -> Step:
     reason = tombstone if facts.remembered is CloseReason.UNKNOWN else facts.remembered
-    if reason is not CloseReason.UNKNOWN or facts.hop or not facts.home:
+    if reason is not CloseReason.UNKNOWN or not facts.home or not _may_ask(facts, Target.HOME):
         return NotFound(reason)
     match facts.verdict, facts.tried:
         case None, Tried.NOTHING:
@@ -257,7 +248,8 @@ def _owned_here(facts: Facts) -> Step:
 
 def _owned_by_peer(facts: Facts) -> Step:
     if facts.hop and facts.verdict is None:
-        return Judge(Target.RECORDED, at_once=True)
+        inward = Target.RECORDED in facts.near and facts.tried is Tried.NOTHING
+        return RelayTo(Target.RECORDED) if inward else Judge(Target.RECORDED, at_once=True)
     if facts.verdict is Verdict.GONE:
         return _free(facts)
     if facts.hop:

@@ -22,6 +22,7 @@ __all__ = ["authorization", "build_app", "build_cluster", "options_of"]
 if TYPE_CHECKING:
     from trio_mcp.auth.bearer_auth import BearerAuth
     from trio_mcp.cluster.cluster import Cluster
+    from trio_mcp.cluster.siblings import Siblings
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
@@ -67,8 +68,11 @@ def build_app(server: MCPServer, settings: Settings) -> HttpApp:
     )
 
 
-def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
-    """What connects the node with its peers; None without Redis. Raises InvalidRedisUrl."""
+def build_cluster(app: HttpApp, settings: Settings, siblings: Siblings | None = None) -> Cluster | None:
+    """What connects the node with its peers; None without Redis. Raises InvalidRedisUrl.
+
+    `siblings`: the app is that of one worker of a node.
+    """
     if settings.redis_url is None:
         return None
     from trio_mcp.cluster.cluster import Cluster, ClusterOptions
@@ -83,8 +87,9 @@ def build_cluster(app: HttpApp, settings: Settings) -> Cluster | None:
         write_timeout=app.service.options.write_timeout,
         drain_seconds=settings.drain_delay_seconds + settings.task_drain_seconds,
     )
-    cluster = Cluster(app, options, RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix))
-    app.join(cluster, cluster.directory, cluster.prove)
+    store = RedisStore(settings.redis_url.get_secret_value(), settings.redis_prefix)
+    cluster = Cluster(app, options, store, siblings)
+    app.join(cluster, cluster.directory, cluster.prove, cluster.answer_for if siblings is not None else None)
     return cluster
 
 

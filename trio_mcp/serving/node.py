@@ -218,7 +218,7 @@ class _Node:
 
     async def _join(self, cluster: Cluster, urls: list[str]) -> None:
         seat = self._seat
-        await cluster.join(await advertised_url(self._settings, urls) if seat is None else seat.url)
+        await cluster.join(await (advertised_url if seat is None else seat.peer_url)(self._settings, urls))
         await cluster.doubled.wait()
         self._deadlines.code = 1
         self.drain()

@@ -50,6 +50,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """What `MCP-Protocol-Version` says; None where it is left out or empty."""
     hop: bytes | None = None
     """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
+    worker: bytes = b""
+    """Which worker of this node that peer means; empty where it does not say."""
     caller: object = None
     """What whoever judges callers has kept with it, to judge the next request with this head sooner; None for nothing."""
     passed: Passed | None = None

@@ -61,22 +61,10 @@ def test_workers_share_the_secret_that_is_set_and_else_the_one_that_the_supervis
     ("flags", "text"),
     [
         ({"workers": 8, "max_sessions": 7}, "max_sessions 7 is less than the number of workers, 8"),
+        ({"workers": 2, "node_id": "n" * 51}, "node_id is longer than 50 characters"),
         ({"workers": 8, "max_kept_bytes": 100 * MIB}, "set max_kept_bytes to 134217728 or more"),
     ],
 )
-def test_limits_that_cannot_be_divided_are_refused_with_what_to_set(flags: dict[str, int], text: str) -> None:
+def test_limits_that_cannot_be_divided_are_refused_with_what_to_set(flags: dict[str, object], text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         check_divisible(load(**flags))
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        {"redis_url": "redis://localhost", "secret": "s" * 32},
-    ],
-    ids=lambda flags: next(iter(flags)),
-)
-def test_what_workers_cannot_do_yet_is_refused(flags: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match="workers"):
-        check_divisible(load(workers=2, **flags))
-    load(workers=1, **flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -22,12 +23,13 @@ from trio_mcp.sessions.shares import SessionCounts
 class Worker:
     """Stands for a `WorkerProcess`: ready at once, and there until it is told to end, or `end` is set."""
 
-    def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts) -> None:
+    def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts, changed: Callable[[], None]) -> None:
         self.name = setup.name
         self.ready, self.ended, self.end = trio.Event(), trio.Event(), trio.Event()
         self.said: Ready | None = None
         self.ready_since: float | None = None
         self.began = trio.current_time()
+        self.here = None
         self.heard = self.pid = self.code = self.why_killed = self.last_page = None
         self.failure: str | None = None
         self.stack: str | None = None

@@ -20,7 +20,9 @@ from trio_mcp.cluster.peer.pool import Connection, Pool
 from trio_mcp.cluster.peer.probe import Livez, ask_livez
 from trio_mcp.cluster.peer.relaying import Cut, OwnerWire, Patience, RelayedRequest
 from trio_mcp.cluster.peer.streams import OpenStreams
+from trio_mcp.cluster.siblings import worker_in
 from trio_mcp.dispatch.call import CallScope
+from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.http.exchange import HttpExchange
 
 __all__ = ["PeerClient"]
@@ -30,6 +32,8 @@ CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
 LOOKS = 4
 """How often it is looked for silent owners within the shortest time that one may be silent."""
+PASSED_ON_SECONDS = 0.8
+"""For a worker to answer a challenge that another has accepted: the peer waits PROBE_SECONDS."""
 
 
 class PeerClient:
@@ -48,13 +52,15 @@ class PeerClient:
         connect_timeout: float = 1.0,
         idle_timeout: float = 30.0,
         max_idle: int = 32,
-        local: bool = False,
+        is_local: Callable[[str], bool] = lambda url: False,
     ) -> None:
-        """With `local` the peers are workers of this node, and their URLs `unix:/path`."""
+        """`is_local` tells the URLs of workers of this node, `unix:/path`."""
         self._hops = hops
-        self._local = local
+        self._is_local = is_local
         self._node = node
-        self._pool = Pool(connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle, local=local)
+        self._pool = Pool(
+            connect_timeout=connect_timeout, idle_timeout=idle_timeout, max_idle=max_idle, is_local=is_local
+        )
         self._patience = patience or Patience()
         self._streams = OpenStreams()
         self._waiting: dict[OwnerWire, float] = {}
@@ -86,7 +92,7 @@ class PeerClient:
         """
         target = exchange.head.target
         hop = self._hops.sign(exchange.method, target, session_id)
-        request = request_bytes(exchange, target, content, hop)
+        request = request_bytes(exchange, target, content, hop, worker_in(to.url))
         outcome = await self._while_client_stays(exchange, request, to)
         if isinstance(outcome, Cut):
             if exchange.carrier.abort():
@@ -96,11 +102,19 @@ class PeerClient:
 
     async def probe(self, url: str) -> str | Refused | Unreachable:
         """The boot of the node at `url`, or STRANGER for a process that does not know our secret; takes `PROBE_SECONDS` at most."""
-        challenge = secrets.token_hex(16).encode()
-        seen = await ask_livez(url, PROBE_SECONDS, challenge, local=self._local)
+        challenge, local = secrets.token_hex(16).encode(), self._is_local(url)
+        seen = await ask_livez(url, PROBE_SECONDS, challenge, local=local)
         if not isinstance(seen, Livez):
             return seen
+        if local:
+            # The socket has the name of its process, in a folder of ours: no other can have it.
+            return seen.boot
         return seen.boot if self._hops.proves(seen.proof, challenge, seen.boot, url) else STRANGER
+
+    async def answer_of(self, url: str, challenge: bytes) -> bytes:
+        """What the worker of this node at `url` answers to that challenge of a peer, encoded; of one that does not, an empty object."""
+        seen = await ask_livez(url, PASSED_ON_SECONDS, challenge, local=True)
+        return encode(seen if isinstance(seen, Livez) else {})
 
     @property
     def awaits_answers(self) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, HttpExchange
+from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, WORKER, HttpExchange
 from trio_mcp.transports.request_head import RequestHead
 
-__all__ = ["Fields", "request_bytes", "response_fields"]
+__all__ = ["Fields", "request_bytes", "response_fields", "worker_header"]
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
+_NAME = re.compile(r"[A-Za-z0-9-]{1,63}")
 _CONNECTION = b"connection"
 _HOP_BY_HOP = frozenset(
     {_CONNECTION, b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -23,14 +25,23 @@ _NOT_IN_REQUESTS = _HOP_BY_HOP | {b"content-length", b"expect"}
 """The whole body has been received: its expectation was met, and it is sent with a length of ours."""
 
 
-def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes) -> bytes:
-    """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break."""
+def worker_header(worker: str) -> bytes:
+    """The line that says which worker of a node is meant; empty for a node of one process."""
+    return b"%b: %b\r\n" % (WORKER, worker.encode()) if _NAME.fullmatch(worker) else b""
+
+
+def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes, worker: str = "") -> bytes:
+    """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break.
+
+    `worker` is which worker of its node is meant.
+    """
     head = exchange.head
     head.relayed_lines = head.relayed_lines or _lines(head)
-    return b"%b %b HTTP/1.1\r\n%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+    return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         exchange.method.encode(),
         target,
         head.relayed_lines,
+        worker_header(worker) if worker else b"",
         HOP,
         hop,
         len(content),

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -83,9 +84,16 @@ class Pool:
     No task runs for it: `keep` closes, every `idle_timeout` seconds, what has been idle for too long.
     """
 
-    def __init__(self, *, connect_timeout: float, idle_timeout: float, max_idle: int, local: bool = False) -> None:
-        """With `local` the peers are workers of this node, and their URLs `unix:/path`."""
-        self._local = local
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        idle_timeout: float,
+        max_idle: int,
+        is_local: Callable[[str], bool] = lambda url: False,
+    ) -> None:
+        """`is_local` tells the URLs of workers of this node, `unix:/path`."""
+        self._is_local = is_local
         self._connect_timeout = connect_timeout
         self._idle_timeout = idle_timeout
         self._max_idle = max_idle
@@ -106,7 +114,7 @@ class Pool:
 
     async def open(self, url: str) -> Connection:
         """A new connection. Raises ConnectionRefusedError when no process listens there, else OSError."""
-        connected = await (connect_local(url) if self._local else connect(url, self._connect_timeout))
+        connected = await (connect_local(url) if self._is_local(url) else connect(url, self._connect_timeout))
         return Connection(connected, url)
 
     def keep(self, connection: Connection) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import trio
 
+from trio_mcp.cluster.peer.headers import worker_header
 from trio_mcp.cluster.peer.outcomes import OwnerLost, Refused, Unreachable
 from trio_mcp.cluster.peer.pool import Connection, connect, connect_local, host_of
 from trio_mcp.cluster.peer.response import Response
 from trio_mcp.cluster.record import read
+from trio_mcp.cluster.siblings import worker_in
 from trio_mcp.transports.http.probes import CHALLENGE
 
 __all__ = ["Livez", "ask_livez"]
@@ -48,8 +50,10 @@ async def ask_livez(
 
 
 async def _ask(connection: Connection, challenge: bytes) -> Livez | Unreachable:
-    head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\nconnection: close\r\n\r\n"
-    connection.send_now(head % (host_of(connection.url), CHALLENGE, challenge))
+    head = b"GET /livez HTTP/1.1\r\nhost: %b\r\n%b: %b\r\n%bconnection: close\r\n\r\n"
+    connection.send_now(
+        head % (host_of(connection.url), CHALLENGE, challenge, worker_header(worker_in(connection.url)))
+    )
     response = Response("GET", connection.receive)
     await response.wait_head()
     return read(await response.whole(ANSWER_BYTES), Livez) or Unreachable()

@@ -20,17 +20,16 @@ def share(total: int, workers: int, index: int) -> int:
     return total // workers + (index < total % workers)
 
 
-_NOT_YET = ("redis_url",)
+MOST_NAME = 50
+"""Characters of a node's id; a session id has room for 63, and the names of workers add a number that grows."""
 
 
 def check_divisible(settings: Settings) -> None:
     """Raises SettingsError when the node cannot have workers, or its limits cannot be divided among them."""
     workers = settings.workers
-    faults = [
-        f"workers with {name} is not possible yet: leave one of them out, or run one node for each core"
-        for name in _NOT_YET
-        if getattr(settings, name) is not None
-    ]
+    faults = []
+    if settings.node_id is not None and len(settings.node_id) > MOST_NAME:
+        faults.append(f"node_id is longer than {MOST_NAME} characters, and the names of workers are longer still")
     if settings.max_sessions < workers:
         faults.append(f"max_sessions {settings.max_sessions} is less than the number of workers, {workers}")
     kept = account_of(settings).limit

@@ -6,6 +6,7 @@ supervisor ──Setup──▶ worker ──Ready──▶ supervisor
            ◀─Alive── each second, from the event loop
            ──Ask─▶ … ◀─Told──                        metrics, sessions
            ──Stop, Retire─▶                          the node stops; this worker is replaced
+           ◀─Here── … ──Team─▶                       where each worker is; with Redis, where it is a node of its own
 
 After an upgrade SIGHUP starts workers of another release than their supervisor's. Setup begins with the number of the protocol: a worker
 that speaks another says so (`Failed`), and ends.
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from trio_mcp.cluster.siblings import Ended, Sibling
 from trio_mcp.observability.build import version
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.shares import Share
@@ -35,12 +37,14 @@ __all__ = [
     "Held",
     "Hold",
     "LetGo",
+    "Here",
     "Ready",
     "Retire",
     "Run",
     "Setup",
     "Stop",
     "Subscribe",
+    "Team",
     "Told",
     "Topic",
     "understood",
@@ -81,6 +85,8 @@ class Setup(_Message, frozen=True):
     """Keys for a node that has none set; otherwise empty."""
     listeners: list[int]
     """Descriptors of the listening sockets, inherited."""
+    leads: bool = True
+    """No worker serves yet: this one accepts as soon as it can, and answers that the node is not ready. Others accept when they are."""
 
     @property
     def stack_file(self) -> str:
@@ -126,7 +132,22 @@ class Retire(_Message, frozen=True):
     """This worker is replaced: drain as one of several nodes."""
 
 
+class Team(_Message, frozen=True):
+    """The workers of the node, the one that is told among them, and those that have ended lately."""
+
+    workers: list[Sibling]
+    ended: list[Ended]
+
+
 # From a worker.
+
+
+class Here(_Message, frozen=True):
+    """The worker listens, for the others too. Not sent where all that workers share is the supervisor's store, for that has it."""
+
+    boot: str
+    url: str
+    """`unix:/folder/boot.http`."""
 
 
 class Run(_Message, frozen=True):
@@ -189,8 +210,8 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | Retire
-FromWorker: TypeAlias = Run | Subscribe | Hold | LetGo | Ready | Alive | Told | Failed
+FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | Retire | Team
+FromWorker: TypeAlias = Run | Subscribe | Hold | LetGo | Here | Ready | Alive | Told | Failed
 
 
 class _Hello(msgspec.Struct, frozen=True, tag="Setup"):

@@ -20,10 +20,13 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.cluster import Cluster, ClusterOptions
+from trio_mcp.cluster.siblings import Siblings, url_of_worker
 from trio_mcp.cluster.store.linked import LinkedStore
 from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.serving.admin import sessions_of
+from trio_mcp.serving.composition import build_cluster
+from trio_mcp.serving.front import advertised_url
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
 from trio_mcp.serving.workers.messages import (
@@ -37,12 +40,14 @@ from trio_mcp.serving.workers.messages import (
     Held,
     Hold,
     LetGo,
+    Here,
     Ready,
     Retire,
     Run,
     Setup,
     Stop,
     Subscribe,
+    Team,
     Told,
     Topic,
 )
@@ -65,6 +70,9 @@ COUNT_SECONDS = 1.5
 class Stoppable(Protocol):
     """The node, as the supervisor's messages reach it."""
 
+    def stop_on_signal(self, number: int) -> None:
+        """The whole node stops, because of that signal: drain, and leave to other nodes what they take over."""
+
     def stop_alone(self, number: int) -> None:
         """The whole node stops: drain as one without peers, because of that signal."""
 
@@ -83,15 +91,32 @@ class Seat:
         self._hear: Callable[[bytes], None] | None = None
         self._app: HttpApp | None = None
         self._public: list[WhileServing] = []
-        self._cluster: Cluster | None = None
+        self._siblings: Siblings | None = None
+        """With Redis, the other workers; without, the cluster has no others."""
         self.url: str = ""
         """Where the other workers reach this one: `unix:/folder/boot.http`."""
         self.moves: Moves | None = None
         """Takes connections to other workers; None before `cluster`, and where they cannot move: behind Hypercorn, and without epoll."""
 
     def cluster(self, app: HttpApp, settings: Settings) -> Cluster:
-        """Join `app` with those of the other workers."""
+        """Join `app` with those of the other workers, and with Redis with those of other nodes."""
         self._app = app
+        cluster = self._over_redis(app, settings) or self._over_memory(app, settings)
+        self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
+        app.hub.shares.counts = self
+        if settings.server == "own" and HAS_EPOLL:
+            ready = cluster.ready_urls if self._siblings is None else self._siblings.ready_urls
+            self.moves = Moves(self.url, ready, cluster.elsewhere, app.service.metrics.moved)
+        return cluster
+
+    def _over_redis(self, app: HttpApp, settings: Settings) -> Cluster | None:
+        siblings = Siblings(self._setup.name)
+        cluster = build_cluster(app, settings, siblings)
+        if cluster is not None:
+            self._siblings = siblings
+        return cluster
+
+    def _over_memory(self, app: HttpApp, settings: Settings) -> Cluster:
         options = ClusterOptions(
             secrets=settings.keys,
             restore=settings.restore,
@@ -100,13 +125,16 @@ class Seat:
             drain_seconds=settings.drain_delay_seconds + settings.task_drain_seconds,
             local=True,
         )
-        self._cluster = cluster = Cluster(app, options, LinkedStore(self))
+        cluster = Cluster(app, options, LinkedStore(self))
         app.join(cluster, cluster.directory, cluster.prove)
-        app.hub.shares.counts = self
-        self.url = f"unix:{os.path.join(self._setup.folder, f'{app.boot}.http')}"
-        if settings.server == "own" and HAS_EPOLL:
-            self.moves = Moves(self.url, cluster.ready_urls, cluster.elsewhere, app.service.metrics.moved)
         return cluster
+
+    async def peer_url(self, settings: Settings, urls: Sequence[str]) -> str:
+        """Where peers reach this worker, which listens: by its own socket, or with Redis at its node's URL."""
+        if self._siblings is None or self._app is None:
+            return self.url
+        self._channel.send(Here(self._app.boot, self.url))
+        return url_of_worker(await advertised_url(settings, urls), self._setup.name)
 
     async def listeners(self) -> tuple[list[Listener], list[trio.SocketListener], list[Listener]]:
         """What this worker accepts clients from, the sockets of the node behind it, and what it accepts other workers from."""
@@ -116,6 +144,8 @@ class Seat:
             each.set_inheritable(False)
         shared = [trio.SocketListener(trio.socket.from_stdlib_socket(each)) for each in inherited]
         self._public = [WhileServing(each) for each in shared]
+        if self._setup.leads:
+            self._begin()
         return [*self._public], shared, [*await open_listeners([self.url])]
 
     @asynccontextmanager
@@ -144,6 +174,11 @@ class Seat:
     def say_ready(self, banner: str, fields: dict[str, str]) -> None:
         """The worker serves; see `Ready`."""
         self._channel.send(Ready(banner, fields))
+        self._begin()
+
+    def _begin(self) -> None:
+        for listener in self._public:
+            listener.begin()
 
     def leave_clients(self) -> None:
         """Leave new connections to the other workers, and hand over those that are here, each when no request of it runs."""
@@ -215,7 +250,14 @@ class Seat:
         await self._channel.broken.wait()
         for put in self._requests.values():
             put.close()
-        node.stop_alone(signal.SIGTERM)
+        self._stop(node, signal.SIGTERM)
+
+    def _stop(self, node: Stoppable, number: int) -> None:
+        if self._siblings is None:
+            return node.stop_alone(number)
+        # Other nodes take over what this one has.
+        self._siblings.node_stops = True
+        node.stop_on_signal(number)
 
     def _take(self, message: FromSupervisor, node: Stoppable) -> None:
         match message:
@@ -229,7 +271,9 @@ class Seat:
             case Ask():
                 self._channel.send(Told(message.number, self._answer(message.topic)))
             case Stop(number):
-                node.stop_alone(number)
+                self._stop(node, number)
+            case Team(workers, ended) if self._siblings is not None and self._app is not None:
+                self._siblings.heard([each for each in workers if each.boot != self._app.boot], ended)
             case Retire():
                 self.leave_clients()
                 node.retire()
@@ -250,20 +294,27 @@ _NOTHING = msgspec.msgpack.encode([])
 
 
 class WhileServing(trio.abc.Listener[trio.SocketStream]):
-    """Accepts from a socket that other processes accept from, too, until this one leaves it to them."""
+    """Accepts from a socket that other processes accept from, too, from `begin` until this one leaves it to them."""
 
     def __init__(self, shared: trio.SocketListener) -> None:
         self._shared = shared
+        self._begun = trio.Event()
         self._left = False
         self._accepting: trio.CancelScope | None = None
 
     async def accept(self) -> trio.SocketStream:
-        """The next connection; none any more after `leave`."""
+        """The next connection; none before `begin`, and none any more after `leave`."""
         if not self._left:
             with trio.CancelScope() as self._accepting:
+                if not self._begun.is_set():
+                    await self._begun.wait()
                 return await self._shared.accept()
         await trio.sleep_forever()
         raise AssertionError("unreachable")
+
+    def begin(self) -> None:
+        """Accept from now on."""
+        self._begun.set()
 
     def leave(self) -> None:
         """Accept no more. What waits to be accepted, another process accepts."""

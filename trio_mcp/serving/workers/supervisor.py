@@ -15,13 +15,15 @@ import logging
 import secrets
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 
 import msgspec
 import trio
 
+from trio_mcp.cluster.siblings import Ended, Sibling
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.observability.build import version
 from trio_mcp.observability.logs import event, toggle_debug
@@ -30,7 +32,7 @@ from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving import systemd
 from trio_mcp.serving.front import listen, no_socket_files
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.workers.messages import PROTOCOL, Ready, Setup
+from trio_mcp.serving.workers.messages import PROTOCOL, Ready, Setup, Team
 from trio_mcp.serving.workers.node_admin import WorkersView, serve_admin
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS, Place, hangs
 from trio_mcp.serving.workers.worker_process import WorkerProcess, how_it_ended
@@ -49,6 +51,8 @@ EXPIRE_SECONDS = 60.0
 START_SECONDS = 600.0
 """A worker that does not serve by then hangs in an import or in its lifespan: it is killed. Some servers load large models. One that
 waits for an authorization server is not killed, unless it is to replace another."""
+MOST_ENDED = 64
+"""Workers that have ended which the others are told of. Nobody has to wait for evidence that one of them is gone."""
 EXTRA_SECONDS = 3.0
 """A worker that has not ended so long after the time for its stop is killed."""
 
@@ -123,6 +127,7 @@ class Supervisor:
         self._slots = [_Slot(index) for index in range(settings.workers)]
         self._all: set[WorkerProcess] = set()
         """Every process that has not ended."""
+        self._ended: deque[Ended] = deque(maxlen=MOST_ENDED)
         self._numbers = count(1)
         self._manager = systemd.Notifier.taken_from()
         self._stop_asked = trio.Event()
@@ -238,18 +243,27 @@ class Supervisor:
         return worker
 
     def _start(self, slot: _Slot) -> WorkerProcess:
-        name = f"{self._template.name}-{next(self._numbers)}"
-        setup = msgspec.structs.replace(self._template, name=name, index=slot.index)
-        worker = WorkerProcess(setup, self.memory, self._counts)
+        name, leads = f"{self._template.name}-w{next(self._numbers)}", not self.serving
+        setup = msgspec.structs.replace(self._template, name=name, index=slot.index, leads=leads)
+        worker = WorkerProcess(setup, self.memory, self._counts, self._introduce)
         self._all.add(worker)
         self._processes.start_soon(self._own, worker)
         return worker
+
+    def _introduce(self) -> None:
+        """Tell all workers where the others are, and which have ended."""
+        team = team_of(self._all, self._ended)
+        for worker in self._all:
+            worker.introduce(team)
 
     async def _own(self, worker: WorkerProcess) -> None:
         try:
             await worker.run()
         finally:
             self._all.discard(worker)
+            if worker.here is not None:
+                self._ended.append(Ended(worker.name, worker.here.boot))
+                self._introduce()
             self._view.note_end(worker)
             if self._stopping is not None and worker.code is not None and worker.said is not None:
                 self._code = self._code or abs(worker.code)
@@ -372,3 +386,13 @@ class Supervisor:
                 toggle_debug()
             for worker in self.serving:
                 worker.pass_on(number)
+
+
+def team_of(workers: Iterable[WorkerProcess], ended: Iterable[Ended]) -> Team:
+    """What each worker is told of the others."""
+    there = [
+        Sibling(worker.name, worker.here.boot, worker.here.url, worker.said is not None and not worker.retired)
+        for worker in workers
+        if worker.here is not None
+    ]
+    return Team(there, list(ended))

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -32,12 +33,14 @@ from trio_mcp.serving.workers.messages import (
     Held,
     Hold,
     LetGo,
+    Here,
     Ready,
     Retire,
     Run,
     Setup,
     Stop,
     Subscribe,
+    Team,
     Told,
     Topic,
 )
@@ -57,10 +60,24 @@ SENSELESS = (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowE
 
 
 class WorkerProcess:
-    """Made and run by the supervisor; `run` owns the process. All workers share the store `memory`, and `counts`."""
+    """Made and run by the supervisor; `run` owns the process. All workers share the store `memory`, and `counts`.
 
-    def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts) -> None:
+    `changed` is called when it has said where it is, serves, or is replaced.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        memory: SharedMemory,
+        counts: SessionCounts,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.setup: Setup = setup
+        self._changed = changed
+        self.here: Here | None = None
+        """Where it listens; None before it has said so, and where it need not."""
+        self.retired: bool = False
+        """Another has taken its place, or takes it now."""
         self.name: str = setup.name
         self.ready: trio.Event = trio.Event()
         """Set when it serves, or has ended."""
@@ -148,7 +165,14 @@ class WorkerProcess:
 
     def retire(self) -> None:
         """Have it drain, for another has taken its place."""
+        self.retired = True
+        self._changed()
         self._tell(Retire())
+
+    def introduce(self, team: Team) -> None:
+        """Tell it of the other workers, once it has said where it is."""
+        if self.here is not None and self._channel is not None:
+            self._channel.send(team)
 
     def _tell(self, message: Stop | Retire) -> None:
         if self.said is not None and self._channel is not None:
@@ -230,6 +254,10 @@ class WorkerProcess:
                 self.said, self.ready_since = message, trio.current_time()
                 event(logger, logging.INFO, "worker ready", worker=self.name, pid=self.pid)
                 self.ready.set()
+                self._changed()
+            case Here():
+                self.here = message
+                self._changed()
 
     def _results(self, operations: bytes, channel: Channel[FromWorker, FromSupervisor]) -> bytes:
         """Of the operations, encoded. Raises ChannelBroken for those that make no sense: they are this worker's fault alone."""

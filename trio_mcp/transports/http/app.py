@@ -115,12 +115,19 @@ class HttpApp:
         """Answer a request for that path."""
         await self._mcp(HttpExchange(head, carrier), self.endpoint.handle)
 
-    def join(self, cluster: ClusterPort, directory: Directory, prove: Callable[[bytes], str]) -> None:
+    def join(
+        self,
+        cluster: ClusterPort,
+        directory: Directory,
+        prove: Callable[[bytes], str],
+        answer_for: Callable[[str, bytes], Awaitable[bytes | None]] | None = None,
+    ) -> None:
         """Serve as one of several nodes, before `running`: the others are reached through `cluster`.
 
-        `directory` records the sessions of this node. `prove` makes the proof for a peer's challenge (see `Probes`). The app
+        `directory` records the sessions of this node. `prove` and `answer_for` answer a peer's challenge (see `Probes`). The app
         is not ready before the cluster tells its life cycle that `CLUSTER` is settled.
         """
+        self.probes.answer_for = answer_for
         self.hub.directory = directory
         self.probes.prove = prove
         self.endpoint.join(cluster)
@@ -260,7 +267,7 @@ def _both_spellings(path: str) -> set[str]:
 
 def _for_users(scope: Scope) -> Scope:
     """The scope without the headers between nodes."""
-    fields, _ = without_node_headers(scope["headers"])
+    fields, _, _ = without_node_headers(scope["headers"])
     return scope if fields is scope["headers"] else {**scope, "headers": fields}
 
 

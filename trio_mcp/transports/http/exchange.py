@@ -25,6 +25,7 @@ from trio_mcp.transports.request_head import HeaderList, RequestHead
 __all__ = [
     "HOP",
     "NODE_HEADERS",
+    "WORKER",
     "AsgiCarrier",
     "BodyTooLarge",
     "BodyTooSlow",
@@ -40,6 +41,8 @@ NODE_HEADERS = b"trio-mcp-"
 """What the names of headers between nodes begin with."""
 HOP = b"trio-mcp-hop"
 """Of a relayed request: the node it comes from, signed."""
+WORKER = b"trio-mcp-worker"
+"""Of a relayed request, and of a peer's challenge: which worker of the node is meant."""
 
 _SESSION = b"mcp-session-id"
 _VERSION = b"mcp-protocol-version"
@@ -188,11 +191,13 @@ class HttpExchange(msgspec.Struct, eq=False):
 
 def read_head(method: str, path: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> RequestHead:
     """What is known by the head, from the headers as they came: those between nodes are taken out, whoever sent them."""
-    fields, hop = without_node_headers(fields)
+    fields, hop, worker = without_node_headers(fields)
     headers = dict(fields)
     repeated = _repeated(fields) if len(headers) < len(fields) else _NONE
     session_id, version = _said(headers, _SESSION), _said(headers, _VERSION)
-    return RequestHead(method, path, target, fields, MappingProxyType(headers), repeated, session_id, version, hop)
+    return RequestHead(
+        method, path, target, fields, MappingProxyType(headers), repeated, session_id, version, hop, worker
+    )
 
 
 def request_target(scope: Scope) -> bytes:
@@ -204,17 +209,20 @@ def request_target(scope: Scope) -> bytes:
     return _NOT_IN_TARGETS.sub(lambda found: b"%%%02X" % ord(found[0]), target)
 
 
-def without_node_headers(fields: Sequence[tuple[bytes, bytes]]) -> tuple[Sequence[tuple[bytes, bytes]], bytes | None]:
-    """The headers without those between nodes, and the hop header among these.
+def without_node_headers(
+    fields: Sequence[tuple[bytes, bytes]],
+) -> tuple[Sequence[tuple[bytes, bytes]], bytes | None, bytes]:
+    """The headers without those between nodes; the hop header among these, and the worker that is meant.
 
-    User code must not see that one: it is signed, and a handler that sent it on would let others replay it.
+    User code must not see the first: it is signed, and a handler that sent it on would let others replay it.
     """
     for name, _ in fields:
         if name.startswith(NODE_HEADERS):
             break
     else:
-        return fields, None
-    return [field for field in fields if not field[0].startswith(NODE_HEADERS)], dict(fields).get(HOP)
+        return fields, None, b""
+    kept, found = [field for field in fields if not field[0].startswith(NODE_HEADERS)], dict(fields)
+    return kept, found.get(HOP), found.get(WORKER, b"")
 
 
 def _said(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

@@ -50,6 +50,13 @@ def test_what_an_outcome_says_of_the_process_that_was_meant(seen: Outcome | str,
     assert at_url(seen, "b1") is expected
 
 
+def test_the_url_of_a_node_is_known_by_any_of_its_workers() -> None:
+    membership = Membership(Clock())
+    membership.add({"node1-w2": NodeCard("b2", "http://node1:8000#node1-w2", "ready", 0, 0)})
+    assert membership.url_of("node1") == "http://node1:8000"
+    assert membership.url_of("node2") == ""
+
+
 def test_of_a_process_nobody_knows_any_of_ours_is_as_good() -> None:
     assert at_url("b2", "") is AtUrl.ITSELF
 

@@ -14,6 +14,7 @@ from enum import Enum
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
 from trio_mcp.cluster.record import NodeCard, OwnershipChange
+from trio_mcp.cluster.siblings import node_of
 from trio_mcp.sessions.node_state import ANSWERS, STOP_LABELS, NodeState
 
 __all__ = [
@@ -194,6 +195,10 @@ class Membership:
     def url(self, node: str) -> str | None:
         """Where the node was seen last; empty when it never was reachable, None when it was never seen."""
         return self._urls.get(node)
+
+    def url_of(self, node: str) -> str:
+        """The URL of a node, of which another worker was seen; empty when none was."""
+        return next((url.partition("#")[0] for name, url in self._urls.items() if node_of(name) == node), "")
 
     def boot(self, node: str) -> str | None:
         """The process that ran under that name when Redis answered last; None when its card had expired."""

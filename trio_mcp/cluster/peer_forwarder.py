@@ -105,9 +105,11 @@ class PeerForwarder:
         return Owner(node, self._membership.expected(node), -1, url) if url else None
 
     def _url_by_name(self, node: str) -> str:
+        of_worker = node_of(node)
+        if of_worker and (seen := self._membership.url_of(of_worker)):
+            return url_of_worker(seen, node)
         if not self._peer_url:
             return ""
-        of_worker = node_of(node)
         if of_worker:
             return url_of_worker(self._peer_url.replace("{node}", of_worker).rstrip("/"), node)
         return self._peer_url.replace("{node}", node)

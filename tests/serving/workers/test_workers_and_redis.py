@@ -23,7 +23,7 @@ from tests.serving.workers.node import all_gone
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
-WORKERS = ("--workers", "2", "--drain-delay", "1", "--drain-timeout", "4")
+WORKERS = ("--workers", "2", "--drain-delay", "1")
 
 
 @dataclass
@@ -186,7 +186,8 @@ async def _a_roll(there: Standing) -> None:
         while not rolled.is_set():
             answer = await kept.tool("where")
             calls += 1
-            if answer.error:
+            # 503 asks to try again: on a busy machine Redis may seem to be away.
+            if answer.error and answer.status != 503:
                 failed[answer.error] += 1
         kept.close()
 

@@ -276,7 +276,12 @@ class Cluster:
     def elsewhere(self, session_id: str) -> str | None:
         """The address of the worker of this node that is known to have that session now; None where it is not another, or has to be found."""
         owner = self._owners.get(session_id)
-        if owner is None or not self._siblings.has(owner) or self._app.hub.local(session_id) is not None or self._membership.is_stopping(owner.node):
+        if (
+            owner is None
+            or not self._siblings.has(owner)
+            or self._app.hub.local(session_id) is not None
+            or self._membership.is_stopping(owner.node)
+        ):
             return None
         return self._siblings.reached(owner).url
 

@@ -19,7 +19,6 @@ from tests.rig.client import Answer, LegacyClient
 from tests.rig.nodes import SERVER, Node
 from tests.rig.redis import RedisServer, redis_server
 from tests.rig.waiting import until
-from tests.serving.workers.node import all_gone
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
@@ -154,8 +153,8 @@ async def _a_worker_that_is_killed(there: Standing, owners: dict[str, int]) -> N
     first, second = there.first, there.second
     victim = next(client for client in there.clients if client.node != "node2")
     os.kill(owners[victim.session], signal.SIGKILL)
-    # Until the kernel has ended it, what it is sent is lost with it.
-    await all_gone([owners[victim.session]])
+    # Until the kernel has ended all its threads, what it is sent is lost with it.
+    await first.run.says('"worker died"')
     for number, client in enumerate(there.clients):
         answer = await told(client, at=(first, second)[number % 2])
         assert (answer["process"] == owners[client.session]) is (client.node != victim.node), answer
@@ -165,7 +164,6 @@ async def _a_worker_that_is_killed(there: Standing, owners: dict[str, int]) -> N
         return victim.node not in await there.cards()
 
     await until(taken_down, "the other worker has taken its card down", patience=10)
-    await first.run.says('"worker died"')
     (died,) = first.events("worker died")
     # It is what the test did, and no fault.
     first.run.lines.remove(next(line for line in first.run.lines if "worker died" in line))
@@ -209,7 +207,7 @@ async def test_without_restore_the_sessions_of_a_worker_end_with_it_on_every_nod
         before = {client.session: (await told(client, at=there.second))["process"] for client in there.clients}
         victim = there.clients[0].node
         os.kill(before[there.clients[0].session], signal.SIGKILL)
-        await all_gone([before[there.clients[0].session]])
+        await there.first.run.says('"worker died"')
         for number, client in enumerate(there.clients):
             node = (there.second, there.first)[number % 2]
             if client.node != victim:

@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Any
@@ -168,24 +169,34 @@ async def test_reconnection(ctx: Context) -> TextContent:
 
 
 cancelled = 0
+CANCELLED_FILE = os.environ.get("EVERYTHING_CANCELLED")
+"""A file in which the workers of a node count together: each has variables of its own."""
+
+
+def count_cancelled() -> None:
+    """One more."""
+    global cancelled
+    cancelled += 1
+    if CANCELLED_FILE:
+        with open(CANCELLED_FILE, "ab") as file:
+            file.write(b".")
 
 
 @mcp.tool
 async def slow(seconds: float) -> str:
     """Sleep, and count it when the client has lost its patience."""
-    global cancelled
     try:
         await trio.sleep(seconds)
     except trio.Cancelled:
-        cancelled += 1
+        count_cancelled()
         raise
     return f"Slept for {seconds:g} s"
 
 
 @mcp.tool
-async def cancelled_count() -> int:
+def cancelled_count() -> int:
     """How many calls of `slow` were cancelled."""
-    return cancelled
+    return os.path.getsize(CANCELLED_FILE) if CANCELLED_FILE else cancelled
 
 
 @mcp.tool

@@ -11,8 +11,10 @@ pytestmark = [pytest.mark.sockets, pytest.mark.processes, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    with served(EVERYTHING, OVER_WEBSOCKET_TOO) as server:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    counted = tmp_path_factory.mktemp("everything") / "cancelled"
+    counted.touch()
+    with served(EVERYTHING, {**OVER_WEBSOCKET_TOO, "EVERYTHING_CANCELLED": str(counted)}) as server:
         yield server
 
 

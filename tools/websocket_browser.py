@@ -19,13 +19,11 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-import trio
-
 from tests.rig.chromium import MissingChromium, Page, chromium_page
 from tests.rig.served.browser import TOKEN
 from tests.rig.websocket import MODERN
+from tools.checks import done, exit_code, expect
 from tools.served import REPOSITORY, Served, ServerFailed, served
-from trio_mcp.observability.logs import leaves
 
 __all__ = ["main"]
 
@@ -49,15 +47,6 @@ window.speak = (url, protocols, messages, answers) => new Promise((done) => {
 });
 """
 OFFER = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "page", "version": "1"}}
-
-
-class Wrong(AssertionError):
-    """Something else than it should be; the text says what."""
-
-
-def _expect(what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise Wrong(f"{what}: {found!r}, not {expected!r}")
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -105,16 +94,16 @@ async def converses(page: Page, url: str, server: Served) -> None:
         _request(3, "tools/call", name="count", arguments={"to": 3}, _meta={"progressToken": "p"}),
         _request(4, "tools/call", name="whoami", arguments={}, _meta=MODERN),
     )
-    _expect("the protocol that is confirmed", seen.get("protocol"), "mcp")
-    _expect("the extensions", seen["extensions"], "")
+    expect("the protocol that is confirmed", seen.get("protocol"), "mcp")
+    expect("the extensions", seen["extensions"], "")
     heard = {each["id"]: each["result"] for each in seen["heard"] if "id" in each}
-    _expect("the version", heard[1]["protocolVersion"], "2025-11-25")
+    expect("the version", heard[1]["protocolVersion"], "2025-11-25")
     for number, text in ((2, "ada"), (3, "3"), (4, "ada")):
-        _expect(f"the answer to {number}", heard[number]["content"][0]["text"], text)
+        expect(f"the answer to {number}", heard[number]["content"][0]["text"], text)
     told = [each["params"]["progress"] for each in seen["heard"] if each.get("method") == "notifications/progress"]
-    _expect("the progress", told, [1, 2, 3])
+    expect("the progress", told, [1, 2, 3])
     ended = await page.evaluate("(window.socket.close(1000, 'bye'), window.ended)")
-    _expect("the end", (ended["code"], ended["wasClean"]), (1000, True))
+    expect("the end", (ended["code"], ended["wasClean"]), (1000, True))
 
 
 async def is_refused(page: Page, url: str, server: Served) -> None:
@@ -126,8 +115,8 @@ async def is_refused(page: Page, url: str, server: Served) -> None:
         ("two tokens", ["mcp", bearer(TOKEN), bearer("bad")]),
     ):
         seen = await _speak(page, url, protocols, _request(1, "initialize", **OFFER))
-        _expect(what, seen, {"heard": []})
-        _expect(f"{what}: the end", (await page.evaluate("window.ended"))["code"], 1006)
+        expect(what, seen, {"heard": []})
+        expect(f"{what}: the end", (await page.evaluate("window.ended"))["code"], 1006)
 
 
 async def is_told_of_a_stop(page: Page, url: str, server: Served) -> None:
@@ -135,7 +124,7 @@ async def is_told_of_a_stop(page: Page, url: str, server: Served) -> None:
     await _speak(page, url, ["mcp", bearer(TOKEN)], _request(1, "initialize", **OFFER))
     server.process.send_signal(signal.SIGTERM)
     ended = await page.evaluate("window.ended")
-    _expect("the end", (ended["code"], ended["wasClean"]), (1001, True))
+    expect("the end", (ended["code"], ended["wasClean"]), (1001, True))
 
 
 async def run() -> None:
@@ -148,22 +137,16 @@ async def run() -> None:
             async with chromium_page() as page:
                 await page.show(f"{other}/page.html")
                 seen = await _speak(page, url, ["mcp", bearer(TOKEN)], _request(1, "initialize", **OFFER))
-                _expect("a page of another origin", seen, {"heard": []})
+                expect("a page of another origin", seen, {"heard": []})
                 await page.show(f"{allowed}/page.html")
                 for check in (converses, is_refused, is_told_of_a_stop):
                     await check(page, url, server)
-                    print(f"{check.__name__.replace('_', ' ')}: ok", flush=True)
+                    done(check)
 
 
 def main() -> int:
     """0 when the page could do everything."""
-    told: list[str] = []
-    try:
-        trio.run(run)
-    except* (MissingChromium, ServerFailed, Wrong) as errors:
-        told = [str(leaf) for leaf in leaves(errors)]
-    print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
-    return 1 if told else 0
+    return exit_code(run, MissingChromium, ServerFailed)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from tests.rig.http_connection import Broken, fetch
 from tests.rig.ports import free_ports
 from tests.rig.waiting import until
 from tests.rig.websocket import websocket
+from tools.checks import Wrong, done, exit_code, expect
 from tools.clients import CLIENTS, verdicts
 from tools.node import MissingNode
 from tools.served import EVERYTHING, Served, ServerFailed, served
-from trio_mcp.observability.logs import leaves
 
 __all__ = ["main"]
 
@@ -53,15 +53,6 @@ http {{
     }}
 }}
 """
-
-
-class Wrong(AssertionError):
-    """Something else than it should be; the text says what."""
-
-
-def _expect(what: str, found: object, expected: object) -> None:
-    if found != expected:
-        raise Wrong(f"{what}: {found!r}, not {expected!r}")
 
 
 @asynccontextmanager
@@ -98,7 +89,7 @@ async def clients_get_through(url: str, server: Served) -> None:
     for client in CLIENTS:
         if client.mode == "websocket":
             found = await trio.to_thread.run_sync(verdicts, client, url)
-            _expect(client.id, found, dict.fromkeys(client.steps, "ok"))
+            expect(client.id, found, dict.fromkeys(client.steps, "ok"))
 
 
 async def pings_keep_it_open(url: str, server: Served) -> None:
@@ -106,8 +97,8 @@ async def pings_keep_it_open(url: str, server: Served) -> None:
     async with websocket(url) as client:
         await client.initialize()
         with trio.move_on_after(3 * QUIET_SECONDS):
-            _expect("the end of a quiet connection", await client.ended(), None)
-        _expect("a call after that", await client.tool("add", a=1, b=2), "3")
+            expect("the end of a quiet connection", await client.ended(), None)
+        expect("a call after that", await client.tool("add", a=1, b=2), "3")
 
 
 async def refusals_get_through(url: str, server: Served) -> None:
@@ -117,7 +108,7 @@ async def refusals_get_through(url: str, server: Served) -> None:
             async with websocket(url, protocols=protocols, headers=headers):
                 raise Wrong(f"it was accepted, not refused with {status}")
         except ConnectionRejected as refused:
-            _expect("the status", refused.status_code, status)
+            expect("the status", refused.status_code, status)
 
 
 async def a_stop_gets_through(url: str, server: Served) -> None:
@@ -125,18 +116,18 @@ async def a_stop_gets_through(url: str, server: Served) -> None:
     async with websocket(url) as client:
         await client.initialize()
         server.process.send_signal(signal.SIGTERM)
-        _expect("the end", await client.ended(), 1001)
+        expect("the end", await client.ended(), 1001)
 
 
 async def quiet_ones_are_cut(url: str, server: Served) -> None:
     """Why `--keepalive` has to be below proxy_read_timeout."""
     async with websocket(url) as client:
         await client.initialize()
-        _expect("the end without pings", await client.ended(), 1006)
+        expect("the end without pings", await client.ended(), 1006)
     async with websocket(url) as client:
         await client.initialize()
         server.process.kill()
-        _expect("the end of a node that was killed", await client.ended(), 1006)
+        expect("the end of a node that was killed", await client.ended(), 1006)
 
 
 CHECKS = {
@@ -153,18 +144,12 @@ async def run() -> None:
             async with nginx(server.port) as url:
                 for check in checks:
                     await check(url, server)
-                    print(f"{check.__name__.replace('_', ' ')}: ok", flush=True)
+                    done(check)
 
 
 def main() -> int:
     """0 when all is as it should be."""
-    told: list[str] = []
-    try:
-        trio.run(run)
-    except* (MissingNode, ServerFailed, Wrong) as errors:
-        told = [str(leaf) for leaf in leaves(errors)]
-    print(*told, sep="\n", end="\n" if told else "", file=sys.stderr)
-    return 1 if told else 0
+    return exit_code(run, MissingNode, ServerFailed)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.protocol.jsonrpc import Notification, Request
 from trio_mcp.sessions.calls import BUSY_SECONDS, MOST_WAITING
 from trio_mcp.sessions.close_reason import CloseReason
+from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
@@ -59,11 +60,13 @@ async def tool(session: LiveSession, name: str, id: int | str = "once", **argume
     return await ask(session, "tools/call", {"name": name, "arguments": arguments}, id)
 
 
-async def keep_busy(session: LiveSession, watched: Watched) -> None:
-    """Make calls until one has left a task that waits; what is in `watched.tasks` comes after that."""
+async def open_busy(hub: Hub, watched: Watched) -> LiveSession:
+    """A session in which a call has left a task that waits; what is in `watched.tasks` comes after that."""
+    session = await hub.open(OFFER, ANN)
     for _ in range(2):
         await tool(session, "note")
     watched.tasks.clear()
+    return session
 
 
 def text(result: dict[str, Any]) -> str:
@@ -95,8 +98,7 @@ async def test_requests_that_come_now_and_then_have_a_task_each_which_ends(autoj
 async def test_a_task_that_no_request_needs_ends_and_others_stay(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         async with trio.open_nursery() as nursery:
             for number in range(4):
                 nursery.start_soon(tool, session, "work", number)
@@ -110,8 +112,7 @@ async def test_a_task_that_no_request_needs_ends_and_others_stay(autojump_clock:
 async def test_a_task_that_waits_ends_with_a_call_that_comes_late(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         await trio.sleep(BUSY_SECONDS + 0.1)
         assert len(session_tasks(session)) == 1
         await tool(session, "note")
@@ -123,8 +124,7 @@ async def test_a_task_that_waits_ends_with_a_call_that_comes_late(autojump_clock
 async def test_only_so_many_tasks_wait_in_a_session(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         async with trio.open_nursery() as nursery:
             for number in range(MOST_WAITING + 5):
                 nursery.start_soon(tool, session, "work", number)
@@ -136,8 +136,7 @@ async def test_each_request_has_fresh_context_variables(autojump_clock: MockCloc
     watched = Watched()
     user.set("who opened the session")
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         assert [text(await tool(session, "note", user_name=name)) for name in "abc"] == ["nobody"] * 3
     assert len(set(watched.tasks)) == 1
 
@@ -145,8 +144,7 @@ async def test_each_request_has_fresh_context_variables(autojump_clock: MockCloc
 async def test_a_cancelled_request_ends_alone_and_its_task_serves_the_next(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         for number in range(3):
             log = session.accept([call("work", number)], who=ANN, streams=True)
             await trio.sleep(0.5)
@@ -159,8 +157,7 @@ async def test_a_cancelled_request_ends_alone_and_its_task_serves_the_next(autoj
 async def test_a_request_is_cancelled_before_its_task_has_run(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         log = session.accept([call("work", 7)], who=ANN, streams=True)
         session.receive(Notification("notifications/cancelled", {"requestId": 7}))
         assert (await replies(log))[-1]["error"]["message"] == "Request cancelled"
@@ -172,8 +169,7 @@ async def test_a_cancellation_that_comes_too_late_does_not_reach_the_next_reques
 ) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         await tool(session, "note", 1)
         session.receive(Notification("notifications/cancelled", {"requestId": 1}))
         log = session.accept([call("work", 2)], who=ANN, streams=True)
@@ -190,8 +186,7 @@ async def test_a_scope_that_a_handler_leaves_open_is_a_crash_of_its_request_alon
 ) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         assert "Internal error" in (await tool(session, "leave_open", seconds=seconds))["message"]
         assert text(await tool(session, "work", seconds=0.9)) == "worked"
         watched.left_open.cancel()
@@ -202,8 +197,7 @@ async def test_a_scope_that_a_handler_leaves_open_is_a_crash_of_its_request_alon
 async def test_a_session_that_closes_ends_its_waiting_tasks(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         (task,) = session_tasks(session)
         session.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
@@ -214,8 +208,7 @@ async def test_a_session_that_closes_ends_its_waiting_tasks(autojump_clock: Mock
 async def test_a_handler_that_closes_its_session_ends_the_task_that_it_runs_in(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         log = session.accept([call("close", 1)], who=ANN, streams=True)
         assert (await replies(log))[-1]["id"] == 1
         await wait_all_tasks_blocked()
@@ -225,8 +218,7 @@ async def test_a_handler_that_closes_its_session_ends_the_task_that_it_runs_in(a
 async def test_a_request_that_comes_while_a_crash_ends_the_session_is_answered(autojump_clock: MockClock) -> None:
     watched = Watched()
     async with open_hub(watched.mcp) as hub:
-        session = await hub.open(OFFER, ANN)
-        await keep_busy(session, watched)
+        session = await open_busy(hub, watched)
         logs = []
 
         async def crash() -> None:

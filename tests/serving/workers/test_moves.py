@@ -293,6 +293,20 @@ async def test_a_move_without_its_connection_is_not_taken(pair: Pair) -> None:
         assert await client.ask("b") == "b 0", "the worker takes others"
 
 
+async def test_what_is_no_connection_ends_the_way_it_came_and_stays_open_nowhere(pair: Pair) -> None:
+    reading, writing = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(pair.b.moves._path)
+        socket.send_fds(line, [b"\0GET / HTTP/1.1\r\nhost: x\r\n\r\n"], [reading])
+        os.close(reading)
+        assert await trio.to_thread.run_sync(line.recv, 10) == b""
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"nobody has the other end")
+    os.close(writing)
+    async with pair.client() as client:
+        assert await client.ask("b") == "b 0", "the worker takes others"
+
+
 async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: Pair) -> None:
     async with pair.client() as client, pair.client() as fresh:
         assert await client.ask("here") == "a 0"

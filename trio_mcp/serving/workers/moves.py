@@ -243,8 +243,13 @@ def _message_socket() -> socket.socket:
 
 
 def _socket_in(extra: list[tuple[int, int, bytes]]) -> socket.socket | None:
+    """The socket that came with a message; None for none. Raises OSError for a descriptor of something else, which is closed."""
     for level, kind, content in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             (number,) = array("i", content[: array("i").itemsize])
-            return socket.socket(fileno=number)
+            try:
+                return socket.socket(fileno=number)
+            except OSError:
+                os.close(number)
+                raise
     return None

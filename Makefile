@@ -11,7 +11,7 @@ WORKERS ?= 6
 SOURCES = $$(git ls-files --cached --others --exclude-standard '*.py')
 
 CHECKS := check-format check-lint check-async check-types check-public-types check-layers
-.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix workers-matrix stop-matrix task-drill websocket-drill websocket-browser websocket-nginx bench screenshot readme clean redis-server strace chromium nginx
+.PHONY: $(CHECKS) help demo cluster test test-fast check format conformance clients matrix workers-matrix stop-matrix drill task-drill websocket-drill websocket-browser websocket-nginx bench screenshot readme clean redis-server strace chromium nginx
 
 help:
 	@echo "make demo         serve the demo on $(HOST):$(PORT)"
@@ -25,6 +25,7 @@ help:
 	@echo "make matrix       clients by ways of routing, over three nodes; writes docs/matrix.md"
 	@echo "make workers-matrix  conformance, clients, stops, slow readers and handlers that raise, over nodes of four workers"
 	@echo "make stop-matrix  every blocker of a stop by every way to stop, over WebSockets; the other fronts are in make test"
+	@echo "make drill        nodes, Redis and Traefik are killed, stopped and cut off under load; ARGS is the seed and the minutes, and --restore, --workers 2, --at-once"
 	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed, and --traefik, --tokens, --workers 2, --alone"
 	@echo "make websocket-drill  WebSockets through Traefik while nodes are told to stop and killed; ARGS is the seed and the minutes"
 	@echo "make websocket-browser  a page in a real browser speaks MCP over a WebSocket; make websocket-nginx: clients through a real nginx"
@@ -92,6 +93,9 @@ workers-matrix: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastm
 
 stop-matrix: $(VENV)/.dev
 	$(BIN)/python -m tools.stop_matrix
+
+drill: $(VENV)/.dev $(VENV)/.traefik redis-server
+	$(BIN)/python -m tools.drill $(or $(ARGS),1 3)
 
 task-drill: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.npm redis-server
 	$(BIN)/python -m tools.task_drill $(or $(ARGS),1)

@@ -6,6 +6,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "check",
     "cpu_seconds",
     "describe",
+    "family",
     "pinned",
     "resident",
 ]
@@ -58,12 +60,12 @@ def pinned(command: tuple[str, ...], core: str = SERVER_CORE) -> tuple[str, ...]
 
 def resident(pid: int) -> int:
     """Resident memory of a process and its children, in bytes."""
-    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) * PAGE for each in _family(pid))
+    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) * PAGE for each in family(pid))
 
 
 def cpu_seconds(pid: int) -> float:
     """Processor time a process and its children have used."""
-    return sum(sum(map(int, _stat(each)[11:13])) / TICKS for each in _family(pid))
+    return sum(sum(map(int, _stat(each)[11:13])) / TICKS for each in family(pid))
 
 
 def busy() -> float:
@@ -78,12 +80,13 @@ def describe() -> str:
     return f"{model}, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
     """The process and what it has started, from any of its threads: Trio starts processes from one of its own."""
     yield pid
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            yield from _family(int(child))
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                yield from family(int(child))
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,14 +1,19 @@
-"""`python -m tools.drill SEED MINUTES`: faults on a cluster without `--restore`, and what its clients may see of them.
+"""`python -m tools.drill SEED MINUTES [--restore] [--workers N] [--at-once]`: faults on a cluster, and what its clients may see of them.
 
-Three nodes behind Traefik, each with a gate before it that only its peers go through. At random a node is killed, told to stop, stopped
-for a while (SIGSTOP), or refuses its peers. What must hold:
+Three nodes behind Traefik, each with a gate before it that only its peers go through. At random a node is killed, told to stop, stands
+still for a while (SIGSTOP), or its peers are refused or get nothing through. With --workers each node has so many: one of them is killed or
+stands still, all are replaced (SIGHUP), the supervisor alone is killed. With --restore, also Redis is killed, frozen, or comes back empty, and
+Traefik is killed. What must hold:
 
-- A call is answered, or fails in a way that is promised: 404 `node_gone` when the process that had its session was killed, or was told
-  to stop and its window is over; the error "may or may not have been done" or "shutting down", a 502 of Traefik or a broken connection
-  when a process it went through was under a fault while it ran, or just before; 503 `unreachable` while its node cannot be reached.
-- A session whose process lives all the time is never lost: no 404, whatever its peers thought of it.
-- No call runs twice; what was answered with a result has run; what was answered with a 404 has not.
-- No session is on two nodes, and at the end each session that lives has its record, and no other of a process that lives.
+- A call is answered, or fails in a way that is promised: the error "may or may not have been done" or "shutting down", a 502 of Traefik or a
+  broken connection when a process it went through was under a fault while it ran, or just before; 503 while its session cannot be reached.
+- Without --restore: 404 `node_gone` when the process that had its session was killed, or was told to stop and its window is over. A session
+  whose process lives all the time is never lost, whatever its peers thought of it.
+- With it: no session is lost, but for 404 `unknown` where Redis was away, and the process that had the session ended before it could write
+  it down anew.
+- No call runs twice; what was answered with a result has run; what was answered with a 404 has not. Each gets some answer within a minute.
+- No session is in two processes (with --restore, for longer than ten seconds), and at the end each session that lives has its record, and no
+  other of a process that lives. Every client can call, and listens.
 
 Prints one line for each violation and one at the end; exits 1 when there was one.
 """
@@ -16,194 +21,184 @@ Prints one line for each violation and one at the end; exits 1 when there was on
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import secrets
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import trio
 
+from tests.rig.gates import Gate
 from tests.rig.http_connection import Broken
-from tests.rig.load import Call, Load, load, runs
+from tests.rig.load import Call, Load, Opening, load, runs
 from tests.rig.nodes import SERVER, Node
 from tests.rig.records import wrong_records
-from tests.rig.redis import RedisServer, redis_server
+from tests.rig.redis import redis_server
 from tests.rig.routing import shipped
 from tests.rig.traefik import traefik
+from tools.faults import OF_NODES, OF_STORES, OF_WORKERS, Fault, Faults, Parts
 
-__all__ = ["main"]
+__all__ = ["Seen", "errors", "main", "violations"]
 
 DELAY, WINDOW = 1.0, 6.0
 FLAGS = ("--drain-delay", str(DELAY), "--drain-timeout", str(WINDOW))
 NOTICE = 8.0
 """Seconds after a fault for which a balancer or a peer may still go by what was before it."""
-KINDS = ("kill", "term", "stop", "refuse")
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-class Gate:
-    """A proxy before one node, on 127.0.0.2 and the node's own port, through which peers reach it; it can refuse."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._open = trio.CancelScope()
-        self._may_listen = trio.Event()
-        self._may_listen.set()
-
-    def refuse(self) -> None:
-        """Connections break, and new ones are refused."""
-        self._may_listen = trio.Event()
-        self._open.cancel()
-
-    def pass_on(self) -> None:
-        """Accept connections again."""
-        self._may_listen.set()
-
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        while True:
-            await self._may_listen.wait()
-            with trio.CancelScope() as self._open:
-                await trio.serve_tcp(self._carry, self._node.port, host=self._node.host)
-
-    async def _carry(self, near: trio.SocketStream) -> None:
-        with suppress(*_GONE):
-            async with near, await trio.open_tcp_stream("127.0.0.1", self._node.port) as far:
-                async with trio.open_nursery() as both:
-                    both.start_soon(_copy, near, far, both.cancel_scope)
-                    both.start_soon(_copy, far, near, both.cancel_scope)
-
-
-async def _copy(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
-    with suppress(*_GONE):
-        async for data in source:
-            await sink.send_all(data)
-    both.cancel("one end has gone")
+CALL_SECONDS = 0.3
+ANSWER_SECONDS = 60.0
+REDIS_SECONDS = 15.0
+"""After Redis was away, for a process to write down all that it has."""
+RECORDS_SECONDS = 45.0
+"""For all that is written down to be right in the end: longer than the card of a process stands that was killed."""
+LONGEST, LONGEST_WITH_RESTORE = 8.0, 18.0
+"""Seconds of a fault: with restore, so many that others take over what a node has that only stands still."""
+TWO_SECONDS = 10.0
+"""With restore, for a process that stood still to learn that others have taken over its sessions."""
 
 
 @dataclass(slots=True)
-class Fault:
-    """What was done to a node, from when to when (trio clock)."""
+class Seen:
+    """What became of the calls, and what was done meanwhile."""
 
-    kind: str
-    node: str
-    began: float
-    ended: float = float("inf")
+    restore: bool
+    faults: Sequence[Fault] = ()
+    calls: Sequence[Call] = ()
+    openings: Sequence[Opening] = ()
+    ran: Mapping[str, int] = field(default_factory=dict)
 
-    def touches(self, call: Call) -> bool:
-        """Whether the call was under way during it, or soon after."""
-        return self.began <= call.ended and call.started <= self.ended + NOTICE
+    def opened(self, call: Call) -> float:
+        """When its session was."""
+        return max(
+            each.started for each in self.openings if each.client == call.client and each.started <= call.started
+        )
+
+    def may_be_lost(self, call: Call) -> bool:
+        """Whether there is a reason that its session has ended."""
+        opened = self.opened(call)
+        if not self.restore:
+            ends = [(began, ended) for fault in self.faults for began, ended in _ends(fault, call.owner)]
+            return call.reason == "node_gone" and any(opened <= ended and began <= call.ended for began, ended in ends)
+        away = [fault for fault in self.faults if fault.part == "redis"]
+        ends = [fault for fault in self.faults if fault.kind in _TAKES_AWAY and fault.ended >= opened]
+        return call.reason == "unknown" and any(
+            gone.touches(end.began, end.ended, REDIS_SECONDS) for gone in away for end in ends
+        )
+
+
+_TAKES_AWAY = {*OF_NODES, *OF_WORKERS} - {"refuse", "hold"}
+"""After which the process that had a session may not have it any more."""
+
+
+def _ends(fault: Fault, owner: str) -> list[tuple[float, float]]:
+    """Between when the sessions of a process end without restore by that fault; nothing where they do not."""
+    match fault.kind:
+        case "worker kill" if fault.worker == owner:
+            return [(fault.began, fault.began)]
+        case _ if fault.part not in (owner, owner.rpartition("-w")[0]):
+            return []
+        case "kill":
+            return [(fault.began, fault.began)]
+        case "term":
+            return [(fault.began + DELAY + WINDOW, fault.began + DELAY + WINDOW)]
+        case "roll" | "supervisor kill":
+            return [(fault.began + WINDOW, fault.ended)]
+        case _:
+            return []
+
+
+def violations(seen: Seen) -> list[str]:
+    """What should not have been, of the calls."""
+    found = [f"call {name} ran {count} times" for name, count in seen.ran.items() if count > 1]
+    for call in seen.calls:
+        ran = seen.ran.get(call.name, 0)
+        if call.seconds > ANSWER_SECONDS:
+            found.append(f"no answer for {call.seconds:.0f} s: {call}")
+        if not call.error:
+            if not ran:
+                found.append(f"answered, and never run: {call}")
+        elif call.status == 404 and call.reason:  # else it is Traefik's, that has no routes yet
+            if ran:
+                found.append(f"run, and called lost: {call}")
+            if not seen.may_be_lost(call):
+                found.append(f"lost for no reason: {call}")
+        elif not any(fault.touches(call.started, call.ended, NOTICE) for fault in seen.faults):
+            found.append(f"failed for no reason: {call}")
+    return found
+
+
+def errors(lines: Iterable[str], killed: Container[int]) -> list[str]:
+    """What nodes logged as an error, but that the workers died that were killed."""
+    return [f"error in a log: {line}" for line in lines if '"level":"error"' in line and not _was_killed(line, killed)]
+
+
+def _was_killed(line: str, killed: Container[int]) -> bool:
+    said = json.loads(line)
+    return said["event"] == "worker died" and said["how"] == "SIGKILL" and said["pid"] in killed
 
 
 @dataclass(slots=True)
 class Drill:
-    """The cluster, what was done to it, and what was wrong."""
+    """One run on that cluster."""
 
-    nodes: list[Node]
-    redis: RedisServer
-    gates: Mapping[str, Gate]
-    runs_file: Path
-    random: random.Random
-    faults: list[Fault] = field(default_factory=list)
+    parts: Parts
+    faults: Faults
+    restore: bool
     wrong: list[str] = field(default_factory=list)
 
-    async def harm(self, seconds: float) -> None:
-        """Cause one fault after the other."""
-        until = trio.current_time() + seconds
-        while (pause := self.random.uniform(3, 10)) < until - trio.current_time():
-            await trio.sleep(pause)
-            node, kind = self.random.choice(self.nodes), self.random.choice(KINDS)
-            fault = Fault(kind, node.name, trio.current_time())
-            self.faults.append(fault)
-            await self._do(kind, node, self.random.uniform(0.2, 8))
-            fault.ended = trio.current_time()
-
-    async def _do(self, kind: str, node: Node, seconds: float) -> None:
-        match kind:
-            case "kill":
-                await node.kill()
-                await trio.sleep(seconds)
-                await node.start()
-            case "term":
-                code = await node.terminate()
-                if code != 0:
-                    self.wrong.append(f"{node.name} ended with {code} when it was told to stop")
-                await node.start()
-            case "stop":
-                node.pause()
-                await trio.sleep(seconds)
-                node.resume()
-            case "refuse":
-                self.gates[node.name].refuse()
-                await trio.sleep(seconds)
-                self.gates[node.name].pass_on()
-
     async def watch(self) -> None:
-        """Check that no session is on two nodes."""
+        """Check that no session is in two processes."""
+        since = dict[str, float]()
+        patience = TWO_SECONDS if self.restore else 0.0
         while True:
             seen: Counter[str] = Counter()
-            for node in self.nodes:
+            for node in self.parts.nodes:
                 with suppress(OSError, Broken), trio.move_on_after(1):
                     seen.update(each["session"] for each in await node.sessions())
-            self.wrong += [f"session {session} is on {count} nodes" for session, count in seen.items() if count > 1]
+            now = trio.current_time()
+            since = {session: since.get(session, now) for session, count in seen.items() if count > 1}
+            for session, began in since.items():
+                if now - began >= patience:
+                    self.wrong.append(f"session {session} is in {seen[session]} processes, for {now - began:.0f} s")
             await trio.sleep(1)
 
     async def compare_records(self) -> None:
-        """Records are as the nodes say, at least once within `NOTICE` seconds: sessions still open and end meanwhile."""
+        """Records are as the nodes say, at least once: sessions still open and end meanwhile."""
         wrong = list[str]()
-        with trio.move_on_after(NOTICE):
-            while wrong := await wrong_records(self, ended_processes=False):  # noqa: ASYNC110
+        with trio.move_on_after(RECORDS_SECONDS):
+            while wrong := await wrong_records(self.parts, ended_processes=False):  # noqa: ASYNC110
                 await trio.sleep(0.3)
             return
         self.wrong += wrong
 
-    def judge(self, traffic: Load) -> None:
-        """Check all calls at the end."""
-        ran = runs(self.runs_file)
-        self.wrong += [f"call {name} ran {count} times" for name, count in ran.items() if count > 1]
-        for call in traffic.calls:
-            if not call.error:
-                if not ran[call.name]:
-                    self.wrong.append(f"answered, and never run: {call}")
-            elif call.status == 404:
-                if ran[call.name]:
-                    self.wrong.append(f"run, and called lost: {call}")
-                if call.reason != "node_gone" or not self._was_ended(traffic, call):
-                    self.wrong.append(f"lost without its process having ended: {call}")
-            elif not any(fault.touches(call) for fault in self.faults):
-                self.wrong.append(f"failed for no reason: {call}")
-
-    def _was_ended(self, traffic: Load, call: Call) -> bool:
-        """Whether the process that had the session was killed, or its window was over, between opening and answer."""
-        opened = max(
-            each.started for each in traffic.openings if each.client == call.client and each.started <= call.started
-        )
-        ends = [
-            fault.began + (DELAY + WINDOW if fault.kind == "term" else 0.0)
-            for fault in self.faults
-            if fault.node == call.owner and fault.kind in ("kill", "term")
-        ]
-        return any(opened <= end <= call.ended for end in ends)
+    def judge(self, traffic: Load) -> list[str]:
+        """All that was wrong, at the end."""
+        ran = runs(self.parts.runs_file)
+        seen = Seen(self.restore, self.faults.done, traffic.calls, traffic.openings, ran)
+        logged = errors([line for node in self.parts.nodes for line in node.lines], self.faults.killed)
+        return [*self.wrong, *self.faults.wrong, *violations(seen), *logged]
 
 
 @asynccontextmanager
-async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
-    """The drill, and the balancer's URL."""
+async def standing(given: argparse.Namespace) -> AsyncIterator[Parts]:
+    """The cluster."""
+    flags = (*FLAGS, *(("--restore",) if given.restore else ()))
+    if given.workers > 1:
+        flags = (*flags, "--workers", str(given.workers))
     with tempfile.TemporaryDirectory(prefix="drill-") as name:
         folder = Path(name)
-        async with redis_server(folder) as redis, trio.open_nursery() as nursery:
+        async with redis_server(folder, appendonly=given.restore) as redis, trio.open_nursery() as nursery:
             shared = {
                 "TRIO_MCP_SECRET": secrets.token_urlsafe(32),
                 "TRIO_MCP_REDIS_URL": redis.url,
                 "RIG_RUNS": str(folder / "runs"),
             }
-            nodes = [Node(f"node{number}", nursery, SERVER, FLAGS, shared, host="127.0.0.2") for number in (1, 2, 3)]
+            nodes = [Node(f"node{number}", nursery, SERVER, flags, shared, host="127.0.0.2") for number in (1, 2, 3)]
             gates = {node.name: Gate(node) for node in nodes}
             for gate in gates.values():
                 nursery.start_soon(gate.run)
@@ -212,7 +207,7 @@ async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
                 for node in nodes:
                     await node.start()
                 async with traefik(folder / "traefik", shipped(urls)) as balancer:
-                    yield Drill(nodes, redis, gates, folder / "runs", random.Random(seed)), balancer.mcp_url
+                    yield Parts(nodes, redis, gates, balancer, folder / "runs")
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 20):
                     for node in nodes:
@@ -220,25 +215,25 @@ async def standing(seed: int) -> AsyncIterator[tuple[Drill, str]]:
             nursery.cancel_scope.cancel("the drill is over")
 
 
-async def run(seed: int, seconds: float, clients: int) -> list[str]:
-    """The violations."""
-    async with standing(seed) as (drill, url):
-        async with load(url, clients=clients, pause=0.4) as traffic:
+async def drilled(given: argparse.Namespace) -> list[str]:
+    """The violations of one run."""
+    kinds = [*OF_NODES, *(OF_WORKERS if given.workers > 1 else ()), *(OF_STORES if given.restore else ())]
+    longest = LONGEST_WITH_RESTORE if given.restore else LONGEST
+    async with standing(given) as parts:
+        faults = Faults(parts, kinds, random.Random(given.seed), longest)
+        drill = Drill(parts, faults, given.restore)
+        async with load(parts.balancer.mcp_url, clients=given.clients, pause=0.4, seconds=CALL_SECONDS) as traffic:
             await traffic.settled()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(drill.watch)
-                await drill.harm(seconds)
+                await faults.go_on(60 * given.minutes, at_once=given.at_once)
                 await trio.sleep(NOTICE)
                 await traffic.settled()
                 await drill.compare_records()
                 nursery.cancel_scope.cancel("seen enough")
-        drill.judge(traffic)
-        did = Counter(fault.kind for fault in drill.faults)
-        print(f"seed {seed}: {dict(did)}; {traffic.summary()}", flush=True)
-        drill.wrong += [
-            f"error in a log: {line}" for node in drill.nodes for line in node.lines if '"level":"error"' in line
-        ]
-        return drill.wrong
+        did = Counter(fault.kind for fault in faults.done)
+        print(f"seed {given.seed}: {dict(did)}; {traffic.summary()}", flush=True)
+        return drill.judge(traffic)
 
 
 def main() -> int:
@@ -246,8 +241,12 @@ def main() -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("minutes", type=float)
     parser.add_argument("--clients", type=int, default=30)
-    given = parser.parse_args()
-    wrong = trio.run(partial(run, given.seed, 60 * given.minutes, given.clients))
+    parser.add_argument(
+        "--restore", action="store_true", help="nodes take over sessions; Redis and Traefik are harmed, too"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="of each node")
+    parser.add_argument("--at-once", action="store_true", help="several parts are harmed at the same time")
+    wrong = trio.run(drilled, parser.parse_args())
     for each in wrong[:30]:
         print(each)
     print(f"{len(wrong)} violations")

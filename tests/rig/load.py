@@ -168,7 +168,7 @@ class Load:
         while not self.stopping:
             call = await self._call(number, client)
             self.calls.append(call)
-            if call.status == 404 and self.reinitialize:
+            if call.status == 404 and call.reason and self.reinitialize:
                 return
             await trio.sleep(self.pause)
 
@@ -204,7 +204,7 @@ class Load:
                 end = ListenEnd(0, False, 1.0)
             stream.status, stream.clean, stream.ended = end.status, end.clean, trio.current_time()
             stream.refusal = end.refusal
-            if stream.status == 404:
+            if stream.status == 404 and "jsonrpc" in stream.refusal:  # else it is a balancer's, that has no routes yet
                 return
             await trio.sleep(end.retry)
 

@@ -8,17 +8,21 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from benchmarks.machine import family
 from tests.rig.http_connection import Broken, fetch
 from tests.rig.ports import free_ports
 from tests.rig.waiting import until
 from tests.serving.process import ServedProcess
+from tests.serving.workers.node import all_gone
 
 __all__ = ["SERVER", "Node"]
 
@@ -63,6 +67,16 @@ class Node:
     def process(self) -> trio.Process:
         """The latest process, as Trio has it."""
         return self.run.process
+
+    @property
+    def workers(self) -> int:
+        """How many it shall have; 1 where it is one process."""
+        return int(dict(pairwise(self.flags)).get("--workers", 1))
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Those of the workers that run, or start; none where it is one process."""
+        return sorted(set(family(self.process.pid)) - {self.process.pid}) if self.alive else []
 
     @property
     def lines(self) -> list[str]:
@@ -124,10 +138,13 @@ class Node:
         return bool(self.runs) and self.process.poll() is None
 
     async def kill(self) -> None:
-        """SIGKILL, as a crash or the kernel's memory killer would."""
+        """SIGKILL, as a crash or the kernel's memory killer would; to its workers, too."""
+        workers = self.worker_pids
         if self.alive:
             self.process.kill()
         await self.process.wait()
+        self.signal(signal.SIGKILL, workers)
+        await all_gone(workers)
 
     async def terminate(self) -> int:
         """SIGTERM, as a deploy would, and wait for its end; the exit status."""
@@ -152,12 +169,21 @@ class Node:
         await self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: it keeps its sockets and answers nothing."""
+        """SIGSTOP to all its processes: it keeps its sockets and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP, self.worker_pids)
 
     def resume(self) -> None:
         """SIGCONT."""
+        self.signal(signal.SIGCONT, self.worker_pids)
         self.process.send_signal(signal.SIGCONT)
+
+    @staticmethod
+    def signal(number: signal.Signals, pids: Iterable[int]) -> None:
+        """Send that to those of its workers that have not ended."""
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     async def metrics(self) -> dict[str, float]:
         """Its metrics, `name{labels}` → value."""

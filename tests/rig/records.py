@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tests.rig.cluster import Cluster
@@ -65,25 +65,41 @@ async def wrong_records(whole: Nodes, deleted: Iterable[str] = (), *, ended_proc
     Without restore a record of a process that was killed stays until a request asks for it: without `ended_processes` such a
     record is not wrong.
     """
-    nodes = [node for node in whole.nodes if node.alive]
-    wrong = [fault for node in nodes for fault in await _wrong_card(whole, node)]
-    living = {(node.name, await node.boot(), each["session"]) for node in nodes for each in await node.sessions()}
-    recorded = await _recorded(whole)
-    if not ended_processes:
-        boots = {boot for _, boot, _ in living}
-        recorded = {each for each in recorded if each[1] in boots}
-    wrong += [f"session {short} of {name} has no record" for name, _, short in sorted(living - recorded)]
-    wrong += [f"a record says that {short} is on {name}" for name, _, short in sorted(recorded - living)]
+    wrong, homes, living = list[str](), dict[tuple[str, str], str](), set[tuple[str, str]]()
+    for node in whole.nodes:
+        if node.alive:
+            cards = await _cards(whole, node)
+            wrong += await _wrong_cards(node, cards)
+            homes |= {(name, card.get("boot", "")): node.name for name, card in cards.items()}
+            living |= {(node.name, each["session"]) for each in await node.sessions()}
+    recorded = {
+        (homes.get((name, boot), f"{name} {boot}"), short)
+        for name, boot, short in await _recorded(whole)
+        if ended_processes or (name, boot) in homes
+    }
+    wrong += [f"session {short} of {name} has no record" for name, short in sorted(living - recorded)]
+    wrong += [f"a record says that {short} is on {name}" for name, short in sorted(recorded - living)]
     for session in deleted:
         if (await tombstone_of(whole, session)).get("reason") != "deleted":
             wrong.append(f"{session} was deleted and has no tombstone")
     return wrong
 
 
-async def _wrong_card(whole: Nodes, node: Node) -> list[str]:
-    card = _read(await whole.redis.ask("GET", f"mcp:node:{node.name}"))
-    right = card.get("boot") == await node.boot() and card.get("url") == node.url
-    return [] if right else [f"the card of {node.name} is {card}"]
+async def _cards(whole: Nodes, node: Node) -> dict[str, dict[str, Any]]:
+    """The node's card by its name, or those of its workers by theirs."""
+    if node.workers == 1:
+        return {node.name: _read(await whole.redis.ask("GET", f"mcp:node:{node.name}"))}
+    names = [name.decode() for name in await whole.redis.ask("ZRANGE", "mcp:nodes", "0", "-1")]
+    own = [name for name in names if name.rpartition("-w")[0] == node.name]
+    cards = {name: _read(await whole.redis.ask("GET", f"mcp:node:{name}")) for name in own}
+    return {name: card for name, card in cards.items() if card}
+
+
+async def _wrong_cards(node: Node, cards: Mapping[str, dict[str, Any]]) -> list[str]:
+    boots = {card.get("boot") for card in cards.values()}
+    urls = {node.url if name == node.name else f"{node.url}#{name}" for name in cards}
+    right = len(cards) == node.workers and {card.get("url") for card in cards.values()} == urls
+    return [] if right and await node.boot() in boots else [f"the cards of {node.name} are {cards}"]
 
 
 async def _recorded(whole: Nodes) -> set[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from tests.rig.traefik import Traefik
 from tests.rig.waiting import until
 from tests.serving.workers.node import all_gone
 
-__all__ = ["OF_NODES", "OF_STORES", "OF_WORKERS", "Fault", "Faults", "Parts"]
+__all__ = ["OF_NODES", "OF_STORES", "OF_WORKERS", "Fault", "Faults", "Parts", "kill_worker", "replace_workers"]
 
 OF_NODES = ("kill", "term", "pause", "refuse", "hold")
 """The node's processes are killed; it is told to stop; all stand still (SIGSTOP); its peers are refused, or get nothing through."""
@@ -131,42 +130,46 @@ class Faults:
                 await all_gone(workers)
                 await node.start()
             case "roll":
-                await _rolled(node)
-            case "worker kill" | "worker pause" as kind:
-                await self._harm_worker(fault, node, share, 0.0 if kind == "worker kill" else seconds)
-
-    async def _harm_worker(self, fault: Fault, node: Node, share: float, seconds: float) -> None:
-        """Kill one, or have it stand still for so long."""
-        workers = node.worker_pids
-        pid = workers[int(share * len(workers))]
-        if seconds:
-            return await _for(
-                seconds, lambda: node.signal(signal.SIGSTOP, [pid]), lambda: node.signal(signal.SIGCONT, [pid])
-            )
-        self.killed.add(pid)
-        os.kill(pid, signal.SIGKILL)
-
-        async def died() -> str:
-            return next((str(each["worker"]) for each in node.events('"worker died"') if each["pid"] == pid), "")
-
-        fault.worker = await until(died, f"{node.name} says that worker {pid} died")
-
-        async def whole() -> bool:
-            return await node.metric("trio_mcp_workers") == node.workers
-
-        await until(whole, f"{node.name} has all its workers again")
+                await replace_workers(node)
+            case "worker pause":
+                worker = _chosen(node, share)
+                await _for(
+                    seconds,
+                    lambda: node.signal(signal.SIGSTOP, [worker]),
+                    lambda: node.signal(signal.SIGCONT, [worker]),
+                )
+            case "worker kill":
+                fault.worker = await kill_worker(node, share, self.killed)
 
 
-async def _for(seconds: float, begin: Callable[[], object], end: Callable[[], object]) -> None:
-    begin()
-    try:
-        await trio.sleep(seconds)
-    finally:
-        end()
+def _chosen(node: Node, share: float) -> int:
+    workers = node.worker_pids
+    return workers[int(share * len(workers))]
 
 
-async def _rolled(node: Node) -> None:
-    """Replace its workers, by SIGHUP."""
+async def kill_worker(node: Node, share: float, killed: set[int]) -> str:
+    """Kill one of a node's workers, chosen by a number from 0 to 1; its name, once another has taken its place.
+
+    Its pid is put into `killed` before its node says that it died.
+    """
+    pid = _chosen(node, share)
+    killed.add(pid)
+    node.signal(signal.SIGKILL, [pid])
+
+    async def died() -> str:
+        return next((str(each["worker"]) for each in node.events('"worker died"') if each["pid"] == pid), "")
+
+    name = await until(died, f"{node.name} says that worker {pid} died")
+
+    async def whole() -> bool:
+        return await node.metric("trio_mcp_workers") == node.workers
+
+    await until(whole, f"{node.name} has all its workers again")
+    return name
+
+
+async def replace_workers(node: Node) -> None:
+    """Have a node replace all its workers, by SIGHUP, and wait until it has."""
 
     def over() -> int:
         return len(node.events('"rolled"')) + len(node.events('"roll given up"'))
@@ -178,3 +181,11 @@ async def _rolled(node: Node) -> None:
         return over() > before
 
     await until(rolled, f"{node.name} has replaced its workers")
+
+
+async def _for(seconds: float, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    begin()
+    try:
+        await trio.sleep(seconds)
+    finally:
+        end()

@@ -1,8 +1,8 @@
 """`python -m tools.roll [COMMIT]`: roll a cluster from an older commit to this checkout, or `--back`, under load, with restore.
 
 Three nodes of COMMIT behind Traefik, with many clients and the official ones; then one node after the other is told to stop
-and started anew from here, with `--workers` as several processes each (`--back`: three of this checkout, started anew from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and
-exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
+and started anew from here, with `--workers` as several processes each (`--back`: three of this checkout, with them, started anew
+from COMMIT). No call may fail, no client may open a second session, no call may run twice. Prints one line, and exits 1 when something was lost. The older checkout is a git worktree that is removed again; it runs with this one's packages.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -52,16 +52,23 @@ def environment(root: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
 
 
+def flags(workers: int) -> Sequence[str]:
+    """Those of a node with so many workers; a release from before there were any does not know theirs."""
+    return (*FLAGS, "--workers", str(workers)) if workers > 1 else FLAGS
+
+
 def server_of(root: Path) -> Path:
     """The server of a checkout that the nodes serve."""
     return root / SERVER.relative_to(REPOSITORY)
 
 
-async def roll(before: Path, after: Path, clients: int, python_only: bool, workers: int) -> list[str]:
-    """What was lost between two checkouts; empty when all is well. The nodes of the second have so many workers."""
+async def roll(
+    before: Path, after: Path, clients: int, python_only: bool, workers: tuple[int, int] = (1, 1)
+) -> list[str]:
+    """What was lost between two checkouts, whose nodes have so many workers; empty when all is well."""
     chosen = BACKGROUND_CLIENTS[:1] if python_only else BACKGROUND_CLIENTS
     async with cluster(
-        restore=True, flags=FLAGS, server=server_of(before), environment=environment(before)
+        restore=True, flags=flags(workers[0]), server=server_of(before), environment=environment(before)
     ) as standing:
         async with (
             background_clients(standing.url, chosen) as seen,
@@ -69,7 +76,7 @@ async def roll(before: Path, after: Path, clients: int, python_only: bool, worke
         ):
             await traffic.settled()
             for name in [node.name for node in standing.nodes]:
-                await _renew(standing, name, after, workers)
+                await _renew(standing, name, after, workers[1])
                 await traffic.settled()
                 print(f"{name} rolled; {traffic.summary()}", flush=True)
         return [*_lost(standing, traffic), *_missed(seen)]
@@ -82,8 +89,7 @@ async def _renew(standing: Cluster, name: str, root: Path, workers: int) -> None
     assert code == 0, f"{name} ended with {code}"
     node.target = server_of(root)
     node.environment = {**node.environment, **environment(root)}
-    if workers > 1:
-        node.flags = (*node.flags, "--workers", str(workers))
+    node.flags = ("--restore", *flags(workers))
     await node.start()
 
 
@@ -105,11 +111,13 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=60)
     parser.add_argument("--python-only", action="store_true", help="one official client, and no Node")
     parser.add_argument("--back", action="store_true", help="from this checkout to the commit")
-    parser.add_argument("--workers", type=int, default=1, help="of each node, once it is rolled")
+    parser.add_argument("--workers", type=int, default=1, help="of each node of this checkout")
     given = parser.parse_args()
     with checkout(given.commit) as old:
-        ends = (REPOSITORY, old) if given.back else (old, REPOSITORY)
-        lost = trio.run(partial(roll, *ends, given.clients, given.python_only, given.workers))
+        ends, workers = (old, REPOSITORY), (1, given.workers)
+        if given.back:
+            ends, workers = ends[::-1], workers[::-1]
+        lost = trio.run(partial(roll, *ends, given.clients, given.python_only, workers))
     for each in lost[:20]:
         print(each)
     print(f"rolled {'back to' if given.back else 'from'} {given.commit}: {len(lost)} lost")

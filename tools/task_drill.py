@@ -13,7 +13,8 @@ for each violation, and exits 1 when there was one.
 
 --traefik: the clients know Traefik alone, and their requests go to the nodes in turn. --tokens: people who have logged in, and a machine, with tokens
 of 20 s from a real authorization server, which they renew; one more asks for tasks of the others and must be told that there are none.
---workers: each node has so many. --alone: one node without Redis, with two workers or so many; they are killed, and replaced by SIGHUP.
+--workers: each node has so many; one of each is killed as well, and those of one node are replaced by SIGHUP. --alone: one node without Redis,
+with two workers or so many; they are killed, and replaced.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from tests.rig.task_traffic import TaskTraffic, Watched
 from tests.rig.waiting import until
 from tests.serving.workers.node import WorkersNode
 from tests.serving.workers.node import node as workers_node
+from tools.drill import errors
+from tools.faults import kill_worker, replace_workers
 
 __all__ = ["main", "violations"]
 
@@ -78,17 +81,23 @@ def violations(tasks: Iterable[Watched], runs: Sequence[tuple[str, str]], wrong:
     return found
 
 
-async def faults(standing: Cluster, chance: random.Random) -> None:
-    """Everything that is done to the cluster, in order."""
+async def faults(standing: Cluster, chance: random.Random, killed: set[int]) -> None:
+    """Everything that is done to the cluster, in order; `killed` gets the pids of the workers that are killed one by one."""
     for node in standing.nodes:
         await trio.sleep(chance.uniform(2, 5))
         print(f"  {node.name} is restarted", flush=True)
         await node.restart()
+        if node.workers > 1:
+            print(f"  a worker of {node.name} is killed", flush=True)
+            await kill_worker(node, chance.random(), killed)
     still = chance.choice(standing.nodes)
     print(f"  {still.name} stands still", flush=True)
     still.pause()
     await trio.sleep(STILL_SECONDS)
     still.resume()
+    if still.workers > 1:
+        print(f"  the workers of {still.name} are replaced", flush=True)
+        await replace_workers(still)
     for number, node in enumerate(standing.nodes):
         await trio.sleep(chance.uniform(4, 8))
         print(f"  {node.name} is killed", flush=True)
@@ -120,14 +129,14 @@ async def _clustered(given: argparse.Namespace, held: Sequence[Held], settings: 
     routing = (shipped,) if given.traefik else ()
     async with cluster(flags=flags, server=SERVED, environment=settings, routing=routing, appendonly=True) as standing:
         urls = [standing.url] if given.traefik else [node.url for node in standing.nodes]
-        traffic = TaskTraffic(urls, given.seed, held, balanced=given.traefik)
+        traffic, killed = TaskTraffic(urls, given.seed, held, balanced=given.traefik), set[int]()
         with trio.move_on_after(ENDS_SECONDS):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(traffic.run, TOOLS, given.tasks, LONGEST, EVERY)
-                nursery.start_soon(faults, standing, random.Random(given.seed))
-        errors = [line for line in standing.logged('"level":"error"') if "redis refuses" not in line]
+                nursery.start_soon(faults, standing, random.Random(given.seed), killed)
+        wrong = [line for line in errors(standing.logged(""), killed) if "redis refuses" not in line]
         unbounded = [f"no expiry: {key}" for key in await _keys_without_expiry(standing)]
-        return _judged(traffic, standing.runs_file, [*unbounded, *errors], held)
+        return _judged(traffic, standing.runs_file, [*unbounded, *wrong], held)
 
 
 async def _alone(given: argparse.Namespace, held: Sequence[Held], settings: Mapping[str, str]) -> int:

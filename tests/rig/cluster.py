@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -19,7 +20,7 @@ from tests.rig.routing import Variant, shipped
 from tests.rig.traefik import Traefik, traefik
 from tests.rig.waiting import until
 
-__all__ = ["Cluster", "cluster"]
+__all__ = ["Cluster", "cards", "cluster"]
 
 STOP_SECONDS = 60.0
 
@@ -83,14 +84,27 @@ class Cluster:
         return [line for node in self.nodes for line in node.lines if text in line]
 
     async def together(self) -> None:
-        """Wait until every node has a card in Redis with its URL and the state ready."""
+        """Wait until every node, or each of its workers, has a card in Redis with its URL and the state ready."""
 
         async def asked() -> bool:
-            raw = [await self.redis.ask("GET", f"mcp:node:{node.name}") for node in self.nodes]
-            cards = [json.loads(each or b"{}") for each in raw]
-            return all(card.get("url") and card["state"] == "ready" for card in cards)
+            found = [(node, await cards(self.redis, node)) for node in self.nodes]
+            return all(len(each) == node.workers and all(map(_is_ready, each.values())) for node, each in found)
 
         await until(asked, "every node is known to Redis")
+
+
+async def cards(redis: RedisServer, node: Node) -> dict[str, dict[str, Any]]:
+    """The node's card by its name, or those of its workers by theirs."""
+    names = [node.name]
+    if node.workers > 1:
+        members = [name.decode() for name in await redis.ask("ZRANGE", "mcp:nodes", "0", "-1")]
+        names = [name for name in members if name.rpartition("-w")[0] == node.name]
+    found = {name: await redis.ask("GET", f"mcp:node:{name}") for name in names}
+    return {name: json.loads(card) for name, card in found.items() if card}
+
+
+def _is_ready(card: Mapping[str, Any]) -> bool:
+    return bool(card["url"] and card["state"] == "ready")
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tests.rig.cluster import Cluster
+from tests.rig.cluster import Cluster, cards
 from tests.rig.nodes import Node
 from tests.rig.redis import RedisServer
 from tests.rig.waiting import until
@@ -68,9 +68,9 @@ async def wrong_records(whole: Nodes, deleted: Iterable[str] = (), *, ended_proc
     wrong, homes, living = list[str](), dict[tuple[str, str], str](), set[tuple[str, str]]()
     for node in whole.nodes:
         if node.alive:
-            cards = await _cards(whole, node)
-            wrong += await _wrong_cards(node, cards)
-            homes |= {(name, card.get("boot", "")): node.name for name, card in cards.items()}
+            stand = await cards(whole.redis, node)
+            wrong += await _wrong_cards(node, stand)
+            homes |= {(name, card["boot"]): node.name for name, card in stand.items()}
             living |= {(node.name, each["session"]) for each in await node.sessions()}
     recorded = {
         (homes.get((name, boot), f"{name} {boot}"), short)
@@ -85,21 +85,11 @@ async def wrong_records(whole: Nodes, deleted: Iterable[str] = (), *, ended_proc
     return wrong
 
 
-async def _cards(whole: Nodes, node: Node) -> dict[str, dict[str, Any]]:
-    """The node's card by its name, or those of its workers by theirs."""
-    if node.workers == 1:
-        return {node.name: _read(await whole.redis.ask("GET", f"mcp:node:{node.name}"))}
-    names = [name.decode() for name in await whole.redis.ask("ZRANGE", "mcp:nodes", "0", "-1")]
-    own = [name for name in names if name.rpartition("-w")[0] == node.name]
-    cards = {name: _read(await whole.redis.ask("GET", f"mcp:node:{name}")) for name in own}
-    return {name: card for name, card in cards.items() if card}
-
-
-async def _wrong_cards(node: Node, cards: Mapping[str, dict[str, Any]]) -> list[str]:
-    boots = {card.get("boot") for card in cards.values()}
-    urls = {node.url if name == node.name else f"{node.url}#{name}" for name in cards}
-    right = len(cards) == node.workers and {card.get("url") for card in cards.values()} == urls
-    return [] if right and await node.boot() in boots else [f"the cards of {node.name} are {cards}"]
+async def _wrong_cards(node: Node, stand: Mapping[str, dict[str, Any]]) -> list[str]:
+    boots = {card["boot"] for card in stand.values()}
+    urls = {node.url if name == node.name else f"{node.url}#{name}" for name in stand}
+    right = len(stand) == node.workers and {card["url"] for card in stand.values()} == urls
+    return [] if right and await node.boot() in boots else [f"the cards of {node.name} are {stand}"]
 
 
 async def _recorded(whole: Nodes) -> set[tuple[str, str, str]]:

@@ -82,8 +82,10 @@ class Seen:
         """Whether there is a reason that its session has ended."""
         opened = self.opened(call)
         if not self.restore:
-            ends = [(began, ended) for fault in self.faults for began, ended in _ends(fault, call.owner)]
-            return call.reason == "node_gone" and any(opened <= ended and began <= call.ended for began, ended in ends)
+            deaths = [death for fault in self.faults for death in _ends(fault, call.owner)]
+            return call.reason == "node_gone" and any(
+                opened <= ended and began <= call.ended for began, ended in deaths
+            )
         away = [fault for fault in self.faults if fault.part == "redis"]
         ends = [fault for fault in self.faults if fault.kind in _TAKES_AWAY and fault.ended >= opened]
         return call.reason == "unknown" and any(

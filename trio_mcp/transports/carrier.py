@@ -42,6 +42,9 @@ class Carrier(Protocol):
     def send(self) -> Send:
         """ASGI's `send`; raises OSError, trio.BrokenResourceError or trio.TooSlowError when the client is gone."""
 
+    def whole_body(self) -> bytes | None:
+        """The body, where all of it has come with the head; None: `receive` brings it. To be called once, before `receive`."""
+
     async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole response. Its Content-Length is that of `body`, and not among `headers`. Raises what `send` raises."""
 

@@ -124,14 +124,8 @@ class HttpExchange(msgspec.Struct, eq=False):
         What does not come in one piece waits unread until `account` has room for it. Raises BodyTooLarge, ClientLeft when the
         client disconnects before its end, NoRoom after 30 s without room, BodyTooSlow when others need the room.
         """
-        declared = self.head.headers.get(b"content-length", b"0")
-        # Python does not convert integers of some thousand digits.
-        if declared.isdigit() and (len(declared) > 19 or int(declared) > limit):
-            raise BodyTooLarge
-        message = await self.carrier.receive()
-        self.content = self._chunk(message)
-        if message.get("more_body"):
-            await self._rest_of_body(limit, int(declared) if declared.isdigit() else 0, account or Account())
+        content = self.carrier.whole_body()
+        self.content = await self._receive_body(limit, account or Account()) if content is None else content
         if len(self.content) > limit:
             raise BodyTooLarge
         self.body_ended = trio.current_time()
@@ -146,10 +140,20 @@ class HttpExchange(msgspec.Struct, eq=False):
             self.charged_to.release_request(len(self.content))
             self.charged_to = None
 
-    async def _rest_of_body(self, limit: int, declared: int, account: Account) -> None:
-        size = declared or limit
-        chunks = [self.content]
-        received = len(self.content)
+    async def _receive_body(self, limit: int, account: Account) -> bytes:
+        declared = self.head.headers.get(b"content-length", b"0")
+        # Python does not convert integers of some thousand digits.
+        if declared.isdigit() and (len(declared) > 19 or int(declared) > limit):
+            raise BodyTooLarge
+        message = await self.carrier.receive()
+        first = self._chunk(message)
+        if not message.get("more_body"):
+            return first
+        size = int(declared) if declared.isdigit() else 0
+        return await self._rest_of_body(first, limit, size or limit, account)
+
+    async def _rest_of_body(self, first: bytes, limit: int, size: int, account: Account) -> bytes:
+        chunks, received = [first], len(first)
         await account.room_for_body(size, received)
         with account.receiving(size, received) as transfer:
             more = True
@@ -161,7 +165,7 @@ class HttpExchange(msgspec.Struct, eq=False):
                 more = message.get("more_body", False)
         if transfer.cut:
             raise BodyTooSlow
-        self.content = b"".join(chunks)
+        return b"".join(chunks)
 
     def _chunk(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":
@@ -249,6 +253,9 @@ class AsgiCarrier:
         if write_seconds is not None and DISCONNECT_EXTENSION not in self._extensions:
             send = partial(send_within, send, write_seconds)
         self.send: Send = send
+
+    def whole_body(self) -> None:
+        """None: a server tells only by `receive`."""
 
     async def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole response."""

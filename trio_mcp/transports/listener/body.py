@@ -8,7 +8,7 @@ from typing import Protocol
 
 from trio_mcp.transports.listener.head import Head, Refusal
 
-__all__ = ["Body", "body_of"]
+__all__ = ["Body", "begin_body"]
 
 _LINE_BYTES = 256
 """Of a chunk-size line with its extensions, which no client needs: long ones are sent to keep the server busy."""
@@ -27,13 +27,21 @@ class Body(Protocol):
         """The payload in `data`, and the bytes that follow the body; raises Refusal."""
 
 
-def body_of(head: Head, limit: int) -> Body:
-    """The body `head` announces; raises Refusal (413) when it announces more than `limit` bytes."""
+def begin_body(head: Head, data: bytes, limit: int) -> tuple[Body, bytes, bytes]:
+    """The body that `head` announces, its payload in `data`, which was read behind the head, and the bytes that follow the body.
+
+    Raises Refusal: 413 when it announces more than `limit` bytes, 400 for what is wrong from the first bytes on.
+    """
+    length = head.content_length
     if head.chunked:
-        return ChunkedBody(limit)
-    if head.content_length > limit:
+        chunked = ChunkedBody(limit)
+        return (chunked, *chunked.take(data))
+    if length > limit:
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request body too large")
-    return FixedBody(head.content_length)
+    if length <= len(data):
+        return _COMPLETE, data[:length], data[length:]
+    body = FixedBody(length)
+    return (body, *body.take(data))
 
 
 class FixedBody:
@@ -53,6 +61,10 @@ class FixedBody:
         self._missing = 0
         self.complete = True
         return data[:missing], data[missing:]
+
+
+_COMPLETE = FixedBody(0)
+"""For all requests whose body came with the head, as most do."""
 
 
 class ChunkedBody:

@@ -14,7 +14,7 @@ from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.streams.transfers import Transfer
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Scope
-from trio_mcp.transports.listener.body import Body, body_of
+from trio_mcp.transports.listener.body import Body, begin_body
 from trio_mcp.transports.listener.head import Head, Refusal
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.moving import Departure
@@ -81,8 +81,7 @@ class Exchange(msgspec.Struct, eq=False):
         kept: KeptScope | None,
     ) -> Exchange:
         """`data` was read behind the head. Raises Refusal for a body that is too large, or wrong from its first bytes on."""
-        body = body_of(head, limits.body_bytes)
-        payload, rest = body.take(data)
+        body, payload, rest = begin_body(head, data, limits.body_bytes)
         response = Response(head, head.keep_alive)
         due = head.expects_continue
         return cls(wire, limits, account, head, response, rest, body, payload, closing, departure, due, kept)
@@ -163,6 +162,11 @@ class Exchange(msgspec.Struct, eq=False):
     def _end(self) -> None:
         if self._ended is not None:
             self._ended.set()
+
+    def whole_body(self) -> bytes | None:
+        """The body, where all of it has come with the head; None: `receive` brings it."""
+        self._delivered = self._body.complete
+        return self._payload if self._delivered else None
 
     async def receive(self) -> Message:
         """ASGI `receive`: the body in pieces, then `http.disconnect` when the client went or the response is complete."""

@@ -31,7 +31,7 @@ class Passed(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct, eq=False):
-    """The facts. Nothing of it changes but what is kept in `passed`, `caller` and `relayed_lines`."""
+    """The facts. Nothing of it changes but what is kept in `passed`, `caller`, `mirrored` and `relayed_lines`."""
 
     method: str
     path: str
@@ -56,6 +56,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """What whoever judges callers has kept with it, to judge the next request with this head sooner; None for nothing."""
     passed: Passed | None = None
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
+    mirrored: tuple[str, str, str | None] | None = None
+    """Version, method and name of the last body that its headers agreed with, kept likewise (2026-07-28)."""
     relayed_lines: bytes = b""
     """Its header lines as other nodes get them, without hop and Content-Length; kept likewise, empty until one is sent there."""
 

@@ -16,13 +16,19 @@ def check_mirrored(exchange: HttpExchange, request: Request, version: str, metho
 
     `method` is what is known of the method, None for nothing.
     """
+    name = None if method is None or method.name_param is None else request.params.get(method.name_param)
+    # A body without a name has wrong params, which are refused later.
+    said = version, request.method, name if isinstance(name, str) else None
+    if said != exchange.head.mirrored:
+        _require_all(exchange, *said)
+        exchange.head.mirrored = said
+
+
+def _require_all(exchange: HttpExchange, version: str, method: str, name: str | None) -> None:
     _require(exchange, b"mcp-protocol-version", "MCP-Protocol-Version", version)
-    _require(exchange, b"mcp-method", "Mcp-Method", request.method)
-    if method is not None and method.name_param is not None:
-        name = request.params.get(method.name_param)
-        # A body without a name has wrong params, which are refused later.
-        if isinstance(name, str):
-            _require(exchange, b"mcp-name", "Mcp-Name", name, encoded=True)
+    _require(exchange, b"mcp-method", "Mcp-Method", method)
+    if name is not None:
+        _require(exchange, b"mcp-name", "Mcp-Name", name, encoded=True)
 
 
 def check_param_headers(exchange: HttpExchange, request: Request, params: tuple[ParamHeader, ...]) -> None:

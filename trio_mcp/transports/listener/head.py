@@ -74,19 +74,18 @@ class Head(msgspec.Struct, eq=False):
 
         The requests of one client hardly ever differ in more, and to compare bytes costs less than to parse them.
         """
+        if data.startswith(self.raw):
+            return self
         if self._around is None:
             self._around = _around_length(self.raw)
         before, behind = self._around
-        if not data.startswith(before):
+        if not behind or not data.startswith(before):
             return None
-        if not behind:
-            return self
         end = data.find(b"\r", len(before), len(before) + _LENGTH_DIGITS + 1)
         digits = data[len(before) : end]
         if end < 0 or not digits.isdigit() or not data.startswith(behind, end):
             return None
-        raw = data[: end + len(behind)]
-        return self if raw == self.raw else self._with_length(raw, digits)
+        return self._with_length(data[: end + len(behind)], digits)
 
     def _with_length(self, raw: bytes, digits: bytes) -> Head:
         headers, known = with_length(self.headers, digits), self.known

@@ -249,13 +249,18 @@ class KeptScope:
     What is lent ends with its call, and cancels nothing from then on: a cancellation that comes too late cannot reach the next call.
     """
 
-    __slots__ = ("_scope", "_task")
+    __slots__ = ("_cancelled", "_scope", "_status", "_task")
 
     def __enter__(self) -> Self:
         self._task = trio.lowlevel.current_task()
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
         self._scope = trio.CancelScope()
         self._scope.__enter__()
-        return self
+        self._status: object = getattr(self._scope, _STATUS, None)
+        self._cancelled = False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -271,11 +276,11 @@ class KeptScope:
 
     @property
     def _is_innermost(self) -> bool:
-        status: object = getattr(self._task, _STATUS, None)
-        return status is not None and status is getattr(self._scope, _STATUS, None)
+        return self._status is not None and self._status is getattr(self._task, _STATUS, None)
 
     def cancel(self, reason: str | None) -> None:
         """Cancel the call that has it now."""
+        self._cancelled = True
         self._scope.cancel(reason)
 
     def take_back(
@@ -285,13 +290,12 @@ class KeptScope:
 
         Raises RuntimeError, as every scope of Trio, when the call has left a scope open that it had entered.
         """
-        if self._is_innermost and not self._scope.cancel_called:
+        if self._is_innermost and not self._cancelled:
             return False
         try:
             return self._scope.__exit__(kind, error, traceback)
         finally:
-            self._scope = trio.CancelScope()
-            self._scope.__enter__()
+            self._begin()
 
 
 class _Lent:

@@ -108,11 +108,11 @@ async def invoke(call: Call, signature: Signature, kwargs: dict[str, Any]) -> An
     if signature.token_values is not None:
         kwargs |= signature.token_values.of(call.token)
     limiter = None if signature.is_async else call.service.threads
-    run = partial(_run, partial(signature.fn, **kwargs), is_async=signature.is_async, limiter=limiter)
+    fn = partial(signature.fn, **kwargs)
     if call.token is None:
-        return await run()
+        return await _run(fn, is_async=signature.is_async, limiter=limiter)
     with access_token_set(call.token):
-        return await run()
+        return await _run(fn, is_async=signature.is_async, limiter=limiter)
 
 
 async def _run(fn: Callable[[], Any], *, is_async: bool, limiter: trio.CapacityLimiter | None) -> Any:
@@ -121,9 +121,13 @@ async def _run(fn: Callable[[], Any], *, is_async: bool, limiter: trio.CapacityL
     else:
         # In a tuple: Trio refuses to hand a coroutine over from a thread.
         (value,) = await trio.to_thread.run_sync(partial(_in_thread, fn), abandon_on_cancel=True, limiter=limiter)
-    while inspect.isawaitable(value):
+    while type(value) not in _PLAIN and inspect.isawaitable(value):
         value = await value
     return value
+
+
+_PLAIN = frozenset({str, int, float, bool, list, dict, tuple, bytes, type(None)})
+"""What handlers usually return. To ask `inspect` costs more."""
 
 
 class user_context(Generic[T]):

@@ -295,7 +295,7 @@ class LegacyFront:
 
     async def _answer_in_time(self, log: EventLog) -> Answer | None:
         """The answer, if it is complete before another message comes and the clock runs out; else None."""
-        head = self._side_tasks.hold_head_back(log.stop_holding_back)
+        head = self._side_tasks.hold_head_back(log.stop_holding_back, trio.current_time())
         try:
             await log.wait_for_form()
         finally:

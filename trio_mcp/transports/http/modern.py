@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 import trio
 
 from trio_mcp.dispatch.call import Call, CallScope, Client, Service
@@ -72,7 +73,7 @@ class ModernFront:
         listens = request.method == _LISTEN
         try:
             envelope = self._admit(exchange, request, tool)
-            delivery = Delivery(exchange, self._service, self._pace, self._side_tasks, "listen" if listens else "post")
+            delivery = self._delivery(exchange, "listen" if listens else "post")
             call = self._call(exchange, request, envelope, tool, delivery)
             if exchange.token is not None:
                 require_permission(self._service, exchange, [request])
@@ -90,6 +91,11 @@ class ModernFront:
             # Every wait in it is shielded, with a deadline.
             await delivery.close()  # noqa: ASYNC102
 
+    def _delivery(self, exchange: HttpExchange, kind: StreamKind) -> Delivery:
+        kept = exchange.carrier.kept
+        scope = trio.CancelScope() if kept is None else kept.lend()
+        return Delivery(exchange, self._service, self._pace, self._side_tasks, kind, scope)
+
     def _call(
         self, exchange: HttpExchange, request: Request, envelope: Envelope, tool: Tool | None, delivery: Delivery
     ) -> Call:
@@ -106,6 +112,7 @@ class ModernFront:
             log_level=envelope.log_level,
             headers=exchange.head.headers,
             token=exchange.token,
+            started=exchange.body_ended,
             scope=delivery.call_scope,
         )
 
@@ -126,7 +133,7 @@ class ModernFront:
         return envelope
 
 
-class Delivery:
+class Delivery(msgspec.Struct, eq=False):
     """The outbox of one exchange. It is in one of two states:
 
     held back    Nothing was sent. The reply is kept in `_reply`, and `complete` sends it as JSON.
@@ -134,44 +141,25 @@ class Delivery:
                  goes to the log in `_stream`, and the side task in `_stream` writes the log to the client.
     """
 
-    __slots__ = (
-        "_exchange",
-        "_head",
-        "_held_until",
-        "_kind",
-        "_pace",
-        "_reply",
-        "_service",
-        "_side_tasks",
-        "_stream",
-        "_streams",
-        "_watcher",
-        "call_scope",
-    )
-
     answers_cancelled = True
     holder = None
     """Each exchange stands for itself."""
 
-    def __init__(
-        self, exchange: HttpExchange, service: Service, pace: Pace, side_tasks: SideTasks, kind: StreamKind
-    ) -> None:
-        self._exchange = exchange
-        self._service = service
-        self._pace = pace
-        self._side_tasks = side_tasks
-        self._kind = kind
-        self._streams = False
-        """Whether the client takes a stream; otherwise it gets the reply and nothing else."""
-        kept = exchange.carrier.kept
-        self.call_scope: CallScope = trio.CancelScope() if kept is None else kept.lend()
-        """The handler runs in it: it is cancelled when the client closes the response (2026-07-28 streamable-http)."""
-        self._head: HeldHead | None = None
-        self._held_until = 0.0
-        """When a stream may begin by time (trio clock)."""
-        self._watcher: SideTask | None = None
-        self._reply: Answer | None = None
-        self._stream: tuple[EventLog, SideTask] | None = None
+    _exchange: HttpExchange
+    _service: Service
+    _pace: Pace
+    _side_tasks: SideTasks
+    _kind: StreamKind
+    call_scope: CallScope
+    """The handler runs in it: it is cancelled when the client closes the response (2026-07-28 streamable-http)."""
+    _streams: bool = False
+    """Whether the client takes a stream; otherwise it gets the reply and nothing else."""
+    _head: HeldHead | None = None
+    _held_until: float = 0.0
+    """When a stream may begin by time (trio clock)."""
+    _watcher: SideTask | None = None
+    _reply: Answer | None = None
+    _stream: tuple[EventLog, SideTask] | None = None
 
     def begin(self, *, streams: bool) -> None:
         """Watch for a disconnect, and, where the client takes a stream (`streams`), start the clock."""
@@ -180,7 +168,7 @@ class Delivery:
             watch = partial(self._exchange.watch_client, self._client_left)
             self._watcher = self._side_tasks.start(watch, self._client_left)
         if streams:
-            self._head = self._side_tasks.hold_head_back(self._clock_ran_out)
+            self._head = self._side_tasks.hold_head_back(self._clock_ran_out, self._exchange.body_ended)
 
     def hold_back(self, until: float) -> None:
         """Begin no stream by time before that."""
@@ -188,7 +176,7 @@ class Delivery:
 
     def _clock_ran_out(self) -> None:
         if trio.current_time() < self._held_until:
-            self._head = self._side_tasks.hold_head_back(self._clock_ran_out)
+            self._head = self._side_tasks.hold_head_back(self._clock_ran_out, trio.current_time())
         else:
             self.open_stream()
 
@@ -207,10 +195,10 @@ class Delivery:
     async def close(self) -> None:
         """End the side tasks, and the clock where `complete` was not reached. Waits under shields of `DISMISSAL_SECONDS`."""
         self._stop_clock()
-        for task in (self._watcher, self._stream and self._stream[1]):
-            if task is not None:
-                with trio.move_on_after(DISMISSAL_SECONDS, shield=True):
-                    await task.dismiss()
+        if self._watcher is not None:
+            await _dismiss(self._watcher)
+        if self._stream is not None:
+            await _dismiss(self._stream[1])
 
     def open_stream(self) -> EventLog:
         """From now on messages are sent as they come; the log they go to."""
@@ -279,3 +267,8 @@ class Delivery:
         finally:
             log.discard()
             self._service.metrics.stream_closed(self._kind)
+
+
+async def _dismiss(task: SideTask) -> None:
+    with trio.move_on_after(DISMISSAL_SECONDS, shield=True):
+        await task.dismiss()

@@ -111,9 +111,12 @@ class SideTasks:
         self._nursery.start_soon(task.run, fn, on_failure)
         return task
 
-    def hold_head_back(self, when_due: Callable[[], object]) -> HeldHead:
-        """Call `when_due` after the time that a head is held back, unless it is released before."""
-        head = HeldHead(trio.current_time() + self._hold_back, when_due)
+    def hold_head_back(self, when_due: Callable[[], object], since: float) -> HeldHead:
+        """Call `when_due` after the time that a head is held back, unless it is released before.
+
+        It is held back from `since` on (trio clock), which is now, or was a moment ago.
+        """
+        head = HeldHead(since + self._hold_back, when_due)
         if not self._heads:
             self._first.set()
         self._heads.append(head)

@@ -140,9 +140,17 @@ def complete(call: Call, result: dict[str, Any] | Raw) -> dict[str, Any] | Raw:
     """
     if isinstance(result, Raw):
         return result
-    finished = {"resultType": "complete", **result}
-    finished["_meta"] = {**result.get("_meta", {}), SERVER_INFO_KEY: server_info(call.service, call.version)}
-    return finished
+    meta, server = result.get("_meta"), _server_meta(call.service, call.version)
+    return {"resultType": "complete", **result, "_meta": {**meta, **server} if meta else server}
+
+
+def _server_meta(service: Service, version: str) -> dict[str, Any]:
+    """The `_meta` of a result that has no other; shared."""
+    key = ("_meta", version)
+    meta: dict[str, Any] | None = service.cache.get(key)
+    if meta is None:
+        meta = service.cache[key] = {SERVER_INFO_KEY: server_info(service, version)}
+    return meta
 
 
 def server_info(service: Service, version: str) -> dict[str, Any]:

@@ -143,6 +143,8 @@ class Call(msgspec.Struct, eq=False):
     """Whether its transport has judged by the token what the method of an extension asks for this one call."""
     started: float = msgspec.field(default_factory=trio.current_time)
     """When it began (trio clock)."""
+    ended: float = math.inf
+    """When it was answered (trio clock)."""
     scope: CallScope = msgspec.field(default_factory=trio.CancelScope)
     """The handler runs in it; `cancel` cancels it."""
     ending: Ending | None = None

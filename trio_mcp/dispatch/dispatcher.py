@@ -106,10 +106,10 @@ async def respond(call: Call) -> None:
         elif call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled:
             # It was done before the cancellation took effect; its client waits for no answer any more.
             outcome = _UNANSWERED
-        call.finished = True
+        call.finished, call.ended = True, trio.current_time()
         if call.counted:
             call.service.in_flight.discard(call)
-            _measure(call, outcome.error, trio.current_time() - call.started)
+            _measure(call, outcome.error, call.ended - call.started)
         call.outbox.finish(*_bounded(call, outcome))
 
 

@@ -148,18 +148,18 @@ class Calls:
 class CallTasks:
     """The tasks that run the calls of a session, in its nursery. Each call has a copy of `variables` as its context variables.
 
-    After each, `ended` is called with the seconds after which `end_unused` should be called.
+    After each, `ended` is called with the time (trio clock), and with the seconds after which `end_unused` should be called.
     """
 
     __slots__ = ("_busy", "_fewest", "_last_over", "_waiting", "calls", "ended", "nursery", "variables")
 
     def __init__(
-        self, calls: Calls, nursery: trio.Nursery, variables: contextvars.Context, ended: Callable[[float], None]
+        self, calls: Calls, nursery: trio.Nursery, variables: contextvars.Context, ended: Callable[[float, float], None]
     ) -> None:
         self.calls: Calls = calls
         self.nursery: trio.Nursery = nursery
         self.variables: contextvars.Context = variables
-        self.ended: Callable[[float], None] = ended
+        self.ended: Callable[[float, float], None] = ended
         self._last_over = -math.inf
         """When the last call ended (trio clock)."""
         self._busy = False
@@ -169,9 +169,9 @@ class CallTasks:
         self._fewest = 0
         """How many have been waiting all the time since `end_unused` was called last."""
 
-    def next_task(self) -> CallTask:
-        """The task for a request that comes now."""
-        self._busy = trio.current_time() < self._last_over + BUSY_SECONDS
+    def next_task(self, now: float) -> CallTask:
+        """The task for a request that comes `now` (trio clock)."""
+        self._busy = now < self._last_over + BUSY_SECONDS
         if not self._waiting:
             return CallTask(self)
         task = self._waiting.pop()
@@ -194,8 +194,8 @@ class CallTasks:
     def over(self, call: Call) -> None:
         """A call has its answer."""
         self.calls.remove(call)
-        self._last_over = trio.current_time()
-        self.ended(BUSY_SECONDS if self._busy else math.inf)
+        self._last_over = call.ended
+        self.ended(call.ended, BUSY_SECONDS if self._busy else math.inf)
 
     def end_unused(self) -> float:
         """End those that were not needed since this was called last; when to call it again (trio clock)."""

@@ -352,13 +352,14 @@ class LiveSession:
     def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
         assert self._call_tasks is not None
         self.used = True
-        task = self._call_tasks.next_task()
-        fields_of_call |= {"session": self, "scope": task.scope}
+        began = trio.current_time()
+        task = self._call_tasks.next_task(began)
+        fields_of_call |= {"session": self, "scope": task.scope, "started": began}
         what = request.id, request.method, request.params
         task.start(Call(self._service, *what, self.protocol_version, who, self.client, outbox, **fields_of_call))
 
-    def _call_ended(self, look_within: float) -> None:
-        self.touch()
+    def _call_ended(self, at: float, look_within: float) -> None:
+        self._last_used = at
         self._look_no_later_than(min(self.streams.next_look, self._last_used + look_within))
 
     def _start_task(self, task: Callable[[], Awaitable[object]], fn: Callable[..., object]) -> None:

@@ -103,7 +103,7 @@ async def respond(call: Call) -> None:
     finally:
         if outcome is None:
             outcome = _outcome_of_cancelled(call)
-        elif call.ending is Ending.CANCELLED and not call.outbox.answers_cancelled:
+        elif not call.outbox.answers_cancelled and call.ending is Ending.CANCELLED:
             # It was done before the cancellation took effect; its client waits for no answer any more.
             outcome = _UNANSWERED
         call.finished, call.ended = True, trio.current_time()

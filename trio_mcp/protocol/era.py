@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from trio_mcp.protocol.jsonrpc import Batch, Message, Notification, Reply, Request
+from trio_mcp.protocol.jsonrpc import Batch, Message, Reply, Request
 from trio_mcp.protocol.versions import V2026_07_28
 
 __all__ = ["PROTOCOL_VERSION_KEY", "InSession", "Modern", "Opening", "Route", "Sessionless", "names_modern", "route"]
@@ -70,4 +70,4 @@ def _has_modern_meta(message: Message) -> bool:
     if isinstance(message, Reply):
         return False
     meta = message.params.get("_meta")
-    return isinstance(meta, dict) and PROTOCOL_VERSION_KEY in meta and isinstance(message, Request | Notification)
+    return isinstance(meta, dict) and PROTOCOL_VERSION_KEY in meta

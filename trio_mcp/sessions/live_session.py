@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVarTuple
+from typing import Any, TypeAlias, TypeVarTuple
 
 import trio
 
@@ -45,6 +45,8 @@ from trio_mcp.streams.loop import Loop
 __all__ = ["LiveSession"]
 
 Ts = TypeVarTuple("Ts")
+_Headers: TypeAlias = Mapping[bytes, bytes] | None
+_Token: TypeAlias = AccessToken | None
 
 
 class LiveSession:
@@ -215,8 +217,8 @@ class LiveSession:
         streams: bool,
         batched: bool = False,
         faults: Sequence[InvalidMessage] = (),
-        headers: Mapping[bytes, bytes] | None = None,
-        token: AccessToken | None = None,
+        headers: _Headers = None,
+        token: _Token = None,
     ) -> EventLog:
         """Start the requests of one POST in the session's nursery; the log their messages go to.
 
@@ -230,14 +232,14 @@ class LiveSession:
         for fault in faults:
             log.finish(encode_error(fault.id, fault), 200)
         for request in requests:
-            self._start(request, who, StreamOutbox(self, log, streams=streams), headers=headers, token=token)
+            self._start(request, StreamOutbox(self, log, streams=streams), who, headers, token)
         return log
 
-    def start(self, request: Request, outbox: Outbox, *, who: Principal, **fields_of_call: Any) -> None:
+    def start(self, request: Request, outbox: Outbox, who: Principal, headers: _Headers, token: _Token) -> None:
         """Start one request whose messages go to `outbox`; `who` and exceptions as for `accept`."""
         self._require_open()
         self.calls.check_room([request])
-        self._start(request, who, outbox, **fields_of_call)
+        self._start(request, outbox, who, headers, token)
 
     def receive(self, message: Notification | Reply) -> None:
         """Take a message that needs no answer; an unknown notification is ignored, as in JSON-RPC 2.0."""
@@ -349,14 +351,17 @@ class LiveSession:
         if self.on_change is not None and self.release_pending is None and self.closed_because is None:
             self.on_change()
 
-    def _start(self, request: Request, who: Principal, outbox: Outbox, **fields_of_call: Any) -> None:
+    def _start(self, request: Request, outbox: Outbox, who: Principal, headers: _Headers, token: _Token) -> None:
         assert self._call_tasks is not None
         self.used = True
-        began = trio.current_time()
-        task = self._call_tasks.next_task(began)
-        fields_of_call |= {"session": self, "scope": task.scope, "started": began}
+        now = trio.current_time()
+        task = self._call_tasks.next_task(now)
         what = request.id, request.method, request.params
-        task.start(Call(self._service, *what, self.protocol_version, who, self.client, outbox, **fields_of_call))
+        call = Call(
+            self._service, *what, self.protocol_version, who, self.client, outbox, started=now, scope=task.scope
+        )
+        call.session, call.headers, call.token = self, headers, token
+        task.start(call)
 
     def _call_ended(self, at: float, look_within: float) -> None:
         self._last_used = at

@@ -292,7 +292,7 @@ class Channel:
 
     def _start_in_session(self, session: LiveSession, request: Request, outbox: SessionOutbox) -> None:
         caller = self._caller
-        session.start(request, outbox, who=caller.principal, headers=caller.headers, token=caller.token)
+        session.start(request, outbox, caller.principal, caller.headers, caller.token)
 
     def _before_session(self, content: Message | Batch) -> None:
         if isinstance(content, Request) and content.method == "ping":

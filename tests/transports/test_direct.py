@@ -245,3 +245,18 @@ async def test_requests_with_the_same_head_share_fields_that_nobody_can_change()
     assert first is second
     with pytest.raises(TypeError):
         first[b"x"] = b"y"
+
+
+@pytest.mark.parametrize("other", [("add", "adb"), ("2026-07-28", "2026-07-29"), ("tools/call", "tools/list")])
+async def test_a_head_that_agreed_with_one_body_is_compared_with_the_next(other: tuple[str, str]) -> None:
+    async with endpoint(directly=True) as (_, ours):
+        client = ours.connect()
+        asked = modern("add", {"a": 1, "b": 2})
+        head, _, body = asked.partition(b"\r\n\r\n")
+        differing = head + b"\r\n\r\n" + body.replace(other[0].encode(), other[1].encode())
+        assert len(differing) == len(asked)
+        assert await status(client, asked) == await status(client, asked) == 200
+        await client.say(differing)
+        (answer,) = answers(await client.hear(), closed=False)
+        assert json.loads(answer.body)["error"]["code"] == -32020
+        assert await status(client, asked) == 200

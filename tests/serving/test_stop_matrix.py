@@ -3,7 +3,7 @@
 Over WebSockets the suite has a few cells; `make stop-matrix` has them all. Cells that cannot be: the admin's drain on stdio, which has no admin; and while the lifespan begins, for the admin listens after that.
 Where the loop is blocked the admin's drain is asked for first: it is the loop that answers it.
 
-With `TRIO_MCP_WORKERS=4` in the environment (`make workers-matrix`) it is the node of several workers that is stopped.
+A few cells stop a node of two workers. With `TRIO_MCP_WORKERS=4` in the environment (`make workers-matrix`) all cells of `serve` stop one of four.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ FRONTS = {
     "stdio": ("run",),
     "mcp.run()": ("script",),
 }
+TWO_WORKERS = "serve, two workers"
+WORKERS_FRONTS = {TWO_WORKERS: ("serve", "--workers", "2")}
 WEBSOCKET_FRONTS = {
     "serve, over a WebSocket": ("serve", "--websocket"),
     "hypercorn, over a WebSocket": ("serve", "--server", "hypercorn", "--websocket"),
@@ -92,9 +94,17 @@ def cells(fronts: Iterable[str]) -> list[Cell]:
 
 
 WEBSOCKET_CELLS = cells(WEBSOCKET_FRONTS)
+WORKERS_CELLS = {
+    ("spin", "SIGTERM"),
+    ("sleep", "second SIGTERM"),
+    ("on_session", "drain"),
+    ("full_stderr", "second SIGTERM"),
+    ("lifespan_exit", "SIGINT"),
+}
 CELLS = (
     [
         *cells(FRONTS),
+        *(cell for cell in cells(WORKERS_FRONTS) if cell[1:] in WORKERS_CELLS),
         *(cell for cell in WEBSOCKET_CELLS if cell[1:] in [("shielded", "SIGTERM"), ("stalled_reader", "drain")]),
     ]
     if WORKERS == 1
@@ -112,6 +122,7 @@ class Process:
 
     folder: Path
     blocker: str
+    workers: int = 1
     stderr: int = -1
     pid: int = 0
     status: int | None = None
@@ -250,7 +261,7 @@ def settings(front: str, blocker: str, stop: str) -> dict[str, str]:
 
 def words(front: str) -> list[str]:
     """What the process is started with."""
-    command, *rest = (FRONTS | WEBSOCKET_FRONTS)[front]
+    command, *rest = (FRONTS | WORKERS_FRONTS | WEBSOCKET_FRONTS)[front]
     server = str(HERE / "blockers.py")
     return [server, *rest] if command == "script" else [command, server, *rest]
 
@@ -258,7 +269,7 @@ def words(front: str) -> list[str]:
 @asynccontextmanager
 async def started(forker: Forker, folder: Path, cell: Cell) -> AsyncIterator[tuple[Process, Talk]]:
     front, blocker, _ = cell
-    process = Process(folder, blocker)
+    process = Process(folder, blocker, 2 if front == TWO_WORKERS else WORKERS)
     pipes = {name: str(folder / name) for name in ("stdin", "stdout", "stderr")}
     for path in pipes.values():
         os.mkfifo(path)
@@ -295,7 +306,8 @@ class Talk:
 
     async def ready(self) -> None:
         if self._stdin is None:
-            return await self._process.says('"worker ready"' if WORKERS > 1 else '"event":"ready"', WORKERS)
+            workers = self._process.workers
+            return await self._process.says('"worker ready"' if workers > 1 else '"event":"ready"', workers)
         await self._line("ping", {})
         await self._stdout.receive_some()
 
@@ -319,7 +331,7 @@ class Talk:
 
     async def _trigger_all(self) -> None:
         peer = await self.tool("trigger")
-        while WORKERS > 1 and peer is not None:
+        while self._process.workers > 1 and peer is not None:
             await peer.answer()
             peer = await self.tool("trigger")
 
@@ -332,6 +344,10 @@ class Talk:
 
     async def drain(self) -> None:
         assert b" 202 " in await self._admin(b"POST /drain")
+
+    async def is_draining(self) -> bool:
+        """As the admin tells it, where nobody reads the log."""
+        return b"draining" in await self._admin(b"GET /readyz")
 
     @property
     def is_stdio(self) -> bool:
@@ -439,14 +455,17 @@ async def stop(process: Process, talk: Talk, how: str) -> None:
 
 
 async def _until_heeded(process: Process, talk: Talk) -> None:
-    """Two signals that wait are one: the first has to be taken. Then the second has its default action; a supervisor's says what it does."""
-    if WORKERS > 1:
-        return await process.says('"event":"node stops"')
+    """Two signals that wait are one: the first has to be taken. Then the second has its default action; a supervisor tells that it stops."""
 
     async def has_default_action() -> bool:
         return process.ended.is_set() or not process.catches(signal.SIGTERM)
 
-    await until(has_default_action, "the first signal is taken", pause=0.01)
+    if process.workers > 1 and process.deaf:
+        await until(talk.is_draining, "the first signal is taken")
+    elif process.workers > 1:
+        await process.says('"event":"node stops"')
+    else:
+        await until(has_default_action, "the first signal is taken", pause=0.01)
     if BLOCKERS[process.blocker].blocks_the_loop and not talk.is_stdio:
         await process.says("the event loop is blocked")
 
@@ -470,7 +489,7 @@ async def check(forker: Forker, folder: Path, cell: Cell, limiter: trio.Capacity
 
 def verdict(front: str, how: str, process: Process) -> str | None:
     blocker = BLOCKERS[process.blocker]
-    codes = {-signal.SIGTERM if WORKERS == 1 else 128 + signal.SIGTERM} if how == "second SIGTERM" else {blocker.code}
+    codes = {-signal.SIGTERM if process.workers == 1 else 128 + signal.SIGTERM} if how == "second SIGTERM" else {blocker.code}
     if how == "second SIGTERM" and front in STDIO:
         # Its calls have a second and a half from the first signal on, whatever the windows are.
         codes.add(blocker.code)
@@ -480,7 +499,7 @@ def verdict(front: str, how: str, process: Process) -> str | None:
     if how != "second SIGTERM" and blocker.last_words and blocker.last_words not in process.text:
         wrong.append(f"does not say {blocker.last_words!r}")
     second = how == "second SIGTERM"
-    hears = blocker.blocks_the_loop and front not in STDIO and WORKERS == 1
+    hears = blocker.blocks_the_loop and front not in STDIO
     if (not second or hears) and blocker.named not in process.text:
         wrong.append(f"does not name {blocker.named!r}")
     return f"{front}, {process.blocker}, {how}: {'; '.join(wrong)}\n{process.text}" if wrong else None

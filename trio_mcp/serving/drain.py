@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -38,9 +38,12 @@ from trio_mcp.transports.http.app import HttpApp
 if TYPE_CHECKING:
     from trio_mcp.cluster.cluster import Cluster
 
-__all__ = ["drain", "end_remaining"]
+__all__ = ["MayEnd", "drain", "end_remaining"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
+
+MayEnd: TypeAlias = Callable[[bool], bool]
+"""Given whether anything is left here to drain, False for nothing: whether the drain may end before its window does."""
 
 
 async def drain(
@@ -51,12 +54,14 @@ async def drain(
     tasks: float = 0.0,
     cluster: Cluster | None = None,
     balanced: bool = True,
+    may_end: MayEnd = lambda left: not left,
 ) -> None:
     """Drain the node; the caller cancels what still runs afterwards (`end_remaining`).
 
     Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call; where tasks run, not before `tasks` after
     the `delay`. Times in seconds. `balanced`: balancers look at this process, and have to learn that it stops; they do not look at one
-    worker of a node that goes on.
+    worker of a node that goes on. `may_end` is asked again and again: where several workers drain together, one that has nothing left
+    goes on serving while others have.
     """
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)
@@ -69,7 +74,7 @@ async def drain(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hand_over_tasks, app.service, max(window, tasks))
         with trio.move_on_after(window):
-            await _empty(app, window, cluster)
+            await _empty(app, window, cluster, may_end)
             await trio.sleep_until(balancers_know)
             await _relayed_are_answered(cluster)
         with trio.move_on_after(LAST_CALLS_SECONDS):
@@ -83,7 +88,7 @@ def _enter(state: NodeState, app: HttpApp, cluster: Cluster | None) -> None:
         cluster.announce()
 
 
-async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
+async def _empty(app: HttpApp, window: float, cluster: Cluster | None, may_end: MayEnd) -> None:
     last_streams = min(LAST_STREAMS_SECONDS, window / 2)
     spread = window - last_streams
     async with trio.open_nursery() as nursery:
@@ -96,17 +101,17 @@ async def _empty(app: HttpApp, window: float, cluster: Cluster | None) -> None:
             nursery.start_soon(hand_over_evenly, _movable(app), cluster, spread, trio.current_time() + window)
         else:
             nursery.start_soon(_end_evenly, lambda: _stream_enders(app), spread, last_streams * 0.8)
-        await _nothing_left(app, sessions_count=cluster is not None)
+        await _nothing_left(app, cluster is not None, may_end)
         nursery.cancel_scope.cancel("nothing left to drain")
 
 
-async def _nothing_left(app: HttpApp, *, sessions_count: bool) -> None:
+async def _nothing_left(app: HttpApp, sessions_count: bool, may_end: MayEnd) -> None:
     """Wait until nothing is left to drain.
 
     Without a cluster an unused session is not waited for: no other node could take it.
     """
     await app.quiet()
-    while app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)):  # noqa: ASYNC110
+    while not may_end(bool(app.open_exchanges or app.service.in_flight or (sessions_count and len(app.hub)))):  # noqa: ASYNC110
         await trio.sleep(POLL_SECONDS)
 
 

@@ -150,6 +150,10 @@ class _Node:
         self._deadlines.begin(self._stop_times.whole)
         self._stop_asked.set()
 
+    def start_clock(self) -> None:
+        """The process is to stop, and must end in time; how, a message says. Called within a signal handler."""
+        self._deadlines.begin(self._stop_times.whole)
+
     def stop_alone(self, number: int) -> None:
         """The node of this worker was asked to stop by the signal `number`: drain, and leave nothing to its other workers."""
         self._alone = True
@@ -228,8 +232,10 @@ class _Node:
         await self._stop_asked.wait()
         self._manager.tell(systemd.stopping)
         times = self._stop_times
-        cluster, balanced = None if self._alone else self._cluster, not self._replaced
-        await drain(self._app, times.window, delay=times.delay, tasks=times.tasks, cluster=cluster, balanced=balanced)
+        run = partial(drain, self._app, times.window, delay=times.delay, tasks=times.tasks)
+        if self._seat is not None:
+            run = partial(run, may_end=self._seat.may_end)
+        await run(cluster=None if self._alone else self._cluster, balanced=not self._replaced)
         alone = 0.0 if self._cluster is not None else ALONE_SECONDS
         self._deadlines.end_calls(CANCELLED_CALLS_SECONDS + alone)
 

@@ -338,7 +338,7 @@ async def test_a_connection_with_a_running_request_goes_after_its_response(pair:
 
 
 @pytest.mark.slow
-async def test_moved_connections_leave_nothing_behind(pair: Pair) -> None:
+async def test_ten_thousand_moved_connections_leave_nothing_behind(pair: Pair) -> None:
     async def move_some(count: int) -> None:
         for _ in range(count):
             async with pair.client() as client:
@@ -349,7 +349,7 @@ async def test_moved_connections_leave_nothing_behind(pair: Pair) -> None:
     before = descriptors(), trio.lowlevel.current_statistics().tasks_living
     async with trio.open_nursery() as nursery:
         for _ in range(50):
-            nursery.start_soon(move_some, 40)
+            nursery.start_soon(move_some, 200)
     await trio.testing.wait_all_tasks_blocked()
     assert (descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
     assert pair.a.account.used == pair.b.account.used == 0

@@ -110,17 +110,30 @@ async def test_a_task_is_told_by_any_worker() -> None:
         assert ran_on <= served_node.pids
 
 
-async def test_when_a_worker_is_killed_its_sessions_end_and_no_other_loses_anything() -> None:
-    async with node() as served_node:
+async def test_when_a_worker_is_killed_under_load_its_sessions_end_and_no_other_loses_anything() -> None:
+    async with node() as served_node, trio.open_nursery() as nursery:
         clients = Clients(served_node)
         await clients.open(8)
         victim = clients.owners[0]
         others = [client for client, owner in zip(clients.clients, clients.owners, strict=True) if owner != victim]
         lost = [client for client, owner in zip(clients.clients, clients.owners, strict=True) if owner == victim]
+        called, over = Counter[str](), trio.Event()
+
+        async def call_all_the_time(client: LegacyClient) -> None:
+            kept = LegacyClient(served_node.url)
+            kept.session = client.session
+            while not over.is_set():
+                assert not (await kept.tool("process")).error
+                called[kept.session] += 1
+            kept.close()
+
+        async def all_have_called() -> bool:
+            return len(called) == len(others)
+
+        for client in others:
+            nursery.start_soon(call_all_the_time, client)
+        await until(all_have_called, "all others call")
         os.kill(victim, signal.SIGKILL)
-        for _ in range(3):
-            for client in others:
-                assert not (await client.tool("process")).error
         await served_node.run.says('"worker died"')
         (died,) = served_node.events("worker died")
         assert (died["pid"], died["how"], died["again_in"]) == (victim, "SIGKILL", 0.0)
@@ -132,6 +145,9 @@ async def test_when_a_worker_is_killed_its_sessions_end_and_no_other_loses_anyth
 
             assert await until(told, "the client is told that its session is gone") == "node_gone"
         await served_node.all_ready()
+        called.clear()
+        await until(all_have_called, "all others still call")
+        over.set()
         assert (await served_node.metrics())["trio_mcp_worker_deaths_total"] == 1
 
 

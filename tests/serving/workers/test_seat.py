@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
+from tests.rig.waiting import until
 from tests.serving.workers.setup import SETUP
 from trio_mcp import MCPServer
 from trio_mcp.serving.composition import build_app
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.workers import channel
 from trio_mcp.serving.workers.channel import ChannelBroken
+from trio_mcp.serving.workers.messages import AllIdle, FromSupervisor, FromWorker, Idle, Stop
 from trio_mcp.serving.workers.seat import Seat
 
 pytestmark = pytest.mark.sockets
@@ -25,6 +29,9 @@ class Node:
 
     def __init__(self) -> None:
         self.stopped = trio.Event()
+
+    def start_clock(self) -> None:
+        raise AssertionError("nobody sent a signal")
 
     def stop_alone(self, number: int) -> None:
         self.stopped.set()
@@ -81,3 +88,40 @@ async def test_operations_that_are_longer_than_a_message_are_refused_and_break_n
         seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
         with pytest.raises(OSError, match="longer than a message to the supervisor may be"):
             await seat.request(bytes(101))
+
+
+async def test_when_the_node_stops_a_worker_that_has_nothing_left_ends_only_when_none_has(tmp_path: Path) -> None:
+    ours, its = socket.socketpair()
+    seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
+    settings = load(port=0, secret="s" * 32)
+    seat.cluster(build_app(MCPServer("x"), settings), settings)
+    assert (seat.may_end(False), seat.may_end(True)) == (True, False), "alone, for the node goes on"
+    node = Node()
+    supervisor = channel.Channel[FromWorker, FromSupervisor](its, FromWorker)
+    with closing(supervisor):
+
+        async def said_idle() -> bool:
+            while True:
+                message = await supervisor.receive()
+                if isinstance(message, Idle):
+                    return message.idle
+
+        async with trio.open_nursery() as nursery, seat.running(node):
+            nursery.start_soon(supervisor.write)
+            supervisor.send(Stop(signal.SIGTERM))
+            await node.stopped.wait()
+            assert not seat.may_end(True)
+            # It says so once.
+            assert not seat.may_end(False)
+            assert not seat.may_end(False)
+            assert await said_idle()
+            assert not seat.may_end(True)
+            assert not await said_idle()
+            supervisor.send(AllIdle())
+
+            async def may_end() -> bool:
+                return seat.may_end(False)
+
+            await until(may_end, "it has heard that all may end")
+            assert not seat.may_end(True), "something has come to it meanwhile"
+            nursery.cancel_scope.cancel("seen")

@@ -25,6 +25,7 @@ class Worker:
 
     def __init__(self, setup: Setup, memory: SharedMemory, counts: SessionCounts, changed: Callable[[], None]) -> None:
         self.name = setup.name
+        self.changed = changed
         self.ready, self.ended, self.end = trio.Event(), trio.Event(), trio.Event()
         self.said: Ready | None = None
         self.ready_since: float | None = None
@@ -34,6 +35,12 @@ class Worker:
         self.failure: str | None = None
         self.stack: str | None = None
         self.waits_for: list[str] = []
+        self.idle = self.retired = self.was_given_up = False
+        self.told_to_end = 0
+
+    @property
+    def end_fields(self) -> dict[str, object]:
+        return {"worker": self.name, "stack": self.stack}
 
     async def run(self) -> None:
         self.said, self.ready_since = Ready("", {}), trio.current_time()
@@ -52,6 +59,9 @@ class Worker:
 
     def give_up(self, why: str) -> None:
         self.kill(why)
+
+    def let_end(self) -> None:
+        self.told_to_end += 1
 
 
 async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_gets_no_second_worker(
@@ -143,3 +153,70 @@ async def test_a_first_worker_that_waits_for_keys_is_waited_for(
         assert len(announced) == 1
         assert life.state is NodeState.READY
         supervisor.stop(signal.SIGTERM)
+
+
+async def test_workers_may_end_once_none_has_anything_left_to_drain(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    class Draining(Worker):
+        def stop(self, number: int) -> None:
+            pass
+
+        def becomes(self, *, idle: bool) -> None:
+            self.idle = idle
+            self.changed()
+
+    monkeypatch.setattr(module, "WorkerProcess", Draining)
+    supervisor = Supervisor(SETUP, Settings(workers=3), lambda ready: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        first, second, third = cast("list[Draining]", supervisor.serving)
+
+        def told() -> list[int]:
+            return [each.told_to_end for each in (first, second, third)]
+
+        supervisor.stop(signal.SIGTERM)
+        first.becomes(idle=True)
+        second.becomes(idle=True)
+        assert told() == [0, 0, 0], "the third has something left"
+        first.becomes(idle=False)
+        # One that has ended has nothing left.
+        third.end.set()
+        await wait_all_tasks_blocked()
+        assert told() == [0, 0, 0], "something came to the first"
+        first.becomes(idle=True)
+        assert told() == [1, 1, 0]
+        first.end.set()
+        second.end.set()
+
+
+async def test_a_worker_that_does_not_end_in_its_time_is_killed_and_the_log_says_where_it_stood(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(Worker):
+        def stop(self, number: int) -> None:
+            pass
+
+        def give_up(self, why: str) -> None:
+            self.was_given_up = True
+            self.stack = "in a call"
+            super().give_up(why)
+
+    monkeypatch.setattr(module, "WorkerProcess", Stuck)
+    settings = Settings(workers=1)
+    supervisor = Supervisor(SETUP, settings, lambda ready: None)
+    code = list[int]()
+
+    async def run() -> None:
+        code.append(await supervisor.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        supervisor.stop(signal.SIGTERM)
+        await trio.sleep(supervisor._stop_times.whole)
+        assert "worker killed" not in caplog.messages
+    (killed,) = [record for record in caplog.records if record.getMessage() == "worker killed"]
+    assert "in a call" in str(killed.__dict__)
+    assert code == [1]

@@ -20,17 +20,22 @@ from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, Publish, ReadCard
 from trio_mcp.serving.workers import worker_process as module
 from trio_mcp.serving.workers.channel import Channel, receive_now
+from trio_mcp.serving.workers.deaf import STOP_CLOCK
 from trio_mcp.serving.workers.messages import (
+    AllIdle,
     Done,
     FromSupervisor,
     FromWorker,
     Heard,
     Held,
     Hold,
+    Idle,
     LetGo,
     Ready,
+    Retire,
     Run,
     Setup,
+    Stop,
     Subscribe,
     understood,
 )
@@ -45,6 +50,7 @@ class Process:
 
     def __init__(self) -> None:
         self.returncode: int | None = None
+        self.signals = list[int]()
         self._ended = trio.Event()
 
     async def wait(self) -> int:
@@ -55,6 +61,9 @@ class Process:
     def end(self, code: int) -> None:
         self.returncode = code
         self._ended.set()
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
 
     def kill(self) -> None:
         self.end(-signal.SIGKILL)
@@ -235,3 +244,31 @@ async def test_sessions_count_for_their_callers_in_all_workers_until_they_end_or
         its.process.end(0)
         await its.worker.ended.wait()
         assert counts.take("x", [ANN], "n-2") == ""
+
+
+@pytest.mark.parametrize("how", ["stop", "retire"])
+async def test_a_worker_that_is_to_stop_is_told_how_and_by_a_signal_since_when(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with played(monkeypatch) as its:
+        its.channel.send(Ready("", {}))
+        await its.worker.ready.wait()
+        if how == "stop":
+            its.worker.stop(signal.SIGINT)
+        else:
+            its.worker.retire()
+        assert its.process.signals == [STOP_CLOCK], "also where the event loop reads no message"
+        assert await its.channel.receive() == (Stop(signal.SIGINT) if how == "stop" else Retire())
+
+
+async def test_a_worker_says_whether_it_has_anything_left_and_is_told_when_none_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with played(monkeypatch) as its:
+        for idle in (True, False):
+            its.channel.send(Idle(idle))
+            # In order: what is sent behind it is answered after it.
+            await its.ask(READ)
+            assert its.worker.idle is idle
+        its.worker.let_end()
+        assert await its.channel.receive() == AllIdle()

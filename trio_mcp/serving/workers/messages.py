@@ -6,6 +6,7 @@ supervisor ──Setup──▶ worker ──Ready──▶ supervisor
            ◀─Alive── each second, from the event loop
            ──Ask─▶ … ◀─Told──                        metrics, sessions
            ──Stop, Retire─▶                          the node stops; this worker is replaced
+           ◀─Idle── … ──AllIdle─▶                    the node stops, and nothing is left on this worker; on any
            ◀─Here── … ──Team─▶                       where each worker is; with Redis, where it is a node of its own
 
 After an upgrade SIGHUP starts workers of another release than their supervisor's. Setup begins with the number of the protocol: a worker
@@ -28,6 +29,7 @@ __all__ = [
     "LAST_PAGE",
     "PROTOCOL",
     "Alive",
+    "AllIdle",
     "Ask",
     "Done",
     "Failed",
@@ -37,6 +39,7 @@ __all__ = [
     "Held",
     "Here",
     "Hold",
+    "Idle",
     "LetGo",
     "Ready",
     "Retire",
@@ -90,7 +93,7 @@ class Setup(_Message, frozen=True):
 
     @property
     def stack_file(self) -> str:
-        """Where the worker writes its stack when it is asked: see `stacks`."""
+        """Where the worker writes its stack when it is asked: see `deaf`."""
         return os.path.join(self.folder, f"{self.name}.stack")
 
 
@@ -126,6 +129,10 @@ class Stop(_Message, frozen=True):
     """The whole node stops: drain as a node without peers."""
 
     signal: int
+
+
+class AllIdle(_Message, frozen=True):
+    """The node stops, and no worker has anything left to drain: this one may end."""
 
 
 class Retire(_Message, frozen=True):
@@ -193,6 +200,12 @@ class Alive(_Message, frozen=True):
     """What is missing before this worker is ready, when it serves otherwise: see `LifeCycle.missing`."""
 
 
+class Idle(_Message, frozen=True):
+    """The node stops, and this worker has nothing left to drain; or it has something again, for it serves what comes until all may end."""
+
+    idle: bool
+
+
 LAST_PAGE = -1
 """The number of a `Told` that nobody asked for: the metrics of a worker that ends."""
 
@@ -210,8 +223,8 @@ class Failed(_Message, frozen=True):
     text: str
 
 
-FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | Retire | Team
-FromWorker: TypeAlias = Run | Subscribe | Hold | LetGo | Here | Ready | Alive | Told | Failed
+FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | AllIdle | Retire | Team
+FromWorker: TypeAlias = Run | Subscribe | Hold | LetGo | Here | Ready | Alive | Idle | Told | Failed
 
 
 class _Hello(msgspec.Struct, frozen=True, tag="Setup"):

@@ -29,9 +29,11 @@ from trio_mcp.serving.composition import build_cluster
 from trio_mcp.serving.front import advertised_url
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
+from trio_mcp.serving.workers.deaf import start_clock_when_told
 from trio_mcp.serving.workers.messages import (
     LAST_PAGE,
     Alive,
+    AllIdle,
     Ask,
     Done,
     FromSupervisor,
@@ -40,6 +42,7 @@ from trio_mcp.serving.workers.messages import (
     Held,
     Here,
     Hold,
+    Idle,
     LetGo,
     Ready,
     Retire,
@@ -70,6 +73,9 @@ COUNT_SECONDS = 1.5
 class Stoppable(Protocol):
     """The node, as the supervisor's messages reach it."""
 
+    def start_clock(self) -> None:
+        """The node is to stop, and a message says how: end the process when the time for that is over, whether it is read or not."""
+
     def stop_on_signal(self, number: int) -> None:
         """The whole node stops, because of that signal: drain, and leave to other nodes what they take over."""
 
@@ -91,6 +97,10 @@ class Seat:
         self._hear: Callable[[bytes], None] | None = None
         self._app: HttpApp | None = None
         self._public: list[WhileServing] = []
+        self._node_stops = False
+        """With all of its workers: they end together."""
+        self._said_idle = False
+        self._all_idle = False
         self._siblings: Siblings | None = None
         """With Redis, the other workers; without, the cluster has no others."""
         self.url: str = ""
@@ -151,6 +161,7 @@ class Seat:
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:
         """Talk to the supervisor for the length of the block. When the supervisor has gone, the node stops."""
+        start_clock_when_told(node.start_clock)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._channel.write)
@@ -188,6 +199,15 @@ class Seat:
             listener.leave()
         if self.moves is not None:
             self.moves.departing.set()
+
+    def may_end(self, left: bool) -> bool:
+        """See `MayEnd`. When the node stops, its workers end when none has anything left: until then each serves what comes."""
+        if not self._node_stops or self._channel.broken.is_set():
+            return not left
+        if self._said_idle is left:
+            self._said_idle = not left
+            self._channel.send(Idle(not left))
+        return self._all_idle and not left
 
     # The link to the store.
 
@@ -271,7 +291,10 @@ class Seat:
             case Ask():
                 self._channel.send(Told(message.number, self._answer(message.topic)))
             case Stop(number):
+                self._node_stops = True
                 self._stop(node, number)
+            case AllIdle():
+                self._all_idle = True
             case Team(workers, ended) if self._siblings is not None and self._app is not None:
                 self._siblings.heard([each for each in workers if each.boot != self._app.boot], ended)
             case Retire():

@@ -224,17 +224,7 @@ class Supervisor:
         """Say that a worker has died; the seconds until the next is started in its place."""
         self._metrics.worker_died()
         wait = slot.place.died(None if worker.ready_since is None else trio.current_time() - worker.ready_since)
-        event(
-            logger,
-            logging.ERROR,
-            "worker died",
-            worker=worker.name,
-            pid=worker.pid,
-            how=how_it_ended(worker.code),
-            why=worker.failure or worker.why_killed,
-            stack=worker.stack,
-            again_in=wait,
-        )
+        event(logger, logging.ERROR, "worker died", **worker.end_fields, again_in=wait)
         return wait
 
     def _launch(self, slot: _Slot) -> WorkerProcess:
@@ -245,16 +235,19 @@ class Supervisor:
     def _start(self, slot: _Slot) -> WorkerProcess:
         name, leads = f"{self._template.name}-w{next(self._numbers)}", not self.serving
         setup = msgspec.structs.replace(self._template, name=name, index=slot.index, leads=leads)
-        worker = WorkerProcess(setup, self.memory, self._counts, self._introduce)
+        worker = WorkerProcess(setup, self.memory, self._counts, self._heed_change)
         self._all.add(worker)
         self._processes.start_soon(self._own, worker)
         return worker
 
-    def _introduce(self) -> None:
-        """Tell all workers where the others are, and which have ended."""
+    def _heed_change(self) -> None:
+        """Tell all workers where the others are, and which have ended; and when none has anything left to drain, that they may end."""
         team = team_of(self._all, self._ended)
+        may_end = self._stopping is not None and all(worker.idle for worker in self._all)
         for worker in self._all:
             worker.introduce(team)
+            if may_end:
+                worker.let_end()
 
     async def _own(self, worker: WorkerProcess) -> None:
         try:
@@ -263,8 +256,10 @@ class Supervisor:
             self._all.discard(worker)
             if worker.here is not None:
                 self._ended.append(Ended(worker.name, worker.here.boot))
-                self._introduce()
+            self._heed_change()
             self._view.note_end(worker)
+            if worker.was_given_up and (worker.retired or self._stopping is not None):
+                event(logger, logging.ERROR, "worker killed", **worker.end_fields)
             if self._stopping is not None and worker.code is not None and worker.said is not None:
                 self._code = self._code or abs(worker.code)
 
@@ -313,7 +308,7 @@ class Supervisor:
             old.retire()
             with trio.move_on_after(self._stop_times.whole + EXTRA_SECONDS):
                 await old.ended.wait()
-            old.kill("it did not end in time after it was replaced")
+            old.give_up("it did not end in time after it was replaced")
         return True
 
     # Stopping, and what runs all the time.
@@ -325,13 +320,12 @@ class Supervisor:
         return StopTimes(delay, window, cleanup, settings.task_drain_seconds)
 
     async def _kill_late(self) -> None:
-        """Once the node stops: end what has not ended in its time. Each worker ends by itself before that, if its process runs at all."""
+        """Once the node stops: end what has not ended in its time. Each worker ends by itself before that, if its interpreter runs at all."""
         await self._stop_asked.wait()
         await trio.sleep(self._stop_times.whole + EXTRA_SECONDS)
         for worker in self._all:
             self._code = 1
-            worker.kill("it did not end in time")
-            event(logger, logging.ERROR, "worker killed", worker=worker.name, why=worker.why_killed)
+            worker.give_up("it did not end in time")
 
     async def _watch(self) -> None:
         """Kill workers that do not start or whose event loop does not run any more; another is started in their place."""

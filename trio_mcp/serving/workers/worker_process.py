@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -24,6 +25,7 @@ from trio_mcp.serving.workers.channel import Channel, ChannelBroken
 from trio_mcp.serving.workers.messages import (
     LAST_PAGE,
     Alive,
+    AllIdle,
     Ask,
     Done,
     Failed,
@@ -33,6 +35,7 @@ from trio_mcp.serving.workers.messages import (
     Held,
     Here,
     Hold,
+    Idle,
     LetGo,
     Ready,
     Retire,
@@ -44,7 +47,7 @@ from trio_mcp.serving.workers.messages import (
     Told,
     Topic,
 )
-from trio_mcp.serving.workers.stacks import SIGNAL, STACK_SECONDS, read_stack
+from trio_mcp.serving.workers.deaf import STACK_SECONDS, STOP_CLOCK, WRITE_STACK, read_stack
 from trio_mcp.sessions.shares import SessionCounts
 
 __all__ = ["WorkerProcess", "how_it_ended"]
@@ -62,7 +65,7 @@ SENSELESS = (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowE
 class WorkerProcess:
     """Made and run by the supervisor; `run` owns the process. All workers share the store `memory`, and `counts`.
 
-    `changed` is called when it has said where it is, serves, or is replaced.
+    `changed` is called when it has said where it is, serves, is replaced, or has nothing left to drain.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class WorkerProcess:
         self.ready_since: float | None = None
         self.heard: float | None = None
         """When its event loop gave its last sign of life; None before the first."""
+        self.idle: bool = False
+        """The node stops, and it has nothing left to drain."""
         self.sessions: int = 0
         self.waits_for: list[str] = []
         """What it lacks before it is ready, where its lifespan runs already: keys that verify tokens."""
@@ -116,6 +121,17 @@ class WorkerProcess:
     def pid(self) -> int | None:
         """None before the process exists."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether `give_up` was called."""
+        return self._given_up.is_set()
+
+    @property
+    def end_fields(self) -> dict[str, Any]:
+        """Who ended, how and why, for the log."""
+        why = self.failure or self.why_killed
+        return {"worker": self.name, "pid": self.pid, "how": how_it_ended(self.code), "why": why, "stack": self.stack}
 
     async def run(self) -> None:
         """Start the process, and serve it until it has ended. It is killed when this is cancelled.
@@ -169,6 +185,11 @@ class WorkerProcess:
         self._changed()
         self._tell(Retire())
 
+    def let_end(self) -> None:
+        """The node stops, and no worker has anything left to drain."""
+        if self._channel is not None:
+            self._channel.send(AllIdle())
+
     def introduce(self, team: Team) -> None:
         """Tell it of the other workers, once it has said where it is."""
         if self.here is not None and self._channel is not None:
@@ -177,6 +198,8 @@ class WorkerProcess:
     def _tell(self, message: Stop | Retire) -> None:
         if self.said is not None and self._channel is not None:
             self._channel.send(message)
+            if STOP_CLOCK is not None:
+                self.pass_on(STOP_CLOCK)
         elif self._process is None:
             self._unwanted = True
         elif self._process.returncode is None:
@@ -242,6 +265,9 @@ class WorkerProcess:
                 self._counts.give_back(session_id, self.name)
             case Alive(sessions, waits_for):
                 self.heard, self.sessions, self.waits_for = trio.current_time(), sessions, waits_for
+            case Idle(idle):
+                self.idle = idle
+                self._changed()
             case Told(number, body):
                 if number == LAST_PAGE:
                     self.last_page = body
@@ -289,8 +315,8 @@ class WorkerProcess:
 
     async def _kill_when_given_up(self, process: trio.Process) -> None:
         await self._given_up.wait()
-        if SIGNAL is not None and process.returncode is None:
-            process.send_signal(SIGNAL)
+        if WRITE_STACK is not None and process.returncode is None:
+            process.send_signal(WRITE_STACK)
             await trio.sleep(STACK_SECONDS)
             self.stack = read_stack(Path(self.setup.stack_file))
         self.kill("")

@@ -10,12 +10,12 @@ import pytest
 import trio
 
 from tests.rig.waiting import PATIENCE, until
-from trio_mcp.serving.workers.stacks import SIGNAL, read_stack
+from trio_mcp.serving.workers.deaf import WRITE_STACK, read_stack
 
 HANGS = """
 import sys
 from pathlib import Path
-from trio_mcp.serving.workers.stacks import write_stack_when_asked
+from trio_mcp.serving.workers.deaf import write_stack_when_asked
 
 def turns_for_ever():
     print("turns", flush=True)
@@ -32,14 +32,14 @@ begins()
 
 @pytest.mark.processes
 async def test_the_stack_of_a_loop_without_end_is_written_by_a_signal(tmp_path: Path) -> None:
-    assert SIGNAL is not None
+    assert WRITE_STACK is not None
     path = tmp_path / "n.stack"
     process = await trio.lowlevel.open_process([sys.executable, "-c", HANGS, str(path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert await process.stdout.receive_some()
         assert path.read_bytes() == b""
-        process.send_signal(SIGNAL)
+        process.send_signal(WRITE_STACK)
 
         async def written() -> bool:
             return b"<module>" in path.read_bytes()

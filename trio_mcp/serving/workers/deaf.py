@@ -1,0 +1,52 @@
+"""What a supervisor can still have from a worker whose event loop does not run: by signals, for it reads no messages.
+
+supervisor ── WRITE_STACK ──▶ worker: a handler in C writes the stack to a file ──▶ supervisor reads it, for the log
+           ── STOP_CLOCK ───▶ worker: a handler in Python sets the deadline of its stop, as that of SIGTERM does in one process
+
+The first needs neither the event loop nor the interpreter, so that it works in a loop without end and in a system call alike. The second goes
+with each `Stop` and `Retire`, which say how to stop: with the deadline set, the worker ends by itself in its time, and names what blocks it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["STACK_SECONDS", "STOP_CLOCK", "WRITE_STACK", "read_stack", "start_clock_when_told", "write_stack_when_asked"]
+
+_FIRST: int | None = getattr(signal, "SIGRTMIN", None)
+WRITE_STACK: int | None = _FIRST
+"""Of the real-time signals, which have no meaning of their own; None where there are none (macOS)."""
+STOP_CLOCK: int | None = None if _FIRST is None else _FIRST + 1
+STACK_SECONDS = 0.5
+"""For the handler to write."""
+
+_MOST_BYTES = 64 * 1024
+_MOST_FRAMES = 24
+
+
+def write_stack_when_asked(path: Path) -> None:
+    """From now on, have WRITE_STACK write the stack of the main thread to `path`, until this process ends."""
+    if WRITE_STACK is not None:
+        # The file stays open: the handler can open none. It is no log of anything, so that nothing is lost where it is full.
+        faulthandler.register(WRITE_STACK, file=path.open("wb", buffering=0), all_threads=False)
+
+
+def start_clock_when_told(start: Callable[[], None]) -> None:
+    """From now on, have STOP_CLOCK call `start` in the main thread, within the signal handler, until this process ends."""
+    if STOP_CLOCK is not None:
+        signal.signal(STOP_CLOCK, lambda number, frame: start())
+
+
+def read_stack(path: Path) -> str | None:
+    """What was written, the innermost calls first, in one line; None where nothing was. The file is removed."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode(errors="replace")
+        path.unlink()
+    except OSError:
+        return None
+    frames = [line.strip() for line in text.splitlines() if line.startswith("  ")]
+    return " < ".join(frames[:_MOST_FRAMES]) or None

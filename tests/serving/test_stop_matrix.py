@@ -34,8 +34,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 HANGS = 240.0
 """Against hanging only: a cell takes some three seconds, and the blockers ten minutes."""
-AT_ONCE = 24
-"""Processes at a time."""
+AT_ONCE = 24 // WORKERS
+"""Nodes at a time: some 24 processes."""
 
 FRONTS = {
     "serve": ("serve",),
@@ -489,7 +489,11 @@ async def check(forker: Forker, folder: Path, cell: Cell, limiter: trio.Capacity
 
 def verdict(front: str, how: str, process: Process) -> str | None:
     blocker = BLOCKERS[process.blocker]
-    codes = {-signal.SIGTERM if process.workers == 1 else 128 + signal.SIGTERM} if how == "second SIGTERM" else {blocker.code}
+    codes = (
+        {-signal.SIGTERM if process.workers == 1 else 128 + signal.SIGTERM}
+        if how == "second SIGTERM"
+        else {blocker.code}
+    )
     if how == "second SIGTERM" and front in STDIO:
         # Its calls have a second and a half from the first signal on, whatever the windows are.
         codes.add(blocker.code)

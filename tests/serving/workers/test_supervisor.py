@@ -14,7 +14,7 @@ from tests.serving.workers.setup import SETUP
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers import supervisor as module
-from trio_mcp.serving.workers.messages import Ready, Setup
+from trio_mcp.serving.workers.messages import Ready, Setup, Team
 from trio_mcp.serving.workers.supervisor import Supervisor
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.shares import SessionCounts
@@ -59,6 +59,9 @@ class Worker:
 
     def give_up(self, why: str) -> None:
         self.kill(why)
+
+    def introduce(self, team: Team) -> None:
+        pass
 
     def let_end(self) -> None:
         self.told_to_end += 1

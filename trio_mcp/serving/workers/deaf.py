@@ -14,7 +14,14 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["STACK_SECONDS", "STOP_CLOCK", "WRITE_STACK", "read_stack", "start_clock_when_told", "write_stack_when_asked"]
+__all__ = [
+    "STACK_SECONDS",
+    "STOP_CLOCK",
+    "WRITE_STACK",
+    "read_stack",
+    "start_clock_when_told",
+    "write_stack_when_asked",
+]
 
 _FIRST: int | None = getattr(signal, "SIGRTMIN", None)
 WRITE_STACK: int | None = _FIRST

@@ -22,10 +22,10 @@ from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.node import serve
 from trio_mcp.serving.settings import Settings, load
 from trio_mcp.serving.workers.channel import receive_now, send_now
+from trio_mcp.serving.workers.deaf import write_stack_when_asked
 from trio_mcp.serving.workers.division import settings_of_worker
 from trio_mcp.serving.workers.messages import Failed, Setup, understood
 from trio_mcp.serving.workers.seat import Seat
-from trio_mcp.serving.workers.deaf import write_stack_when_asked
 
 __all__ = ["main"]
 

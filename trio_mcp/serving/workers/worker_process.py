@@ -22,6 +22,7 @@ from trio_mcp.cluster.store.encoding import decode_operations, encode_results
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
+from trio_mcp.serving.workers.deaf import STACK_SECONDS, STOP_CLOCK, WRITE_STACK, read_stack
 from trio_mcp.serving.workers.messages import (
     LAST_PAGE,
     Alive,
@@ -47,7 +48,6 @@ from trio_mcp.serving.workers.messages import (
     Told,
     Topic,
 )
-from trio_mcp.serving.workers.deaf import STACK_SECONDS, STOP_CLOCK, WRITE_STACK, read_stack
 from trio_mcp.sessions.shares import SessionCounts
 
 __all__ = ["WorkerProcess", "how_it_ended"]

@@ -5,8 +5,9 @@ Every fact has a handful of values, so that tests can go through all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.membership import Verdict
@@ -91,8 +92,7 @@ class Tried(Enum):
     """Another process answered 421 at that address."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Facts:
+class Facts(msgspec.Struct, kw_only=True):
     """What is known of one request and its session; `router` changes it as it learns more."""
 
     # The request.
@@ -206,11 +206,9 @@ def after_relay(outcome: Outcome, boot: str, *, post: bool, expects_response: bo
 
     `boot` is the process that was meant; `post` and `expects_response` are of the request, and `harmless` that it may run twice.
     """
+    if isinstance(outcome, Relayed):
+        return Ended.NO_SESSION if outcome.status == 404 else Ended.ANSWERED
     match outcome:
-        case Relayed(status=404):
-            return Ended.NO_SESSION
-        case Relayed():
-            return Ended.ANSWERED
         case Broken() | Unanswered() if harmless:
             # The owner may have ended the session, or been replaced, while the request was on its way.
             return Tried.BROKEN

@@ -45,10 +45,13 @@ class Hops:
         """Whether what a node signs with the key of that name verifies here; True for "", a node that does not say."""
         return key in ("", *self._names)
 
-    def sign(self, method: str, path: bytes, session_id: str) -> bytes:
-        """The header's value for a request that is sent now; `path` includes the query, `session_id` is empty where there is none."""
+    def sign(self, method: str, path: bytes, session_id: str, second: int | None = None) -> bytes:
+        """The header's value for a request that is sent now; `path` includes the query, `session_id` is empty where there is none.
+
+        `second` is what `time.time()` says now, without the fraction.
+        """
         # Whole seconds: within one, a session's requests have the same header, and need no other signature.
-        origin = b"%b%d" % (self._origin, int(time.time()) * 1000)
+        origin = b"%b%d" % (self._origin, (int(time.time()) if second is None else second) * 1000)
         return b"%b.%b" % (origin, _signature(self._keys[0], origin, method, path, session_id))
 
     def verify(self, value: bytes, method: str, path: bytes, session_id: str) -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
 from trio_mcp.cluster.record import NodeCard, OwnershipChange
@@ -144,8 +146,7 @@ def superseded(boot: str, epoch: int, change: OwnershipChange) -> bool:
 # Which nodes are there?
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """A point in time on two clocks, in seconds: Trio's, and one that runs while the machine is suspended."""
 
     trio: float

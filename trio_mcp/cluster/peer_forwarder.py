@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from trio_mcp.cluster.facts import Ended, Facts, Tried, after_relay
@@ -38,8 +38,7 @@ __all__ = ["PeerForwarder", "SessionRequest", "say_lost", "unavailable"]
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
-@dataclass(slots=True)
-class SessionRequest:
+class SessionRequest(msgspec.Struct, eq=False):
     """A request whose session is not on this node, and what was learned about it."""
 
     exchange: HttpExchange
@@ -51,7 +50,7 @@ class SessionRequest:
     """The record as it was read last; None when there was none."""
     outcome: Outcome | None = None
     """The outcome of the last relay."""
-    since: float = field(default_factory=trio.current_time)
+    since: float = msgspec.field(default_factory=trio.current_time)
     """When this node began to look for its session (trio clock)."""
 
 
@@ -124,14 +123,7 @@ class PeerForwarder:
             return Tried.FAILED
         exchange = request.exchange
         request.outcome = outcome = await self.send(exchange, request.session_id, owner)
-        lost = lost_answer(exchange.content) if isinstance(outcome, Unanswered) else None
-        result = after_relay(
-            outcome,
-            owner.boot,
-            post=exchange.method == "POST",
-            expects_response=lost is not None,
-            harmless=isinstance(outcome, Broken | Unanswered) and is_harmless(exchange.content),
-        )
+        result = _result(exchange, outcome, owner.boot)
         if result is Ended.ANSWERED and exchange.method != "DELETE":
             self.owners.remember(request.session_id, owner)
         else:
@@ -144,22 +136,25 @@ class PeerForwarder:
 
     async def send(self, exchange: HttpExchange, session_id: str, to: Owner) -> Outcome:
         """Relay to `to`, if the process at its address is the one that is meant."""
-        outcome = await self._wrong_peer(to) or await self._relay.send(
-            exchange, exchange.content, session_id, self._siblings.reached(to)
-        )
+        outcome = None if self._is_trusted(to) else await self._wrong_peer(to)
+        if outcome is None:
+            reached = self._siblings.reached(to)
+            outcome = await self._relay.send(exchange, exchange.content, session_id, reached)
         name = type(outcome).__name__.lower()
         self._metrics.relayed(name)
         if not isinstance(outcome, Relayed):
             event(logger, logging.INFO, "not relayed", session=session_label(session_id), to=to.node, outcome=name)
         return outcome
 
-    async def _wrong_peer(self, owner: Owner) -> Outcome | None:
-        """Why nothing is sent to `owner`; None when it is trusted. An address for which no card vouches is challenged first.
+    def _is_trusted(self, owner: Owner) -> bool:
+        """Whether requests may be sent to its address at once.
 
         The socket of a worker has the name of its process, in a folder of ours: no other process can have it.
         """
-        if self._siblings.has(owner) or self._membership.vouch_for(owner):
-            return None
+        return self._siblings.has(owner) or self._membership.vouch_for(owner)
+
+    async def _wrong_peer(self, owner: Owner) -> Outcome | None:
+        """Challenge an address for which no card vouches: why nothing is sent there, or None."""
         seen = await self._relay.probe(owner.url)
         if not isinstance(seen, str):
             return seen
@@ -167,6 +162,17 @@ class PeerForwarder:
             return Misdirected(owner.node, seen, None)
         self._membership.proved(owner.url, seen)
         return None
+
+
+def _result(exchange: HttpExchange, outcome: Outcome, boot: str) -> Ended | Tried:
+    unanswered, broken = isinstance(outcome, Unanswered), isinstance(outcome, Broken)
+    return after_relay(
+        outcome,
+        boot,
+        post=exchange.method == "POST",
+        expects_response=unanswered and lost_answer(exchange.content) is not None,
+        harmless=(unanswered or broken) and is_harmless(exchange.content),
+    )
 
 
 def unavailable(why: TryAgain) -> Unavailable:

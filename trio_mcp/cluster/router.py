@@ -8,6 +8,7 @@ request ─▶ facts ─▶ `routing.decide` ─▶ step ─▶ done here ─▶
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 import trio
@@ -59,6 +60,7 @@ PAUSE_SECONDS = 0.05
 """Before the record is read again that is about to change."""
 
 _SESSION = b"mcp-session-id"
+_NONE_NEAR: frozenset[Target] = frozenset()
 _ID = re.compile(r"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9_-]{1,128}")
 """`node.random`, as the hub makes them."""
 
@@ -150,7 +152,8 @@ class SessionRouter:
             # To any other principal it is an unknown id, and takes as long to say so.
             pending = session.release_pending is not None
             facts.copy = copy_here(session.closed_because, release_pending=pending, restores=self._restores)
-        self._look_at_peers(request)
+        # Where the id says that it began matters only once an owner that is known was asked, or the record was read.
+        self._look_at_owner(request)
         while True:
             facts.claims = self._life.answers.claims
             route = await self._do(request, decide(facts))
@@ -251,23 +254,28 @@ class SessionRouter:
         live = self._hub.get(request.session_id, request.exchange.principal) is not None
         request.facts.copy = Copy.LIVE if live else Copy.NONE
 
-    def _look_at_peers(self, request: SessionRequest) -> None:
+    def _look_at_owner(self, request: SessionRequest) -> None:
         facts = request.facts
         owner = self._forwarder.owners.get(request.session_id)
         if owner is None:
             facts.cached = Cached.NOTHING
         else:
             facts.cached = Cached.DRAINING if self._membership.is_stopping(owner.node) else Cached.OWNER
+        facts.near = self._near(request, (Target.CACHED,))
+
+    def _look_at_peers(self, request: SessionRequest) -> None:
+        self._look_at_owner(request)
+        facts = request.facts
+        facts.near = self._near(request, Target)
         home = self._forwarder.home(request.session_id)
         facts.home = home is not None
         facts.home_has_card = home is not None and self._membership.boot(home.node) is not None
-        facts.near = self._near(request)
 
-    def _near(self, request: SessionRequest) -> frozenset[Target]:
-        """Which targets are workers of this node: what one of them has relayed goes no further."""
+    def _near(self, request: SessionRequest, targets: Iterable[Target]) -> frozenset[Target]:
+        """Which of them are workers of this node: what one of them has relayed goes no further."""
         if not self._siblings or (request.hop is not None and self._siblings.is_worker(request.hop)):
-            return frozenset()
-        owners = ((target, self._owner(request, target)) for target in Target)
+            return _NONE_NEAR
+        owners = ((target, self._owner(request, target)) for target in targets)
         return frozenset(target for target, owner in owners if owner is not None and self._siblings.has(owner))
 
     def _heed_worker(self, request: SessionRequest) -> None:

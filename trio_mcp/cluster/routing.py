@@ -15,9 +15,10 @@ request. The order of the questions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
+
+import msgspec
 
 from trio_mcp.cluster.facts import Cached, Copy, Facts, Recorded, Target, Tried
 from trio_mcp.cluster.membership import Verdict
@@ -45,21 +46,18 @@ LOOKS = 4
 """How often one request reads the record of its session. Each further look means that the session moved in between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Serve:
+class Serve(msgspec.Struct, frozen=True):
     """The session is here. Ends the request's routing."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotFound:
+class NotFound(msgspec.Struct, frozen=True):
     """404 with this reason. With `bury`, a tombstone replaces the record of a session that ended with its node."""
 
     reason: CloseReason
     bury: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SendBack:
+class SendBack(msgspec.Struct, frozen=True):
     """421 to the peer that relayed the request, with the owner it should ask instead, if one is known."""
 
     owner: Target | None = None
@@ -87,8 +85,7 @@ class Await(Enum):
     """This node has joined the cluster, or is asked to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class LookUp:
+class LookUp(msgspec.Struct, frozen=True):
     """Read the record and the tombstone from Redis."""
 
     patiently: bool = False
@@ -97,22 +94,19 @@ class LookUp:
     """The record is about to change."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayTo:
+class RelayTo(msgspec.Struct, frozen=True):
     """Have that node answer the request; ends the request if it does."""
 
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
-class MoveTo:
+class MoveTo(msgspec.Struct, frozen=True):
     """Have that process of this node take over the connection, with the request; ends the request if it does."""
 
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(msgspec.Struct, frozen=True):
     """Have the failure detector say whether that process is gone."""
 
     target: Target
@@ -120,13 +114,11 @@ class Judge:
     """From what can be told now; else it waits for evidence as long as the request may."""
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(msgspec.Struct, frozen=True):
     """Claim the record and continue the session on this node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """Do what the client's DELETE asks for in place of a node that cannot, and answer 204."""
 
 
@@ -136,7 +128,7 @@ Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | Rela
 def decide(facts: Facts) -> Step:
     """The next step for a request whose session was not found on this node."""
     step = _decide(facts)
-    if isinstance(step, RelayTo) and step.target in _OWNERS and facts.movable and step.target in facts.near:
+    if facts.movable and isinstance(step, RelayTo) and step.target in _OWNERS and step.target in facts.near:
         return MoveTo(step.target)
     return step
 
@@ -151,9 +143,13 @@ def _may_ask(facts: Facts, target: Target) -> bool:
 
 
 def _decide(facts: Facts) -> Step:
-    match facts.copy:
-        case Copy.LIVE:
-            return Serve()
+    if facts.copy is not Copy.NONE:
+        return _with_copy(facts.copy)
+    return _before_redis(facts) if facts.recorded is Recorded.NOT_READ else _recorded(facts)
+
+
+def _with_copy(copy: Copy | CloseReason) -> Step:
+    match copy:
         case Copy.RELEASE_PENDING:
             return Await.RELEASE
         case Copy.SHUT_DOWN:
@@ -163,9 +159,11 @@ def _decide(facts: Facts) -> Step:
             return TryAgain.STOPPING
         case CloseReason() as reason:
             return NotFound(reason.as_seen_by_peers)
+    return Serve()
+
+
+def _recorded(facts: Facts) -> Step:
     match facts.recorded:
-        case Recorded.NOT_READ:
-            return _before_redis(facts)
         case Recorded.REFUSED:
             return TryAgain.DIRECTORY
         case Recorded.UNKNOWN:
@@ -179,8 +177,7 @@ def _decide(facts: Facts) -> Step:
             return _owned_here(facts)
         case Recorded.FREE:
             return _free(facts)
-        case Recorded.PEERS:
-            return _owned_by_peer(facts)
+    return _owned_by_peer(facts)
 
 
 def _before_redis(facts: Facts) -> Step:

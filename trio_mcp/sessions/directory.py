@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import trio
 
 from trio_mcp.auth.principal import Principal
@@ -20,8 +21,7 @@ TOMBSTONE_SECONDS = 3_600.0
 MAX_TOMBSTONES = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A session at one moment: what a directory records, and a restore starts from.
 
     Streams, calls in flight and tasks are not part of it: they cannot be moved to another node.

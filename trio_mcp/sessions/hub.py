@@ -130,15 +130,19 @@ class Hub:
         Where the node is full, the oldest session that was never used ends for it, which is waited for ROOM_SECONDS at most. Raises
         TooManySessions when there is no room then.
         """
-        if session_id not in self._opening:
-            await self._make_room()
-            if self._full:
-                raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
-            self._opening.add(session_id)
+        await self._take_place(session_id)
         try:
             yield
         finally:
             self._opening.discard(session_id)
+
+    async def _take_place(self, session_id: str) -> None:
+        if session_id not in self._opening:
+            if self._full:
+                await self._make_room()
+                if self._full:
+                    raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
+            self._opening.add(session_id)
 
     @property
     def takes_more(self) -> bool:
@@ -244,21 +248,20 @@ class Hub:
         return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
 
     async def _make_room(self) -> None:
-        """End the oldest session that was never used, if the node is full and has one.
+        """End the oldest session that was never used, as long as the node is full and has one.
 
         It must be UNUSED_SECONDS old: until then its client may be about to use it. Waits ROOM_SECONDS at most, and one caller at a
         time, so that each ends a session of its own.
         """
-        if self._full:
-            with trio.move_on_after(ROOM_SECONDS):
-                async with self._making_room:
-                    while self._full and (victim := self._next_victim()) is not None:
-                        if await self._freed_before(victim.opened_at + UNUSED_SECONDS):
-                            continue
-                        if not victim.used:
-                            del self._unused[victim.id]
-                            victim.close(CloseReason.UNUSED)
-                            await self._freed.park()
+        with trio.move_on_after(ROOM_SECONDS):
+            async with self._making_room:
+                while self._full and (victim := self._next_victim()) is not None:
+                    if await self._freed_before(victim.opened_at + UNUSED_SECONDS):
+                        continue
+                    if not victim.used:
+                        del self._unused[victim.id]
+                        victim.close(CloseReason.UNUSED)
+                        await self._freed.park()
 
     async def _freed_before(self, deadline: float) -> bool:
         """Wait until a session has ended, or for `deadline` (trio clock); whether one has ended."""
@@ -277,17 +280,18 @@ class Hub:
 
     async def _start(self, session: LiveSession, begin: Callable[[], Awaitable[None]]) -> None:
         """Returns when `begin` has returned, or the session has ended before that. When the caller is cancelled, the session ends."""
-        async with self.room_for(session.id):
+        await self._take_place(session.id)
+        began = trio.Event()
+        try:
             assert self._nursery is not None
-            began = trio.Event()
             # Not this task's context: the session's tasks must not inherit the variables of the request that opens it.
-            run = partial(self._nursery.start_soon, self._supervise, session, begin, began)
-            self._service.variables.copy().run(run)
-            try:
-                await began.wait()
-            finally:
-                if not began.is_set():
-                    session.close(CloseReason.CRASHED)
+            variables = self._service.variables.copy()
+            variables.run(self._nursery.start_soon, self._supervise, session, begin, began)
+            await began.wait()
+        finally:
+            if not began.is_set():
+                session.close(CloseReason.CRASHED)
+            self._opening.discard(session.id)
 
     async def _supervise(self, session: LiveSession, begin: Callable[[], Awaitable[None]], began: trio.Event) -> None:
         """Run one session to its end; what its tasks raise is logged here and goes no further."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from trio_mcp.defaults import EVENT_RETENTION, MAX_EVENTS, MAX_SESSION_BYTES, MAX_STREAM_BYTES
 from trio_mcp.streams.account import Account
@@ -33,8 +35,7 @@ def _nothing() -> None:
     pass
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(msgspec.Struct, eq=False):
     """Counts bytes for one session; `account` counts them for the node, too."""
 
     limit: int = DEFAULT_BOUNDS.session_bytes
@@ -42,7 +43,7 @@ class Budget:
     used: int = 0
     reclaim: Callable[[], None] | None = None
     """Called once before anything is dropped: frees what is only kept for replay."""
-    account: Account = field(default_factory=Account)
+    account: Account = msgspec.field(default_factory=Account)
     unread: int = 0
     """The part of `used` that is responses and requests which no reader has yet."""
     abandoned: Callable[[], int] | None = None

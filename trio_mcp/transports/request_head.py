@@ -31,7 +31,7 @@ class Passed(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct, eq=False):
-    """The facts. Nothing of it changes but what is kept in `passed`, `caller`, `mirrored` and `relayed_lines`."""
+    """The facts. Nothing of it changes but what is kept in `passed`, `caller`, `mirrored` and `relayed`."""
 
     method: str
     path: str
@@ -58,8 +58,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """The gate's decision, kept for the next request with this head; None until there is one, and where it is a refusal."""
     mirrored: tuple[str, str, str | None] | None = None
     """Version, method and name of the last body that its headers agreed with, kept likewise (2026-07-28)."""
-    relayed_lines: bytes = b""
-    """Its header lines as other nodes get them, without hop and Content-Length; kept likewise, empty until one is sent there."""
+    relayed: object = None
+    """The head as other nodes get it, kept likewise by whoever relays; None until a request is sent there."""
 
     def with_content_length(self, length: bytes, fields: Sequence[tuple[bytes, bytes]] | None = None) -> RequestHead:
         """The head of a request that differs in its one Content-Length alone; `fields` with that length, where they are there already."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.cluster.peers import ok
 from trio_mcp.cluster.peer.outcomes import OwnerLost
-from trio_mcp.cluster.peer.response import HEAD_BYTES, WHOLE_BODY_BYTES, ResponseParser, _familiar
+from trio_mcp.cluster.peer.response import HEAD_BYTES, WHOLE_BODY_BYTES, ResponseParser, _familiar, read_whole
 
 HELLO = ok(b"hello")
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -231,29 +231,29 @@ def test_a_body_is_short_by_its_length(said: bytes, short: bool) -> None:
 LIKE_THE_ONE_BEFORE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-length: "
 
 
-@pytest.mark.parametrize(
-    "rest",
-    [
-        b"5",
-        b"0",
-        b"007",
-        b"6",
-        b"65537",
-        b"",
-        b"+5",
-        b" 5",
-        b"5 ",
-        b"5x",
-        b"9" * 18,
-        b"9" * 19,
-        b"9" * 40,
-        b"5\r\nx: y",
-        b"5\r\nconnection: close",
-        b"5\r\ncontent-length: 5",
-        b"5\r\ncontent-length: 6",
-        b"5\r\ntransfer-encoding: chunked",
-    ],
-)
+LENGTHS = [
+    b"5",
+    b"0",
+    b"007",
+    b"6",
+    b"65537",
+    b"",
+    b"+5",
+    b" 5",
+    b"5 ",
+    b"5x",
+    b"9" * 18,
+    b"9" * 19,
+    b"9" * 40,
+    b"5\r\nx: y",
+    b"5\r\nconnection: close",
+    b"5\r\ncontent-length: 5",
+    b"5\r\ncontent-length: 6",
+    b"5\r\ntransfer-encoding: chunked",
+]
+
+
+@pytest.mark.parametrize("rest", LENGTHS)
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
 def test_a_head_like_the_one_before_is_read_as_if_it_were_the_first(rest: bytes, method: str) -> None:
     before = LIKE_THE_ONE_BEFORE + b"5\r\n\r\nhello"
@@ -269,6 +269,28 @@ def test_a_head_like_the_one_before_is_read_as_if_it_were_the_first(rest: bytes,
         _familiar.clear()
         first.take(said)
         assert again.head() == first.head()
+
+
+@pytest.mark.parametrize("rest", LENGTHS)
+@pytest.mark.parametrize("body", [b"hello", b"hell", b"hello ", b"", b"hello" + HELLO])
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+def test_a_response_that_is_read_as_a_whole_is_read_as_any_other(rest: bytes, body: bytes, method: str) -> None:
+    read(LIKE_THE_ONE_BEFORE + b"5\r\n\r\nhello")
+    said = LIKE_THE_ONE_BEFORE + rest + b"\r\n\r\n" + body
+    whole = read_whole(method, said)
+    if whole is not None:
+        assert Read(whole.status, whole.body, ended=True, usable=True) == read(said, method)
+        assert whole.fields == ((b"content-type", b"application/json"),)
+    assert (whole is not None) == (
+        method == "POST" and (rest, body) in ((b"5", b"hello"), (b"0", b""), (b"6", b"hello "))
+    )
+
+
+@pytest.mark.parametrize("field", [b"Content-Type: text/event-stream", b"Connection: close"])
+def test_a_stream_and_a_last_response_are_not_read_as_a_whole(field: bytes) -> None:
+    said = b"HTTP/1.1 200 OK\r\n" + field + b"\r\ncontent-length: 5\r\n\r\nhello"
+    assert read(said) is not None
+    assert read_whole("POST", said) is None
 
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])

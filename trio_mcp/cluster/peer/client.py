@@ -6,15 +6,15 @@ A request is relayed over one hop at most, and never sent twice.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 
 import trio
 
 from trio_mcp.cluster.hop import Hops
 from trio_mcp.cluster.owner_cache import Owner
-from trio_mcp.cluster.peer.headers import request_bytes
+from trio_mcp.cluster.peer.headers import SentHead, request_head
 from trio_mcp.cluster.peer.outcomes import STRANGER, Outcome, Refused, Relayed, Unreachable
 from trio_mcp.cluster.peer.pool import Connection, Pool
 from trio_mcp.cluster.peer.probe import Livez, ask_livez
@@ -24,6 +24,7 @@ from trio_mcp.cluster.siblings import worker_in
 from trio_mcp.dispatch.call import CallScope
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.http.exchange import HttpExchange
+from trio_mcp.transports.request_head import RequestHead
 
 __all__ = ["PeerClient"]
 
@@ -32,6 +33,7 @@ CLIENT_LEFT = 499
 PROBE_SECONDS = 1.0
 LOOKS = 4
 """How often it is looked for silent owners within the shortest time that one may be silent."""
+MOST_KNOWN = 256
 PASSED_ON_SECONDS = 0.8
 """For a worker to answer a challenge that another has accepted: the peer waits PROBE_SECONDS."""
 
@@ -63,6 +65,8 @@ class PeerClient:
         )
         self._patience = patience or Patience()
         self._streams = OpenStreams()
+        self._relayed_by_us: dict[str, tuple[bytes, bytes]] = {}
+        """The header that says so, by the name of the owner."""
         self._waiting: dict[OwnerWire, float] = {}
         """Those that wait for an owner, by the time since when (trio clock)."""
 
@@ -90,15 +94,23 @@ class PeerClient:
         client is reset or, on servers other than ours, trio.BrokenResourceError is raised. Raises ValueError for a request header with
         a line break.
         """
-        target = exchange.head.target
-        hop = self._hops.sign(exchange.method, target, session_id)
-        request = request_bytes(exchange, target, content, hop, worker_in(to.url))
+        request = b"%b%d\r\n\r\n%b" % (self._head(exchange.head, session_id, to.url), len(content), content)
         outcome = await self._while_client_stays(exchange, request, to)
         if isinstance(outcome, Cut):
             if exchange.carrier.abort():
                 return Relayed(outcome.status)
             raise trio.BrokenResourceError(f"the response of {to.node} ended early: {outcome.reason}")
         return outcome
+
+    def _head(self, head: RequestHead, session_id: str, url: str) -> bytes:
+        """The request's head up to the value of Content-Length, kept for those with an equal head that follow within the second."""
+        sent, second = head.relayed, int(time.time())
+        if isinstance(sent, SentHead) and (sent.second, sent.session_id, sent.url) == (second, session_id, url):
+            return sent.before_length
+        hop = self._hops.sign(head.method, head.target, session_id, second)
+        before_length = request_head(head, hop, worker_in(url))
+        head.relayed = SentHead(second, session_id, url, before_length)
+        return before_length
 
     async def probe(self, url: str) -> str | Refused | Unreachable:
         """The boot of the node at `url`, or STRANGER for a process that does not know our secret; takes `PROBE_SECONDS` at most."""
@@ -150,8 +162,9 @@ class PeerClient:
             return Refused()
         except OSError:
             return Unreachable()
-        wire = OwnerWire(connection, self._patience, partial(self._is_alive, to), self._waiting)
-        relayed = RelayedRequest(exchange, wire, self._patience, self._relayed_by(to), self._streams)
+        patience = self._patience
+        wire = OwnerWire(connection, patience.write_timeout, patience.head, to, self._is_alive, self._waiting)
+        relayed = RelayedRequest(exchange, wire, patience, self._relayed_by(to.node), self._streams)
         try:
             return await relayed.run(memoryview(request)[sent:])
         except (OSError, trio.TooSlowError):
@@ -184,5 +197,10 @@ class PeerClient:
         boot = await self.probe(owner.url)
         return isinstance(boot, str) and boot != STRANGER and boot == (owner.boot or boot)
 
-    def _relayed_by(self, owner: Owner) -> tuple[bytes, bytes]:
-        return (RELAYED_BY, f"{self._node} to {owner.node}".encode())
+    def _relayed_by(self, owner: str) -> tuple[bytes, bytes]:
+        known = self._relayed_by_us.get(owner)
+        if known is None:
+            if len(self._relayed_by_us) >= MOST_KNOWN:
+                self._relayed_by_us.clear()
+            known = self._relayed_by_us[owner] = (RELAYED_BY, f"{self._node} to {owner}".encode())
+        return known

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, WORKER, HttpExchange
+import msgspec
+
+from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, WORKER
 from trio_mcp.transports.request_head import RequestHead
 
-__all__ = ["Fields", "request_bytes", "response_fields", "worker_header"]
+__all__ = ["Fields", "SentHead", "request_head", "response_fields", "worker_header"]
 
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -30,22 +32,30 @@ def worker_header(worker: str) -> bytes:
     return b"%b: %b\r\n" % (WORKER, worker.encode()) if _NAME.fullmatch(worker) else b""
 
 
-def request_bytes(exchange: HttpExchange, target: bytes, content: bytes, hop: bytes, worker: str = "") -> bytes:
-    """The request as it goes to the owner. `hop` is the signature. Raises ValueError when a header holds a line break.
+class SentHead(msgspec.Struct, frozen=True):
+    """A request's head as it goes to the owner, for all requests within a second whose heads are equal."""
 
-    `worker` is which worker of its node is meant.
+    second: int
+    """When it was signed."""
+    session_id: str
+    url: str
+    """The owner's."""
+    before_length: bytes
+    """All of it up to the value of Content-Length."""
+
+
+def request_head(head: RequestHead, hop: bytes, worker: str = "") -> bytes:
+    """The head as it goes to the owner, up to the value of Content-Length, which comes last. `hop` is the signature.
+
+    `worker` is which worker of its node is meant. Raises ValueError when a header holds a line break.
     """
-    head = exchange.head
-    head.relayed_lines = head.relayed_lines or _lines(head)
-    return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        exchange.method.encode(),
-        target,
-        head.relayed_lines,
+    return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: " % (
+        head.method.encode(),
+        head.target,
+        _lines(head),
         worker_header(worker) if worker else b"",
         HOP,
         hop,
-        len(content),
-        content,
     )
 
 

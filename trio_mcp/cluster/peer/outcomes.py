@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -38,31 +37,26 @@ STRANGER = ""
 """The boot of a process that does not know our secret, whatever it says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relayed:
+class Relayed(msgspec.Struct, frozen=True):
     """The response went to the client, or as much of it as the client waited for."""
 
     status: int
     """499 when the client left before the end of the response."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """No process listens at the URL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
+class Unreachable(msgspec.Struct, frozen=True):
     """No connection could be made, and nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(msgspec.Struct, frozen=True):
     """The request was sent, no response began, and the peer did not answer a probe. The call may still run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Misdirected:
+class Misdirected(msgspec.Struct, frozen=True):
     """The peer answered that it does not have the session (421)."""
 
     node: str
@@ -72,8 +66,7 @@ class Misdirected:
     """The owner, as far as that peer knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(msgspec.Struct, frozen=True):
     """At least a byte of the request was sent, and the connection broke before a whole response: the call may have run."""
 
 

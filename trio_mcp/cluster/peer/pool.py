@@ -65,11 +65,12 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether nothing is there to be read, not even the peer's end."""
-        with suppress(OSError):
-            try:
-                self._socket.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
-                return True
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
         return False
 
     def close(self) -> None:
@@ -122,7 +123,9 @@ class Pool:
         now = trio.current_time()
         if now >= self._next_sweep:
             self._sweep(now)
-        waiting = self._idle.setdefault(connection.url, [])
+        waiting = self._idle.get(connection.url)
+        if waiting is None:
+            waiting = self._idle[connection.url] = []
         if self._closed or len(waiting) >= self._max_idle:
             return connection.close()
         connection.idle_since = now

@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 import trio
 
+from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.headers import Fields
 from trio_mcp.cluster.peer.outcomes import (
     Broken,
@@ -28,7 +30,14 @@ from trio_mcp.cluster.peer.outcomes import (
     read_misdirection,
 )
 from trio_mcp.cluster.peer.pool import Connection
-from trio_mcp.cluster.peer.response import WHOLE_BODY_BYTES, Response, ResponseHead
+from trio_mcp.cluster.peer.response import (
+    WHOLE_BODY_BYTES,
+    Response,
+    ResponseHead,
+    WholeResponse,
+    read_whole,
+    whole_fields,
+)
 from trio_mcp.cluster.peer.streams import OpenStreams, RelayedStream
 from trio_mcp.defaults import KEEP_ALIVE, WRITE_TIMEOUT
 from trio_mcp.observability.logs import event
@@ -45,9 +54,6 @@ COME_BACK_MS = 1_000
 MISDIRECTION_BYTES = 64 * 1024
 """The largest body of a 421 that is read; usual ones have a few hundred bytes."""
 
-_OF_CARRIER = (b"content-length", b"date")
-"""What a whole response gets from the server that sends it to the client."""
-
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
@@ -59,27 +65,18 @@ class Cut:
     reason: str
 
 
-class RelayedRequest:
+class RelayedRequest(msgspec.Struct, eq=False):
     """One relayed request. Its caller owns `wire` and `exchange`, and closes them."""
 
-    __slots__ = ("_exchange", "_patience", "_relayed_by", "_streams", "_wire", "usable")
-
-    def __init__(
-        self,
-        exchange: HttpExchange,
-        wire: OwnerWire,
-        patience: Patience,
-        relayed_by: tuple[bytes, bytes],
-        streams: OpenStreams,
-    ) -> None:
-        """`relayed_by` is a header for the client. An event stream is listed in `streams` as long as it is relayed."""
-        self._exchange = exchange
-        self._wire = wire
-        self._patience = patience
-        self._relayed_by = relayed_by
-        self._streams = streams
-        self.usable: bool = False
-        """The connection may serve another request."""
+    _exchange: HttpExchange
+    _wire: OwnerWire
+    _patience: Patience
+    _relayed_by: tuple[bytes, bytes]
+    """A header for the client."""
+    _streams: OpenStreams
+    """Where an event stream is listed as long as it is relayed."""
+    usable: bool = False
+    """The connection may serve another request."""
 
     async def run(self, rest: memoryview) -> Outcome | Cut:
         """Send `rest` of the request and pass the response on. Raises what the exchange's `send` raises."""
@@ -87,6 +84,10 @@ class RelayedRequest:
             if rest:
                 await self._wire.send(rest)
             data = await self._first_bytes()
+            whole = read_whole(self._exchange.method, data)
+            if whole is not None:
+                self.usable = True
+                return await self._pass_on_whole(whole)
             response = Response(self._exchange.method, self._wire.receive)
             response.take(data)
             head = response.head() or await self._rest_of_head(response)
@@ -97,19 +98,18 @@ class RelayedRequest:
                 body, ended = body + await response.whole(WHOLE_BODY_BYTES), True
         except OwnerLost as lost:
             return lost.outcome
-        if ended:
-            # Responses that leave in a row, after all tasks that were ready have run, cost the kernel a third less.
-            await trio.lowlevel.checkpoint()
-            if not head.is_event_stream:
-                return await self._pass_on_whole(response, head, body)
+        if ended and not head.is_event_stream:
+            self._settle(response)
+            return await self._pass_on_whole(WholeResponse(head.status, whole_fields(head.fields), body))
         return await self._pass_on(response, head, body, ended)
 
     async def _first_bytes(self) -> bytes:
-        self._streams.waiting.add(self._wire.give_up)
+        wire, waiting = self._wire, self._streams.waiting
+        waiting[wire] = wire.give_up
         try:
-            return await self._wire.receive()
+            return await wire.receive()
         finally:
-            self._streams.waiting.discard(self._wire.give_up)
+            del waiting[wire]
 
     async def _rest_of_head(self, response: Response) -> ResponseHead:
         """A head that has begun must be complete within `head` seconds, with all informational ones before it."""
@@ -122,12 +122,12 @@ class RelayedRequest:
         self._settle(response)
         return read_misdirection(process, body)
 
-    async def _pass_on_whole(self, response: Response, head: ResponseHead, body: bytes) -> Relayed:
-        self._settle(response)
+    async def _pass_on_whole(self, whole: WholeResponse) -> Relayed:
+        # Responses that leave in a row, after all tasks that were ready have run, cost the kernel a third less.
+        await trio.lowlevel.checkpoint()
         self._exchange.completing = True
-        fields = [field for field in head.fields if field[0] not in _OF_CARRIER]
-        await self._exchange.carrier.reply(head.status, [*fields, self._relayed_by], body)
-        return Relayed(head.status)
+        await self._exchange.carrier.reply(whole.status, (*whole.fields, self._relayed_by), whole.body)
+        return Relayed(whole.status)
 
     async def _pass_on(self, response: Response, head: ResponseHead, body: bytes, ended: bool) -> Relayed | Cut:
         await self._begin(head.status, head.fields)
@@ -201,47 +201,40 @@ class Patience:
     """How long the owner may take no byte; then its connection is lost."""
 
 
-class OwnerWire:
-    """Sends and receives on `connection`. `alive` asks on another connection whether the owner lives.
+class OwnerWire(msgspec.Struct, eq=False):
+    """Sends and receives on a connection to `owner`. `alive` asks on another connection whether that lives.
 
     While it waits it is among `waiting`, by the time when it began to. Who owns that calls `look` now and then: a timer for each wait
     would be a tenth of a relayed call.
     """
 
-    __slots__ = ("_alive", "_connection", "_given_up", "_patience", "_waiting", "silence")
-
-    def __init__(
-        self,
-        connection: Connection,
-        patience: Patience,
-        alive: Callable[[], Awaitable[bool]],
-        waiting: dict[OwnerWire, float],
-    ) -> None:
-        self._connection = connection
-        self._patience = patience
-        self._alive = alive
-        self._waiting = waiting
-        self._given_up = False
-        self.silence: float = patience.head
-        """Seconds of silence after which the owner is asked whether it lives."""
+    _connection: Connection
+    _write_timeout: float
+    silence: float
+    """Seconds of silence after which the owner is asked whether it lives."""
+    _owner: Owner
+    _alive: Callable[[Owner], Awaitable[bool]]
+    _waiting: dict[OwnerWire, float]
+    _given_up: bool = False
 
     async def send(self, data: memoryview) -> None:
         """Send everything; raises OwnerLost when the owner takes no byte for too long, or is dead."""
         # An owner that closed the connection may have answered first, with 413 for example: go on to read that.
         with suppress(OSError):
             while data:
-                with trio.move_on_after(self._patience.write_timeout) as deadline:
+                with trio.move_on_after(self._write_timeout) as deadline:
                     await self._watched(self._connection.writable)
                 if deadline.cancelled_caught:
-                    raise OwnerLost(Broken(), f"the owner took no byte for {self._patience.write_timeout:g} s")
+                    raise OwnerLost(Broken(), f"the owner took no byte for {self._write_timeout:g} s")
                 data = data[self._connection.send_now(data) :]
 
     async def receive(self) -> bytes:
         """Wait for bytes; b"" when the owner has ended. Raises OwnerLost when it is silent for too long and a probe of it fails."""
+        connection = self._connection
         while True:
-            await self._watched(self._connection.readable)
+            await self._watched(connection.readable)
             try:
-                data = self._connection.receive_now()
+                data = connection.receive_now()
             except OSError as error:
                 raise OwnerLost(Broken(), f"receiving failed: {error}") from None
             if data is not None:
@@ -268,6 +261,6 @@ class OwnerWire:
             finally:
                 del self._waiting[self]
             # Bytes that arrived while we asked show more than the answer.
-            if not self._given_up and not await self._alive() and self._connection.is_quiet():
+            if not self._given_up and not await self._alive(self._owner) and self._connection.is_quiet():
                 raise OwnerLost(Unanswered(), f"the owner was silent for {self.silence:g} s and a probe of it failed")
         raise OwnerLost(Broken(), "this node stops")

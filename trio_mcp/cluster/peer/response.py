@@ -15,14 +15,22 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import NamedTuple
 
 import httptools
+import msgspec
 
 from trio_mcp.cluster.peer.headers import Fields, response_fields
 from trio_mcp.cluster.peer.outcomes import Broken, OwnerLost
 
-__all__ = ["WHOLE_BODY_BYTES", "Response", "ResponseHead", "ResponseParser"]
+__all__ = [
+    "WHOLE_BODY_BYTES",
+    "Response",
+    "ResponseHead",
+    "ResponseParser",
+    "WholeResponse",
+    "read_whole",
+    "whole_fields",
+]
 
 HEAD_BYTES = 64 * 1024
 """Of all heads together, informational ones included; and of chunk extensions and trailers that come without a byte of the body."""
@@ -41,7 +49,7 @@ _MISDIRECTED = b"trio-mcp-misdirected"
 _PROCESS = re.compile(rb"[A-Za-z0-9-]{1,63}\.[A-Za-z0-9-]{0,64}")
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead(msgspec.Struct, frozen=True):
     """Status and headers of a final response."""
 
     status: int
@@ -54,12 +62,22 @@ class ResponseHead(NamedTuple):
     """`node.boot` of the peer that does not have the session; None unless this is the 421 of a peer."""
 
 
-class _Familiar(NamedTuple):
+class WholeResponse(msgspec.Struct, frozen=True):
+    """A response as it is sent at once."""
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...]
+    """Those of `whole_fields`."""
+    body: bytes
+
+
+class _Familiar(msgspec.Struct, frozen=True):
     """What the heads say that are equal but for the Content-Length at their end, as those of most answers in one second are."""
 
     status: int
     fields: Fields
     """Without the length."""
+    whole_fields: tuple[tuple[bytes, bytes], ...]
     is_event_stream: bool
     keep_alive: bool
 
@@ -69,6 +87,31 @@ _MOST_DIGITS = 18
 _MOST_FAMILIAR = 64
 _familiar: dict[bytes, _Familiar] = {}
 """By the bytes in front of the length. A head that is looked up here has been accepted with another length."""
+
+
+_OF_CARRIER = (b"content-length", b"date")
+"""What a whole response gets from the server that sends it to the client."""
+
+
+def whole_fields(fields: Fields) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of a response that is sent as a whole, without those that it gets from the server that sends it."""
+    return tuple([field for field in fields if field[0] not in _OF_CARRIER])
+
+
+def read_whole(method: str, data: bytes) -> WholeResponse | None:
+    """What `data` is if it is one response as a whole, whose head is known by heart, and that leaves its connection usable.
+
+    None for anything else, which is for `Response` to read.
+    """
+    end = data.find(_HEAD_END)
+    front, _, digits = data[:end].rpartition(_LAST_LENGTH)
+    familiar = _familiar.get(front)
+    if familiar is None or end < 0 or familiar.is_event_stream or not familiar.keep_alive or method == "HEAD":
+        return None
+    body = data[end + len(_HEAD_END) :]
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS or int(digits) != len(body):
+        return None
+    return WholeResponse(familiar.status, familiar.whole_fields, body)
 
 
 class _Ends(Enum):
@@ -165,10 +208,10 @@ class ResponseParser:
         digits = length.removesuffix(_HEAD_END)
         if familiar is None or not digits.isdigit() or len(digits) > _MOST_DIGITS or self._method == "HEAD":
             return self._parse_head(head, front if digits.isdigit() else b"")
-        status, fields, is_event_stream, self._keep_alive = familiar
-        self._ends, self._left = _Ends.BY_LENGTH, int(digits)
-        fields = [*fields, (b"content-length", digits)]
-        self._head = ResponseHead(status, fields, is_event_stream, self._left <= WHOLE_BODY_BYTES, None)
+        self._ends, self._left, self._keep_alive = _Ends.BY_LENGTH, int(digits), familiar.keep_alive
+        fields = [*familiar.fields, (b"content-length", digits)]
+        is_short = self._left <= WHOLE_BODY_BYTES
+        self._head = ResponseHead(familiar.status, fields, familiar.is_event_stream, is_short, None)
         return True
 
     def _parse_head(self, head: bytes, front: bytes) -> bool:
@@ -215,7 +258,8 @@ class ResponseParser:
         if front and plain and head.fields[-1][0] == b"content-length":
             if len(_familiar) >= _MOST_FAMILIAR:
                 _familiar.clear()
-            _familiar[front] = _Familiar(head.status, head.fields[:-1], head.is_event_stream, self._keep_alive)
+            whole = whole_fields(head.fields)
+            _familiar[front] = _Familiar(head.status, head.fields[:-1], whole, head.is_event_stream, self._keep_alive)
 
     def _find_end(self, status: int, told: dict[bytes, bytes], head: bytes) -> None:
         """RFC 9112 §6.3. Raises OwnerLost for a transfer coding that is not known."""

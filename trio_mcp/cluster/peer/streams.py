@@ -58,8 +58,8 @@ class OpenStreams:
     """All event streams that one node relays, and the requests that wait for the head of their response."""
 
     def __init__(self) -> None:
-        self.waiting: set[Callable[[], None]] = set()
-        """For each of those requests, a function that ends its wait."""
+        self.waiting: dict[object, Callable[[], None]] = {}
+        """For each of those requests, by its connection, a function that ends its wait."""
         self._open: dict[RelayedStream, None] = {}
 
     @contextmanager
@@ -80,5 +80,5 @@ class OpenStreams:
         """End all streams, and each wait for a response."""
         for stream in list(self._open):
             stream.end()
-        for give_up in list(self.waiting):
+        for give_up in list(self.waiting.values()):
             give_up()

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
@@ -193,8 +194,13 @@ _single_lines: dict[tuple[bytes, bytes], bytes] = {}
 _MOST_LINES = 64
 
 
+_lines_of = lru_cache(maxsize=256)(field_lines)
+
+
 def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """`field_lines`, remembered for the many answers whose only header of the app's own is one of a few content types."""
+    if type(headers) is tuple:
+        return _lines_of(headers)
     if len(headers) != 1:
         return field_lines(headers)
     lines = _single_lines.get(headers[0])

@@ -62,11 +62,14 @@ export async function converse(steps, client) {
   });
   await steps.step('call', async () => assert.equal(await call('add', { a: 1, b: 2 }), '3'));
   await steps.step('progress', async () => {
-    const got = [];
-    await call('test_tool_with_progress', {}, { onprogress: ({ progress }) => got.push(progress) });
-    // Of messages that come in one read, this client handles the result first and then drops the progress in front of it.
-    assert.deepEqual(got, [0, 50, 100].slice(0, client.losesLastProgress ? got.length : 3));
-    assert(got.length >= 2);
+    let got;
+    do {
+      got = [];
+      await call('test_tool_with_progress', {}, { onprogress: ({ progress }) => got.push(progress) });
+      // Of messages that come in one read, this client handles the result first and then drops the progress in front of it. On a
+      // busy machine all may come in one.
+      assert.deepEqual(got, [0, 50, 100].slice(0, client.losesLastProgress ? got.length : 3));
+    } while (client.losesLastProgress && got.length < 2);
   });
   await steps.step('notification', async () => {
     const listening = await client.listen();

@@ -129,9 +129,15 @@ def violations(seen: Seen) -> list[str]:
                 found.append(f"run, and called lost: {call}")
             if not seen.may_be_lost(call):
                 found.append(f"lost for no reason: {call}")
-        elif not any(fault.touches(call.started, call.ended, NOTICE) for fault in seen.faults):
+        elif not any(_explains(fault, call) for fault in seen.faults):
             found.append(f"failed for no reason: {call}")
     return found
+
+
+def _explains(fault: Fault, call: Call) -> bool:
+    """Whether a call may fail as it did because of that; Redis alone keeps a node from telling where a session is."""
+    of_redis = call.reason == "directory_unavailable"
+    return fault.touches(call.started, call.ended, NOTICE) and (fault.part == "redis" or not of_redis)
 
 
 def errors(lines: Iterable[str], killed: Container[int]) -> list[str]:

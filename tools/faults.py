@@ -101,13 +101,12 @@ class Faults:
         match fault.kind:
             case "kill":
                 await node.kill()
-                await trio.sleep(seconds)
-                await node.start()
+                await self._start_anew(node, seconds)
             case "term":
                 code = await node.terminate()
                 if code != 0:
                     self.wrong.append(f"{node.name} ended with {code} when it was told to stop")
-                await node.start()
+                await self._start_anew(node)
             case "pause":
                 await _for(seconds, node.pause, node.resume)
             case "refuse" | "hold" as kind:
@@ -128,7 +127,7 @@ class Faults:
                 node.process.kill()
                 await node.process.wait()
                 await all_gone(workers)
-                await node.start()
+                await self._start_anew(node)
             case "roll":
                 await replace_workers(node)
             case "worker pause":
@@ -140,6 +139,14 @@ class Faults:
                 )
             case "worker kill":
                 fault.worker = await kill_worker(node, share, self.killed)
+
+    async def _start_anew(self, node: Node, seconds: float = 0.0) -> None:
+        """Start a node that has ended, after a while in which its gate refuses peers, as a host does where nobody listens."""
+        gate = self.parts.gates[node.name]
+        gate.refuse()
+        await trio.sleep(seconds)
+        gate.pass_on()
+        await node.start()
 
 
 def _chosen(node: Node, share: float) -> int:

@@ -47,6 +47,12 @@ def test_a_call_fails_during_a_fault_and_soon_after(ended: float, count: int) ->
         assert len(found(call, Fault("pause", "node2", 35, ended), ran=call is BROKEN)) == count
 
 
+def test_that_nobody_can_tell_where_a_session_is_has_to_do_with_redis() -> None:
+    call = replace(GOOD, status=503, error="503 -32603 x", reason="directory_unavailable")
+    for fault, count in ((Fault("kill", "node1", 45, 49), 1), (replace(REDIS, ended=45), 0)):
+        assert len(found(call, fault, restore=True)) == count
+
+
 @pytest.mark.parametrize(
     ("fault", "count"),
     [

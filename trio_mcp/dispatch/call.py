@@ -245,6 +245,8 @@ class _Offered(NamedTuple):
     methods: Mapping[str, Method]
     extensions: Mapping[str, Mapping[str, Any]]
     """Settings by identifier."""
+    capabilities: dict[str, Any]
+    """What it says of all that at `initialize` and `server/discover`."""
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -316,10 +318,8 @@ class Service:
         return self._threads
 
     def capabilities(self, version: str) -> dict[str, Any]:
-        """ServerCapabilities: what is registered now, logging, and the extensions that a protocol version has."""
-        offered: dict[str, Any] = {name: settings for name, settings in _CAPABILITIES.items() if self.offers(name)}
-        extensions = self.declared_extensions(version)
-        return {**offered, "extensions": extensions} if extensions else offered
+        """ServerCapabilities: what is registered now, logging, and the extensions that a protocol version has. Not to be changed."""
+        return self._offered(version).capabilities
 
     def declared_extensions(self, version: str) -> Mapping[str, Mapping[str, Any]]:
         """The extensions that are declared in a protocol version now, with their settings."""
@@ -370,7 +370,10 @@ class Service:
         for identifier in declared:
             more = self.extensions[identifier].methods
             methods |= {name: method for name, method in more.items() if method.exists_in(version)}
-        return _Offered(changes, methods, declared)
+        capabilities: dict[str, Any] = {name: each for name, each in _CAPABILITIES.items() if self.offers(name)}
+        if declared:
+            capabilities["extensions"] = declared
+        return _Offered(changes, methods, declared, capabilities)
 
     def modern_method(self, name: str, params: Mapping[str, Any]) -> Method | None:
         """The method of a modern request, looked up before anything else of it is checked (SEP-2663).

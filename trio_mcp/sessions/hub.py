@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -245,7 +247,8 @@ class Hub:
             session.close(reason)
 
     def _new_id(self) -> str:
-        return f"{self.options.node_id}.{secrets.token_urlsafe(_RANDOM_BYTES)}"
+        # As `secrets.token_urlsafe`, which takes twice as long.
+        return f"{self.options.node_id}.{urlsafe_b64encode(os.urandom(_RANDOM_BYTES)).decode()}"
 
     async def _make_room(self) -> None:
         """End the oldest session that was never used, as long as the node is full and has one.
@@ -295,7 +298,6 @@ class Hub:
 
     async def _supervise(self, session: LiveSession, begin: Callable[[], Awaitable[None]], began: trio.Event) -> None:
         """Run one session to its end; what its tasks raise is logged here and goes no further."""
-        opened_at = trio.current_time()
         leave = self._service.bus.subscribe(session.notify)
         try:
             # It is closed already where its caller was cancelled before this task ran.
@@ -309,7 +311,7 @@ class Hub:
             # Where it failed before it began, `open` and `restore` look at `closed_because`.
             began.set()
             leave()
-            self._forget(session, trio.current_time() - opened_at)
+            self._forget(session, trio.current_time() - session.opened_at)
 
     async def _opened(self, session: LiveSession) -> None:
         await self.directory.opened(session.snapshot())
@@ -330,8 +332,9 @@ class Hub:
             self._unused[session.id] = session
         session.on_change = lambda: self.directory.changed(session.snapshot())
         self._service.metrics.session_opened(session.protocol_version)
-        name = str(session.client_info.get("name", ""))[:64]
-        event(logger, logging.INFO, news, session=session.short_id, client=name)
+        if logger.isEnabledFor(logging.INFO):
+            name = str(session.client_info.get("name", ""))[:64]
+            event(logger, logging.INFO, news, session=session.short_id, client=name)
         for hook in self._hooks:
             session.start_soon(self._call, hook, session)
 

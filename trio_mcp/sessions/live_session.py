@@ -113,7 +113,7 @@ class LiveSession:
         self._log_level = "info"
         self._created = int(time.time())
         self._readers = 0
-        self._last_used = trio.current_time()
+        self._last_used = self.opened_at
 
     @classmethod
     def restoring(cls, snapshot: Snapshot, service: Service, principal: Principal) -> LiveSession:
@@ -382,9 +382,9 @@ class LiveSession:
 
     async def _until_idle(self, idle_timeout: float) -> None:
         while True:
-            busy = self.calls or self._readers
-            idle_at = trio.current_time() + idle_timeout if busy else self._last_used + idle_timeout
-            if idle_at <= trio.current_time():
+            now, busy = trio.current_time(), self.calls or self._readers
+            idle_at = now + idle_timeout if busy else self._last_used + idle_timeout
+            if idle_at <= now:
                 return
             assert self._call_tasks is not None
             next_look = min(self.streams.prune(), self._call_tasks.end_unused())

@@ -8,6 +8,7 @@ without being event n + 1: its id is that of event n and a mark of its own (`0.g
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ class SessionStreams:
 
     def prune(self) -> float:
         """Forget the logs that ended `StreamBounds.keep_seconds` ago; when to look again (trio clock)."""
+        if not self._resumable:
+            return math.inf
         now = trio.current_time()
         for name, log in list(self._resumable.items()):
             if log.ended and self._ended.setdefault(name, now) <= now - self._bounds.keep_seconds:
@@ -151,7 +154,7 @@ class SessionStreams:
     @property
     def next_look(self) -> float:
         """When there may be a log to forget (trio clock)."""
-        return trio.current_time() + PRUNE_SECONDS if self._resumable else float("inf")
+        return trio.current_time() + PRUNE_SECONDS if self._resumable else math.inf
 
     def all(self) -> Iterator[EventLog]:
         """Every log that a client may be reading."""

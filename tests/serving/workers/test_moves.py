@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from tests.rig.left_over import descriptors
+from tests.rig.waiting import until
 from trio_mcp.serving.workers import moves as moves_module
-from trio_mcp.serving.workers.moves import Moves
+from trio_mcp.serving.workers.moves import Move, Moves
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import MOVE_EXTENSION, Message, Receive, Scope, Send
-from trio_mcp.transports.listener import Limits, Listener, serve
+from trio_mcp.transports.listener import Limits, Listener, arrivals, serve
 from trio_mcp.transports.listener.moving import MOST_BYTES
 
 pytestmark = pytest.mark.sockets
@@ -37,6 +39,8 @@ class Worker:
     """Set to have `/hold` answered."""
     holds: trio.Event = field(default_factory=trio.Event)
     seen: list[str] = field(default_factory=list)
+    ends: tuple[object, object] | None = None
+    """The addresses of the client and of the server of the last request."""
     moves: Moves = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +69,7 @@ class Worker:
             if move is not None and move(body, owner.url):
                 return
         self.seen.append(scope["path"])
+        self.ends = scope["client"], scope["server"]
         if scope["path"] == "/hold":
             self.holds.set()
             await self.held.wait()
@@ -234,11 +239,16 @@ def in_the_place_of_b(pair: Pair) -> Iterator[socket.socket]:
 
 
 def take(line: socket.socket) -> bytes:
-    """The bytes of the next move; the connection that comes with it is closed here."""
+    """The request of the next move; the connection that comes with it is closed here."""
     data, descriptors, _, _ = socket.recv_fds(line, 4096, 1)
     for each in descriptors:
         os.close(each)
-    return data
+    return msgspec.msgpack.decode(data, type=Move).first
+
+
+def move_of(request: bytes) -> bytes:
+    """A move, as it is sent."""
+    return msgspec.msgpack.encode(Move(request, None, None))
 
 
 async def test_a_worker_that_ends_before_it_has_answered_has_taken_nothing(
@@ -255,7 +265,7 @@ async def test_a_worker_that_ends_before_it_has_answered_has_taken_nothing(
             nursery.start_soon(ask, client)
             await trio.testing.wait_all_tasks_blocked()
         with in_the_place_of_b.accept()[0] as line:
-            assert take(line).startswith(b"\0POST /b ")
+            assert take(line).startswith(b"POST /b ")
             line.send(b"\x01")
             assert take(line)
     assert answers == {first: "", second: "a 0", third: "a 0"}
@@ -286,7 +296,7 @@ async def test_a_move_without_its_connection_is_not_taken(pair: Pair) -> None:
     """The kernel leaves it out where a process can open no more descriptors."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(pair.b.moves._path)
-        line.send(b"\0POST /here HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        line.send(move_of(b"POST /here HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"))
         assert await trio.to_thread.run_sync(line.recv, 10) == b"\0"
     assert pair.b.seen == []
     async with pair.client() as client:
@@ -297,7 +307,7 @@ async def test_what_is_no_connection_ends_the_way_it_came_and_stays_open_nowhere
     reading, writing = os.pipe()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.connect(pair.b.moves._path)
-        socket.send_fds(line, [b"\0GET / HTTP/1.1\r\nhost: x\r\n\r\n"], [reading])
+        socket.send_fds(line, [move_of(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")], [reading])
         os.close(reading)
         assert await trio.to_thread.run_sync(line.recv, 10) == b""
     with pytest.raises(BrokenPipeError):
@@ -305,6 +315,26 @@ async def test_what_is_no_connection_ends_the_way_it_came_and_stays_open_nowhere
     os.close(writing)
     async with pair.client() as client:
         assert await client.ask("b") == "b 0", "the worker takes others"
+
+
+async def test_a_move_that_cannot_be_read_ends_the_way_it_came_and_its_connection(pair: Pair) -> None:
+    ours, sent = socket.socketpair()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line, ours:
+        line.connect(pair.b.moves._path)
+        socket.send_fds(line, [b"no move"], [sent.fileno()])
+        sent.close()
+        assert await trio.to_thread.run_sync(line.recv, 10) == b""
+        assert await trio.to_thread.run_sync(ours.recv, 10) == b""
+    async with pair.client() as client:
+        assert await client.ask("b") == "b 0", "the worker takes others"
+
+
+async def test_the_addresses_of_a_connection_go_along(pair: Pair) -> None:
+    async with pair.client() as client:
+        ends = client.stream.socket.getsockname(), client.stream.socket.getpeername()
+        for to in "aba":
+            await client.ask(to)
+            assert pair.a.others[to].ends == ends
 
 
 async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: Pair) -> None:
@@ -338,18 +368,27 @@ async def test_a_connection_with_a_running_request_goes_after_its_response(pair:
 
 
 @pytest.mark.slow
-async def test_ten_thousand_moved_connections_leave_nothing_behind(pair: Pair) -> None:
+async def test_ten_thousand_moved_connections_leave_nothing_behind(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "UNUSED_SECONDS", 0.05)
+
+    async def left_over() -> tuple[int, int]:
+        await trio.testing.wait_all_tasks_blocked()
+        return descriptors(), trio.lowlevel.current_statistics().tasks_living
+
     async def move_some(count: int) -> None:
         for _ in range(count):
             async with pair.client() as client:
-                assert await client.ask("b", b"x" * 2000) == "b 2000"
+                for to in "ba":
+                    assert await client.ask(to, b"x" * 2000) == f"{to} 2000"
 
-    await move_some(10)
-    await trio.testing.wait_all_tasks_blocked()
-    before = descriptors(), trio.lowlevel.current_statistics().tasks_living
+    async def is_as_before() -> bool | None:
+        return await left_over() == before or None
+
+    open_before, living_before = await left_over()
+    # The way from each worker to the other has a socket and a task at both ends.
+    before = open_before + 4, living_before + 4
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(move_some, 200)
-    await trio.testing.wait_all_tasks_blocked()
-    assert (descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
+    await until(is_as_before, "what moved connections have left behind is gone")
     assert pair.a.account.used == pair.b.account.used == 0

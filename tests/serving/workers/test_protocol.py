@@ -35,9 +35,9 @@ def _forms(kind: Any, seen: set[Any]) -> Iterator[str]:
 def test_whoever_changes_what_is_said_raises_the_number_of_the_protocol() -> None:
     """When this fails: raise `PROTOCOL`, unless no release has had the number yet, and write the new digest here."""
     seen: set[Any] = set()
-    forms = [form for kind in (FromSupervisor, FromWorker, Operation) for form in _forms(kind, seen)]
-    told = "\n".join([*forms, repr(moves._MARK + moves._YES + moves._NO)])
-    assert (PROTOCOL, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "03566501b76d96d1")
+    forms = [form for kind in (FromSupervisor, FromWorker, Operation, moves.Move) for form in _forms(kind, seen)]
+    told = "\n".join([*forms, repr(moves._YES + moves._NO)])
+    assert (PROTOCOL, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "6161191629bb81e6")
 
 
 def test_a_supervisor_of_the_same_protocol_is_understood() -> None:

@@ -14,20 +14,28 @@ from __future__ import annotations
 import os
 import re
 import socket
-from array import array
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 
+import msgspec
 import trio
 
 from trio_mcp.transports.listener.moving import MOST_BYTES, Moved, Serve
+from trio_mcp.transports.listener.wire import Address
 
 __all__ = ["Moves"]
 
 MOST_UNANSWERED = 128
 """Moves to one other worker: beyond that, requests are relayed. The kernel's buffers hold the answers to so many."""
+
+HEAR_SECONDS = 0.005
+"""Between two looks at the answers of one other worker: to wake for each would cost half as much as a move. Until then a connection that
+the other one closes stays open for its client."""
+MANY_UNANSWERED = MOST_UNANSWERED // 2
+"""With so many the answers are looked at before the next move."""
 
 BACKLOG = 128
 ACCEPT_RETRY_SECONDS = 0.1
@@ -35,10 +43,23 @@ HEAD_BYTES = 2048
 """Of a request, where its session is looked for; one that is named later is found when the head has been parsed."""
 
 _SESSION = re.compile(rb"\r\n[Mm][Cc][Pp]-[Ss]ession-[Ii][Dd]: ?([!-~]+)\r\n")
-_MARK = b"\x00"
-"""In front of the bytes: a message without any would look like the end."""
-_SPACE = socket.CMSG_SPACE(array("i").itemsize)
+_ADDRESS_BYTES = 1024
+"""More than two addresses take."""
+_DESCRIPTOR = struct.Struct("i")
+_SPACE = socket.CMSG_SPACE(_DESCRIPTOR.size)
 _YES, _NO = b"\x01", b"\x00"
+
+
+class Move(msgspec.Struct, array_like=True):
+    """What is sent with the descriptor of a connection. The fields are those of `Moved`."""
+
+    first: bytes
+    client: Address | None
+    server: Address | None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Move).decode
 
 
 class Moves:
@@ -67,7 +88,7 @@ class Moves:
         self._closed = False
         self._lines: dict[str, _Line] = {}
         self._answered = trio.lowlevel.ParkingLot()
-        self._buffer = bytearray(len(_MARK) + MOST_BYTES)
+        self._buffer = bytearray(MOST_BYTES + _ADDRESS_BYTES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take connections from other workers, and hear of those that were sent, until cancelled."""
@@ -127,8 +148,8 @@ class Moves:
         if connected is None:
             # This process can open no more descriptors.
             return False
-        moved = Moved(connected, bytes(self._buffer[len(_MARK) : size]))
-        if self._serve is None or self.departing.is_set() or not self._serve(moved):
+        sent = _read(connected, memoryview(self._buffer)[:size])
+        if self._serve is None or self.departing.is_set() or not self._serve(sent):
             connected.close()
             return False
         return True
@@ -149,13 +170,16 @@ class Moves:
         found = _SESSION.search(data, 0, HEAD_BYTES)
         return None if found is None else self._elsewhere(found[1].decode())
 
-    def move(self, connected: socket.socket, data: bytes, to: str) -> bool:
+    def move(self, leaving: Moved, to: str) -> bool:
         """See `Mover`."""
-        if self._serve is None or self._closed or len(data) > MOST_BYTES:
+        if self._serve is None or self._closed or len(leaving.first) > MOST_BYTES:
             # Without a server here, it could not come back.
             return False
         try:
-            self._line(_path_of(to)).send(connected, data)
+            line = self._line(to)
+            if len(line.unanswered) >= MANY_UNANSWERED:
+                self._hear_now(line)
+            line.send(leaving)
         except OSError:
             # It has ended, or has not read the moves before this one.
             return False
@@ -167,27 +191,35 @@ class Moves:
         while any(line.unanswered for line in self._lines.values()):
             await self._answered.park()
 
-    def _line(self, path: str) -> _Line:
-        line = self._lines.get(path)
+    def _line(self, to: str) -> _Line:
+        line = self._lines.get(to)
         if line is None:
-            self._lines[path] = line = _Line(path)
-            self._nursery.start_soon(self._hear, path, line)
+            self._lines[to] = line = _Line(_path_of(to))
+            self._nursery.start_soon(self._hear, to, line)
         return line
 
-    async def _hear(self, path: str, line: _Line) -> None:
+    async def _hear(self, to: str, line: _Line) -> None:
         """Close what was taken, and take back what was not, until the other worker has ended."""
         try:
-            while answers := await line.answers():
-                for answer in answers:
-                    self._settle(line.unanswered.popleft(), taken=answer == _YES[0])
-                self._answered.unpark_all()
+            await line.wait()
+            while self._hear_now(line):
+                await trio.sleep(HEAR_SECONDS)
+                await line.wait()
             while line.unanswered:
                 self._settle(line.unanswered.popleft(), taken=False)
         finally:
             # When this worker ends first, the other may have taken them.
             line.close()
-            del self._lines[path]
+            del self._lines[to]
             self._answered.unpark_all()
+
+    def _hear_now(self, line: _Line) -> bool:
+        """False when the other worker has ended."""
+        answers = line.answers()
+        for answer in answers or b"":
+            self._settle(line.unanswered.popleft(), taken=answer == _YES[0])
+        self._answered.unpark_all()
+        return answers != b""
 
     def _settle(self, sent: Moved, *, taken: bool) -> None:
         if taken or self._serve is None or not self._serve(sent):
@@ -206,22 +238,28 @@ class _Line:
             self._socket.close()
             raise
 
-    def send(self, connected: socket.socket, data: bytes) -> None:
-        """Send the connection and its bytes without waiting. Raises OSError when that is not possible now."""
+    def send(self, leaving: Moved) -> None:
+        """Send the connection without waiting. Raises OSError when that is not possible now."""
         if len(self.unanswered) >= MOST_UNANSWERED:
             raise BlockingIOError("the other worker takes connections too slowly")
-        descriptor = array("i", [connected.fileno()])
-        self._socket.sendmsg([_MARK, data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
-        self.unanswered.append(Moved(connected, data, back=True))
+        message = _encode(Move(leaving.first, leaving.client, leaving.server))
+        descriptor = _DESCRIPTOR.pack(leaving.connected.fileno())
+        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+        self.unanswered.append(leaving)
 
-    async def answers(self) -> bytes:
-        """The next; empty when the other worker has ended."""
+    async def wait(self) -> None:
+        """Until there are answers, or the other worker has ended."""
         await trio.lowlevel.wait_readable(self._socket)
-        try:
-            return self._socket.recv(MOST_UNANSWERED)
-        except ConnectionResetError:
-            # It has not read all, and the kernel says that first, before what it had answered.
-            return self._socket.recv(MOST_UNANSWERED)
+
+    def answers(self) -> bytes | None:
+        """The next; None when there are none, empty when the other worker has ended."""
+        with suppress(BlockingIOError):
+            try:
+                return self._socket.recv(MOST_UNANSWERED)
+            except ConnectionResetError:
+                # It has not read all, and the kernel says that first, before what it had answered.
+                return self._socket.recv(MOST_UNANSWERED)
+        return None
 
     def close(self) -> None:
         """Close it, and what was sent and not answered."""
@@ -242,13 +280,24 @@ def _message_socket() -> socket.socket:
     return made
 
 
+def _read(connected: socket.socket, message: memoryview) -> Moved:
+    """The connection that came with the message. Raises OSError for one that was not made by `_Line`; the connection is closed then."""
+    try:
+        sent = _decode(message)
+    except msgspec.MsgspecError as error:
+        connected.close()
+        raise OSError(f"a move that cannot be read: {error}") from error
+    return Moved(connected, sent.first, sent.client, sent.server)
+
+
 def _socket_in(extra: list[tuple[int, int, bytes]]) -> socket.socket | None:
     """The socket that came with a message; None for none. Raises OSError for a descriptor of something else, which is closed."""
     for level, kind, content in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            (number,) = array("i", content[: array("i").itemsize])
+            (number,) = _DESCRIPTOR.unpack_from(content)
             try:
-                return socket.socket(fileno=number)
+                # That is known of all that come here, and the kernel need not be asked for it.
+                return socket.socket(-1, socket.SOCK_STREAM, 0, number)
             except OSError:
                 os.close(number)
                 raise

@@ -79,8 +79,8 @@ class Shared:
 class Connection:
     """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only answered 503.
 
-    `first` was read by the process that has served the connection before, which it goes back to only after that request. To be made in the
-    task that runs it.
+    `moved` is as it came from the process that has served the connection before, and goes back there only after its first request. `kept` is
+    a scope that the task has for calls already. To be made in the task that runs it.
     """
 
     __slots__ = (
@@ -98,7 +98,15 @@ class Connection:
         "_wire",
     )
 
-    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False, moved: Moved | None = None) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        wire: Wire,
+        *,
+        full: bool = False,
+        moved: Moved | None = None,
+        kept: KeptScope | None = None,
+    ) -> None:
         self._shared = shared
         self._wire = wire
         self._data = b"" if moved is None else moved.first
@@ -110,7 +118,7 @@ class Connection:
         self._last_head: Head | None = None
         self._full = full
         self._gone = False
-        self._kept: KeptScope | None = None
+        self._kept = kept
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
         self._context = self._task.context
@@ -121,7 +129,10 @@ class Connection:
             self._wire.on_hangup(self._hang_up)
             if self._full:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
-            if await self._serve_one():
+            if self._kept is not None:
+                while await self._serve_one():
+                    pass
+            elif await self._serve_one():
                 # Most connections bring one call after the other: from the second on they share a scope.
                 with KeptScope() as self._kept:
                     while await self._serve_one():
@@ -142,7 +153,7 @@ class Connection:
             raise cancelled from None
         finally:
             self._shared.idle.discard(self)
-            if self._departure is None or not self._departure.gone:
+            if not self.has_moved:
                 if self._cut_short():
                     self._wire.abort()
                 with trio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -164,6 +175,11 @@ class Connection:
         self._gone = True
         if self._exchange is not None:
             self._exchange.disconnect()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether it goes on in another process."""
+        return self._departure is not None and self._departure.gone
 
     async def _serve_one(self) -> bool:
         """Serve one exchange; False when it was the last one, or no request came."""
@@ -294,7 +310,7 @@ class Connection:
         Also when the client has closed its sending half: it may still read.
         """
         exchange = self._exchange
-        if exchange is None or exchange.torn or (self._departure is not None and self._departure.gone):
+        if exchange is None or exchange.torn or self.has_moved:
             return
         if not exchange.all_read or exchange.still_sending or exchange.rest or self._wire.receive_now():
             await self._linger()

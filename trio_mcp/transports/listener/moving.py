@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+import msgspec
 import trio
 
 from trio_mcp.transports.listener.head import Head
-from trio_mcp.transports.listener.wire import SocketWire
+from trio_mcp.transports.listener.wire import Address, SocketWire
 
 __all__ = ["MOST_BYTES", "Departure", "Moved", "Mover", "Serve"]
 
@@ -27,14 +27,16 @@ MOST_BYTES = 64 * 1024
 larger request is answered where it is, and the connection goes with a later one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True, eq=False):
     """A connection to be served that another process has served before."""
 
     connected: socket.socket
     """Not blocking, and with the options that it was given when it was accepted."""
     first: bytes
     """What has been read of it, and is to be served."""
+    client: Address | None
+    """As it was when the connection was accepted, which is cheaper to send along than to ask for."""
+    server: Address | None
     back: bool = False
     """It was sent from here, and not taken there."""
 
@@ -58,8 +60,8 @@ class Mover(Protocol):
     def owner(self, data: bytes) -> str | None:
         """The process that is known to be the one for a request whose first bytes are `data`; None: this one, or it is not known."""
 
-    def move(self, connected: socket.socket, data: bytes, to: str) -> bool:
-        """Have the process at `to` serve the connection from now on, beginning with `data`; False when that is not possible.
+    def move(self, leaving: Moved, to: str) -> bool:
+        """Have the process at `to` serve the connection from now on; False when that is not possible.
 
         After True it is the mover's, and may come back.
         """
@@ -111,7 +113,8 @@ class Departure:
         return again and not self.arriving and self._go(head.raw + content + rest, to)
 
     def _go(self, data: bytes, to: str) -> bool:
-        if self._mover.move(self._wire.socket, data, to):
-            self._wire.release()
+        wire = self._wire
+        if self._mover.move(Moved(wire.socket, data, wire.client, wire.server, back=True), to):
+            wire.release()
             self.gone = True
         return self.gone

@@ -12,16 +12,18 @@ from typing import Any
 
 import trio
 
+from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.carrier import DirectApp
+from trio_mcp.transports.listener.arrivals import Arrivals
 from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.moving import Moved, Mover
 from trio_mcp.transports.listener.stream_wire import StreamWire
-from trio_mcp.transports.listener.wire import Hangups, SocketWire
+from trio_mcp.transports.listener.wire import Address, Hangups, SocketWire
 
 __all__ = ["Listener", "serve"]
 
@@ -145,19 +147,25 @@ class _Server:
             yield
             return
 
+        arrivals = Arrivals(connections, self._serve_moved)
+
         def serve(moved: Moved) -> bool:
             if not moved.back and (self._shared.stopping.is_set() or self._beyond(self._open, 1)):
                 return False
             self._open += 1
-            connections.start_soon(self._connection, moved, False)
+            arrivals.serve(moved)
             return True
 
         mover.serve_with(serve)
         try:
-            yield
-            await mover.settled()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(arrivals.run)
+                yield
+                await mover.settled()
+                nursery.cancel_scope.cancel("the server stops")
         finally:
             mover.serve_with(None)
+            arrivals.end()
 
     async def _have_idle_leave(self, departing: trio.Event) -> None:
         await departing.wait()
@@ -198,19 +206,27 @@ class _Server:
         """Whether `count` connections are at least `excess` more than the bound."""
         return self._limits.connections is not None and count >= self._limits.connections + excess
 
-    async def _connection(self, accepted: trio.abc.Stream | Moved, full: bool) -> None:
+    async def _connection(self, accepted: trio.abc.Stream, full: bool) -> None:
         try:
-            if isinstance(accepted, Moved):
-                await self._serve_moved(accepted)
-            else:
-                await self._serve_connection(accepted, full)
+            await self._serve_connection(accepted, full)
         finally:
-            self._open -= 1
+            self._ended()
+
+    def _ended(self) -> None:
+        self._open -= 1
+        if self._changed:
             self._changed.unpark_all()
 
-    async def _serve_moved(self, moved: Moved) -> None:
+    async def _serve_moved(self, moved: Moved, kept: KeptScope) -> bool:
+        """Whether it has gone on to another process."""
         assert self._hangups is not None, "connections move where there is epoll"
-        await Connection(self._shared, self._wire(moved.connected, self._hangups), moved=moved).run()
+        wire = self._wire(moved.connected, self._hangups, (moved.client, moved.server))
+        connection = Connection(self._shared, wire, moved=moved, kept=kept)
+        try:
+            await connection.run()
+        finally:
+            self._ended()
+        return connection.has_moved
 
     async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
         if self._hangups is not None and isinstance(stream, trio.SocketStream):
@@ -233,12 +249,15 @@ class _Server:
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return self._wire(connected, hangups)
 
-    def _wire(self, connected: socket.socket, hangups: Hangups) -> SocketWire:
+    def _wire(
+        self, connected: socket.socket, hangups: Hangups, ends: tuple[Address | None, Address | None] | None = None
+    ) -> SocketWire:
         return SocketWire(
             connected,
             hangups,
             read_size=self._limits.pipelined_bytes,
             write_seconds=self._limits.write_seconds,
+            ends=ends,
         )
 
     def _stream_wire(self, stream: trio.abc.Stream) -> StreamWire:

@@ -97,17 +97,26 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A connected, non-blocking stream socket, which it owns."""
+    """A connected, non-blocking stream socket, which it owns. `ends`: the addresses of client and server, where they are known."""
 
     __slots__ = ("_hangups", "_read_size", "_socket", "_write_seconds", "client", "server")
 
-    def __init__(self, connected: socket.socket, hangups: Hangups, *, read_size: int, write_seconds: float) -> None:
+    def __init__(
+        self,
+        connected: socket.socket,
+        hangups: Hangups,
+        *,
+        read_size: int,
+        write_seconds: float,
+        ends: tuple[Address | None, Address | None] | None = None,
+    ) -> None:
         self._socket = connected
         self._hangups = hangups
         self._read_size = read_size
         self._write_seconds = write_seconds
-        self.client: Address | None = client_of(connected)
-        self.server: Address | None = server_of(connected)
+        self.client: Address | None
+        self.server: Address | None
+        self.client, self.server = (client_of(connected), server_of(connected)) if ends is None else ends
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
         self._hangups.add(self._socket.fileno(), callback)

@@ -247,7 +247,7 @@ class HttpApp:
             event(logger, logging.DEBUG, "client left", method=exchange.method, how=repr(gone.exceptions[0]))
         finally:
             self._open -= 1
-            if not self._open:
+            if not self._open and self._none_open:
                 self._none_open.unpark_all()
 
 

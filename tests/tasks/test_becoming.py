@@ -229,15 +229,20 @@ async def test_what_is_done_while_its_task_is_recorded_is_the_result_of_the_task
         assert (await client.state(task))["status"] == "completed"
 
 
+def held_requests() -> list[Delivery | HttpExchange]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Delivery | HttpExchange)]
+
+
 async def test_nothing_of_the_request_is_held_while_its_task_runs(autojump_clock: MockClock) -> None:
+    # An exception that an earlier test has kept may hold one, too.
+    others = held_requests()
     async with task_client(server()) as client:
         exchange = client.tool("work", seconds=100)
         await exchange.result()
         await exchange.raw.finished.wait()
         await wait_all_tasks_blocked()
-        gc.collect()
-        held = [each for each in gc.get_objects() if isinstance(each, Delivery | HttpExchange)]
-        assert held == []
+        assert [each for each in held_requests() if not any(each is other for other in others)] == []
         assert len(client.node.runs) == 1
 
 

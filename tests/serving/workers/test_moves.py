@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from trio_mcp.transports.listener.moving import MOST_BYTES
 
 pytestmark = pytest.mark.sockets
 
+_VARIABLE: ContextVar[str] = ContextVar("variable", default="unset")
+
 
 @dataclass
 class Worker:
@@ -41,6 +44,8 @@ class Worker:
     seen: list[str] = field(default_factory=list)
     ends: tuple[object, object] | None = None
     """The addresses of the client and of the server of the last request."""
+    found: list[str] = field(default_factory=list)
+    """The context variable as each request found it, before it set it and when it had waited."""
     moves: Moves = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,9 +75,12 @@ class Worker:
                 return
         self.seen.append(scope["path"])
         self.ends = scope["client"], scope["server"]
+        self.found.append(_VARIABLE.get())
+        _VARIABLE.set("set")
         if scope["path"] == "/hold":
             self.holds.set()
             await self.held.wait()
+        self.found.append(_VARIABLE.get())
         said = f"{self.name} {len(body)}".encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
         await send({"type": "http.response.body", "body": said})
@@ -335,6 +343,14 @@ async def test_the_addresses_of_a_connection_go_along(pair: Pair) -> None:
         for to in "aba":
             await client.ask(to)
             assert pair.a.others[to].ends == ends
+
+
+async def test_a_request_that_came_with_its_connection_has_context_variables_of_its_own(pair: Pair) -> None:
+    pair.b.held.set()
+    async with pair.client() as client:
+        for _ in range(2):
+            assert await client.ask("hold", b"", "mcp-session-id: b") == "b 0"
+    assert pair.b.found == ["unset", "set"] * 2
 
 
 async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: Pair) -> None:

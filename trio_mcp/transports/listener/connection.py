@@ -121,7 +121,8 @@ class Connection:
         self._kept = kept
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
-        self._context = self._task.context
+        # A copy, for the first request of one that has moved runs in the task's own.
+        self._context = self._task.context.copy()
 
     async def run(self) -> None:
         """Serve until the connection is closed. Errors of the client and of the app are handled here and do not leave it."""
@@ -220,9 +221,10 @@ class Connection:
             await shared.app(exchange.scope(), exchange.receive, exchange.send)
 
     async def _next_head(self) -> Head | None:
-        # A fresh copy of the context variables for each request; it takes effect when this task runs next.
-        self._task.context = self._context.copy()
         departure = self._departure
+        if departure is None or not departure.arriving:
+            # A fresh copy of the context variables for each request; it takes effect when this task runs next.
+            self._task.context = self._context.copy()
         if departure is not None and self._left(departure):
             return None
         data = self._data

@@ -18,6 +18,7 @@ from trio_mcp.serving.composition import build_app
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.workers import channel
 from trio_mcp.serving.workers.channel import ChannelBroken
+from trio_mcp.serving.workers.deaf import STOP_CLOCK
 from trio_mcp.serving.workers.messages import AllIdle, FromSupervisor, FromWorker, Idle, Stop
 from trio_mcp.serving.workers.seat import Seat
 
@@ -29,9 +30,10 @@ class Node:
 
     def __init__(self) -> None:
         self.stopped = trio.Event()
+        self.clocks = 0
 
     def start_clock(self) -> None:
-        raise AssertionError("nobody sent a signal")
+        self.clocks += 1
 
     def stop_alone(self, number: int) -> None:
         self.stopped.set()
@@ -90,6 +92,24 @@ async def test_operations_that_are_longer_than_a_message_are_refused_and_break_n
             await seat.request(bytes(101))
 
 
+async def test_the_signal_starts_the_clock_while_the_worker_runs_and_does_not_kill_it_as_it_ends(
+    tmp_path: Path,
+) -> None:
+    assert STOP_CLOCK is not None
+    ours, its = socket.socketpair()
+    seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
+    settings = load(port=0, secret="s" * 32)
+    seat.cluster(build_app(MCPServer("x"), settings), settings)
+    node = Node()
+    with its:
+        async with seat.running(node):
+            signal.raise_signal(STOP_CLOCK)
+            assert node.clocks == 1
+    signal.raise_signal(STOP_CLOCK)
+    assert node.clocks == 1
+    assert signal.getsignal(STOP_CLOCK) is signal.SIG_IGN, "a handler would be taken away before the process has ended"
+
+
 async def test_when_the_node_stops_a_worker_that_has_nothing_left_ends_only_when_none_has(tmp_path: Path) -> None:
     ours, its = socket.socketpair()
     seat = Seat(msgspec.structs.replace(SETUP, folder=str(tmp_path)), ours)
@@ -124,4 +144,5 @@ async def test_when_the_node_stops_a_worker_that_has_nothing_left_ends_only_when
 
             await until(may_end, "it has heard that all may end")
             assert not seat.may_end(True), "something has come to it meanwhile"
+            assert not node.clocks
             nursery.cancel_scope.cancel("seen")

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import faulthandler
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
     "STACK_SECONDS",
     "STOP_CLOCK",
     "WRITE_STACK",
+    "clock_started_when_told",
     "read_stack",
-    "start_clock_when_told",
     "write_stack_when_asked",
 ]
 
@@ -41,10 +42,17 @@ def write_stack_when_asked(path: Path) -> None:
         faulthandler.register(WRITE_STACK, file=path.open("wb", buffering=0), all_threads=False)
 
 
-def start_clock_when_told(start: Callable[[], None]) -> None:
-    """From now on, have STOP_CLOCK call `start` in the main thread, within the signal handler, until this process ends."""
+@contextmanager
+def clock_started_when_told(start: Callable[[], None]) -> Iterator[None]:
+    """Have STOP_CLOCK call `start` in the main thread, within the signal handler, for the length of the block. It is ignored after that."""
     if STOP_CLOCK is not None:
         signal.signal(STOP_CLOCK, lambda number, frame: start())
+    try:
+        yield
+    finally:
+        # While the interpreter ends, a signal that has a handler has its default action again, which is to kill the process.
+        if STOP_CLOCK is not None:
+            signal.signal(STOP_CLOCK, signal.SIG_IGN)
 
 
 def read_stack(path: Path) -> str | None:

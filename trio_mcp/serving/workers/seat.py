@@ -29,7 +29,7 @@ from trio_mcp.serving.composition import build_cluster
 from trio_mcp.serving.front import advertised_url
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
-from trio_mcp.serving.workers.deaf import start_clock_when_told
+from trio_mcp.serving.workers.deaf import clock_started_when_told
 from trio_mcp.serving.workers.messages import (
     LAST_PAGE,
     Alive,
@@ -161,22 +161,22 @@ class Seat:
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:
         """Talk to the supervisor for the length of the block. When the supervisor has gone, the node stops."""
-        start_clock_when_told(node.start_clock)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._channel.write)
-                nursery.start_soon(self._listen, node)
-                nursery.start_soon(self._stop_when_broken, node)
-                nursery.start_soon(self._beat)
-                if self.moves is not None:
-                    await nursery.start(self.moves.run)
-                try:
-                    yield
-                finally:
-                    with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
-                        self._channel.send(Told(LAST_PAGE, self._answer("metrics")))
-                        await self._channel.sent()
-                    nursery.cancel_scope.cancel("the worker ends")
+            with clock_started_when_told(node.start_clock):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._channel.write)
+                    nursery.start_soon(self._listen, node)
+                    nursery.start_soon(self._stop_when_broken, node)
+                    nursery.start_soon(self._beat)
+                    if self.moves is not None:
+                        await nursery.start(self.moves.run)
+                    try:
+                        yield
+                    finally:
+                        with trio.move_on_after(LAST_WORDS_SECONDS, shield=True):
+                            self._channel.send(Told(LAST_PAGE, self._answer("metrics")))
+                            await self._channel.sent()
+                        nursery.cancel_scope.cancel("the worker ends")
         finally:
             self._channel.close()
             with suppress(OSError):

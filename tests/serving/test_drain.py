@@ -106,3 +106,21 @@ async def test_a_cancelled_call_is_answered_before_the_sessions_at_rest_have_clo
         await drain(wire.app, 0.0)
         await end_remaining(wire.app)
     assert open_sessions[0] > 200
+
+
+async def test_a_worker_that_has_nothing_left_serves_on_until_it_may_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asked = list[bool]()
+
+    async with serving(MCPServer("x")) as wire:
+        began = trio.current_time()
+
+        def may_end(left: bool) -> bool:
+            asked.append(left)
+            return trio.current_time() - began >= 5
+
+        await drain(wire.app, 25.0, may_end=may_end)
+        took = trio.current_time() - began
+    assert took == pytest.approx(5, abs=0.2)
+    assert set(asked) == {False}

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.rig.http_connection import Response, fetch
 from tests.rig.ports import free_ports
 from tests.rig.task_traffic import TaskTraffic
 from tests.rig.waiting import PATIENCE, until
+from tests.serving.peer import Peer
 from tests.serving.workers.node import SERVER, Clients, alive, all_gone, node
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
@@ -308,7 +310,7 @@ async def test_a_second_stop_signal_ends_the_node_at_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["unix", "fd"])
-async def test_workers_share_a_unix_socket_and_an_inherited_descriptor(kind: str, tmp_path: Path) -> None:
+async def test_a_session_is_found_over_a_unix_socket_and_an_inherited_descriptor_too(kind: str, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     path = tmp_path / "node.sock"
     command = [sys.executable, "-m", "trio_mcp", "serve", str(SERVER), "--workers", "2", "--log-format", "json"]
@@ -336,6 +338,22 @@ async def test_workers_share_a_unix_socket_and_an_inherited_descriptor(kind: str
                 return len(+pids) == 2
 
             await until(asked, "both workers answer", pause=0)
+
+            @asynccontextmanager
+            async def connected() -> AsyncIterator[Peer]:
+                async with await _connected(path if kind == "unix" else None, port) as stream:
+                    yield Peer(stream)
+
+            async with connected() as opening:
+                await opening.request("POST", {}, json.loads(INITIALIZE))
+                await opening.answer()
+                session = opening.headers["mcp-session-id"]
+            answered_by = set()
+            for number in range(2, 10):
+                async with connected() as peer:
+                    await peer.tool(session, number, "process")
+                    answered_by.add((await peer.answer())["result"]["structuredContent"]["process"])
+            assert len(answered_by) == 1
         finally:
             process.terminate()
             with trio.move_on_after(PATIENCE, shield=True):

@@ -16,9 +16,9 @@ import pytest
 import trio
 
 from tests.rig.left_over import descriptors
-from tests.rig.waiting import until
+from tests.rig.waiting import PATIENCE, until
 from trio_mcp.serving.workers import moves as moves_module
-from trio_mcp.serving.workers.moves import Move, Moves
+from trio_mcp.serving.workers.moves import MOST_UNANSWERED, Move, Moves
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import MOVE_EXTENSION, Message, Receive, Scope, Send
 from trio_mcp.transports.listener import Limits, Listener, arrivals, serve
@@ -353,6 +353,26 @@ async def test_a_request_that_came_with_its_connection_has_context_variables_of_
     assert pair.b.found == ["unset", "set"] * 2
 
 
+async def test_a_client_sees_the_end_at_once_while_the_worker_before_still_has_the_connection(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves_module, "HEAR_SECONDS", 3600)
+    async with pair.client() as client:
+        assert await client.ask("b", b"", "connection: close") == "b 0"
+        with trio.fail_after(PATIENCE):
+            assert await client.answer() == ""
+        assert any(line.unanswered for line in pair.a.moves._lines.values()), "its answer was not looked at"
+
+
+async def test_many_answers_are_looked_at_before_their_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves_module, "HEAR_SECONDS", 3600)
+    monkeypatch.setattr(moves_module, "MANY_UNANSWERED", 2)
+    async with pair.client() as client:
+        assert [(await client.ask("ba"[number % 2]))[0] for number in range(2 * MOST_UNANSWERED + 20)] == ["b", "a"] * (
+            MOST_UNANSWERED + 10
+        )
+
+
 async def test_when_a_worker_is_replaced_its_idle_connections_go_at_once(pair: Pair) -> None:
     async with pair.client() as client, pair.client() as fresh:
         assert await client.ask("here") == "a 0"
@@ -401,8 +421,8 @@ async def test_ten_thousand_moved_connections_leave_nothing_behind(pair: Pair, m
         return await left_over() == before or None
 
     open_before, living_before = await left_over()
-    # The way from each worker to the other has a socket and a task at both ends.
-    before = open_before + 4, living_before + 4
+    # The way from each worker to the other has a socket at both ends, and a task where connections come.
+    before = open_before + 4, living_before + 2
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(move_some, 200)

@@ -16,24 +16,24 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 
 import msgspec
 import trio
 
 from trio_mcp.transports.listener.moving import MOST_BYTES, Moved, Serve
-from trio_mcp.transports.listener.wire import Address
+from trio_mcp.transports.listener.wire import Address, Hangups
 
 __all__ = ["Moves"]
 
 MOST_UNANSWERED = 128
 """Moves to one other worker: beyond that, requests are relayed. The kernel's buffers hold the answers to so many."""
 
-HEAR_SECONDS = 0.005
-"""Between two looks at the answers of one other worker: to wake for each would cost half as much as a move. Until then a connection that
-the other one closes stays open for its client."""
+HEAR_SECONDS = 0.05
+"""Between two looks at the answers: to wake for each would cost as much as a move."""
 MANY_UNANSWERED = MOST_UNANSWERED // 2
 """With so many the answers are looked at before the next move."""
 
@@ -87,6 +87,7 @@ class Moves:
         self._serve: Serve | None = None
         self._closed = False
         self._lines: dict[str, _Line] = {}
+        self._sent = trio.lowlevel.ParkingLot()
         self._answered = trio.lowlevel.ParkingLot()
         self._buffer = bytearray(MOST_BYTES + _ADDRESS_BYTES)
 
@@ -95,8 +96,11 @@ class Moves:
         with _message_socket() as listening:
             listening.bind(self._path)
             listening.listen(BACKLOG)
+            self._hangups = Hangups()
             try:
                 async with trio.open_nursery() as self._nursery:
+                    self._nursery.start_soon(self._hangups.run)
+                    self._nursery.start_soon(self._hear)
                     task_status.started()
                     while True:
                         await trio.lowlevel.wait_readable(listening)
@@ -109,6 +113,10 @@ class Moves:
                             self._nursery.start_soon(self._take_from, sender)
             finally:
                 self._closed = True
+                # The others may have taken what was sent and not answered: it is closed here.
+                for to in list(self._lines):
+                    self._close(to)
+                self._hangups.close()
                 with suppress(OSError):
                     os.unlink(self._path)
 
@@ -183,6 +191,8 @@ class Moves:
         except OSError:
             # It has ended, or has not read the moves before this one.
             return False
+        if self._sent:
+            self._sent.unpark()
         self._moved()
         return True
 
@@ -195,31 +205,37 @@ class Moves:
         line = self._lines.get(to)
         if line is None:
             self._lines[to] = line = _Line(_path_of(to))
-            self._nursery.start_soon(self._hear, to, line)
+            self._hangups.add(line.fileno(), partial(self._end, to))
         return line
 
-    async def _hear(self, to: str, line: _Line) -> None:
-        """Close what was taken, and take back what was not, until the other worker has ended."""
-        try:
-            await line.wait()
-            while self._hear_now(line):
-                await trio.sleep(HEAR_SECONDS)
-                await line.wait()
-            while line.unanswered:
-                self._settle(line.unanswered.popleft(), taken=False)
-        finally:
-            # When this worker ends first, the other may have taken them.
-            line.close()
-            del self._lines[to]
-            self._answered.unpark_all()
+    async def _hear(self) -> None:
+        """Look at the answers while there are some to come, until cancelled."""
+        while True:
+            if not any(line.unanswered for line in self._lines.values()):
+                await self._sent.park()
+            await trio.sleep(HEAR_SECONDS)
+            for line in list(self._lines.values()):
+                self._hear_now(line)
 
-    def _hear_now(self, line: _Line) -> bool:
-        """False when the other worker has ended."""
-        answers = line.answers()
-        for answer in answers or b"":
+    def _hear_now(self, line: _Line) -> None:
+        """Close what was taken, and take back what was not."""
+        for answer in line.answers():
             self._settle(line.unanswered.popleft(), taken=answer == _YES[0])
         self._answered.unpark_all()
-        return answers != b""
+
+    def _end(self, to: str) -> None:
+        """The other worker has ended: what it has not answered, it has not taken."""
+        line = self._lines[to]
+        self._hear_now(line)
+        while line.unanswered:
+            self._settle(line.unanswered.popleft(), taken=False)
+        self._close(to)
+
+    def _close(self, to: str) -> None:
+        line = self._lines.pop(to)
+        self._hangups.discard(line.fileno())
+        line.close()
+        self._answered.unpark_all()
 
     def _settle(self, sent: Moved, *, taken: bool) -> None:
         if taken or self._serve is None or not self._serve(sent):
@@ -247,19 +263,23 @@ class _Line:
         self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
         self.unanswered.append(leaving)
 
-    async def wait(self) -> None:
-        """Until there are answers, or the other worker has ended."""
-        await trio.lowlevel.wait_readable(self._socket)
+    def answers(self) -> Iterator[int]:
+        """All that have come."""
+        while answers := self._some_answers():
+            yield from answers
 
-    def answers(self) -> bytes | None:
-        """The next; None when there are none, empty when the other worker has ended."""
-        with suppress(BlockingIOError):
-            try:
-                return self._socket.recv(MOST_UNANSWERED)
-            except ConnectionResetError:
-                # It has not read all, and the kernel says that first, before what it had answered.
-                return self._socket.recv(MOST_UNANSWERED)
-        return None
+    def _some_answers(self) -> bytes:
+        try:
+            return self._socket.recv(MOST_UNANSWERED)
+        except BlockingIOError:
+            return b""
+        except ConnectionResetError:
+            # It has not read all, and the kernel says that first, before what it had answered.
+            return self._some_answers()
+
+    def fileno(self) -> int:
+        """Of its socket."""
+        return self._socket.fileno()
 
     def close(self) -> None:
         """Close it, and what was sent and not answered."""

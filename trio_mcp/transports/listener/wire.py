@@ -97,9 +97,12 @@ class Wire(Protocol):
 
 
 class SocketWire:
-    """A connected, non-blocking stream socket, which it owns. `ends`: the addresses of client and server, where they are known."""
+    """A connected, non-blocking stream socket, which it owns.
 
-    __slots__ = ("_hangups", "_read_size", "_socket", "_write_seconds", "client", "server")
+    `ends`: for one that another process has served before, the addresses of client and server.
+    """
+
+    __slots__ = ("_ends_here", "_hangups", "_read_size", "_socket", "_write_seconds", "client", "server")
 
     def __init__(
         self,
@@ -114,6 +117,8 @@ class SocketWire:
         self._hangups = hangups
         self._read_size = read_size
         self._write_seconds = write_seconds
+        self._ends_here = ends is not None
+        """Whether `close` has to tell the client that it is the end: another process may have a descriptor for a moment yet."""
         self.client: Address | None
         self.server: Address | None
         self.client, self.server = (client_of(connected), server_of(connected)) if ends is None else ends
@@ -181,9 +186,14 @@ class SocketWire:
 
     def abort(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self._ends_here = False
 
     async def close(self) -> None:
         self.release()
+        if self._ends_here:
+            # OSError: not connected any more.
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
         self._socket.close()
 
 

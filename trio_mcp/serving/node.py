@@ -236,6 +236,8 @@ class _Node:
         if self._seat is not None:
             run = partial(run, may_end=self._seat.may_end)
         await run(cluster=None if self._alone else self._cluster, balanced=not self._replaced)
+        if self._seat is not None:
+            self._seat.drained()
         alone = 0.0 if self._cluster is not None else ALONE_SECONDS
         self._deadlines.end_calls(CANCELLED_CALLS_SECONDS + alone)
 

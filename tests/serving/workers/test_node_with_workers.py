@@ -262,6 +262,46 @@ async def test_a_server_that_cannot_start_says_so_once_and_the_node_ends(tmp_pat
     assert done.stderr.count(b"RuntimeError: a mistake") == 1
 
 
+SLOW_TO_END = """
+import os
+from contextlib import asynccontextmanager
+from pathlib import Path
+import trio
+from trio_mcp import MCPServer
+
+HERE = Path(__file__).parent
+
+@asynccontextmanager
+async def lifespan(server):
+    yield
+    (HERE / f"{os.getpid()}.cleans_up").touch()
+    while not (HERE / "may_end").exists():
+        await trio.sleep(0.05)
+
+mcp = MCPServer("slow to end", lifespan=lifespan)
+"""
+
+
+async def test_a_worker_that_was_replaced_and_has_drained_holds_up_no_other_when_the_node_stops(tmp_path: Path) -> None:
+    target = tmp_path / "slow_to_end.py"
+    target.write_text(SLOW_TO_END)
+    seconds = str(4 * PATIENCE)
+
+    async def clean_up(count: int) -> None:
+        async def seen() -> bool:
+            return sum(name.endswith(".cleans_up") for name in os.listdir(tmp_path)) == count
+
+        await until(seen, f"{count} workers have drained")
+
+    async with node("--drain-timeout", seconds, "--cleanup-timeout", seconds, target=target) as served_node:
+        served_node.signal(signal.SIGHUP)
+        await clean_up(1)
+        served_node.signal(signal.SIGTERM)
+        await clean_up(3)
+        (tmp_path / "may_end").touch()
+        assert await served_node.ended() == 0
+
+
 async def test_a_call_that_runs_when_the_node_stops_is_answered() -> None:
     async with node() as served_node, trio.open_nursery() as nursery:
         clients = Clients(served_node)

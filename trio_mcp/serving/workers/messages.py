@@ -201,7 +201,8 @@ class Alive(_Message, frozen=True):
 
 
 class Idle(_Message, frozen=True):
-    """The node stops, and this worker has nothing left to drain; or it has something again, for it serves what comes until all may end."""
+    """This worker has nothing left to drain, for the node stops or another has taken its place; or it has something again, for where the node
+    stops it serves what comes until all may end."""
 
     idle: bool
 

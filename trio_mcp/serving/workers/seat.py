@@ -204,10 +204,17 @@ class Seat:
         """See `MayEnd`. When the node stops, its workers end when none has anything left: until then each serves what comes."""
         if not self._node_stops or self._channel.broken.is_set():
             return not left
-        if self._said_idle is left:
-            self._said_idle = not left
-            self._channel.send(Idle(not left))
+        self._say_idle(not left)
         return self._all_idle and not left
+
+    def drained(self) -> None:
+        """The drain is over: should the node stop from now on, the other workers need not wait until this one has ended."""
+        self._say_idle(True)
+
+    def _say_idle(self, idle: bool) -> None:
+        if self._said_idle is not idle:
+            self._said_idle = idle
+            self._channel.send(Idle(idle))
 
     # The link to the store.
 

@@ -93,7 +93,7 @@ class WorkerProcess:
         self.heard: float | None = None
         """When its event loop gave its last sign of life; None before the first."""
         self.idle: bool = False
-        """The node stops, and it has nothing left to drain."""
+        """It has nothing left to drain."""
         self.sessions: int = 0
         self.waits_for: list[str] = []
         """What it lacks before it is ready, where its lifespan runs already: keys that verify tokens."""

@@ -12,7 +12,7 @@ from itertools import count
 from benchmarks.http_client import LEGACY, Connection, initialize
 from tools.served import ServerFailed
 
-__all__ = ["Answers", "make_calls", "spread_sessions"]
+__all__ = ["Answers", "Line", "make_calls", "spread_sessions"]
 
 HANGS = 60.0
 """Seconds without any answer: the server has stopped."""
@@ -47,13 +47,17 @@ def spread_sessions(port: int, wanted: int) -> list[str]:
     return found
 
 
-def make_calls(port: int, wanted: Sequence[Sequence[str]]) -> Answers:
-    """Make one call of each session that `wanted` lists for each connection, one after the other; the connections at once.
+Line = tuple[int, Sequence[str]]
+"""A connection to that port, and the session of each of its calls."""
+
+
+def make_calls(wanted: Sequence[Line]) -> Answers:
+    """Make the calls of each connection, one after the other; the connections at once.
 
     Raises ServerFailed when a connection is closed, or no answer comes.
     """
     answers, ids, polled = Answers(), count(1), select.epoll()
-    lines = [_Line(port, iter(sessions), ids, answers) for sessions in wanted if sessions]
+    lines = [_Line(port, iter(sessions), ids, answers) for port, sessions in wanted if sessions]
     by_number = {line.socket.fileno(): line for line in lines}
     try:
         for number, line in by_number.items():

@@ -85,9 +85,10 @@ clients: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp $(CA
 matrix: $(VENV)/.dev $(VENV)/.traefik redis-server $(CACHE)/.npm $(CACHE)/.python-1.30
 	$(BIN)/python -m tools.matrix --write docs/matrix.md $(ARGS)
 
-# `make test` runs these over one process. Left out are those that are about one process, or another server than ours.
+# `make test` runs these over one process. Left out are those that are about one process, or another server than ours. Two hundred processes
+# are started for the stop matrix, which takes longer than tests may in `make test`.
 workers-matrix: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastmcp
-	TRIO_MCP_WORKERS=4 $(BIN)/python -m pytest -n 2 -k "not hypercorn and not stdio and not dropped" \
+	TRIO_MCP_WORKERS=4 $(BIN)/python -m pytest -n 2 -o faulthandler_timeout=3600 -k "not hypercorn and not stdio and not dropped" \
 	    tests/conformance tests/clients/test_clients.py tests/serving/test_contained.py tests/serving/test_raised.py \
 	    tests/serving/test_readers.py tests/serving/test_shutdown.py tests/serving/test_stop_matrix.py $(ARGS)
 

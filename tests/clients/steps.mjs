@@ -62,8 +62,9 @@ export async function converse(steps, client) {
   });
   await steps.step('call', async () => assert.equal(await call('add', { a: 1, b: 2 }), '3'));
   await steps.step('progress', async () => {
-    let got;
+    let got, calls = 0;
     do {
+      assert(++calls <= 20, `the first two of three steps of progress never came; at last: ${got}`);
       got = [];
       await call('test_tool_with_progress', {}, { onprogress: ({ progress }) => got.push(progress) });
       // Of messages that come in one read, this client handles the result first and then drops the progress in front of it. On a

@@ -36,7 +36,7 @@ from trio_mcp.transports.listener import (
 )
 from trio_mcp.transports.listener.connection import Connection, Shared
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
-from trio_mcp.transports.listener.wire import Hangups, SocketWire
+from trio_mcp.transports.listener.wire import Hangups, SocketWire, server_of
 
 pytestmark = pytest.mark.sockets
 
@@ -452,6 +452,12 @@ async def test_a_unix_socket_serves_its_own_user_alone(tmp_path: Path) -> None:
         async with await trio.open_unix_socket(path) as client:
             await client.send_all(get("/", "Connection: close"))
             assert statuses(await hear(client)) == [200]
+
+
+def test_the_path_of_a_unix_socket_that_is_no_utf_8_can_be_told_to_others(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.fsencode(tmp_path) + b"/\xff.sock")
+        assert server_of(listening) == (f"{tmp_path}/?.sock", None)
 
 
 async def test_a_unix_socket_left_by_a_dead_server_is_replaced(tmp_path: Path) -> None:

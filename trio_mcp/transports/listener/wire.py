@@ -247,5 +247,6 @@ def _address(name: object) -> Address | None:
         case (str() as host, int() as port, *_):
             return (host, port)
         case str() as path if path:
-            return (path, None)
+            # A path that is no UTF-8 has surrogates in Python, which no message to another worker can carry.
+            return (path.encode(errors="replace").decode(), None)
     return None

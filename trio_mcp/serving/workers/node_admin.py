@@ -1,6 +1,7 @@
 """What operators see of a node with workers: one page of metrics, one list of sessions, one state.
 
-The supervisor answers, and asks the workers. One that does not answer in time, or tells what cannot be read, is left out.
+The supervisor answers, and asks the workers. A worker that does not answer in time, or whose answer cannot be read, is left out, but for
+the counters of its last page.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class WorkersView:
         self.refusals: Refusals = Refusals(metrics)
         self._metrics = metrics
         self._pages: dict[str, Page] = {}
-        """The last page of each worker, by name."""
+        """The last page of each worker that has not ended, by name."""
         self._ended: Page = ()
         """Counters of all workers that have ended."""
         self._not_understood: set[str] = set()
@@ -55,12 +56,20 @@ class WorkersView:
         self._workers = workers
 
     async def metrics(self) -> tuple[bytes, str]:
-        """Those of all processes, this one's too, and the content type."""
+        """Those of all processes, this one's too, and the content type.
+
+        Of a worker that does not answer in time the counters are those of its last page: Prometheus takes a counter that falls for one
+        that began again at zero, and would count all of it a second time.
+        """
         self._metrics.set_workers(len(self._workers()))
         own, content_type = self._metrics.render()
-        pages = await self._ask("metrics", parsed)
+        answers = await self._ask("metrics", parsed)
+        # What a worker has counted that ended while the others were asked is in `_ended` already.
+        there = {worker.name for worker in self._workers()}
+        pages = {name: page for name, page in answers.items() if name in there}
+        silent = [page for name, page in self._pages.items() if name not in pages]
         self._pages.update(pages)
-        return summed([parsed(own), *pages.values()], self._ended), content_type
+        return summed([parsed(own), *pages.values(), counters(silent)], self._ended), content_type
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Those of all workers."""

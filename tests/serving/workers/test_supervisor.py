@@ -223,3 +223,66 @@ async def test_a_worker_that_does_not_end_in_its_time_is_killed_and_the_log_says
     (killed,) = [record for record in caplog.records if record.getMessage() == "worker killed"]
     assert "in a call" in str(killed.__dict__)
     assert code == [1]
+
+
+async def test_a_roll_that_is_asked_for_before_the_node_serves_waits_until_it_does(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    serves, made = trio.Event(), list[str]()
+
+    class Slow(Worker):
+        async def run(self) -> None:
+            made.append(self.name)
+            if len(made) == 1:
+                await serves.wait()
+            await super().run()
+
+    monkeypatch.setattr(module, "WorkerProcess", Slow)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        supervisor.roll()
+        await wait_all_tasks_blocked()
+        assert len(made) == 1, "the first worker alone finds out whether the server can start"
+        serves.set()
+        await trio.sleep(60)
+        assert (len(made), len(supervisor.serving)) == (4, 2), "two, and a successor for each"
+        supervisor.stop(signal.SIGTERM)
+
+
+async def test_a_stop_just_when_the_first_worker_serves_starts_no_others(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    made = list[Worker]()
+
+    class Counted(Worker):
+        async def run(self) -> None:
+            made.append(self)
+            if len(made) == 1:
+                self.said = Ready("", {})
+                self.ready.set()
+                # As a signal that is handled in the same turn of the event loop.
+                supervisor.stop(signal.SIGTERM)
+                self.ended.set()
+            else:
+                await super().run()
+
+        def stop(self, number: int) -> None:
+            pass
+
+    monkeypatch.setattr(module, "WorkerProcess", Counted)
+    supervisor = Supervisor(SETUP, Settings(workers=3), lambda ready: None)
+    with trio.fail_after(supervisor._stop_times.whole):
+        await supervisor.run()
+    assert len(made) == 1
+
+
+async def test_a_stop_before_the_first_worker_exists_starts_none(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(module, "WorkerProcess", Worker)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    supervisor.stop(signal.SIGTERM)
+    with trio.fail_after(supervisor._stop_times.whole):
+        assert await supervisor.run() == 0

@@ -22,6 +22,8 @@ from trio_mcp.serving.workers import worker_process as module
 from trio_mcp.serving.workers.channel import Channel, receive_now
 from trio_mcp.serving.workers.deaf import STOP_CLOCK
 from trio_mcp.serving.workers.messages import (
+    LAST_PAGE,
+    Alive,
     AllIdle,
     Done,
     FromSupervisor,
@@ -37,6 +39,7 @@ from trio_mcp.serving.workers.messages import (
     Setup,
     Stop,
     Subscribe,
+    Told,
     understood,
 )
 from trio_mcp.serving.workers.worker_process import WorkerProcess
@@ -116,6 +119,10 @@ async def played(
         nursery.cancel_scope.cancel("over")
 
 
+def is_heard(worker: WorkerProcess) -> bool:
+    return worker.heard is not None
+
+
 READ = encode_operations([ReadCard("n-1")])
 
 
@@ -157,6 +164,19 @@ async def test_a_worker_that_sends_no_message_is_killed_with_the_reason_in_the_l
         await its.worker.ended.wait()
         assert its.worker.why_killed is not None
         assert "a message that cannot be read" in its.worker.why_killed
+
+
+async def test_a_worker_whose_event_loop_has_ended_and_whose_threads_run_on_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with played(monkeypatch) as its:
+        its.channel.send(Alive(0))
+        await trio.testing.wait_all_tasks_blocked()
+        assert is_heard(its.worker)
+        its.channel.send(Told(LAST_PAGE, b"page"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert its.worker.last_page == b"page"
+        assert not is_heard(its.worker), "no further sign of life is waited for"
 
 
 async def test_a_worker_that_subscribes_twice_hears_each_message_once(monkeypatch: pytest.MonkeyPatch) -> None:

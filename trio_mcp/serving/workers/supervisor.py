@@ -149,8 +149,9 @@ class Supervisor:
             await nursery.start(serve_admin, self._view, partial(self.stop, signal.SIGTERM), self._settings)
             # A nursery of its own for the processes: those that are replaced outlive the task that started them.
             async with trio.open_nursery() as self._processes:
-                nursery.start_soon(self._roll_when_asked)
-                await self._fill_places()
+                if await self._fill_places():
+                    # A roll that was asked for before: the first worker alone finds out whether the server can start.
+                    nursery.start_soon(self._roll_when_asked)
             nursery.cancel_scope.cancel("all workers have ended")
         if self._failure is not None:
             raise WorkerFailed(self._failure)
@@ -180,9 +181,11 @@ class Supervisor:
 
     # Places.
 
-    async def _fill_places(self) -> None:
-        """Start the first worker, then the others: a server that cannot start says so once."""
+    async def _fill_places(self) -> bool:
+        """Start the first worker, then the others: a server that cannot start says so once. False when it cannot, or the node stops."""
         (first, *others) = self._slots
+        if self._stop_asked.is_set():
+            return False
         worker = self._launch(first)
         await worker.ready.wait()
         if worker.said is None:
@@ -190,7 +193,10 @@ class Supervisor:
             if self._stopping is None:
                 self._failure = worker.failure
                 self._code = worker.code if worker.code is not None and worker.code > 0 else 1
-            return
+            return False
+        if self._stop_asked.is_set():
+            # Nobody would tell workers that start now.
+            return False
         for slot in others:
             self._launch(slot)
         for slot in self._slots:
@@ -199,6 +205,7 @@ class Supervisor:
         self._view.life.start()
         self._announce(worker.said)
         self._manager.tell(systemd.ready)
+        return True
 
     async def _keep(self, slot: _Slot) -> None:
         """Start another worker whenever the one in this place has ended, until the node stops."""

@@ -91,7 +91,7 @@ class WorkerProcess:
         """When it was made. Trio's clock, as the next two."""
         self.ready_since: float | None = None
         self.heard: float | None = None
-        """When its event loop gave its last sign of life; None before the first."""
+        """When its event loop gave its last sign of life; None before the first, and once the loop has ended."""
         self.idle: bool = False
         """It has nothing left to drain."""
         self.sessions: int = 0
@@ -270,7 +270,8 @@ class WorkerProcess:
                 self._changed()
             case Told(number, body):
                 if number == LAST_PAGE:
-                    self.last_page = body
+                    # Its event loop ends now, and the process when its threads have ended: that is no hanging.
+                    self.last_page, self.heard = body, None
                 put = self._asked.pop(number, None)
                 if put is not None:
                     put.send_nowait(body)

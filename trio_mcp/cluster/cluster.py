@@ -217,7 +217,7 @@ class Cluster:
         if worker == self._me.node:
             return None
         meant = await self._siblings.awaited(worker)
-        return None if meant is None else await self._relay.answer_of(self._siblings.reached(meant).url, challenge)
+        return None if meant is None else await self._relay.answer_of(self._siblings.url_of(meant), challenge)
 
     @property
     def overslept(self) -> bool:
@@ -283,7 +283,7 @@ class Cluster:
             or self._membership.is_stopping(owner.node)
         ):
             return None
-        return self._siblings.reached(owner).url
+        return self._siblings.url_of(owner)
 
     @property
     def can_release(self) -> bool:

@@ -88,7 +88,7 @@ class FailureDetector:
         return verdict
 
     async def _at_url(self, owner: Owner) -> AtUrl:
-        return at_url(await self._peers.probe(self._siblings.reached(owner).url), owner.boot)
+        return at_url(await self._peers.probe(self._siblings.url_of(owner)), owner.boot)
 
     async def _judged(self, owner: Owner, at: AtUrl, waited: float) -> Verdict:
         if self._siblings.has_ended(owner.boot):

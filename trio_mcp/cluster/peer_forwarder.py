@@ -118,7 +118,7 @@ class PeerForwarder:
 
         An owner that answered is cached, unless it ended the session. Raises Unavailable where the client expects no response.
         """
-        if not self._siblings.reached(owner).url:
+        if not self._siblings.url_of(owner):
             request.outcome = Unreachable()
             return Tried.FAILED
         exchange = request.exchange

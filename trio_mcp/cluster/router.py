@@ -319,7 +319,7 @@ class SessionRouter:
 
     def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         owner = self._owner(request, target)
-        url = "" if owner is None else self._siblings.reached(owner).url
+        url = "" if owner is None else self._siblings.url_of(owner)
         if owner is not None and url and request.exchange.carrier.move(request.exchange.content, url):
             if not request.facts.delete:
                 self._forwarder.owners.remember(request.session_id, owner)

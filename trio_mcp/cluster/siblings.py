@@ -98,6 +98,11 @@ class Siblings:
         sibling = self._by_boot.get(owner.boot)
         return owner if sibling is None else replace(owner, url=sibling.url)
 
+    def url_of(self, owner: Owner) -> str:
+        """Where this process reaches it; empty when that is not known."""
+        sibling = self._by_boot.get(owner.boot)
+        return owner.url if sibling is None else sibling.url
+
     def is_local(self, url: str) -> bool:
         """Whether it is the URL of a worker's Unix socket. Others that name one, in a record or a response, are not followed."""
         return self._everyone or url in self._urls

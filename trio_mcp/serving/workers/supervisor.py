@@ -12,11 +12,9 @@ It imports none of the user's code, so that nothing there can block or end it, a
 from __future__ import annotations
 
 import logging
-import secrets
 import signal
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
 
@@ -25,14 +23,12 @@ import trio
 
 from trio_mcp.cluster.siblings import Ended, Sibling
 from trio_mcp.cluster.store.memory import SharedMemory
-from trio_mcp.observability.build import version
 from trio_mcp.observability.logs import event, toggle_debug
 from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.serving import systemd
-from trio_mcp.serving.front import listen, no_socket_files
 from trio_mcp.serving.settings import Settings
-from trio_mcp.serving.workers.messages import PROTOCOL, Ready, Setup, Team
+from trio_mcp.serving.workers.messages import Ready, Setup, Team
 from trio_mcp.serving.workers.node_admin import WorkersView, serve_admin
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS, Place, hangs
 from trio_mcp.serving.workers.worker_process import WorkerProcess, how_it_ended
@@ -40,7 +36,7 @@ from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.shares import SessionCounts
 from trio_mcp.sessions.stop_times import StopTimes
 
-__all__ = ["Supervisor", "WorkerFailed", "supervise"]
+__all__ = ["Supervisor", "WorkerFailed"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
@@ -62,43 +58,6 @@ _NOT_READY = f"it was not ready {START_SECONDS:g} s after its start"
 
 class WorkerFailed(McpError):
     """The first worker could not start; the text is its own."""
-
-
-async def supervise(
-    target: str,
-    flags: dict[str, object],
-    settings: Settings,
-    *,
-    path: Sequence[str],
-    announce: Callable[[Ready], None],
-) -> int:
-    """Serve `target` with `settings.workers` processes until a stop signal; the exit code.
-
-    `flags` are the settings of the command line and `path` is `sys.path`, for the workers. `announce` is called once when the first
-    worker serves, with what it said. Raises CannotListen, and WorkerFailed when the first worker does not start.
-    """
-    with (
-        no_socket_files([*settings.binds, settings.admin_bind or ""]),
-        tempfile.TemporaryDirectory(prefix="trio-mcp-", ignore_cleanup_errors=True) as folder,
-    ):
-        listeners = await listen(settings.binds)
-        try:
-            template = Setup(
-                protocol=PROTOCOL,
-                release=version(),
-                target=target,
-                flags=flags,
-                path=list(path),
-                name=settings.node_id or secrets.token_hex(4),
-                index=0,
-                folder=folder,
-                secret=secrets.token_urlsafe(32),
-                listeners=[listener.socket.fileno() for listener in listeners],
-            )
-            return await Supervisor(template, settings, announce).run()
-        finally:
-            for listener in listeners:
-                listener.socket.close()
 
 
 class _Slot:

@@ -39,9 +39,12 @@ def test_where_no_folder_can_be_made_the_error_says_so(tmp_path: Path, monkeypat
         pass
 
 
+@pytest.mark.sockets
 def test_the_longest_name_has_room_for_every_socket() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         folder = Path(short, "d" * (MOST_FOLDER - len(short) - 1))
         folder.mkdir()
+        path = Path(f"{folder}{ADDED}")
         with socket.socket(socket.AF_UNIX) as bound:
-            bound.bind(f"{folder}{ADDED}")
+            bound.bind(str(path))
+        assert path.is_socket()

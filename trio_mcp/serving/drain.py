@@ -43,7 +43,7 @@ __all__ = ["MayEnd", "drain", "end_remaining"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 MayEnd: TypeAlias = Callable[[bool], bool]
-"""Given whether anything is left here to drain, False for nothing: whether the drain may end before its window does."""
+"""Asked with True while anything is left here to drain, else with False. Returns whether the drain may end before its window is over."""
 
 
 async def drain(
@@ -59,9 +59,9 @@ async def drain(
     """Drain the node; the caller cancels what still runs afterwards (`end_remaining`).
 
     Returns when nothing is left, or `delay`, `window` and LAST_CALLS_SECONDS after the call; where tasks run, not before `tasks` after
-    the `delay`. Times in seconds. `balanced`: balancers look at this process, and have to learn that it stops; they do not look at one
-    worker of a node that goes on. `may_end` is asked again and again: where several workers drain together, one that has nothing left
-    goes on serving while others have.
+    the `delay`. Times in seconds. `balanced`: balancers probe this process, and must have time to learn that it stops. It is False for a
+    worker that is replaced, whose node goes on. `may_end` is asked again and again: where several workers drain together, one that has
+    nothing left goes on serving as long as others have something.
     """
     event(logger, logging.INFO, "draining", window=window, open=app.open_exchanges, sessions=len(app.hub))
     app.service.metrics.set_draining(True)

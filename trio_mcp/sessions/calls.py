@@ -32,10 +32,10 @@ PAUSE_SECONDS = 10.0
 
 
 BUSY_SECONDS = 1.0
-"""A session is busy when a request comes no longer than this after its last call; and a task that was not needed for so long ends."""
+"""A session is busy when a request comes within this time after the end of its last call. A task that was not needed for so long ends."""
 
 MOST_WAITING = 32
-"""As many requests at once as one client usually makes. The tasks of more of them end with their call."""
+"""Tasks of one session that wait: as many as one client usually has requests at once. Further ones end with their call."""
 
 
 class TooManyRequests(RemoteProtocolError):
@@ -187,7 +187,7 @@ class CallTasks:
         return True
 
     def forget(self, task: CallTask) -> None:
-        """It waits no more: it is cancelled."""
+        """`task` was cancelled while it waited: do not return it from `next_task`."""
         self._waiting.remove(task)
         self._fewest = min(self._fewest, len(self._waiting))
 

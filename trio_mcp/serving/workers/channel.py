@@ -1,7 +1,7 @@
 """A pair of sockets between the supervisor and one worker: whole messages both ways, in order.
 
-Sending never blocks: what the other process does not take waits here, up to a bound in messages and one in bytes. A process that takes
-nothing for so long that a bound is reached hangs, and its channel breaks.
+Sending never blocks: what the other process has not taken waits here, up to a number of messages and of bytes. When one of these bounds is
+reached, the other process is taken to hang, and the channel breaks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_WAITING = 20_000
 """Messages that wait for the other process: as many as a burst of announcements to a worker that is busy."""
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Of those messages together, when one more is added."""
+"""Of those messages together. One more is added as long as there are fewer."""
 READ_BYTES = 64 * 1024
 _LENGTH_BYTES = 4
 

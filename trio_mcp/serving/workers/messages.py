@@ -70,7 +70,7 @@ class Setup(_Message, frozen=True):
     """The first message: what to serve, and as which worker."""
 
     protocol: int
-    """`PROTOCOL` of the supervisor."""
+    """The supervisor's `PROTOCOL`."""
     release: str
     """The version of trio-mcp that the supervisor runs."""
     target: str
@@ -89,7 +89,8 @@ class Setup(_Message, frozen=True):
     listeners: list[int]
     """Descriptors of the listening sockets, inherited."""
     leads: bool = True
-    """No worker serves yet: this one accepts as soon as it can, and answers that the node is not ready. Others accept when they are."""
+    """No other worker serves yet. This one accepts connections at once, and answers that the node is not ready; others accept when they are
+    ready."""
 
     @property
     def stack_file(self) -> str:
@@ -119,7 +120,7 @@ class Held(_Message, frozen=True):
 
 
 class Ask(_Message, frozen=True):
-    """Wants a `Told` with this number."""
+    """Asks for this worker's metrics or sessions; answered by a `Told` with the same number."""
 
     number: int
     topic: Topic
@@ -150,7 +151,7 @@ class Team(_Message, frozen=True):
 
 
 class Here(_Message, frozen=True):
-    """The worker listens, for the others too. Not sent where all that workers share is the supervisor's store, for that has it."""
+    """Where this worker listens for the others. Sent with Redis only: without it, the others find that in the supervisor's store."""
 
     boot: str
     url: str
@@ -197,12 +198,14 @@ class Alive(_Message, frozen=True):
 
     sessions: int
     waits_for: list[str] = []
-    """What is missing before this worker is ready, when it serves otherwise: see `LifeCycle.missing`."""
+    """What a worker that serves already still lacks before it is ready: see `LifeCycle.missing`."""
 
 
 class Idle(_Message, frozen=True):
-    """This worker has nothing left to drain, for the node stops or another has taken its place; or it has something again, for where the node
-    stops it serves what comes until all may end."""
+    """Whether this worker has nothing left to drain. Sent while the node stops, and when a worker that is replaced has drained.
+
+    It may become False again: while the node stops, each worker serves what comes until all may end (`AllIdle`).
+    """
 
     idle: bool
 
@@ -212,7 +215,7 @@ LAST_PAGE = -1
 
 
 class Told(_Message, frozen=True):
-    """What was asked for."""
+    """The answer to an `Ask`."""
 
     number: int
     body: bytes

@@ -59,13 +59,13 @@ LAST_WORDS_SECONDS = 1.0
 KILLED_SECONDS = 5.0
 """For the kernel to end a process that was killed."""
 SENSELESS = (msgspec.MsgspecError, LookupError, TypeError, ValueError, OverflowError, RecursionError)
-"""What operations raise that are none, or have senseless values: those of a worker that is broken, or of another release."""
+"""What is raised for operations that cannot be decoded, or have values that make no sense: the worker is broken, or of another release."""
 
 
 class WorkerProcess:
-    """Made and run by the supervisor; `run` owns the process. All workers share the store `memory`, and `counts`.
+    """One worker, as the supervisor has it; `run` starts and owns the process. All workers share the store `memory`, and `counts`.
 
-    `changed` is called when it has said where it is, serves, is replaced, or has nothing left to drain.
+    `changed` is called whenever one of these changes: `here`, `said`, `retired`, `idle`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WorkerProcess:
         self.setup: Setup = setup
         self._changed = changed
         self.here: Here | None = None
-        """Where it listens; None before it has said so, and where it need not."""
+        """Where it listens for the other workers; None before it has said so, and without Redis (see `Here`)."""
         self.retired: bool = False
         """Another has taken its place, or takes it now."""
         self.name: str = setup.name
@@ -113,7 +113,7 @@ class WorkerProcess:
         self._subscribed = False
         self._given_up = trio.Event()
         self._unwanted = False
-        """It was to end before its process existed."""
+        """It was told to end before its process existed."""
         self._numbers = count()
         self._asked: dict[int, trio.MemorySendChannel[bytes]] = {}
 
@@ -305,9 +305,9 @@ class WorkerProcess:
                 messages.close()
 
     async def _kill_when_broken(self, channel: Channel[FromWorker, FromSupervisor]) -> None:
-        """A process that has closed its channel, or takes nothing from it, serves clients that nobody can stop.
+        """Kill a process that has closed its channel, or takes nothing from it: nobody could tell it to stop.
 
-        One that has said its last words ends by itself, which may take as long as its threads do.
+        One that has sent its last page of metrics ends by itself. That may take as long as its threads run.
         """
         await channel.broken.wait()
         await trio.sleep(LAST_WORDS_SECONDS)
@@ -323,7 +323,10 @@ class WorkerProcess:
         self.kill("")
 
     def _bury(self) -> None:
-        """Remove its file, and put up a card of no process in its place: the other workers know at once that it is gone, and need not wait for evidence."""
+        """Remove the file for its stack, and put the card of no process in the place of its card.
+
+        So the other workers know at once that it is gone, and need not wait for evidence.
+        """
         Path(self.setup.stack_file).unlink(missing_ok=True)
         card = NodeCard("ended", "", "stopped", 0, 0)
         self._memory.cards.put(self.name, msgspec.json.encode(card), CARD_SECONDS)

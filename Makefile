@@ -29,7 +29,7 @@ help:
 	@echo "make task-drill   200 tasks on three nodes whose processes and Redis are taken away; ARGS is the seed, and --traefik, --tokens, --workers 2, --alone"
 	@echo "make websocket-drill  WebSockets through Traefik while nodes are told to stop and killed; ARGS is the seed and the minutes"
 	@echo "make websocket-browser  a page in a real browser speaks MCP over a WebSocket; make websocket-nginx: clients through a real nginx"
-	@echo "make bench        side by side with the official SDKs, the cost of a cluster and of tokens, WebSocket beside HTTP, answers cut by Traefik; writes the tables of docs/performance.md"
+	@echo "make bench        side by side with the official SDKs and a bare loop, the cost of a cluster and of tokens, WebSocket beside HTTP, answers cut by Traefik; writes the tables of docs/performance.md"
 	@echo "make screenshot   an app in a real browser, which is clicked on; writes docs/apps.png"
 	@echo "make readme       rewrite the generated parts of README.md: results and settings"
 	@echo "make clean        remove everything the above made"
@@ -113,6 +113,7 @@ websocket-nginx: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 nginx
 # The page has the cut answers of a longer run: benchmarks/cut_answers.py says how.
 bench: $(VENV)/.dev $(VENV)/.traefik $(CACHE)/.bench $(CACHE)/.npm $(CACHE)/.fastmcp-tasks redis-server
 	$(BIN)/python -m benchmarks --write docs/performance.md $(ARGS)
+	$(BIN)/python -m benchmarks.bare_loop --write docs/performance.md
 	$(BIN)/python -m benchmarks.cluster --write docs/performance.md
 	$(BIN)/python -m benchmarks.authorization --write docs/performance.md
 	$(BIN)/python -m benchmarks.websocket --write docs/performance.md

@@ -1,63 +1,35 @@
-"""Side by side: our server and the official SDKs, one after the other on the same core.
-
-For each figure every server is visited in turn, so the machine's drift hits all alike; a figure is the median of the rounds.
-"""
+"""Our server and the official SDKs, one after the other on the same core."""
 
 import argparse
 import os
-import statistics
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.figures import FIGURES, Options, WrongAnswer
-from benchmarks.machine import LOAD_CORE, MissingTool, allow_descriptors, busy, check, describe, pinned
-from benchmarks.servers import BASELINE, SERVERS, Server, command
+from benchmarks.machine import LOAD_CORE, MissingTool, allow_descriptors, busy, check, describe
+from benchmarks.servers import BASELINE, SERVERS
+from benchmarks.side_by_side import Results, measure, medians, number
 from tools.node import MissingNode
 from tools.report import between, table, today
-from tools.served import ServerFailed, served
+from tools.served import ServerFailed
 
 ONCE = {"streams"}
 """Figures that take long and vary little."""
 QUIET_LOAD = 0.5
 SMALLER_IS_BETTER = ("KB ", "% ")
 
-Results = dict[Server, dict[str, float]]
-
-
-def measure(servers: Sequence[Server], wanted: Iterable[str], rounds: int, options: Options) -> Results:
-    """The median of each figure of each server."""
-    samples: dict[Server, dict[str, list[float]]] = {server: defaultdict(list) for server in servers}
-    for turn in range(rounds):
-        for name in (name for name in wanted if turn == 0 or name not in ONCE):
-            for server in (server for server in servers if name in server.figures):
-                _sample(server, name, options, samples[server])
-    return {server: {key: statistics.median(seen) for key, seen in found.items()} for server, found in samples.items()}
-
-
-def _sample(server: Server, name: str, options: Options, into: dict[str, list[float]]) -> None:
-    """A fresh process for each figure: no figure inherits the memory of another."""
-    with served(pinned(command(server)), server.environment) as running:
-        for key, value in FIGURES[name](running, options).items():
-            print(f"{server.name:30} {key:25} {value:12,.1f}", flush=True)
-            into[key].append(value)
-
 
 def tables(results: Results) -> str:
     """The figures, and how many times better ours are."""
     keys = list(dict.fromkeys(key for found in results.values() for key in found))
-    absolute = [[server.name, *(_number(found.get(key)) for key in keys)] for server, found in results.items()]
+    absolute = [[server.name, *(number(found.get(key)) for key in keys)] for server, found in results.items()]
     text = table(("server", *keys), absolute)
     if ours := results.get(BASELINE):
         peers = {server: found for server, found in results.items() if server is not BASELINE}
         rows = [[server.name, *(_ratio(key, ours, found) for key in keys)] for server, found in peers.items()]
         text += f"\nHow many times better `{BASELINE.name}` is than\n\n{table(('server', *keys), rows)}"
     return text
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _ratio(key: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
@@ -98,7 +70,8 @@ def main() -> int:
         if (load := busy()) > QUIET_LOAD:
             print(f"others keep {load:.1f} cores busy here: the figures will be off", file=sys.stderr)
         os.sched_setaffinity(0, {int(LOAD_CORE)})
-        text = tables(measure(chosen, given.figures.split(","), given.rounds, options))
+        figures = {name: FIGURES[name] for name in given.figures.split(",")}
+        text = tables(medians(measure(chosen, figures, given.rounds, options, ONCE)))
     except (MissingTool, MissingNode, ServerFailed, WrongAnswer) as error:
         print(error, file=sys.stderr)
         return 1

@@ -15,6 +15,7 @@ from tools.served import Served
 
 __all__ = [
     "FIGURES",
+    "Figure",
     "Figures",
     "Options",
     "SessionsOpened",
@@ -43,6 +44,8 @@ class Options:
     sessions: int
     streams: int
     stream_seconds: int
+    warm_up: int = WARM_UP_SECONDS
+    """Seconds of load before each figure of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +62,27 @@ class WrongAnswer(RuntimeError):
 
 
 def _legacy(server: Served, options: Options) -> Figures:
-    return {"legacy calls/s": calls_per_second(server, options.seconds, "add", open_session(server))}
+    return {"legacy calls/s": _calls(server, options, "add", open_session(server))}
 
 
 def _modern(server: Served, options: Options) -> Figures:
-    return {"modern calls/s": calls_per_second(server, options.seconds, "add", None)}
+    return {"modern calls/s": _calls(server, options, "add", None)}
 
 
 def _equal(server: Served, options: Options) -> Figures:
     """Requests whose heads are equal, byte for byte: what a client gets that makes the same call again and again."""
-    legacy = calls_per_second(server, options.seconds, "add", open_session(server), equal=True)
-    modern = calls_per_second(server, options.seconds, "add", None, equal=True)
+    legacy = _calls(server, options, "add", open_session(server), equal=True)
+    modern = _calls(server, options, "add", None, equal=True)
     return {"legacy, equal heads": legacy, "modern, equal heads": modern}
 
 
 def _sse(server: Served, options: Options) -> Figures:
     """The tool notifies before it answers: a stream of two events."""
-    return {"SSE calls/s": calls_per_second(server, options.seconds, "add_with_progress", open_session(server))}
+    return {"SSE calls/s": _calls(server, options, "add_with_progress", open_session(server))}
 
 
 def _threads(server: Served, options: Options) -> Figures:
-    return {"sync calls/s": calls_per_second(server, options.seconds, "add_in_thread", open_session(server))}
+    return {"sync calls/s": _calls(server, options, "add_in_thread", open_session(server))}
 
 
 def _sessions(server: Served, options: Options) -> Figures:
@@ -107,7 +110,9 @@ def _streams(server: Served, options: Options) -> Figures:
     return {"KB per open stream": (after - before) / options.streams / 1000, "% CPU for open streams": share}
 
 
-FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
+Figure = Callable[[Served, Options], Figures]
+
+FIGURES: dict[str, Figure] = {
     "legacy": _legacy,
     "modern": _modern,
     "equal": _equal,
@@ -116,6 +121,10 @@ FIGURES: dict[str, Callable[[Served, Options], Figures]] = {
     "sessions": _sessions,
     "streams": _streams,
 }
+
+
+def _calls(server: Served, options: Options, tool: str, session: str | None, *, equal: bool = False) -> float:
+    return calls_per_second(server, options.seconds, tool, session, warm_up=options.warm_up, equal=equal)
 
 
 def calls_per_second(

@@ -1,4 +1,4 @@
-"""The servers to compare: ours on both its fronts, and the official SDKs."""
+"""The servers to compare: ours on both its fronts, the official SDKs, and a bare loop."""
 
 import sys
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.node import MissingNode, node
 
-__all__ = ["BASELINE", "SERVERS", "Server", "command"]
+__all__ = ["BARE_LOOP", "BASELINE", "PYTHON_SDK", "SERVERS", "Server", "command"]
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent / ".cache" / "bench"
@@ -20,6 +20,8 @@ UVICORN = (
     *("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning"),
 )
 TYPESCRIPT = "typescript_sdk.mjs"
+BESIDE_THE_LOOP = ("openings", "called")
+"""Figures of `benchmarks/bare_loop.py` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,25 @@ class Server:
 
 
 SERVERS = (
-    Server("trio-mcp", OURS, QUIET, ("legacy", "modern", "equal", "sse", "threads", "sessions", "streams")),
+    Server(
+        "trio-mcp",
+        OURS,
+        QUIET,
+        ("legacy", "modern", "equal", "sse", "threads", "sessions", "streams", *BESIDE_THE_LOOP),
+    ),
     Server("trio-mcp on hypercorn", (*OURS, "--server", "hypercorn"), QUIET, ("legacy", "modern", "sse", "sessions")),
-    Server("mcp 2.3", UVICORN, {}, ("legacy", "modern", "equal", "threads", "sessions", "streams")),
+    Server("mcp 2.3", UVICORN, {}, ("legacy", "modern", "equal", "threads", "sessions", "streams", *BESIDE_THE_LOOP)),
     Server("mcp 2.3, SSE answers", UVICORN, {"SSE": "1"}, ("legacy", "modern", "sse", "threads")),
     Server("TypeScript 1.32", (TYPESCRIPT, "{port}"), {}, ("legacy", "sessions", "streams")),
     Server("TypeScript 1.32, SSE answers", (TYPESCRIPT, "{port}"), {"SSE": "1"}, ("legacy", "sse")),
 )
-BASELINE = SERVERS[0]
+BASELINE, PYTHON_SDK = SERVERS[0], SERVERS[2]
+BARE_LOOP = Server(
+    "bare loop",
+    (sys.executable, str(HERE / "peers" / "bare_loop.py"), "{port}"),
+    {},
+    ("legacy", "modern", "equal", *BESIDE_THE_LOOP),
+)
 
 
 def command(server: Server) -> tuple[str, ...]:

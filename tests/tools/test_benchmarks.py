@@ -1,7 +1,9 @@
 """The benchmarks' arithmetic and what they compare; their figures are for `make bench`."""
 
 import inspect
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,9 +11,14 @@ import yaml
 from benchmarks.__main__ import tables
 from benchmarks.authorization import ERAS, KNOWN, NEW, NONE, Tokens
 from benchmarks.authorization import report as authorization_report
+from benchmarks.bare_loop import MEASURED, MEMORY, OPENINGS, called, openings
+from benchmarks.bare_loop import report as bare_loop_report
 from benchmarks.cut_answers import SHIPPED, VARIANTS, Variant
+from benchmarks.figures import Options
+from benchmarks.http_client import LEGACY, MODERN, Connection, initialize
+from benchmarks.servers import BARE_LOOP, BASELINE, PYTHON_SDK, SERVERS, Server, command
 from benchmarks.servers import OURS as COMMAND
-from benchmarks.servers import SERVERS
+from benchmarks.side_by_side import medians
 from benchmarks.task_costs import COMMAND as TASKS_APP
 from benchmarks.task_costs import EXPIRED, FOREIGN, UNKNOWN, sample
 from benchmarks.task_costs import SETTINGS as TASK_SETTINGS
@@ -92,3 +99,66 @@ def test_the_figures_of_tasks_are_taken_from_right_answers() -> None:
         figures = sample(running, 0.5, 20)
     assert {UNKNOWN, FOREIGN, EXPIRED} < {*figures}
     assert costs_page(figures, "60 of 60").count("\n") == len(figures) + 3
+
+
+def test_a_figure_is_the_median_of_its_rounds() -> None:
+    assert medians({OURS: {"legacy calls/s": [900.0, 100.0, 300.0]}}) == {OURS: {"legacy calls/s": 300.0}}
+
+
+def test_the_share_of_the_bare_loop_is_taken_within_each_round() -> None:
+    """The medians alone, 1,000 and 2,000, would say 0.50."""
+    text = bare_loop_report(
+        {
+            BASELINE: {"legacy calls/s": [1000.0, 300.0, 3000.0]},
+            BARE_LOOP: {"legacy calls/s": [1250.0, 2000.0, 4000.0]},
+            PYTHON_SDK: {},
+        }
+    )
+    shares = ["0.75 (0.15 to 0.80)", "-", "at least 6 times mcp 2.3"]
+    assert last_row(text) == ["legacy calls/s", "1,000", "2,000", "-", *shares]
+
+
+def test_all_servers_beside_the_bare_loop_are_asked_for_all_figures() -> None:
+    for server in (BASELINE, BARE_LOOP, PYTHON_SDK):
+        assert {*MEASURED} <= {*server.figures}
+
+
+@pytest.mark.sockets
+@pytest.mark.processes
+def test_the_bare_loop_gives_the_answers_of_the_server_beside_it() -> None:
+    ours, bare = (_answers(server) for server in (BASELINE, BARE_LOOP))
+    del ours[1]["_meta"]  # who answers, which a server should say and need not
+    assert ours == bare
+
+
+def _answers(server: Server) -> list[dict[str, Any]]:
+    """What a call of each version is told."""
+    call: dict[str, Any] = {"name": "add", "arguments": {"a": 2, "b": 3}}
+    client = {"name": "bench", "version": "1"}
+    named = {"protocolVersion": MODERN, "clientCapabilities": {}, "clientInfo": client}
+    meta = {f"io.modelcontextprotocol/{name}": value for name, value in named.items()}
+    with served(command(server), server.environment) as running:
+        connection = Connection(running.port)
+        session = {"Mcp-Session-Id": connection.post(initialize()).session, "MCP-Protocol-Version": LEGACY}
+        connection.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        legacy = _result(connection, call, session)
+        alone = {"MCP-Protocol-Version": MODERN, "Mcp-Method": "tools/call", "Mcp-Name": "add"}
+        modern = _result(connection, {**call, "_meta": meta}, alone)
+        connection.close()
+    return [legacy, modern]
+
+
+def _result(connection: Connection, params: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    answer = connection.post({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers)
+    found: dict[str, Any] = json.loads(answer.body)["result"]
+    return found
+
+
+@pytest.mark.sockets
+@pytest.mark.processes
+def test_sessions_of_the_bare_loop_are_opened_and_called_as_those_of_any_server() -> None:
+    options = Options(1, 50, 0, 0)
+    with served(command(BARE_LOOP)) as running:
+        figures = {**openings(running, options), **called(running, options)}
+    assert {OPENINGS, MEMORY} < {*figures}
+    assert figures[OPENINGS] > 0

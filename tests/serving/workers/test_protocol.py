@@ -69,3 +69,24 @@ def test_a_worker_that_is_not_understood_tells_its_supervisor_and_ends() -> None
         failed = msgspec.msgpack.decode(receive_now(ours), type=messages.FromWorker)
     assert isinstance(failed, Failed)
     assert "restart the node" in failed.text
+
+
+def test_a_worker_that_cannot_write_to_its_folder_tells_its_supervisor_and_ends() -> None:
+    ours, its = socket.socketpair()
+    with ours:
+        send_now(ours, msgspec.structs.replace(SETUP, folder="/no/such"))
+        assert worker.main(its.detach()) == 1
+        failed = msgspec.msgpack.decode(receive_now(ours), type=messages.FromWorker)
+    assert isinstance(failed, Failed)
+    assert "/no/such/n.stack" in failed.text
+
+
+def test_a_worker_whose_supervisor_has_gone_before_it_reads_ends_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ours, its = socket.socketpair()
+    # What the other end has not read makes the end a reset.
+    its.send(b"x")
+    ours.close()
+    assert worker.main(its.detach()) == 1
+    assert capfd.readouterr().err == ""

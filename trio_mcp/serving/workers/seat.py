@@ -26,7 +26,7 @@ from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.serving.admin import sessions_of
 from trio_mcp.serving.composition import build_cluster
-from trio_mcp.serving.front import advertised_url
+from trio_mcp.serving.front import advertised_url, listen
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
 from trio_mcp.serving.workers.deaf import clock_started_when_told
@@ -58,7 +58,7 @@ from trio_mcp.serving.workers.moves import Moves
 from trio_mcp.serving.workers.restarts import ALIVE_SECONDS
 from trio_mcp.sessions.shares import Share
 from trio_mcp.transports.http.app import HttpApp
-from trio_mcp.transports.listener import Listener, open_listeners
+from trio_mcp.transports.listener import Listener
 from trio_mcp.transports.listener.server import HAS_EPOLL
 
 __all__ = ["Seat", "Stoppable"]
@@ -156,7 +156,7 @@ class Seat:
         self._public = [WhileServing(each) for each in shared]
         if self._setup.leads:
             self._begin()
-        return [*self._public], shared, [*await open_listeners([self.url])]
+        return [*self._public], shared, [*await listen([self.url])]
 
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:

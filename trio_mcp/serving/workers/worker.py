@@ -38,12 +38,14 @@ def main(descriptor: int) -> int:
     connected.set_inheritable(False)
     try:
         setup = understood(receive_now(connected))
-    except EOFError:
+        write_stack_when_asked(Path(setup.stack_file))
+    except (EOFError, ConnectionError):
+        # The supervisor has ended.
+        connected.close()
         return 1
-    except McpError as error:
+    except (McpError, OSError) as error:
         _say(connected, str(error))
         return 1
-    write_stack_when_asked(Path(setup.stack_file))
     # `-m` has put the working directory first, where the supervisor may not look for modules.
     sys.path[:] = setup.path
     spare = connected.dup()

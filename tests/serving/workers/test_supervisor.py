@@ -286,3 +286,24 @@ async def test_a_stop_before_the_first_worker_exists_starts_none(
     supervisor.stop(signal.SIGTERM)
     with trio.fail_after(supervisor._stop_times.whole):
         assert await supervisor.run() == 0
+
+
+@pytest.mark.parametrize("failure", [None, "there is no file server.py"])
+async def test_a_first_worker_that_is_killed_before_it_serves_is_named_in_the_log(
+    failure: str | None, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Killed(Worker):
+        async def run(self) -> None:
+            self.failure = failure
+            self.ready.set()
+            self.ended.set()
+
+    monkeypatch.setattr(module, "WorkerProcess", Killed)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    if failure is None:
+        assert await supervisor.run() == 1
+    else:
+        # It is told once, by who started the node.
+        with pytest.raises(module.WorkerFailed, match=failure):
+            await supervisor.run()
+    assert [each.getMessage() for each in caplog.records].count("worker died") == (failure is None)

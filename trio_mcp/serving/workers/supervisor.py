@@ -151,6 +151,9 @@ class Supervisor:
             await worker.ended.wait()
             if self._stopping is None:
                 self._failure = worker.failure
+                if worker.failure is None:
+                    # Killed, perhaps for want of memory: it could not say so itself.
+                    event(logger, logging.ERROR, "worker died", **worker.end_fields)
                 self._code = worker.code if worker.code is not None and worker.code > 0 else 1
             return False
         if self._stop_asked.is_set():

@@ -15,6 +15,7 @@ from trio_mcp.sessions.node_state import (
     KEYS,
     NEXT,
     STOP_LABELS,
+    WORKERS,
     Answers,
     Claims,
     LifeCycle,
@@ -127,6 +128,7 @@ STEPS = {
     (JOINING, READY),
     (JOINING, DRAINING),
     (JOINING, STOPPED),
+    (READY, JOINING),
     (READY, DRAINING),
     (READY, STOPPED),
     (DRAINING, CLOSING),
@@ -242,4 +244,18 @@ def test_what_is_missing_decides_how_a_node_begins(
     assert seen == states
     life.enter(DRAINING)
     life.settled(KEYS)
+    assert life.state is DRAINING
+
+
+def test_a_node_that_lost_what_it_needs_is_not_ready_until_it_has_that_again() -> None:
+    life = LifeCycle()
+    life.lost(WORKERS)
+    life.start()
+    assert life.state is READY
+    life.lost(WORKERS)
+    assert (life.state, life.missing) == (JOINING, [WORKERS])
+    life.settled(WORKERS)
+    assert (life.state, life.missing) == (READY, [])
+    life.enter(DRAINING)
+    life.lost(WORKERS)
     assert life.state is DRAINING

@@ -18,7 +18,19 @@ from enum import Enum, auto
 
 import trio
 
-__all__ = ["ANSWERS", "CLUSTER", "KEYS", "NEXT", "STOP_LABELS", "Answers", "Claims", "LifeCycle", "NodeState", "Served"]
+__all__ = [
+    "ANSWERS",
+    "CLUSTER",
+    "KEYS",
+    "NEXT",
+    "STOP_LABELS",
+    "WORKERS",
+    "Answers",
+    "Claims",
+    "LifeCycle",
+    "NodeState",
+    "Served",
+]
 
 
 class NodeState(Enum):
@@ -109,7 +121,8 @@ NEXT: Mapping[NodeState, frozenset[NodeState]] = {
     NodeState.STARTING: frozenset({NodeState.KEYLESS, NodeState.JOINING, NodeState.READY}),
     NodeState.KEYLESS: frozenset({NodeState.JOINING, NodeState.READY, NodeState.DRAINING, NodeState.STOPPED}),
     NodeState.JOINING: frozenset({NodeState.READY, NodeState.DRAINING, NodeState.STOPPED}),
-    NodeState.READY: frozenset({NodeState.DRAINING, NodeState.STOPPED}),
+    # Back to JOINING: all workers of a node have died, and others start.
+    NodeState.READY: frozenset({NodeState.JOINING, NodeState.DRAINING, NodeState.STOPPED}),
     NodeState.DRAINING: frozenset({NodeState.CLOSING, NodeState.LEAVING, NodeState.STOPPED}),
     NodeState.CLOSING: frozenset({NodeState.STOPPING, NodeState.STOPPED}),
     NodeState.LEAVING: frozenset({NodeState.STOPPING, NodeState.STOPPED}),
@@ -122,8 +135,8 @@ STOP_LABELS = frozenset(row.label for row in ANSWERS.values() if row.claims is C
 """The labels of nodes that have been asked to stop, as their cards show them."""
 
 
-CLUSTER, KEYS = "cluster", "keys"
-"""What a node may wait for before it is ready: that it has joined its cluster, that it has the keys that verify tokens."""
+CLUSTER, KEYS, WORKERS = "cluster", "keys", "workers"
+"""What a node may wait for before it is ready: that it has joined its cluster, has the keys that verify tokens, has a worker that serves."""
 
 
 class LifeCycle:
@@ -148,6 +161,12 @@ class LifeCycle:
         self.waits_for.discard(what)
         if self.state in (NodeState.KEYLESS, NodeState.JOINING) and self.state is not self._by_what_is_missing():
             self.enter(self._by_what_is_missing())
+
+    def lost(self, what: str) -> None:
+        """`what` is missing again: a node that was READY waits for it."""
+        if self.state is NodeState.READY:
+            self.waits_for.add(what)
+            self.enter(NodeState.JOINING)
 
     @property
     def missing(self) -> list[str]:

@@ -307,3 +307,39 @@ async def test_a_first_worker_that_is_killed_before_it_serves_is_named_in_the_lo
         with pytest.raises(module.WorkerFailed, match=failure):
             await supervisor.run()
     assert [each.getMessage() for each in caplog.records].count("worker died") == (failure is None)
+
+
+async def test_a_node_is_not_ready_while_none_of_its_workers_is(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    class Telling(Worker):
+        async def run(self) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(super().run)
+                await self.ready.wait()
+                self.changed()
+
+    monkeypatch.setattr(module, "WorkerProcess", Telling)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    life = supervisor._view.life
+
+    async def end(*workers: object) -> None:
+        for worker in workers:
+            cast("Worker", worker).end.set()
+        await wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            await end(supervisor.serving[0])
+            assert life.state is NodeState.READY
+        # The second death within a short time is followed by a pause.
+        await end(*supervisor.serving)
+        await end(*supervisor.serving)
+        assert supervisor.serving == []
+        assert (life.state, life.missing) == (NodeState.JOINING, ["workers"])
+        await trio.sleep(60)
+        assert len(supervisor.serving) == 2
+        assert (life.state, life.missing) == (NodeState.READY, [])
+        supervisor.stop(signal.SIGTERM)

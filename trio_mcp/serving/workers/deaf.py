@@ -2,15 +2,21 @@
 
 supervisor ── WRITE_STACK ──▶ worker: a handler in C writes the stack to a file ──▶ supervisor reads it, for the log
            ── STOP_CLOCK ───▶ worker: a handler in Python sets the deadline of its stop, as that of SIGTERM does in one process
+           ends ────────────▶ worker: a thread sends STOP_CLOCK to its own process
 
 The first needs neither the event loop nor the interpreter, so that it works in a loop without end and in a system call alike. The second goes
 with each `Stop` and `Retire`, which say how to stop: with the deadline set, the worker ends by itself in its time, and names what blocks it.
+A worker that starts, and has no handler yet, is ended by that signal.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import os
+import select
 import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +26,7 @@ __all__ = [
     "STOP_CLOCK",
     "WRITE_STACK",
     "clock_started_when_told",
+    "end_with_supervisor",
     "read_stack",
     "write_stack_when_asked",
 ]
@@ -40,6 +47,25 @@ def write_stack_when_asked(path: Path) -> None:
     if WRITE_STACK is not None:
         # The file stays open: the handler can open none. It is no log of anything, so that nothing is lost where it is full.
         faulthandler.register(WRITE_STACK, file=path.open("wb", buffering=0), all_threads=False)
+
+
+def end_with_supervisor(connected: socket.socket) -> None:
+    """From now on, have the end of the supervisor set the deadline of this process, whatever its main thread does: an import that
+    never returns would keep the listening sockets open for ever. `connected` is a descriptor of the channel, for this alone. To be called
+    in the main thread.
+    """
+    if STOP_CLOCK is not None:
+        # A process that was started where it was ignored would ignore it, too.
+        signal.signal(STOP_CLOCK, signal.SIG_DFL)
+    threading.Thread(target=_watch, args=(connected,), name="trio-mcp-supervisor", daemon=True).start()
+
+
+def _watch(connected: socket.socket) -> None:
+    gone = select.poll()
+    # No event is asked for: what can be read is for the channel. The end of the other process is told all the same.
+    gone.register(connected, 0)
+    gone.poll()
+    os.kill(os.getpid(), signal.SIGTERM if STOP_CLOCK is None else STOP_CLOCK)
 
 
 @contextmanager

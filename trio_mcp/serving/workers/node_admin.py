@@ -25,7 +25,7 @@ from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers.messages import Topic
 from trio_mcp.serving.workers.metrics_sum import Page, counters, parsed, summed
 from trio_mcp.serving.workers.worker_process import WorkerProcess
-from trio_mcp.sessions.node_state import LifeCycle
+from trio_mcp.sessions.node_state import WORKERS, LifeCycle
 from trio_mcp.transports.listener import Limits, serve
 
 __all__ = ["WorkersView", "serve_admin"]
@@ -43,7 +43,7 @@ class WorkersView:
 
     def __init__(self, metrics: Metrics, workers: Callable[[], list[WorkerProcess]]) -> None:
         self.life: LifeCycle = LifeCycle()
-        """The state of the node: STARTING until the first worker serves."""
+        """The state of the node: STARTING until the first worker serves, JOINING while none does any more."""
         self.boot: str = secrets.token_hex(8)
         self.refusals: Refusals = Refusals(metrics)
         self._metrics = metrics
@@ -74,6 +74,13 @@ class WorkersView:
     async def sessions(self) -> list[dict[str, Any]]:
         """Those of all workers."""
         return [session for each in (await self._ask("sessions", _sessions)).values() for session in each]
+
+    def look(self) -> None:
+        """A worker has come or gone: a node that serves is not ready while none of its workers is."""
+        if self._workers():
+            self.life.settled(WORKERS)
+        else:
+            self.life.lost(WORKERS)
 
     def note_end(self, worker: WorkerProcess) -> None:
         """A worker has ended: what it counted stays, as it said at its end, or else when it was asked last."""

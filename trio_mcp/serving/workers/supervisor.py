@@ -165,6 +165,7 @@ class Supervisor:
             self._processes.start_soon(self._keep, slot)
         self._view.life.waits_for.clear()
         self._view.life.start()
+        self._view.look()
         self._announce(worker.said)
         self._manager.tell(systemd.ready)
         return True
@@ -217,6 +218,7 @@ class Supervisor:
             worker.introduce(team)
             if may_end:
                 worker.let_end()
+        self._view.look()
 
     async def _own(self, worker: WorkerProcess) -> None:
         try:

@@ -22,7 +22,7 @@ from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.node import serve
 from trio_mcp.serving.settings import Settings, load
 from trio_mcp.serving.workers.channel import receive_now, send_now
-from trio_mcp.serving.workers.deaf import write_stack_when_asked
+from trio_mcp.serving.workers.deaf import end_with_supervisor, write_stack_when_asked
 from trio_mcp.serving.workers.division import settings_of_worker
 from trio_mcp.serving.workers.messages import Failed, Setup, understood
 from trio_mcp.serving.workers.seat import Seat
@@ -46,6 +46,7 @@ def main(descriptor: int) -> int:
     except (McpError, OSError) as error:
         _say(connected, str(error))
         return 1
+    end_with_supervisor(connected.dup())
     # `-m` has put the working directory first, where the supervisor may not look for modules.
     sys.path[:] = setup.path
     spare = connected.dup()

@@ -95,8 +95,8 @@ class Siblings:
 
     def reached(self, owner: Owner) -> Owner:
         """The same process, at the URL where this one reaches it: that of its Unix socket, if it is a worker of this node."""
-        sibling = self._by_boot.get(owner.boot)
-        return owner if sibling is None else replace(owner, url=sibling.url)
+        url = self.url_of(owner)
+        return owner if url == owner.url else replace(owner, url=url)
 
     def url_of(self, owner: Owner) -> str:
         """Where this process reaches it; empty when that is not known."""

@@ -57,9 +57,9 @@ BARE_LOOP = Server(
 
 
 def command(server: Server) -> tuple[str, ...]:
-    """The command to run, `{port}` still to be filled in; raises `MissingNode` when a peer is not installed."""
-    if not PYTHON.exists():
-        raise MissingNode("the peers are not installed. Install them with: make .cache/.bench")
-    if server.command[0] == TYPESCRIPT:
-        return (str(node()), str(CACHE / "node" / TYPESCRIPT), *server.command[1:])
-    return server.command
+    """The command to run, `{port}` still to be filled in; raises `MissingNode` when what it starts is not installed."""
+    program, *arguments = server.command
+    found = CACHE / "node" / program if program == TYPESCRIPT else Path(program)
+    if not found.exists():
+        raise MissingNode(f"{server.name} is not installed. Install the peers with: make .cache/.bench")
+    return (str(node()), str(found), *arguments) if program == TYPESCRIPT else server.command

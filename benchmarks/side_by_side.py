@@ -26,21 +26,22 @@ def measure(
     options: Options,
     once: Collection[str] = (),
 ) -> Samples:
-    """Take each figure of each server that has it; those of `once` in the first round alone."""
+    """Take each figure of each server that has it; those of `once` in the first round alone.
+
+    Raises `MissingNode` before any is started, when one is not installed.
+    """
+    commands = {server: pinned(command(server)) for server in servers}
     samples: Samples = {server: defaultdict(list) for server in servers}
     for turn in range(rounds):
         for name in (name for name in figures if turn == 0 or name not in once):
             for server in (server for server in servers if name in server.figures):
-                _sample(server, figures[name], options, samples[server])
+                # A fresh process for each figure: no figure inherits the memory of another.
+                with served(commands[server], server.environment) as running:
+                    found = figures[name](running, options)
+                for key, value in found.items():
+                    print(f"{server.name:30} {key:36} {value:12,.1f}", flush=True)
+                    samples[server][key].append(value)
     return samples
-
-
-def _sample(server: Server, figure: Figure, options: Options, into: dict[str, list[float]]) -> None:
-    """A fresh process for each figure: no figure inherits the memory of another."""
-    with served(pinned(command(server)), server.environment) as running:
-        for key, value in figure(running, options).items():
-            print(f"{server.name:30} {key:36} {value:12,.1f}", flush=True)
-            into[key].append(value)
 
 
 def medians(samples: Samples) -> Results:

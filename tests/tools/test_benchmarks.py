@@ -18,12 +18,13 @@ from benchmarks.figures import Options
 from benchmarks.http_client import LEGACY, MODERN, Connection, initialize
 from benchmarks.servers import BARE_LOOP, BASELINE, PYTHON_SDK, SERVERS, Server, command
 from benchmarks.servers import OURS as COMMAND
-from benchmarks.side_by_side import medians
+from benchmarks.side_by_side import measure, medians
 from benchmarks.task_costs import COMMAND as TASKS_APP
 from benchmarks.task_costs import EXPIRED, FOREIGN, UNKNOWN, sample
 from benchmarks.task_costs import SETTINGS as TASK_SETTINGS
 from benchmarks.task_costs import page as costs_page
 from benchmarks.websocket import ENVIRONMENT, calls_per_second, open_connections, over_http, over_websocket
+from tools.node import MissingNode
 from tools.served import served
 from trio_mcp.auth.token_cache import CACHED_TOKENS
 from trio_mcp.cli.export import traefik_dynamic
@@ -116,6 +117,14 @@ def test_the_share_of_the_bare_loop_is_taken_within_each_round() -> None:
     )
     shares = ["0.75 (0.15 to 0.80)", "-", "at least 6 times mcp 2.3"]
     assert last_row(text) == ["legacy calls/s", "1,000", "2,000", "-", *shares]
+
+
+def test_a_peer_that_is_not_installed_is_refused_before_any_server_is_started_and_ours_need_none() -> None:
+    absent = Server("a peer", ("nowhere/python", "-m", "uvicorn"))
+    with pytest.raises(MissingNode, match=r"a peer is not installed.*make \.cache/\.bench"):
+        measure([BASELINE, absent], {"legacy": lambda *_: pytest.fail("a server was started")}, 1, Options(1, 1, 0, 0))
+    for ours in (BASELINE, BARE_LOOP):
+        assert command(ours) == ours.command
 
 
 def test_all_servers_beside_the_bare_loop_are_asked_for_all_figures() -> None:

@@ -15,6 +15,7 @@ from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.workers import supervisor as module
 from trio_mcp.serving.workers.messages import Ready, Setup, Team
+from trio_mcp.serving.workers.restarts import STEADY_SECONDS
 from trio_mcp.serving.workers.supervisor import Supervisor
 from trio_mcp.sessions.node_state import NodeState
 from trio_mcp.sessions.shares import SessionCounts
@@ -131,6 +132,81 @@ async def test_a_roll_to_code_that_never_gets_ready_is_given_up(
         supervisor.stop(signal.SIGTERM)
 
 
+class Draining(Worker):
+    """One that is replaced has something left to drain until `end` is set."""
+
+    def retire(self) -> None:
+        self.retired = True
+
+
+@pytest.mark.parametrize("soon", [True, False], ids=["soon", "after it had served for long"])
+async def test_a_new_worker_that_dies_while_the_old_one_drains_is_started_again_at_once(
+    soon: bool, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "WorkerProcess", Draining)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    # The old code kept dying: the pauses after that are not for the new code.
+    supervisor._slots[0].place.pause = 20.0
+
+    def there() -> list[str]:
+        return sorted(worker.name for worker in supervisor.serving)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.run)
+        await wait_all_tasks_blocked()
+        assert there() == ["n-w1", "n-w2"]
+        workers = {worker.name: worker for worker in cast("list[Draining]", supervisor.serving)}
+        supervisor.roll()
+        await wait_all_tasks_blocked()
+        assert there() == ["n-w1", "n-w2", "n-w3"]
+        assert workers["n-w1"].retired
+        await trio.sleep(1 if soon else STEADY_SECONDS)
+        (new,) = [worker for worker in cast("list[Draining]", supervisor.serving) if worker.name == "n-w3"]
+        new.end.set()
+        await wait_all_tasks_blocked()
+        assert there() == ["n-w1", "n-w2", "n-w4"], "the old one still drains"
+        workers["n-w1"].end.set()
+        await wait_all_tasks_blocked()
+        # Code that dies soon does not replace what serves.
+        assert there() == (["n-w2", "n-w4"] if soon else ["n-w2", "n-w4", "n-w5"])
+        assert workers["n-w2"].retired is not soon
+        given_up = [record for record in caplog.records if record.getMessage() == "roll given up"]
+        assert len(given_up) == soon
+        if soon:
+            assert "it died while the old one drained" in str(given_up[0].__dict__)
+            assert "'kept': 'n-w2'" in str(given_up[0].__dict__)
+        workers["n-w2"].end.set()
+        supervisor.stop(signal.SIGTERM)
+
+
+async def test_a_stop_during_a_roll_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Starting(Worker):
+        async def run(self) -> None:
+            await self.end.wait()
+            self.ended.set()
+            self.ready.set()
+
+    monkeypatch.setattr(module, "WorkerProcess", Worker)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    code = list[int]()
+
+    async def run() -> None:
+        code.append(await supervisor.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        monkeypatch.setattr(module, "WorkerProcess", Starting)
+        supervisor.roll()
+        await wait_all_tasks_blocked()
+        supervisor.stop(signal.SIGTERM)
+    assert code == [0]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_first_worker_that_waits_for_keys_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -161,7 +237,7 @@ async def test_a_first_worker_that_waits_for_keys_is_waited_for(
 async def test_workers_may_end_once_none_has_anything_left_to_drain(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
-    class Draining(Worker):
+    class Stopping(Worker):
         def stop(self, number: int) -> None:
             pass
 
@@ -169,12 +245,12 @@ async def test_workers_may_end_once_none_has_anything_left_to_drain(
             self.idle = idle
             self.changed()
 
-    monkeypatch.setattr(module, "WorkerProcess", Draining)
+    monkeypatch.setattr(module, "WorkerProcess", Stopping)
     supervisor = Supervisor(SETUP, Settings(workers=3), lambda ready: None)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
         await wait_all_tasks_blocked()
-        first, second, third = cast("list[Draining]", supervisor.serving)
+        first, second, third = cast("list[Stopping]", supervisor.serving)
 
         def told() -> list[int]:
             return [each.told_to_end for each in (first, second, third)]

@@ -69,7 +69,7 @@ class _Slot:
         self.worker: WorkerProcess | None = None
         """The process that has the place now, also when it has ended."""
         self.rolling: trio.Event | None = None
-        """Set when the roll of this place is over; None while there is none."""
+        """Set when a successor serves, or does not start; None while none is being started."""
 
 
 class Supervisor:
@@ -145,7 +145,7 @@ class Supervisor:
         (first, *others) = self._slots
         if self._stop_asked.is_set():
             return False
-        worker = self._launch(first)
+        worker = self._start(first)
         await worker.ready.wait()
         if worker.said is None:
             await worker.ended.wait()
@@ -159,10 +159,9 @@ class Supervisor:
         if self._stop_asked.is_set():
             # Nobody would tell workers that start now.
             return False
+        self._give_place(first, worker)
         for slot in others:
-            self._launch(slot)
-        for slot in self._slots:
-            self._processes.start_soon(self._keep, slot)
+            self._give_place(slot, self._start(slot))
         self._view.life.waits_for.clear()
         self._view.life.start()
         self._view.look()
@@ -170,20 +169,22 @@ class Supervisor:
         self._manager.tell(systemd.ready)
         return True
 
-    async def _keep(self, slot: _Slot) -> None:
-        """Start another worker whenever the one in this place has ended, until the node stops."""
-        while self._stopping is None:
-            worker = slot.worker
-            assert worker is not None
-            await worker.ended.wait()
-            await self._rolled(slot)
-            if slot.worker is worker and self._stopping is None:
-                with trio.move_on_after(self._after_death(slot, worker)):
-                    await self._stop_asked.wait()
-                # A roll may have begun, or filled the place, during the pause.
-                await self._rolled(slot)
-                if slot.worker is worker and self._stopping is None:
-                    self._launch(slot)
+    def _give_place(self, slot: _Slot, worker: WorkerProcess) -> None:
+        slot.worker = worker
+        self._processes.start_soon(self._keep, slot, worker)
+
+    async def _keep(self, slot: _Slot, worker: WorkerProcess) -> None:
+        """Start another once that worker has ended, unless a roll has given its place away, or the node stops."""
+        await worker.ended.wait()
+        await self._rolled(slot)
+        if slot.worker is not worker or self._stopping is not None:
+            return
+        with trio.move_on_after(self._after_death(slot, worker)):
+            await self._stop_asked.wait()
+        # A roll may have begun, or filled the place, during the pause.
+        await self._rolled(slot)
+        if slot.worker is worker and self._stopping is None:
+            self._give_place(slot, self._start(slot))
 
     @staticmethod
     async def _rolled(slot: _Slot) -> None:
@@ -197,12 +198,8 @@ class Supervisor:
         event(logger, logging.ERROR, "worker died", **worker.end_fields, again_in=wait)
         return wait
 
-    def _launch(self, slot: _Slot) -> WorkerProcess:
-        """A new worker in that place; its process exists a moment later."""
-        slot.worker = worker = self._start(slot)
-        return worker
-
     def _start(self, slot: _Slot) -> WorkerProcess:
+        """A new worker for that place; its process exists a moment later."""
         name, leads = f"{self._template.name}-w{next(self._numbers)}", not self.serving
         setup = msgspec.structs.replace(self._template, name=name, index=slot.index, leads=leads)
         worker = WorkerProcess(setup, self.memory, self._counts, self._heed_change)
@@ -248,20 +245,37 @@ class Supervisor:
                 self._manager.tell(systemd.ready)
 
     async def _roll_all(self) -> bool:
-        """False when it was given up: a new worker did not start, or the node stops."""
+        """False when it was given up: a new worker did not start or died soon, or the node stops."""
         for slot in self._slots:
-            slot.rolling = trio.Event()
-            try:
-                if self._stopping is not None or not await self._replace(slot):
-                    return False
-            finally:
-                slot.rolling.set()
-                slot.rolling = None
+            if self._stopping is not None or not await self._replace(slot):
+                return False
         return True
 
     async def _replace(self, slot: _Slot) -> bool:
-        """Start a successor, and have the old worker drain once that serves."""
-        old, new = slot.worker, self._start(slot)
+        """Start a successor, and have the old worker drain once that serves. A successor that dies meanwhile is started again at once."""
+        old = slot.worker
+        slot.rolling = trio.Event()
+        try:
+            new = await self._successor(slot)
+        finally:
+            slot.rolling.set()
+            slot.rolling = None
+        if new is None:
+            return False
+        if old is not None and self._stopping is None:
+            old.retire()
+            with trio.move_on_after(self._stop_times.whole + EXTRA_SECONDS):
+                await old.ended.wait()
+            old.give_up("it did not end in time after it was replaced")
+        if new.ended.is_set() and slot.place.pause:
+            # After one that had served for long there is no pause: it died of something else than new code.
+            self._say_given_up(new, self._slots[slot.index + 1 :], "it died while the old one drained: ")
+            return False
+        return True
+
+    async def _successor(self, slot: _Slot) -> WorkerProcess | None:
+        """A new worker that serves, and has the place; None when it did not start."""
+        new = self._start(slot)
         with trio.move_on_after(START_SECONDS):
             await new.ready.wait()
         if not new.ready.is_set():
@@ -270,17 +284,27 @@ class Supervisor:
             await new.ready.wait()
         if new.said is None:
             await new.ended.wait()
+            self._say_given_up(new, self._slots[slot.index :])
+            return None
+        # The old code may have kept dying; the new one has not yet.
+        slot.place = Place()
+        self._give_place(slot, new)
+        return new
+
+    def _say_given_up(self, new: WorkerProcess, not_rolled: Iterable[_Slot], when: str = "") -> None:
+        """Unless it was the stop of the node that ended the new worker."""
+        if self._stopping is None:
             why = new.failure or new.why_killed or how_it_ended(new.code)
-            kept = old and old.name
-            event(logger, logging.ERROR, "roll given up", worker=new.name, why=why, stack=new.stack, kept=kept)
-            return False
-        slot.worker = new
-        if old is not None and self._stopping is None:
-            old.retire()
-            with trio.move_on_after(self._stop_times.whole + EXTRA_SECONDS):
-                await old.ended.wait()
-            old.give_up("it did not end in time after it was replaced")
-        return True
+            kept = ", ".join(slot.worker.name for slot in not_rolled if slot.worker is not None)
+            event(
+                logger,
+                logging.ERROR,
+                "roll given up",
+                worker=new.name,
+                why=when + why,
+                stack=new.stack,
+                kept=kept or None,
+            )
 
     # Stopping, and what runs all the time.
 

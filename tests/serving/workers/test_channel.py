@@ -78,8 +78,8 @@ async def test_a_message_that_is_too_long_is_not_sent_and_breaks_nothing(
         (framed(b"\xc1"), "a message that cannot be read"),
         (framed(msgspec.msgpack.encode({"type": "Sing"})), "Invalid value 'Sing'"),
         (
-            framed(msgspec.msgpack.encode({"type": "Alive", "sessions": "many"})),
-            r"Expected `int`, got `str` - at `\$.sessions`",
+            framed(msgspec.msgpack.encode({"type": "Idle", "idle": "yes"})),
+            r"Expected `bool`, got `str` - at `\$.idle`",
         ),
         (framed(b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0"), "a message that cannot be read"),
     ],

@@ -170,7 +170,7 @@ async def test_a_worker_whose_event_loop_has_ended_and_whose_threads_run_on_is_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with played(monkeypatch) as its:
-        its.channel.send(Alive(0))
+        its.channel.send(Alive())
         await trio.testing.wait_all_tasks_blocked()
         assert is_heard(its.worker)
         its.channel.send(Told(LAST_PAGE, b"page"))

@@ -196,7 +196,6 @@ class Ready(_Message, frozen=True):
 class Alive(_Message, frozen=True):
     """The event loop runs."""
 
-    sessions: int
     waits_for: list[str] = []
     """What a worker that serves already still lacks before it is ready: see `LifeCycle.missing`."""
 

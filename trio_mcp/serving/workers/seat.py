@@ -315,8 +315,7 @@ class Seat:
     async def _beat(self) -> None:
         """Tell the supervisor that the event loop runs."""
         while True:
-            app = self._app
-            self._channel.send(Alive(0) if app is None else Alive(len(app.hub), app.life.missing))
+            self._channel.send(Alive() if self._app is None else Alive(self._app.life.missing))
             await trio.sleep(ALIVE_SECONDS)
 
 

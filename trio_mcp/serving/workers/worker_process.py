@@ -94,7 +94,6 @@ class WorkerProcess:
         """When its event loop gave its last sign of life; None before the first, and once the loop has ended."""
         self.idle: bool = False
         """It has nothing left to drain."""
-        self.sessions: int = 0
         self.waits_for: list[str] = []
         """What it lacks before it is ready, where its lifespan runs already: keys that verify tokens."""
         self.failure: str | None = None
@@ -263,8 +262,8 @@ class WorkerProcess:
                 channel.send(Held(number, self._counts.take(session_id, shares, self.name)))
             case LetGo(session_id):
                 self._counts.give_back(session_id, self.name)
-            case Alive(sessions, waits_for):
-                self.heard, self.sessions, self.waits_for = trio.current_time(), sessions, waits_for
+            case Alive(waits_for):
+                self.heard, self.waits_for = trio.current_time(), waits_for
             case Idle(idle):
                 self.idle = idle
                 self._changed()

@@ -1,6 +1,10 @@
 """An address that cannot be had is told in words."""
 
 import os
+import re
+import socket
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,8 @@ import trio
 
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import McpError
-from trio_mcp.serving.front import CannotListen, listen
+from trio_mcp.serving.cannot_listen import LONGEST_PATH, CannotListen
+from trio_mcp.serving.front import listen
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.settings import load
 
@@ -22,12 +27,59 @@ pytestmark = pytest.mark.sockets
         ("no.such.host.invalid:8000", "this name resolves to no address"),
         ("192.0.2.1:8000", "This machine has no such address"),
         ("unix:/no/such/folder/x.sock", "The folder of a Unix socket must exist"),
+        ("unix:/dev/null/x.sock", "not a directory. The folder of a Unix socket must exist"),
+        ("unix:", "names no path, as unix:/run/mcp.sock does"),
+        (
+            f"unix:/tmp/{'x' * LONGEST_PATH}",
+            f"has {LONGEST_PATH} bytes at most, and this one has {LONGEST_PATH + 5}. Choose a shorter one",
+        ),
         ("fd://987654", "must open that descriptor"),
     ],
 )
 async def test_what_is_wrong_with_an_address_is_said_with_the_next_step(bind: str, words: str) -> None:
     with pytest.raises(CannotListen, match=words):
         await listen([bind])
+
+
+def _plain_file(path: Path) -> None:
+    path.write_text("something of value")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (_plain_file, "a plain file"),
+        (Path.mkdir, "a folder"),
+        (lambda path: path.symlink_to("/no/such/file"), "a symbolic link"),
+        (os.mkfifo, "a named pipe"),
+    ],
+)
+async def test_what_is_at_the_path_of_a_unix_socket_and_is_none_stays_and_is_named(
+    make: Callable[[Path], object], what: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.sock"
+    make(path)
+    words = re.escape(f"{path}: {what} is there, and no socket. Remove it, or choose another path")
+    with pytest.raises(CannotListen, match=words):
+        await listen([f"unix:{path}"])
+    assert os.listdir(tmp_path) == ["x.sock"]
+
+
+async def test_a_second_server_at_the_path_of_a_unix_socket_is_told_that_one_listens_there(tmp_path: Path) -> None:
+    bind = f"unix:{tmp_path / 'x.sock'}"
+    (first,) = await listen([bind])
+    async with first:
+        with pytest.raises(CannotListen, match=r"in use\. Stop the process that listens there, or choose another path"):
+            await listen([bind])
+
+
+def test_the_longest_path_has_room_for_no_byte_more() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder, "x" * (LONGEST_PATH - len(folder) - 1))
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+        with socket.socket(socket.AF_UNIX) as bound, pytest.raises(OSError, match="too long"):
+            bound.bind(f"{path}x")
 
 
 async def test_nothing_is_left_open_when_one_address_of_several_cannot_be_had(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import trio
 
 from trio_mcp.observability.logs import event
-from trio_mcp.protocol.errors import McpError
+from trio_mcp.serving.cannot_listen import CannotListen, cannot_listen
 from trio_mcp.serving.process_limits import connection_limit
 from trio_mcp.serving.settings import Settings
 from trio_mcp.sessions.stop_times import CONNECTIONS_SECONDS
@@ -25,24 +24,11 @@ if TYPE_CHECKING:
     from trio_mcp.serving.workers.seat import Seat
     from trio_mcp.transports.listener.moving import Mover
 
-__all__ = ["CannotListen", "Front", "advertised_url", "listen", "no_socket_files", "open_front"]
+__all__ = ["Front", "advertised_url", "listen", "no_socket_files", "open_front"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
-_NEXT_STEP = {
-    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
-    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
-    errno.EACCES: "Ports below 1024, and some folders, need more rights",
-    errno.ENOENT: "The folder of a Unix socket must exist",
-    errno.EBADF: "The program that starts this process must open that descriptor",
-    errno.ENOTSOCK: "The program that starts this process must open a listening socket there",
-}
-
 _ANY = frozenset({"0.0.0.0", "::"})
-
-
-class CannotListen(McpError):
-    """An address cannot be listened on; the text names it, the reason and what to do."""
 
 
 async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
@@ -70,16 +56,8 @@ def no_socket_files(binds: Sequence[str]) -> Iterator[None]:
 async def _listen(bind: str) -> list[trio.SocketListener]:
     try:
         return await open_listeners([bind])
-    except ValueError as error:
-        raise CannotListen(f"cannot listen: {error}") from error
-    except socket.gaierror as error:
-        reason = "this name resolves to no address. --host and --bind take an address of this machine"
-        raise CannotListen(f"cannot listen on {bind}: {reason}") from error
-    except OSError as error:
-        known = error.errno or 0
-        reason = os.strerror(known).lower() if known else str(error)
-        step = f". {_NEXT_STEP[known]}" if known in _NEXT_STEP else ""
-        raise CannotListen(f"cannot listen on {bind}: {reason}{step}") from error
+    except (OSError, ValueError) as error:
+        raise cannot_listen(bind, error) from error
 
 
 class Front(Protocol):

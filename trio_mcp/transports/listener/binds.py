@@ -63,6 +63,8 @@ def _host_and_port(bind: str) -> tuple[str | None, int]:
 
 def _open_unix(path: str, backlog: int) -> trio.SocketListener:
     """Only our own user may connect (mode 0600); an operator may allow others with chmod."""
+    if not path:
+        raise ValueError("'unix:' names no path, as unix:/run/mcp.sock does")
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

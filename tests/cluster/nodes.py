@@ -148,11 +148,11 @@ class Node:
 
     @property
     def membership(self) -> Membership:
-        return self.cluster._membership
+        return self.cluster._peers.membership
 
     @property
     def trust(self) -> StoreTrust:
-        return self.cluster._trust
+        return self.cluster._store.trust
 
     def stop_asked(self) -> None:
         """It drains, and its peers hear of it."""

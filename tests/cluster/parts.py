@@ -16,7 +16,6 @@ from tests.cluster.in_memory import MemoryRedis, network
 from tests.rig.redis import RedisServer, redis_server
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
-from trio_mcp.cluster.heartbeat import now
 from trio_mcp.cluster.reconciler import Reconciler
 from trio_mcp.cluster.record import Identity
 from trio_mcp.cluster.record_backups import RecordBackups
@@ -130,20 +129,10 @@ async def directory_harness(
     lost: list[str] = []
     link, me, metrics = way_to(redis), Identity(node, boot, f"http://{node}:8000"), Metrics()
     store = MeasuredStore(link, metrics)
-    trust, backups = StoreTrust(now, lambda: store.down), RecordBackups()
-    directory = RedisDirectory(store, trust, backups, me, metrics, restorable=restorable, not_ours=lost.append)
-    reconciler = Reconciler(
-        store,
-        trust,
-        backups,
-        directory.writer.order,
-        me,
-        restorable=restorable,
-        sessions=lambda: (),
-        not_ours=lost.append,
-    )
+    directory = RedisDirectory(store, RecordBackups(), me, metrics, restorable=restorable, not_ours=lost.append)
+    reconciler = Reconciler(store, directory, lambda: ())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(directory.writer.write)
-        yield DirectoryHarness(redis, link, store, trust, me, directory, reconciler, metrics, lost)
+        yield DirectoryHarness(redis, link, store, store.trust, me, directory, reconciler, metrics, lost)
         nursery.cancel_scope.cancel()
     link.close()

@@ -15,7 +15,7 @@ from tests.cluster.parts import KEYS
 from tests.cluster.test_router import reason_of, said_by
 from tests.rig.waiting import until
 from tests.transports.http.harness import SessionClient
-from trio_mcp.cluster.heartbeat import machine_time
+from trio_mcp.cluster.clock import machine_time
 from trio_mcp.cluster.record import Record
 from trio_mcp.sessions.directory import Snapshot
 

@@ -37,12 +37,12 @@ def test_what_a_session_of_the_hub_means(number: int) -> None:
 
 
 RECORDS = Table(
-    {"owner": (ME, EARLIER, PEER), "released": BOTH, "has_name": BOTH, "who": (ANN, BOB)},
+    {"owner": (ME, EARLIER, PEER), "released": BOTH, "has_node_id": BOTH, "who": (ANN, BOB)},
     [
         row("another principal's", Recorded.FOREIGN, who=BOB),
         row("released by whomever", Recorded.FREE, released=True),
         row("this process'", Recorded.OURS, owner=ME),
-        row("of an earlier process of this node", Recorded.FREE, owner=EARLIER, has_name=True),
+        row("of an earlier process of this node", Recorded.FREE, owner=EARLIER, has_node_id=True),
         row("of another process that may have this node's id", Recorded.PEERS, owner=EARLIER),
         row("a peer's", Recorded.PEERS, owner=PEER),
     ],
@@ -54,15 +54,15 @@ def test_whose_a_record_is(number: int) -> None:
     assert RECORDS.cells[number]
     for cell in RECORDS.cells[number]:
         record = Record.of(snapshot("node1.abc"), cell["owner"], restorable=True, released=cell["released"])
-        assert recorded(record, cell["who"], ME, has_name=cell["has_name"]) is RECORDS.rows[number].decided, cell
+        assert recorded(record, cell["who"], ME, has_node_id=cell["has_node_id"]) is RECORDS.rows[number].decided, cell
 
 
-@pytest.mark.parametrize("has_name", BOTH)
-def test_no_record_is_nothing_or_the_reason_in_the_tombstone(has_name: bool) -> None:
+@pytest.mark.parametrize("has_node_id", BOTH)
+def test_no_record_is_nothing_or_the_reason_in_the_tombstone(has_node_id: bool) -> None:
     tombstone = Tombstone.of(Record.of(snapshot("node1.abc"), PEER, restorable=True), CloseReason.EXPIRED)
-    assert recorded(None, ANN, ME, has_name=has_name) is Recorded.NOTHING
-    assert recorded(tombstone, ANN, ME, has_name=has_name) is CloseReason.EXPIRED
-    assert recorded(tombstone, BOB, ME, has_name=has_name) is CloseReason.UNKNOWN
+    assert recorded(None, ANN, ME, has_node_id=has_node_id) is Recorded.NOTHING
+    assert recorded(tombstone, ANN, ME, has_node_id=has_node_id) is CloseReason.EXPIRED
+    assert recorded(tombstone, BOB, ME, has_node_id=has_node_id) is CloseReason.UNKNOWN
 
 
 OUTCOMES: list[Outcome] = [

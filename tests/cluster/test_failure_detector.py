@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import trio
@@ -12,6 +12,7 @@ from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import Refused
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.siblings import Siblings
 
@@ -37,7 +38,7 @@ class Beating:
 
 def detector(world: Beating) -> FailureDetector:
     other: Any = world
-    return FailureDetector(other, cast("Any", None), Identity("node2", "b2"), other, Siblings())
+    return FailureDetector(other, Peers(Identity("node2", "b2"), Siblings()), other)
 
 
 async def verdicts(world: Beating, came: list[float]) -> dict[float, tuple[Verdict, float]]:

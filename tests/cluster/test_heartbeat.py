@@ -122,7 +122,7 @@ async def test_all_nodes_agree_on_the_order_of_peers_for_a_session_and_sessions_
 def double(nodes: InProcessCluster, number: int = 1) -> Node:
     """A later process with the name of a node; not started yet."""
     other = Node(f"node{number}", nodes[2].proxy, demo, {}, {"restore": True, "drain_seconds": 1.0})
-    other.cluster._me.started = nodes[number].cluster._me.started + 1
+    other.cluster._peers.me.started = nodes[number].cluster._peers.me.started + 1
     return other
 
 
@@ -256,7 +256,7 @@ async def test_an_earlier_process_that_cannot_be_reached_is_believed_when_its_ca
 
 def of_earlier(nodes: InProcessCluster, boot: str) -> dict[str, Any]:
     """What a card says of another process with the name of the first node, by its clock an earlier one."""
-    return {"boot": boot, "started": nodes[1].cluster._me.started - 3_600_000}
+    return {"boot": boot, "started": nodes[1].cluster._peers.me.started - 3_600_000}
 
 
 async def test_who_was_doubled_takes_down_nothing_of_the_other(tmp_path: Path) -> None:
@@ -417,13 +417,13 @@ async def test_nobody_is_taken_for_dead_because_redis_is_away(tmp_path: Path, cl
 def probes(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that a node asks for a proof."""
     asked: list[str] = []
-    probe = node.cluster._relay.probe
+    probe = node.cluster._client.probe
 
     async def noted(url: str) -> str | Refused | Unreachable:
         asked.append(url)
         return await probe(url)
 
-    monkeypatch.setattr(node.cluster._relay, "probe", noted)
+    monkeypatch.setattr(node.cluster._client, "probe", noted)
     return asked
 
 

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from tests.cluster.tables import Table, row
+from trio_mcp.cluster.clock import Moment
 from trio_mcp.cluster.membership import (
     CARD_SECONDS,
     MISSED_BEAT_SECONDS,
@@ -14,12 +15,11 @@ from trio_mcp.cluster.membership import (
     AtUrl,
     Evidence,
     Membership,
-    Moment,
-    Name,
+    NodeIdVerdict,
     Verdict,
     at_url,
     judge,
-    judge_name,
+    judge_node_id,
     superseded,
 )
 from trio_mcp.cluster.owner_cache import Owner
@@ -100,24 +100,24 @@ def test_whether_a_process_is_gone(at: AtUrl, silent_for: float | None, waited: 
 @pytest.mark.parametrize(
     ("at", "silent_for", "waited", "ours", "expected"),
     [
-        (AtUrl.ITSELF, BEAT_AGO, NOW, False, Name.WAIT),
-        (AtUrl.ITSELF, BEAT_AGO, 20.0, False, Name.REFUSE),
-        (AtUrl.ITSELF, math.inf, 20.0, False, Name.REFUSE),
-        (AtUrl.REFUSED, BEAT_AGO, NOW, False, Name.WAIT),
-        (AtUrl.REFUSED, MISSED, NOW, False, Name.TAKE),
-        (AtUrl.REFUSED, BEAT_AGO, 20.0, False, Name.REFUSE),
-        (AtUrl.SILENT, MISSED, NOW, False, Name.WAIT),
-        (AtUrl.SILENT, float(CARD_SECONDS), NOW, False, Name.TAKE),
-        (AtUrl.ANOTHER, BEAT_AGO, NOW, False, Name.WAIT),
-        (AtUrl.ANOTHER, BEAT_AGO, NOW, True, Name.TAKE),
-        (AtUrl.SILENT, None, NOW, False, Name.WAIT),
-        (AtUrl.SILENT, None, 20.0, False, Name.REFUSE),
+        (AtUrl.ITSELF, BEAT_AGO, NOW, False, NodeIdVerdict.WAIT),
+        (AtUrl.ITSELF, BEAT_AGO, 20.0, False, NodeIdVerdict.REFUSE),
+        (AtUrl.ITSELF, math.inf, 20.0, False, NodeIdVerdict.REFUSE),
+        (AtUrl.REFUSED, BEAT_AGO, NOW, False, NodeIdVerdict.WAIT),
+        (AtUrl.REFUSED, MISSED, NOW, False, NodeIdVerdict.TAKE),
+        (AtUrl.REFUSED, BEAT_AGO, 20.0, False, NodeIdVerdict.REFUSE),
+        (AtUrl.SILENT, MISSED, NOW, False, NodeIdVerdict.WAIT),
+        (AtUrl.SILENT, float(CARD_SECONDS), NOW, False, NodeIdVerdict.TAKE),
+        (AtUrl.ANOTHER, BEAT_AGO, NOW, False, NodeIdVerdict.WAIT),
+        (AtUrl.ANOTHER, BEAT_AGO, NOW, True, NodeIdVerdict.TAKE),
+        (AtUrl.SILENT, None, NOW, False, NodeIdVerdict.WAIT),
+        (AtUrl.SILENT, None, 20.0, False, NodeIdVerdict.REFUSE),
     ],
 )
 def test_whether_a_node_id_is_free(
-    at: AtUrl, silent_for: float | None, waited: float, ours: bool, expected: Name
+    at: AtUrl, silent_for: float | None, waited: float, ours: bool, expected: NodeIdVerdict
 ) -> None:
-    assert judge_name(Evidence(at, silent_for, waited), ours=ours, patience=20.0) is expected
+    assert judge_node_id(Evidence(at, silent_for, waited), ours=ours, patience=20.0) is expected
 
 
 @pytest.mark.parametrize(

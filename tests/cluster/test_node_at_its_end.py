@@ -102,7 +102,7 @@ async def test_who_has_the_name_of_an_earlier_process_that_lives_after_all_takes
         async with nodes[1].beating:
             await nodes.redis.ask("DEL", KEYS.node("node1"))
             later = await _another_node1(nodes)
-            assert later.trust.has_name
+            assert later.trust.has_node_id
             assert await node_of(at(later, client).tool("where")) == "node1"
 
         async def gone() -> bool:
@@ -124,7 +124,7 @@ async def test_the_later_of_two_processes_with_one_name_relays_to_the_earlier_an
         await nodes[1].beat()
         await later.beat()
         assert later.cluster.doubled.is_set()
-        assert not later.trust.has_name
+        assert not later.trust.has_node_id
         assert later.cluster.has_ready_peer
         assert await node_of(at(later, client).tool("where")) == "node1"
         assert (await nodes.record(client.id))["boot"] == nodes[1].boot
@@ -133,7 +133,7 @@ async def test_the_later_of_two_processes_with_one_name_relays_to_the_earlier_an
 async def _another_node1(nodes: InProcessCluster) -> Node:
     """It finds the name free."""
     later = Node("node1", nodes[2].proxy, demo, {}, {"restore": True})
-    later.cluster._me.started = nodes[1].cluster._me.started + 1
+    later.cluster._peers.me.started = nodes[1].cluster._peers.me.started + 1
     await nodes._nursery.start(later.run, 0)
     nodes.nodes.append(later)
     return later

@@ -92,14 +92,14 @@ async def test_requests_for_the_sessions_of_one_node_ask_for_it_once_for_all(tmp
         clients = [await nodes[1].wire.open() for _ in range(20)]
         await nodes[1].die()
         asked = 0
-        probe = nodes[2].cluster._relay.probe
+        probe = nodes[2].cluster._client.probe
 
         async def counted(url: str) -> object:
             nonlocal asked
             asked += 1
             return await probe(url)
 
-        nodes[2].cluster._relay.probe = counted  # type: ignore[method-assign, assignment]
+        nodes[2].cluster._client.probe = counted  # type: ignore[method-assign, assignment]
         exchanges = [at(nodes[2], client).tool("where") for client in clients]
         assert {await said_by(exchange) for exchange in exchanges} == {"node2"}
         assert asked <= 10
@@ -110,9 +110,9 @@ async def test_a_request_that_is_cut_short_while_it_looks_out_leaves_that_to_the
         client = await nodes[1].wire.open()
         await nodes[1].die()
         detector = nodes[2].cluster._router._detector
-        owner = nodes[2].cluster._router._forwarder.home(client.id)
+        owner = nodes[2].cluster._peers.home(client.id)
         assert owner is not None
-        nursery.start_soon(detector.wait, owner, await nodes[2].cluster._relay.probe(owner.url), trio.current_time())
+        nursery.start_soon(detector.wait, owner, await nodes[2].cluster._client.probe(owner.url), trio.current_time())
         await until(partial(looks_out, nodes[2]), "the first looks out")
         exchange = at(nodes[2], client).tool("where")
         nursery.cancel_scope.cancel("the first gives up")
@@ -185,7 +185,7 @@ async def test_a_session_that_was_deleted_is_asked_of_redis_and_not_of_its_old_o
         client = await nodes[1].wire.open()
         far = at(nodes[2], client)
         assert await said_by(far.tool("where")) == "node1"
-        owners = nodes[2].cluster._owners
+        owners = nodes[2].cluster._peers.owners
         assert owners.get(client.id) is not None
         deletion = at(nodes[through], client).delete()
         assert await deletion.nothing() == 204

@@ -131,7 +131,7 @@ async def test_an_owner_that_says_404_is_not_remembered(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path) as nodes:
         for number in range(3):
             assert await reason_of(stranger(nodes[2], f"node1.{number}").tool("where")) == "unknown"
-        assert not nodes[2].cluster._router._forwarder.owners._known
+        assert not nodes[2].cluster._peers.owners._known
 
 
 async def test_a_session_whose_record_is_still_owed_is_found_by_the_node_in_its_id(tmp_path: Path) -> None:
@@ -771,7 +771,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_it_takes_to_know_it_a
         await nodes[1].die()
         nodes.redis.pause()
         assert await reason_of(at(nodes[2], client).tool("where"), 503) == "directory_unavailable"
-        assert nodes[2].trust.away
+        assert nodes[2].cluster._store.down
         nodes.redis.resume()
 
 
@@ -807,7 +807,7 @@ async def test_a_session_that_is_never_where_its_record_says_is_moving(tmp_path:
 async def plant(nodes: InProcessCluster, client: SessionClient, url: str) -> None:
     """Let the record and the card of the first node say another address."""
     async with nodes[1].beating:  # with its heartbeat it puts right what Redis says
-        nodes[1].cluster._me.url = url
+        nodes[1].cluster._peers.me.url = url
         await nodes.change_record(client.id, url=url)
     await nodes.meet()
 

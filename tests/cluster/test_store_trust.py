@@ -19,7 +19,7 @@ Found = CardFound | NodeCard
 
 
 def trust_after(beats: Sequence[Found], clock: Clock, *, leaves_first: bool = False) -> StoreTrust:
-    made = StoreTrust(clock, lambda: False)
+    made = StoreTrust(clock)
     if leaves_first:
         made.leave()
     for each in beats:
@@ -83,7 +83,7 @@ def test_the_table_has_every_beat_after_every_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "beat", "compares", "has_name", "expects_card", "stood_for", "is_refilled"),
+    ("before", "beat", "compares", "has_node_id", "expects_card", "stood_for", "is_refilled"),
     TABLE,
     ids=[" ".join([*map(label, before), "then", label(beat)]) for before, beat, *_ in TABLE],
 )
@@ -91,7 +91,7 @@ def test_what_a_beat_says_of_redis(
     before: list[Found],
     beat: Found,
     compares: bool,
-    has_name: bool,
+    has_node_id: bool,
     expects_card: bool,
     stood_for: float,
     is_refilled: bool,
@@ -101,7 +101,7 @@ def test_what_a_beat_says_of_redis(
     clock.passes(SECONDS)
     assert made.found(beat) is compares
     clock.passes(LATER)
-    assert made.has_name is has_name
+    assert made.has_node_id is has_node_id
     assert made.has_lost_data(card_stands=False) is expects_card
     assert not made.has_lost_data(card_stands=True)
     assert made.stood_for == stood_for
@@ -158,13 +158,8 @@ def test_a_node_that_left_misses_no_card() -> None:
     assert not made.has_lost_data(card_stands=False)
 
 
-@pytest.mark.parametrize("down", [False, True])
-def test_redis_is_away_when_the_last_command_failed(down: bool) -> None:
-    assert StoreTrust(Clock(), lambda: down).away is down
-
-
 def test_records_are_doubted_until_they_were_compared() -> None:
-    made = StoreTrust(Clock(), lambda: False)
+    made = StoreTrust(Clock())
     assert not made.records_doubted
     made.doubt_records()
     assert made.records_doubted

@@ -4,7 +4,7 @@ cluster ─┬─ writer        records and tombstones
          ├─ heartbeat     our card, the peers' cards
          ├─ reconciler    all records compared, when Redis may not have them as they should be
          ├─ bus           sender · listener thread
-         └─ relay         connections to peers
+         └─ client        connections to peers
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import trio
 from trio_mcp.cluster.bus import ClusterBus
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.failure_detector import FailureDetector
-from trio_mcp.cluster.heartbeat import Heartbeat, now
+from trio_mcp.cluster.heartbeat import Heartbeat
 from trio_mcp.cluster.hop import Hops
-from trio_mcp.cluster.joining import take_name
+from trio_mcp.cluster.joining import take_node_id
 from trio_mcp.cluster.local_copies import LocalCopies
-from trio_mcp.cluster.membership import Membership
-from trio_mcp.cluster.owner_cache import OwnerCache
 from trio_mcp.cluster.ownership_log import OwnershipLog
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.relaying import Patience
 from trio_mcp.cluster.peer_forwarder import PeerForwarder
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.reconciler import Reconciler
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.record_backups import RecordBackups
@@ -36,7 +35,6 @@ from trio_mcp.cluster.router import SessionRouter
 from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import Store, StoreDown
-from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.cluster.tasks.owners import TaskOwners
 from trio_mcp.cluster.tasks.store import ClusterTaskStore
 from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE, WRITE_TIMEOUT
@@ -85,53 +83,39 @@ class Cluster:
     def __init__(self, app: HttpApp, options: ClusterOptions, store: Store, siblings: Siblings | None = None) -> None:
         """`siblings`: this process is one worker of a node."""
         self.options: ClusterOptions = options
-        self._siblings = siblings = Siblings(everyone=options.local) if siblings is None else siblings
         self._app = app
-        self._store = store
-        self._me = me = Identity(app.hub.options.node_id, app.boot)
-        self._hops = hops = Hops(options.secrets, node=me.node, boot=me.boot)
-        metrics, restore = app.service.metrics, options.restore
-        self._measured = measured = MeasuredStore(store, metrics)
-        self._relay = relay = PeerClient(hops, node=me.node, patience=options.patience, is_local=siblings.is_local)
-        # What is known of Redis, of the other nodes, and of the records.
-        self._trust = trust = StoreTrust(now, lambda: measured.down)
-        self._membership = membership = Membership(now, siblings.is_out)
-        self._owners = owners = OwnerCache()
+        metrics = app.service.metrics
+        self._store = MeasuredStore(store, metrics)
+        # The other processes.
+        siblings = Siblings(everyone=options.local) if siblings is None else siblings
+        me = Identity(app.hub.options.node_id, app.boot)
+        self._hops = Hops(options.secrets, node=me.node, boot=me.boot)
+        self._peers = Peers(me, siblings, options.peer_url)
+        self._client = PeerClient(self._hops, node=me.node, patience=options.patience, is_local=siblings.is_local)
+        self._detector = FailureDetector(self._store, self._peers, self._client)
+        # The sessions of this one, and their records.
         backups = RecordBackups()
-        copies = LocalCopies(app.hub, backups, owners, me.boot)
-        directory = RedisDirectory(measured, trust, backups, me, metrics, restorable=restore, not_ours=copies.not_ours)
-        self.directory: RedisDirectory = directory
-        # What keeps that up to date.
-        self._reconciler = Reconciler(
-            measured,
-            trust,
-            backups,
-            directory.writer.order,
-            me,
-            restorable=restore,
-            sessions=self._living_sessions,
-            not_ours=copies.not_ours,
+        copies = LocalCopies(app.hub, backups, self._peers)
+        self.directory: RedisDirectory = RedisDirectory(
+            self._store, backups, me, metrics, restorable=options.restore, not_ours=copies.not_ours
         )
-        changes = OwnershipLog(changed=copies.changed, missed=trust.doubt_records)
-        self._heartbeat = Heartbeat(
-            measured,
-            trust,
-            membership,
-            self._reconciler,
-            changes,
-            relay,
-            me,
-            describe=self._card,
-            knows_key=hops.knows,
+        self._reconciler = Reconciler(self._store, self.directory, self._living_sessions)
+        self._router = SessionRouter(
+            app.hub,
+            app.life,
+            self.directory,
+            self._peers,
+            PeerForwarder(self._client, self._peers, self._hops, metrics),
+            self._detector,
+            Restorer(app.hub, self._store, self.directory, metrics),
         )
-        # What uses it.
-        self._detector = FailureDetector(measured, trust, me, relay, siblings)
-        self._store_of_tasks: ClusterTaskStore | None = None
-        app.service.extension_state[TASK_STORE] = self.open_tasks
+        # What they tell each other through the store.
+        log = OwnershipLog(changed=copies.changed, missed=self._store.trust.doubt_records)
+        self._heartbeat = Heartbeat(self._store, self._peers, self._client, self._reconciler, log, self._card)
         assert isinstance(app.service.bus, LocalBus)
         self._bus = ClusterBus(
             app.service.bus,
-            measured,
+            self._store,
             me.boot,
             metrics,
             end=copies.end,
@@ -139,36 +123,13 @@ class Cluster:
             rejoined=self._bus_rejoined,
             tasks=self._tasks_changed,
         )
-        forwarder = PeerForwarder(
-            relay,
-            membership,
-            owners,
-            hops,
-            metrics,
-            own_node=me.node,
-            peer_url=options.peer_url,
-            siblings=siblings,
-        )
-        restorer = Restorer(app.hub, measured, directory, me, metrics)
-        self._router = SessionRouter(
-            app.hub,
-            directory,
-            trust,
-            membership,
-            forwarder,
-            restorer,
-            self._detector,
-            me,
-            app.life,
-            metrics,
-            siblings=siblings,
-            restore=restore,
-        )
+        self._store_of_tasks: ClusterTaskStore | None = None
+        app.service.extension_state[TASK_STORE] = self.open_tasks
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Own the cluster's tasks for the length of the block; at its end what is owed is written and our card taken down."""
-        async with self._relay.running(), trio.open_nursery() as nursery:
+        async with self._client.running(), trio.open_nursery() as nursery:
             nursery.start_soon(self.directory.writer.write)
             nursery.start_soon(self._reconciler.work)
             await self._heartbeat.beat()
@@ -194,7 +155,14 @@ class Cluster:
             await self._heartbeat.answered.wait()
         # What this process proves to itself, where the address of an earlier process under its id leads to it.
         self._heartbeat.candidate = url
-        await take_name(self._heartbeat, self._trust, self._detector, self._relay, self._me, self.options.drain_seconds)
+        await take_node_id(
+            self._peers.me,
+            self._heartbeat,
+            self._store.trust,
+            self._detector,
+            self._client,
+            self.options.drain_seconds,
+        )
         self._heartbeat.joined = True
         self._app.life.settled(CLUSTER)
         self._bus.open()
@@ -214,10 +182,11 @@ class Cluster:
 
     async def answer_for(self, worker: str, challenge: bytes) -> bytes | None:
         """What that worker of this node answers to a peer's challenge; None where this process is to answer."""
-        if worker == self._me.node:
+        if worker == self._peers.me.node:
             return None
-        meant = await self._siblings.awaited(worker)
-        return None if meant is None else await self._relay.answer_of(self._siblings.url_of(meant), challenge)
+        siblings = self._peers.siblings
+        meant = await siblings.awaited(worker)
+        return None if meant is None else await self._client.answer_of(siblings.url_of(meant), challenge)
 
     @property
     def overslept(self) -> bool:
@@ -246,12 +215,9 @@ class Cluster:
     def open_tasks(self, limits: TaskLimits, clock: Callable[[], int]) -> ClusterTaskStore:
         """The store of this node's tasks, for a server that has any. `clock` is in ms of the wall clock."""
         self._store_of_tasks = ClusterTaskStore(
-            self._measured,
-            self._trust,
-            TaskOwners(self._detector, self._membership, self._me),
-            self._me,
+            self._store,
+            TaskOwners(self._detector, self._peers),
             self._app.service.keyring,
-            names=lambda: self._heartbeat.names,
             may_run=lambda: self._app.life.answers.claims is Claims.YES,
             limits=limits,
             clock=clock,
@@ -267,28 +233,20 @@ class Cluster:
     @property
     def has_ready_peer(self) -> bool:
         """Whether there is a node to send clients to."""
-        return bool(self._membership.ready(""))
+        return bool(self._peers.membership.ready(""))
 
     def ready_urls(self) -> list[str]:
         """Where the nodes are that may be sent clients."""
-        return [owner.url for owner in self._membership.ready("")]
+        return [owner.url for owner in self._peers.membership.ready("")]
 
     def elsewhere(self, session_id: str) -> str | None:
         """The address of the worker of this node that is known to have that session now; None where it is not another, or has to be found."""
-        owner = self._owners.get(session_id)
-        if (
-            owner is None
-            or not self._siblings.has(owner)
-            or self._app.hub.local(session_id) is not None
-            or self._membership.is_stopping(owner.node)
-        ):
-            return None
-        return self._siblings.url_of(owner)
+        return None if self._app.hub.local(session_id) is not None else self._peers.worker_with(session_id)
 
     @property
     def can_release(self) -> bool:
         """Whether another node could restore a session that is released now, and Redis answers."""
-        return self.has_ready_peer and not self._trust.away
+        return self.has_ready_peer and not self._store.down
 
     async def release(self, session: LiveSession) -> bool:
         """Let another node restore the session; False when Redis did not confirm it, and then the session stays here."""
@@ -305,20 +263,20 @@ class Cluster:
     @property
     def awaits_answers(self) -> bool:
         """Whether a request is with a peer whose response has not begun."""
-        return self._relay.awaits_answers
+        return self._client.awaits_answers
 
     def relayed_stream_enders(self) -> list[Callable[[], None]]:
         """What ends the streams that this node relays, each at once and cleanly: their clients come back by another way."""
-        return self._relay.stream_enders()
+        return self._client.stream_enders()
 
     def end_relays(self) -> None:
         """End everything that this node relays: clients that cannot come back for the rest are told that it is lost."""
-        self._relay.end_all()
+        self._client.end_all()
 
     # What the parts call.
 
     def _card(self) -> NodeCard:
-        label, hub, me = self._app.life.answers.label, self._app.hub, self._me
+        label, hub, me = self._app.life.answers.label, self._app.hub, self._peers.me
         return NodeCard(me.boot, me.url, label, len(hub), me.started, self._hops.key, hub.room)
 
     def _living_sessions(self) -> Iterator[Snapshot]:
@@ -334,19 +292,20 @@ class Cluster:
 
     def _bus_rejoined(self) -> None:
         """The subscription was broken: Redis may have been replaced, or have lost the last writes."""
-        self._trust.doubt_records()
+        self._store.trust.doubt_records()
         self._heartbeat.beat_now()
 
     async def _bury(self) -> None:
         """Take down the cards of workers of this node that have ended without doing so, so that other nodes need not wait for evidence."""
         buried: set[str] = set()
         while True:
-            changed = self._siblings.changed
-            for each in self._siblings.ended:
+            siblings = self._peers.siblings
+            changed = siblings.changed
+            for each in siblings.ended:
                 if each.boot not in buried:
                     with suppress(StoreDown):
                         await self._heartbeat.take_down(each.name, each.boot)
-            buried = {each.boot for each in self._siblings.ended}
+            buried = {each.boot for each in siblings.ended}
             await changed.wait()
 
     async def _leave(self) -> None:

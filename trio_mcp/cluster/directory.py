@@ -9,6 +9,7 @@ from collections.abc import Callable
 import trio
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.cluster.facts import Recorded, recorded
 from trio_mcp.cluster.record import Identity, Record, Tombstone, read, read_record
 from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.cluster.store.measured import MeasuredStore
@@ -22,7 +23,6 @@ from trio_mcp.cluster.store.port import (
     ReadTombstone,
     StoreDown,
 )
-from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.cluster.writer import RecordWriter
 from trio_mcp.observability.logs import event, session_label
 from trio_mcp.observability.metrics import Metrics
@@ -46,7 +46,6 @@ class RedisDirectory:
     def __init__(
         self,
         store: MeasuredStore,
-        trust: StoreTrust,
         backups: RecordBackups,
         me: Identity,
         metrics: Metrics,
@@ -55,15 +54,14 @@ class RedisDirectory:
         not_ours: Callable[[str], None],
     ) -> None:
         self._store = store
-        self._trust = trust
-        self._me = me
-        self._restorable = restorable
+        self._trust = store.trust
+        self.me: Identity = me
+        self.restorable: bool = restorable
+        self.not_ours: Callable[[str], None] = not_ours
         self.memory: MemoryDirectory = MemoryDirectory()
-        self.writer: RecordWriter = RecordWriter(
-            store, me.boot, metrics, tell_ends=restorable, not_ours=not_ours, failed=trust.doubt_records
-        )
-        self.backups = backups
-        store.on_return(trust.doubt_records)
+        self.writer: RecordWriter = RecordWriter(store, me.boot, metrics, tell_ends=restorable, not_ours=not_ours)
+        self.backups: RecordBackups = backups
+        store.on_return(self._trust.doubt_records)
 
     # The port.
 
@@ -75,7 +73,7 @@ class RedisDirectory:
 
     def changed(self, session: Snapshot) -> None:
         """Write the record again, where a restore may need it."""
-        if self._restorable and not session.bound:
+        if self.restorable and not session.bound:
             self._put(session)
 
     def closed(self, session: Snapshot, reason: CloseReason) -> None:
@@ -83,16 +81,16 @@ class RedisDirectory:
         self.writer.withdraw(session.id)
         if reason.goes_on:
             return
-        if reason is CloseReason.SHUTDOWN and self._restorable and not session.bound:
+        if reason is CloseReason.SHUTDOWN and self.restorable and not session.bound:
             self._put(session, released=True)
             return
         said = reason.as_seen_by_peers
         self.memory.closed(session, said)
-        self.writer.owe(session.id, Tombstone(said, session.principal_digest, self._me.boot, session.epoch))
+        self.writer.owe(session.id, Tombstone(said, session.principal_digest, self.me.boot, session.epoch))
 
     async def ended(self) -> None:
         """Wait until the tombstones are in Redis; while Redis is away do not wait at all."""
-        if not self._trust.away:
+        if not self.away:
             await self.writer.flushed()
 
     async def why_gone(self, session_id: str, principal: Principal) -> CloseReason:
@@ -112,6 +110,19 @@ class RedisDirectory:
         return CloseReason.UNKNOWN
 
     # For the rest of the cluster.
+
+    @property
+    def away(self) -> bool:
+        """Whether Redis is known not to answer, so that it is not waited for."""
+        return self._store.down
+
+    def record_of(self, session: Snapshot, *, released: bool = False) -> Record:
+        """The record of a session of this process."""
+        return Record.of(session, self.me, restorable=self.restorable, released=released)
+
+    def whose(self, found: Record | Tombstone | None, who: Principal) -> Recorded | CloseReason:
+        """What a result of `look_up` says of the session to that principal."""
+        return recorded(found, who, self.me, has_node_id=self._trust.has_node_id)
 
     async def look_up(self, session_id: str, *, patiently: bool = False) -> Record | Tombstone | None:
         """What Redis has of a session; None when there is proof that it has nothing.
@@ -133,7 +144,7 @@ class RedisDirectory:
 
     async def _read(self, session_id: str) -> Record | Tombstone | None:
         raw, tombstone, card_stands = await self._store.run(
-            [ReadRecord(session_id), ReadTombstone(session_id), HasCard(self._me.node)]
+            [ReadRecord(session_id), ReadTombstone(session_id), HasCard(self.me.node)]
         )
         if raw is None and tombstone is None and self._trust.has_lost_data(card_stands=bool(card_stands)):
             raise StoreDown("Redis has lost data")
@@ -148,7 +159,7 @@ class RedisDirectory:
     async def remove(self, session_id: str, record: Record) -> bool:
         """Do a client's DELETE in place of a node that cannot; False when another node has claimed the session. Raises StoreDown."""
         tombstone = Tombstone.of(record, CloseReason.DELETED)
-        (reply,) = await self._store.run([EndSession(session_id, tombstone, by=self._me.boot)])
+        (reply,) = await self._store.run([EndSession(session_id, tombstone, by=self.me.boot)])
         if isinstance(reply, OperationRefused):
             raise StoreDown(str(reply))
         return bool(reply == 1)
@@ -165,10 +176,10 @@ class RedisDirectory:
     async def release(self, session: Snapshot) -> bool:
         """Mark the record released, so that another node may claim the session; False when Redis did not confirm it. Raises nothing."""
         self.writer.withdraw(session.id)
-        record = Record.of(session, self._me, restorable=True, released=True)
+        record = Record.of(session, self.me, restorable=True, released=True)
         async with self.writer.order:
             pass  # Records that were being written have arrived.
-        if self._trust.away:
+        if self.away:
             return False
         # Before the reply: the message of a node that claims it at once drops the backup again.
         self.keep(session.id, record)
@@ -186,10 +197,9 @@ class RedisDirectory:
 
     def _put(self, session: Snapshot, *, opens: bool = False, released: bool = False) -> bool:
         """Whether the record is pending; while Redis is away it is not, for all records are compared when it is back."""
-        if self._trust.away:
+        if self.away:
             self._trust.doubt_records()
             return False
         self.backups.forget(session.id)
-        record = Record.of(session, self._me, restorable=self._restorable, released=released)
-        self.writer.put(session.id, record, opens=opens)
+        self.writer.put(session.id, self.record_of(session, released=released), opens=opens)
         return True

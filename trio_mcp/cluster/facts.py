@@ -167,11 +167,11 @@ def copy_here(closed: CloseReason | None, *, release_pending: bool, restores: bo
 
 
 def recorded(
-    found: Record | Tombstone | None, who: Principal, me: Identity, *, has_name: bool
+    found: Record | Tombstone | None, who: Principal, me: Identity, *, has_node_id: bool
 ) -> Recorded | CloseReason:
     """What a record or tombstone that Redis has says to the principal `who`, as it is known to the process `me`.
 
-    With `has_name` no other process has this node's id, so that a record under it is of an earlier process.
+    With `has_node_id` no other process has this node's id, so that a record under it is of an earlier process.
     """
     match found:
         case None:
@@ -184,7 +184,7 @@ def recorded(
             return Recorded.OURS
         case Record(released=True):
             return Recorded.FREE
-        case Record(node=me.node) if has_name:
+        case Record(node=me.node) if has_node_id:
             return Recorded.FREE
     return Recorded.PEERS
 

@@ -17,11 +17,10 @@ from trio_mcp.cluster.membership import CARD_SECONDS, MISSED_BEAT_SECONDS, AtUrl
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.peer.outcomes import Outcome
-from trio_mcp.cluster.record import Identity, NodeCard, read
-from trio_mcp.cluster.siblings import Siblings
+from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.record import NodeCard, read
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import CardSecondsLeft, HasCard, OperationRefused, ReadCard, StoreDown
-from trio_mcp.cluster.store_trust import StoreTrust
 
 __all__ = ["FailureDetector"]
 
@@ -41,14 +40,11 @@ class _Watch:
 class FailureDetector:
     """Reads cards and probes URLs for `membership.judge`."""
 
-    def __init__(
-        self, store: MeasuredStore, trust: StoreTrust, me: Identity, peers: PeerClient, siblings: Siblings
-    ) -> None:
+    def __init__(self, store: MeasuredStore, peers: Peers, client: PeerClient) -> None:
         self._store = store
-        self._siblings = siblings
-        self._me = me
-        self._trust = trust
-        self._peers = peers
+        self._siblings = peers.siblings
+        self._me = peers.me
+        self._client = client
         self._under_way: dict[tuple[str, str], _Watch] = {}
 
     async def look(self, owner: Owner) -> Verdict:
@@ -88,7 +84,7 @@ class FailureDetector:
         return verdict
 
     async def _at_url(self, owner: Owner) -> AtUrl:
-        return at_url(await self._peers.probe(self._siblings.url_of(owner)), owner.boot)
+        return at_url(await self._client.probe(self._siblings.url_of(owner)), owner.boot)
 
     async def _judged(self, owner: Owner, at: AtUrl, waited: float) -> Verdict:
         if self._siblings.has_ended(owner.boot):
@@ -109,7 +105,7 @@ class FailureDetector:
             return None
         card = read(raw, NodeCard)
         if card is None:
-            return self._trust.stood_for if ours else 0.0
+            return self._store.trust.stood_for if ours else 0.0
         if boot not in ("", card.boot):
             return math.inf
         return max(0.0, CARD_SECONDS - float(left))

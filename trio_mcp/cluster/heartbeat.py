@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 import trio
 
-from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS, MAX_NODES, Membership, Moment
+from trio_mcp.cluster.clock import machine_time, now
+from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS, MAX_NODES
 from trio_mcp.cluster.ownership_log import OwnershipLog
 from trio_mcp.cluster.peer.client import PeerClient
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.reconciler import Reconciler
-from trio_mcp.cluster.record import Identity, NodeCard, read
+from trio_mcp.cluster.record import NodeCard, read
 from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
 from trio_mcp.cluster.store.port import (
     AddNode,
@@ -31,10 +33,10 @@ from trio_mcp.cluster.store.port import (
     RemoveNodesBefore,
     StoreDown,
 )
-from trio_mcp.cluster.store_trust import CardFound, StoreTrust
+from trio_mcp.cluster.store_trust import CardFound
 from trio_mcp.observability.logs import event
 
-__all__ = ["LATE_SECONDS", "Heartbeat", "machine_time", "now"]
+__all__ = ["LATE_SECONDS", "Heartbeat"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
@@ -47,24 +49,12 @@ CATCH_UP_SECONDS = 1.0
 FORGET_SECONDS = 24 * 3600.0
 """A node that was not seen for a day is not asked for any more."""
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
-
 _UNREADABLE = NodeCard("", "", "", 0, 0)
 """Stands for a card that is none of ours."""
 
 
-def machine_time() -> float:
-    """Seconds on a clock that runs while the machine is suspended, which Trio's does not; where there is none, always 0."""
-    return 0.0 if _CLOCK is None else time.clock_gettime(_CLOCK)
-
-
-def now() -> Moment:
-    """The clock of the cluster's parts."""
-    return Moment(trio.current_time(), machine_time())
-
-
 class Heartbeat:
-    """Beats, and passes on what each beat found: to `membership`, `trust`, `reconciler` and the ownership log.
+    """Beats, and passes on what each beat found: to `peers`, `reconciler`, the ownership log, and what is known of the store.
 
     `describe` makes this node's card.
     """
@@ -72,29 +62,22 @@ class Heartbeat:
     def __init__(
         self,
         store: MeasuredStore,
-        trust: StoreTrust,
-        membership: Membership,
+        peers: Peers,
+        client: PeerClient,
         reconciler: Reconciler,
         changes: OwnershipLog,
-        peers: PeerClient,
-        me: Identity,
-        *,
         describe: Callable[[], NodeCard],
-        knows_key: Callable[[str], bool],
     ) -> None:
         self._store = store
-        self._trust = trust
-        self._membership = membership
+        self._trust = store.trust
+        self._membership = peers.membership
+        self._me = peers.me
+        self._client = client
         self._reconciler = reconciler
         self._changes = changes
-        self._peers = peers
-        self._me = me
         self._describe = describe
-        self._knows_key = knows_key
-        """Whether what a node signs with the key of that name verifies here."""
         self._strangers: set[tuple[str, str]] = set()
         """Nodes and boots whose key does not; each is logged once."""
-        self._names: list[str] = []
         self.candidate: str = ""
         """The URL at which this node expects to be reached; not published before it has reached itself there."""
         self.replaces: str = ""
@@ -155,11 +138,6 @@ class Heartbeat:
         if url:
             await self._publish_url()
 
-    @property
-    def names(self) -> list[str]:
-        """The other nodes that Redis lists: all that were seen within a day."""
-        return self._names
-
     async def leave(self) -> None:
         """Take our card down: this node is gone, and need not be looked for. The card of a later process stays. Raises StoreDown."""
         self._trust.leave()
@@ -209,10 +187,10 @@ class Heartbeat:
         self.doubled.set()
 
     async def _answers(self, card: NodeCard) -> bool:
-        return bool(card.boot and card.url) and await self._peers.probe(card.url) == card.boot
+        return bool(card.boot and card.url) and await self._client.probe(card.url) == card.boot
 
     async def _publish_url(self) -> None:
-        if await self._peers.probe(self.candidate) == self._me.boot:
+        if await self._client.probe(self.candidate) == self._me.boot:
             self._me.url = self.candidate
             self.beat_now()
             # Records name the URL of their node.
@@ -224,7 +202,7 @@ class Heartbeat:
         """Put up our card, read the others'. Raises StoreDown."""
         time_of_day, asked = time.time(), now()
         card = msgspec.json.encode(self._describe())
-        known = self._names
+        known = self._membership.listed
         operations: list[Operation] = [
             Beat(self._me.node, self._me.boot, self._me.started, card, CARD_SECONDS, instead_of=self.replaces),
             AddNode(self._me.node, time_of_day),
@@ -233,14 +211,14 @@ class Heartbeat:
             self._changes.operation(),
             *map(ReadCard, known),
         ]
-        standing, _, _, names, changes, *cards = await self._store.run(operations)
+        standing, _, _, nodes, changes, *cards = await self._store.run(operations)
         if self._changes.heard(changes):
             self.beat_now()
         self._membership.read(_readable(known, cards), asked)
-        self._names = self._others(names)
-        unknown = [name for name in self._names if name not in known]
+        self._membership.listed = listed = self._others(nodes)
+        unknown = [node for node in listed if node not in known]
         if unknown:
-            self._membership.add(_readable(unknown, await self._store.run([ReadCard(name) for name in unknown])))
+            self._membership.add(_readable(unknown, await self._store.run(list(map(ReadCard, unknown)))))
         self._warn_of_unknown_keys()
         match standing:
             case bytes():
@@ -249,13 +227,15 @@ class Heartbeat:
                 return CardFound.REFUSED
         return CardFound.STANDING if standing else CardFound.MISSING
 
-    def _others(self, names: Any) -> list[str]:
-        texts = [name.decode("ascii", "replace") for name in names] if isinstance(names, list) else []
-        return [name for name in texts if name != self._me.node]
+    def _others(self, nodes: Any) -> list[str]:
+        texts = [node.decode("ascii", "replace") for node in nodes] if isinstance(nodes, list) else []
+        return [node for node in texts if node != self._me.node]
 
     def _warn_of_unknown_keys(self) -> None:
         """Relaying between nodes with different secrets fails only when it is needed: this is logged at once, on both."""
-        strangers = {(node, card.boot): card.key for node, card in self._membership.with_unknown_keys(self._knows_key)}
+        strangers = {
+            (node, card.boot): card.key for node, card in self._membership.with_unknown_keys(self._client.knows_key)
+        }
         for (node, boot), key in strangers.items():
             if (node, boot) not in self._strangers:
                 advice = "give all nodes the same TRIO_MCP_SECRET"
@@ -265,6 +245,6 @@ class Heartbeat:
         self._strangers = set(strangers)
 
 
-def _readable(names: list[str], cards: list[Any]) -> dict[str, NodeCard]:
-    found = ((name, read(raw, NodeCard)) for name, raw in zip(names, cards, strict=True))
-    return {name: card for name, card in found if card is not None}
+def _readable(nodes: list[str], cards: list[Any]) -> dict[str, NodeCard]:
+    found = ((node, read(raw, NodeCard)) for node, raw in zip(nodes, cards, strict=True))
+    return {node: card for node, card in found if card is not None}

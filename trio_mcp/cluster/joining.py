@@ -1,6 +1,6 @@
 """Takes this process' node id when it starts: when no other process has it, or that process is gone; else the start fails.
 
-card of another process stands ─▶ does it answer? ─▶ `membership.judge_name`
+card of another process stands ─▶ does it answer? ─▶ `membership.judge_node_id`
    ├─ it is gone ────────────────▶ our card replaces it, if it is still that card
    ├─ it drains ─────────────────▶ wait, for its drain and the lifetime of a card
    └─ it lives and does not stop ▶ NodeIdTaken
@@ -14,7 +14,7 @@ import trio
 
 from trio_mcp.cluster.failure_detector import FailureDetector
 from trio_mcp.cluster.heartbeat import Heartbeat
-from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, Name, at_url, judge_name
+from trio_mcp.cluster.membership import CARD_SECONDS, AtUrl, Evidence, NodeIdVerdict, at_url, judge_node_id
 from trio_mcp.cluster.peer.client import PeerClient
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.store_trust import StoreTrust
@@ -22,7 +22,7 @@ from trio_mcp.observability.logs import event
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.node_state import STOP_LABELS
 
-__all__ = ["NodeIdTaken", "take_name"]
+__all__ = ["NodeIdTaken", "take_node_id"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
@@ -41,12 +41,12 @@ class NodeIdTaken(McpError):
         )
 
 
-async def take_name(
+async def take_node_id(
+    me: Identity,
     heartbeat: Heartbeat,
     trust: StoreTrust,
     detector: FailureDetector,
-    peers: PeerClient,
-    me: Identity,
+    client: PeerClient,
     drain_seconds: float,
 ) -> None:
     """Return when this process has the node id, or Redis cannot say which process has it. Raises NodeIdTaken.
@@ -67,22 +67,22 @@ async def take_name(
                 state=other.state,
                 url=other.url,
             )
-        match await _judged(other, detector, peers, me, trio.current_time() - began, drain_seconds):
-            case Name.TAKE:
+        match await _judged(other, me, detector, client, trio.current_time() - began, drain_seconds):
+            case NodeIdVerdict.TAKE:
                 heartbeat.replaces = other.boot
-            case Name.REFUSE:
+            case NodeIdVerdict.REFUSE:
                 raise NodeIdTaken(me.node, other)
-            case Name.WAIT:
+            case NodeIdVerdict.WAIT:
                 await trio.sleep(LOOK_SECONDS)
         await heartbeat.beat()
 
 
 async def _judged(
-    other: NodeCard, detector: FailureDetector, peers: PeerClient, me: Identity, waited: float, drain_seconds: float
-) -> Name:
-    seen = await peers.probe(other.url)
+    other: NodeCard, me: Identity, detector: FailureDetector, client: PeerClient, waited: float, drain_seconds: float
+) -> NodeIdVerdict:
+    seen = await client.probe(other.url)
     ours = isinstance(seen, str) and seen == me.boot
     at = at_url(seen, other.boot) if other.boot else AtUrl.SILENT
     silent_for = await detector.silent_for(me.node, other.boot)
     patience = CARD_SECONDS + (drain_seconds if other.state in STOP_LABELS else 0.0)
-    return judge_name(Evidence(at, silent_for, waited), ours=ours, patience=patience)
+    return judge_node_id(Evidence(at, silent_for, waited), ours=ours, patience=patience)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trio_mcp.cluster.membership import superseded
-from trio_mcp.cluster.owner_cache import OwnerCache
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import OwnershipChange
 from trio_mcp.cluster.record_backups import RecordBackups
 from trio_mcp.sessions.close_reason import CloseReason
@@ -13,13 +13,12 @@ __all__ = ["LocalCopies"]
 
 
 class LocalCopies:
-    """The sessions of `hub`, on the node whose process is `boot`."""
+    """The sessions of `hub`, and what this node knows of those of its peers."""
 
-    def __init__(self, hub: Hub, backups: RecordBackups, owners: OwnerCache, boot: str) -> None:
+    def __init__(self, hub: Hub, backups: RecordBackups, peers: Peers) -> None:
         self._hub = hub
         self._backups = backups
-        self._owners = owners
-        self._boot = boot
+        self._peers = peers
 
     def not_ours(self, session_id: str) -> None:
         """The session's record is another node's, or a tombstone stands in its place: close our copy."""
@@ -28,9 +27,9 @@ class LocalCopies:
     def changed(self, change: OwnershipChange) -> None:
         """Another node has claimed a session, or recorded its end: close our copy unless it is of a later life."""
         self._backups.changed(change)
-        self._owners.changed(change.session, change.epoch, ended=change.ended)
+        self._peers.owners.changed(change.session, change.epoch, ended=change.ended)
         session = self._hub.owned(change.session)
-        if session is not None and superseded(self._boot, session.streams.epoch, change):
+        if session is not None and superseded(self._peers.me.boot, session.streams.epoch, change):
             session.close(CloseReason.MOVED)
 
     def end(self, session_id: str) -> None:

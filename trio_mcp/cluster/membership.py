@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-import msgspec
-
+from trio_mcp.cluster.clock import Moment
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import STRANGER, Misdirected, Outcome, Refused
 from trio_mcp.cluster.record import NodeCard, OwnershipChange
@@ -26,12 +25,11 @@ __all__ = [
     "AtUrl",
     "Evidence",
     "Membership",
-    "Moment",
-    "Name",
+    "NodeIdVerdict",
     "Verdict",
     "at_url",
     "judge",
-    "judge_name",
+    "judge_node_id",
     "rank",
     "superseded",
 ]
@@ -113,7 +111,7 @@ def judge(evidence: Evidence) -> Verdict:
     return Verdict.WAIT if evidence.waited < MISSED_BEAT_SECONDS else Verdict.UNKNOWN
 
 
-class Name(Enum):
+class NodeIdVerdict(Enum):
     """Whether a process that starts may take its node id."""
 
     TAKE = "take"
@@ -121,16 +119,16 @@ class Name(Enum):
     REFUSE = "refuse"
 
 
-def judge_name(evidence: Evidence, *, ours: bool, patience: float) -> Name:
+def judge_node_id(evidence: Evidence, *, ours: bool, patience: float) -> NodeIdVerdict:
     """Whether a node id may be taken while the card of another process stands under it.
 
     `ours` says that this process itself answers at that card's URL. `patience` is how many seconds the other process has to stop.
     """
     if ours:
-        return Name.TAKE
+        return NodeIdVerdict.TAKE
     if judge(evidence) is Verdict.GONE:
-        return Name.TAKE
-    return Name.WAIT if evidence.waited < patience else Name.REFUSE
+        return NodeIdVerdict.TAKE
+    return NodeIdVerdict.WAIT if evidence.waited < patience else NodeIdVerdict.REFUSE
 
 
 def superseded(boot: str, epoch: int, change: OwnershipChange) -> bool:
@@ -146,17 +144,6 @@ def superseded(boot: str, epoch: int, change: OwnershipChange) -> bool:
 # Which nodes are there?
 
 
-class Moment(msgspec.Struct, frozen=True):
-    """A point in time on two clocks, in seconds: Trio's, and one that runs while the machine is suspended."""
-
-    trio: float
-    machine: float
-
-    def since(self, earlier: Moment) -> float:
-        """Seconds from then to now, by the clock that saw more of them."""
-        return max(self.trio - earlier.trio, self.machine - earlier.machine)
-
-
 def rank(node: str, name: str) -> bytes:
     """Where the node stands among those that could take the session or task `name`, the same on all nodes (rendezvous hashing)."""
     return hashlib.blake2b(f"{node}\0{name}".encode()).digest()
@@ -169,6 +156,8 @@ class Membership:
         """`left_out` names nodes that are given nothing new, whatever their cards say."""
         self._now = now
         self._left_out = left_out
+        self.listed: list[str] = []
+        """The nodes that Redis lists: all that were seen within a day."""
         self._cards: dict[str, NodeCard] = {}
         self._read: Moment | None = None
         """When they were read from Redis last."""
@@ -202,12 +191,12 @@ class Membership:
         return next((url.partition("#")[0] for name, url in self._urls.items() if node_of(name) == node), "")
 
     def boot(self, node: str) -> str | None:
-        """The process that ran under that name when Redis answered last; None when its card had expired."""
+        """The process that had that node id when Redis answered last; None when its card had expired."""
         card = self._cards.get(node)
         return None if card is None else card.boot
 
     def expected(self, node: str) -> str:
-        """The process that has to answer under that name; "" when it may have been restarted, and any of ours will do."""
+        """The process that has to answer for that node; "" when it may have been restarted, and any of ours will do."""
         card = self._cards.get(node)
         return card.boot if card is not None and self._are_fresh else ""
 

@@ -11,11 +11,9 @@ from itertools import islice
 
 import trio
 
-from trio_mcp.cluster.record import Identity, Record
-from trio_mcp.cluster.record_backups import RecordBackups
+from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import OwnRecord, StoreDown
-from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.logs import event
 from trio_mcp.sessions.directory import Snapshot
 
@@ -34,30 +32,15 @@ _BATCH_BYTES = 512 * 1024
 class Reconciler:
     """Compares when somebody asks for it, one comparison at a time.
 
-    `sessions` gives those to compare, `order` is the lock of the record writer, and `not_ours` is called with the id of a session whose
-    record is another node's, or that has ended.
+    `sessions` gives those to compare. `directory` writes their records one by one, and is told of sessions that are not ours.
     """
 
     def __init__(
-        self,
-        store: MeasuredStore,
-        trust: StoreTrust,
-        backups: RecordBackups,
-        order: trio.Lock,
-        me: Identity,
-        *,
-        restorable: bool,
-        sessions: Callable[[], Iterable[Snapshot]],
-        not_ours: Callable[[str], None],
+        self, store: MeasuredStore, directory: RedisDirectory, sessions: Callable[[], Iterable[Snapshot]]
     ) -> None:
         self._store = store
-        self._trust = trust
-        self._backups = backups
-        self._order = order
-        self._me = me
-        self._restorable = restorable
+        self._directory = directory
         self._sessions = sessions
-        self._not_ours = not_ours
         self._renew_at = trio.current_time() + RENEW_SECONDS
         self._wanted = trio.Event()
         self._ended = trio.Event()
@@ -98,12 +81,12 @@ class Reconciler:
 
         `sessions` is read in batches: one that has ended before its turn must not be among them. Raises StoreDown.
         """
-        self._trust.records_doubted = False
+        self._store.trust.records_doubted = False
         those = iter(sessions)
         compared, more = False, True
         try:
             while more:
-                async with self._order:
+                async with self._directory.writer.order:
                     batch = self._batch(those)
                     await self._write(batch)
                 more = bool(batch)
@@ -112,7 +95,7 @@ class Reconciler:
         finally:
             if not compared:
                 # Also when it was cancelled.
-                self._trust.doubt_records()
+                self._store.trust.doubt_records()
 
     def _batch(self, sessions: Iterator[Snapshot]) -> dict[str, OwnRecord]:
         """The writes for the next ones, by session id: as many as one pipeline may be long."""
@@ -120,9 +103,8 @@ class Reconciler:
         size = 0
         for session in sessions:
             # It was kept for a release that was taken back.
-            self._backups.forget(session.id)
-            record = Record.of(session, self._me, restorable=self._restorable)
-            batch[session.id] = write = OwnRecord(session.id, record)
+            self._directory.backups.forget(session.id)
+            batch[session.id] = write = OwnRecord(session.id, self._directory.record_of(session))
             size += len(write.value)
             if len(batch) == _BATCH or size >= _BATCH_BYTES:
                 break
@@ -134,9 +116,9 @@ class Reconciler:
         replies = await self._store.run(list(batch.values()))
         for session_id, reply in zip(batch, replies, strict=True):
             if isinstance(reply, bytes):
-                self._not_ours(session_id)
+                self._directory.not_ours(session_id)
 
     async def _write_backups(self) -> None:
-        kept = self._backups.writes()
+        kept = self._directory.backups.writes()
         while batch := [write for _, write in islice(kept, _BATCH)]:
             await self._store.run(batch)

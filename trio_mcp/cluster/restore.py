@@ -10,7 +10,7 @@ import trio
 from trio_mcp.auth.principal import Principal
 from trio_mcp.cluster.directory import RedisDirectory
 from trio_mcp.cluster.membership import BEAT_SECONDS
-from trio_mcp.cluster.record import Identity, Record, read_record
+from trio_mcp.cluster.record import Record, read_record
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import ClaimRecord, OperationRefused, StoreDown
 from trio_mcp.observability.logs import event, session_label
@@ -28,13 +28,10 @@ logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 class Restorer:
     """Claims records and continues their sessions here. Of several nodes that claim a record one succeeds; requests on one node for the same session share one claim."""
 
-    def __init__(
-        self, hub: Hub, store: MeasuredStore, directory: RedisDirectory, me: Identity, metrics: Metrics
-    ) -> None:
+    def __init__(self, hub: Hub, store: MeasuredStore, directory: RedisDirectory, metrics: Metrics) -> None:
         self._hub = hub
         self._store = store
         self._directory = directory
-        self._me = me
         self._metrics = metrics
         self._under_way: dict[str, trio.Event] = {}
 
@@ -57,7 +54,7 @@ class Restorer:
 
     async def _restore(self, session_id: str, record: Record, who: Principal) -> LiveSession | None:
         snapshot = record.snapshot(session_id, who)
-        if record.boot == self._me.boot and not record.released:
+        if record.boot == self._directory.me.boot and not record.released:
             # Claimed by this node before; the reply was lost.
             snapshot = msgspec.structs.replace(record, epoch=record.epoch - 1).snapshot(session_id, who)
         elif not await self._claim(session_id, record, who):
@@ -86,7 +83,7 @@ class Restorer:
         return session
 
     async def _claim(self, session_id: str, record: Record, who: Principal) -> bool:
-        mine = Record.of(record.snapshot(session_id, who), self._me, restorable=True)
+        mine = Record.of(record.snapshot(session_id, who), self._directory.me, restorable=True)
         claim = ClaimRecord(session_id, record, mine)
         (reply,) = await self._store.run([claim])
         if isinstance(reply, OperationRefused):

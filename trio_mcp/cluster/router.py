@@ -14,13 +14,14 @@ import msgspec
 import trio
 
 from trio_mcp.cluster.directory import RedisDirectory
-from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Target, Tried, copy_here, recorded
+from trio_mcp.cluster.facts import Cached, Copy, Ended, Facts, Recorded, Target, Tried, copy_here
 from trio_mcp.cluster.failure_detector import FailureDetector
-from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Membership, Verdict
+from trio_mcp.cluster.membership import MISSED_BEAT_SECONDS, Verdict
 from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peer.outcomes import Broken, Misdirected, Relayed, Unanswered
 from trio_mcp.cluster.peer_forwarder import PeerForwarder, SessionRequest, say_lost, unavailable
-from trio_mcp.cluster.record import Identity, Record
+from trio_mcp.cluster.peers import Peers
+from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
     Await,
@@ -37,10 +38,7 @@ from trio_mcp.cluster.routing import (
     TryAgain,
     decide,
 )
-from trio_mcp.cluster.siblings import Siblings
 from trio_mcp.cluster.store.port import StoreDown
-from trio_mcp.cluster.store_trust import StoreTrust
-from trio_mcp.observability.metrics import Metrics
 from trio_mcp.protocol.errors import SessionNotFound
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
@@ -71,31 +69,20 @@ class SessionRouter:
     def __init__(
         self,
         hub: Hub,
-        directory: RedisDirectory,
-        trust: StoreTrust,
-        membership: Membership,
-        forwarder: PeerForwarder,
-        restorer: Restorer,
-        detector: FailureDetector,
-        me: Identity,
         life: LifeCycle,
-        metrics: Metrics,
-        *,
-        siblings: Siblings,
-        restore: bool,
+        directory: RedisDirectory,
+        peers: Peers,
+        forwarder: PeerForwarder,
+        detector: FailureDetector,
+        restorer: Restorer,
     ) -> None:
         self._hub = hub
-        self._siblings = siblings
-        self._directory = directory
-        self._trust = trust
-        self._membership = membership
-        self._forwarder = forwarder
-        self._restorer = restorer
-        self._detector = detector
-        self._me = me
         self._life = life
-        self._metrics = metrics
-        self._restores = restore
+        self._directory = directory
+        self._peers = peers
+        self._forwarder = forwarder
+        self._detector = detector
+        self._restorer = restorer
 
     # Requests that belong to no session.
 
@@ -104,7 +91,7 @@ class SessionRouter:
         session_id = _session_id(exchange)
         if self._forwarder.origin(exchange, session_id) is not None:
             return False
-        return await self._answered_by_any(exchange, session_id, self._membership.ready(session_id))
+        return await self._answered_by_any(exchange, session_id, self._peers.membership.ready(session_id))
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room open a session that finds none here; False when no peer has.
@@ -112,10 +99,7 @@ class SessionRouter:
         Where a peer asked us, only a worker of this node is asked, and none where that peer is one.
         """
         session_id = _session_id(exchange)
-        hop = self._forwarder.origin(exchange, session_id)
-        peers = self._membership.with_room()
-        if hop is not None:
-            peers = [] if self._siblings.is_worker(hop) else [peer for peer in peers if self._siblings.has(peer)]
+        peers = self._peers.with_room(self._forwarder.origin(exchange, session_id))
         return await self._answered_by_any(exchange, session_id, peers[:MOST_ASKED])
 
     async def _answered_by_any(self, exchange: HttpExchange, session_id: str, peers: list[Owner]) -> bool:
@@ -142,8 +126,8 @@ class SessionRouter:
         facts = Facts(
             hop=hop is not None,
             delete=exchange.method == "DELETE",
-            movable=exchange.carrier.may_move and not (hop is not None and self._siblings.is_worker(hop)),
-            restores=self._restores,
+            movable=exchange.carrier.may_move and not (hop is not None and self._peers.siblings.is_worker(hop)),
+            restores=self._directory.restorable,
         )
         request = SessionRequest(exchange, session_id, hop, facts)
         self._heed_worker(request)
@@ -151,7 +135,7 @@ class SessionRouter:
         if session is not None and session.principal == exchange.principal:
             # To any other principal it is an unknown id, and takes as long to say so.
             pending = session.release_pending is not None
-            facts.copy = copy_here(session.closed_because, release_pending=pending, restores=self._restores)
+            facts.copy = copy_here(session.closed_because, release_pending=pending, restores=self._directory.restorable)
         # Where the id says that it began matters only once an owner that is known was asked, or the record was read.
         self._look_at_owner(request)
         while True:
@@ -231,13 +215,13 @@ class SessionRouter:
         if not patiently:
             facts.looks += 1
         facts.read(await self._recorded(request, patiently=patiently), patiently=patiently)
-        facts.redis_away = self._trust.away
+        facts.redis_away = self._directory.away
         facts.remembered = await self._directory.memory.why_gone(request.session_id, request.exchange.principal)
         self._look_at_peers(request)
         # Another request may have restored it meanwhile.
         self._look_here(request)
         if facts.recorded is Recorded.FREE:
-            self._forwarder.owners.forget(request.session_id)
+            self._peers.owners.forget(request.session_id)
 
     async def _recorded(self, request: SessionRequest, *, patiently: bool) -> Recorded | CloseReason:
         try:
@@ -248,7 +232,7 @@ class SessionRouter:
         if isinstance(found, Record):
             request.record, facts = found, request.facts
             facts.readable, facts.restorable, facts.first_life = found.readable, found.restorable, found.epoch == 0
-        return recorded(found, request.exchange.principal, self._me, has_name=self._trust.has_name)
+        return self._directory.whose(found, request.exchange.principal)
 
     def _look_here(self, request: SessionRequest) -> None:
         live = self._hub.get(request.session_id, request.exchange.principal) is not None
@@ -256,42 +240,43 @@ class SessionRouter:
 
     def _look_at_owner(self, request: SessionRequest) -> None:
         facts = request.facts
-        owner = self._forwarder.owners.get(request.session_id)
+        owner = self._peers.owners.get(request.session_id)
         if owner is None:
             facts.cached = Cached.NOTHING
         else:
-            facts.cached = Cached.DRAINING if self._membership.is_stopping(owner.node) else Cached.OWNER
+            facts.cached = Cached.DRAINING if self._peers.membership.is_stopping(owner.node) else Cached.OWNER
         facts.near = self._near(request, (Target.CACHED,))
 
     def _look_at_peers(self, request: SessionRequest) -> None:
         self._look_at_owner(request)
         facts = request.facts
         facts.near = self._near(request, Target)
-        home = self._forwarder.home(request.session_id)
+        home = self._peers.home(request.session_id)
         facts.home = home is not None
-        facts.home_has_card = home is not None and self._membership.boot(home.node) is not None
+        facts.home_has_card = home is not None and self._peers.membership.boot(home.node) is not None
 
     def _near(self, request: SessionRequest, targets: Iterable[Target]) -> frozenset[Target]:
         """Which of them are workers of this node: what one of them has relayed goes no further."""
-        if not self._siblings or (request.hop is not None and self._siblings.is_worker(request.hop)):
+        siblings = self._peers.siblings
+        if not siblings or (request.hop is not None and siblings.is_worker(request.hop)):
             return _NONE_NEAR
         owners = ((target, self._owner(request, target)) for target in targets)
-        return frozenset(target for target, owner in owners if owner is not None and self._siblings.has(owner))
+        return frozenset(target for target, owner in owners if owner is not None and siblings.has(owner))
 
     def _heed_worker(self, request: SessionRequest) -> None:
         """A peer says which worker it means: that one is asked first."""
         worker = request.exchange.head.worker
         if request.hop is not None and worker:
-            meant = self._siblings.named(worker.decode("latin-1"))
+            meant = self._peers.siblings.named(worker.decode("latin-1"))
             if meant is not None:
-                self._forwarder.owners.remember(request.session_id, meant)
+                self._peers.owners.remember(request.session_id, meant)
 
     def _owner(self, request: SessionRequest, target: Target) -> Owner | None:
         match target:
             case Target.CACHED:
-                return self._forwarder.owners.get(request.session_id)
+                return self._peers.owners.get(request.session_id)
             case Target.HOME:
-                return self._forwarder.home(request.session_id)
+                return self._peers.home(request.session_id)
             case Target.RECORDED:
                 return None if request.record is None else request.record.owner
             case Target.NAMED:
@@ -319,16 +304,16 @@ class SessionRouter:
 
     def _move_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         owner = self._owner(request, target)
-        url = "" if owner is None else self._siblings.url_of(owner)
+        url = "" if owner is None else self._peers.siblings.url_of(owner)
         if owner is not None and url and request.exchange.carrier.move(request.exchange.content, url):
             if not request.facts.delete:
-                self._forwarder.owners.remember(request.session_id, owner)
+                self._peers.owners.remember(request.session_id, owner)
             return port.Answered()
         request.facts.movable = False
         return None
 
     async def _relay_to_ready(self, request: SessionRequest) -> port.Route | None:
-        for peer in self._membership.ready(request.session_id):
+        for peer in self._peers.membership.ready(request.session_id):
             if isinstance(await self._forwarder.relay(request, peer), Ended):
                 return port.Answered()
         request.facts.none_ready = True
@@ -343,7 +328,7 @@ class SessionRouter:
         else:
             request.facts.verdict = await self._detector.wait(owner, request.outcome, request.since)
         if request.facts.verdict is Verdict.GONE:
-            self._forwarder.owners.forget(request.session_id)
+            self._peers.owners.forget(request.session_id)
 
     async def _restore(self, request: SessionRequest) -> port.Route | None:
         assert request.record is not None
@@ -369,8 +354,8 @@ class SessionRouter:
         return port.Answered()
 
     def _misdirected(self, owner: Owner | None) -> port.Misdirected:
-        marker = f"{self._me.node}.{self._me.boot}".encode()
-        self._metrics.misroute("elsewhere", "421")
+        me = self._peers.me
+        marker = f"{me.node}.{me.boot}".encode()
         return port.Misdirected([(b"trio-mcp-misdirected", marker)], msgspec.json.encode({"owner": owner}))
 
 

@@ -17,7 +17,8 @@ from enum import Enum
 
 import trio
 
-from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS, Moment
+from trio_mcp.cluster.clock import Moment
+from trio_mcp.cluster.membership import BEAT_SECONDS, CARD_SECONDS
 from trio_mcp.cluster.record import NodeCard
 
 __all__ = ["REFILL_SECONDS", "CardFound", "StoreTrust"]
@@ -40,14 +41,13 @@ class CardFound(Enum):
 
 
 class StoreTrust:
-    """`now` is the clock; `is_down` says whether the last command to Redis failed."""
+    """`now` is the clock."""
 
-    def __init__(self, now: Callable[[], Moment], is_down: Callable[[], bool]) -> None:
+    def __init__(self, now: Callable[[], Moment]) -> None:
         self._now = now
-        self._is_down = is_down
         self.beat: trio.Lock = trio.Lock()
         """Held during a beat: what it finds may change every answer here."""
-        self.has_name: bool = False
+        self.has_node_id: bool = False
         """Our card is the one that stands under our node id, or stood when Redis answered last: no other process has the id."""
         self._another: tuple[NodeCard, Moment] | None = None
         """The card of another process that the last beat found in the place of ours, and when it was found first."""
@@ -63,7 +63,7 @@ class StoreTrust:
         """Take in what a beat found; whether all records are to be compared because of it."""
         match card:
             case NodeCard():
-                self.has_name = False
+                self.has_node_id = False
                 self._standing_since = None
                 since = (
                     self._another[1]
@@ -83,7 +83,7 @@ class StoreTrust:
             self._standing_since = None
             self._expects_card = False
             return False
-        self.has_name = True
+        self.has_node_id = True
         if card is CardFound.MISSING or self._standing_since is None:
             self._standing_since = self._now().trio
         if card is CardFound.MISSING and self._expects_card:
@@ -99,11 +99,6 @@ class StoreTrust:
     def doubt_records(self) -> None:
         """Redis may not have our records as they should be."""
         self.records_doubted = True
-
-    @property
-    def away(self) -> bool:
-        """Whether Redis is known not to answer, so that it is not waited for."""
-        return self._is_down()
 
     def has_lost_data(self, *, card_stands: bool) -> bool:
         """Whether Redis must have lost data, going by whether our card stands there now."""

@@ -45,8 +45,7 @@ class _Write:
 class RecordWriter:
     """Writes for the process `boot`.
 
-    `not_ours` is called with the id of a session whose record turns out to be another node's, or that has ended; `failed` when records may
-    not have been written. With `tell_ends` all nodes are told of each end, for they may keep a backup of the session's record.
+    `not_ours` is called with the id of a session whose record turns out to be another node's, or that has ended. With `tell_ends` all nodes are told of each end, for they may keep a backup of the session's record.
     """
 
     def __init__(
@@ -57,13 +56,11 @@ class RecordWriter:
         *,
         tell_ends: bool,
         not_ours: Callable[[str], None],
-        failed: Callable[[], None],
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._ends_by = "" if tell_ends else boot
         self._not_ours = not_ours
-        self._failed = failed
         self.order: trio.Lock = trio.Lock()
         """Held while records of ours are being written: of two pipelines on two connections the earlier may arrive last."""
         self._writes: dict[str, _Write] = {}
@@ -165,7 +162,7 @@ class RecordWriter:
             replies = await self._store.run(self._operations(writes, owed))
         except StoreDown:
             if writes:
-                self._failed()
+                self._store.trust.doubt_records()
             return
         finally:
             if group is not None:
@@ -173,7 +170,7 @@ class RecordWriter:
         self._settle(owed, replies[len(writes) :])
         for (key, write), reply in zip(writes.items(), replies, strict=False):
             if isinstance(reply, OperationRefused):
-                self._failed()
+                self._store.trust.doubt_records()
             elif isinstance(reply, bytes) and write.compare:
                 self._not_ours(key)
 

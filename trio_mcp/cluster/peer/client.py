@@ -70,6 +70,10 @@ class PeerClient:
         self._waiting: dict[OwnerWire, float] = {}
         """Those that wait for an owner, by the time since when (trio clock)."""
 
+    def knows_key(self, name: str) -> bool:
+        """Whether what a node signs with the key of that name verifies here; see `Hops.knows`."""
+        return self._hops.knows(name)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep connections between requests for the length of the block, and notice owners that are silent."""

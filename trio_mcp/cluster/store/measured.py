@@ -1,4 +1,4 @@
-"""The store as every part of the cluster asks it: measured, and known to be there or away.
+"""The store as every part of the cluster asks it: measured, known to be there or away, and how far it can be believed.
 
 The log names what operators have: Redis, or the supervisor of a node's workers.
 """
@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
 
+from trio_mcp.cluster.clock import now
 from trio_mcp.cluster.store.port import Operation, OperationRefused, Store, StoreDown, StoreRefuses
+from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.observability.logs import event
 from trio_mcp.observability.metrics import Metrics
 
@@ -46,11 +48,17 @@ class MeasuredStore:
         self._state = RedisState.UNKNOWN
         self.down: bool = False
         """Whether the last `run` failed. Until one succeeds, requests do not wait for Redis."""
+        self.trust: StoreTrust = StoreTrust(now)
+        """What the absence of a record or card proves, and whether our records may be wrong."""
         metrics.directory_up_with(lambda: float(self._state is RedisState.UP))
 
     def on_return(self, callback: Callable[[], None]) -> None:
         """Have `callback` called whenever Redis is back."""
         self._returned.append(callback)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._store.close()
 
     async def listen(self, *, hear: Callable[[bytes], None], joined: Callable[[], None]) -> None:
         """Hear the channel's messages until cancelled; see `Store.listen`."""

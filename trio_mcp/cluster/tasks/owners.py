@@ -8,8 +8,9 @@ from typing import TypeVar
 import trio
 
 from trio_mcp.cluster.failure_detector import FailureDetector
-from trio_mcp.cluster.membership import Membership, Verdict, rank
+from trio_mcp.cluster.membership import Verdict, rank
 from trio_mcp.cluster.owner_cache import Owner
+from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity
 from trio_mcp.tasks.record import TaskOwner
 
@@ -26,10 +27,10 @@ T = TypeVar("T")
 class TaskOwners:
     """Asks the failure detector, once a second for each process at most; a process that is gone stays gone."""
 
-    def __init__(self, detector: FailureDetector, membership: Membership, me: Identity) -> None:
+    def __init__(self, detector: FailureDetector, peers: Peers) -> None:
         self._detector = detector
-        self._membership = membership
-        self._me = me
+        self._membership = peers.membership
+        self.me: Identity = peers.me
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._asked: OrderedDict[str, float] = OrderedDict()
 
@@ -37,7 +38,7 @@ class TaskOwners:
         """Whether that process is gone; False where it is not known."""
         if owner.boot in self._gone:
             return True
-        if owner.boot in (self._me.boot, self._membership.boot(owner.node)) or self._was_asked(owner.boot):
+        if owner.boot in (self.me.boot, self._membership.boot(owner.node)) or self._was_asked(owner.boot):
             return False
         url = self._membership.url(owner.node) or ""
         if await self._detector.look(Owner(owner.node, owner.boot, owner.epoch, url)) is not Verdict.GONE:
@@ -48,16 +49,21 @@ class TaskOwners:
     def looks_after(self, name: str) -> bool:
         """Whether this node, of those that are ready, is the one that looks after the task or node of that name."""
         others = self._membership.ready(name)
-        return not others or rank(self._me.node, name) < rank(others[0].node, name)
+        return not others or rank(self.me.node, name) < rank(others[0].node, name)
 
     def heir_of(self, name: str) -> str | None:
         """The other node that looks after it; None where there is no ready one."""
         others = self._membership.ready(name)
         return others[0].node if others else None
 
+    @property
+    def listed(self) -> list[str]:
+        """The other nodes that were seen within a day."""
+        return self._membership.listed
+
     def has_card(self, node: str) -> bool:
-        """Whether a process runs under that name, as far as the last beat says."""
-        return node == self._me.node or self._membership.boot(node) is not None
+        """Whether a process has that node id, as far as the last beat says."""
+        return node == self.me.node or self._membership.boot(node) is not None
 
     def _was_asked(self, boot: str) -> bool:
         now = trio.current_time()

@@ -10,7 +10,6 @@ from typing import Any
 from trio_mcp.cluster.store.measured import MeasuredStore
 from trio_mcp.cluster.store.port import HasCard, Operation, OperationRefused, StoreDown
 from trio_mcp.cluster.store.task_operations import ReadTask
-from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.cluster.tasks.fields import TaskFields, Unreadable, swap
 from trio_mcp.observability.logs import event
 from trio_mcp.tasks.record import TaskRecord
@@ -35,11 +34,9 @@ class Found:
 class TaskReader:
     """Reads for the node `node`; `now` is in ms of the wall clock."""
 
-    def __init__(
-        self, store: MeasuredStore, trust: StoreTrust, fields: TaskFields, node: str, now: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: MeasuredStore, fields: TaskFields, node: str, now: Callable[[], int]) -> None:
         self._store = store
-        self._trust = trust
+        self._trust = store.trust
         self._fields = fields
         self._node = node
         self._now = now

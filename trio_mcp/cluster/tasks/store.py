@@ -17,13 +17,13 @@ from contextlib import suppress
 import trio
 
 from trio_mcp.auth.keyring import Keyring
-from trio_mcp.cluster.heartbeat import LATE_SECONDS, now
+from trio_mcp.cluster.clock import now
+from trio_mcp.cluster.heartbeat import LATE_SECONDS
 from trio_mcp.cluster.membership import BEAT_SECONDS
-from trio_mcp.cluster.record import Identity, tasks_message
+from trio_mcp.cluster.record import tasks_message
 from trio_mcp.cluster.store.measured import RETRY_SECONDS, MeasuredStore
 from trio_mcp.cluster.store.port import Publish, StoreDown
 from trio_mcp.cluster.store.task_operations import AddTask, ReadTask, TaskRevision
-from trio_mcp.cluster.store_trust import StoreTrust
 from trio_mcp.cluster.tasks.fields import TaskFields
 from trio_mcp.cluster.tasks.owned import OwnTasks
 from trio_mcp.cluster.tasks.owners import TaskOwners
@@ -51,29 +51,25 @@ _TRIES, _APART_SECONDS = 20, 0.01
 
 
 class ClusterTaskStore:
-    """Implements `TaskStore`. `names` are the nodes that were seen within a day; `may_run` says whether tasks may begin here."""
+    """Implements `TaskStore`. `may_run` says whether tasks may begin here; `clock` is in ms of the wall clock."""
 
     def __init__(
         self,
         store: MeasuredStore,
-        trust: StoreTrust,
         owners: TaskOwners,
-        me: Identity,
         keyring: Keyring,
         *,
-        names: Callable[[], Iterable[str]],
         may_run: Callable[[], bool],
         limits: TaskLimits,
         clock: Callable[[], int],
     ) -> None:
-        self.owner: TaskOwner = TaskOwner(me.node, me.boot)
+        self.owner: TaskOwner = TaskOwner(owners.me.node, owners.me.boot)
         self.limits: TaskLimits = limits
         self.now: Callable[[], int] = clock
         self._store = store
-        self._names = names
         self._owners = owners
         fields = TaskFields(keyring)
-        self._reader = TaskReader(store, trust, fields, me.node, clock)
+        self._reader = TaskReader(store, fields, self.owner.node, clock)
         self._watchers = Watchers()
         self._seen: dict[str, bytes] = {}
         """The revisions of watched tasks of other nodes."""
@@ -255,7 +251,7 @@ class ClusterTaskStore:
         ):
             if found is None or found.decode("latin-1") != revision:
                 self._own.doubt(task_id)
-        await self._succession.look(self._names())
+        await self._succession.look(self._owners.listed)
 
     async def _watch(self) -> None:
         while True:

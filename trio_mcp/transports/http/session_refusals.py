@@ -84,6 +84,7 @@ class SessionRefusals:
                 error = ProtocolError(INTERNAL_ERROR, str(fault), data)
                 await send_error(exchange.carrier.send, 503, error, [(b"retry-after", b"1"), *exchange.cors], id)
             case Misdirected():
+                self._metrics.misroute("elsewhere", "421")
                 await send_json(exchange.carrier.send, 421, fault.body, fault.headers)
 
     def _note_miss(self, exchange: HttpExchange, reason: str, status: int) -> None:

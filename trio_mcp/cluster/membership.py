@@ -47,7 +47,7 @@ PROOF_SECONDS = BEAT_SECONDS
 """How long an address is trusted whose peer answered a challenge: as long as a card, which is read with each beat."""
 
 MAX_NODES = 1_000
-"""Addresses that are remembered. Pods that come and go leave their names for a day."""
+"""Addresses that are remembered. Pods that come and go leave their ids for a day."""
 
 
 # Is a process gone?
@@ -144,9 +144,9 @@ def superseded(boot: str, epoch: int, change: OwnershipChange) -> bool:
 # Which nodes are there?
 
 
-def rank(node: str, name: str) -> bytes:
-    """Where the node stands among those that could take the session or task `name`, the same on all nodes (rendezvous hashing)."""
-    return hashlib.blake2b(f"{node}\0{name}".encode()).digest()
+def rank(node: str, id: str) -> bytes:
+    """Where the node stands among those that could take the session, task or node with that id, the same on all nodes (rendezvous hashing)."""
+    return hashlib.blake2b(f"{node}\0{id}".encode()).digest()
 
 
 class Membership:
@@ -188,7 +188,7 @@ class Membership:
 
     def url_of(self, node: str) -> str:
         """The URL of a node, of which another worker was seen; empty when none was."""
-        return next((url.partition("#")[0] for name, url in self._urls.items() if node_of(name) == node), "")
+        return next((url.partition("#")[0] for worker, url in self._urls.items() if node_of(worker) == node), "")
 
     def boot(self, node: str) -> str | None:
         """The process that had that node id when Redis answered last; None when its card had expired."""
@@ -226,14 +226,14 @@ class Membership:
         if len(self._proven) > MAX_NODES:
             del self._proven[next(iter(self._proven))]
 
-    def ready(self, session_id: str) -> list[Owner]:
-        """Nodes that take new work, in an order that depends on the session and is the same on all nodes."""
+    def ready(self, id: str) -> list[Owner]:
+        """Nodes that take new work, in an order that depends on the session, task or node with that id, and is the same on all nodes."""
         found = [
             Owner(node, card.boot, -1, card.url)
             for node, card in self._cards.items()
             if card.state == _READY and card.url and not self._left_out(node)
         ]
-        return sorted(found, key=lambda peer: rank(peer.node, session_id))
+        return sorted(found, key=lambda peer: rank(peer.node, id))
 
     def with_room(self) -> list[Owner]:
         """Ready nodes that had room for another session when their cards were read.

@@ -28,6 +28,7 @@ class Sibling(msgspec.Struct, frozen=True):
     """Another worker that listens."""
 
     name: str
+    """Its node id, as `node1-w3`."""
     boot: str
     url: str
     """`unix:/folder/boot.http`."""

@@ -89,7 +89,10 @@ class Settings(AuthSettings):
         (), "Who", "Proxies whose `X-Forwarded-For` is believed: addresses or networks such as 10.0.0.0/8."
     )
     node_id: str | None = setting(
-        None, "Who", "This node's name in session ids; random unless set.", pattern=r"^[A-Za-z0-9-]{1,63}$"
+        None,
+        "Who",
+        "This node's id, with which its session ids begin; random unless set.",
+        pattern=r"^[A-Za-z0-9-]{1,63}$",
     )
     secret: SecretStr | None = setting(
         None, "Who", "Keys that seal what clients carry between requests, comma separated, newest first."
@@ -279,7 +282,7 @@ class Settings(AuthSettings):
                 f"--bind {inherited},127.0.0.1:8001 --advertise-url http://127.0.0.1:8001"
             )
         if self.peer_url is not None and "{node}" not in self.peer_url:
-            raise ValueError("peer_url lacks {node}, the place of the node's name: 'http://{node}:8000'")
+            raise ValueError("peer_url lacks {node}, the place of the node id: 'http://{node}:8000'")
 
     @property
     def drain_delay_seconds(self) -> float:

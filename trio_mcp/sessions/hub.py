@@ -52,7 +52,7 @@ _RANDOM_BYTES = 18
 
 
 def random_node_id() -> str:
-    """A name for a node that is given none."""
+    """The id of a node that is given none."""
     return secrets.token_hex(4)
 
 

@@ -217,7 +217,7 @@ class CardSecondsLeft:
 
 @dataclass(frozen=True, slots=True)
 class AddNode:
-    """List the node's name, as seen `at` (seconds of the wall clock). The result means nothing."""
+    """List the node, as seen `at` (seconds of the wall clock). The result means nothing."""
 
     node: str
     at: float
@@ -225,7 +225,7 @@ class AddNode:
 
 @dataclass(frozen=True, slots=True)
 class RemoveNode:
-    """Take the node's name off the list. The result means nothing."""
+    """Take the node off the list. The result means nothing."""
 
     node: str
 

@@ -46,14 +46,14 @@ class TaskOwners:
         _note(self._gone, owner.boot, None)
         return True
 
-    def looks_after(self, name: str) -> bool:
-        """Whether this node, of those that are ready, is the one that looks after the task or node of that name."""
-        others = self._membership.ready(name)
-        return not others or rank(self.me.node, name) < rank(others[0].node, name)
+    def looks_after(self, id: str) -> bool:
+        """Whether this node, of those that are ready, is the one that looks after the task or node with that id."""
+        others = self._membership.ready(id)
+        return not others or rank(self.me.node, id) < rank(others[0].node, id)
 
-    def heir_of(self, name: str) -> str | None:
+    def heir_of(self, id: str) -> str | None:
         """The other node that looks after it; None where there is no ready one."""
-        others = self._membership.ready(name)
+        others = self._membership.ready(id)
         return others[0].node if others else None
 
     @property

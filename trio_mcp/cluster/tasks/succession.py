@@ -3,7 +3,7 @@
 a poll, an answer ──────────────┐
 a message that one was left ────┼──▶ settle ──▶ claimed, and run here · kept for its last answer · ended
 every few seconds: the lists ───┘
-  of this node (an earlier process of that name), and of nodes without a card that this node looks after
+  of this node (an earlier process with its id), and of nodes without a card that this node looks after
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ class Succession:
             return task
         return await self._claim(found, after)
 
-    async def look(self, names: Iterable[str]) -> None:
-        """Look at the lists of this node, and of those of `names` that have no card. Raises TaskStoreAway."""
+    async def look(self, nodes: Iterable[str]) -> None:
+        """Look at the lists of this node, and of those of `nodes` that have no card. Raises TaskStoreAway."""
         await self._look_at(self._me.node)
-        for node in names:
+        for node in nodes:
             if self._owners.has_card(node):
                 self._empty.pop(node, None)
             elif self._may_have_tasks(node) and self._owners.looks_after(node):

@@ -89,10 +89,7 @@ class Settings(AuthSettings):
         (), "Who", "Proxies whose `X-Forwarded-For` is believed: addresses or networks such as 10.0.0.0/8."
     )
     node_id: str | None = setting(
-        None,
-        "Who",
-        "This node's id, with which its session ids begin; random unless set.",
-        pattern=r"^[A-Za-z0-9-]{1,63}$",
+        None, "Who", "The node's id, in its session ids too; random unless set.", pattern=r"^[A-Za-z0-9-]{1,63}$"
     )
     secret: SecretStr | None = setting(
         None, "Who", "Keys that seal what clients carry between requests, comma separated, newest first."

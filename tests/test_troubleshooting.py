@@ -145,6 +145,9 @@ class Lost:
     async def pass_on(self, exchange: HttpExchange) -> bool:
         return False
 
+    def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:
+        raise NotImplementedError
+
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         return False
 

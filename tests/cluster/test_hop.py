@@ -82,6 +82,23 @@ def test_while_secrets_are_rolled_the_newest_signs_and_any_verifies() -> None:
     assert old.verify(by_both, "GET", b"/", "") is None
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
+def test_an_address_is_told_beside_one_hop_header_alone(address: str) -> None:
+    hop = HOPS.sign(METHOD, PATH, SESSION)
+    told, other = HOPS.sign_client(hop, address), Hops([b"new", b"the secret"], node="n", boot="b")
+    assert other.client(told, hop) == address
+    assert other.client(told, HOPS.sign(METHOD, PATH, "other")) is None
+    assert Hops([b"another"], node="n", boot="b").client(told, hop) is None
+    assert other.client(told.replace(b"1", b"2", 1), hop) is None
+    assert other.client(told[:-1], hop) is None
+    assert other.client(b"", hop) is None
+
+
+@pytest.mark.parametrize("address", ["", "1", "a b", "a\r\nb", "ä" * 3 + "\n", "1" * 65])
+def test_what_is_no_address_is_not_told(address: str) -> None:
+    assert HOPS.sign_client(HOPS.sign(METHOD, PATH, SESSION), address) == b""
+
+
 @pytest.mark.parametrize("direction", [1, -1], ids=["signed in the past", "signed in the future"])
 def test_it_holds_for_half_a_minute_of_clock_difference_and_no_longer(
     monkeypatch: pytest.MonkeyPatch, direction: int

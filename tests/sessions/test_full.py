@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -16,7 +18,7 @@ from trio_mcp.protocol.jsonrpc import Notification, Reply
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
-from trio_mcp.sessions.shares import TooManyForCaller
+from trio_mcp.sessions.shares import Share, TooManyForCaller
 from trio_mcp.transports.http.allowed import Proxies
 from trio_mcp.transports.http.exchange import HttpExchange
 
@@ -145,6 +147,35 @@ async def test_an_address_that_is_vouched_for_has_so_many_sessions() -> None:
         with pytest.raises(TooManyForCaller, match="This address has 1 sessions"):
             await hub.open(OFFER, ANONYMOUS, address="192.0.2.1")
         await hub.open(OFFER, ANONYMOUS, address="192.0.2.2")
+
+
+class CountsElsewhere:
+    """Of a node with several processes: what was done with them."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    async def take(self, session_id: str, shares: Sequence[Share]) -> str:
+        self.did.append("take")
+        return ""
+
+    def note(self, session_id: str, shares: Sequence[Share]) -> None:
+        raise NotImplementedError
+
+    def give_back(self, session_id: str) -> None:
+        self.did.append("give back")
+
+    async def settled(self) -> None:
+        self.did.append("settled")
+
+
+async def test_what_finds_no_room_counts_no_more_before_a_peer_is_asked() -> None:
+    async with open_hub(MCPServer("t"), max_sessions=1, max_per_principal=1) as hub:
+        (await hub.open(OFFER, BOB)).used = True
+        hub.shares.counts = counts = CountsElsewhere()
+        with pytest.raises(TooManySessions):
+            await hub.open(OFFER, ANN)
+        assert counts.did == ["take", "give back", "settled"]
 
 
 async def test_a_caller_with_its_share_hears_429() -> None:

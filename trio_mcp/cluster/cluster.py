@@ -204,6 +204,14 @@ class Cluster:
         """
         return await self._router.route(exchange, session_id)
 
+    def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:
+        """The client's address, as the peer tells it that has relayed the request: None where it does not, and `seen` where no peer has."""
+        head, hop = exchange.head, exchange.head.hop
+        if hop is None or self._hops.verify(hop, head.method, head.target, head.session_id or "") is None:
+            return seen
+        # That of the peer says nothing of the client, even where clients come through a proxy at the same address.
+        return self._hops.client(head.client, hop)
+
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""
         return await self._router.open_at_peer(exchange)

@@ -3,8 +3,10 @@
 A request that one node relays to another carries a signed header that names its sender. A request with that header is relayed no further.
 
     Trio-Mcp-Hop: node.boot.ms.hmac
+    Trio-Mcp-Client: address.hmac
 
-The signature also covers method, target and session, so that a header from one request is not valid on another. A node proves by its
+The second one says for which address that node counts the request's session, and holds only beside the first. Nodes that do not know it
+ignore it. The signature of the first also covers method, target and session, so that a header from one request is not valid on another. A node proves by its
 answer to a challenge that it is one of the cluster, and not another host at the address of a node that is gone.
 """
 
@@ -22,6 +24,8 @@ __all__ = ["Hops"]
 VALID_MS = 30_000
 """Longer than the clocks of one cluster differ and requests wait in kernels; short, for a stolen header is valid for that long."""
 _SIGNATURE_CHARACTERS = 32
+_ADDRESS = re.compile(rb"[0-9A-Za-z:.%_-]{2,64}")
+"""Of IPv4 or IPv6, which may have a zone."""
 _VALUE = re.compile(rb"([A-Za-z0-9-]{1,63})\.[A-Za-z0-9-]{0,64}\.([0-9]{1,15})")
 
 
@@ -65,6 +69,17 @@ class Hops:
                 return found[1].decode()
         return None
 
+    def sign_client(self, hop: bytes, address: str) -> bytes:
+        """The value of the header that tells a client's address, beside a hop header with the value `hop`; empty for what is no address."""
+        told = address.encode("ascii", "replace")
+        return b"%b.%b" % (told, _of_client(self._keys[0], hop, told)) if _ADDRESS.fullmatch(told) else b""
+
+    def client(self, value: bytes, hop: bytes) -> str | None:
+        """The address that it tells; None when that does not belong to this hop header, which `verify` has to know."""
+        told, _, signature = value.rpartition(b".")
+        known = any(hmac.compare_digest(_of_client(key, hop, told), signature) for key in self._keys)
+        return told.decode() if known and _ADDRESS.fullmatch(told) else None
+
     def prove(self, challenge: bytes, url: str) -> str:
         """The answer to a challenge. It covers our boot and URL, so that a host that passes the challenge on to us gains nothing."""
         return _proof(self._keys[0], challenge, self._boot, url)
@@ -73,6 +88,11 @@ class Hops:
         """Whether `proof` is the answer of the process `boot` of this cluster, at that URL."""
         given = proof.encode()
         return any(hmac.compare_digest(_proof(key, challenge, boot, url).encode(), given) for key in self._keys)
+
+
+def _of_client(key: bytes, hop: bytes, address: bytes) -> bytes:
+    # No hop header's first part is that word: it has dots in it.
+    return hmac.digest(key, b"client\n%b\n%b" % (hop, address), "sha256").hex()[:_SIGNATURE_CHARACTERS].encode()
 
 
 @lru_cache(maxsize=1024)

@@ -178,6 +178,9 @@ class Hub:
         try:
             await self.shares.take(session.id, principal, address)
             await self._start(session, partial(self._opened, session))
+        except TooManySessions:
+            await self.shares.never_began(session.id)
+            raise
         except BaseException:
             self.shares.give_back(session.id)
             raise
@@ -195,6 +198,11 @@ class Hub:
         if session.closed_because is not None:
             raise SessionClosed(session.closed_because)
         return session
+
+    def came_from(self, session: LiveSession, address: str | None) -> None:
+        """Count a session that was restored here for the client's address, which a request for it tells; see `open`."""
+        if address is not None and self._sessions.get(session.id) is session:
+            self.shares.note(session.id, session.principal, address)
 
     async def find(self, session_id: str, principal: Principal) -> LiveSession:
         """The session, if it is here, open and this principal's; raises SessionNotFound with the reason this principal may know."""

@@ -50,7 +50,7 @@ class SessionCounts:
     def note(self, session_id: str, shares: Sequence[Share], process: str = "") -> None:
         """Count a session that goes on, within the bounds or not, and once: a process may have it whose copy still ends."""
         _, before = self._of.get(session_id, ("", ()))
-        # What is known of it and not said again stays: where a session goes on, its client's address is not known.
+        # What is known of it and not said again stays: where a session goes on, its client's address may not be known yet.
         kinds = {share.kind for share in shares}
         kept = [*shares, *(share for share in before if share.kind not in kinds)]
         self._forget(session_id)
@@ -90,6 +90,10 @@ class Counts(Protocol):
         """Count it no more, if it goes on nowhere else."""
         ...
 
+    async def settled(self) -> None:
+        """Wait until all that was given back counts no more, wherever that is counted."""
+        ...
+
 
 class _OwnCounts:
     """Of a node that is this process; implements `Counts`."""
@@ -105,6 +109,9 @@ class _OwnCounts:
 
     def give_back(self, session_id: str) -> None:
         self._counts.give_back(session_id)
+
+    async def settled(self) -> None:
+        pass
 
 
 class Shares:
@@ -135,9 +142,9 @@ class Shares:
                 bound = share.bound
                 raise TooManyForCaller(f"This {full} has {bound} sessions here, as many as it may: end one first")
 
-    def note(self, session_id: str, principal: Principal) -> None:
+    def note(self, session_id: str, principal: Principal, address: str | None = None) -> None:
         """Count a restored session, within the bounds or not; once, even if an earlier copy of it still ends here."""
-        shares = self._shares(principal, None)
+        shares = self._shares(principal, address)
         if shares:
             self._counted.add(session_id)
             self.counts.note(session_id, shares)
@@ -147,6 +154,12 @@ class Shares:
         if session_id in self._counted:
             self._counted.discard(session_id)
             self.counts.give_back(session_id)
+
+    async def never_began(self, session_id: str) -> None:
+        """Count it no more, and wait until that is so: a peer that opens it in its place may count it in the same node."""
+        if session_id in self._counted:
+            self.give_back(session_id)
+            await self.counts.settled()
 
     def _shares(self, principal: Principal, address: str | None) -> list[Share]:
         shares: list[Share] = []

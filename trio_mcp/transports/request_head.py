@@ -52,6 +52,8 @@ class RequestHead(msgspec.Struct, eq=False):
     """The hop header of a request that a peer has relayed, not verified; it is not among `headers`."""
     worker: bytes = b""
     """Which worker of this node that peer means; empty where it does not say."""
+    client: bytes = b""
+    """The client's address as that peer tells it, not verified; empty where it does not."""
     caller: object = None
     """What whoever judges callers has kept with it, to judge the next request with this head sooner; None for nothing."""
     passed: Passed | None = None

@@ -14,7 +14,7 @@ HOPS = Hops([b"secret"], node="node1", boot="b1")
 URL = "http://10.0.0.2:8000"
 
 
-def test_it_is_made_anew_for_another_second_session_or_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_made_anew_for_another_second_session_owner_or_client(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = time.time()
     monkeypatch.setattr(time, "time", lambda: seconds)
     client = PeerClient(HOPS, node="node1")
@@ -28,6 +28,10 @@ def test_it_is_made_anew_for_another_second_session_or_owner(monkeypatch: pytest
         made = client._head(head, session_id, url)
         assert (made == first) == ((session_id, url) == ("node2.x", URL))
         assert (b"\r\ntrio-mcp-worker: node2-w1\r\n" in made) == ("#" in url)
+    told = client._head(head, "node2.x", URL, "192.0.2.1")
+    assert b"\r\ntrio-mcp-client: 192.0.2.1." in told
+    assert client._head(head, "node2.x", URL, "192.0.2.1") is told
+    assert client._head(head, "node2.x", URL) == first
     seconds += 31
     later = client._head(head, "node2.x", URL)
     hops = [said.partition(b"trio-mcp-hop: ")[2].partition(b"\r\n")[0] for said in (first, later)]

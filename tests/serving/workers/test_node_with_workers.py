@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.rig.client import LEGACY, LegacyClient
-from tests.rig.http_connection import Response, fetch
+from tests.rig.http_connection import HttpConnection, Response, fetch
 from tests.rig.ports import free_ports
 from tests.rig.task_traffic import TaskTraffic
 from tests.rig.waiting import PATIENCE, until
@@ -39,6 +39,8 @@ INITIALIZE = json.dumps(
         },
     }
 ).encode()
+PING = b'{"jsonrpc":"2.0","id":2,"method":"ping"}'
+SESSION = "mcp-session-id"
 
 
 async def test_every_session_is_found_by_any_connection_and_the_node_is_one_to_operators_and_stops_as_one() -> None:
@@ -425,6 +427,38 @@ async def test_a_worker_that_has_no_room_opens_the_session_on_one_that_has() -> 
             # Until a worker has heard of the other it is 503, with the word to come again.
             await until(opened, f"session {number} is opened")
         assert (await client.initialize()).status == 503
+
+
+async def test_what_a_worker_without_room_has_another_open_counts_for_its_clients_address() -> None:
+    flags = ("--max-sessions", "4", "--max-sessions-per-address", "1", "--forwarded-allow", "127.0.0.1")
+    async with node(*flags) as served_node, AsyncExitStack() as stack:
+        connection = await HttpConnection.open(served_node.url)
+        stack.callback(connection.close)
+
+        async def asked(address: str, content: bytes, session: str | None = None) -> Response:
+            """On one connection: a worker has it all the time."""
+            headers = {"content-type": "application/json", "accept": BOTH, "x-forwarded-for": address}
+            await connection.request("POST", "/mcp", headers | ({} if session is None else {SESSION: session}), content)
+            response = await connection.response()
+            assert connection.reusable
+            return response
+
+        for number in range(2):
+            full = (await asked(f"192.0.2.{number}", INITIALIZE)).header(SESSION)
+            # A session that was used makes no room for another.
+            assert (await asked(f"192.0.2.{number}", PING, full)).status == 200
+        opened: list[str] = []
+
+        async def by_the_other() -> bool:
+            answer = await asked("192.0.2.9", INITIALIZE)
+            opened.append(answer.header(SESSION))
+            return answer.status == 200
+
+        # Until a worker has heard of the other it is 503, with the word to come again.
+        await until(by_the_other, "the other worker opens it")
+        assert opened[-1].partition(".")[0] != full.partition(".")[0]
+        assert (await asked("192.0.2.9", INITIALIZE)).status == 429
+        assert (await asked("192.0.2.8", INITIALIZE)).status == 200
 
 
 async def test_sessions_of_one_address_are_counted_for_the_whole_node() -> None:

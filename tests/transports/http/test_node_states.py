@@ -44,6 +44,9 @@ class Peers:
     async def catch_up(self) -> None:
         raise NotImplementedError
 
+    def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:
+        raise NotImplementedError
+
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         return False
 

@@ -98,7 +98,11 @@ class PeerClient:
         client is reset or, on servers other than ours, trio.BrokenResourceError is raised. Raises ValueError for a request header with
         a line break.
         """
-        request = b"%b%d\r\n\r\n%b" % (self._head(exchange.head, session_id, to.url), len(content), content)
+        request = b"%b%d\r\n\r\n%b" % (
+            self._head(exchange.head, session_id, to.url, exchange.address),
+            len(content),
+            content,
+        )
         outcome = await self._while_client_stays(exchange, request, to)
         if isinstance(outcome, Cut):
             if exchange.carrier.abort():
@@ -106,14 +110,19 @@ class PeerClient:
             raise trio.BrokenResourceError(f"the response of {to.node} ended early: {outcome.reason}")
         return outcome
 
-    def _head(self, head: RequestHead, session_id: str, url: str) -> bytes:
+    def _head(self, head: RequestHead, session_id: str, url: str, address: str | None = None) -> bytes:
         """The request's head up to the value of Content-Length, kept for those with an equal head that follow within the second."""
         sent, second = head.relayed, int(time.time())
-        if isinstance(sent, SentHead) and (sent.second, sent.session_id, sent.url) == (second, session_id, url):
+        if (
+            isinstance(sent, SentHead)
+            and (sent.second, sent.session_id, sent.url) == (second, session_id, url)
+            and sent.address == address
+        ):
             return sent.before_length
         hop = self._hops.sign(head.method, head.target, session_id, second)
-        before_length = request_head(head, hop, worker_in(url))
-        head.relayed = SentHead(second, session_id, url, before_length)
+        client = b"" if address is None else self._hops.sign_client(hop, address)
+        before_length = request_head(head, hop, worker_in(url), client)
+        head.relayed = SentHead(second, session_id, url, address, before_length)
         return before_length
 
     async def probe(self, url: str) -> str | Refused | Unreachable:

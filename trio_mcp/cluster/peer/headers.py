@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from trio_mcp.transports.http.exchange import HOP, NODE_HEADERS, WORKER
+from trio_mcp.transports.http.exchange import CLIENT, HOP, NODE_HEADERS, WORKER
 from trio_mcp.transports.request_head import RequestHead
 
 __all__ = ["Fields", "SentHead", "request_head", "response_fields", "worker_header"]
@@ -40,20 +40,24 @@ class SentHead(msgspec.Struct, frozen=True):
     session_id: str
     url: str
     """The owner's."""
+    address: str | None
+    """The client's, which it tells the owner; None where it does not."""
     before_length: bytes
     """All of it up to the value of Content-Length."""
 
 
-def request_head(head: RequestHead, hop: bytes, worker: str = "") -> bytes:
+def request_head(head: RequestHead, hop: bytes, worker: str = "", client: bytes = b"") -> bytes:
     """The head as it goes to the owner, up to the value of Content-Length, which comes last. `hop` is the signature.
 
-    `worker` is which worker of its node is meant. Raises ValueError when a header holds a line break.
+    `worker` is which worker of its node is meant; `client` tells the client's address (`Hops.sign_client`), empty where that is not told.
+    Raises ValueError when a header holds a line break.
     """
-    return b"%b %b HTTP/1.1\r\n%b%b%b: %b\r\ncontent-length: " % (
+    return b"%b %b HTTP/1.1\r\n%b%b%b%b: %b\r\ncontent-length: " % (
         head.method.encode(),
         head.target,
         _lines(head),
         worker_header(worker) if worker else b"",
+        b"%b: %b\r\n" % (CLIENT, client) if client else b"",
         HOP,
         hop,
     )

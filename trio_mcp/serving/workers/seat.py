@@ -265,6 +265,11 @@ class Seat:
         """See `Counts.give_back`."""
         self._channel.send(LetGo(session_id))
 
+    async def settled(self) -> None:
+        """See `Counts.settled`: the supervisor does what it is told in order."""
+        with trio.move_on_after(COUNT_SECONDS), suppress(OSError):
+            await self.request(_NOTHING)
+
     # The channel.
 
     async def _listen(self, node: Stoppable) -> None:

@@ -267,7 +267,7 @@ def _both_spellings(path: str) -> set[str]:
 
 def _for_users(scope: Scope) -> Scope:
     """The scope without the headers between nodes."""
-    fields, _, _ = without_node_headers(scope["headers"])
+    fields, _ = without_node_headers(scope["headers"])
     return scope if fields is scope["headers"] else {**scope, "headers": fields}
 
 

@@ -61,6 +61,9 @@ class ClusterPort(Protocol):
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
 
+    def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:
+        """The client's address, as the peer tells it that has relayed the request: None where it does not, and `seen` where no peer has."""
+
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""
 

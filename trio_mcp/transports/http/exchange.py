@@ -23,6 +23,7 @@ from trio_mcp.transports.carrier import Carrier
 from trio_mcp.transports.request_head import HeaderList, RequestHead
 
 __all__ = [
+    "CLIENT",
     "HOP",
     "NODE_HEADERS",
     "WORKER",
@@ -41,12 +42,15 @@ NODE_HEADERS = b"trio-mcp-"
 """What the names of headers between nodes begin with."""
 HOP = b"trio-mcp-hop"
 """Of a relayed request: the node it comes from, signed."""
+CLIENT = b"trio-mcp-client"
+"""Of a relayed request: for which address that node counts its session, signed."""
 WORKER = b"trio-mcp-worker"
 """Of a relayed request, and of a peer's challenge: which worker of the node is meant."""
 
 _SESSION = b"mcp-session-id"
 _VERSION = b"mcp-protocol-version"
 _NONE: frozenset[bytes] = frozenset()
+_NO_FIELDS: Mapping[bytes, bytes] = MappingProxyType({})
 _NO_BODY = (204, 304)
 """Without a Content-Length: RFC 9110 §8.6."""
 _NOT_IN_TARGETS = re.compile(rb"[^!-~]")
@@ -90,6 +94,8 @@ class HttpExchange(msgspec.Struct, eq=False):
     """Whether `Accept` allows application/json."""
     takes_sse: bool = False
     """Whether `Accept` allows text/event-stream."""
+    address: str | None = None
+    """The client's, where it is known and counts: set by `legacy.LegacyFront` for what may begin a session here or at a peer."""
 
     @classmethod
     def over_asgi(
@@ -195,13 +201,14 @@ class HttpExchange(msgspec.Struct, eq=False):
 
 def read_head(method: str, path: str, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> RequestHead:
     """What is known by the head, from the headers as they came: those between nodes are taken out, whoever sent them."""
-    fields, hop, worker = without_node_headers(fields)
+    fields, said = without_node_headers(fields)
     headers = dict(fields)
     repeated = _repeated(fields) if len(headers) < len(fields) else _NONE
     session_id, version = _said(headers, _SESSION), _said(headers, _VERSION)
-    return RequestHead(
-        method, path, target, fields, MappingProxyType(headers), repeated, session_id, version, hop, worker
-    )
+    head = RequestHead(method, path, target, fields, MappingProxyType(headers), repeated, session_id, version)
+    if said:
+        head.hop, head.worker, head.client = said.get(HOP), said.get(WORKER, b""), said.get(CLIENT, b"")
+    return head
 
 
 def request_target(scope: Scope) -> bytes:
@@ -215,18 +222,18 @@ def request_target(scope: Scope) -> bytes:
 
 def without_node_headers(
     fields: Sequence[tuple[bytes, bytes]],
-) -> tuple[Sequence[tuple[bytes, bytes]], bytes | None, bytes]:
-    """The headers without those between nodes; the hop header among these, and the worker that is meant.
+) -> tuple[Sequence[tuple[bytes, bytes]], Mapping[bytes, bytes]]:
+    """The headers without those between nodes; and those, by name.
 
-    User code must not see the first: it is signed, and a handler that sent it on would let others replay it.
+    User code must not see these: they are signed, and a handler that sent them on would let others replay them.
     """
     for name, _ in fields:
         if name.startswith(NODE_HEADERS):
             break
     else:
-        return fields, None, b""
-    kept, found = [field for field in fields if not field[0].startswith(NODE_HEADERS)], dict(fields)
-    return kept, found.get(HOP), found.get(WORKER, b"")
+        return fields, _NO_FIELDS
+    kept = [field for field in fields if not field[0].startswith(NODE_HEADERS)]
+    return kept, {name: value for name, value in fields if name.startswith(NODE_HEADERS)}
 
 
 def _said(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

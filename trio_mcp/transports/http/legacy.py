@@ -106,6 +106,7 @@ class LegacyFront:
         Raises RemoteProtocolError for params that do not fit.
         """
         began = trio.current_time()
+        self._learn_address(exchange)
         try:
             session = await self._open_session(exchange, request)
         except TooManySessions as fault:
@@ -127,7 +128,15 @@ class LegacyFront:
             raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
         if self._life.answers.initialize is Served.PEER_ELSE_REFUSED:
             raise TooManySessions("This node is shutting down")
-        return await self._hub.open(offer, exchange.principal, address=self._proxies.client_of(exchange))
+        return await self._hub.open(offer, exchange.principal, address=exchange.address)
+
+    def _learn_address(self, exchange: HttpExchange) -> None:
+        """Find out whose session it is, where sessions of one address are bounded: a peer may have to count it, or this node one of a peer."""
+        if self._hub.options.max_per_address is None:
+            return
+        exchange.address = self._proxies.client_of(exchange)
+        if exchange.head.hop is not None and self.cluster is not None:
+            exchange.address = self.cluster.told_address(exchange, seen=exchange.address)
 
     async def _opened_by_peer(self, exchange: HttpExchange) -> bool:
         return self.cluster is not None and await self.cluster.open_at_peer(exchange)
@@ -192,8 +201,12 @@ class LegacyFront:
             return session
         if cluster is None:
             return await self._hub.find(session_id, exchange.principal)
+        self._learn_address(exchange)
         route = await cluster.route(exchange, session_id)
-        return route.session if isinstance(route, Local) else None
+        if not isinstance(route, Local):
+            return None
+        self._hub.came_from(route.session, exchange.address)
+        return route.session
 
     async def _handle(self, exchange: HttpExchange, session: LiveSession, message: Message | Batch) -> None:
         if isinstance(message, Request):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.hub import ROOM_SECONDS, UNUSED_SECONDS
 from trio_mcp.sessions.shares import Share, TooManyForCaller
 from trio_mcp.transports.http.allowed import Proxies
+from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.exchange import HttpExchange
 
 
@@ -169,13 +171,24 @@ class CountsElsewhere:
         self.did.append("settled")
 
 
-async def test_what_finds_no_room_counts_no_more_before_a_peer_is_asked() -> None:
-    async with open_hub(MCPServer("t"), max_sessions=1, max_per_principal=1) as hub:
-        (await hub.open(OFFER, BOB)).used = True
-        hub.shares.counts = counts = CountsElsewhere()
-        with pytest.raises(TooManySessions):
-            await hub.open(OFFER, ANN)
-        assert counts.did == ["take", "give back", "settled"]
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_what_finds_no_room_counts_no_more_before_a_peer_is_asked(bounded: bool) -> None:
+    counts = CountsElsewhere()
+
+    class Cluster:
+        async def open_at_peer(self, exchange: HttpExchange) -> bool:
+            counts.did.append("asks a peer")
+            return False
+
+    mcp, peers = MCPServer("t", authenticate=lambda _: ANN), cast("ClusterPort", Cluster())
+    async with serving(mcp, max_sessions=1, max_sessions_per_principal=1 if bounded else None) as wire:
+        wire.app.hub.shares.counts = counts
+        await (await wire.open()).start("ping").result()
+        wire.app.endpoint.join(peers)
+        assert await wire.initialize().head() == 503
+        opened = ["take"] if bounded else []
+        refused = ["take", "give back", "settled"] if bounded else []
+        assert counts.did[: len(opened + refused) + 1] == [*opened, *refused, "asks a peer"]
 
 
 async def test_a_caller_with_its_share_hears_429() -> None:

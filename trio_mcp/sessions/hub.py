@@ -178,14 +178,10 @@ class Hub:
         try:
             await self.shares.take(session.id, principal, address)
             await self._start(session, partial(self._opened, session))
-            return session
-        except TooManySessions as fault:
-            refused = fault
         except BaseException:
             self.shares.give_back(session.id)
             raise
-        await self.shares.never_began(session.id)
-        raise refused
+        return session
 
     async def restore(self, snapshot: Snapshot, principal: Principal) -> LiveSession:
         """Go on with a session whose node is gone: with the same id, and none of its streams. The caller has claimed it.

@@ -155,10 +155,9 @@ class Shares:
             self._counted.discard(session_id)
             self.counts.give_back(session_id)
 
-    async def never_began(self, session_id: str) -> None:
-        """Count it no more, and wait until that is so: a peer that opens it in its place may count it in the same node."""
-        if session_id in self._counted:
-            self.give_back(session_id)
+    async def settled(self) -> None:
+        """Wait until what was given back counts no more: a peer that opens a session in its place may count it in the same node."""
+        if self._per_principal is not None or self._per_address is not None:
             await self.counts.settled()
 
     def _shares(self, principal: Principal, address: str | None) -> list[Share]:

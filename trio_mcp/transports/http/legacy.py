@@ -139,7 +139,10 @@ class LegacyFront:
             exchange.address = self.cluster.told_address(exchange, seen=exchange.address)
 
     async def _opened_by_peer(self, exchange: HttpExchange) -> bool:
-        return self.cluster is not None and await self.cluster.open_at_peer(exchange)
+        if self.cluster is None:
+            return False
+        await self._hub.shares.settled()
+        return await self.cluster.open_at_peer(exchange)
 
     def _measure(self, began: float, version: str, error: str | None) -> None:
         seconds = trio.current_time() - began

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.sessions.doubles import ANN, BOB, OFFER, ask, open_hub
 from tests.transports.http.harness import HOST, serving
-from trio_mcp import ANONYMOUS, Context, MCPServer, Principal
+from trio_mcp import ANONYMOUS, Context, MCPServer, Principal, Session
 from trio_mcp.auth.principal import HttpRequestView
 from trio_mcp.dispatch.call import Client
 from trio_mcp.protocol.errors import TooManySessions
@@ -114,6 +114,32 @@ async def test_who_waits_for_a_place_learns_that_the_last_unused_session_is_in_u
         assert ROOM_SECONDS > UNUSED_SECONDS
 
 
+async def test_who_waits_for_a_session_that_its_client_ends_meanwhile_gets_that_place(
+    autojump_clock: MockClock,
+) -> None:
+    """Its last task takes long to clean up, and another client asks for a place until then."""
+    mcp = MCPServer("t")
+
+    @mcp.on_session
+    async def clean_up_slowly(session: Session) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(1.5 * UNUSED_SECONDS, shield=True):
+                await trio.sleep_forever()
+
+    async with open_hub(mcp, max_sessions=1) as hub:
+        session = await hub.open(OFFER, ANN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.open, OFFER, BOB)
+            await wait_all_tasks_blocked()
+            session.close(CloseReason.DELETED)
+            await wait_all_tasks_blocked()
+            assert not hub.takes_more
+        assert [each.principal for each in hub.sessions] == [BOB]
+        assert session.closed_because == "deleted"
+
+
 async def test_an_opening_that_is_cancelled_while_it_waits_leaves_nothing_behind(autojump_clock: MockClock) -> None:
     async with open_hub(MCPServer("t"), max_sessions=1, max_per_principal=1) as hub:
         session = await hub.open(OFFER, ANN)
@@ -135,6 +161,36 @@ async def test_a_principal_has_so_many_sessions_and_gets_a_place_back_with_each_
         first.close(CloseReason.DELETED)
         await wait_all_tasks_blocked()
         await hub.open(OFFER, ANN)
+
+
+async def test_a_restored_session_counts_although_an_earlier_copy_of_it_ends_here_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    mcp = MCPServer("t")
+    restores = trio.Event()
+
+    @mcp.on_session
+    async def clean_up_slowly(session: Session) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(10, shield=True):
+                await restores.wait()
+
+    @mcp.on_restore
+    async def restored(session: Session) -> None:
+        restores.set()
+        await wait_all_tasks_blocked()
+
+    async with open_hub(mcp, max_per_principal=1) as hub:
+        session = await hub.open(OFFER, BOB)
+        session.close(CloseReason.MOVED)
+        await wait_all_tasks_blocked()
+        assert hub.sessions == [session]
+        again = await hub.restore(moved(session.id), BOB)
+        assert hub.sessions == [again]
+        with pytest.raises(TooManyForCaller):
+            await hub.open(OFFER, BOB)
 
 
 async def test_callers_without_a_name_share_no_bound() -> None:

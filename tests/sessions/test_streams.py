@@ -13,6 +13,7 @@ from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import InvalidEventId
 from trio_mcp.protocol.jsonrpc import Request
 from trio_mcp.sessions.streams import PRUNE_SECONDS, EventId, SessionStreams
+from trio_mcp.streams.account import Account
 from trio_mcp.streams.backlog import Kind
 from trio_mcp.streams.budget import StreamBounds
 from trio_mcp.streams.event_log import EventLog
@@ -29,6 +30,18 @@ async def read(log: EventLog) -> None:
     reader = log.open_reader()
     for entry in await reader.batch():
         reader.wrote(entry)
+
+
+async def test_what_is_read_when_the_session_is_over_leaves_no_byte_in_the_account() -> None:
+    account = Account()
+    streams = SessionStreams(account=account)
+    log = streams.new(1)
+    log.append(b"progress", Kind.LATEST, "p")
+    streams.close()
+    streams.make_resumable(log, 1)
+    reader = log.open_reader()
+    reader.leave()
+    assert account.used == 0
 
 
 # Ids

@@ -128,6 +128,26 @@ async def test_a_change_for_many_listeners_lets_others_run_in_between() -> None:
     assert any(0 < count < 1_000 for count in seen_by_others)
 
 
+async def test_many_changes_for_few_listeners_let_others_run_in_between() -> None:
+    bus = LocalBus()
+    heard: list[Change] = []
+    seen_by_others: list[int] = []
+    bus.subscribe(heard.append)
+    for n in range(1_000):
+        bus.publish(ResourceUpdated(f"x://{n}"))
+
+    async def other() -> None:
+        while len(heard) < 1_000:
+            seen_by_others.append(len(heard))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bus.pump)
+        await other()
+        nursery.cancel_scope.cancel()
+    assert any(0 < count < 1_000 for count in seen_by_others)
+
+
 def test_a_uri_that_cannot_be_sent_is_refused_where_it_is_told() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         ResourceUpdated("file:///\udcff")

@@ -191,7 +191,7 @@ class Hub:
         """
         session = LiveSession.restoring(snapshot, self._service, principal)
         self.shares.note(session.id, principal)
-        await self._start(session, partial(self._restored, session))
+        await self._start(session, partial(self._restored, session, principal))
         if session.closed_because is not None:
             raise SessionClosed(session.closed_because)
         return session
@@ -267,7 +267,8 @@ class Hub:
                     if await self._freed_before(victim.opened_at + UNUSED_SECONDS):
                         continue
                     if not victim.used:
-                        del self._unused[victim.id]
+                        # It may be closed already, and be taken out: others have looked for a victim meanwhile.
+                        self._unused.pop(victim.id, None)
                         victim.close(CloseReason.UNUSED)
                         await self._freed.park()
 
@@ -322,11 +323,13 @@ class Hub:
         await self.directory.opened(session.snapshot())
         self._admit(session, "session opened")
 
-    async def _restored(self, session: LiveSession) -> None:
+    async def _restored(self, session: LiveSession, principal: Principal) -> None:
         with trio.fail_after(RESTORE_SECONDS):
             await trio.lowlevel.checkpoint()
             for hook in self._restore_hooks:
                 await self._call(hook, session)
+        # Again, for an earlier copy of it may have ended here meanwhile.
+        self.shares.note(session.id, principal)
         self._admit(session, "session restored")
 
     def _admit(self, session: LiveSession, news: str) -> None:

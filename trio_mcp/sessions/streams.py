@@ -114,13 +114,14 @@ class SessionStreams:
         return log, self.make_resumable(log, request_id)
 
     def make_resumable(self, log: EventLog, request_id: RequestId | None) -> str:
-        """Keep a log for clients that resume it; the prefix of its event ids."""
+        """Keep a log for clients that resume it, unless the session is over; the prefix of its event ids."""
         self._serial += 1
         tag = _encode_id(request_id)
         name = f"{self._serial}-{tag}" if tag else str(self._serial)
-        self._resumable[name] = log
-        log.forget = partial(self._forget, name)
-        self.budget.charge(_STREAM_BYTES, 0)
+        if not self.budget.closed:
+            self._resumable[name] = log
+            log.forget = partial(self._forget, name)
+            self.budget.charge(_STREAM_BYTES, 0)
         return f"{self.epoch}.{name}."
 
     @property

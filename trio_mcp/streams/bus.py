@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol, TypeAlias, get_args
 
 import trio
@@ -22,7 +23,7 @@ MAX_PENDING = 10_000
 """Distinct changes that wait to be delivered; only updates of distinct URIs can become so many."""
 
 _LISTENERS_AT_ONCE = 200
-"""Called between two checkpoints: with ten thousand sessions a change must not delay all requests."""
+"""Called between two checkpoints: neither ten thousand sessions nor ten thousand changes must delay all requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +147,22 @@ class LocalBus:
     async def pump(self) -> None:
         """Deliver until cancelled."""
         self.loop.adopt()
+        called = count(1)
         while True:
             self._wake = trio.Event()
             while (waiting := self._next()) is not None:
                 change, forward = waiting
                 if forward and self.forward is not None:
                     self.forward(change)
-                await self._deliver(change)
+                await self._deliver(change, called)
             await self._wake.wait()
 
-    async def _deliver(self, change: Change) -> None:
-        for count, (key, listener) in enumerate(list(self._listeners.items()), 1):
+    async def _deliver(self, change: Change, called: Iterator[int]) -> None:
+        """`called` counts the listeners of all changes together."""
+        for key, listener in list(self._listeners.items()):
             if key in self._listeners:
                 listener(change)
-            if count % _LISTENERS_AT_ONCE == 0:
+            if next(called) % _LISTENERS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,8 @@ from trio_mcp import Context, MCPServer
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.streams.account import CALL_WAIT_SECONDS, Account
 from trio_mcp.testing.asgi import asgi_client
+from trio_mcp.transports.asgi import Message
+from trio_mcp.transports.http.exchange import HttpExchange
 from trio_mcp.transports.listener import Limits, serve
 from trio_mcp.types import ImageContent
 
@@ -442,3 +445,26 @@ async def test_a_body_that_is_sent_slowly_is_taken_while_there_is_room(
             await client.say(body[at : at + 1])
             await trio.sleep(1)
         assert b'"result"' in answers(await client.hear_all())[0].body
+
+
+async def test_a_body_in_the_smallest_pieces_takes_little_more_than_its_bytes() -> None:
+    size = 128 * 1024
+    left = size
+
+    async def receive() -> Message:
+        nonlocal left
+        left -= 2
+        # New ones each time: as a server makes them of what it has received.
+        return {"type": "http.request", "body": bytes([left & 255, 1]), "more_body": left > 0}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing is answered")
+
+    scope = {"method": "POST", "path": "/mcp", "headers": [(b"content-length", b"%d" % size)]}
+    exchange = HttpExchange.over_asgi(scope, receive, send)
+    tracemalloc.start()
+    try:
+        assert len(await exchange.body(size)) == size
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()

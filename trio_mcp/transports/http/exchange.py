@@ -159,19 +159,20 @@ class HttpExchange(msgspec.Struct, eq=False):
         return await self._rest_of_body(first, limit, size or limit, account)
 
     async def _rest_of_body(self, first: bytes, limit: int, size: int, account: Account) -> bytes:
-        chunks, received = [first], len(first)
-        await account.room_for_body(size, received)
-        with account.receiving(size, received) as transfer:
+        # Not a list of its pieces: of those a client could make each as small as it likes, and a piece weighs more than its bytes.
+        content = bytearray(first)
+        await account.room_for_body(size, len(content))
+        with account.receiving(size, len(content)) as transfer:
             more = True
-            while more and received <= limit:
+            while more and len(content) <= limit:
                 message = await self.carrier.receive()
-                chunks.append(self._chunk(message))
-                received += len(chunks[-1])
-                transfer.progress(len(chunks[-1]))
+                chunk = self._chunk(message)
+                content += chunk
+                transfer.progress(len(chunk))
                 more = message.get("more_body", False)
         if transfer.cut:
             raise BodyTooSlow
-        return b"".join(chunks)
+        return bytes(content)
 
     def _chunk(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

@@ -48,6 +48,16 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+async def test_a_command_that_fails_shuts_the_app_down_as_one_that_does_not(error: type[BaseException]) -> None:
+    app = App(b"one", b"two")
+    with pytest.RaisesGroup(error):
+        async with running(app, "/mcp") as transport, transport.exchange("POST", []) as exchange:
+            await exchange.head()
+            raise error
+    assert sorted(app.events) == ["cancelled", "lifespan.shutdown", "lifespan.startup"]
+
+
 async def test_an_exchange_reaches_the_app_and_its_answer_comes_back_chunk_by_chunk() -> None:
     app = App(b"one", b"", b"two")
     async with running(app, "/mcp") as transport, transport.exchange("POST", [("A", "b")], b"{}") as exchange:

@@ -1,6 +1,8 @@
 """`connect` gives the official client on a server in memory, in both eras."""
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import mcp_types as types
 import pydantic
@@ -93,6 +95,42 @@ async def test_a_call_the_client_gives_up_is_cancelled_in_the_server(mode: str) 
             await stopped.wait()
             # The client falls over a reply that comes while it closes: this one comes after that of the cancelled call.
             await client.list_tools()
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_what_the_block_raises_comes_out_as_it_is(mode: str) -> None:
+    """Where it came out in seven groups, a failed assertion was lost in two hundred lines."""
+    cause = ValueError("the cause")
+    wrong = AssertionError("as the test wrote it")
+    with pytest.raises(AssertionError) as caught:
+        async with connect(quickstart, mode):
+            raise wrong from cause
+    assert caught.value is wrong
+    assert (wrong.__cause__, wrong.__context__) == (cause, None)
+    assert [entry.name for entry in caught.traceback] == [
+        test_what_the_block_raises_comes_out_as_it_is.__name__
+    ]
+
+
+async def test_a_group_of_the_block_is_left_as_it_is() -> None:
+    group = ExceptionGroup("of the test", [ValueError("one"), ValueError("two")])
+    with pytest.RaisesGroup(ValueError, ValueError) as caught:
+        async with connect(quickstart):
+            raise group
+    assert caught.value is group
+
+
+async def test_what_the_server_raises_beside_the_block_comes_in_a_group() -> None:
+    @asynccontextmanager
+    async def lifespan(server: MCPServer) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            raise OSError("the cleanup fails")
+
+    with pytest.raises(OSError, match="the cleanup fails"):
+        async with connect(MCPServer("falls over", lifespan=lifespan)):
+            raise AssertionError("the test fails, too")
 
 
 async def test_the_session_ends_with_the_block() -> None:

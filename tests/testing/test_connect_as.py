@@ -76,6 +76,16 @@ async def test_what_the_server_asks_of_every_request_is_asked_here_too() -> None
     assert auth.verifier is issuer
 
 
+async def test_a_server_with_authorization_has_to_be_told_who_calls() -> None:
+    mcp = server(BearerAuth(verifier(), resource=RESOURCE))
+    with pytest.raises(TypeError, match=r"nothing says who calls: connect\(server, principal="):
+        async with connect(mcp):
+            pass
+    with pytest.RaisesGroup(MCPError, flatten_subgroups=True):
+        async with connect(mcp, "legacy", headers={"Authorization": "Bearer of-another-issuer"}):
+            pass
+
+
 @MODES
 async def test_without_them_nothing_is_asked_in_memory(mode: str) -> None:
     async with connect(server(), mode) as client:

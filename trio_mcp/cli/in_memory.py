@@ -30,11 +30,14 @@ async def running(app: App, path: str, headers: Headers = ()) -> AsyncIterator[A
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         stopped = await nursery.start(_lifespan, app, stop)
-        yield AppTransport(app, path, nursery, headers)
-        stop.set()
-        with trio.move_on_after(SHUTDOWN_SECONDS):
-            await stopped.wait()
-        nursery.cancel_scope.cancel("the app has shut down")
+        try:
+            yield AppTransport(app, path, nursery, headers)
+        finally:
+            # Also for a command that fails, or that Ctrl+C ends: what the lifespan opened is closed as at any stop.
+            stop.set()
+            with trio.move_on_after(SHUTDOWN_SECONDS, shield=True):
+                await stopped.wait()
+            nursery.cancel_scope.cancel("the app has shut down")
 
 
 async def _lifespan(app: App, stop: trio.Event, *, task_status: trio.TaskStatus[trio.Event]) -> None:
@@ -53,8 +56,10 @@ async def _lifespan(app: App, stop: trio.Event, *, task_status: trio.TaskStatus[
         elif message["type"].endswith(".failed"):
             raise HttpClientError(f"the server did not start: {message.get('message', '')}")
 
-    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
-    stopped.set()
+    try:
+        await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+    finally:
+        stopped.set()
 
 
 class AppTransport:
@@ -72,8 +77,10 @@ class AppTransport:
         scope = trio.CancelScope()
         with receive:
             self._nursery.start_soon(self._serve, self._scope(method, headers, body), body, send, scope)
-            yield _AsgiExchange(receive)
-            scope.cancel("the client has what it wanted")
+            try:
+                yield _AsgiExchange(receive)
+            finally:
+                scope.cancel("the client has what it wanted, or failed")
 
     def _scope(self, method: str, headers: Headers, body: bytes) -> MutableMapping[str, Any]:
         fixed = [("host", "localhost"), ("content-length", str(len(body)))]

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from trio_mcp.auth.principal import Principal
+from trio_mcp.observability.logs import leaves
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.http.app import HttpApp
 
@@ -43,10 +44,11 @@ async def connect(
 
     With `principal`, `scopes` or both, the client has an access token of that caller with those scopes, and what the server and its
     components ask of tokens is enforced, without an authorization server. Without them nothing is asked where the server has no
-    `auth`; one that has a `BearerAuth` refuses the client.
+    `auth`; one that has a `BearerAuth` needs them, or an `authorization` in `headers`.
 
-    What the block raises comes out in a group, as from any nursery, and so does an error of the app. Raises ImportError when the
-    `mcp` package is not installed (`pip install "trio-mcp[testing]"`), TypeError for `principal` or `scopes` with an app.
+    What the block raises comes out as it is; an error of the app comes in a group, as from any nursery. Raises ImportError when the
+    `mcp` package is not installed (`pip install "trio-mcp[testing]"`), TypeError for `principal` or `scopes` with an app, and for a
+    server with a `BearerAuth` where nothing says who calls.
     """
     try:
         from trio_mcp.testing.official import client_over
@@ -60,12 +62,44 @@ async def connect(
         secret = secrets.token_urlsafe()
         headers = {**(headers or {}), "authorization": f"Bearer {secret}"}
         server = server.http_app(auth=_accepting(secret, server, principal, scopes or ()), resource=url, in_memory=True)
+    elif not isinstance(server, HttpApp):
+        _refuse_nobody(server, headers or {})
     app = server if isinstance(server, HttpApp) else server.http_app(resource=url, in_memory=True)
-    async with AsyncExitStack() as stack:
-        if not app.is_running:
-            await stack.enter_async_context(app.running())
-        wire = await stack.enter_async_context(asgi_client(app))
-        yield await stack.enter_async_context(client_over(wire, url, mode, headers, options))
+    raised: BaseException | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            if not app.is_running:
+                await stack.enter_async_context(app.running())
+            wire = await stack.enter_async_context(asgi_client(app))
+            client = await stack.enter_async_context(client_over(wire, url, mode, headers, options))
+            try:
+                yield client
+            except BaseException as error:
+                raised = error
+                raise
+    except BaseExceptionGroup as group:
+        if raised is None or not _is_nothing_but(group, raised):
+            raise
+    if raised is not None:
+        try:
+            # Outside of the handler, or the group would be shown as its context.
+            raise raised
+        finally:
+            del raised
+
+
+def _is_nothing_but(group: BaseException, raised: BaseException) -> bool:
+    """Whether `group` holds what `raised` is, or holds, and nothing else: every nursery on the way has made a group."""
+    return {id(leaf) for leaf in leaves(group)} == {id(leaf) for leaf in leaves(raised)}
+
+
+def _refuse_nobody(server: MCPServer, headers: Mapping[str, str]) -> None:
+    from trio_mcp.auth.bearer_auth import BearerAuth
+
+    if isinstance(server.auth, BearerAuth) and "authorization" not in {name.lower() for name in headers}:
+        raise TypeError(
+            f"{server.name} has auth=, and nothing says who calls: connect(server, principal=Principal('ann'), scopes=['mcp:read'])"
+        )
 
 
 def _accepting(secret: str, server: MCPServer, principal: Principal | None, scopes: Iterable[str]) -> BearerAuth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -277,6 +277,7 @@ CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"lifespan": 42}, "@asynccontextmanager"),
     ({"lifespan": nothing}, "@asynccontextmanager"),
     ({"lifespan": lambda: None}, "called with the server alone"),
+    ({"lifespan": contextmanager(generates)}, "@asynccontextmanager"),
     ({"dependencies": ["httpx"]}, r"pyproject\.toml"),
     ({"stateless_http": True}, "leave it out"),
     ({"token_verifier": object()}, r"auth=BearerAuth\(verifier"),

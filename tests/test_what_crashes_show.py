@@ -187,6 +187,17 @@ def test_an_app_under_asyncio_says_so_at_its_start_and_at_a_request() -> None:
     asyncio.run(serve())
 
 
+def test_an_app_whose_lifespan_is_passed_on_says_the_same_on_asyncio() -> None:
+    """As `Starlette(lifespan=lambda _: app.running())` does under uvicorn."""
+
+    async def enter() -> None:
+        async with MCPServer("x").http_app().running():
+            pass
+
+    with pytest.raises(RuntimeError, match="trio-mcp runs on Trio, and this server runs its apps on asyncio"):
+        asyncio.run(enter())
+
+
 @pytest.mark.slow
 async def test_what_held_the_loop_is_named_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     mcp = MCPServer("blocks")

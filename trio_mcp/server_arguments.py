@@ -180,7 +180,8 @@ def lifespan_function(given: Any) -> Callable[[Any], AbstractAsyncContextManager
         return asynccontextmanager(given)
     if not callable(given):
         raise TypeError(f"lifespan= is a function that is called with the server, not {given!r:.80}. Write\n{line}")
-    if inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(given):
+    # A generator function, too, where @contextmanager is around it: that one is not async.
+    if inspect.iscoroutinefunction(given) or inspect.isgeneratorfunction(inspect.unwrap(given)):
         raise TypeError(f"{given.__name__} does not give an async context manager. Write\n{line}")
     try:
         inspect.signature(given).bind(object())

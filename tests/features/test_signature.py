@@ -221,6 +221,7 @@ def test_what_a_partial_has_bound_is_neither_shown_nor_taken() -> None:
         ("lambda **a: 0", "'a' of <lambda> is [*][*]kwargs"),
         ("Service.method", "register the bound method|'a'"),
         ("(lambda self: 0)", "is a method without its object"),
+        ("(lambda ctx, a: 0)", "parameter 'ctx' of <lambda> has no annotation.* write `ctx: Context`"),
         ("iter", "iter has no signature"),
         ("len", "'obj' of len is positional-only"),
     ],

@@ -107,9 +107,7 @@ async def test_what_the_block_raises_comes_out_as_it_is(mode: str) -> None:
             raise wrong from cause
     assert caught.value is wrong
     assert (wrong.__cause__, wrong.__context__) == (cause, None)
-    assert [entry.name for entry in caught.traceback] == [
-        test_what_the_block_raises_comes_out_as_it_is.__name__
-    ]
+    assert [entry.name for entry in caught.traceback] == [test_what_the_block_raises_comes_out_as_it_is.__name__]
 
 
 async def test_a_group_of_the_block_is_left_as_it_is() -> None:

@@ -65,7 +65,9 @@ class Catalog(Generic[T]):
         """Raises ValueError if the key is taken."""
         with self._lock:
             if key in self._items:
-                raise ValueError(f"{self.kind} {key!r} is already registered; remove it first")
+                raise ValueError(
+                    f"{self.kind} {key!r} is already registered: take another for this one, or remove that one first"
+                )
             self._items[key] = item
             self.version += 1
 

@@ -188,6 +188,10 @@ def _field(fn: Callable[..., Any], parameter: Parameter, hint: Any) -> tuple[str
             f"{where}: cannot evaluate its annotation {hint.text!r}: {hint.error}. Import it at run time too"
         )
     if hint is Parameter.empty:
+        if parameter.name == "ctx":
+            raise ValueError(
+                f"{where} has no annotation, and would be an argument that clients give: write `ctx: Context`, from trio_mcp"
+            )
         hint = Any
     default = parameter.default
     if default is Parameter.empty:

@@ -25,6 +25,12 @@ __all__ = ["StopDeadlines"]
 logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 
 
+CLEANUP_HINT = (
+    "the lifespan went on behind its yield: end there what it has started, as in nursery.cancel_scope.cancel(), "
+    "or give it more time with --cleanup-timeout"
+)
+
+
 class StopDeadlines:
     """Sets the deadline of each step with the last resort, and keeps the exit code. Times in seconds."""
 
@@ -90,7 +96,7 @@ class StopDeadlines:
                     self._within(self._cleanup + NOTICE_SECONDS + self._cluster_exit)
         self._entered = False
         if scope.cancelled_caught:
-            event(logger, logging.ERROR, Stage.CLEANUP.value, seconds=self._cleanup)
+            event(logger, logging.ERROR, Stage.CLEANUP.value, seconds=self._cleanup, hint=CLEANUP_HINT)
             self.code = 1
             if crash is not None:
                 raise crash

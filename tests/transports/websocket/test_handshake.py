@@ -86,9 +86,10 @@ async def test_paths_are_those_of_http(mcp: MCPServer) -> None:
 @pytest.mark.requirement("ws-39")
 async def test_where_it_is_off_a_handshake_is_the_get_that_it_is(mcp: MCPServer) -> None:
     async with offering(mcp, websocket=False) as door:
-        socket = await door.knock("mcp")
+        socket = await door.knock("mcp", headers=[("sec-websocket-version", "13")])
         assert socket.status == 400
-        assert "Mcp-Session-Id is missing" in json.loads(socket.body)["error"]["message"]
+        message = json.loads(socket.body)["error"]["message"]
+        assert message == "Mcp-Session-Id is missing, and a WebSocket is not served here: --websocket turns it on"
 
 
 async def test_a_server_that_cannot_answer_a_handshake_closes_it(mcp: MCPServer) -> None:

@@ -21,7 +21,7 @@ from trio_mcp.transports.carrier import Carrier
 from trio_mcp.transports.http.cluster_port import ClusterPort
 from trio_mcp.transports.http.endpoint import Endpoint
 from trio_mcp.transports.http.exchange import HttpExchange, read_head, without_node_headers
-from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, serve_lifespan
+from trio_mcp.transports.http.lifespan import lifespan_of, refuse_foreign_loop, require_trio, serve_lifespan
 from trio_mcp.transports.http.probes import Probes
 from trio_mcp.transports.http.responses import HttpRefusal, send_json, send_refusal
 from trio_mcp.transports.http.routes import CustomPaths, CustomRoute, Mount, path_of, run_behind_boundary
@@ -147,8 +147,9 @@ class HttpApp:
     async def running(self, around: LifespanWrapper | None = None) -> AsyncIterator[None]:
         """What must run while requests are served: lifespans of mounted apps and of the user, bus, sessions, side tasks.
 
-        `around` is called with the user's lifespan and returns the one to enter in its place.
+        `around` is called with the user's lifespan and returns the one to enter in its place. Raises RuntimeError outside of Trio.
         """
+        require_trio()
         lifespan = self._lifespan if around is None else partial(around, self._lifespan)
         async with AsyncExitStack() as stack:
             if self.authorization is not None:

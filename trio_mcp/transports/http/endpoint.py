@@ -36,6 +36,9 @@ _PREFLIGHT: HeaderList = [
 ]
 
 
+NO_SESSION = "Mcp-Session-Id is missing"
+NO_WEBSOCKET = ", and a WebSocket is not served here: --websocket turns it on"
+
 _OF_TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 """Any node answers these, a draining one as well: a peer that broke off would make a task look lost."""
 
@@ -163,7 +166,7 @@ def _session_of(exchange: HttpExchange) -> str:
     if exchange.head.version is not None and names_modern(exchange.head.version):
         raise HttpRefusal(405, "2026-07-28 has only POST", _allow(b"POST"))
     if exchange.head.session_id is None:
-        raise HttpRefusal(400, "Mcp-Session-Id is missing")
+        raise HttpRefusal(400, NO_SESSION + (NO_WEBSOCKET if exchange.header(b"sec-websocket-version") else ""))
     return exchange.head.session_id
 
 

@@ -15,7 +15,7 @@ from trio_mcp.protocol.errors import McpError
 from trio_mcp.sessions.stop_times import MOUNTED_APP_SECONDS
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "serve_lifespan"]
+__all__ = ["MountFailed", "lifespan_of", "refuse_foreign_loop", "require_trio", "serve_lifespan"]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.http")
 
@@ -44,6 +44,12 @@ async def serve_lifespan(app: _Runnable, receive: Receive, send: Send) -> None:
     elif not await _run(app, receive, send):
         return
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def require_trio() -> None:
+    """Raises RuntimeError on another event loop than Trio's."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError(NEEDS_TRIO)
 
 
 async def refuse_foreign_loop(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,9 @@
 """HTTP and HTTPS to real sockets; the servers are a few lines that say exactly which bytes they send."""
 
 import datetime
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,7 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from trio_mcp import http_client
-from trio_mcp.http_client import AnswerCut, HttpClient, HttpClientError, UntrustedCertificate
+from trio_mcp.http_client import (
+    AnswerCut,
+    CannotConnect,
+    HttpClient,
+    HttpClientError,
+    InvalidUrl,
+    UntrustedCertificate,
+)
 
 pytestmark = pytest.mark.sockets
 
@@ -33,8 +42,8 @@ async def serving(handler: Serve, context: ssl.SSLContext | None = None) -> Asyn
         if context is not None:
             open_listeners = partial(trio.serve_ssl_over_tcp, host="127.0.0.1", ssl_context=context)
         (listener,) = await nursery.start(open_listeners, handler, 0)
-        socket = getattr(listener, "transport_listener", listener).socket
-        yield f"127.0.0.1:{socket.getsockname()[1]}"
+        bound = getattr(listener, "transport_listener", listener).socket
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
         nursery.cancel_scope.cancel()
 
 
@@ -133,20 +142,65 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     assert (head.status, head.headers["location"], body, len(heard)) == (302, "http://127.0.0.1:1/", b"", 1)
 
 
-@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
-async def test_a_server_that_gives_no_http_answer_is_named(answer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("answer", "kind", "words", "step"),
+    [
+        (b"", AnswerCut, "closed the connection before it answered$", ""),
+        (b"HT", AnswerCut, "closed the connection in the middle of its answer$", ""),
+        (b"HTTP/1.1 200 OK\r\nConte", AnswerCut, "closed the connection in the middle of its answer$", ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1", AnswerCut, "closed the connection in the middle of its answer$", ""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", AnswerCut, "in the middle of its answer$", ""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n", AnswerCut, "breaks the rules of HTTP: ", ""),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", HttpClientError, "does not speak HTTP$", ". Is this its address?"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", HttpClientError, "does not speak HTTP$", ". Is this its address?"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", HttpClientError, "does not speak HTTP$", ". If it speaks TLS, write https://"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_whole_answer_is_told_as_what_it_is(
+    answer: bytes, kind: type[HttpClientError], words: str, step: str
+) -> None:
     async with serving(saying(answer)) as address:
-        with pytest.raises(
-            HttpClientError, match=r"http://127.0.0.1:\d+/ (ended the connection early|closed the connection)"
-        ):
+        with pytest.raises(HttpClientError, match=words) as caught:
+            await fetch(f"http://{address}/")
+    assert type(caught.value) is kind
+    assert caught.value.next_step == step
+    assert f"http://{address}/" in str(caught.value)
+
+
+async def test_a_connection_that_is_reset_is_told_with_the_systems_word() -> None:
+    async def resets(stream: trio.abc.Stream) -> None:
+        assert isinstance(stream, trio.SocketStream)
+        await read_head(stream)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.socket.close()
+
+    async with serving(resets) as address:
+        with pytest.raises(AnswerCut, match="closed the connection before it answered: connection reset by peer"):
             await fetch(f"http://{address}/")
 
 
 async def test_nobody_there_is_told_in_the_systems_own_words() -> None:
     async with serving(saying(b"")) as address:
         pass
-    with pytest.raises(HttpClientError, match=f"cannot reach http://{address}/: connection refused"):
+    with pytest.raises(CannotConnect, match=f"cannot reach http://{address}/: connection refused") as caught:
         await fetch(f"http://{address}/")
+    assert caught.value.next_step == ". Does the server run, and is this its address?"
+
+
+async def test_one_that_does_not_speak_tls_is_told_so() -> None:
+    async def refuses(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(refuses) as address:
+        with pytest.raises(CannotConnect, match="TLS: ") as caught:
+            await fetch(f"https://{address}/")
+    assert caught.value.next_step == ". If it does not speak TLS, write http://"
+
+
+async def test_a_host_that_is_no_name_is_no_url() -> None:
+    with pytest.raises(InvalidUrl, match="its host is no name"):
+        await fetch(f"http://{'a' * 70}.com/")
 
 
 async def test_a_connection_that_takes_too_long_is_given_up(
@@ -166,9 +220,22 @@ def test_credentials_in_a_url_are_refused_and_not_shown() -> None:
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["ftp://a/", "http://", "http://a:port/", "a/b", "http://[::1/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a/",
+        "http://",
+        "http://a:port/",
+        "a/b",
+        "http://[::1/",
+        "http://a/b c",
+        " http://a/",
+        "http://ä/",
+        "http://a/ä",
+    ],
+)
 def test_what_is_not_the_url_of_a_server_is_refused(url: str) -> None:
-    with pytest.raises(HttpClientError, match="is not a URL"):
+    with pytest.raises(InvalidUrl, match="is not a URL"):
         HttpClient(url)
 
 

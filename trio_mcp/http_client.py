@@ -11,6 +11,7 @@ event streams are read, gives `Exchange.head` and `Exchange.receive` deadlines o
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -28,16 +29,22 @@ from trio_mcp.protocol.errors import McpError
 
 __all__ = [
     "AnswerCut",
+    "CannotConnect",
     "Exchange",
     "Head",
     "Headers",
     "HttpClient",
     "HttpClientError",
     "HttpTransport",
+    "InvalidUrl",
     "UntrustedCertificate",
     "fetch",
     "read_body",
 ]
+
+_HTTP = b"HTTP/"
+_TLS_ALERT = b"\x15\x03"
+"""What a server that expects TLS answers to HTTP (RFC 8446 §5.1)."""
 
 Headers = Sequence[tuple[str, str]]
 
@@ -51,12 +58,25 @@ MAX_BODY = 64 * 1024 * 1024
 class HttpClientError(McpError):
     """The request could not be sent, or its answer could not be read; the text says why."""
 
+    def __init__(self, text: str, next_step: str = "") -> None:
+        super().__init__(text)
+        self.next_step: str = next_step
+        """What to do about it, for who reads the text on the command line: a sentence behind it, that begins with ". "."""
+
+
+class InvalidUrl(HttpClientError):
+    """What was given is no URL of a server."""
+
+
+class CannotConnect(HttpClientError):
+    """No connection came about: nothing was sent."""
+
 
 class AnswerCut(HttpClientError):
-    """The connection ended before the answer did."""
+    """The connection ended before the answer did, or there is no reading on in it: what was asked may have been done."""
 
 
-class UntrustedCertificate(HttpClientError):
+class UntrustedCertificate(CannotConnect):
     """No authority known here has signed the server's certificate."""
 
 
@@ -120,7 +140,7 @@ class HttpClient:
     `headers` go with every request; one named Host replaces ours. With `socket`, the path of a Unix socket, the connection
     goes there and not to the URL's host. `insecure` accepts any TLS certificate; otherwise the system's authorities decide,
     or those in the file named by SSL_CERT_FILE. With `proxy`, an https URL is reached through a tunnel. Raises
-    HttpClientError for what is not an http or https URL, and for one with credentials in it.
+    InvalidUrl for what is not an http or https URL, and for one with credentials in it.
     """
 
     def __init__(
@@ -135,7 +155,7 @@ class HttpClient:
 
     @asynccontextmanager
     async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
-        """Connect, and give an exchange for the length of the block; raises HttpClientError."""
+        """Connect, and give an exchange for the length of the block; raises CannotConnect, and HttpClientError for a header that is none."""
         request = self._request(method, headers, body)
         stream = await self._connect()
         try:
@@ -161,11 +181,13 @@ class HttpClient:
             with trio.fail_after(CONNECT_SECONDS):
                 return await self._open()
         except trio.TooSlowError as error:
-            raise HttpClientError(f"cannot reach {self.url}: no connection within {CONNECT_SECONDS:g} s") from error
+            raise CannotConnect(f"cannot reach {self.url}: no connection within {CONNECT_SECONDS:g} s") from error
+        except UnicodeError as error:
+            raise InvalidUrl(f"{self.url!r} is not a URL of a server: its host is no name") from error
         except (OSError, trio.BrokenResourceError) as error:
-            untrusted = isinstance(next(leaves(error.__cause__ or error)), ssl.SSLCertVerificationError)
-            kind = UntrustedCertificate if untrusted else HttpClientError
-            raise kind(f"cannot reach {self.url}: {_reason(error)}") from error
+            leaf = next(leaves(error.__cause__ or error))
+            kind = UntrustedCertificate if isinstance(leaf, ssl.SSLCertVerificationError) else CannotConnect
+            raise kind(f"cannot reach {self.url}: {_reason(error)}", _after_no_connection(leaf)) from error
 
     async def _open(self) -> trio.abc.Stream:
         if self._socket:
@@ -210,19 +232,32 @@ def _checked(url: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises when it is not a port
     except ValueError as error:
-        raise HttpClientError(f"{url!r} is not a URL: {error}") from error
+        raise InvalidUrl(f"{url!r} is not a URL: {error}") from error
     if parts.username is not None:
         # They would not be sent, and every error quotes the URL.
-        raise HttpClientError("a URL with credentials is not taken: send them with --header 'Authorization: …'")
+        raise InvalidUrl("a URL with credentials is not taken: send them with --header 'Authorization: …'")
     if parts.scheme in ("ws", "wss"):
         # "ws" becomes "http", "wss" becomes "https".
         over_http = f"http{parts.scheme[2:]}://"
-        raise HttpClientError(
-            f"{url!r} is a WebSocket, which is not spoken here: call the same endpoint by {over_http}"
-        )
+        raise InvalidUrl(f"{url!r} is a WebSocket, which is not spoken here: call the same endpoint by {over_http}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise HttpClientError(f"{url!r} is not a URL of a server, such as http://127.0.0.1:8000/mcp")
+        raise InvalidUrl(f"{url!r} is not a URL of a server, such as http://127.0.0.1:8000/mcp")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise InvalidUrl(
+            f"{url!r} is not a URL: write what is no ASCII letter, digit or sign with % (a space is %20), a host's name in punycode (xn--…)"
+        )
     return parts
+
+
+def _after_no_connection(why: BaseException) -> str:
+    """The next step where connecting failed so."""
+    if isinstance(why, ConnectionRefusedError | FileNotFoundError):
+        return ". Does the server run, and is this its address?"
+    if isinstance(why, ssl.SSLCertVerificationError):
+        return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
+    if isinstance(why, ssl.SSLError):
+        return ". If it does not speak TLS, write http://"
+    return ". Is the name right?" if isinstance(why, socket.gaierror) else ""
 
 
 def _reason(error: BaseException) -> str:
@@ -243,6 +278,9 @@ class _HttpExchange:
         self._stream = stream
         self._url = url
         self._http = h11.Connection(h11.CLIENT)
+        self._first = b""
+        """The first bytes of what came: they tell whether it is HTTP."""
+        self._ended = False
         self._request = [request, *([h11.Data(data=body)] if body else []), h11.EndOfMessage()]
 
     async def head(self) -> Head:
@@ -253,7 +291,7 @@ class _HttpExchange:
         while isinstance(event, h11.InformationalResponse):
             event = await self._next()
         if not isinstance(event, h11.Response):
-            raise HttpClientError(f"{self._url} closed the connection without an answer")
+            raise self._cut()
         fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
         return Head(event.status_code, dict(fields), tuple(value for name, value in fields if name == "set-cookie"))
 
@@ -264,9 +302,25 @@ class _HttpExchange:
     async def _next(self) -> object:
         try:
             while (event := self._http.next_event()) is h11.NEED_DATA:
-                self._http.receive_data(bytes(await self._stream.receive_some()))
+                data = bytes(await self._stream.receive_some())
+                self._first, self._ended = (self._first + data)[: len(_HTTP)], not data
+                self._http.receive_data(data)
         except h11.RemoteProtocolError as error:
-            raise AnswerCut(f"{self._url} ended the connection early, or does not speak HTTP: {error}") from error
+            raise (self._cut() if self._ended else self._strange(error)) from error
         except trio.BrokenResourceError as error:
-            raise AnswerCut(f"{self._url} ended the connection early: {_reason(error)}") from error
+            raise self._cut(f": {_reason(error)}") from error
         return event
+
+    def _cut(self, why: str = "") -> HttpClientError:
+        """The error for a connection that has ended."""
+        if self._first and not _HTTP.startswith(self._first):
+            return self._strange(None)
+        when = "in the middle of its answer" if self._first else "before it answered"
+        return AnswerCut(f"{self._url} closed the connection {when}{why}")
+
+    def _strange(self, why: h11.RemoteProtocolError | None) -> HttpClientError:
+        """The error for bytes that are no HTTP."""
+        if self._first == _HTTP:
+            return AnswerCut(f"the answer of {self._url} breaks the rules of HTTP: {why}")
+        step = "If it speaks TLS, write https://" if self._first.startswith(_TLS_ALERT) else "Is this its address?"
+        return HttpClientError(f"{self._url} does not speak HTTP", f". {step}")

@@ -59,9 +59,9 @@ async def test_a_redirect_is_not_followed() -> None:
     ("answer", "complaint"),
     [
         (http(b"x" * (MAX_ANSWER_BYTES + 1)), "longer than"),
-        (http(b"x" * 10)[:-1], "ended the connection early"),
+        (http(b"x" * 10)[:-1], "closed the connection in the middle of its answer"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP"),
-        (b"", "ended the connection early"),
+        (b"", "closed the connection before it answered"),
     ],
 )
 async def test_an_answer_that_is_too_long_or_broken_is_an_error(answer: bytes, complaint: str) -> None:

@@ -2,8 +2,8 @@ import pytest
 
 from trio_mcp.cli import execute, failure
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.json_rpc import AuthorizationRequired, HttpRefused
-from trio_mcp.http_client import HttpClientError
+from trio_mcp.cli.refusals import AuthorizationRequired, HttpRefused
+from trio_mcp.http_client import CannotConnect, HttpClientError, InvalidUrl
 from trio_mcp.serving.settings import SettingsError
 
 Printed = pytest.CaptureFixture[str]
@@ -18,8 +18,9 @@ Printed = pytest.CaptureFixture[str]
         (AuthorizationRequired(401, "no"), 3, "trio-mcp: the server answered 401: no. Get a token with `trio-mcp login URL`, or send one with --bearer @file\n"),
         (AuthorizationRequired(403, "no", ("a", "b")), 3, "trio-mcp: the server answered 403: no. Get a token with `trio-mcp login URL --scope 'a b'`, or send one with --bearer @file\n"),
         (AuthorizationRequired(401, "", login_offered=False), 3, "trio-mcp: the server wants a token. Send a token with --bearer @file\n"),
-        (HttpRefused(404, ""), 1, "trio-mcp: the server answered 404. Is the path right? An MCP endpoint is usually at /mcp\n"),
-        (HttpRefused(503, "x"), 1, "trio-mcp: the server answered 503: x. It may not know 2026-07-28: try --legacy\n"),
+        (HttpRefused(503, "x", ". Try again in 5 s"), 1, "trio-mcp: the server answered 503: x. Try again in 5 s\n"),
+        (InvalidUrl("no URL"), 2, "trio-mcp: no URL\n"),
+        (CannotConnect("cannot reach it", ". Does it run?"), 1, "trio-mcp: cannot reach it. Does it run?\n"),
         (ExceptionGroup("g", [ExceptionGroup("h", [HttpClientError("a")]), UsageError("b")]), 2, "trio-mcp: a\ntrio-mcp: b\n"),
         (HttpClientError("it said \x1b[31m\u009b and\nthat"), 1, "trio-mcp: it said \\x1b[31m\\x9b and\nthat\n"),
         (KeyboardInterrupt(), 130, ""),

@@ -3,14 +3,14 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
-from trio_mcp.cli.json_rpc import AuthorizationRequired, HttpRefused, Refused
 from trio_mcp.cli.mcp_client import connect
-from trio_mcp.http_client import AnswerCut, Exchange, Head, Headers, HttpClientError
+from trio_mcp.cli.refusals import _WRONG_PATH, AuthorizationRequired, HttpRefused, Refused
+from trio_mcp.http_client import AnswerCut, CannotConnect, Exchange, Head, Headers, HttpClientError
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream"}
@@ -307,7 +307,7 @@ async def test_a_json_rpc_error_is_raised_with_its_code() -> None:
         ((200, JSON, [b"<html>"]), "not JSON: b'<html>'"),
         ((200, JSON, [b"[" * 60_000]), "not JSON: b'"),
         ((404, {"content-type": "text/plain"}, [b"[" * 60_000]), "the server answered 404: ["),
-        ((200, JSON, [b'{"detail":"x"}']), 'the server answered 200: {"detail":"x"}'),
+        ((200, JSON, [b'{"detail":"x"}']), 'the server answered 200 with something that is not MCP: {"detail":"x"}'),
         ((404, JSON, [b'{"error":"not found"}']), 'the server answered 404: {"error":"not found"}'),
         ((200, SSE, [b"data: 5\n\n"]), "not JSON-RPC: 5"),
         ((200, SSE, [CUT]), "broke off"),
@@ -319,6 +319,81 @@ async def test_nonsense_is_named(answer: Answer, words: str) -> None:
         async with connect(transport) as client:
             await client.call_tool(TOOL, {})
     assert words in str(caught.value)
+
+
+TEXT = {"content-type": "text/plain"}
+LOST = ". The call may or may not have been done"
+
+
+@pytest.mark.parametrize(
+    ("answer", "of_a_list", "of_a_call"),
+    [
+        ((200, SSE, [CUT]), ". Try again", LOST),
+        ((200, JSON, [CUT]), ". Try again", LOST),
+        ((200, SSE, []), ". Try again", LOST),
+        ((200, SSE, [HANG]), ". Wait longer with --timeout", f"{LOST}. Wait longer with --timeout"),
+        ((502, TEXT, [b"Bad Gateway"]), ". Try again", LOST),
+        ((503, TEXT, []), ". Try again", LOST),
+        ((503, {**TEXT, "retry-after": "5"}, []), ". Try again in 5 s", ". Try again in 5 s"),
+        ((429, {**TEXT, "retry-after": "5"}, []), ". Try again in 5 s", ". Try again in 5 s"),
+        ((413, TEXT, []), "", ""),
+        ((404, TEXT, []), _WRONG_PATH, _WRONG_PATH),
+    ],
+)
+async def test_where_no_answer_tells_what_became_of_a_call_the_error_says_so(
+    answer: Answer, of_a_list: str, of_a_call: str, autojump_clock: Any
+) -> None:
+    transport = ScriptedTransport(modern({each: lambda message: answer for each in ("tools/list", "tools/call")}))
+
+    async def step_after(method: str) -> str:
+        with pytest.raises((HttpClientError, HttpRefused)) as caught:
+            async with connect(transport) as client:
+                await client.request(method, {"name": "add", "arguments": {}})
+        return cast("HttpClientError | HttpRefused", caught.value).next_step
+
+    assert (await step_after("tools/list"), await step_after("tools/call")) == (of_a_list, of_a_call)
+
+
+async def test_a_server_that_dies_while_its_stream_is_resumed_may_have_done_the_call(autojump_clock: Any) -> None:
+    class Dies(ScriptedTransport):
+        @asynccontextmanager
+        async def exchange(self, method: str, headers: Headers, body: bytes = b"") -> AsyncIterator[Exchange]:
+            if method == "GET":
+                raise CannotConnect("cannot reach it", ". Does it run?")
+            async with super().exchange(method, headers, body) as exchange:
+                yield exchange
+
+    transport = Dies(legacy({"tools/call": lambda message: (200, SSE, [b"id: e.1.0\ndata:\n\n", CUT])}))
+    with pytest.raises(AnswerCut, match="ended without an answer; then: cannot reach it") as caught:
+        async with connect(transport, legacy=True) as client:
+            await client.call_tool(TOOL, {})
+    assert caught.value.next_step == LOST
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((404, JSON, [b'{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"its node is gone"}}']), "then: its node is gone"),
+        ((503, TEXT, [b"no server"]), "then: the server answered 503: no server"),
+    ],
+)  # fmt: skip
+async def test_a_session_that_is_gone_when_its_stream_is_resumed_had_a_call(
+    answer: Answer, words: str, autojump_clock: Any
+) -> None:
+    cut = (200, SSE, [b"id: e.1.0\ndata:\n\n", CUT])
+    transport = ScriptedTransport(legacy({"tools/call": lambda message: cut, "GET": lambda message: answer}))
+    with pytest.raises(AnswerCut, match=words) as caught:
+        async with connect(transport, legacy=True) as client:
+            await client.call_tool(TOOL, {})
+    assert caught.value.next_step == LOST
+
+
+@pytest.mark.parametrize(("status", "step"), [(500, "try --legacy"), (502, "Try again"), (503, "Try again")])
+async def test_only_what_the_server_itself_fails_at_may_be_for_its_age(status: int, step: str) -> None:
+    with pytest.raises(HttpRefused) as caught:
+        async with connect(ScriptedTransport(lambda *request: (status, TEXT, []))):
+            pass
+    assert step in caught.value.next_step
 
 
 async def test_a_goodbye_nobody_answers_is_not_waited_for(autojump_clock: Any) -> None:

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from trio_mcp.cli import execute
 from trio_mcp.cli.asking import Asker
-from trio_mcp.cli.json_rpc import Refused
+from trio_mcp.cli.refusals import Refused
 from trio_mcp.cli.tool_calls import TaskCancelled, call_tool
 from trio_mcp.http_client import HttpClientError
 

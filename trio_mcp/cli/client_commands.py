@@ -16,7 +16,6 @@ import trio
 from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
 from trio_mcp.cli.asking import Asker
 from trio_mcp.cli.credentials import Credentials, credentials_for
-from trio_mcp.cli.json_rpc import AuthorizationRequired
 from trio_mcp.cli.mcp_client import Client, connect
 from trio_mcp.cli.output import (
     LISTINGS,
@@ -26,6 +25,7 @@ from trio_mcp.cli.output import (
     print_result,
     print_server,
 )
+from trio_mcp.cli.refusals import AuthorizationRequired
 from trio_mcp.cli.tool_calls import call_tool
 from trio_mcp.http_client import HttpClient, HttpTransport
 from trio_mcp.observability.logs import configure

@@ -20,6 +20,7 @@ _CODES = {
     "SettingsError": USAGE,
     "AuthConfigurationError": USAGE,
     "InvalidRedisUrl": USAGE,
+    "InvalidUrl": USAGE,
     "AuthorizationRequired": AUTHORIZATION,
 }
 """By class name: a command imports only the modules it needs, and these errors come from several."""
@@ -69,10 +70,4 @@ def _next_step(cause: McpError) -> str:
         scope = f" --scope '{scopes}'" if scopes and status == 403 else ""
         url = shlex.quote(getattr(cause, "url", "") or "URL")
         return f". Get a token with `trio-mcp login {url}{scope}`, or send one with --bearer @file"
-    if type(cause).__name__ == "UntrustedCertificate":
-        return ". If it is one of your own, take it with --insecure, or name its authority in SSL_CERT_FILE"
-    if status == 404 and type(cause).__name__ == "HttpRefused":
-        return ". Is the path right? An MCP endpoint is usually at /mcp"
-    if status is not None and status >= 500:
-        return ". It may not know 2026-07-28: try --legacy"
     return ""

@@ -16,7 +16,8 @@ from typing import Any
 import trio
 
 from trio_mcp.cli.arguments import SILENCE_SECONDS
-from trio_mcp.cli.json_rpc import Channel, HttpRefused, Notify, Refused
+from trio_mcp.cli.json_rpc import Channel, Notify
+from trio_mcp.cli.refusals import HttpRefused, Refused
 from trio_mcp.cli.request_forms import CLIENT_INFO, Legacy, Modern
 from trio_mcp.http_client import HttpClientError, HttpTransport
 from trio_mcp.protocol.envelope import SERVER_INFO_KEY
@@ -26,6 +27,9 @@ __all__ = ["Client", "connect"]
 
 DELETE_SECONDS = 2.0
 """How long a DELETE may take: the command has printed its result, and an idle session expires by itself."""
+
+_BY_THE_SERVER_ITSELF = (500, 501)
+"""What an old server may answer to a method that it does not know; 502 and later are of who is in front of it, or of one without room."""
 
 
 @asynccontextmanager
@@ -76,6 +80,8 @@ class Client:
         except (Refused, HttpRefused) as refusal:
             # A server that fails is not an old server: opening a session would hide what is wrong with it.
             if refusal.status >= 500:
+                if refusal.status in _BY_THE_SERVER_ITSELF:
+                    refusal.next_step = ". It may not know 2026-07-28: try --legacy"
                 raise
             return False
         self.server_info = found.get("_meta", {}).get(SERVER_INFO_KEY, {})

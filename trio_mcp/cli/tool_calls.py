@@ -7,9 +7,9 @@ from typing import Any
 import trio
 
 from trio_mcp.cli.asking import Asker
-from trio_mcp.cli.json_rpc import Refused
 from trio_mcp.cli.mcp_client import Client
 from trio_mcp.cli.output import print_note
+from trio_mcp.cli.refusals import Refused
 from trio_mcp.http_client import HttpClientError
 from trio_mcp.protocol.errors import MISSING_CLIENT_CAPABILITY, McpError
 

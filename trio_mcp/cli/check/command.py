@@ -18,9 +18,9 @@ from trio_mcp.cli.check.evidence import CLIENT_KINDS, ClientKind, Evidence, coun
 from trio_mcp.cli.check.findings import Finding, Level, findings, ordered
 from trio_mcp.cli.check.survey import survey
 from trio_mcp.cli.credentials import credentials_for
-from trio_mcp.cli.json_rpc import AuthorizationRequired
 from trio_mcp.cli.login.flow import fetch_with
 from trio_mcp.cli.output import print_json, print_rows
+from trio_mcp.cli.refusals import AuthorizationRequired
 from trio_mcp.http_client import HttpClient, HttpTransport
 from trio_mcp.observability.logs import printable
 

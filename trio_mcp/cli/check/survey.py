@@ -13,7 +13,8 @@ import trio
 
 from trio_mcp.cli.check.cookies import Cookie, Jar
 from trio_mcp.cli.check.evidence import CLIENT_KINDS, STREAM, STREAM_PATIENCE, Asked, ClientKind, Evidence, Probe, count
-from trio_mcp.cli.json_rpc import Answer, Channel, HttpRefused, Refused
+from trio_mcp.cli.json_rpc import Answer, Channel
+from trio_mcp.cli.refusals import HttpRefused, Refused
 from trio_mcp.cli.request_forms import CLIENT_INFO, Legacy
 from trio_mcp.http_client import Exchange, Head, Headers, HttpClientError, HttpTransport, fetch
 from trio_mcp.protocol.errors import McpError

@@ -229,16 +229,30 @@ async def test_a_roll_replaces_every_worker_and_no_call_fails_that_has_a_session
         assert (await served_node.metrics())["trio_mcp_worker_deaths_total"] == 0
 
 
+RAISES_IN_IMPORT = "raise RuntimeError('a mistake')\n"
+RAISES_IN_LIFESPAN = """
+from contextlib import asynccontextmanager
+from trio_mcp import MCPServer
+
+@asynccontextmanager
+async def lifespan(server):
+    raise RuntimeError("a mistake")
+    yield
+
+mcp = MCPServer("never", lifespan=lifespan)
+"""
+
+
 async def test_a_roll_to_code_that_does_not_start_is_given_up_and_the_old_workers_stay(tmp_path: Path) -> None:
     target = tmp_path / "server.py"
     target.write_text(SERVER.read_text())
     async with node(target=target) as served_node:
         before = served_node.pids
-        target.write_text("raise RuntimeError('a mistake')\n")
-        served_node.signal(signal.SIGHUP)
-        await served_node.run.says('"roll given up"')
-        (given_up,) = served_node.events("roll given up")
-        assert "a mistake" in given_up["why"]
+        for rolls, raises in enumerate((RAISES_IN_IMPORT, RAISES_IN_LIFESPAN), 1):
+            target.write_text(raises)
+            served_node.signal(signal.SIGHUP)
+            await served_node.run.says('"roll given up"', rolls)
+            assert "a mistake" in served_node.events("roll given up")[-1]["why"]
         clients = Clients(served_node)
         await clients.open(4)
         assert set(clients.owners) == before
@@ -255,13 +269,14 @@ async def test_a_second_supervisor_is_refused() -> None:
         assert not (await LegacyClient(served_node.url, fresh=True).initialize()).error
 
 
-async def test_a_server_that_cannot_start_says_so_once_and_the_node_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("raises", [RAISES_IN_IMPORT, RAISES_IN_LIFESPAN], ids=["import", "lifespan"])
+async def test_a_server_that_cannot_start_says_so_once_and_the_node_ends(raises: str, tmp_path: Path) -> None:
     target = tmp_path / "server.py"
-    target.write_text("raise RuntimeError('a mistake')\n")
+    target.write_text(raises)
     command = [sys.executable, "-m", "trio_mcp", "serve", str(target), "--workers", "3", "--port", "0"]
     done = await trio.run_process(command, capture_stderr=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.count(b"RuntimeError: a mistake") == 1
+    assert sum(b"RuntimeError: a mistake" in line for line in done.stderr.splitlines()) == 1, done.stderr
 
 
 SLOW_TO_END = """

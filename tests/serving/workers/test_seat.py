@@ -14,6 +14,7 @@ import trio
 from tests.rig.waiting import until
 from tests.serving.workers.setup import SETUP
 from trio_mcp import MCPServer
+from trio_mcp.serving.cannot_listen import CannotListen
 from trio_mcp.serving.composition import build_app
 from trio_mcp.serving.settings import load
 from trio_mcp.serving.workers import channel
@@ -79,6 +80,18 @@ async def test_requests_to_a_supervisor_that_is_gone_or_takes_nothing_raise_at_o
                 await seat.request(b"later")
             with pytest.raises(ChannelBroken):
                 await seat.subscribe(lambda message: None)
+
+
+async def test_a_worker_whose_folder_takes_no_socket_says_what_to_do(tmp_path: Path) -> None:
+    ours, its = socket.socketpair()
+    folder = tmp_path / "file"
+    folder.touch()
+    seat = Seat(msgspec.structs.replace(SETUP, folder=str(folder)), ours)
+    settings = load(port=0, secret="s" * 32)
+    seat.cluster(build_app(MCPServer("x"), settings), settings)
+    with its, pytest.RaisesGroup(pytest.RaisesExc(CannotListen, match="The folder of a Unix socket must exist")):
+        async with seat.running(Node()):
+            pass
 
 
 async def test_operations_that_are_longer_than_a_message_are_refused_and_break_nothing(

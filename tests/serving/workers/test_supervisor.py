@@ -34,6 +34,7 @@ class Worker:
         self.here = None
         self.heard = self.pid = self.code = self.why_killed = self.last_page = None
         self.failure: str | None = None
+        self.failure_is_logged = False
         self.stack: str | None = None
         self.waits_for: list[str] = []
         self.idle = self.retired = self.was_given_up = False
@@ -180,9 +181,11 @@ async def test_a_new_worker_that_dies_while_the_old_one_drains_is_started_again_
         supervisor.stop(signal.SIGTERM)
 
 
-async def test_a_stop_during_a_roll_is_no_error(
+async def test_a_stop_during_a_roll_is_no_error_and_a_node_that_stops_is_not_rolled(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     class Starting(Worker):
         async def run(self) -> None:
             await self.end.wait()
@@ -202,8 +205,12 @@ async def test_a_stop_during_a_roll_is_no_error(
         monkeypatch.setattr(module, "WorkerProcess", Starting)
         supervisor.roll()
         await wait_all_tasks_blocked()
+        supervisor.roll()
         supervisor.stop(signal.SIGTERM)
+        await wait_all_tasks_blocked()
+        supervisor.roll()
     assert code == [0]
+    assert caplog.messages.count("rolling") == 1
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 

@@ -292,3 +292,19 @@ async def test_a_worker_says_whether_it_has_anything_left_and_is_told_when_none_
             assert its.worker.idle is idle
         its.worker.let_end()
         assert await its.channel.receive() == AllIdle()
+
+
+@pytest.mark.parametrize("error", [OSError("no memory"), RuntimeError("can't start new thread")])
+async def test_where_no_process_can_be_started_and_the_folder_is_read_only_the_supervisor_goes_on(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_process(*_: object, **__: object) -> trio.Process:
+        raise error
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", open_process)
+    # As on a disk that has become read-only, no file can be removed there.
+    setup = msgspec.structs.replace(SETUP, folder=os.devnull)
+    worker = WorkerProcess(setup, SharedMemory(), SessionCounts())
+    await worker.run()
+    assert worker.ended.is_set()
+    assert str(error) in str(worker.failure)

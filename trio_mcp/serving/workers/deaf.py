@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trio_mcp.protocol.errors import McpError
+
 __all__ = [
+    "NO_THREADS",
     "STACK_SECONDS",
     "STOP_CLOCK",
     "WRITE_STACK",
@@ -38,26 +41,45 @@ STOP_CLOCK: int | None = None if _FIRST is None else _FIRST + 1
 STACK_SECONDS = 0.5
 """For the handler to write."""
 
+NO_THREADS = "see ulimit -u, and how many processes the container may have"
+"""What to do where no thread can be started, and so no process either."""
+
 _MOST_BYTES = 64 * 1024
 _MOST_FRAMES = 24
 
 
 def write_stack_when_asked(path: Path) -> None:
-    """From now on, have WRITE_STACK write the stack of the main thread to `path`, until this process ends."""
-    if WRITE_STACK is not None:
-        # The file stays open: the handler can open none. It is no log of anything, so that nothing is lost where it is full.
-        faulthandler.register(WRITE_STACK, file=path.open("wb", buffering=0), all_threads=False)
+    """From now on, have WRITE_STACK write the stack of the main thread to `path`, until this process ends.
+
+    Raises McpError where that file cannot be made.
+    """
+    if WRITE_STACK is None:
+        return
+    try:
+        # It stays open: the handler can open none. It is no log of anything, so that nothing is lost where the disk is full.
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise McpError(
+            f"the folder of the workers' sockets cannot be written: {error}. Make room on that disk, or make it writable. Where the folder "
+            "was removed, restart the node; TMPDIR says where it is made"
+        ) from error
+    faulthandler.register(WRITE_STACK, file=file, all_threads=False)
 
 
 def end_with_supervisor(connected: socket.socket) -> None:
     """From now on, have the end of the supervisor set the deadline of this process, whatever its main thread does: an import that
     never returns would keep the listening sockets open for ever. `connected` is a descriptor of the channel, for this alone. To be called
-    in the main thread.
+    in the main thread. Raises McpError where no thread can be started.
     """
     if STOP_CLOCK is not None:
         # A process that was started where it was ignored would ignore it, too.
         signal.signal(STOP_CLOCK, signal.SIG_DFL)
-    threading.Thread(target=_watch, args=(connected,), name="trio-mcp-supervisor", daemon=True).start()
+    watching = threading.Thread(target=_watch, args=(connected,), name="trio-mcp-supervisor", daemon=True)
+    try:
+        watching.start()
+    except RuntimeError as error:
+        connected.close()
+        raise McpError(f"{error}: {NO_THREADS}") from error
 
 
 def _watch(connected: socket.socket) -> None:

@@ -221,9 +221,11 @@ class Told(_Message, frozen=True):
 
 
 class Failed(_Message, frozen=True):
-    """The start failed, and will fail again: the text says why and what to do."""
+    """Why the worker ends: the text says what to do about it, too, unless it is an exception of the user's code."""
 
     text: str
+    logged: bool = False
+    """The worker has logged it."""
 
 
 FromSupervisor: TypeAlias = Setup | Done | Heard | Held | Ask | Stop | AllIdle | Retire | Team

@@ -25,6 +25,7 @@ from trio_mcp.cluster.store.linked import LinkedStore
 from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.serving.admin import sessions_of
+from trio_mcp.serving.cannot_listen import cannot_listen
 from trio_mcp.serving.composition import build_cluster
 from trio_mcp.serving.front import advertised_url, listen
 from trio_mcp.serving.settings import Settings
@@ -160,7 +161,7 @@ class Seat:
 
     @asynccontextmanager
     async def running(self, node: Stoppable) -> AsyncIterator[None]:
-        """Talk to the supervisor for the length of the block. When the supervisor has gone, the node stops."""
+        """Talk to the supervisor for the length of the block. When the supervisor has gone, the node stops. Raises CannotListen."""
         try:
             with clock_started_when_told(node.start_clock):
                 async with trio.open_nursery() as nursery:
@@ -168,8 +169,7 @@ class Seat:
                     nursery.start_soon(self._listen, node)
                     nursery.start_soon(self._stop_when_broken, node)
                     nursery.start_soon(self._beat)
-                    if self.moves is not None:
-                        await nursery.start(self.moves.run)
+                    await self._start_moves(nursery)
                     try:
                         yield
                     finally:
@@ -181,6 +181,13 @@ class Seat:
             self._channel.close()
             with suppress(OSError):
                 os.unlink(self.url.removeprefix("unix:"))
+
+    async def _start_moves(self, nursery: trio.Nursery) -> None:
+        if self.moves is not None:
+            try:
+                await nursery.start(self.moves.run)
+            except OSError as error:
+                raise cannot_listen(self.url, error) from error
 
     def say_ready(self, banner: str, fields: dict[str, str]) -> None:
         """The worker serves; see `Ready`."""

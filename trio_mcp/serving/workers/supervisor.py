@@ -150,7 +150,7 @@ class Supervisor:
         if worker.said is None:
             await worker.ended.wait()
             if self._stopping is None:
-                self._failure = worker.failure
+                self._failure = None if worker.failure_is_logged else worker.failure
                 if worker.failure is None:
                     # Killed, perhaps for want of memory: it could not say so itself.
                     event(logger, logging.ERROR, "worker died", **worker.end_fields)
@@ -234,8 +234,8 @@ class Supervisor:
     # Rolling.
 
     async def _roll_when_asked(self) -> None:
-        while True:
-            await self._roll_asked.wait()
+        await self._roll_asked.wait()
+        while self._stopping is None:
             self._roll_asked = trio.Event()
             event(logger, logging.INFO, "rolling", workers=len(self._slots))
             self._manager.tell(systemd.reloading())
@@ -243,11 +243,12 @@ class Supervisor:
                 event(logger, logging.INFO, "rolled")
             if self._stopping is None:
                 self._manager.tell(systemd.ready)
+            await self._roll_asked.wait()
 
     async def _roll_all(self) -> bool:
         """False when it was given up: a new worker did not start or died soon, or the node stops."""
         for slot in self._slots:
-            if self._stopping is not None or not await self._replace(slot):
+            if not await self._replace(slot) or self._stopping is not None:
                 return False
         return True
 
@@ -295,7 +296,7 @@ class Supervisor:
         """Unless it was the stop of the node that ended the new worker."""
         if self._stopping is None:
             why = new.failure or new.why_killed or how_it_ended(new.code)
-            kept = ", ".join(slot.worker.name for slot in not_rolled if slot.worker is not None)
+            kept = ", ".join(slot.worker.name for slot in not_rolled if slot.worker in self.serving)
             event(
                 logger,
                 logging.ERROR,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from trio_mcp.observability.logs import event
+from trio_mcp.observability.logs import event, leaf_lines
 from trio_mcp.protocol.errors import McpError
 from trio_mcp.server import MCPServer
 from trio_mcp.serving.launch import banner, expected_error_alone, prepare_process, ready_fields
@@ -39,6 +39,7 @@ def main(descriptor: int) -> int:
     try:
         setup = understood(receive_now(connected))
         write_stack_when_asked(Path(setup.stack_file))
+        end_with_supervisor(connected.dup())
     except (EOFError, ConnectionError):
         # The supervisor has ended.
         connected.close()
@@ -46,7 +47,6 @@ def main(descriptor: int) -> int:
     except (McpError, OSError) as error:
         _say(connected, str(error))
         return 1
-    end_with_supervisor(connected.dup())
     # `-m` has put the working directory first, where the supervisor may not look for modules.
     sys.path[:] = setup.path
     spare = connected.dup()
@@ -59,6 +59,7 @@ def main(descriptor: int) -> int:
         _say(spare, str(error))
     except Exception as crash:  # of the user's lifespan, or our own: logged as one line, like everything else
         event(logger, logging.ERROR, "the server crashed", error=crash)
+        _say(spare, f"the server crashed: {'; '.join(leaf_lines(crash))}", logged=True)
     return 1
 
 
@@ -81,13 +82,14 @@ async def _serve(server: MCPServer, settings: Settings, seat: Seat) -> int:
         return await serve(server, settings, announce=announce, owns_process=True, seat=seat)
 
 
-def _say(connected: socket.socket, text: str) -> None:
+def _say(connected: socket.socket, text: str, *, logged: bool = False) -> None:
     try:
         with connected:
             connected.setblocking(True)
-            send_now(connected, Failed(text))
+            send_now(connected, Failed(text, logged))
     except OSError:
-        print(text, file=sys.stderr)
+        if not logged:
+            print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

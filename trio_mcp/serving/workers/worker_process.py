@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from trio_mcp.cluster.store.encoding import decode_operations, encode_results
 from trio_mcp.cluster.store.memory import SharedMemory
 from trio_mcp.observability.logs import event
 from trio_mcp.serving.workers.channel import Channel, ChannelBroken
-from trio_mcp.serving.workers.deaf import STACK_SECONDS, STOP_CLOCK, WRITE_STACK, read_stack
+from trio_mcp.serving.workers.deaf import NO_THREADS, STACK_SECONDS, STOP_CLOCK, WRITE_STACK, read_stack
 from trio_mcp.serving.workers.messages import (
     LAST_PAGE,
     Alive,
@@ -97,7 +99,9 @@ class WorkerProcess:
         self.waits_for: list[str] = []
         """What it lacks before it is ready, where its lifespan runs already: keys that verify tokens."""
         self.failure: str | None = None
-        """Why its start failed, where it could say so."""
+        """Why it ended, where it could say so."""
+        self.failure_is_logged: bool = False
+        """By the worker."""
         self.why_killed: str | None = None
         self.stack: str | None = None
         """Where it stood when its event loop did not run, if it could write that."""
@@ -274,8 +278,8 @@ class WorkerProcess:
                 put = self._asked.pop(number, None)
                 if put is not None:
                     put.send_nowait(body)
-            case Failed(text):
-                self.failure = text
+            case Failed(text, logged):
+                self.failure, self.failure_is_logged = text, logged
             case Ready():
                 self.said, self.ready_since = message, trio.current_time()
                 event(logger, logging.INFO, "worker ready", worker=self.name, pid=self.pid)
@@ -326,14 +330,19 @@ class WorkerProcess:
 
         So the other workers know at once that it is gone, and need not wait for evidence.
         """
-        Path(self.setup.stack_file).unlink(missing_ok=True)
+        # OSError: the disk has become read-only. The supervisor removes the whole folder at its end.
+        with suppress(OSError):
+            os.unlink(self.setup.stack_file)
         card = NodeCard("ended", "", "stopped", 0, 0)
         self._memory.cards.put(self.name, msgspec.json.encode(card), CARD_SECONDS)
         self._memory.nodes.pop(self.name.encode(), None)
 
 
 async def _execute(setup: Setup, channel: int) -> trio.Process:
-    """A new interpreter with the flags of this one. It is no member of our process group: Ctrl+C is for the supervisor alone."""
+    """A new interpreter with the flags of this one. It is no member of our process group: Ctrl+C is for the supervisor alone.
+
+    Raises OSError where none can be started.
+    """
     command = [
         sys.executable,
         *subprocess._args_from_interpreter_flags(),  # type: ignore[attr-defined]
@@ -343,9 +352,13 @@ async def _execute(setup: Setup, channel: int) -> trio.Process:
         setup.name,
         setup.target,
     ]
-    return await trio.lowlevel.open_process(
-        command, stdin=subprocess.DEVNULL, pass_fds=[channel, *setup.listeners], process_group=0
-    )
+    try:
+        return await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, pass_fds=[channel, *setup.listeners], process_group=0
+        )
+    except RuntimeError as error:
+        # Trio starts it in a thread, and where there are as many processes as there may be, there is no thread either.
+        raise OSError(errno.EAGAIN, f"{error}: {NO_THREADS}") from error
 
 
 def how_it_ended(code: int | None) -> str:

@@ -90,7 +90,10 @@ class Metrics:
         self._relays = _by_label(
             self._counter("trio_mcp_relays_total", "Requests relayed to another node.", ("outcome",))
         )
-        self._moves = self._counter("trio_mcp_moves_total", "Connections that went to another worker of this node.")
+        self._moves = self._counter(
+            "trio_mcp_moves_total",
+            "Connections sent to another worker of this node, those that it did not take included.",
+        )
         self._restores = self._counter("trio_mcp_restores_total", "Sessions taken over from a node.", ("outcome",))
         self._hops = self._counter("trio_mcp_hops_refused_total", "Hop headers that did not verify.")
         self._directory = self._histogram(
@@ -220,7 +223,7 @@ class Metrics:
         self._bus_errors.inc()
 
     def moved(self) -> None:
-        """Count a connection that went to another worker."""
+        """Count a connection that was sent to another worker, whether that takes it or not."""
         self._moves.inc()
 
     def set_workers(self, ready: int) -> None:

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from tests.transports.http.harness import LEGACY, MODERN, serving
 from trio_mcp import Context, Extension, MCPServer, NoBackChannel
-from trio_mcp.dispatch.notices import FUNCTION_SECONDS, MAX_WAITING
+from trio_mcp.dispatch.notices import FUNCTION_SECONDS, MAX_WAITING, MAX_WAITING_BYTES
 
 ECHO = "com.example/echo"
 HEARD = "notifications/echo/heard"
@@ -96,13 +96,26 @@ async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     assert wire.app.service.take_notice is None
 
 
-def kept(service: Any, noted: Noted) -> Any:
+async def test_what_waits_is_bounded_in_bytes() -> None:
+    noted = Noted()
+    async with serving(noted.mcp) as wire:
+        take = wire.app.service.take_notice
+        assert take is not None
+        call = kept(wire.app.service, noted, "x" * (MAX_WAITING_BYTES // 4))
+        for _ in range(2):
+            for _ in range(MAX_WAITING):
+                take(call)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(noted.said) == 2 * 4
+
+
+def kept(service: Any, noted: Noted, word: object = 1) -> Any:
     """A notification as a transport hands it over."""
     from tests.doubles import DispatchHarness
 
     harness = DispatchHarness(noted.mcp, MODERN)
     harness.service, harness.capabilities = service, DECLARED
-    return harness.call(HEARD, {"word": 1})
+    return harness.call(HEARD, {"word": word})
 
 
 def test_names_of_notifications_are_taken_once() -> None:

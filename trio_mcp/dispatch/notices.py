@@ -23,15 +23,26 @@ from trio_mcp.dispatch.user_code import labels, report, user_code
 from trio_mcp.observability.logs import event
 from trio_mcp.protocol.envelope import read_envelope
 from trio_mcp.protocol.errors import InvalidParams
-from trio_mcp.protocol.jsonrpc import Notification
+from trio_mcp.protocol.jsonrpc import Notification, encode
 from trio_mcp.protocol.versions import MODERN_VERSIONS
 
-__all__ = ["FUNCTION_SECONDS", "MAX_WAITING", "Notices", "notice_in_session", "notice_of_modern", "reply_to_nothing"]
+__all__ = [
+    "FUNCTION_SECONDS",
+    "MAX_WAITING",
+    "MAX_WAITING_BYTES",
+    "Notices",
+    "notice_in_session",
+    "notice_of_modern",
+    "reply_to_nothing",
+]
 
 logger: logging.Logger = logging.getLogger("trio_mcp.dispatch")
 
 MAX_WAITING = 1_000
 """Notifications that wait for their functions; later ones are dropped. Clients send a few, and none has to arrive."""
+
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+"""Of their params as JSON. One more is taken as long as there are fewer: each may be as large as a body."""
 
 FUNCTION_SECONDS = 30.0
 """How long one function may take: all the others wait for it."""
@@ -42,14 +53,18 @@ class Notices:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[tuple[Call, int]] = deque()
+        """With the size of their params."""
+        self._bytes = 0
         self._arrived = trio.Event()
         self._full = False
 
     def take(self, call: Call) -> None:
         """Queue a notification; drops it, with one line in the log until there is room again, where too many wait."""
-        if len(self._waiting) < MAX_WAITING:
-            self._waiting.append(call)
+        if len(self._waiting) < MAX_WAITING and self._bytes < MAX_WAITING_BYTES:
+            size = len(encode(call.params))
+            self._waiting.append((call, size))
+            self._bytes += size
             self._arrived.set()
         elif not self._full:
             self._full = True
@@ -62,7 +77,9 @@ class Notices:
             while True:
                 await self._arrived.wait()
                 while self._waiting:
-                    await self._run_functions(self._waiting.popleft())
+                    call, size = self._waiting.popleft()
+                    self._bytes -= size
+                    await self._run_functions(call)
                 self._full, self._arrived = False, trio.Event()
         finally:
             self._service.take_notice = None

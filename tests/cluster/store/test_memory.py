@@ -8,8 +8,20 @@ import pytest
 import trio
 import trio.testing
 
+from trio_mcp.cluster.record import Record, Tombstone
 from trio_mcp.cluster.store.memory import PATIENCE_SECONDS, RETRY_SECONDS, MemoryStore
-from trio_mcp.cluster.store.port import AddNode, Beat, HasCard, NewestNodes, Publish, StoreDown
+from trio_mcp.cluster.store.port import (
+    AddNode,
+    Beat,
+    EndSession,
+    HasCard,
+    NewestNodes,
+    OpenRecord,
+    Publish,
+    ReadRecord,
+    ReadTombstone,
+    StoreDown,
+)
 from trio_mcp.cluster.store.shared_memory import MAX_UNHEARD, SharedMemory
 
 BEAT = Beat("node1", "b1", 5, b'{"boot":"b1","started":5}', 15)
@@ -128,3 +140,14 @@ async def test_who_does_not_hear_what_is_said_loses_the_subscription(autojump_cl
         await trio.sleep(RETRY_SECONDS + 0.1)
         assert node.joined == 2
         nursery.cancel_scope.cancel()
+
+
+async def test_of_too_many_tombstones_the_first_goes_and_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.store.shared_memory.MAX_TOMBSTONES", 3)
+    store, ids = MemoryStore(SharedMemory()), [f"node1.{n}" for n in range(5)]
+    records = [OpenRecord(each, Record(v=2, node="node1", boot="b1", epoch=0)) for each in ids]
+    await store.run(records)
+    assert None not in await store.run(list(map(ReadRecord, ids)))
+    await store.run([EndSession(each, Tombstone("deleted", "ann", "b1", 0), by="b1") for each in ids])
+    stones = await store.run(list(map(ReadTombstone, ids)))
+    assert [stone is None for stone in stones] == [True, True, False, False, False]

@@ -49,15 +49,19 @@ __all__ = ["SharedMemory"]
 MAX_LATE = 1_000
 """Operations that were given up while the memory was frozen, and are done after it."""
 
+MAX_TOMBSTONES = 100_000
+"""Some 50 MB. Past it the oldest goes before its hour is over: clients may open and end sessions as fast as they like."""
+
 MAX_UNHEARD = 10_000
 """Messages that wait for one subscriber. With more its subscription ends, as with Redis."""
 
 
 class Shelf:
-    """Values by name, each for a number of seconds."""
+    """Values by name, each for a number of seconds. Past `most` of them the one that came first goes."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], most: float = math.inf) -> None:
         self._clock = clock
+        self._most = most
         self._kept: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
 
     def get(self, name: str) -> bytes | None:
@@ -71,6 +75,8 @@ class Shelf:
     def put(self, name: str, value: bytes, seconds: float) -> None:
         """Keep the value for `seconds`, in place of one that is there."""
         self._kept[name] = value, self._clock() + seconds
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
 
     def remove(self, name: str) -> bool:
         """Remove the value; whether there was one."""
@@ -93,7 +99,7 @@ class SharedMemory:
 
     def __init__(self, *, clock: Callable[[], float] = trio.current_time) -> None:
         self.records: Shelf = Shelf(clock)
-        self.tombstones: Shelf = Shelf(clock)
+        self.tombstones: Shelf = Shelf(clock, MAX_TOMBSTONES)
         self.cards: Shelf = Shelf(clock)
         self.tasks: SharedTasks = SharedTasks(clock)
         self.nodes: dict[bytes, float] = {}

@@ -60,8 +60,6 @@ class Head(msgspec.Struct, eq=False):
     chunked: bool
     expects_continue: bool
     keep_alive: bool
-    upgrade: bool
-    """It asks for another protocol: its `Connection` has the option `upgrade`."""
     asks_for_websocket: bool
     """Whether it is a WebSocket handshake, well-formed or not."""
     known: RequestHead | None = None
@@ -177,7 +175,6 @@ class Parts:
             self._chunked,
             self._expects_continue,
             keep_alive,
-            self._upgrade,
             self._upgrade and self._websocket,
         )
 

@@ -50,6 +50,25 @@ def test_an_argument_that_the_tool_does_not_declare_is_refused_before_anything_r
     assert capsys.readouterr() == ("", "trio-mcp: price has no argument cuont; it has: name, count\n")
 
 
+def test_a_tool_of_a_server_without_tools_is_not_there(tmp_path: Path, capsys: Printed) -> None:
+    """And the command does not quote that the server has no such method."""
+    server = tmp_path / "empty.py"
+    server.write_text("from trio_mcp import MCPServer\nmcp = MCPServer('empty')\n")
+    assert execute(["call", str(server), "price"]) == 2
+    assert capsys.readouterr().err == "trio-mcp: there is no tool 'price'. There are: none\n"
+
+
+def test_a_file_that_asks_for_tokens_offers_no_login(tmp_path: Path, capsys: Printed) -> None:
+    server = tmp_path / "guarded.py"
+    server.write_text(
+        "from trio_mcp import MCPServer\n"
+        "from trio_mcp.auth import BearerAuth, StaticTokenVerifier\n"
+        "mcp = MCPServer('guarded', auth=BearerAuth(StaticTokenVerifier({}), authorization_servers=['https://a.example']))\n"
+    )
+    assert execute(["list", str(server)]) == 3
+    assert capsys.readouterr().err == "trio-mcp: the server wants a token. Send a token with --bearer @file\n"
+
+
 @pytest.mark.parametrize("words", [["list"], ["list", "--legacy"], ["inspect"]])
 def test_a_server_without_anything_says_so(tmp_path: Path, capsys: Printed, words: list[str]) -> None:
     server = tmp_path / "empty.py"

@@ -83,7 +83,7 @@ def test_a_target_that_is_not_there_is_told_with_the_next_step(project: Path, ta
         ("", "made.py", ["has no server called mcp, server or app", "Make one: mcp = MCPServer"]),
         (SERVER.format(name="weather"), "made.py", ["Name it: made.py:weather"]),
         (SERVER.format(name="weather"), "made.py:wether", ["has no 'wether'", "Did you mean made.py:weather?"]),
-        ("mcp = 5\n", "made.py", ["made.py:mcp is a int, not an MCPServer"]),
+        ("mcp = 5\n", "made.py", ["made.py:mcp is of the type int, not an MCPServer"]),
         ("def mcp(): ...\n", "made.py", ["is a function or class"]),
         ("class mcp: ...\n", "made.py", ["is a function or class"]),
         ("async def app(scope, receive, send): ...\n", "made.py", ["made.py:app is an ASGI app", "mount MCP into it"]),

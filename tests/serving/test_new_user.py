@@ -76,9 +76,18 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-async def test_serve_call_and_ctrl_c_with_a_stream_open() -> None:
+async def test_run_on_a_terminal_says_that_it_waits_for_a_client() -> None:
     with trio.fail_after(PATIENCE):
-        async with on_a_terminal("serve", str(QUICKSTART), "--port", "0") as (terminal, process):
+        async with on_a_terminal("run", str(QUICKSTART)) as (terminal, _):
+            await terminal.shows("waits for JSON-RPC of a client")
+            await terminal.shows("trio-mcp call FILE TOOL name=value")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_serve_call_and_ctrl_c_with_a_stream_open(workers: str) -> None:
+    arguments = ["serve", str(QUICKSTART), "--port", "0", "--workers", workers]
+    with trio.fail_after(PATIENCE):
+        async with on_a_terminal(*arguments) as (terminal, process):
             url, port = (await terminal.shows(r"(http://127\.0\.0\.1:(\d+)/mcp)")).groups()
             called = await trio.run_process(
                 [sys.executable, "-m", "trio_mcp", "call", url, "add", "a=1", "b=2"],
@@ -94,3 +103,5 @@ async def test_serve_call_and_ctrl_c_with_a_stream_open() -> None:
                 assert await process.wait() == 0
             await terminal.rest()
     assert "Traceback" not in terminal.seen
+    # Seconds: somebody waits for the prompt, also where each worker drains for itself.
+    assert set(re.findall(r"draining .*window=(\S+)", terminal.seen)) == {"1"}

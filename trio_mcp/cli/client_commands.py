@@ -129,7 +129,9 @@ async def _lists(client: Client) -> dict[str, list[dict[str, Any]]]:
 
 
 async def _find(client: Client, name: str) -> dict[str, Any]:
-    tools = {tool["name"]: tool for tool in await client.list_all("tools/list", "tools")}
+    # A server that has none does not know `tools/list`.
+    listed = await client.list_all("tools/list", "tools") if "tools" in client.capabilities else []
+    tools = {tool["name"]: tool for tool in listed}
     if name not in tools:
         raise UsageError(f"there is no tool {name!r}. There are: {', '.join(tools) or 'none'}")
     return tools[name]
@@ -146,16 +148,18 @@ def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: Clie
 
     async def main() -> T:
         async with _transport(target, app, credentials, flags.insecure) as transport:
-            async with connect(
-                transport, legacy=flags.legacy, notify=print_notification, silence=flags.timeout
-            ) as client:
-                return await use(client)
+            try:
+                async with connect(
+                    transport, legacy=flags.legacy, notify=print_notification, silence=flags.timeout
+                ) as client:
+                    return await use(client)
+            except AuthorizationRequired as error:
+                error.url = target
+                # No login is for a file.
+                error.login_offered &= app is None
+                raise
 
-    try:
-        return trio.run(main)
-    except AuthorizationRequired as error:
-        error.url = target if app is None else ""
-        raise
+    return trio.run(main)
 
 
 def _refuse_half_url(target: str) -> None:

@@ -210,7 +210,7 @@ class ClusterView:
             return await self._store.run(operations)
         except StoreDown as fault:
             raise RedisUnavailable(
-                f"{self._store.shown} does not answer: {fault}. Is it what the nodes have as --redis-url?"
+                f"{self._store.shown} does not answer: {str(fault).rstrip('.')}. Is it what the nodes have as --redis-url?"
             ) from fault
 
 

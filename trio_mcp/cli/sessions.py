@@ -85,7 +85,10 @@ def which_redis(url: str | None, prefix: str | None) -> tuple[str, str]:
     """URL and prefix, as given or from the environment; raises UsageError without a URL."""
     found = load_one("redis_url", url)
     if found is None:
-        raise UsageError("which Redis? Give --redis-url or TRIO_MCP_REDIS_URL, as the nodes have it")
+        raise UsageError(
+            "which Redis? Give --redis-url or TRIO_MCP_REDIS_URL, as the nodes have it; "
+            "a node without Redis lists its sessions at /sessions of its admin listener"
+        )
     return found.get_secret_value(), load_one("redis_prefix", prefix)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,8 @@ async def serve_on(
         from trio_mcp.serving.stdio import run_stdio
 
         with nullcontext(pipes) if pipes is not None else protocol_pipes() as taken:
+            if os.isatty(taken.stdin):
+                print(_on_a_terminal(server), file=sys.stderr, flush=True)
             return await run_stdio(server, settings, taken, owns_process=owns_process)
     return await _over_http(server, settings, owns_process=owns_process)
 
@@ -179,6 +182,17 @@ def banner(server: MCPServer, settings: Settings, urls: list[str], waits_for: Se
     if settings.admin_bind:
         lines.append(_row("admin", settings.admin_bind))
     return "\n".join([*lines, _row("sessions", f"{_where(settings):<21} Ctrl+C stops")])
+
+
+def _on_a_terminal(server: MCPServer) -> str:
+    """What a person sees who runs a stdio server: without it, nothing, for it waits for messages."""
+    return "\n".join(
+        [
+            _title(server),
+            _row("stdio", "waits for JSON-RPC of a client, which starts this command itself; Ctrl+C stops"),
+            _row("try", "trio-mcp call FILE TOOL name=value, or over HTTP: trio-mcp serve FILE"),
+        ]
+    )
 
 
 def _callers(server: MCPServer, settings: Settings) -> str:

@@ -183,7 +183,7 @@ def _not_a_server(what: str, found: Any, advice: str) -> str:
         )
     if callable(found):
         return f"{what} is a function or class, and TARGET names the server itself. {advice}"
-    return f"{what} is a {kind.__name__}, not an MCPServer. {advice}"
+    return f"{what} is of the type {kind.__name__}, not an MCPServer. {advice}"
 
 
 def _is_asgi(found: Any) -> bool:

@@ -115,7 +115,10 @@ async def _resource(fetch: Fetch, url: str, challenge: BearerChallenge | None, s
     if status in _ANSWERED:
         raise LoginError(f"{url} asks for no token: use it without a login")
     asked = "wants a token" if status == 401 else f"answers {status} without a token"
-    raise LoginError(f"{url} {asked}, and does not say where to get one: {', '.join(tried)}")
+    raise LoginError(
+        f"{url} {asked}, and does not say where to get one ({', '.join(tried)}): send "
+        "one that its operator has given you with --bearer @file"
+    )
 
 
 async def _server(fetch: Fetch, issuer: str) -> AuthorizationServer:

@@ -79,7 +79,9 @@ async def _serve(server: MCPServer, settings: Settings, seat: Seat) -> int:
         seat.say_ready(banner(server, settings, urls), ready_fields(server, settings, urls))
 
     with expected_error_alone():
-        return await serve(server, settings, announce=announce, owns_process=True, seat=seat)
+        # Its terminal is the supervisor's: a person there waits for the prompt.
+        interactive = sys.stderr.isatty()
+        return await serve(server, settings, announce=announce, interactive=interactive, owns_process=True, seat=seat)
 
 
 def _say(connected: socket.socket, text: str, *, logged: bool = False) -> None:

@@ -106,7 +106,7 @@ STOPS_ITSELF = """
 import os, signal, sys
 from contextlib import asynccontextmanager
 from trio_mcp import MCPServer
-opened = {number: os.readlink(f"/proc/self/fd/{number}") for number in range(3)}
+opened = {number: os.readlink(f"/proc/self/fd/{number}") for number in range(3) if os.get_inheritable(number)}
 
 @asynccontextmanager
 async def lifespan(server):
@@ -130,6 +130,7 @@ async def test_a_node_comes_up_and_stops_whatever_is_closed(tmp_path: Path) -> N
         assert (done.returncode, done.stdout) == (0, b""), (closed, done.stderr)
         assert b"Traceback" not in done.stderr
         opened = ast.literal_eval(path.read_text())
+        assert len(opened) == 3, "what the node starts, its workers too, inherits all three"
         assert {number for number, target in opened.items() if target == "/dev/null"} == closed
 
 

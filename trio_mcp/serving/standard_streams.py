@@ -34,15 +34,16 @@ def open_missing_streams() -> None:
     """Open the null device for each of stdin, stdout and stderr that was closed when the process started.
 
     To be called before anything opens a descriptor. Otherwise a socket could get the number, and what is printed would go to a
-    client.
+    client. The processes that this one starts inherit them.
     """
-    for number, (name, flags, mode) in enumerate(_STREAMS):
-        if getattr(sys, name) is not None:
-            continue
-        _missing.add(name)
+    missing = [(number, *stream) for number, stream in enumerate(_STREAMS) if getattr(sys, stream[0]) is None]
+    for number, _, flags, _ in missing:
         if not _is_open(number):
             # The kernel takes the lowest free number, which is this one: those below are open.
             os.set_inheritable(os.open(os.devnull, flags), True)
+    # Only now: what Python opens for itself would get the number of the next one.
+    for _, name, _, mode in missing:
+        _missing.add(name)
         setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 

@@ -168,6 +168,35 @@ async def test_asyncio_code_in_a_handler_is_told_of_the_bridges(tool: str, caplo
     assert "trio.to_thread" in line["hint"]
 
 
+async def test_a_handler_without_a_session_is_told_that_there_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def welcome(ctx: Context) -> None:
+        await ctx.session.log("info", "welcome")  # type: ignore[union-attr]
+
+    async with serving(mcp) as wire:
+        await wire.modern().tool("welcome").result()
+    (line,) = lines(caplog, "tool failed")
+    assert line["hint"].startswith("ctx.session is None on 2026-07-28")
+
+
+async def test_a_promise_that_is_broken_is_said_in_the_first_line(caplog: pytest.LogCaptureFixture) -> None:
+    mcp = MCPServer("t")
+
+    @mcp.tool
+    async def count() -> int:
+        return "many"  # type: ignore[return-value]
+
+    async with serving(mcp) as wire:
+        await wire.modern().tool("count").result()
+    (record,) = (each for each in caplog.records if each.message == "tool failed")
+    assert record.exc_info is not None
+    first = str(record.exc_info[1]).partition("\n")[0]
+    assert first.startswith("The tool's result does not conform to its output schema, which is its return annotation")
+    assert first.endswith('got "many"')
+
+
 def test_an_app_under_asyncio_says_so_at_its_start_and_at_a_request() -> None:
     app = MCPServer("x").http_app()
     sent: list[Any] = []

@@ -278,6 +278,6 @@ def test_an_integer_that_javascript_reads_as_infinity_is_the_tools_fault(
     assert tool.result(of(sign * LARGEST), V2025_11_25)["isError"] is False
     for beyond in (LARGEST + 1, 10**400):
         with pytest.raises(
-            LocalProtocolError, match=rf"- {re.escape(where)} is an integer beyond 1\.8e308.*return text"
+            LocalProtocolError, match=rf": {re.escape(where)} is an integer beyond 1\.8e308.*return text"
         ):
             tool.result(of(sign * beyond), V2025_11_25)

@@ -60,6 +60,8 @@ T = TypeVar("T")
 _ASYNCIO = "asyncio does not run in handlers, which run on Trio: bridge it with trio.to_thread, see docs/handlers.md, asyncio libraries"
 _MASKED = "clients see the reference and not the text: raise ToolError for words of your own, or use MCPServer(mask_errors=False)"
 
+_NO_SESSION = "ctx.session is None on 2026-07-28, which has no sessions: check it first, see docs/handlers.md, Sessions and background tasks"
+
 _NO_ASYNCIO_LOOP = ("no running event loop", "There is no current event loop")
 
 _sigint_owners = 0
@@ -207,6 +209,8 @@ def _hint(call: Call, error: Exception) -> str | None:
     """The remedy, for the log line. That clients see no text is explained once for each server."""
     if any(_misses_asyncio(leaf) for leaf in leaves(error)):
         return _ASYNCIO
+    if call.session is None and any(_misses_session(leaf) for leaf in leaves(error)):
+        return _NO_SESSION
     if isinstance(error, UserCodeCrash) or not call.service.mask_errors or call.service.mask_explained:
         return None
     call.service.mask_explained = True
@@ -222,6 +226,13 @@ def _misses_asyncio(error: BaseException) -> bool:
             return "asyncio" in str(error) and "trio" in str(error).lower()
         case _:
             return False
+
+
+def _misses_session(error: BaseException) -> bool:
+    """Whether it is `ctx.session.log(…)` or its like, with None for a session."""
+    if not isinstance(error, AttributeError) or error.obj is not None:
+        return False
+    return error.name in ("close", "id", "log", "start_soon") or str(error.name).startswith("notify_")
 
 
 def _text(error: BaseException) -> str:

@@ -37,6 +37,8 @@ from trio_mcp.protocol.wire import class_wire_name
 
 __all__ = ["Output", "output_of", "output_with"]
 
+_BREAKS = "The tool's result does not conform to its output schema, which is its return annotation or output_schema="
+
 _SCALARS: dict[type, str] = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
@@ -98,7 +100,7 @@ class Output:
 
     @staticmethod
     def _broken(why: str) -> LocalProtocolError:
-        return LocalProtocolError(INTERNAL_ERROR, f"The tool's result does not conform to its output schema:\n{why}")
+        return LocalProtocolError(INTERNAL_ERROR, f"{_BREAKS}: {why.removeprefix('- ')}")
 
 
 def output_with(schema: dict[str, Any], where: str) -> Output:

@@ -31,6 +31,9 @@ CHECK_SECONDS = 0.25
 """How often the thread checks whether the loop is late."""
 
 
+_HINT = "every client waited: write `def` for `async def`, or await trio.to_thread.run_sync(…) around what blocks"
+
+
 async def monitor_loop(service: Service) -> None:
     """Measure the loop's lag, how late a due task runs, until cancelled; log what blocked it. Also counts the busy worker threads."""
     threads = service.threads
@@ -46,7 +49,7 @@ async def monitor_loop(service: Service) -> None:
             service.metrics.set_loop_lag(lag)
             if lag >= BLOCKED_SECONDS:
                 service.metrics.loop_was_blocked()
-                event(logger, logging.WARNING, "event loop blocked", seconds=round(lag, 1), **watcher.seen)
+                event(logger, logging.WARNING, "event loop blocked", seconds=round(lag, 1), hint=_HINT, **watcher.seen)
     finally:
         watcher.stop()
 

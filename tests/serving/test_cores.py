@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -21,17 +20,13 @@ def test_anything_else_is_refused(value: object) -> None:
         parse_workers(value)
 
 
-@pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("9999999 100000", 8), ("nonsense", 8)],
-)
+@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (1.5, 2), (0.5, 1), (99.0, 8)])
 def test_auto_is_the_cores_of_the_affinity_within_the_quota_of_the_container(
-    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quota: float | None, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    (tmp_path / "cpu.max").write_text(quota)
-    assert usable_cores(tmp_path / "cpu.max") == cores
-    assert usable_cores(tmp_path / "missing") == 8
+    monkeypatch.setattr("trio_mcp.serving.cores.cpu_quota", lambda: quota)
+    assert usable_cores() == cores
 
 
 def test_auto_is_read_as_such(monkeypatch: pytest.MonkeyPatch) -> None:

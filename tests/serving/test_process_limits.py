@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from trio_mcp.serving import process_limits
-from trio_mcp.serving.process_limits import RESERVE, TooManyConnections, account_of, cgroup_limit, connection_limit
+from trio_mcp.serving.process_limits import RESERVE, TooManyConnections, account_of, connection_limit
 from trio_mcp.serving.settings import SettingsError, load
 
 MIB = 1 << 20
 GIB = 1 << 30
-
-
-def cgroups(root: Path, files: dict[str, str], own: str = "0::/\n") -> tuple[Path, Path]:
-    for name, text in files.items():
-        (root / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / "fs" / name).write_text(text)
-    (root / "own").write_text(own)
-    return root / "fs", root / "own"
-
-
-@pytest.mark.parametrize(
-    ("files", "own", "limit"),
-    [
-        ({}, "0::/\n", None),
-        ({"memory.max": "max\n"}, "0::/\n", None),
-        ({"memory.max": f"{GIB}\n"}, "0::/\n", GIB),
-        ({"a/b/memory.max": "5000\n", "a/memory.max": "4000\n", "memory.max": "max\n"}, "0::/a/b\n", 4000),
-        ({"a/memory.max": "max\n", "other/memory.max": "1\n"}, "0::/a\n", None),
-        ({"memory/memory.limit_in_bytes": f"{GIB}\n"}, "4:memory:/docker/1\n", GIB),
-        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, "4:memory:/\n", None),
-    ],
-)
-def test_the_limit_is_the_smallest_of_our_cgroup_and_those_around_it(
-    tmp_path: Path, files: dict[str, str], own: str, limit: int | None
-) -> None:
-    assert cgroup_limit(*cgroups(tmp_path, files, own)) == limit
-
-
-def test_where_there_are_no_cgroups_there_is_no_limit(tmp_path: Path) -> None:
-    assert cgroup_limit(tmp_path / "none", tmp_path / "neither") is None
 
 
 @pytest.mark.parametrize(
@@ -58,7 +26,7 @@ def test_where_there_are_no_cgroups_there_is_no_limit(tmp_path: Path) -> None:
 def test_the_account_is_a_quarter_of_the_limit_or_what_was_set(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, given: dict[str, object], account: int
 ) -> None:
-    monkeypatch.setattr(process_limits, "cgroup_limit", lambda: limit)
+    monkeypatch.setattr(process_limits, "memory_limit", lambda: limit)
     assert account_of(load(**given)).limit == account
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
+
+from trio_mcp.serving.cgroups import cpu_quota
 
 __all__ = ["parse_workers", "usable_cores"]
 
@@ -25,17 +26,8 @@ def parse_workers(value: Any) -> int:
     return value
 
 
-def usable_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The cores that the scheduler gives this process; at most what the quota of its cgroup (v2) pays for, rounded up."""
+def usable_cores() -> int:
+    """The cores that the scheduler gives this process; at most what the quota of its cgroups pays for, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    paid = _paid_cores(quota)
-    return cores if paid is None else max(1, min(cores, math.ceil(paid)))
-
-
-def _paid_cores(quota: Path) -> float | None:
-    """`cpu.max` says microseconds of CPU time in each period, or "max"."""
-    try:
-        allowed, period = quota.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return int(allowed) / int(period) if allowed.isdigit() and period.isdigit() and int(period) else None
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))

@@ -788,6 +788,7 @@ async def test_a_node_asked_by_a_peer_for_what_it_does_not_have_says_who_does(tm
         owner = {"node": "node1", "boot": nodes[1].boot, "epoch": 0, "url": nodes[1].url}
         assert await exchange.raw.json() == {"owner": owner}
         assert nodes[1].heard == []
+        assert nodes[2].metric('trio_mcp_misroutes_total{outcome="421",reason="elsewhere"}') == 1
 
 
 async def test_a_session_that_is_never_where_its_record_says_is_moving(tmp_path: Path) -> None:

@@ -308,12 +308,12 @@ class Cluster:
         buried: set[str] = set()
         while True:
             siblings = self._peers.siblings
-            changed = siblings.changed
-            for each in siblings.ended:
+            changed, ended = siblings.changed, siblings.ended
+            for each in ended:
                 if each.boot not in buried:
                     with suppress(StoreDown):
                         await self._heartbeat.take_down(each.name, each.boot)
-            buried = {each.boot for each in siblings.ended}
+            buried = {each.boot for each in ended}
             await changed.wait()
 
     async def _leave(self) -> None:

@@ -16,6 +16,7 @@ from tests.cluster.peers import black_hole, raw_peer, read_request
 from tests.rig.waiting import until
 from tests.transports.http.harness import Exchange, SessionClient
 from trio_mcp import MCPServer
+from trio_mcp.cluster.clock import now
 from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.routing import LOOKS
 from trio_mcp.cluster.store.port import ClaimRecord, Operation, ReadRecord, StoreDown
@@ -520,17 +521,48 @@ async def test_a_claim_whose_reply_was_lost_is_made_good_by_the_next_request(tmp
         assert (await nodes.record(client.id))["epoch"] == 1
 
 
-async def test_a_full_node_claims_nothing_and_another_does(tmp_path: Path) -> None:
+async def test_a_full_node_claims_nothing_and_has_another_do_so(tmp_path: Path) -> None:
     async with in_process_cluster(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
         client = await nodes[1].wire.open()
         assert await said_by((await nodes[2].wire.open()).tool("where")) == "node2"
+        await nodes[1].die()
+        assert await said_by(at(nodes[2], client).tool("where")) == "node3"
+        assert (await nodes.record(client.id))["node"] == "node3"
+        assert nodes[2].metric('trio_mcp_restores_total{outcome="restored"}') == 0
+
+
+async def test_where_all_are_full_a_session_is_not_claimed_before_there_is_room(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
+        client = await nodes[1].wire.open()
+        others = [await nodes[number].wire.open() for number in (2, 3)]
+        assert [await said_by(each.tool("where")) for each in others] == ["node2", "node3"]
         await nodes[1].die()
         exchange = at(nodes[2], client).tool("where")
         assert await exchange.head() == 503
         assert "retry-after" in exchange.headers
         await exchange.error()
         assert (await nodes.record(client.id))["epoch"] == 0
-        assert await said_by(at(nodes[3], client).tool("where")) == "node3"
+        assert await others[1].delete().nothing() == 204
+        await nodes[3].beat()
+        assert await said_by(at(nodes[2], client).tool("where")) == "node3"
+
+
+async def test_a_full_node_looks_for_a_peer_that_its_cards_do_not_know_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_mcp.cluster.heartbeat.LOOK_SECONDS", 0.0)
+    async with in_process_cluster(tmp_path, 3, restore=True, app={"max_sessions": 1}) as nodes:
+        client = await nodes[1].wire.open()
+        assert await said_by((await nodes[2].wire.open()).tool("where")) == "node2"
+        await nodes[1].die()
+        nodes[2].membership.read({}, now())
+        assert nodes[2].membership.with_room() == []
+        assert await said_by(at(nodes[2], client).tool("where")) == "node3"
+        nodes[2].membership.read({}, now())
+        opening = nodes[2].wire.initialize()
+        assert await opening.head() == 503, "node3 is full now"
+        await opening.error()
+        assert nodes[2].membership.ready("") != [], "its cards were read for that"
 
 
 async def test_a_full_node_takes_a_session_up_in_place_of_one_that_was_never_used(tmp_path: Path) -> None:

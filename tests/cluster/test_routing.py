@@ -12,6 +12,7 @@ from trio_mcp.cluster.membership import Verdict
 from trio_mcp.cluster.routing import (
     LOOKS,
     Await,
+    Full,
     Judge,
     LookUp,
     MoveTo,
@@ -44,6 +45,7 @@ FREE_INPUTS = {
     "claims": tuple(Claims),
     "hop": BOTH,
     "none_ready": BOTH,
+    "full": BOTH,
 }
 FREE_ROWS = [
     row("a DELETE is done in place of a node that cannot", Remove(), delete=True, readable=True),
@@ -55,7 +57,9 @@ FREE_ROWS = [
     ),
     row("a record of another release is left alone", NotFound(NODE_GONE), readable=False),
     row("a node that does not restore", NotFound(NODE_GONE), restores=False),
-    row("a node that restores", Restore(), claims=Claims.YES),
+    row("a node that restores", Restore(), claims=Claims.YES, full=False),
+    row("a peer that has room restores it", RelayTo(Target.ROOMY), claims=Claims.YES, none_ready=False),
+    row("no peer has room", Full(), claims=Claims.YES),
     row("a peer asked a node that claims nothing", SendBack(), hop=True),
     row("a ready peer restores it in place of a node that claims nothing", RelayTo(Target.READY), none_ready=False),
     row("no peer is ready", TryAgain.NONE_READY),
@@ -258,6 +262,7 @@ TABLES: dict[str, Table] = {
             "restorable": BOTH,
             "claims": tuple(Claims),
             "first_life": BOTH,
+            "full": BOTH,
         },
         [
             *(
@@ -268,6 +273,7 @@ TABLES: dict[str, Table] = {
             row("it is being released", TryAgain.STOPPING, restorable=True, claims=Claims.NO_MORE),
             row("it cannot be restored", NotFound(NO_REASON), restorable=False),
             row("it was never claimed by this node", NotFound(NO_REASON), first_life=True),
+            row("there is no room for it", Full(), full=True),
             row("the reply to this node's claim was lost", Restore()),
         ],
     ),

@@ -38,6 +38,7 @@ from trio_mcp.cluster.store.port import Store, StoreDown
 from trio_mcp.cluster.tasks.owners import TaskOwners
 from trio_mcp.cluster.tasks.store import ClusterTaskStore
 from trio_mcp.defaults import CLUSTER_DRAIN_DELAY, DRAIN_TIMEOUT, KEEP_ALIVE, WRITE_TIMEOUT
+from trio_mcp.protocol.errors import TooManySessions
 from trio_mcp.sessions.directory import Snapshot
 from trio_mcp.sessions.live_session import LiveSession
 from trio_mcp.sessions.node_state import CLUSTER, Claims
@@ -202,6 +203,10 @@ class Cluster:
 
         Raises SessionNotFound, TooManySessions, Unavailable and Misdirected.
         """
+        with suppress(TooManySessions):
+            return await self._router.route(exchange, session_id)
+        # A peer that has room may have begun since the cards were read.
+        await self._heartbeat.look()
         return await self._router.route(exchange, session_id)
 
     def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:
@@ -214,7 +219,9 @@ class Cluster:
 
     async def open_at_peer(self, exchange: HttpExchange) -> bool:
         """Have a peer with room answer an `initialize` that finds none here; False when no peer has."""
-        return await self._router.open_at_peer(exchange)
+        if await self._router.open_at_peer(exchange):
+            return True
+        return await self._heartbeat.look() and await self._router.open_at_peer(exchange)
 
     async def pass_on(self, exchange: HttpExchange) -> bool:
         """Have a ready peer answer what belongs to no session; False when none does."""

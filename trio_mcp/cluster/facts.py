@@ -66,6 +66,8 @@ class Target(Enum):
     """The owner in the record."""
     READY = "ready"
     """Any node that may restore it, in the order on which all nodes agree."""
+    ROOMY = "roomy"
+    """Any that may and had room for another session a moment ago."""
 
 
 class Cached(Enum):
@@ -107,6 +109,8 @@ class Facts(msgspec.Struct, kw_only=True):
     restores: bool = True
     """The option of that name: sessions of nodes that are gone are restored."""
     claims: Claims = Claims.YES
+    full: bool = False
+    """It had no room to restore the session."""
     join_awaited: bool = False
     """The request has waited for this node to join, as long as it may."""
     copy: Copy | CloseReason = Copy.NONE

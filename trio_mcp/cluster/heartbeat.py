@@ -46,6 +46,9 @@ LATE_SECONDS = 2 * BEAT_SECONDS
 CATCH_UP_SECONDS = 1.0
 """How long requests wait for the comparison of all records after this process stood still."""
 
+LOOK_SECONDS = 0.5
+"""Between two reads of the cards for those who find no room: one that is refused must cost little."""
+
 FORGET_SECONDS = 24 * 3600.0
 """A node that was not seen for a day is not asked for any more."""
 
@@ -94,6 +97,7 @@ class Heartbeat:
         self._attempted = now()
         """When the last beat was begun, whatever came of it, or the last `catch_up` ended."""
         self._catching_up: trio.Event | None = None
+        self._looking = trio.Lock()
 
     async def work(self) -> None:
         """Until cancelled."""
@@ -131,6 +135,14 @@ class Heartbeat:
             await self._publish_url()
         if doubtful or self._trust.records_doubted or self._reconciler.is_due:
             self._reconciler.want()
+
+    async def look(self) -> bool:
+        """Read the cards of the others, if that was not done within LOOK_SECONDS; whether they were read since this was called."""
+        known = self._attempted
+        async with self._looking:
+            if self._attempted is known and now().since(known) > LOOK_SECONDS and not self._store.down:
+                await self.beat()
+        return self._attempted is not known
 
     async def advertise(self, url: str) -> None:
         """Show this node to the others at `url`, as soon as it was reached there."""

@@ -8,7 +8,7 @@ request ─▶ facts ─▶ `routing.decide` ─▶ step ─▶ done here ─▶
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import trio
@@ -25,6 +25,7 @@ from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.restore import Restorer
 from trio_mcp.cluster.routing import (
     Await,
+    Full,
     Judge,
     LookUp,
     MoveTo,
@@ -39,7 +40,7 @@ from trio_mcp.cluster.routing import (
     decide,
 )
 from trio_mcp.cluster.store.port import StoreDown
-from trio_mcp.protocol.errors import SessionNotFound
+from trio_mcp.protocol.errors import SessionNotFound, TooManySessions
 from trio_mcp.sessions.close_reason import CloseReason
 from trio_mcp.sessions.hub import Hub
 from trio_mcp.sessions.live_session import LiveSession
@@ -52,7 +53,7 @@ from trio_mcp.transports.http.responses import send_empty
 __all__ = ["SessionRouter"]
 
 MOST_ASKED = 3
-"""Peers that are asked to open a session for which this node has no room."""
+"""Peers that are asked to open or restore a session for which this node has no room."""
 
 PAUSE_SECONDS = 0.05
 """Before the record is read again that is about to change."""
@@ -169,6 +170,8 @@ class SessionRouter:
                 await self._judge(request, target, at_once=at_once)
             case Restore():
                 return await self._restore(request)
+            case Full():
+                raise TooManySessions("No node that is ready has room for this session; try again")
             case Remove():
                 return await self._remove(request)
         return None
@@ -285,7 +288,9 @@ class SessionRouter:
 
     async def _relay_to(self, request: SessionRequest, target: Target) -> port.Route | None:
         if target is Target.READY:
-            return await self._relay_to_ready(request)
+            return await self._relay_to_any(request, self._peers.membership.ready(request.session_id))
+        if target is Target.ROOMY:
+            return await self._relay_to_any(request, self._peers.with_room(request.hop)[:MOST_ASKED])
         owner = self._owner(request, target)
         if target is Target.RECORDED and request.record is not None:
             # The owner may be gone: if Redis loses its data now, there is no other copy of the record.
@@ -312,8 +317,8 @@ class SessionRouter:
         request.facts.movable = False
         return None
 
-    async def _relay_to_ready(self, request: SessionRequest) -> port.Route | None:
-        for peer in self._peers.membership.ready(request.session_id):
+    async def _relay_to_any(self, request: SessionRequest, peers: Sequence[Owner]) -> port.Route | None:
+        for peer in peers:
             if isinstance(await self._forwarder.relay(request, peer), Ended):
                 return port.Answered()
         request.facts.none_ready = True
@@ -336,6 +341,9 @@ class SessionRouter:
             session = await self._restorer.restore(request.session_id, request.record, request.exchange.principal)
         except StoreDown:
             request.facts.recorded = Recorded.REFUSED
+            return None
+        except TooManySessions:
+            request.facts.full = True
             return None
         request.facts.recorded = Recorded.NOT_READ
         return None if session is None else port.Local(session)

@@ -10,7 +10,7 @@ request. The order of the questions:
    - No record.                             relay to the node in the id, which may not have written it yet · 404
    - Owned by this process.                 restore it again (a claim whose reply was lost) · 404
    - Owned by another process.              relay · when that process is gone: as the next
-   - Released, or its process is gone.      restore · relay to a ready peer · remove (DELETE) · 404
+   - Released, or its process is gone.      restore · relay to a ready peer, or one with room · remove (DELETE) · 404
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from trio_mcp.sessions.node_state import Claims
 __all__ = [
     "LOOKS",
     "Await",
+    "Full",
     "Judge",
     "LookUp",
     "MoveTo",
@@ -118,11 +119,17 @@ class Restore(msgspec.Struct, frozen=True):
     """Claim the record and continue the session on this node."""
 
 
+class Full(msgspec.Struct, frozen=True):
+    """503: neither this node nor a peer has room to restore the session."""
+
+
 class Remove(msgspec.Struct, frozen=True):
     """Do what the client's DELETE asks for in place of a node that cannot, and answer 204."""
 
 
-Step: TypeAlias = Serve | NotFound | SendBack | TryAgain | Await | LookUp | RelayTo | MoveTo | Judge | Restore | Remove
+Step: TypeAlias = (
+    Serve | NotFound | SendBack | TryAgain | Await | LookUp | RelayTo | MoveTo | Judge | Restore | Full | Remove
+)
 
 
 def decide(facts: Facts) -> Step:
@@ -240,7 +247,7 @@ def _owned_here(facts: Facts) -> Step:
         return TryAgain.STOPPING
     if not facts.restorable or facts.first_life:
         return NotFound(CloseReason.UNKNOWN)
-    return Restore()
+    return Full() if facts.full else Restore()
 
 
 def _owned_by_peer(facts: Facts) -> Step:
@@ -270,7 +277,9 @@ def _free(facts: Facts) -> Step:
     if not (facts.restores and facts.restorable and facts.readable):
         return NotFound(CloseReason.NODE_GONE, bury=facts.readable and not facts.restorable)
     if facts.claims is Claims.YES:
-        return Restore()
+        if not facts.full:
+            return Restore()
+        return Full() if facts.none_ready else RelayTo(Target.ROOMY)
     if facts.hop:
         return SendBack()
     return TryAgain.NONE_READY if facts.none_ready else RelayTo(Target.READY)

@@ -143,7 +143,7 @@ class Hub:
             if self._full:
                 await self._make_room()
                 if self._full:
-                    raise TooManySessions(f"This node serves at most {self.options.max_sessions} sessions")
+                    raise TooManySessions(f"This process serves at most {self.options.max_sessions} sessions")
             self._opening.add(session_id)
 
     @property

@@ -104,6 +104,12 @@ async def test_nobody_there_is_told(tmp_path: Path, capsys: Printed) -> None:
         assert capsys.readouterr().err.startswith("trio-mcp: cannot reach ")
 
 
+@pytest.mark.parametrize("written", ["127.0.0.1:{}", "http://127.0.0.1:{}", "http://127.0.0.1:{}/"])
+async def test_a_node_may_be_named_by_address_or_url(capsys: Printed, written: str) -> None:
+    assert await run("drain", written.format(*free_ports(1))) == 1
+    assert "connection refused" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -41,6 +41,16 @@ async def test_what_is_wrong_with_an_address_is_said_with_the_next_step(bind: st
         await listen([bind])
 
 
+async def test_for_the_admin_listener_it_is_the_admins_flag_that_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(CannotListen, match=r"choose another with --port$"):
+            await listen([bind])
+        with pytest.raises(CannotListen, match=r"choose another with --admin-bind$"):
+            await listen([bind], admin=True)
+
+
 def _plain_file(path: Path) -> None:
     path.write_text("something of value")
 
@@ -99,6 +109,6 @@ async def test_a_descriptor_that_is_no_socket_is_said_to_be_none() -> None:
 
 def test_the_error_comes_out_of_the_launch_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trio_mcp.serving.launch.configure", lambda *_, **__: None)
-    for settings in (load(bind="nonsense"), load(port=0, admin_bind="9464")):
-        with pytest.raises(McpError, match="is not host:port"):
+    for settings in (load(bind="unix:/no/such/x"), load(port=0, admin_bind="unix:/no/such/x")):
+        with pytest.raises(McpError, match="The folder of a Unix socket must exist"):
             launch(MCPServer("x"), "http", settings)

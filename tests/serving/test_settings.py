@@ -289,6 +289,11 @@ def test_one_setting_is_read_as_a_node_reads_it_whatever_the_others_are(
         ("admin_hosts", "http://metrics", "'metrics'"),
         ("allowed_origins", "https://x.com/", "'https://x.com'"),
         ("allowed_origins", "localhost:3000", "'https://localhost:3000'"),
+        ("bind", "8000", "as in 127.0.0.1:8000"),
+        ("bind", "127.0.0.1:8000,localhost", "'localhost' is not host:port"),
+        ("bind", "fd://x", "as in fd://3"),
+        ("admin_bind", "9464", "as in 127.0.0.1:9464"),
+        ("admin_bind", "unix:", "as unix:/run/mcp.sock does"),
         ("forwarded_allow", "balancer", "does not appear to be an IPv4 or IPv6 network"),
     ],
 )

@@ -49,7 +49,8 @@ def drain(
     admin
         Where its admin listener is: `127.0.0.1:9464` or `unix:/run/mcp-admin.sock`.
     """
-    bind = load_one("admin_bind", admin if admin is not None else admin_bind)
+    # What is named here may be a URL as well, which no node can listen on.
+    bind = admin if admin is not None else admin_bind if admin_bind is not None else load_one("admin_bind")
     if bind is None:
         raise UsageError("which node? Name its admin listener, as in `trio-mcp drain 127.0.0.1:9464`")
     token = load_one("admin_token")

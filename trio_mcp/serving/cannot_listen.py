@@ -16,8 +16,8 @@ LONGEST_PATH: int = 107 if sys.platform == "linux" else 103
 """Bytes of a Unix socket's path: `sun_path` has room for 108 on Linux and for 104 on macOS and BSD, a zero at the end included."""
 
 _NEXT_STEP = {
-    errno.EADDRINUSE: "Stop the process that has it, or choose another with --port",
-    errno.EADDRNOTAVAIL: "This machine has no such address: see --host and --bind",
+    errno.EADDRINUSE: "Stop the process that has it, or choose another with {port}",
+    errno.EADDRNOTAVAIL: "This machine has no such address: see {address}",
     errno.EACCES: "Ports below 1024, and some folders, need more rights",
     errno.EBADF: "The program that starts this process must open that descriptor",
     errno.ENOTSOCK: "The program that starts this process must open a listening socket there",
@@ -30,6 +30,10 @@ _NEXT_STEP_UNIX = {
     errno.EROFS: "Choose a folder in which files can be made, such as /run or /tmp",
     errno.ENOSPC: "Free some space there, or choose a folder on another disk",
 }
+_OF_NODE = {"port": "--port", "address": "--host or --bind"}
+_OF_ADMIN = {"port": "--admin-bind", "address": "--admin-bind"}
+"""The flags that the steps name."""
+
 _KINDS = {
     stat.S_IFREG: "a plain file",
     stat.S_IFDIR: "a folder",
@@ -42,19 +46,22 @@ class CannotListen(McpError):
     """An address cannot be listened on; the text names it, the reason and what to do."""
 
 
-def cannot_listen(bind: str, error: OSError | ValueError) -> CannotListen:
-    """What to raise for a bind (`host:port`, `unix:/path`, `fd://3`) that `open_listeners` raised `error` for."""
+def cannot_listen(bind: str, error: OSError | ValueError, *, admin: bool = False) -> CannotListen:
+    """What to raise for a bind (`host:port`, `unix:/path`, `fd://3`) that `open_listeners` raised `error` for.
+
+    `admin`: it is that of the admin listener, which has a flag of its own.
+    """
     if isinstance(error, ValueError):
         return CannotListen(f"cannot listen: {error}")
-    return CannotListen(f"cannot listen on {bind}: {_why(bind, error)}")
+    return CannotListen(f"cannot listen on {bind}: {_why(bind, error, _OF_ADMIN if admin else _OF_NODE)}")
 
 
-def _why(bind: str, error: OSError) -> str:
+def _why(bind: str, error: OSError, flags: dict[str, str]) -> str:
     if isinstance(error, socket.gaierror):
-        return "this name resolves to no address. --host and --bind take an address of this machine"
+        return f"this name resolves to no address. Give {flags['address']} one of this machine"
     is_unix = bind.startswith("unix:")
     return (is_unix and _why_no_path(bind.removeprefix("unix:"), error)) or _reason(
-        error, _NEXT_STEP_UNIX if is_unix else _NEXT_STEP
+        error, _NEXT_STEP_UNIX if is_unix else _NEXT_STEP, flags
     )
 
 
@@ -81,8 +88,8 @@ def _kind(path: str) -> str | None:
         return None
 
 
-def _reason(error: OSError, next_step: dict[int, str]) -> str:
+def _reason(error: OSError, next_step: dict[int, str], flags: dict[str, str]) -> str:
     number = error.errno or 0
     reason = os.strerror(number).lower() if number else str(error)
-    step = f". {next_step[number]}" if number in next_step else ""
+    step = f". {next_step[number].format(**flags)}" if number in next_step else ""
     return f"{reason}{step}"

@@ -31,12 +31,15 @@ logger: logging.Logger = logging.getLogger("trio_mcp.serving")
 _ANY = frozenset({"0.0.0.0", "::"})
 
 
-async def listen(binds: Sequence[str]) -> list[trio.SocketListener]:
-    """Listen on every bind (`host:port`, `unix:/path`, `fd://3`); raises CannotListen, and then none is left open."""
+async def listen(binds: Sequence[str], *, admin: bool = False) -> list[trio.SocketListener]:
+    """Listen on every bind (`host:port`, `unix:/path`, `fd://3`); raises CannotListen, and then none is left open.
+
+    `admin`: they are those of the admin listener.
+    """
     listeners: list[trio.SocketListener] = []
     try:
         for bind in binds:
-            listeners += await _listen(bind)
+            listeners += await _listen(bind, admin=admin)
     except CannotListen:
         for listener in listeners:
             listener.socket.close()
@@ -53,11 +56,11 @@ def no_socket_files(binds: Sequence[str]) -> Iterator[None]:
         remove_socket_files(binds)
 
 
-async def _listen(bind: str) -> list[trio.SocketListener]:
+async def _listen(bind: str, *, admin: bool) -> list[trio.SocketListener]:
     try:
         return await open_listeners([bind])
     except (OSError, ValueError) as error:
-        raise cannot_listen(bind, error) from error
+        raise cannot_listen(bind, error, admin=admin) from error
 
 
 class Front(Protocol):

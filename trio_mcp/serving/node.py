@@ -186,7 +186,7 @@ class _Node:
         nursery.start_soon(self._manager.keep_alive)
         front = await open_front(nursery, self._app, self._settings, self._seat)
         if self._settings.admin_bind is not None:
-            listeners = await listen([self._settings.admin_bind])
+            listeners = await listen([self._settings.admin_bind], admin=True)
             serve_admin = partial(
                 serve_asgi,
                 limits=Limits(connections=ADMIN_CONNECTIONS),

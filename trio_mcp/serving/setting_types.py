@@ -13,6 +13,8 @@ from trio_mcp.serving.cores import parse_workers
 from trio_mcp.transports.http.allowed import Hosts, Origins, Proxies
 
 __all__ = [
+    "Bind",
+    "BindList",
     "CommaList",
     "Count",
     "Duration",
@@ -145,12 +147,32 @@ def _networks(entries: tuple[str, ...]) -> tuple[str, ...]:
     return entries
 
 
+def _bind(bind: str) -> str:
+    # Imported here: most processes are told a host and a port, or nothing.
+    from trio_mcp.transports.listener.binds import check_bind
+
+    check_bind(bind)
+    return bind
+
+
+def _binds(entries: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in entries:
+        _bind(entry)
+    return entries
+
+
 Count = Annotated[int, Field(ge=1)]
 
 Workers = Annotated[int, BeforeValidator(parse_workers)]
 """How many processes serve the node."""
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+
+Bind = Annotated[str, AfterValidator(_bind)]
+"""An address to listen on."""
+
+BindList = Annotated[CommaList, AfterValidator(_binds)]
+"""Several of them."""
 
 HostList = Annotated[CommaList, AfterValidator(_hosts)]
 """What a Host header may say."""

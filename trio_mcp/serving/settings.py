@@ -22,7 +22,8 @@ from trio_mcp import defaults
 from trio_mcp.serving.auth_settings import AuthSettings
 from trio_mcp.serving.setting_sources import Layer, Names, SettingsError, layers, nearest
 from trio_mcp.serving.setting_types import (
-    CommaList,
+    Bind,
+    BindList,
     Count,
     Duration,
     HostList,
@@ -54,7 +55,7 @@ class Settings(AuthSettings):
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
     port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)
     path: str = setting(defaults.PATH, "Where", "Path of the MCP endpoint.", pattern=r"^/[^\s?#]*$")
-    bind: CommaList = setting(
+    bind: BindList = setting(
         (), "Where", "`host:port`, `unix:/path` or `fd://3`, comma separated; replaces host and port."
     )
     server: Literal["own", "hypercorn"] = setting(
@@ -68,7 +69,7 @@ class Settings(AuthSettings):
     worker_timeout: PositiveDuration = setting(
         defaults.WORKER_TIMEOUT, "Where", "A worker whose event loop does not run for this long is replaced."
     )
-    admin_bind: str | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
+    admin_bind: Bind | None = setting(None, "Where", "Where `/metrics` and the admin commands listen; off unless set.")
 
     admin_hosts: HostList = setting(
         (), "Where", "Names the admin listener answers to, besides loopback names and IP addresses; `*` for any."

@@ -141,4 +141,4 @@ async def serve_admin(
     hosts = ("*",) if settings.admin_bind.startswith("unix:") else settings.admin_hosts
     app = AdminApp(view, drain, hosts=hosts, token=None if token is None else token.get_secret_value())
     run = partial(serve, limits=Limits(connections=ADMIN_CONNECTIONS), refused=view.refusals.note)
-    await run(app, await listen([settings.admin_bind]), task_status=task_status)
+    await run(app, await listen([settings.admin_bind], admin=True), task_status=task_status)

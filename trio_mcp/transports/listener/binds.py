@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-__all__ = ["open_listeners", "remove_socket_files"]
+__all__ = ["check_bind", "open_listeners", "remove_socket_files"]
 
 BACKLOG = 2048
 """Connections that wait to be accepted: a burst of clients that reconnect after a deploy. The kernel caps it at its own limit."""
@@ -32,6 +32,16 @@ async def open_listeners(binds: Sequence[str], backlog: int = BACKLOG) -> list[t
     return listeners
 
 
+def check_bind(bind: str) -> None:
+    """Raises ValueError for text that is no `host:port`, `[v6]:port`, `unix:/path` or `fd://3`."""
+    if bind.startswith("unix:"):
+        _path_of(bind)
+    elif bind.startswith("fd://"):
+        _descriptor_of(bind)
+    else:
+        _host_and_port(bind)
+
+
 def remove_socket_files(binds: Sequence[str]) -> None:
     """Remove the files of those Unix sockets among `binds` that nobody listens on, after their listeners were closed."""
     for bind in binds:
@@ -43,7 +53,7 @@ def remove_socket_files(binds: Sequence[str]) -> None:
 
 async def _open(bind: str, backlog: int) -> list[trio.SocketListener]:
     if bind.startswith("unix:"):
-        return [_open_unix(bind.removeprefix("unix:"), backlog)]
+        return [_open_unix(_path_of(bind), backlog)]
     if bind.startswith("fd://"):
         return [_adopt(bind, backlog)]
     host, port = _host_and_port(bind)
@@ -57,14 +67,27 @@ def _host_and_port(bind: str) -> tuple[str | None, int]:
     elif ":" in host:
         raise ValueError(f"{bind!r}: an IPv6 address belongs in brackets, as in [::1]:8000")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{bind!r} is not host:port, [v6]:port, unix:/path or fd://number")
+        near = f", as in 127.0.0.1:{bind}" if bind.isascii() and bind.isdigit() else ""
+        raise ValueError(f"{bind!r} is not host:port, [v6]:port, unix:/path or fd://number{near}")
     return host or None, int(port)
+
+
+def _path_of(bind: str) -> str:
+    path = bind.removeprefix("unix:")
+    if not path:
+        raise ValueError("'unix:' names no path, as unix:/run/mcp.sock does")
+    return path
+
+
+def _descriptor_of(bind: str) -> int:
+    number = bind.removeprefix("fd://")
+    if not number.isascii() or not number.isdigit():
+        raise ValueError(f"{bind!r}: a descriptor is a number, as in fd://3")
+    return int(number)
 
 
 def _open_unix(path: str, backlog: int) -> trio.SocketListener:
     """Only our own user may connect (mode 0600); an operator may allow others with chmod."""
-    if not path:
-        raise ValueError("'unix:' names no path, as unix:/run/mcp.sock does")
     _remove_stale(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -96,10 +119,7 @@ def _remove_stale(path: str) -> None:
 
 
 def _adopt(bind: str, backlog: int) -> trio.SocketListener:
-    number = bind.removeprefix("fd://")
-    if not number.isascii() or not number.isdigit():
-        raise ValueError(f"{bind!r}: a descriptor is a number, as in fd://3")
-    listening = socket.socket(fileno=int(number))
+    listening = socket.socket(fileno=_descriptor_of(bind))
     try:
         listening.listen(backlog)
         return trio.SocketListener(trio.socket.from_stdlib_socket(listening))

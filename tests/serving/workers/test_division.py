@@ -61,6 +61,9 @@ def test_workers_share_the_secret_that_is_set_and_else_the_one_that_the_supervis
     ("flags", "text"),
     [
         ({"workers": 8, "max_sessions": 7}, "max_sessions 7 is less than the number of workers, 8"),
+        ({"workers": 8, "max_connections": 7}, "max_connections 7 is less than the number of workers, 8"),
+        ({"workers": 8, "max_listen_streams": 7}, "max_listen_streams 7 is less than"),
+        ({"workers": 8, "max_websockets": 7}, "max_websockets 7 is less than"),
         ({"workers": 2, "node_id": "n" * 51}, "node_id is longer than 50 characters"),
         ({"workers": 8, "max_kept_bytes": 100 * MIB}, "set max_kept_bytes to 134217728 or more"),
     ],

@@ -30,8 +30,18 @@ def check_divisible(settings: Settings) -> None:
     faults = []
     if settings.node_id is not None and len(settings.node_id) > MOST_NAME:
         faults.append(f"node_id is longer than {MOST_NAME} characters, and the names of workers are longer still")
-    if settings.max_sessions < workers:
-        faults.append(f"max_sessions {settings.max_sessions} is less than the number of workers, {workers}")
+    # A worker without any could serve nobody.
+    counts = {
+        "max_sessions": settings.max_sessions,
+        "max_connections": settings.max_connections,
+        "max_listen_streams": settings.max_listen_streams,
+        "max_websockets": settings.max_websockets,
+    }
+    faults += [
+        f"{name} {count} is less than the number of workers, {workers}"
+        for name, count in counts.items()
+        if count is not None and count < workers
+    ]
     kept = account_of(settings).limit
     if kept // workers < 4 * settings.max_body:
         faults.append(
@@ -55,12 +65,12 @@ def settings_of_worker(settings: Settings, *, name: str, index: int, secret: str
         "node_id": name,
         "max_sessions": share(settings.max_sessions, workers, index),
         "max_listen_streams": max(1, share(listen_streams, workers, index)),
-        "max_websockets": max(1, share(settings.max_websockets, workers, index)),
+        "max_websockets": share(settings.max_websockets, workers, index),
         "max_kept_bytes": account_of(settings).limit // workers,
         "admin_bind": None,
     }
     if settings.max_connections is not None:
-        changed["max_connections"] = max(1, share(settings.max_connections, workers, index))
+        changed["max_connections"] = share(settings.max_connections, workers, index)
     if not settings.keys:
         changed["secret"] = SecretStr(secret)
     divided = settings.model_copy(update=changed)

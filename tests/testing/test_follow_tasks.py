@@ -68,6 +68,20 @@ async def test_questions_of_a_task_are_answered_by_the_test(autojump_clock: Mock
     assert asked == [("elicitation/create", "Go on?")]
 
 
+@pytest.mark.parametrize("seconds", [0, 3], ids=["before it is a task", "of a task"])
+async def test_a_test_that_can_answer_needs_no_other_callback(seconds: float, autojump_clock: MockClock) -> None:
+    """As docs/tasks.md has it. Without a callback the client did not declare that it can be asked, and the call failed."""
+    asked: list[str] = []
+
+    async def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
+        asked.append(f"{method}: {params['message']}")
+        return {"action": "decline"}
+
+    async with connect(mcp, extensions=[FollowTasks(answer)]) as client:
+        assert text(await client.call_tool("work", {"seconds": seconds, "ask": True})) == "decline"
+    assert asked == ["elicitation/create: Go on?"]
+
+
 async def test_a_task_that_fails_raises_its_error(autojump_clock: MockClock) -> None:
     async with connect(mcp, extensions=[FollowTasks()]) as client:
         with pytest.raises(MCPError, match="no") as caught:

@@ -56,8 +56,10 @@ class FollowTasks(ClientExtension):
     """An extension of the official client: `connect(mcp, extensions=[FollowTasks(answer)])`.
 
     `answer` gets method and params of each question of a task, and gives the result that the client sends, such as
-    `{"action": "accept", "content": {…}}`. Without it a question raises AssertionError. What a tool asks before it is a task goes
-    to the callbacks of the client. A task that fails raises MCPError, and so does one that is cancelled.
+    `{"action": "accept", "content": {…}}`. Without it a question raises AssertionError. With it the client declares that its user
+    can be asked (elicitation), and what a tool asks before it is a task goes to `answer` too, unless `connect` is given an
+    `elicitation_callback`; that it can sample or has roots is declared by their callbacks alone. A task that fails raises MCPError,
+    and so does one that is cancelled.
     """
 
     identifier = "io.modelcontextprotocol/tasks"
@@ -66,6 +68,18 @@ class FollowTasks(ClientExtension):
         self.states: list[dict[str, Any]] = []
         """Each state that was seen of a task, as `tasks/get` gave it."""
         self._answer = answer
+
+    @property
+    def callbacks(self) -> dict[str, Any]:
+        """Arguments of the client, by which it declares what `answer` can be asked."""
+        return {} if self._answer is None else {"elicitation_callback": self._elicit}
+
+    async def _elicit(self, context: Any, params: types.ElicitRequestParams) -> types.ElicitResult:
+        assert self._answer is not None
+        told = await self._answer(
+            "elicitation/create", params.model_dump(by_alias=True, mode="json", exclude_none=True)
+        )
+        return types.ElicitResult.model_validate(told)
 
     def claims(self) -> Sequence[ResultClaim[Any]]:
         """Results of `tools/call` that are tasks."""

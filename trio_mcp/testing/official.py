@@ -11,6 +11,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from trio_mcp.testing.asgi import AsgiClient, AsgiExchange
+from trio_mcp.testing.follow_tasks import FollowTasks
 
 __all__ = ["AsgiTransport", "client_over"]
 
@@ -20,6 +21,9 @@ async def client_over(
     wire: AsgiClient, url: str, mode: str, headers: Mapping[str, str] | None, options: dict[str, Any]
 ) -> AsyncIterator[Client]:
     """A connected client that sends its requests to the app of `wire`."""
+    for extension in options.get("extensions") or ():
+        if isinstance(extension, FollowTasks):
+            options = {**extension.callbacks, **options}
     async with httpx2.AsyncClient(transport=AsgiTransport(wire), headers=headers) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode, **options) as client:
             yield client

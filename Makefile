@@ -91,6 +91,7 @@ workers-matrix: $(VENV)/.dev $(CACHE)/.npm $(CACHE)/.python-1.30 $(CACHE)/.fastm
 	TRIO_MCP_WORKERS=4 $(BIN)/python -m pytest -n 2 -o faulthandler_timeout=3600 -k "not hypercorn and not stdio and not dropped" \
 	    tests/conformance tests/clients/test_clients.py tests/serving/test_contained.py tests/serving/test_raised.py \
 	    tests/serving/test_readers.py tests/serving/test_shutdown.py tests/serving/test_stop_matrix.py $(ARGS)
+	TRIO_MCP_WORKERS=4 $(BIN)/python -m pytest -k hypercorn tests/conformance tests/serving/test_shutdown.py
 
 stop-matrix: $(VENV)/.dev
 	$(BIN)/python -m tools.stop_matrix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,28 @@ async def test_at_the_end_of_the_drain_it_ends_with_an_answer(
         *said, last = await exchange.messages()
         assert [each["method"] for each in said] == (["notifications/message"] if build is talking else [])
         assert "may or may not" in last["error"]["message"]
+
+
+@pytest.mark.parametrize("version", ["2025-06-18", "2025-11-25"])
+async def test_where_its_owner_ends_together_with_the_node_that_relays_the_owner_answers(
+    tmp_path: Path, version: str
+) -> None:
+    async with in_process_cluster(tmp_path, build=talking) as nodes:
+        exchange = await under_way(nodes, await nodes[1].wire.open(version))
+        # Its stream can be resumed by clients of 2025-11-25, but no node will be there.
+        assert (await exchange.message())["method"] == "notifications/message"
+        async with trio.open_nursery() as nursery:
+            for node in nodes[2], nodes[1]:
+                nursery.start_soon(partial(end_remaining, node.app, node.cluster, together=True))
+        (last,) = await exchange.messages()
+        assert last["error"]["message"] == "The server is shutting down"
+
+
+async def test_where_its_owner_says_nothing_at_their_end_the_node_that_relays_does(tmp_path: Path) -> None:
+    async with in_process_cluster(tmp_path) as nodes:
+        exchange = await under_way(nodes, await nodes[1].wire.open("2025-06-18"))
+        await end_remaining(nodes[2].app, nodes[2].cluster, together=True)
+        await lost(exchange)
 
 
 async def test_a_call_that_has_no_head_yet_is_answered_at_the_end_of_the_drain(tmp_path: Path) -> None:

@@ -186,16 +186,17 @@ def _stream_enders(app: HttpApp) -> list[Callable[[], None]]:
     return [reader.close for reader in standalone if reader is not None and not reader.closed]
 
 
-async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
+async def end_remaining(app: HttpApp, cluster: Cluster | None = None, *, together: bool = False) -> None:
     """Cancel every running call, end every task and stream, close every session: those at rest last, one after the other.
 
     Waits until the errors of the calls have been sent and the ends of tasks are written: CUT_ANSWERS_SECONDS at most, and without peers
-    ALONE_SECONDS more, for then nothing else has to be done before the process ends.
+    ALONE_SECONDS more, for then nothing else has to be done before the process ends. `together`: the peers are workers that end at the
+    same time, and the errors of their calls are passed on for half of that time.
     """
     seconds = CUT_ANSWERS_SECONDS if cluster is not None else CUT_ANSWERS_SECONDS + ALONE_SECONDS
     for end in _listen_enders(app):
         end()
-    if cluster is not None:
+    if cluster is not None and not together:
         cluster.end_relays()
     end_tasks(app.service)
     for call in list(app.service.in_flight):
@@ -206,11 +207,20 @@ async def end_remaining(app: HttpApp, cluster: Cluster | None = None) -> None:
         # Before the sessions, for each connection closes its own when all of its calls have their answers.
         with trio.move_on_after(seconds / 2):
             await app.websockets.end_all()
-    with trio.move_on_after(seconds):
-        await _close_those_at_rest_last(app)
-        await app.quiet()
-        await tasks_are_recorded(app.service)
+    async with trio.open_nursery() as nursery:
+        if cluster is not None and together:
+            nursery.start_soon(_end_relays_after, seconds / 2, cluster)
+        with trio.move_on_after(seconds):
+            await _close_those_at_rest_last(app)
+            await app.quiet()
+            await tasks_are_recorded(app.service)
+        nursery.cancel_scope.cancel("the errors are sent")
     app.hub.close_all(CloseReason.SHUTDOWN)
+
+
+async def _end_relays_after(seconds: float, cluster: Cluster) -> None:
+    await trio.sleep(seconds)
+    cluster.end_relays()
 
 
 async def _close_those_at_rest_last(app: HttpApp) -> None:

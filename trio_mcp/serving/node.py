@@ -172,7 +172,7 @@ class _Node:
                 nursery.start_soon(self._announce, announce, front.urls)
             self._manager.tell(systemd.ready)
             await self._until_drained()
-            await end_remaining(self._app, self._cluster)
+            await end_remaining(self._app, self._cluster, together=self._alone)
             self._app.life.enter(NodeState.STOPPING)
             await front.stop()
         except BaseException as error:

@@ -42,6 +42,8 @@ What becomes of an open stream (no stream ends in the drain delay):
  relayed from a peer
    can be resumed ────────▶ `Cluster.relayed_stream_enders`: evenly over the window; `retry:` (`RelayedRequest._end`)
    cannot ────────────────▶ when the window is over: `Cluster.end_relays`, an error, or a listen stream's result, as the last event
+   from a worker that ends at the same time
+   ───────────────────────▶ with the call there, whose error is passed on; else after half of CUT_ANSWERS_SECONDS, as above
 
 Handing over one session, in the drain window:
 

@@ -103,6 +103,16 @@ def test_what_is_not_a_server_is_told_with_the_next_step(
     assert all(word in text for word in words), text
 
 
+def test_a_file_with_relative_imports_is_told_its_name_as_a_module(project: Path) -> None:
+    package = project / "shop" / "web"
+    package.mkdir(parents=True)
+    (package / "made.py").write_text("from .util import mcp\n")
+    assert "needs an __init__.py beside it, and is named as a module: web.made" in refusal("shop/web/made.py")
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    assert refusal("shop/web/made.py").endswith(f"is named as a module: shop.web.made, in {project.resolve()}")
+
+
 def test_an_error_of_their_code_shows_their_frames_and_no_others(project: Path) -> None:
     (project / "helper.py").write_text("import json\ndef read():\n    return json.loads('{')\n")
     (project / "made.py").write_text("import helper\nsettings = helper.read()\n")

@@ -110,9 +110,24 @@ def _run(place: str, load: Callable[[], _T]) -> _T:
         raise TargetError(message) from error
     # The only place where user code runs before there is a server that contains its errors.
     except Exception as error:
-        raise TargetError(f"{place} raised while it was imported:\n{_their_traceback(error)}") from error
+        message = f"{place} raised while it was imported:\n{_their_traceback(error)}{_as_a_module(place, error)}"
+        raise TargetError(message) from error
     finally:
         _importing.pop()
+
+
+def _as_a_module(place: str, error: Exception) -> str:
+    """The next step for `from .util import x` in a file that was named as a file: only a module has a package."""
+    if not isinstance(error, ImportError) or "relative import with no known parent package" not in str(error):
+        return ""
+    path = Path(place).resolve()
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if len(parts) == 1:
+        return f"\nA file that imports from its package needs an __init__.py beside it, and is named as a module: {folder.name}.{path.stem}"
+    return f"\nA file that imports from its package is named as a module: {'.'.join(parts)}, in {folder}"
 
 
 def _guard() -> str:

@@ -18,11 +18,15 @@ __all__ = [
     "CommaList",
     "Count",
     "Duration",
+    "EndpointPath",
     "HostList",
     "LogLevel",
     "NetworkList",
+    "NodeId",
+    "NodeUrl",
     "OriginList",
     "PositiveDuration",
+    "RedisPrefix",
     "Size",
     "Workers",
     "duration_text",
@@ -160,6 +164,29 @@ def _binds(entries: tuple[str, ...]) -> tuple[str, ...]:
         _bind(entry)
     return entries
 
+
+def _formed(pattern: str, words: str) -> AfterValidator:
+    """Text that matches `pattern` as a whole; else `words` say what it should be."""
+    whole = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if whole.fullmatch(text) is None:
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
+EndpointPath = Annotated[str, _formed(r"/[^\s?#]*", "a path begins with a slash and has no space, ? or #, as /mcp")]
+
+NodeId = Annotated[str, _formed(r"[A-Za-z0-9-]{1,63}", "a node id has 1 to 63 of A-Z a-z 0-9 and -, as node1")]
+
+NodeUrl = Annotated[
+    str, _formed(r"http://[^\s/?#]+/?", "expected http://host:port and no path, as http://10.0.0.7:8000")
+]
+"""Nodes speak plain HTTP to each other: TLS ends at the balancer."""
+
+RedisPrefix = Annotated[str, _formed(r"[^\s:]{1,64}", "a prefix has 1 to 64 characters, and no space or colon, as mcp")]
 
 Count = Annotated[int, Field(ge=1)]
 

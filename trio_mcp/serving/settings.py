@@ -26,11 +26,15 @@ from trio_mcp.serving.setting_types import (
     BindList,
     Count,
     Duration,
+    EndpointPath,
     HostList,
     LogLevel,
     NetworkList,
+    NodeId,
+    NodeUrl,
     OriginList,
     PositiveDuration,
+    RedisPrefix,
     Size,
     Workers,
     setting,
@@ -45,16 +49,12 @@ _MIN_KEY_BYTES = 32
 _ALIASES = {"port": ("PORT",), "log_level": ("LOG_LEVEL",), "node_id": ("POD_NAME",), "redis_url": ("REDIS_URL",)}
 
 
-_NODE_URL = r"^http://[^\s/?#]+/?$"
-"""Nodes speak plain HTTP to each other: TLS ends at the balancer."""
-
-
 class Settings(AuthSettings):
     """All settings, read in the order flag (keyword argument) > environment > env file > config file > default."""
 
     host: str = setting("127.0.0.1", "Where", "Address to listen on.", min_length=1)
     port: int = setting(8000, "Where", "Port to listen on; 0 picks a free one.", ge=0, le=65535)
-    path: str = setting(defaults.PATH, "Where", "Path of the MCP endpoint.", pattern=r"^/[^\s?#]*$")
+    path: EndpointPath = setting(defaults.PATH, "Where", "Path of the MCP endpoint.")
     bind: BindList = setting(
         (), "Where", "`host:port`, `unix:/path` or `fd://3`, comma separated; replaces host and port."
     )
@@ -89,9 +89,7 @@ class Settings(AuthSettings):
     forwarded_allow: NetworkList = setting(
         (), "Who", "Proxies whose `X-Forwarded-For` is believed: addresses or networks such as 10.0.0.0/8."
     )
-    node_id: str | None = setting(
-        None, "Who", "The node's id, in its session ids too; random unless set.", pattern=r"^[A-Za-z0-9-]{1,63}$"
-    )
+    node_id: NodeId | None = setting(None, "Who", "The node's id, in its session ids too; random unless set.")
     secret: SecretStr | None = setting(
         None, "Who", "Keys that seal what clients carry between requests, comma separated, newest first."
     )
@@ -101,20 +99,18 @@ class Settings(AuthSettings):
         "Cluster",
         "Redis that all nodes share: redis://, rediss://, unix:// or redis+sentinel://h:p,h:p/master/db.",
     )
-    redis_prefix: str = setting(
-        defaults.REDIS_PREFIX, "Cluster", "What this cluster's keys in Redis start with.", pattern=r"^[^\s:]{1,64}$"
+    redis_prefix: RedisPrefix = setting(
+        defaults.REDIS_PREFIX, "Cluster", "What this cluster's keys in Redis start with."
     )
-    advertise_url: str | None = setting(
+    advertise_url: NodeUrl | None = setting(
         None,
         "Cluster",
         "Where peers reach this node, `http://host:port`; from POD_IP or the address it listens on unless set.",
-        pattern=_NODE_URL,
     )
-    peer_url: str | None = setting(
+    peer_url: NodeUrl | None = setting(
         None,
         "Cluster",
         "Address pattern for nodes that Redis does not know: `http://{node}:8000`.",
-        pattern=_NODE_URL,
     )
     restore: bool = setting(
         False,

@@ -514,3 +514,18 @@ async def test_an_answer_that_is_not_read_yet_outlasts_the_session_that_leaves()
         (answer,) = await reader.batch()
         assert b'"result"' in answer.data
         assert reader.ends_with(answer)
+
+
+async def test_a_session_that_is_being_released_or_is_closed_records_no_change() -> None:
+    """The record says `released`, or there is a tombstone: to write it again would undo that."""
+    async with a_session() as session:
+        recorded: list[str] = []
+        session.on_change = lambda: recorded.append(session.log_level)
+        session.log_level = "debug"
+        session.release_pending = trio.Event()
+        session.log_level = "error"
+        session.release_pending = None
+        session.log_level = "alert"
+        session.close(CloseReason.DELETED)
+        session.log_level = "info"
+        assert recorded == ["debug", "alert"]

@@ -102,8 +102,6 @@ class Reconciler:
         batch: dict[str, OwnRecord] = {}
         size = 0
         for session in sessions:
-            # It was kept for a release that was taken back.
-            self._directory.backups.forget(session.id)
             batch[session.id] = write = OwnRecord(session.id, self._directory.record_of(session))
             size += len(write.value)
             if len(batch) == _BATCH or size >= _BATCH_BYTES:

@@ -109,17 +109,26 @@ async def test_sessions_that_open_at_once_fill_the_limit_and_do_not_pass_it() ->
 
 @pytest.mark.parametrize("steps", [0, 1, 2])
 async def test_a_session_whose_caller_is_cancelled_while_it_opens_leaves_nothing(steps: int) -> None:
+    class SlowDirectory(MemoryDirectory):
+        async def opened(self, session: Snapshot) -> None:
+            await trio.testing.wait_all_tasks_blocked()
+
+    opened: list[LiveSession] = []
     async with open_hub(MCPServer("t")) as hub:
+        hub.directory = SlowDirectory()
+
+        async def open_one() -> None:
+            opened.append(await hub.open(OFFER, ANN))
+
         with trio.CancelScope() as caller:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(hub.open, OFFER, ANN)
+                nursery.start_soon(open_one)
                 for _ in range(steps):
                     await trio.lowlevel.checkpoint()
                 caller.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        open_now = len(hub.sessions)
-        assert len(hub) == open_now
-        assert all(session.closed_because is None for session in hub.sessions)
+        assert opened == []
+        assert len(hub) == 0
 
 
 async def test_a_session_that_is_just_open_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

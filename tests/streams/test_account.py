@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_mcp.streams.account import BODY_WAIT_SECONDS, CALL_WAIT_SECONDS, Account, NoRoom
+from trio_mcp.streams.account import BODY_WAIT_SECONDS, CALL_WAIT_SECONDS, TICK_SECONDS, Account, NoRoom
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import EventLog
 from trio_mcp.streams.relief import COME_BACK_SECONDS, OBSERVE_SECONDS
@@ -452,6 +452,27 @@ async def test_as_few_slow_readers_are_cut_as_are_in_the_way(
         nursery.start_soon(read_slowly)
     await trio.sleep(2 * OBSERVE_SECONDS)
     assert [transfer.cut for transfer in transfers].count(True) == 1
+
+
+async def test_of_many_slow_readers_that_are_in_the_way_twice_as_many_are_cut_with_each_look(
+    account: Account, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    transfers: list[Transfer] = []
+
+    async def read_slowly() -> None:
+        # The piece that is written is small, so that it does not show how much a cut would free.
+        with account.hold(10 * KIB), account.transfer(KIB // 16) as transfer:
+            transfers.append(transfer)
+            await trio.sleep_forever()
+
+    for _ in range(40):
+        nursery.start_soon(read_slowly)
+    await wait_all_tasks_blocked()
+    began = trio.current_time()
+    while account.used > account.limit:  # noqa: ASYNC110
+        await trio.sleep(TICK_SECONDS)
+    # 1, 2, 4, 8, 16: five looks, of which the first is when they have been watched for long enough.
+    assert trio.current_time() - began <= OBSERVE_SECONDS + 6 * TICK_SECONDS
 
 
 async def test_an_early_burst_excuses_no_later_rest(

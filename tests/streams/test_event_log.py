@@ -489,6 +489,19 @@ async def test_what_was_dropped_under_a_reader_that_failed_is_told_to_the_next()
     assert await texts(log.open_reader()) == [lost(1), "b", "c", "d"]
 
 
+async def test_what_was_dropped_under_a_reader_that_wrote_it_is_not_told_to_the_next() -> None:
+    log = a_log(max_events=3)
+    fill(log, *"abc", kind=Kind.LOG)
+    reader = log.open_reader()
+    batch = await reader.batch()
+    fill(log, "d", kind=Kind.LOG)
+    for entry in batch:
+        reader.wrote(entry)
+    following = log.open_reader()
+    fill(log, *"efgh", kind=Kind.LOG)
+    assert await texts(following) == [lost(2), "f", "g", "h"], "d and e"
+
+
 async def test_a_notice_never_takes_the_number_of_an_event_that_was_delivered() -> None:
     log = a_log(max_events=4)
     fill(log, "1", "2")

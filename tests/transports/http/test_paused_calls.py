@@ -9,6 +9,7 @@ from tests.transports.http.harness import serving
 from trio_mcp import MCPServer
 from trio_mcp.protocol.errors import REQUEST_CANCELLED
 from trio_mcp.sessions.calls import PAUSE_SECONDS
+from trio_mcp.sessions.close_reason import CloseReason
 
 
 async def test_a_request_waits_and_is_then_served() -> None:
@@ -62,6 +63,31 @@ async def test_an_answer_to_a_call_in_flight_does_not_wait_also_in_a_batch() -> 
             mixed = client.post([{"jsonrpc": "2.0", "id": 1, "method": "ping"}])
             await wait_all_tasks_blocked()
             assert not mixed.raw.finished.is_set()
+
+
+async def test_a_request_that_waits_goes_on_at_once_when_its_session_ends(autojump_clock: MockClock) -> None:
+    async with serving(MCPServer("x")) as wire:
+        client = await wire.open()
+        (session,) = wire.app.hub.sessions
+        session.calls.pause()
+        waiting, began = client.start("ping"), trio.current_time()
+        await wait_all_tasks_blocked()
+        session.close(CloseReason.SHUTDOWN)
+        assert await waiting.head() == 404
+        assert trio.current_time() == began
+
+
+async def test_a_request_waits_on_where_calls_are_paused_again_before_it_runs() -> None:
+    async with serving(MCPServer("x")) as wire:
+        client = await wire.open()
+        (session,) = wire.app.hub.sessions
+        with session.calls.pausing():
+            ping = client.start("ping")
+            await wait_all_tasks_blocked()
+        with session.calls.pausing():
+            await wait_all_tasks_blocked()
+            assert not ping.raw.finished.is_set()
+        assert await ping.result() == {}
 
 
 async def test_a_delete_does_not_wait() -> None:

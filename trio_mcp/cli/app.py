@@ -24,6 +24,8 @@ for _name, _where in {
     "inspect": "trio_mcp.cli.client_commands:inspect",
     "list": "trio_mcp.cli.client_commands:list_",
     "call": "trio_mcp.cli.client_commands:call",
+    "read": "trio_mcp.cli.content_commands:read",
+    "prompt": "trio_mcp.cli.content_commands:prompt",
     "login": "trio_mcp.cli.login.command:login",
     "logout": "trio_mcp.cli.login.command:logout",
     "token": "trio_mcp.cli.token:token",

@@ -33,7 +33,7 @@ from trio_mcp.observability.logs import configure
 if TYPE_CHECKING:
     from trio_mcp.transports.http.app import HttpApp
 
-__all__ = ["call", "inspect", "list_"]
+__all__ = ["DEFAULT_FLAGS", "call", "inspect", "list_", "with_client"]
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ def inspect(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
             print_listings(lists, parameters=True)
         return 0
 
-    return _with_client(show, target, flags)
+    return with_client(show, target, flags)
 
 
 def list_(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
@@ -84,7 +84,7 @@ def list_(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
             print_listings(lists)
         return 0
 
-    return _with_client(show, target, flags)
+    return with_client(show, target, flags)
 
 
 def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAULT_FLAGS) -> int:
@@ -116,7 +116,7 @@ def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAUL
             print_result(result)
         return 1 if result.get("isError") else 0
 
-    return _with_client(use, target, flags)
+    return with_client(use, target, flags)
 
 
 async def _lists(client: Client) -> dict[str, list[dict[str, Any]]]:
@@ -137,8 +137,8 @@ async def _find(client: Client, name: str) -> dict[str, Any]:
     return tools[name]
 
 
-def _with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:
-    """Connect to `target`, a URL or an importable server, and use the client."""
+def with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:
+    """Connect to `target`, a URL or an importable server, and use the client. Raises what `use` and the connection raise, for a file in a group."""
     _refuse_half_url(target)
     credentials = credentials_for(
         target, parse_headers(flags.headers), flags.bearer, os.environ, insecure=flags.insecure

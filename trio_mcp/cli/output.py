@@ -17,8 +17,10 @@ from trio_mcp.observability.logs import printable
 __all__ = [
     "LISTINGS",
     "Listing",
+    "print_contents",
     "print_json",
     "print_listings",
+    "print_messages",
     "print_note",
     "print_notification",
     "print_result",
@@ -131,12 +133,32 @@ def print_result(result: dict[str, Any]) -> None:
         print(block, file=stream)
 
 
+def print_contents(result: dict[str, Any]) -> None:
+    """What a resource holds: its text, and of bytes their type and number."""
+    for each in result.get("contents", []):
+        if "text" in each:
+            print(printable(str(each["text"]), keep="\n\t"))
+        else:
+            print(f"[{printable(str(each.get('mimeType')))}, {_size(each.get('blob', ''))} bytes]")
+
+
+def print_messages(result: dict[str, Any]) -> None:
+    """The messages of a prompt, each behind its role."""
+    for message in result.get("messages", []):
+        print(f"{printable(str(message.get('role')))}: {_block(message.get('content') or {})}")
+
+
+def _size(encoded: str) -> int:
+    """The bytes of some base64."""
+    return len(encoded) * 3 // 4 - encoded[-2:].count("=")
+
+
 def _block(block: dict[str, Any]) -> str:
     match block.get("type"):
         case "text":
             return printable(str(block.get("text", "")), keep="\n\t")
         case "image" | "audio" as kind:
-            return f"[{kind} {printable(str(block.get('mimeType')))}, {len(block.get('data', '')) * 3 // 4} bytes]"
+            return f"[{kind} {printable(str(block.get('mimeType')))}, {_size(block.get('data', ''))} bytes]"
         case "resource":
             resource = block.get("resource", {})
             return printable(str(resource.get("text") or f"[resource {resource.get('uri')}]"), keep="\n\t")

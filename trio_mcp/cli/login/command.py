@@ -42,7 +42,7 @@ def login(
     timeout: Annotated[float, Parameter(help="Give up when nobody has logged in after this many seconds.")] = 300.0,
     insecure: Insecure = False,
 ) -> int:
-    """Log in for a server: `list`, `call`, `inspect` and `check` then send its token, and renew it when it has expired.
+    """Log in for a server: `list`, `call`, `read`, `prompt`, `inspect` and `check` then send its token, and renew it when it has expired.
 
     The server says where to log in. The token is kept in a file that only you can read.
 

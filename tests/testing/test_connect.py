@@ -166,6 +166,10 @@ async def test_headers_reach_the_server() -> None:
 async def test_without_the_official_client_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "trio_mcp.testing.official", raising=False)
     monkeypatch.setitem(sys.modules, "mcp", None)
-    with pytest.raises(ImportError, match="pip install mcp"):
+    with pytest.raises(ImportError, match=r"pip install 'mcp>=2\.3'"):
         async with connect(quickstart):
             pass
+    monkeypatch.delitem(sys.modules, "trio_mcp.testing.follow_tasks", raising=False)
+    monkeypatch.setitem(sys.modules, "mcp_types", None)
+    with pytest.raises(ImportError, match=r"pip install 'mcp>=2\.3'"):
+        from trio_mcp.testing import FollowTasks  # noqa: F401

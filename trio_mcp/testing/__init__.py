@@ -6,6 +6,7 @@ from trio_mcp.testing.asgi import AsgiClient as AsgiClient
 from trio_mcp.testing.asgi import AsgiExchange as AsgiExchange
 from trio_mcp.testing.asgi import Disconnected as Disconnected
 from trio_mcp.testing.asgi import asgi_client as asgi_client
+from trio_mcp.testing.connect import MISSING
 from trio_mcp.testing.connect import connect as connect
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ def __getattr__(name: str) -> Any:
     if name != "FollowTasks":
         raise AttributeError(f"module 'trio_mcp.testing' has no attribute {name!r}")
     # It needs the `mcp` package, which the rest of this one does without.
-    from trio_mcp.testing.follow_tasks import FollowTasks
-
+    try:
+        from trio_mcp.testing.follow_tasks import FollowTasks
+    except ImportError as error:
+        raise ImportError(MISSING) from error
     return FollowTasks

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["connect"]
 
-MISSING = "trio_mcp.testing.connect gives you the official client, 2.3 or later. Install it with: pip install mcp"
+MISSING = (
+    "trio_mcp.testing.connect gives you the official client, 2.3 or later. Install it with: pip install 'mcp>=2.3'"
+)
 
 
 @asynccontextmanager

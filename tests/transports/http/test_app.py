@@ -214,6 +214,36 @@ async def test_two_routes_may_share_a_path_by_method() -> None:
         assert (status, headers["allow"]) == (405, "GET, POST, PUT")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/json", b"{a", "the body is not JSON: "),
+        ("/json", b"\xff", "the body is not JSON: "),
+        ("/json", b"[" * 100_000, "nested too deeply"),
+        ("/text", b"\xff", "the body is not UTF-8: invalid start byte at byte 0"),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_the_clients_fault(
+    path: str, body: bytes, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A 500 would count as the server's, with an error in the log for whatever anybody sends."""
+    mcp = MCPServer("test")
+
+    @mcp.custom_route("/json", methods=["POST"])
+    async def takes_json(request: RouteRequest) -> dict[str, object]:
+        return dict(await request.json())
+
+    @mcp.custom_route("/text", methods=["POST"])
+    async def takes_text(request: RouteRequest) -> str:
+        return await request.text()
+
+    async with serving(mcp) as wire:
+        exchange = wire.start("POST", body=body, path=path)
+        assert await exchange.head() == 400
+        assert words in (await exchange.raw.json())["error"]
+    assert "route failed" not in caplog.messages
+
+
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         return

@@ -14,7 +14,11 @@ from trio_mcp.protocol.headers import Headers
 from trio_mcp.transports.asgi import Receive, Scope, Send
 from trio_mcp.transports.http.exchange import HttpExchange
 
-__all__ = ["RouteRequest"]
+__all__ = ["RouteRequest", "UnreadableBody"]
+
+
+class UnreadableBody(ValueError):
+    """The client sent what is no JSON, or no UTF-8. It is answered with 400, unless the handler catches it."""
 
 
 class RouteRequest:
@@ -80,13 +84,19 @@ class RouteRequest:
         return self._exchange.content
 
     async def text(self, limit: int = MAX_BODY) -> str:
-        """The body as UTF-8; raises what `body` raises, and UnicodeDecodeError."""
-        return (await self.body(limit)).decode()
+        """The body as UTF-8; raises what `body` raises, and UnreadableBody, a ValueError."""
+        body = await self.body(limit)
+        try:
+            return body.decode()
+        except UnicodeDecodeError as error:
+            raise UnreadableBody(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
     async def json(self, limit: int = MAX_BODY) -> Any:
-        """The body as JSON; raises what `body` raises, and ValueError."""
+        """The body as JSON; raises what `body` raises, and UnreadableBody, a ValueError."""
         body = await self.body(limit)
         try:
             return msgspec.json.decode(body)
         except RecursionError:
-            raise ValueError("the JSON is nested too deeply") from None
+            raise UnreadableBody("the JSON is nested too deeply") from None
+        except msgspec.DecodeError as error:
+            raise UnreadableBody(f"the body is not JSON: {error}") from error

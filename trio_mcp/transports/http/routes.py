@@ -17,7 +17,7 @@ from trio_mcp.protocol.jsonrpc import encode
 from trio_mcp.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 from trio_mcp.transports.http.exchange import BodyTooLarge, ClientLeft, HttpExchange
 from trio_mcp.transports.http.responses import send_empty, send_json
-from trio_mcp.transports.http.route_request import RouteRequest
+from trio_mcp.transports.http.route_request import RouteRequest, UnreadableBody
 
 __all__ = [
     "CustomPaths",
@@ -136,6 +136,8 @@ class CustomPaths:
             response = await call_user(handler, request, is_async=is_async(handler), limiter=self._threads)
         except BodyTooLarge:
             return await send_json(send, 413, b'{"error":"the body is too large"}', [])
+        except UnreadableBody as fault:
+            return await send_json(send, 400, encode({"error": str(fault)}), [])
         except ClientLeft:
             return
         await _respond(response, scope, receive, send)

@@ -32,7 +32,8 @@ class Worker:
         self.ready_since: float | None = None
         self.began = trio.current_time()
         self.here = None
-        self.heard = self.pid = self.code = self.why_killed = self.last_page = None
+        self.heard = self.pid = self.why_killed = self.last_page = None
+        self.code: int | None = None
         self.failure: str | None = None
         self.failure_is_logged = False
         self.stack: str | None = None
@@ -306,6 +307,29 @@ async def test_a_worker_that_does_not_end_in_its_time_is_killed_and_the_log_says
     (killed,) = [record for record in caplog.records if record.getMessage() == "worker killed"]
     assert "in a call" in str(killed.__dict__)
     assert code == [1]
+
+
+@pytest.mark.parametrize(("ended", "code"), [(0, 0), (1, 1), (3, 3), (-signal.SIGKILL, 1)])
+async def test_the_exit_code_is_that_of_a_worker_which_does_not_end_well(
+    ended: int, code: int, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    class Ending(Worker):
+        def stop(self, number: int) -> None:
+            self.code = ended if self.name == "n-w2" else 0
+            super().stop(number)
+
+    monkeypatch.setattr(module, "WorkerProcess", Ending)
+    supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
+    codes = list[int]()
+
+    async def run() -> None:
+        codes.append(await supervisor.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        supervisor.stop(signal.SIGTERM)
+    assert codes == [code]
 
 
 async def test_a_roll_that_is_asked_for_before_the_node_serves_waits_until_it_does(

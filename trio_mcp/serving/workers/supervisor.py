@@ -154,7 +154,7 @@ class Supervisor:
                 if worker.failure is None:
                     # Killed, perhaps for want of memory: it could not say so itself.
                     event(logger, logging.ERROR, "worker died", **worker.end_fields)
-                self._code = worker.code if worker.code is not None and worker.code > 0 else 1
+                self._code = max(worker.code or 0, 0) or 1
             return False
         if self._stop_asked.is_set():
             # Nobody would tell workers that start now.
@@ -228,8 +228,9 @@ class Supervisor:
             self._view.note_end(worker)
             if worker.was_given_up and (worker.retired or self._stopping is not None):
                 event(logger, logging.ERROR, "worker killed", **worker.end_fields)
-            if self._stopping is not None and worker.code is not None and worker.said is not None:
-                self._code = self._code or abs(worker.code)
+            if self._stopping is not None and worker.code and worker.said is not None:
+                # A worker that a signal has ended, which is negative, was cut short.
+                self._code = self._code or max(worker.code, 1)
 
     # Rolling.
 

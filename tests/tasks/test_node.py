@@ -12,6 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.tasks.harness import TaskClient, task_client, with_tasks
 from trio_mcp import Context, MCPServer, Task
 from trio_mcp.features.task_options import TASKS
+from trio_mcp.streams.backlog import Kind
+from trio_mcp.transports.http.modern import Delivery
 
 
 def server() -> MCPServer:
@@ -136,3 +138,43 @@ async def test_a_tool_may_have_options_for_several_extensions(autojump_clock: Mo
         task = await client.begin("chart", seconds=2)
         assert (await client.until(task))["result"]["content"][0]["text"] == "drawn"
         assert TASKS in client.wire.app.service.extensions
+
+
+@pytest.mark.parametrize("drained", [False, True])
+async def test_the_ends_of_tasks_are_written_when_the_server_ends_unless_its_drain_has_done_so(
+    autojump_clock: MockClock, drained: bool
+) -> None:
+    written: list[str] = []
+    async with task_client(server()) as client:
+        store, task = client.store, await client.begin("work", seconds=100)
+
+        async def flushed() -> None:
+            written.append((await store.get(task["taskId"])).status.value)
+
+        store.flushed = flushed
+        if drained:
+            client.node.end_all()
+    assert written == ([] if drained else ["failed"])
+
+
+async def test_what_a_handler_says_in_its_cleanup_after_its_client_has_left_goes_nowhere(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mcp, sent, said = with_tasks(), list[bytes](), trio.Event()
+    monkeypatch.setattr(Delivery, "emit", lambda self, data, kind, key=None: sent.append(data))
+
+    @mcp.tool(task=Task(after=60))
+    async def work(ctx: Context) -> None:
+        ctx._call.emit(b"1", Kind.LOG)
+        try:
+            await trio.sleep_forever()
+        finally:
+            ctx._call.emit(b"2", Kind.LOG)
+            said.set()
+
+    async with task_client(mcp) as client:
+        exchange = client.tool("work")
+        await wait_all_tasks_blocked()
+        exchange.disconnect()
+        await said.wait()
+    assert sent == [b"1"]

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from trio_mcp.protocol.errors import SlowReader
+from trio_mcp.streams.account import SMALL
 from trio_mcp.streams.backlog import Backlog, Entry, Kind
 from trio_mcp.streams.budget import DEFAULT_BOUNDS, Budget
 
@@ -112,7 +113,7 @@ class EventLog(msgspec.Struct, eq=False):
     _replies: list[tuple[bytes, int]] = []
     """Those that came before anybody read, with their HTTP status."""
     _replies_bytes: int = 0
-    """What the account counts of them: answers to a batch."""
+    """What the account counts of them: answers to a batch, and large ones."""
     _overdue: bool = False
     _streaming: bool = False
     """Somebody asked for a stream."""
@@ -147,8 +148,8 @@ class EventLog(msgspec.Struct, eq=False):
         if self.ended:
             return
         self._replies.append((body, status))
-        if self.batched:
-            # The first of its answers wait for the last. (A single one goes out at once.)
+        if self.batched or len(body) > SMALL:
+            # The first of a batch wait for the last. A single one goes out at once, but not before other calls that end now have ended.
             self._replies_bytes += len(body)
             self.budget.add_unfinished(len(body))
         try:
@@ -224,6 +225,11 @@ class EventLog(msgspec.Struct, eq=False):
         if self.batched:
             return Answer(b"[" + b",".join(body for body, _ in self._replies) + b"]", 200)
         return Answer(*self._replies[0])
+
+    @property
+    def holds_replies(self) -> bool:
+        """Whether the account counts replies that nobody reads yet; `discard` ends that."""
+        return self._replies_bytes > 0
 
     def open_reader(self, after: int | None = None) -> Reader:
         """A reader behind event `after`, or behind what was delivered; it takes the place of any other.

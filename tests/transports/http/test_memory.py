@@ -16,7 +16,7 @@ from tests.transports.http.harness import BOTH, HOST, JSON, LEGACY, SessionClien
 from tests.transports.listener.harness import MemoryListener, RawClient, answers
 from trio_mcp import Context, MCPServer
 from trio_mcp.sessions.close_reason import CloseReason
-from trio_mcp.streams.account import CALL_WAIT_SECONDS, Account
+from trio_mcp.streams.account import CALL_WAIT_SECONDS, HARD, Account
 from trio_mcp.testing.asgi import asgi_client
 from trio_mcp.transports.asgi import Message
 from trio_mcp.transports.http.exchange import HttpExchange
@@ -103,6 +103,41 @@ async def test_an_answer_over_a_quarter_of_the_account_is_an_error_of_that_call_
             assert answer["error"]["code"] == -32603
             assert "no room" in answer["error"]["message"]
         assert (await session.tool("plain", size=1).result())["content"][0]["text"] == "x"
+
+
+@ERAS
+async def test_answers_of_calls_that_end_at_the_same_moment_count_for_each_other(
+    mcp: MCPServer, call: Call, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    account, go, most = Account(MIB), trio.Event(), 0
+    charge = account.charge
+
+    def watched(count: int) -> None:
+        nonlocal most
+        charge(count)
+        most = max(most, account.used)
+
+    @mcp.tool
+    async def wait(size: int) -> str:
+        await go.wait()
+        return "x" * size
+
+    answers: list[Any] = []
+
+    async def ask(wire: Wire) -> None:
+        answers.append(await call(wire, "wait", {"size": 100_000}))
+
+    monkeypatch.setattr(account, "charge", watched)
+    async with serving(mcp, account=account) as wire, trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(ask, wire)
+        await wait_all_tasks_blocked()
+        assert most < MIB / 2, "no answer is there yet"
+        go.set()
+    refused = ["no room" in each["error"]["message"] for each in answers if "error" in each]
+    assert 0 < len(refused) < 40
+    assert all(refused)
+    assert most <= HARD * MIB + 128 * 1024, "beside pieces that are on their way"
 
 
 # Calls wait

@@ -333,8 +333,8 @@ class LegacyFront:
             log.discard()
 
     async def _send_whole(self, exchange: HttpExchange, session: LiveSession, log: EventLog, answer: Answer) -> None:
-        if log.batched:
-            log.discard()  # `send_answer` counts the array that was made of it.
+        if log.holds_replies:
+            log.discard()  # `send_answer` counts what is sent.
         await send_answer(exchange, answer, session.streams.budget, delay=self._pace.stream_delay)
 
     async def _read(

@@ -27,6 +27,7 @@ from trio_mcp.protocol.errors import (
     http_status,
 )
 from trio_mcp.protocol.jsonrpc import Message, Notification, Request
+from trio_mcp.streams.account import SMALL
 from trio_mcp.streams.backlog import Kind, Overflow
 from trio_mcp.streams.budget import Budget
 from trio_mcp.streams.event_log import Answer, EventLog
@@ -159,6 +160,8 @@ class Delivery(msgspec.Struct, eq=False):
     """When a stream may begin by time (trio clock)."""
     _watcher: SideTask | None = None
     _reply: Answer | None = None
+    _held: int = 0
+    """What the account counts of a large reply until it is sent."""
     _stream: tuple[EventLog, SideTask] | None = None
 
     def begin(self, *, streams: bool) -> None:
@@ -195,6 +198,7 @@ class Delivery(msgspec.Struct, eq=False):
     async def close(self) -> None:
         """End the side tasks, and the clock where `complete` was not reached. Waits under shields of `DISMISSAL_SECONDS`."""
         self._stop_clock()
+        self._let_go()
         if self._watcher is not None:
             await _dismiss(self._watcher)
         if self._stream is not None:
@@ -216,6 +220,10 @@ class Delivery(msgspec.Struct, eq=False):
         """Keep the reply for `complete`, or put it into the stream."""
         if self._stream is None:
             self._reply = Answer(body or b"", status)
+            if len(self._reply.body) > SMALL:
+                # Before other calls that end now look whether there is room.
+                self._held = len(self._reply.body)
+                self._service.account.charge_unfinished(self._held)
             return
         log = self._stream[0]
         try:
@@ -248,10 +256,17 @@ class Delivery(msgspec.Struct, eq=False):
         if self._stream is not None:
             self._stream[1].cancel()
 
+    def _let_go(self) -> None:
+        """Count the reply no more: whoever sends it does."""
+        if self._held:
+            self._service.account.release_unfinished(self._held)
+            self._held = 0
+
     async def _send_reply(self) -> None:
         """Send the reply as JSON; to a client that takes only streams as a stream, but for an error, whose HTTP status would be lost."""
         reply = self._reply
         assert reply is not None, "the dispatcher finishes every call"
+        self._let_go()
         if self._exchange.takes_json or reply.status != 200:
             delay = self._pace.stream_delay
             return await send_answer(self._exchange, reply, self._service.account, delay=delay)

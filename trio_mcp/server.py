@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -121,7 +122,7 @@ class MCPServer(Registrar):
         self.auth: BearerAuth | Authenticate | None = check_auth(auth, authenticate)
         """Who may use it over HTTP: a BearerAuth, or a function `(request) -> Principal | None`."""
         self._lifespan = lifespan_function(lifespan) if lifespan is not None else _no_lifespan
-        self._run_defaults = run_settings(settings)
+        self._run_defaults = run_settings(settings, "http")
         self._feed = Feed()
         for extension in extensions:
             self.add_extension(extension)
@@ -312,16 +313,23 @@ class MCPServer(Registrar):
         """Serve until stopped, then exit the process: on stdio, or on HTTP with `host=`, `port=` and any other setting by name.
 
         Settings that are not given come from the environment, as for `trio-mcp serve`. Raises ValueError for another transport,
-        TypeError for an argument of other MCP packages that does not exist here. A server that cannot be served as asked ends
-        the process with a message on stderr.
+        TypeError for an argument of other MCP packages that does not exist here, or one that only HTTP has on stdio, RuntimeError
+        inside of Trio and in another thread than the main one. A server that cannot be served as asked ends the process with a
+        message on stderr.
         """
         from trio_mcp.serving.launch import launch
         from trio_mcp.serving.loader import refuse_while_importing
         from trio_mcp.serving.settings import load
 
         refuse_while_importing()
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError("mcp.run() starts an event loop of its own: inside of Trio, await mcp.run_async(…)")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                "mcp.run() ends the process: in a thread of your own, trio.run(mcp.run_async, transport)"
+            )
         transport = transport_of(transport)
-        given = self._run_defaults | run_settings(settings)
+        given = self._run_defaults | run_settings(settings, transport)
         try:
             sys.exit(launch(self, transport, load(**given)))
         except McpError as fault:
@@ -339,7 +347,7 @@ class MCPServer(Registrar):
         from trio_mcp.serving.settings import load
 
         transport = transport_of(transport)
-        given = self._run_defaults | run_settings(settings)
+        given = self._run_defaults | run_settings(settings, transport)
         return await serve_on(self, transport, load(**given))
 
     async def run_stdio_async(self) -> int:

@@ -82,8 +82,23 @@ _NOT_HERE = {
 """Arguments of other MCP packages that do not exist here, and what to do instead."""
 
 
-def run_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by our names. Raises TypeError for an argument of other packages that does not exist here."""
+def run_settings(given: Mapping[str, Any], transport: str) -> dict[str, Any]:
+    """The settings by our names.
+
+    Raises TypeError for an argument of other packages that does not exist here, and on stdio for one that only HTTP has.
+    """
+    settings = _by_our_names(given)
+    if transport == "stdio" and settings:
+        from trio_mcp.serving.settings_report import of_http
+
+        if without_effect := sorted(settings.keys() & of_http()):
+            raise TypeError(
+                f'{without_effect[0]}= means nothing on stdio: write mcp.run("http", {without_effect[0]}=…)'
+            )
+    return settings
+
+
+def _by_our_names(given: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in given.items():
         if name in _NOT_HERE:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
+from tests.rig.waiting import PATIENCE
 from trio_mcp import MCPServer
 from trio_mcp.server_arguments import transport_of
 from trio_mcp.serving import launch as launching
@@ -69,6 +77,63 @@ async def test_a_trio_run_of_ones_own_serves_with_every_name_the_call_has(starte
         ("http", 3333),
         ("http", 5555),
     ]
+
+
+async def test_run_inside_of_trio_says_what_to_await() -> None:
+    with pytest.raises(RuntimeError, match=r"await mcp\.run_async"):
+        MCPServer("t").run("http")
+
+
+def test_run_in_a_thread_says_what_to_write_there() -> None:
+    raised: list[BaseException] = []
+
+    def run_there() -> None:
+        try:
+            MCPServer("t").run("http")
+        except RuntimeError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run_there)
+    thread.start()
+    thread.join()
+    (error,) = raised
+    assert "in a thread of your own, trio.run(mcp.run_async, transport)" in str(error)
+
+
+@pytest.mark.parametrize("name", ["port", "host", "allowed_hosts", "redis_url", "auth_issuer"])
+async def test_a_setting_of_http_on_stdio_says_how_to_write_it(name: str, started: list[tuple[str, Settings]]) -> None:
+    """Without it the server waited for stdin, and nothing listened on the port."""
+    with pytest.raises(TypeError, match=rf'{name}= means nothing on stdio: write mcp\.run\("http", {name}=…\)'):
+        await MCPServer("t").run_async("stdio", **{name: "x"})
+    assert started == []
+
+
+@pytest.mark.sockets
+def test_a_server_in_a_thread_serves_until_it_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """As tests of other code embed one. It handles no signals there, and its end is no failure."""
+    codes: list[str] = []
+
+    async def main() -> None:
+        served = trio.Event()
+
+        @asynccontextmanager
+        async def lifespan(server: MCPServer) -> AsyncIterator[None]:
+            served.set()
+            yield
+            codes.append("never: it is cancelled")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(MCPServer("t", lifespan=lifespan).run_async, "http", port=0))
+            await served.wait()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        codes.append("ended")
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    thread.join(PATIENCE)
+    assert codes == ["ended"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_run_async_outside_of_trio_says_how_to_write_it() -> None:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from trio_mcp.cli.arguments import UsageError
-from trio_mcp.cli.settings_flags import NO_FLAGS, OF_HTTP, SettingsFlags, given
+from trio_mcp.cli.settings_flags import NO_FLAGS, SettingsFlags, given
 from trio_mcp.serving.launch import launch
 from trio_mcp.serving.loader import load_target
 from trio_mcp.serving.settings import load, load_one, sources
+from trio_mcp.serving.settings_report import of_http
 from trio_mcp.serving.standard_streams import protocol_pipes
 
 __all__ = ["demo", "run", "serve"]
@@ -69,7 +70,7 @@ def demo(*, flags: SettingsFlags = NO_FLAGS) -> int:
 
 
 def _refuse_flags_of_http(flags: Mapping[str, Any]) -> None:
-    without_effect = [f"--{name.replace('_', '-')}" for name in sorted(flags) if name in OF_HTTP]
+    without_effect = [f"--{name.replace('_', '-')}" for name in sorted(flags.keys() & of_http())]
     if without_effect:
         raise UsageError(f"{', '.join(without_effect)} means nothing on stdio: add `-t http`, or leave it out")
 

@@ -13,7 +13,7 @@ from trio_mcp.cli.output import print_json, print_note, print_rows
 from trio_mcp.serving.settings import Settings
 from trio_mcp.serving.settings_report import Explained, describe, explain, unread
 
-__all__ = ["NO_FLAGS", "OF_HTTP", "SettingsFlags", "config", "given", "markdown"]
+__all__ = ["NO_FLAGS", "SettingsFlags", "config", "given", "markdown"]
 
 _ALIASES = {"port": "-p", "bind": "-b", "log_level": "-l"}
 
@@ -57,14 +57,6 @@ else:
     SettingsFlags = Parameter(name="*")(
         make_dataclass("SettingsFlags", _fields, frozen=True, kw_only=True, namespace=_namespace)
     )
-
-_OF_HTTP = frozenset({"Authorization", "Where", "Cluster"})
-OF_HTTP: frozenset[str] = frozenset(row.name for row in _ROWS if row.group in _OF_HTTP) | {
-    "allowed_hosts",
-    "allowed_origins",
-    "forwarded_allow",
-}
-"""The settings that mean nothing on stdio."""
 
 NO_FLAGS = SettingsFlags()
 

@@ -246,6 +246,9 @@ class _Node:
         if self.whole is not None and self.whole.cancel_scope.cancel_called:
             # A signal cancelled the start: no failure, wherever the start was.
             return
+        if isinstance(error, trio.Cancelled) and error.source != "nursery":
+            # Whoever runs this node inside of Trio has cancelled it, which is how they stop it.
+            return
         if not self._deadlines.begun and isinstance(error, trio.Cancelled):
             # Logged now, because a process that is ended by force logs nothing of the crash.
             event(logger, logging.ERROR, "the node fails", why=str(error))

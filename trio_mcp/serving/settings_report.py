@@ -14,7 +14,10 @@ from trio_mcp.serving.setting_sources import Names, strays, unknown_variables
 from trio_mcp.serving.setting_types import duration_text, parse_size, size_text
 from trio_mcp.serving.settings import NAMES, Settings, load, sources
 
-__all__ = ["Explained", "describe", "explain", "ignored", "unknown", "unread"]
+__all__ = ["Explained", "describe", "explain", "ignored", "of_http", "unknown", "unread"]
+
+_GROUPS_OF_HTTP = frozenset({"Authorization", "Where", "Cluster"})
+_SINGLE_OF_HTTP = frozenset({"allowed_hosts", "allowed_origins", "forwarded_allow"})
 
 _TAKEN_WITHOUT_PREFIX = ("AUTH_ISSUER", "AUTH_TOKENS", "AUTH_RESOURCE", "AUTH_JWKS_URI", "AUTH_REQUIRED_SCOPES")
 """Whoever sets one of these wants a guarded server, and would get an open one."""
@@ -36,6 +39,11 @@ class Explained:
 def describe() -> list[Explained]:
     """Every setting with its default, whatever the environment says."""
     return [_explained(name, Settings.model_fields[name.setting].default, "default") for name in NAMES]
+
+
+def of_http() -> frozenset[str]:
+    """The settings that mean nothing on stdio, by name."""
+    return _SINGLE_OF_HTTP | {row.name for row in describe() if row.group in _GROUPS_OF_HTTP}
 
 
 def explain(**flags: Any) -> list[Explained]:

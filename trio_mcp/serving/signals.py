@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,9 +31,13 @@ _UNLESS_TAKEN = (signal.SIGHUP, signal.SIGQUIT)
 def handling_signals(on_first: Callable[[int], None], *, keep: bool) -> Iterator[None]:
     """Handle signals for the length of the block, in the main thread.
 
-    `on_first` is called with the number of the first stop signal, within the signal handler. With `keep` the handlers of a process
+    In another thread nothing is done, for Python has signals handled in the main one alone: who embeds a server there stops it by
+    cancelling it. `on_first` is called with the number of the first stop signal, within the signal handler. With `keep` the handlers of a process
     that was asked to stop stay after the block, so that another signal still ends it at once.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     stops = [*_ALWAYS, *(each for each in _UNLESS_TAKEN if _is_free(each))]
     stopping = False
 

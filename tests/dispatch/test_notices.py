@@ -93,6 +93,10 @@ async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
         assert [record.message for record in caplog.records].count("notifications dropped") == 1
         await trio.testing.wait_all_tasks_blocked()
         assert len(noted.said) == MAX_WAITING + 1
+        with caplog.at_level(logging.WARNING):
+            for _ in range(MAX_WAITING + 5):
+                take(call)
+        assert [record.message for record in caplog.records].count("notifications dropped") == 2, "once each time"
     assert wire.app.service.take_notice is None
 
 

@@ -31,7 +31,7 @@ async def test_a_handler_waits_for_the_reader_of_a_long_message_as_long_as_each_
         await trio.sleep(seconds)
 
     scope: dict[str, Any] = {"method": "POST", "path": "/mcp", "headers": []}
-    exchange = HttpExchange.over_asgi(scope, trio.sleep_forever, send)  # type: ignore[arg-type]
+    exchange = HttpExchange.over_asgi(scope, trio.sleep_forever, send)
     log = EventLog(Budget(), replays=False)
     log.append(b"x" * 5 * CHUNK_BYTES)
     async with trio.open_nursery() as nursery:

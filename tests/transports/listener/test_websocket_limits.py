@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -17,6 +20,7 @@ from tests.transports.listener.test_websocket_handshakes import after_101, echo
 from trio_mcp.streams.account import BODY_WAIT_SECONDS, SMALL, Account
 from trio_mcp.transports.listener import ClientDisconnected, Limits, Receive, Scope, Send
 from trio_mcp.transports.listener.frames import CLOSE_BYTE
+from trio_mcp.transports.listener.upgraded_stream import UpgradedStream
 
 LIMITS = Limits(websockets=True, ping_seconds=20)
 KIB = 1024
@@ -460,3 +464,29 @@ async def test_an_app_can_be_told_of_the_disconnect(autojump_clock: MockClock) -
         await client.hang_up()
         await wait_all_tasks_blocked()
         assert told == ["gone"]
+
+
+async def test_a_frame_in_the_smallest_pieces_takes_little_more_than_its_bytes() -> None:
+    size = 128 * 1024
+    came = b"\x81\xff" + size.to_bytes(8, "big") + bytes(4 + size)
+    at = 0
+
+    class Wire:
+        async def receive(self) -> bytes:
+            nonlocal at
+            await trio.lowlevel.checkpoint()
+            at += 2
+            # New ones each time, as those that a socket gives.
+            return bytes([came[at - 2], came[at - 1]])
+
+    exchange: Any = SimpleNamespace(
+        wire=Wire(), limits=Limits(), account=Account(), rest=b"", tell_when_client_leaves=lambda callback: True
+    )
+    stream = UpgradedStream(exchange, b"")
+    stream.accepted.set()
+    tracemalloc.start()
+    try:
+        assert (await stream.receive_some()).startswith(came[:14])
+        assert tracemalloc.get_traced_memory()[1] < 4 * size
+    finally:
+        tracemalloc.stop()

@@ -125,22 +125,22 @@ class UpgradedStream(trio.abc.Stream):
 
     async def _read_large(self, length: int) -> bool:
         """Read the rest of a frame, when there is room for it. Nothing can come between its bytes, so nobody waits for it."""
-        chunks = [self._data[self._at :]]
-        have = len(chunks[0])
+        # Not a list of its pieces, as for the body of a request.
+        frame = bytearray(self._data[self._at :])
         try:
-            await self._account.room_for_body(length, have)
+            await self._account.room_for_body(length, len(frame))
         except NoRoom:
             raise FrameRefusal(1011, "memory is short, try again") from None
-        with self._account.receiving(length, have) as transfer:
-            while have < length:
-                chunks.append(await self._receive())
-                if not chunks[-1]:
+        with self._account.receiving(length, len(frame)) as transfer:
+            while len(frame) < length:
+                data = await self._receive()
+                if not data:
                     return False
-                have += len(chunks[-1])
-                transfer.progress(len(chunks[-1]))
+                frame += data
+                transfer.progress(len(data))
         if transfer.cut:
             raise _too_slow()
-        self._data, self._at = b"".join(chunks), 0
+        self._data, self._at = bytes(frame), 0
         return True
 
     async def _read(self) -> bool:

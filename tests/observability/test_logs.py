@@ -61,6 +61,35 @@ def test_on_a_terminal_a_line_is_text_and_coloured_unless_no_color_is_set(monkey
     assert stream.getvalue().endswith('INFO    call  tool=add duration_ms=1.23 status=200 reason="two words"\n')
 
 
+@pytest.mark.parametrize("fmt", ["json", "text"])
+def test_what_a_line_of_somebody_elses_has_as_extra_is_shown(fmt: logs.LogFormat) -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", fmt, stream, node="node-b")
+    logging.getLogger("shop").info("sold %s", "a pear", extra={"customer": "ann", "price": 2.5, "note": None})
+    if fmt == "text":
+        assert stream.getvalue().endswith("INFO    sold a pear  customer=ann price=2.5\n")
+        return
+    line = json.loads(stream.getvalue())
+    del line["ts"]
+    assert line == {
+        "level": "info",
+        "event": "sold a pear",
+        "logger": "shop",
+        "node": "node-b",
+        "customer": "ann",
+        "price": 2.5,
+    }
+
+
+def test_extra_does_not_take_the_place_of_a_standard_key() -> None:
+    stream = io.StringIO()
+    logs.configure("INFO", "json", stream, node="node-b")
+    logging.getLogger("shop").info("sold", extra={"event": "forged", "level": 3, "ts": 1, "node": "x", "logger": "y"})
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"], line["node"], line["logger"]) == ("sold", "info", "node-b", "shop")
+    assert line["ts"].endswith("Z")
+
+
 def test_configuring_twice_writes_each_line_once() -> None:
     first, second = io.StringIO(), io.StringIO()
     logs.configure("INFO", "text", first)

@@ -191,8 +191,15 @@ def _formatter(fmt: LogFormat, stream: TextIO, node: str | None) -> logging.Form
     return _TextFormatter(color=terminal and not os.environ.get("NO_COLOR"))
 
 
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in getattr(record, _FIELDS, {}).items() if value is not None}
+    """Those of an event of ours; of any other line what its author gave as `extra=`."""
+    fields = getattr(record, _FIELDS, None)
+    if fields is None:
+        fields = {key: value for key, value in vars(record).items() if key not in _OF_EVERY_RECORD}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 class _JsonFormatter(logging.Formatter):
@@ -209,7 +216,9 @@ class _JsonFormatter(logging.Formatter):
         }
         if self._node is not None:
             line["node"] = self._node
-        line |= _fields(record)
+        own = hasattr(record, _FIELDS)
+        # The standard keys of another's line are ours to write: whoever reads the log relies on them.
+        line |= {key: value for key, value in _fields(record).items() if own or key not in line}
         error = _error(record)
         if error is not None:
             line |= {"error": leaf_lines(error), "traceback": _traceback(error)}

@@ -95,6 +95,20 @@ def test_off_a_terminal_nobody_can_be_asked(shop: str, capsys: Printed) -> None:
         assert capsys.readouterr().err.endswith(told)
 
 
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [("thinks", "`call` has no sampling"), ("looks", "`call` has no roots: a test has, by trio_mcp.testing.connect")],
+)
+def test_what_call_has_not_is_where_to_be_had(tmp_path: Path, capsys: Printed, tool: str, told: str) -> None:
+    (tmp_path / "needs.py").write_text(
+        "from trio_mcp import Context, MCPServer\nmcp = MCPServer('needs')\n"
+        "@mcp.tool\nasync def thinks(ctx: Context) -> str:\n    return str(await ctx.sample('?'))\n"
+        "@mcp.tool\nasync def looks(ctx: Context) -> str:\n    return str(await ctx.list_roots())\n"
+    )
+    assert execute(["call", str(tmp_path / "needs.py"), tool]) == 1
+    assert told in capsys.readouterr().err
+
+
 def test_the_error_of_a_task_is_that_of_the_call(shop: str, capsys: Printed) -> None:
     assert execute(["call", shop, "fail"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "trio-mcp: no stock (-32000)"

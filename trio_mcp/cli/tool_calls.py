@@ -39,8 +39,8 @@ async def call_tool(
     try:
         return await _call(client, tool, arguments, asker)
     except Refused as refused:
-        if asker is None and refused.code == MISSING_CLIENT_CAPABILITY and _wants_elicitation(refused.data):
-            refused.next_step = ". The tool asks for something, and `call` asks on a terminal only"
+        if refused.code == MISSING_CLIENT_CAPABILITY:
+            refused.next_step = _instead(refused.data, asker)
         raise
 
 
@@ -89,9 +89,17 @@ async def _follow(client: Client, task: dict[str, Any], asker: Asker | None) -> 
 _ENDS = ("completed", "failed", "cancelled")
 
 
-def _wants_elicitation(data: Any) -> bool:
+def _instead(data: Any, asker: Asker | None) -> str:
+    """The next step where a tool needs of its client what `call` did not declare; empty where there is none."""
     required = data.get("requiredCapabilities") if isinstance(data, dict) else None
-    return isinstance(required, dict) and "elicitation" in required
+    if not isinstance(required, dict):
+        return ""
+    if "elicitation" in required:
+        return ". The tool asks for something, and `call` asks on a terminal only" if asker is None else ""
+    for capability, callback in (("sampling", "sampling_callback"), ("roots", "list_roots_callback")):
+        if capability in required:
+            return f". `call` has no {capability}: a test has, by trio_mcp.testing.connect(server, {callback}=…)"
+    return ""
 
 
 def _interval(task: dict[str, Any]) -> float:

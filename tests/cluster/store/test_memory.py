@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -151,3 +152,23 @@ async def test_of_too_many_tombstones_the_first_goes_and_no_record(monkeypatch: 
     await store.run([EndSession(each, Tombstone("deleted", "ann", "b1", 0), by="b1") for each in ids])
     stones = await store.run(list(map(ReadTombstone, ids)))
     assert [stone is None for stone in stones] == [True, True, False, False, False]
+
+
+async def test_sessions_of_a_node_that_has_ended_are_buried_unless_they_may_be_restored() -> None:
+    memory = SharedMemory()
+    store = MemoryStore(memory)
+    records = {
+        "gone": Record(v=2, node="n-w1", boot="b1", epoch=3, principal="ann", version="2025-11-25"),
+        "restorable": Record(
+            v=2, node="n-w1", boot="b1", epoch=0, principal="ann", version="2025-11-25", restorable=True
+        ),
+        "of a later release": Record(v=9, node="n-w1", boot="b1", epoch=0, principal="ann", version="2025-11-25"),
+        "another's": Record(v=2, node="n-w2", boot="b2", epoch=0, principal="ann", version="2025-11-25"),
+    }
+    await store.run([OpenRecord(each, record) for each, record in records.items()])
+    memory.bury("n-w1")
+    stones = await store.run(list(map(ReadTombstone, records)))
+    left = await store.run(list(map(ReadRecord, records)))
+    assert [raw is None for raw in left] == [True, False, False, False]
+    assert stones[1:] == [None] * 3
+    assert msgspec.json.decode(stones[0], type=Tombstone) == Tombstone("node_gone", "ann", "b1", 3)

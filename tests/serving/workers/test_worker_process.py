@@ -15,9 +15,10 @@ import trio
 
 from tests.rig.left_over import descriptors
 from tests.serving.workers.setup import SETUP
+from trio_mcp.cluster.record import Record
 from trio_mcp.cluster.store.encoding import decode_results, encode_operations
 from trio_mcp.cluster.store.memory import SharedMemory
-from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, Publish, ReadCard
+from trio_mcp.cluster.store.port import ChangesFrom, FindSessions, OpenRecord, Publish, ReadCard, ReadRecord
 from trio_mcp.serving.workers import worker_process as module
 from trio_mcp.serving.workers.channel import Channel, receive_now
 from trio_mcp.serving.workers.deaf import STOP_CLOCK
@@ -226,10 +227,13 @@ async def test_a_worker_that_cannot_be_started_has_ended_and_leaves_nothing_open
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(module, "_execute", execute)
-    before = descriptors()
-    worker = WorkerProcess(SETUP, SharedMemory(), SessionCounts())
+    before, memory = descriptors(), SharedMemory()
+    record = Record(v=2, node=SETUP.name, boot="b1", epoch=0, principal="ann", version="2025-11-25")
+    memory.do(OpenRecord("its session", record))
+    worker = WorkerProcess(SETUP, memory, SessionCounts())
     await worker.run()
     assert worker.ended.is_set()
+    assert memory.do(ReadRecord("its session")) is None
     assert worker.failure == "[Errno 11] Resource temporarily unavailable"
     assert module.how_it_ended(worker.code) == "it could not be started"
     assert descriptors() == before

@@ -9,12 +9,20 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import trio
 
-from trio_mcp.cluster.record import SESSION_SECONDS, TOMBSTONE_SECONDS, OwnershipChange, moved_message, read
+from trio_mcp.cluster.record import (
+    SESSION_SECONDS,
+    TOMBSTONE_SECONDS,
+    OwnershipChange,
+    Tombstone,
+    moved_message,
+    read,
+    read_record,
+)
 from trio_mcp.cluster.store.port import (
     MAX_CHANGES,
     AddNode,
@@ -43,6 +51,7 @@ from trio_mcp.cluster.store.port import (
 )
 from trio_mcp.cluster.store.shared_tasks import SharedTasks, matching
 from trio_mcp.cluster.store.task_operations import TaskOperation
+from trio_mcp.sessions.close_reason import CloseReason
 
 __all__ = ["SharedMemory"]
 
@@ -264,7 +273,7 @@ class SharedMemory:
     def _own(self, operation: OwnRecord) -> bool | bytes:
         record = operation.record
         raw = self.records.get(operation.session_id)
-        held = _held(raw)
+        held = read(raw, _Held)
         if held is None:
             stone = self._ended(operation)
             return self._write_record(operation) if stone is None else stone
@@ -278,12 +287,12 @@ class SharedMemory:
 
     def _put_back(self, operation: PutBackRecord) -> bool | bytes:
         raw = self.records.get(operation.session_id)
-        stands = raw if _held(raw) is not None else self._ended(operation)
+        stands = raw if read(raw, _Held) is not None else self._ended(operation)
         return self._write_record(operation) if stands is None else stands
 
     def _claim(self, operation: ClaimRecord) -> bool | bytes:
         raw = self.records.get(operation.session_id)
-        held, seen = _held(raw), operation.seen
+        held, seen = read(raw, _Held), operation.seen
         if held is None or raw is None or (held.boot, held.epoch) != (seen.boot, seen.epoch):
             return raw or False
         if seen.released and held.released is not True:
@@ -294,21 +303,28 @@ class SharedMemory:
 
     def _end(self, operation: EndSession) -> bool:
         session_id, stone = operation.session_id, operation.stone
-        held = _held(self.records.get(session_id))
+        held = read(self.records.get(session_id), _Held)
         if held is not None and (held.boot, held.epoch) != (stone.boot, stone.epoch):
             return False
         self.records.remove(session_id)
-        buried = _tombstone(self.tombstones.get(session_id))
+        buried = read(self.tombstones.get(session_id), _Tombstone)
         if buried is None or buried.epoch <= stone.epoch:
             self.tombstones.put(session_id, msgspec.json.encode(stone), TOMBSTONE_SECONDS)
         if operation.by != stone.boot:
             self._announce(OwnershipChange(session_id, stone.boot, stone.epoch, ended=True))
         return True
 
+    def bury(self, node: str) -> None:
+        """Put a tombstone in the place of each record of that node, whose process has ended: of those that no other may restore."""
+        for session_id in self.records.names():
+            record = read_record(self.records.get(session_id))
+            if record is not None and record.node == node and record.readable and not record.restorable:
+                self._end(EndSession(session_id, Tombstone.of(record, CloseReason.NODE_GONE), by=record.boot))
+
     def _ended(self, operation: OwnRecord | PutBackRecord) -> bytes | None:
         """The tombstone, if it says that the session of the record has ended, in that life or a later one."""
         raw = self.tombstones.get(operation.session_id)
-        stone, record = _tombstone(raw), operation.record
+        stone, record = read(raw, _Tombstone), operation.record
         if stone is None or stone.epoch < record.epoch or (stone.epoch == record.epoch and stone.boot != record.boot):
             return None
         return raw
@@ -344,9 +360,6 @@ class SharedMemory:
         self.publish(message)
 
 
-T = TypeVar("T", bound=msgspec.Struct)
-
-
 class _Held(msgspec.Struct, frozen=True):
     """What a record is compared by. Its other members may be of a later version of trio-mcp."""
 
@@ -365,14 +378,6 @@ class _Tombstone(msgspec.Struct, frozen=True):
 class _Card(msgspec.Struct, frozen=True):
     boot: str
     started: Any = None
-
-
-def _held(raw: bytes | None) -> _Held | None:
-    return read(raw, _Held)
-
-
-def _tombstone(raw: bytes | None) -> _Tombstone | None:
-    return read(raw, _Tombstone)
 
 
 def _boot_of(raw: bytes | None) -> str | None:

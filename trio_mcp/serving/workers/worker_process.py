@@ -328,7 +328,7 @@ class WorkerProcess:
     def _bury(self) -> None:
         """Remove the file for its stack, and put the card of no process in the place of its card.
 
-        So the other workers know at once that it is gone, and need not wait for evidence.
+        So the other workers know at once that it is gone, and need not wait for evidence. Sessions that died with it are on record as ended.
         """
         # OSError: the disk has become read-only. The supervisor removes the whole folder at its end.
         with suppress(OSError):
@@ -336,6 +336,7 @@ class WorkerProcess:
         card = NodeCard("ended", "", "stopped", 0, 0)
         self._memory.cards.put(self.name, msgspec.json.encode(card), CARD_SECONDS)
         self._memory.nodes.pop(self.name.encode(), None)
+        self._memory.bury(self.name)
 
 
 async def _execute(setup: Setup, channel: int) -> trio.Process:

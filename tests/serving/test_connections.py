@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.rig.waiting import PATIENCE
+from tests.rig.waiting import PATIENCE, until
 from tests.serving.process import served
 
 pytestmark = [pytest.mark.sockets, pytest.mark.processes]
 
 GET = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+KEPT = GET.replace(b"Connection: close\r\n", b"")
 
 
 async def test_idle_connections_take_neither_the_admin_listener_nor_the_place_of_others(tmp_path: Path) -> None:
@@ -30,6 +31,28 @@ async def test_idle_connections_take_neither_the_admin_listener_nor_the_place_of
                 await client.send_all(GET)
                 assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
             assert "Cannot accept" not in node.log
+
+
+@pytest.mark.parametrize("front", ["own", "hypercorn"])
+async def test_connections_whose_clients_have_left_keep_no_descriptor(front: str) -> None:
+    async with served("--server", front, "--connection-idle-timeout", "1h") as node:
+
+        async def ask(request: bytes) -> None:
+            async with await trio.open_tcp_stream("127.0.0.1", node.port) as client:
+                if request:
+                    await client.send_all(request)
+                    assert (await client.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+        # The first one opens what is kept.
+        await ask(KEPT)
+        before = node.descriptors()
+        for request in [b"", KEPT, GET] * 4:
+            await ask(request)
+
+        async def asked() -> bool:
+            return node.descriptors() <= before
+
+        await until(asked, "the descriptors are closed")
 
 
 async def test_busy_connections_leave_the_admin_listener_alone_and_one_line_says_that_more_were_refused(

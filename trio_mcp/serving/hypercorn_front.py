@@ -21,7 +21,7 @@ from h2.exceptions import ProtocolError
 from hypercorn import protocol
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
@@ -140,12 +140,15 @@ class _Writes:
 
 
 class _Connection(TCPServer):
-    """Hypercorn's connection, with a deadline for each write; one that misses it closes the connection."""
+    """Hypercorn's connection, with a deadline for each write; one that misses it closes the connection. So does a client that leaves:
+    Hypercorn would keep it, and its descriptor, until a connection may be idle no longer.
+    """
 
     def __init__(self, writes: _Writes, refusals: Refusals, *args: Any) -> None:
         super().__init__(*args)
         self._writes = writes
         self._refusals = refusals
+        self._has_left = False
 
     async def run(self) -> None:
         """Serve until the connection is closed. What a client makes Hypercorn trip over ends this connection alone."""
@@ -166,10 +169,16 @@ class _Connection(TCPServer):
 
     async def protocol_send(self, sent: Event) -> None:
         if not isinstance(sent, RawData):
-            return await super().protocol_send(sent)
+            # After its client has left no connection gets idle, which is to wait for a request.
+            return None if self._has_left and isinstance(sent, Updated) else await super().protocol_send(sent)
         if not await self._sent(sent.data):
             await trio.aclose_forcefully(self.stream)
             await self.protocol.handle(Closed())
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._has_left = True
+        await self.idle_task.stop()
 
     async def _sent(self, data: bytes) -> bool:
         async with self.send_lock:

@@ -217,7 +217,7 @@ def test_what_a_partial_has_bound_is_neither_shown_nor_taken() -> None:
     ("source", "words"),
     [
         ("lambda a, /: 0", "'a' of <lambda> is positional-only"),
-        ("lambda *a: 0", "'a' of <lambda> is [*]args"),
+        ("lambda *a: 0", "'a' of <lambda> is [*]args, and MCP arguments are named.*needs functools.wraps"),
         ("lambda **a: 0", "'a' of <lambda> is [*][*]kwargs"),
         ("Service.method", "register the bound method|'a'"),
         ("(lambda self: 0)", "is a method without its object"),

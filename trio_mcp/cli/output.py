@@ -139,7 +139,7 @@ def print_contents(result: dict[str, Any]) -> None:
         if "text" in each:
             print(printable(str(each["text"]), keep="\n\t"))
         else:
-            print(f"[{printable(str(each.get('mimeType')))}, {_size(each.get('blob', ''))} bytes]")
+            print(f"[{printable(str(each.get('mimeType')))}, {_size(each.get('blob', ''))}]")
 
 
 def print_messages(result: dict[str, Any]) -> None:
@@ -148,9 +148,10 @@ def print_messages(result: dict[str, Any]) -> None:
         print(f"{printable(str(message.get('role')))}: {_block(message.get('content') or {})}")
 
 
-def _size(encoded: str) -> int:
-    """The bytes of some base64."""
-    return len(encoded) * 3 // 4 - encoded[-2:].count("=")
+def _size(encoded: str) -> str:
+    """The bytes of some base64: `12 bytes`."""
+    count = len(encoded) * 3 // 4 - encoded[-2:].count("=")
+    return f"{count} byte{'' if count == 1 else 's'}"
 
 
 def _block(block: dict[str, Any]) -> str:
@@ -158,7 +159,7 @@ def _block(block: dict[str, Any]) -> str:
         case "text":
             return printable(str(block.get("text", "")), keep="\n\t")
         case "image" | "audio" as kind:
-            return f"[{kind} {printable(str(block.get('mimeType')))}, {_size(block.get('data', ''))} bytes]"
+            return f"[{kind} {printable(str(block.get('mimeType')))}, {_size(block.get('data', ''))}]"
         case "resource":
             resource = block.get("resource", {})
             return printable(str(resource.get("text") or f"[resource {resource.get('uri')}]"), keep="\n\t")

@@ -171,7 +171,7 @@ def _context_parameter(fn: Callable[..., Any], given: Iterable[tuple[Parameter, 
 
 _REFUSED = {
     Parameter.POSITIONAL_ONLY: "is positional-only, and MCP arguments are named",
-    Parameter.VAR_POSITIONAL: "is *args, and MCP arguments are named",
+    Parameter.VAR_POSITIONAL: "is *args, and MCP arguments are named. A decorator that is in between needs functools.wraps",
     Parameter.VAR_KEYWORD: "is **kwargs, which tells a client nothing; name the arguments",
 }
 

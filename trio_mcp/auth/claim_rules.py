@@ -49,8 +49,10 @@ class ClaimRules:
     """What the claims must say. Pure: the time is passed in, nothing is fetched.
 
     `audience` lists all that are accepted; `audience_claim` names another claim than `aud` (Cognito has none and needs
-    `client_id`). Without `issuer` it must be one of `issuers`, and without those none is compared. The optional flags are for introspection answers, where
-    these claims may be left out (RFC 7662 §2.2); a claim that is there is judged all the same.
+    `client_id`). Without `issuer` it must be one of `issuers`, and without those none is compared.
+
+    The optional flags are for introspection answers, where these claims may be left out (RFC 7662 §2.2); a claim that is there is judged
+    all the same.
     """
 
     issuer: str | None

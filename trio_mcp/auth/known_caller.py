@@ -14,7 +14,7 @@ __all__ = ["KnownCaller"]
 
 
 class KnownCaller:
-    """`stands` says whether the verifier still accepts the token; it may raise CannotTell. `closes`: from then on, by `now`, the token is refused."""
+    """`stands` says whether the verifier still accepts the token, and may raise CannotTell. From `closes` on, by `now`, it is refused."""
 
     __slots__ = ("_closes", "_now", "_principal", "_stands", "_token")
 

@@ -5,9 +5,10 @@ A request that one node relays to another carries a signed header that names its
     Trio-Mcp-Hop: node.boot.ms.hmac
     Trio-Mcp-Client: address.hmac
 
-The second one says for which address that node counts the request's session, and holds only beside the first. Nodes that do not know it
-ignore it. The signature of the first also covers method, target and session, so that a header from one request is not valid on another. A node proves by its
-answer to a challenge that it is one of the cluster, and not another host at the address of a node that is gone.
+The signature of the first also covers method, target and session, so that a header from one request is not valid on another. The second
+one says for which address that node counts the request's session, and holds only beside the first; nodes that do not know it ignore it.
+
+A node proves by its answer to a challenge that it is one of the cluster, and not another host at the address of a node that is gone.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ logger: logging.Logger = logging.getLogger("trio_mcp.cluster")
 
 
 class Restorer:
-    """Claims records and continues their sessions here. Of several nodes that claim a record one succeeds; requests on one node for the same session share one claim."""
+    """Claims records and continues their sessions here.
+
+    Of several nodes that claim a record one succeeds. Requests on one node for the same session share one claim.
+    """
 
     def __init__(self, hub: Hub, store: MeasuredStore, directory: RedisDirectory, metrics: Metrics) -> None:
         self._hub = hub

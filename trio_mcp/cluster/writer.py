@@ -45,7 +45,8 @@ class _Write:
 class RecordWriter:
     """Writes for the process `boot`.
 
-    `not_ours` is called with the id of a session whose record turns out to be another node's, or that has ended. With `tell_ends` all nodes are told of each end, for they may keep a backup of the session's record.
+    `not_ours` is called with the id of a session whose record turns out to be another node's, or that has ended. With `tell_ends` all
+    nodes are told of each end, for they may keep a backup of the session's record.
     """
 
     def __init__(

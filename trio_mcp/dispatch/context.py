@@ -88,9 +88,11 @@ class Context(RequestView, Generic[App]):
     ) -> None:
         """Send how far the request is, if its client asked for it with a `progressToken` (basic/utilities/progress).
 
-        `progress` and `total` are numbers of any type, in any unit; `message` is for people, and sent from 2025-03-26 on. A
-        `progress` that does not grow is not sent. In a task, these three become its status message. Never fails for what it is given: what is no finite number is not sent, and the
-        log warns of it once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
+        `progress` and `total` are numbers of any type, in any unit; `message` is for people, and sent from 2025-03-26 on. In a task,
+        these three become its status message.
+
+        Never fails for what it is given. A `progress` that does not grow is not sent; nor is what is no finite number, and the log warns
+        of that once for each tool. Raises SlowReader on 2026-07-28 when the client stopped reading.
         """
         call = self._call
         token = call.progress_token

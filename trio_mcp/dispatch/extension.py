@@ -132,7 +132,9 @@ class Extension:
         """Register a function `(ctx, params)` for a notification of clients that declared the extension.
 
         One task calls these functions, one after the other, each for 30 s at most; what they raise is logged. `ctx` belongs to no
-        request: it can send and ask nothing. In a session `ctx.principal` has no claims. Raises ValueError for a name that has a function, TypeError for anything but a function.
+        request: it can send and ask nothing. In a session `ctx.principal` has no claims.
+
+        Raises ValueError for a name that has a function, TypeError for anything but a function.
         """
 
         def register(fn: F) -> F:

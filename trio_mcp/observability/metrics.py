@@ -261,7 +261,10 @@ class _Series:
 
 
 class Histogram(Collector):
-    """What prometheus_client's does under locks, twice as fast. Observed by the event loop's thread alone; a scrape from another reads it between two of its steps."""
+    """As prometheus_client's, which takes locks, and twice as fast.
+
+    Only the event loop's thread observes values; a scrape in another thread reads between two of its steps.
+    """
 
     def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._name = name

@@ -69,10 +69,11 @@ async def serve(
     """Serve `server` over HTTP until SIGTERM, SIGINT, SIGHUP, SIGQUIT or the admin's drain, and return the exit code.
 
     0, or 1 when the cleanup was cut short, something crashed, or another process has this node's id. A second signal ends the
-    process at once. `announce` is called when the node is ready, and before that once if it takes longer than SETTLE_SECONDS. `interactive`: Ctrl+C drains for
-    INTERACTIVE_WINDOW_SECONDS only. `owns_process`: the process ends after this, so that threads which run on are waited for as
-    long as a cleanup may take, and no longer. `seat`: this process is one worker of the node. Raises CannotListen and
-    CertificateError, in a group.
+    process at once. Raises CannotListen and CertificateError, in a group.
+
+    `announce` is called when the node is ready, and before that once if it takes longer than SETTLE_SECONDS. `interactive`: Ctrl+C
+    drains for INTERACTIVE_WINDOW_SECONDS only. `owns_process`: the process ends after this, so that threads which run on are waited
+    for as long as a cleanup may take, and no longer. `seat`: this process is one worker of the node.
     """
     app = build_app(server, settings)
     cluster = build_cluster(app, settings) if seat is None else seat.cluster(app, settings)

@@ -25,9 +25,10 @@ logger: logging.Logger = logging.getLogger("trio_mcp")
 async def running(
     lifespan: Callable[[], AbstractAsyncContextManager[Any]], service: Service, hub: Hub
 ) -> AsyncIterator[None]:
-    """Run the user's lifespan, extensions, the bus, the relief of memory and the hub for the length of the block. What its body raises arrives in an exception group.
+    """Run the user's lifespan, extensions, the bus, the relief of memory and the hub for the length of the block.
 
-    `lifespan` is entered first and left last. Context variables that it sets are seen by sessions.
+    `lifespan` is entered first and left last. Context variables that it sets are seen by sessions. What the body of the block raises
+    arrives in an exception group.
     """
     async with user_context(lifespan()) as service.lifespan_context, trio.open_nursery() as nursery:
         service.loop.adopt()

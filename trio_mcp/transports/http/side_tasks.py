@@ -94,8 +94,10 @@ class SideTasks:
     def __init__(self, *, hold_back: float) -> None:
         self._hold_back = hold_back
         self._heads: deque[HeldHead] = deque()
-        """Oldest first. All are held back equally long, so this is the order in which they are due, but for one whose exchange has waited for a
-        permission since its body ended: that is due earlier than those before it, and rings with them."""
+        """Oldest first, which is the order in which they are due, for all are held back equally long.
+
+        Only one whose exchange has waited for a permission since its body ended is due earlier than those before it: it rings with them.
+        """
         self._first = trio.Event()
         self._nursery: trio.Nursery | None = None
 

@@ -1,6 +1,7 @@
-"""Lines to and from a byte stream. None is read that is longer than a bound; of it only its `Outline`, so that it can be answered.
+"""Lines to and from a byte stream. Of a line that is longer than a bound only the `Outline` is kept, so that it can be answered.
 
-The bytes of a line that is too long are not kept, except those of the outermost object; what is nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`, which is read as JSON in the end.
+That is the outermost object; what is nested in it is left empty. So `{"params":{"text":"…"},"id":7}` becomes `{"params":{},"id":7}`,
+which is read as JSON in the end.
 """
 
 from __future__ import annotations

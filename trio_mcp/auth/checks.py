@@ -75,7 +75,7 @@ def require_roles(*roles: str, extract: Callable[[Mapping[str, Any]], Iterable[s
     """For `auth=`: the token needs all these roles. A component is not listed for those who lack one.
 
     `extract` takes the claims and returns the roles of the caller, such as `lambda c: c["realm_access"]["roles"]` for
-    Keycloak; without it they are in the claim `roles`.
+    Keycloak; without it they are in the claim `roles`. Raises AuthConfigurationError without a role, and for an async `extract`.
     """
     if not roles:
         raise AuthConfigurationError("require_roles needs a role")

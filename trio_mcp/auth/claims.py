@@ -16,7 +16,7 @@ class Claim(FromToken):
     """Marks a parameter: `email: Annotated[str, Claim("email")]`.
 
     Several names lead into nested objects: `Claim("realm_access", "roles")`. One name is one name, with dots and slashes
-    as it has them: `Claim("https://example.com/tenant")`.
+    as it has them: `Claim("https://example.com/tenant")`. Raises ValueError for what is no name.
     """
 
     def __init__(self, *path: str) -> None:

@@ -41,7 +41,10 @@ class KeySource(Protocol):
 
 
 class FixedKeys:
-    """Keys from the configuration. The `kid` of a token is not looked at, for PEM files have none."""
+    """Keys from the configuration. The `kid` of a token is not looked at, for PEM files have none.
+
+    Raises KeyUnusable for two that fit the same algorithm.
+    """
 
     def __init__(self, *keys: VerificationKey) -> None:
         if len({key.family for key in keys}) < len(keys):

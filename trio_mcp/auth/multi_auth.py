@@ -26,7 +26,7 @@ class MultiAuth(Verifier):
     The name is not verified at that point: it chooses who verifies it, and nothing else. All other tokens go to the static
     ones first, then to the rest in their order.
 
-    Where nobody accepts a token and one verifier could not tell, the answer is CannotTell.
+    Where nobody accepts a token and one verifier could not tell, the answer is CannotTell. Raises ValueError without a verifier.
     """
 
     def __init__(self, *verifiers: TokenVerifier | Verifier) -> None:

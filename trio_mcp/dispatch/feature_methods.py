@@ -151,7 +151,7 @@ def _find_resource(call: Call, uri: str) -> tuple[Resource | ResourceTemplate, S
 
 
 async def get_prompt(call: Call) -> dict[str, Any]:
-    """GetPromptResult (server/prompts)."""
+    """GetPromptResult (server/prompts). Raises InvalidParams for an unknown prompt, ProtocolError for a PromptError."""
     name = string_param(call.params, "name")
     prompt = call.service.registry.prompts.get(name)
     if prompt is None:

@@ -63,7 +63,8 @@ class _Filter:
 async def listen(call: Call) -> dict[str, Any]:
     """Acknowledge the subscription, then send changes until the client leaves.
 
-    The server ends it with its result when it stops, and some time after the token of the request has expired.
+    The server ends it with its result when it stops, and some time after the token of the request has expired. Raises InvalidParams, and
+    ProtocolError when as many streams are open as may be.
     """
     asked = _asked(call)
     wanted = _read_filter(call, asked)

@@ -50,8 +50,8 @@ async def ask(call: Call, method: str, params: dict[str, Any], key: str | None) 
     """Ask the client, and return its result object.
 
     `key` names the question among those of the call; None for one by its order. On 2026-07-28 this cancels the handler where
-    the answer is not there yet: the client sends the request again, with it. Raises ClientCallError, and ValueError for a key
-    that was used already.
+    the answer is not there yet: the client sends the request again, with it. Raises ClientCallError (NoBackChannel where the request
+    is answered already, InvalidAnswer), and ValueError for a key that was used already.
     """
     if call.finished:
         raise NoBackChannel(f"{method} belongs to a request, and that one is answered")

@@ -20,12 +20,15 @@ async def ping(call: Call) -> dict[str, Any]:
 
 
 async def initialize_again(call: Call) -> dict[str, Any]:
-    """Refused: a session is opened once. HTTP and stdio refuse it themselves, before it becomes a call."""
+    """Raises RemoteProtocolError: a session is opened once. HTTP and stdio refuse it themselves, before it becomes a call."""
     raise RemoteProtocolError(INVALID_REQUEST, "This session is already initialized")
 
 
 async def set_level(call: Call) -> dict[str, Any]:
-    """From now on the session gets log messages of this level and the more severe ones (server/utilities/logging)."""
+    """From now on the session gets log messages of this level and the more severe ones (server/utilities/logging).
+
+    Raises InvalidParams for what is no level.
+    """
     level = string_param(call.params, "level")
     if level not in LEVELS:
         raise InvalidParams(f"level must be one of {', '.join(LEVELS)}")
@@ -34,7 +37,10 @@ async def set_level(call: Call) -> dict[str, Any]:
 
 
 async def subscribe(call: Call) -> dict[str, Any]:
-    """From now on the client is notified when the resource changes (server/resources)."""
+    """From now on the client is notified when the resource changes (server/resources).
+
+    Raises InvalidParams for a URI that is too long, RemoteProtocolError beyond the bounds of a session.
+    """
     uri = string_param(call.params, "uri")
     if len(uri) > MAX_KEPT_URI:
         raise InvalidParams(f"params.uri is longer than {MAX_KEPT_URI} characters")

@@ -377,7 +377,7 @@ class Response(ResponseParser):
                 return body, ended
 
     async def whole(self, limit: int) -> bytes:
-        """Wait for the whole body; one over `limit` bytes is not read."""
+        """Wait for the whole body; raises OwnerLost for one over `limit` bytes, which is not read."""
         body, ended = self.body()
         while not ended and len(body) <= limit:
             more, ended = await self.more()

@@ -46,7 +46,7 @@ class Response(msgspec.Struct, eq=False):
     _left: int | None = None
 
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take status and headers, which `body` sends."""
+        """Take status and headers, which `body` sends. Raises ResponseError the second time."""
         if self._start is not None:
             raise ResponseError("http.response.start sent twice")
         self._start = status, headers
@@ -61,7 +61,10 @@ class Response(msgspec.Struct, eq=False):
         return b"".join((status_line(status), _lines(headers), date(), length, self._persistence(), b"\r\n", data))
 
     def body(self, data: bytes, more: bool) -> bytes:
-        """The bytes to send for this piece of the body, with the head in front of the first; `more` follows, or not."""
+        """The bytes to send for this piece of the body, with the head in front of the first; `more` follows, or not.
+
+        Raises ResponseError before the start and after the end.
+        """
         if self._start is None or self.complete:
             raise ResponseError("http.response.body sent before the start or after the end of the response")
         if self.begun:

@@ -198,4 +198,5 @@ async def test_a_balancer_without_a_node_is_found(tmp_path: Path, capsys: Printe
 
 def test_nobody_there_is_told_at_once(capsys: Printed) -> None:
     assert execute(["check", "http://127.0.0.1:1/mcp"]) == 1
-    assert capsys.readouterr().err == "trio-mcp: cannot reach http://127.0.0.1:1/mcp: connection refused\n"
+    told = "trio-mcp: cannot reach http://127.0.0.1:1/mcp: connection refused. Does the server run, and is this its address?\n"
+    assert capsys.readouterr().err == told

@@ -547,6 +547,22 @@ async def test_where_all_are_full_a_session_is_not_claimed_before_there_is_room(
         assert await said_by(at(nodes[2], client).tool("where")) == "node3"
 
 
+async def test_a_peer_that_has_filled_up_since_its_card_was_read_sends_the_request_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with in_process_cluster(tmp_path, 4, restore=True, app={"max_sessions": 1}) as nodes:
+        client = await nodes[1].wire.open()
+        await nodes.meet()
+        for full in (2, 3):
+            assert await said_by((await nodes[full].wire.open()).tool("where")) == f"node{full}"
+        await nodes[1].die()
+        membership = nodes[2].membership
+        assert {peer.node for peer in membership.with_room()} >= {"node3", "node4"}, "node3 had room a moment ago"
+        monkeypatch.setattr(membership, "with_room", lambda: sorted(membership.ready(""), key=lambda peer: peer.node))
+        assert await said_by(at(nodes[2], client).tool("where")) == "node4"
+        assert nodes[3].heard, "it was asked first"
+
+
 async def test_a_full_node_looks_for_a_peer_that_its_cards_do_not_know_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,8 +59,9 @@ FREE_ROWS = [
     row("a node that does not restore", NotFound(NODE_GONE), restores=False),
     row("a node that restores", Restore(), claims=Claims.YES, full=False),
     row("a peer that has room restores it", RelayTo(Target.ROOMY), claims=Claims.YES, none_ready=False),
-    row("no peer has room", Full(), claims=Claims.YES),
+    row("a peer asked a node that has no room", SendBack(), claims=Claims.YES, hop=True),
     row("a peer asked a node that claims nothing", SendBack(), hop=True),
+    row("no peer has room", Full(), claims=Claims.YES),
     row("a ready peer restores it in place of a node that claims nothing", RelayTo(Target.READY), none_ready=False),
     row("no peer is ready", TryAgain.NONE_READY),
 ]
@@ -250,7 +251,7 @@ TABLES: dict[str, Table] = {
             row("is it gone?", Judge(Target.RECORDED, at_once=True), verdict=None),
             *(
                 Row(f"gone: {each.name}", {"verdict": (Verdict.GONE,), **each.inputs}, each.decided)
-                for each in FREE_ROWS[:-2]
+                for each in FREE_ROWS[:-3]
             ),
             row("it may live", SendBack(Target.RECORDED)),
         ],

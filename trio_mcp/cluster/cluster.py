@@ -206,7 +206,7 @@ class Cluster:
         with suppress(TooManySessions):
             return await self._router.route(exchange, session_id)
         # A peer that has room may have begun since the cards were read.
-        await self._heartbeat.look()
+        await self._heartbeat.look(patiently=True)
         return await self._router.route(exchange, session_id)
 
     def told_address(self, exchange: HttpExchange, *, seen: str | None) -> str | None:

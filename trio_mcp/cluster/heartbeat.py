@@ -136,11 +136,17 @@ class Heartbeat:
         if doubtful or self._trust.records_doubted or self._reconciler.is_due:
             self._reconciler.want()
 
-    async def look(self) -> bool:
-        """Read the cards of the others, if that was not done within LOOK_SECONDS; whether they were read since this was called."""
+    async def look(self, *, patiently: bool = False) -> bool:
+        """Read the cards of the others; whether they were read since this was called.
+
+        Not within LOOK_SECONDS after the time before; `patiently` waits for that.
+        """
         known = self._attempted
         async with self._looking:
-            if self._attempted is known and now().since(known) > LOOK_SECONDS and not self._store.down:
+            wait = LOOK_SECONDS - now().since(known)
+            if patiently and wait > 0 and self._attempted is known:
+                await trio.sleep(wait)
+            if self._attempted is known and (patiently or wait <= 0) and not self._store.down:
                 await self.beat()
         return self._attempted is not known
 

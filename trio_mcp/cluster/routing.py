@@ -279,7 +279,10 @@ def _free(facts: Facts) -> Step:
     if facts.claims is Claims.YES:
         if not facts.full:
             return Restore()
-        return Full() if facts.none_ready else RelayTo(Target.ROOMY)
+        if not facts.none_ready:
+            return RelayTo(Target.ROOMY)
+        # The peer believed an old card, and may know of another that has room.
+        return SendBack() if facts.hop else Full()
     if facts.hop:
         return SendBack()
     return TryAgain.NONE_READY if facts.none_ready else RelayTo(Target.READY)

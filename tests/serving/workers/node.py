@@ -120,6 +120,21 @@ class Clients:
 
         await until(spread, "every worker has sessions", pause=0)
 
+    async def fill(self, count: int) -> None:
+        """Open so many, as many as the node may have: it is 503 until a worker that is full has heard of one with room."""
+
+        async def opened() -> bool:
+            client = LegacyClient(self.node.url, fresh=True)
+            if (await client.initialize()).status != 200:
+                return False
+            self.clients.append(client)
+            # One that was used makes no room for another.
+            self.owners.append(await self.process(client))
+            return True
+
+        for number in range(count):
+            await until(opened, f"session {number} is opened", pause=0.1)
+
     async def process(self, client: LegacyClient) -> int:
         """The process that answers the client."""
         answer = await client.tool("process")

@@ -84,9 +84,9 @@ class Running:
         self.said.append([*waits_for])
         self.ready.set()
 
-    async def run(self, server: MCPServer, /, **settings: Any) -> None:
+    async def run(self, server: MCPServer, /, *, owns_process: bool = False, **settings: Any) -> None:
         loaded = load(**{"port": 0, "drain_timeout": DRAIN, **settings})
-        self.code = await node.serve(server, loaded, announce=self.announce)
+        self.code = await node.serve(server, loaded, announce=self.announce, owns_process=owns_process)
         self.ended.set()
 
 
@@ -295,6 +295,30 @@ async def test_a_crash_of_the_lifespan_limits_the_end_too(limits: Asked) -> None
             await found.ready.wait()
             crash.set()
     assert limits[:2] == [(DRAIN + CANCELLED_CALLS_SECONDS, 1, "CALLS"), (CLEANUP + 0.3, 1, "CLEANUP")]
+
+
+async def test_a_lifespan_that_cancels_the_node_of_a_process_is_a_failure(
+    limits: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else is there who could have wanted it; without the line the process would end without a word."""
+    gone = trio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer) -> AsyncIterator[None]:
+        async def watch() -> None:
+            await gone.wait()
+            nursery.cancel_scope.cancel("the database is gone")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            yield
+
+    async with running(MCPServer("x", lifespan=lifespan), owns_process=True) as found:
+        await found.ready.wait()
+        gone.set()
+    assert found.code == 1
+    (line,) = (record for record in caplog.records if record.message == "the node fails")
+    assert line.__dict__["mcp_fields"] == {"why": "the database is gone"}
 
 
 @pytest.mark.parametrize("front", ["own", "hypercorn"])

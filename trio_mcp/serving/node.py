@@ -86,6 +86,7 @@ async def serve(
     )
     manager = Notifier.taken_from() if owns_process else Notifier()
     node = _Node(app, cluster, settings, deadlines, interactive=interactive, seat=seat, manager=manager)
+    node.may_be_cancelled = not owns_process
     with owning_sigint(), handling_signals(node.stop_on_signal, keep=owns_process), no_socket_files(binds):
         try:
             async with trio.open_nursery() as node.whole:
@@ -117,6 +118,8 @@ class _Node:
         manager: Notifier,
     ) -> None:
         self.whole: trio.Nursery | None = None
+        self.may_be_cancelled = False
+        """Somebody else's code runs around the node, and may cancel it: that is how they stop it, and no failure."""
         self._app = app
         self._cluster = cluster
         self._settings = settings
@@ -247,12 +250,11 @@ class _Node:
         if self.whole is not None and self.whole.cancel_scope.cancel_called:
             # A signal cancelled the start: no failure, wherever the start was.
             return
-        if isinstance(error, trio.Cancelled) and error.source != "nursery":
-            # Whoever runs this node inside of Trio has cancelled it, which is how they stop it.
+        if self.may_be_cancelled and isinstance(error, trio.Cancelled) and error.source != "nursery":
             return
         if not self._deadlines.begun and isinstance(error, trio.Cancelled):
             # Logged now, because a process that is ended by force logs nothing of the crash.
-            event(logger, logging.ERROR, "the node fails", why=str(error))
+            event(logger, logging.ERROR, "the node fails", why=error.reason or str(error))
         self._deadlines.fail(self._settings.drain_timeout + CANCELLED_CALLS_SECONDS)
 
     @property

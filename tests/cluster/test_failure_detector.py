@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -75,3 +76,10 @@ async def test_requests_that_came_together_are_told_together_and_asked_for_once(
     assert {verdict for verdict, _ in found.values()} == {Verdict.UNKNOWN}
     assert max(at for _, at in found.values()) < 6.7
     assert world.probes < 50
+
+
+async def test_a_process_whose_node_id_another_has_is_silent_for_ever() -> None:
+    made = detector(Beating(answers_at=0.0))
+    assert await made.silent_for("node1", "b1") == 0.5
+    assert await made.silent_for("node1", "") == 0.5
+    assert await made.silent_for("node1", "an earlier one") == math.inf

@@ -14,6 +14,7 @@ from trio_mcp.cluster.owner_cache import Owner
 from trio_mcp.cluster.peers import Peers
 from trio_mcp.cluster.record import Identity, NodeCard
 from trio_mcp.cluster.siblings import Ended, Sibling, Siblings
+from trio_mcp.cluster.store.port import NewestNodes
 
 OVER_MEMORY = True
 
@@ -106,3 +107,19 @@ async def test_the_card_of_each_worker_that_has_ended_is_taken_down_once(
         await trio.testing.wait_all_tasks_blocked()
         assert taken == ["b2", "b3"]
         monkeypatch.undo()
+
+
+async def test_a_node_whose_card_is_another_process_stays_listed_when_the_earlier_one_is_taken_down(
+    tmp_path: Path,
+) -> None:
+    async with in_process_cluster(tmp_path) as nodes:
+
+        async def listed() -> list[bytes]:
+            (found,) = await nodes[1].store.run([NewestNodes(10)])
+            return sorted(found)
+
+        async with nodes[2].beating:
+            await nodes[1].heartbeat.take_down("node2", "an earlier one")
+            assert await listed() == [b"node1", b"node2"]
+            await nodes[1].heartbeat.take_down("node2", nodes[2].boot)
+            assert await listed() == [b"node1"]

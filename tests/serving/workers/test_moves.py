@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,11 +17,11 @@ import trio
 from tests.rig.left_over import descriptors
 from tests.rig.waiting import PATIENCE, until
 from trio_mcp.serving.workers import moves as moves_module
-from trio_mcp.serving.workers.moves import MOST_UNANSWERED, Move, Moves
+from trio_mcp.serving.workers.moves import MOST_UNANSWERED, Moves
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.asgi import MOVE_EXTENSION, Message, Receive, Scope, Send
-from trio_mcp.transports.listener import Limits, Listener, arrivals, serve
-from trio_mcp.transports.listener.moving import MOST_BYTES
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
+from trio_mcp.transports.listener import Limits, Listener, departure, parking, serve
+from trio_mcp.transports.listener.moving import MOST_BYTES, Moved
 
 pytestmark = pytest.mark.sockets
 
@@ -44,6 +43,8 @@ class Worker:
     seen: list[str] = field(default_factory=list)
     ends: tuple[object, object] | None = None
     """The addresses of the client and of the server of the last request."""
+    ended: trio.Event = field(default_factory=trio.Event)
+    """Set when it serves no more."""
     found: list[str] = field(default_factory=list)
     """The context variable as each request found it, before it set it and when it had waited."""
     moves: Moves = field(init=False)
@@ -80,6 +81,10 @@ class Worker:
         if scope["path"] == "/hold":
             self.holds.set()
             await self.held.wait()
+        if scope["path"] == "/tear":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+            scope["extensions"][DISCONNECT_EXTENSION]["abort"]()
+            return
         self.found.append(_VARIABLE.get())
         said = f"{self.name} {len(body)}".encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
@@ -135,6 +140,20 @@ class Pair:
             yield Client(stream)
 
 
+async def run(worker: Worker, listeners: list[Listener], *, task_status: trio.TaskStatus[Sequence[Listener]]) -> None:
+    """Serve until it is told to stop."""
+    await serve(
+        worker.app,
+        listeners,
+        limits=Limits(body_bytes=1 << 20),
+        account=worker.account,
+        mover=worker.moves,
+        stopping=worker.stopping,
+        task_status=task_status,
+    )
+    worker.ended.set()
+
+
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     workers: dict[str, Worker] = {}
@@ -144,14 +163,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         for worker in workers.values():
             await nursery.start(worker.moves.run)
             listeners: list[Listener] = [listening] if worker.name == "a" else []
-            run = partial(
-                serve,
-                limits=Limits(body_bytes=1 << 20),
-                account=worker.account,
-                mover=worker.moves,
-                stopping=worker.stopping,
-            )
-            await nursery.start(run, worker.app, listeners)
+            await nursery.start(run, worker, listeners)
         yield Pair(workers["a"], workers["b"], listening, nursery)
         nursery.cancel_scope.cancel("the test is over")
 
@@ -251,12 +263,12 @@ def take(line: socket.socket) -> bytes:
     data, descriptors, _, _ = socket.recv_fds(line, 4096, 1)
     for each in descriptors:
         os.close(each)
-    return msgspec.msgpack.decode(data, type=Move).first
+    return msgspec.msgpack.decode(data, type=Moved).first
 
 
 def move_of(request: bytes) -> bytes:
     """A move, as it is sent."""
-    return msgspec.msgpack.encode(Move(request, None, None))
+    return msgspec.msgpack.encode(Moved(request, None, None, 1, {}))
 
 
 async def test_a_worker_that_ends_before_it_has_answered_has_taken_nothing(
@@ -364,6 +376,117 @@ async def test_a_client_sees_the_end_at_once_while_the_worker_before_still_has_t
         assert any(line.unanswered for line in pair.a.moves._lines.values()), "its answer was not looked at"
 
 
+@pytest.fixture
+def parked_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is released because of the time that has gone by."""
+    monkeypatch.setattr(parking, "PARKED_SECONDS", 3600)
+    monkeypatch.setattr(departure, "TRUSTED_SECONDS", 3600)
+
+
+def parking_of(worker: Worker) -> parking.Parking:
+    receiver = worker.moves._receiver
+    assert isinstance(receiver, parking.Parking)
+    return receiver
+
+
+async def to_and_fro(client: Client) -> None:
+    """From now on the connection is parked where it is not."""
+    for to in "baba":
+        assert await client.ask(to) == f"{to} 0"
+
+
+async def test_a_connection_that_goes_to_and_fro_is_parked_where_it_is_not_and_makes_nothing_anew(
+    pair: Pair, parked_for_an_hour: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moves_module, "HEAR_SECONDS", 0)
+    async with pair.client() as client:
+        await to_and_fro(client)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        before = descriptors(), trio.lowlevel.current_statistics().tasks_living
+        monkeypatch.setattr(
+            moves_module, "_socket_in", lambda extra: pytest.fail("a descriptor came") if extra else None
+        )
+        for to in "ba" * 10:
+            assert await client.ask(to, b"", "mcp-session-id: " + to) == f"{to} 0"
+        monkeypatch.undo()
+        assert pair.a.found == pair.b.found == ["unset", "set"] * 12, "what a request has set is not there for the next"
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (descriptors(), trio.lowlevel.current_statistics().tasks_living) == before
+
+
+async def test_a_client_sees_the_end_while_its_connection_is_parked_elsewhere(
+    pair: Pair, parked_for_an_hour: None
+) -> None:
+    async def is_released() -> bool:
+        return not any(parking_of(each)._parked for each in (pair.a, pair.b))
+
+    async with pair.client() as client:
+        await to_and_fro(client)
+        assert await client.ask("b", b"", "connection: close") == "b 0"
+        with trio.fail_after(PATIENCE):
+            assert await client.answer() == ""
+        await until(is_released, "no descriptor of it is left, and the client has not closed its own")
+
+
+async def test_a_connection_that_is_parked_elsewhere_is_reset_when_its_response_is_cut_short(
+    pair: Pair, parked_for_an_hour: None
+) -> None:
+    async with pair.client() as client:
+        await to_and_fro(client)
+        await client.ask("b")
+        await client.send("tear")
+        with pytest.raises(trio.BrokenResourceError):
+            await client.answer()
+
+
+async def test_a_connection_ends_with_the_worker_that_serves_it_where_another_has_it_parked(
+    pair: Pair, in_the_place_of_b: socket.socket, parked_for_an_hour: None
+) -> None:
+    """The kernel sends the end when the last descriptor is closed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as to_a, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        async with await trio.open_tcp_stream(*listening.getsockname()) as stream:
+            accepted, _ = listening.accept()
+            to_a.connect(pair.a.moves._path)
+            socket.send_fds(to_a, [move_of(b"")], [accepted.fileno()])
+            accepted.close()
+            client = Client(stream)
+            await client.send("b")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            line, _ = in_the_place_of_b.accept()
+            request, taken, _, _ = socket.recv_fds(line, 4096, 1)
+            assert list(msgspec.msgpack.decode(request, type=Moved).parked) == [pair.a.url]
+            line.send(b"\x01")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            os.close(taken[0])
+            line.close()
+            with trio.fail_after(PATIENCE):
+                assert await client.answer() == ""
+
+
+async def test_a_worker_that_was_sent_a_connection_it_has_not_parked_sends_it_back(
+    pair: Pair, parked_for_an_hour: None
+) -> None:
+    async with pair.client() as client:
+        await to_and_fro(client)
+        parking_of(pair.b).release_parked()
+        assert await client.ask("b") == "a 0"
+        assert await client.ask("b") == "b 0"
+
+
+async def test_a_worker_that_stops_does_not_wait_for_connections_that_are_served_elsewhere(
+    pair: Pair, parked_for_an_hour: None
+) -> None:
+    async with pair.client() as client:
+        await to_and_fro(client)
+        assert await client.ask("b") == "b 0"
+        pair.a.stopping.set()
+        await pair.a.ended.wait()
+        assert await client.ask("here") == "b 0"
+        assert await client.ask("a") == "b 0", "it is not taken back"
+
+
 async def test_many_answers_are_looked_at_before_their_time(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moves_module, "HEAR_SECONDS", 3600)
     monkeypatch.setattr(moves_module, "MANY_UNANSWERED", 2)
@@ -405,7 +528,7 @@ async def test_a_connection_with_a_running_request_goes_after_its_response(pair:
 
 @pytest.mark.slow
 async def test_ten_thousand_moved_connections_leave_nothing_behind(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "UNUSED_SECONDS", 0.05)
+    monkeypatch.setattr(parking, "PARKED_SECONDS", 0.05)
 
     async def left_over() -> tuple[int, int]:
         await trio.testing.wait_all_tasks_blocked()

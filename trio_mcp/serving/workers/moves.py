@@ -24,8 +24,8 @@ from itertools import count
 import msgspec
 import trio
 
-from trio_mcp.transports.listener.moving import MOST_BYTES, Moved, Serve
-from trio_mcp.transports.listener.wire import Address, Hangups
+from trio_mcp.transports.listener.moving import MOST_BYTES, Moved, Receiver
+from trio_mcp.transports.listener.wire import Hangups
 
 __all__ = ["Moves"]
 
@@ -43,23 +43,15 @@ HEAD_BYTES = 2048
 """Of a request, where its session is looked for; one that is named later is found when the head has been parsed."""
 
 _SESSION = re.compile(rb"\r\n[Mm][Cc][Pp]-[Ss]ession-[Ii][Dd]: ?([!-~]+)\r\n")
-_ADDRESS_BYTES = 1024
-"""More than two addresses take."""
+_MORE_BYTES = 2048
+"""More than two addresses, and the URLs of the processes where a connection is parked, take."""
 _DESCRIPTOR = struct.Struct("i")
 _SPACE = socket.CMSG_SPACE(_DESCRIPTOR.size)
 _YES, _NO = b"\x01", b"\x00"
 
 
-class Move(msgspec.Struct, array_like=True):
-    """What is sent with the descriptor of a connection. The fields are those of `Moved`."""
-
-    first: bytes
-    client: Address | None
-    server: Address | None
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Move).decode
+_decode = msgspec.msgpack.Decoder(Moved).decode
 
 
 class Moves:
@@ -78,18 +70,19 @@ class Moves:
         moved: Callable[[], object],
     ) -> None:
         self.departing: trio.Event = trio.Event()
+        self.url: str = url
         self._path = _path_of(url)
         self._private = url.removeprefix("unix:")
         self._others = others
         self._elsewhere = elsewhere
         self._moved = moved
         self._turn = count()
-        self._serve: Serve | None = None
+        self._receiver: Receiver | None = None
         self._closed = False
         self._lines: dict[str, _Line] = {}
         self._sent = trio.lowlevel.ParkingLot()
         self._answered = trio.lowlevel.ParkingLot()
-        self._buffer = bytearray(MOST_BYTES + _ADDRESS_BYTES)
+        self._buffer = bytearray(MOST_BYTES + _MORE_BYTES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take connections from other workers, and hear of those that were sent, until cancelled."""
@@ -120,9 +113,9 @@ class Moves:
                 with suppress(OSError):
                     os.unlink(self._path)
 
-    def serve_with(self, serve: Serve | None) -> None:
+    def serve_with(self, receiver: Receiver | None) -> None:
         """See `Mover`."""
-        self._serve = serve
+        self._receiver = receiver
 
     # Where connections come from.
 
@@ -132,6 +125,11 @@ class Moves:
             while True:
                 await trio.lowlevel.wait_readable(sender)
                 self._take_all(sender)
+        self._release_parked()
+
+    def _release_parked(self) -> None:
+        if self._receiver is not None:
+            self._receiver.release_parked()
 
     def _take_all(self, sender: socket.socket) -> None:
         """Have all moves served that have come, and answer them. Raises OSError when the sender has ended.
@@ -153,14 +151,14 @@ class Moves:
         if not size:
             raise ConnectionResetError("the other worker has ended")
         connected = _socket_in(extra)
-        if connected is None:
-            # This process can open no more descriptors.
-            return False
-        sent = _read(connected, memoryview(self._buffer)[:size])
-        if self._serve is None or self.departing.is_set() or not self._serve(sent):
-            connected.close()
-            return False
-        return True
+        taken = False
+        try:
+            moved = _read(memoryview(self._buffer)[:size])
+            taken = self._receiver is not None and not self.departing.is_set() and self._receiver.take(moved, connected)
+        finally:
+            if connected is not None and not taken:
+                connected.close()
+        return taken
 
     # Where they go.
 
@@ -178,16 +176,16 @@ class Moves:
         found = _SESSION.search(data, 0, HEAD_BYTES)
         return None if found is None else self._elsewhere(found[1].decode())
 
-    def move(self, leaving: Moved, to: str) -> bool:
+    def move(self, leaving: Moved, connected: socket.socket | None, to: str, answered: Callable[[bool], None]) -> bool:
         """See `Mover`."""
-        if self._serve is None or self._closed or len(leaving.first) > MOST_BYTES:
+        if self._receiver is None or self._closed or len(leaving.first) > MOST_BYTES:
             # Without a server here, it could not come back.
             return False
         try:
             line = self._line(to)
             if len(line.unanswered) >= MANY_UNANSWERED:
                 self._hear_now(line)
-            line.send(leaving)
+            line.send(leaving, connected, answered)
         except OSError:
             # It has ended, or has not read the moves before this one.
             return False
@@ -220,7 +218,7 @@ class Moves:
     def _hear_now(self, line: _Line) -> None:
         """Close what was taken, and take back what was not."""
         for answer in line.answers():
-            self._settle(line.unanswered.popleft(), taken=answer == _YES[0])
+            line.unanswered.popleft()(answer == _YES[0])
         self._answered.unpark_all()
 
     def _end(self, to: str) -> None:
@@ -228,8 +226,9 @@ class Moves:
         line = self._lines[to]
         self._hear_now(line)
         while line.unanswered:
-            self._settle(line.unanswered.popleft(), taken=False)
+            line.unanswered.popleft()(False)
         self._close(to)
+        self._release_parked()
 
     def _close(self, to: str) -> None:
         line = self._lines.pop(to)
@@ -237,16 +236,13 @@ class Moves:
         line.close()
         self._answered.unpark_all()
 
-    def _settle(self, sent: Moved, *, taken: bool) -> None:
-        if taken or self._serve is None or not self._serve(sent):
-            sent.connected.close()
-
 
 class _Line:
     """The way to one other worker. Raises OSError when nobody listens at `path`."""
 
     def __init__(self, path: str) -> None:
-        self.unanswered: deque[Moved] = deque()
+        self.unanswered: deque[Callable[[bool], None]] = deque()
+        """For each what is to be called with the answer."""
         self._socket = _message_socket()
         try:
             self._socket.connect(path)
@@ -254,14 +250,17 @@ class _Line:
             self._socket.close()
             raise
 
-    def send(self, leaving: Moved) -> None:
+    def send(self, leaving: Moved, connected: socket.socket | None, answered: Callable[[bool], None]) -> None:
         """Send the connection without waiting. Raises OSError when that is not possible now."""
         if len(self.unanswered) >= MOST_UNANSWERED:
             raise BlockingIOError("the other worker takes connections too slowly")
-        message = _encode(Move(leaving.first, leaving.client, leaving.server))
-        descriptor = _DESCRIPTOR.pack(leaving.connected.fileno())
-        self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
-        self.unanswered.append(leaving)
+        message = _encode(leaving)
+        if connected is None:
+            self._socket.send(message)
+        else:
+            descriptor = _DESCRIPTOR.pack(connected.fileno())
+            self._socket.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor)])
+        self.unanswered.append(answered)
 
     def answers(self) -> Iterator[int]:
         """All that have come."""
@@ -282,10 +281,10 @@ class _Line:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close it, and what was sent and not answered."""
+        """Close it. What was sent and not answered may have been taken."""
         self._socket.close()
         while self.unanswered:
-            self.unanswered.popleft().connected.close()
+            self.unanswered.popleft()(True)
 
 
 def _path_of(url: str) -> str:
@@ -300,14 +299,12 @@ def _message_socket() -> socket.socket:
     return made
 
 
-def _read(connected: socket.socket, message: memoryview) -> Moved:
-    """The connection that came with the message. Raises OSError for one that was not made by `_Line`; the connection is closed then."""
+def _read(message: memoryview) -> Moved:
+    """Raises OSError for one that was not made by `_Line`."""
     try:
-        sent = _decode(message)
+        return _decode(message)
     except msgspec.MsgspecError as error:
-        connected.close()
         raise OSError(f"a move that cannot be read: {error}") from error
-    return Moved(connected, sent.first, sent.client, sent.server)
 
 
 def _socket_in(extra: list[tuple[int, int, bytes]]) -> socket.socket | None:

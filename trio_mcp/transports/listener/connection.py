@@ -18,11 +18,13 @@ from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.carrier import DirectApp
+from trio_mcp.transports.listener.departure import Departure
 from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.head import Head, HeadReader, Refusal
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.moving import Departure, Moved, Mover
+from trio_mcp.transports.listener.moving import Moved
+from trio_mcp.transports.listener.parking import Parking
 from trio_mcp.transports.listener.response import refusal
 from trio_mcp.transports.listener.wire import ClientDisconnected, SocketWire, Wire
 from trio_mcp.transports.request_head import RequestHead
@@ -70,8 +72,8 @@ class Shared:
     websockets: Callable[[ASGIApp, Exchange], Awaitable[None]] | None = None
     """Serves a request that is a WebSocket handshake; None where they are served as the GET that they are."""
     account: Account = field(default_factory=Account)
-    mover: Mover | None = None
-    """Takes connections to other processes of the node; None where there are none."""
+    parking: Parking | None = None
+    """For connections that go to other processes of the node, and come from there; None where there are none."""
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when the server stops: a connection ends with the response to its present request."""
 
@@ -79,8 +81,8 @@ class Shared:
 class Connection:
     """Serves requests from `wire` until either side ends it. With `full` it is one too many, and is only answered 503.
 
-    `moved` is as it came from the process that has served the connection before, and goes back there only after its first request. `kept` is
-    a scope that the task has for calls already. To be made in the task that runs it.
+    `moved` is as it came from the process that has served the connection before, and goes on only after its first request. To be made in
+    the task that runs it.
     """
 
     __slots__ = (
@@ -105,20 +107,19 @@ class Connection:
         *,
         full: bool = False,
         moved: Moved | None = None,
-        kept: KeptScope | None = None,
     ) -> None:
         self._shared = shared
         self._wire = wire
         self._data = b"" if moved is None else moved.first
         self._departure: Departure | None = None
-        if shared.mover is not None and isinstance(wire, SocketWire) and shared.mover.takes_from(wire.server):
-            arriving = moved is not None and (moved.back or bool(moved.first))
-            self._departure = Departure(shared.mover, wire, arriving=arriving)
+        parking = shared.parking
+        if parking is not None and isinstance(wire, SocketWire) and parking.mover.takes_from(wire.server):
+            self._departure = Departure(parking, wire, moved)
         self._exchange: Exchange | None = None
         self._last_head: Head | None = None
         self._full = full
         self._gone = False
-        self._kept = kept
+        self._kept: KeptScope | None = None
         self._dismissed = False
         self._task = trio.lowlevel.current_task()
         # A copy, for the first request of one that has moved runs in the task's own.
@@ -130,13 +131,10 @@ class Connection:
             self._wire.on_hangup(self._hang_up)
             if self._full:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections")
-            if self._kept is not None:
-                while await self._serve_one():
-                    pass
-            elif await self._serve_one():
+            if await self._serve_one() or await self._is_back():
                 # Most connections bring one call after the other: from the second on they share a scope.
                 with KeptScope() as self._kept:
-                    while await self._serve_one():
+                    while await self._serve_one() or await self._is_back():
                         pass
             await self._end_after_answer()
         except ClientDisconnected as error:
@@ -154,7 +152,9 @@ class Connection:
             raise cancelled from None
         finally:
             self._shared.idle.discard(self)
-            if not self.has_moved:
+            if self._departure is not None and self._departure.is_away:
+                self._departure.close_here()
+            else:
                 if self._cut_short():
                     self._wire.abort()
                 with trio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -174,13 +174,29 @@ class Connection:
         if self._dismissed:
             return
         self._gone = True
-        if self._exchange is not None:
+        if self._departure is not None and self._departure.is_away:
+            self._departure.release()
+        elif self._exchange is not None:
             self._exchange.disconnect()
 
     @property
-    def has_moved(self) -> bool:
+    def is_away(self) -> bool:
         """Whether it goes on in another process."""
-        return self._departure is not None and self._departure.gone
+        return self._departure is not None and self._departure.is_away
+
+    async def _is_back(self) -> bool:
+        """After an exchange that was not the usual one: whether the connection has been served by another process, and is here again."""
+        departure = self._departure
+        if departure is None or not departure.gone:
+            return False
+        # What the requests before have set is not there for the next. It takes effect when this task runs next.
+        self._task.context = self._context.copy()
+        data = await departure.back()
+        if data is None:
+            return False
+        self._data = data
+        self._exchange = None
+        return True
 
     async def _serve_one(self) -> bool:
         """Serve one exchange; False when it was the last one, or no request came."""
@@ -312,7 +328,7 @@ class Connection:
         Also when the client has closed its sending half: it may still read.
         """
         exchange = self._exchange
-        if exchange is None or exchange.torn or self.has_moved:
+        if exchange is None or exchange.torn or self.is_away:
             return
         if not exchange.all_read or exchange.still_sending or exchange.rest or self._wire.receive_now():
             await self._linger()

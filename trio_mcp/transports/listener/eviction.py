@@ -1,4 +1,4 @@
-"""Connections that are closed when others need their place: those that are idle, and those that linger after their last answer."""
+"""How many connections there are, and which are closed when others need their place: the idle, and those that linger after their last answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["LINGER_SECONDS", "IdleConnections", "Lingering"]
+__all__ = ["LINGER_SECONDS", "IdleConnections", "Lingering", "OpenConnections"]
 
 LINGER_SECONDS = 10.0
 """How long a connection is read after its last answer. A close with unread bytes resets the connection, which may destroy the answer on
@@ -22,6 +22,30 @@ class _Connection(Protocol):
 
     def leave(self) -> None:
         """Have it go to another process, if it can."""
+
+
+class OpenConnections:
+    """Counts the connections that are served here; `most` is their bound, None where there is none."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._count = 0
+        self.changed: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        """Accepting waits here until a connection ends, or begins to linger."""
+
+    def begin(self) -> None:
+        """There is one more."""
+        self._count += 1
+
+    def end(self) -> None:
+        """There is one less."""
+        self._count -= 1
+        if self.changed:
+            self.changed.unpark_all()
+
+    def beyond(self, excess: int, *, but: int = 0) -> bool:
+        """Whether there are at least `excess` more than the bound, `but` of them not counted."""
+        return self._most is not None and self._count - but >= self._most + excess
 
 
 class IdleConnections:

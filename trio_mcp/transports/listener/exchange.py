@@ -15,9 +15,9 @@ from trio_mcp.streams.account import Account
 from trio_mcp.streams.transfers import Transfer
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Scope
 from trio_mcp.transports.listener.body import Body, begin_body
+from trio_mcp.transports.listener.departure import Departure
 from trio_mcp.transports.listener.head import Head, Refusal
 from trio_mcp.transports.listener.limits import Limits
-from trio_mcp.transports.listener.moving import Departure
 from trio_mcp.transports.listener.response import CONTINUE, Response, ResponseError
 from trio_mcp.transports.listener.wire import Address, ClientDisconnected, ClientStalled, Wire
 

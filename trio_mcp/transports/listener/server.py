@@ -12,18 +12,17 @@ from typing import Any
 
 import trio
 
-from trio_mcp.dispatch.dispatcher import KeptScope
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import ASGIApp
 from trio_mcp.transports.carrier import DirectApp
-from trio_mcp.transports.listener.arrivals import Arrivals
 from trio_mcp.transports.listener.connection import Connection, Shared
-from trio_mcp.transports.listener.eviction import IdleConnections, Lingering
+from trio_mcp.transports.listener.eviction import IdleConnections, Lingering, OpenConnections
 from trio_mcp.transports.listener.exchange import Exchange
 from trio_mcp.transports.listener.limits import Limits
 from trio_mcp.transports.listener.moving import Moved, Mover
+from trio_mcp.transports.listener.parking import Parking
 from trio_mcp.transports.listener.stream_wire import StreamWire
-from trio_mcp.transports.listener.wire import Address, Hangups, SocketWire
+from trio_mcp.transports.listener.wire import Address, Hangups, SocketWire, Wire
 
 __all__ = ["Listener", "serve"]
 
@@ -97,9 +96,9 @@ class _Server:
     ) -> None:
         self._limits = limits
         self._idle = IdleConnections(limits.idle_seconds)
-        self._changed = trio.lowlevel.ParkingLot()
-        """Accepting waits here until a connection ends, or begins to linger."""
-        self._lingering = Lingering(self._changed.unpark_all)
+        self._open = OpenConnections(limits.connections)
+        self._lingering = Lingering(self._open.changed.unpark_all)
+        self._mover = mover
         self._shared = Shared(
             app,
             direct,
@@ -109,11 +108,9 @@ class _Server:
             refused,
             _websockets(limits),
             account=account,
-            mover=mover,
             stopping=stopping,
         )
         self._hangups = Hangups() if HAS_EPOLL else None
-        self._open = 0
 
     async def run(self, listeners: Sequence[Listener], task_status: trio.TaskStatus[Sequence[Listener]]) -> None:
         try:
@@ -121,8 +118,6 @@ class _Server:
                 service.start_soon(self._idle.run)
                 if self._hangups is not None:
                     service.start_soon(self._hangups.run)
-                if self._shared.mover is not None:
-                    service.start_soon(self._have_idle_leave, self._shared.mover.departing)
                 await self._serve(listeners, task_status)
                 service.cancel_scope.cancel("the last connection has ended")
         finally:
@@ -142,42 +137,36 @@ class _Server:
     @asynccontextmanager
     async def _moving(self, connections: trio.Nursery) -> AsyncIterator[None]:
         """Serve in `connections` what comes from other processes, and what was sent there in vain."""
-        mover = self._shared.mover
+        mover = self._mover
         if mover is None:
             yield
             return
-
-        arrivals = Arrivals(connections, self._serve_moved)
-
-        def serve(moved: Moved) -> bool:
-            if not moved.back and (self._shared.stopping.is_set() or self._beyond(self._open, 1)):
-                return False
-            self._open += 1
-            arrivals.serve(moved)
-            return True
-
-        mover.serve_with(serve)
+        parking = Parking(mover, self._open, lambda *given: connections.start_soon(self._serve_moved, *given))
+        self._shared.parking = parking
+        mover.serve_with(parking)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(arrivals.run)
+                nursery.start_soon(parking.run)
+                nursery.start_soon(self._have_idle_leave, mover.departing, parking)
                 yield
+                parking.take_no_more()
                 await mover.settled()
                 nursery.cancel_scope.cancel("the server stops")
         finally:
             mover.serve_with(None)
-            arrivals.end()
 
-    async def _have_idle_leave(self, departing: trio.Event) -> None:
+    async def _have_idle_leave(self, departing: trio.Event, parking: Parking) -> None:
         await departing.wait()
+        parking.park_no_more()
         self._idle.leave_all()
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:
             complain = True
             while True:
-                while self._beyond(self._open, REFUSED_AT_ONCE):
+                while self._open.beyond(REFUSED_AT_ONCE):
                     self._lingering.end_oldest()
-                    await self._changed.park()
+                    await self._open.changed.park()
                 try:
                     stream = await listener.accept()
                 except OSError as error:
@@ -185,8 +174,8 @@ class _Server:
                     complain = False
                 else:
                     complain = True
-                    self._open += 1
-                    full = self._beyond(self._open - len(self._lingering), 1) and not self._idle.dismiss_oldest()
+                    self._open.begin()
+                    full = self._open.beyond(1, but=len(self._lingering)) and not self._idle.dismiss_oldest()
                     connections.start_soon(self._connection, stream, full)
 
     async def _recover(self, error: OSError, complain: bool) -> None:
@@ -196,47 +185,35 @@ class _Server:
         """
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
+        if self._shared.parking is not None:
+            self._shared.parking.release_parked()
         if not self._lingering.end_oldest():
             self._idle.dismiss_oldest()
         if complain:
             logger.error("Cannot accept connections, trying on: %s", error)
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
-    def _beyond(self, count: int, excess: int) -> bool:
-        """Whether `count` connections are at least `excess` more than the bound."""
-        return self._limits.connections is not None and count >= self._limits.connections + excess
-
     async def _connection(self, accepted: trio.abc.Stream, full: bool) -> None:
-        try:
-            await self._serve_connection(accepted, full)
-        finally:
-            self._ended()
+        if self._hangups is not None and isinstance(accepted, trio.SocketStream):
+            await self._run(self._socket_wire(accepted, self._hangups), full=full)
+            return
+        pumped = self._stream_wire(accepted)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pumped.pump)
+            await self._run(pumped, full=full)
+            nursery.cancel_scope.cancel("the connection has ended")
 
-    def _ended(self) -> None:
-        self._open -= 1
-        if self._changed:
-            self._changed.unpark_all()
-
-    async def _serve_moved(self, moved: Moved, kept: KeptScope) -> bool:
-        """Whether it has gone on to another process."""
+    async def _serve_moved(self, moved: Moved, connected: socket.socket) -> None:
         assert self._hangups is not None, "connections move where there is epoll"
-        wire = self._wire(moved.connected, self._hangups, (moved.client, moved.server))
-        connection = Connection(self._shared, wire, moved=moved, kept=kept)
+        await self._run(self._wire(connected, self._hangups, (moved.client, moved.server)), moved=moved)
+
+    async def _run(self, wire: Wire, *, full: bool = False, moved: Moved | None = None) -> None:
+        connection = Connection(self._shared, wire, full=full, moved=moved)
         try:
             await connection.run()
         finally:
-            self._ended()
-        return connection.has_moved
-
-    async def _serve_connection(self, stream: trio.abc.Stream, full: bool) -> None:
-        if self._hangups is not None and isinstance(stream, trio.SocketStream):
-            await Connection(self._shared, self._socket_wire(stream, self._hangups), full=full).run()
-            return
-        pumped = self._stream_wire(stream)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pumped.pump)
-            await Connection(self._shared, pumped, full=full).run()
-            nursery.cancel_scope.cancel("the connection has ended")
+            if not connection.is_away:
+                self._open.end()
 
     def _socket_wire(self, stream: trio.SocketStream, hangups: Hangups) -> SocketWire:
         connected = socket.socket(fileno=stream.socket.detach())

@@ -102,7 +102,7 @@ class SocketWire:
     `ends`: for one that another process has served before, the addresses of client and server.
     """
 
-    __slots__ = ("_ends_here", "_hangups", "_read_size", "_socket", "_write_seconds", "client", "server")
+    __slots__ = ("_ends_here", "_hangups", "_how", "_read_size", "_socket", "_write_seconds", "client", "server")
 
     def __init__(
         self,
@@ -118,7 +118,8 @@ class SocketWire:
         self._read_size = read_size
         self._write_seconds = write_seconds
         self._ends_here = ends is not None
-        """Whether `close` has to tell the client that it is the end: another process may have a descriptor for a moment yet."""
+        """Whether `close` has to end the connection, because other processes may have descriptors of it."""
+        self._how = socket.SHUT_RDWR
         self.client: Address | None
         self.server: Address | None
         self.client, self.server = (client_of(connected), server_of(connected)) if ends is None else ends
@@ -186,14 +187,15 @@ class SocketWire:
 
     def abort(self) -> None:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        self._ends_here = False
+        # It tells the client nothing, and has other processes close their descriptors: the last one resets the connection.
+        self._how = socket.SHUT_RD
 
     async def close(self) -> None:
         self.release()
         if self._ends_here:
             # OSError: not connected any more.
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
+                self._socket.shutdown(self._how)
         self._socket.close()
 
 

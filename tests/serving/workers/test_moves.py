@@ -73,6 +73,7 @@ class Worker:
         if owner is not None and owner is not self:
             move = scope["extensions"].get(MOVE_EXTENSION)
             if move is not None and move(body, owner.url):
+                _VARIABLE.set("set by a request that went on")
                 return
         self.seen.append(scope["path"])
         self.ends = scope["client"], scope["server"]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,26 @@ async def test_when_a_worker_is_killed_under_load_its_sessions_end_and_no_other_
         await until(all_have_called, "all others still call")
         over.set()
         assert (await served_node.metrics())["trio_mcp_worker_deaths_total"] == 1
+
+
+async def test_a_connection_that_goes_to_and_fro_ends_with_the_worker_that_is_killed_while_it_has_it() -> None:
+    """The other worker has it parked, with a descriptor that would keep it open."""
+    async with node() as served_node:
+        clients = Clients(served_node)
+        await clients.open(2)
+        of_each = dict(zip(clients.owners, clients.clients, strict=True))
+        victim, other = of_each
+        async with await trio.open_tcp_stream("127.0.0.1", served_node.run.port) as stream:
+            peer = Peer(stream)
+            for number, pid in enumerate([victim, other] * 4 + [victim]):
+                await peer.tool(of_each[pid].session, number, "process")
+                assert (await peer.answer())["result"]["structuredContent"]["process"] == pid
+            assert (await served_node.metrics())["trio_mcp_moves_total"] >= 8
+            await peer.tool(of_each[victim].session, 99, "slow", seconds=3600)
+            os.kill(victim, signal.SIGKILL)
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
+                assert await stream.receive_some() == b""
+        assert not (await of_each[other].tool("process")).error
 
 
 async def test_with_restore_the_sessions_of_a_worker_that_is_killed_go_on() -> None:

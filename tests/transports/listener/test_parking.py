@@ -221,6 +221,17 @@ async def test_no_more_than_so_many_are_parked_and_in_no_more_than_so_many_proce
     assert [HERE in sent.moved.parked for sent in process.mover.sent] == [False, True, False]
 
 
+async def test_those_that_are_served_and_parked_are_no_more_than_may_be_served(connected: socket.socket) -> None:
+    process = Process(connected, most=3)
+    first, second, third = (process.serves(process.moved(key)) for key in range(3))
+    assert first.lead(THERE.encode())
+    process.serves()
+    assert second.lead(THERE.encode())
+    assert third.lead(THERE.encode())
+    assert [HERE in sent.moved.parked for sent in process.mover.sent] == [True, False, True]
+    process.close()
+
+
 async def test_those_that_do_not_come_back_are_released(
     process: Process, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -274,15 +285,19 @@ async def test_one_whose_task_was_cancelled_does_not_come_back(process: Process,
             assert not process.parking.take(process.returning(process.mover.sent[0].moved), None)
 
 
-async def test_what_is_full_takes_nothing_and_what_left_makes_room(connected: socket.socket) -> None:
-    process = Process(connected, most=1)
+async def test_what_is_full_takes_nothing_and_an_end_makes_room(connected: socket.socket) -> None:
+    process = Process(connected, most=2)
     departure = process.serves(process.moved())
-    # One more than the bound, as when connections change places.
     process.serves()
-    assert not process.parking.take(process.moved(key=2), process.connected)
     assert departure.lead(THERE.encode())
-    process.mover.sent[0].answered(True)
-    assert process.parking.take(process.returning(process.mover.sent[0].moved), None)
+    # One more than the bound, as when connections change places.
+    for _ in range(2):
+        process.serves()
+    returning = process.returning(process.mover.sent[0].moved)
+    assert not process.parking.take(returning, None)
+    assert not process.parking.take(process.moved(key=2), process.connected)
+    process.opened.end()
+    assert process.parking.take(returning, None)
     assert not process.parking.take(process.moved(key=2), process.connected)
     process.opened.end()
     assert process.parking.take(process.moved(key=2), process.connected)

@@ -189,13 +189,14 @@ class Connection:
         departure = self._departure
         if departure is None or not departure.gone:
             return False
+        self._exchange = None
+        self._data = b""
         # What the requests before have set is not there for the next. It takes effect when this task runs next.
         self._task.context = self._context.copy()
         data = await departure.back()
         if data is None:
             return False
         self._data = data
-        self._exchange = None
         return True
 
     async def _serve_one(self) -> bool:

@@ -82,8 +82,9 @@ class Parking:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more connection may be parked."""
-        return self._parks and len(self._parked) < MOST_PARKED
+        """Whether a connection that is served may be parked: both together are no more than may be served."""
+        parked = len(self._parked)
+        return self._parks and parked < MOST_PARKED and not self._opened.beyond(1 - parked)
 
     def left(self, key: int, parked: _Parked | None) -> None:
         """The connection is not served here any more; with `parked` it may come back from where it goes."""

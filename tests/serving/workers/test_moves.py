@@ -21,6 +21,8 @@ from trio_mcp.serving.workers.moves import MOST_UNANSWERED, Moves
 from trio_mcp.streams.account import Account
 from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
 from trio_mcp.transports.listener import Limits, Listener, departure, parking, serve
+from trio_mcp.transports.listener.connection import Connection
+from trio_mcp.transports.listener.eviction import IdleConnections
 from trio_mcp.transports.listener.moving import MOST_BYTES, Moved
 
 pytestmark = pytest.mark.sockets
@@ -464,6 +466,36 @@ async def test_a_connection_ends_with_the_worker_that_serves_it_where_another_ha
             line.close()
             with trio.fail_after(PATIENCE):
                 assert await client.answer() == ""
+
+
+async def test_a_client_sees_the_end_of_a_connection_that_was_sent_in_vain_before(
+    pair: Pair, parked_for_an_hour: None
+) -> None:
+    """It was accepted where it ends, and is parked where it went later."""
+    receiver = pair.b.moves._receiver
+    pair.b.moves.serve_with(None)
+    async with pair.client() as client:
+        assert await client.ask("b") == "a 0"
+        pair.b.moves.serve_with(receiver)
+        await to_and_fro(client)
+        assert await client.ask("a", b"", "connection: close") == "a 0"
+        with trio.fail_after(PATIENCE):
+            assert await client.answer() == ""
+
+
+async def test_a_request_that_has_come_to_a_connection_that_is_being_closed_is_answered_here(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere the end of what can be read would be taken for that of the client, and the request would be cancelled."""
+    idle: list[Connection] = []
+    monkeypatch.setattr(IdleConnections, "add", lambda self, connection: idle.append(connection))
+    async with pair.client() as client:
+        assert await client.ask("here") == "a 0"
+        await trio.testing.wait_all_tasks_blocked()
+        os.write(client.stream.socket.fileno(), b"POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        idle[-1].dismiss()
+        assert await client.answer() == "a 0"
+        assert await client.answer() == ""
 
 
 async def test_a_worker_that_was_sent_a_connection_it_has_not_parked_sends_it_back(

@@ -155,6 +155,16 @@ async def test_one_that_has_come_is_parked_when_it_goes_on_and_comes_back_withou
     assert {*process.mover.sent[1].moved.parked} == {HERE, THERE}
 
 
+async def test_one_that_comes_back_without_a_request_goes_on_with_its_next(
+    process: Process, nursery: trio.Nursery
+) -> None:
+    departure = process.serves(process.moved())
+    assert departure.lead(THERE.encode())
+    assert process.parking.take(process.moved(), None)
+    assert await departure.back() == b""
+    assert departure.lead(THERE.encode())
+
+
 async def test_it_goes_with_its_descriptor_to_a_process_that_it_has_left_long_ago(process: Process) -> None:
     now = time.monotonic()
     lately = {THERE: now, ELSEWHERE: now - TRUSTED_SECONDS}

@@ -163,6 +163,8 @@ class Connection:
     def dismiss(self) -> None:
         """End an idle connection; a request that has reached the kernel already is still answered."""
         self._dismissed = True
+        if self._departure is not None:
+            self._departure.stays = True
         self._wire.stop_reading()
 
     def leave(self) -> None:

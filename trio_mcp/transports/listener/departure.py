@@ -43,6 +43,7 @@ class Departure:
         "_wire",
         "arriving",
         "gone",
+        "stays",
     )
 
     def __init__(self, parking: Parking, wire: SocketWire, moved: Moved | None) -> None:
@@ -57,6 +58,8 @@ class Departure:
         would send it to and fro."""
         self.gone: bool = False
         """It has left: not a byte may be read or sent here before `back`."""
+        self.stays: bool = False
+        """It is being closed, and goes nowhere: another process would take the end of what can be read for that of the client."""
         self._sent: Moved | None = None
         self._is_taken = False
         self._is_parked = False
@@ -92,6 +95,8 @@ class Departure:
         return again and not self.arriving and self._go(head.raw + content + rest, to)
 
     def _go(self, data: bytes, to: str) -> bool:
+        if self.stays:
+            return False
         now, wire, mover = time.monotonic(), self._wire, self._parking.mover
         parked_at = {url: since for url, since in self._parked_at.items() if now - since < TRUSTED_SECONDS}
         connected = None if to in parked_at else wire.socket
@@ -119,6 +124,7 @@ class Departure:
             return
         if not taken:
             self._parked_at = {}
+            self.arriving = True
             self._return(sent.first)
             return
         self._is_taken = True
@@ -143,6 +149,7 @@ class Departure:
         """Another process has sent it here again."""
         self._parked_at = moved.parked
         self._parked_at.pop(self._parking.mover.url, None)
+        self.arriving = bool(moved.first)
         self._return(moved.first)
 
     def _unpark(self) -> None:
@@ -176,7 +183,7 @@ class Departure:
         if self._brought is None:
             return None
         data, self._brought = self._brought, None
-        self.gone, self.arriving, self._may_park = False, True, True
+        self.gone = False
         return data
 
     def _cancelled(self, _: object) -> trio.lowlevel.Abort:

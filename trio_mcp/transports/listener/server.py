@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -38,6 +39,9 @@ REFUSED_AT_ONCE = 8
 """How many connections beyond the bound may be there, to be refused or to linger; beyond that the oldest that lingers is ended."""
 ACCEPT_RETRY_SECONDS = 0.1
 """Before accepting again when descriptors are used up: they come back when connections end."""
+
+SILENT_SECONDS = 60.0
+"""Between two log lines that say so: where descriptors are short, accepting fails and succeeds in turn."""
 
 UNSENT_BYTES = 128 * 1024
 """The kernel buffers at most so much unsent data of a connection: more would be memory that is not counted, and would hide how slow a
@@ -99,6 +103,7 @@ class _Server:
         self._open = OpenConnections(limits.connections)
         self._lingering = Lingering(self._open.changed.unpark_all)
         self._mover = mover
+        self._silent_until = -math.inf
         self._shared = Shared(
             app,
             direct,
@@ -162,7 +167,6 @@ class _Server:
 
     async def _accept(self, listener: Listener, connections: trio.Nursery) -> None:
         async with listener:
-            complain = True
             while True:
                 while self._open.beyond(REFUSED_AT_ONCE):
                     self._lingering.end_oldest()
@@ -170,27 +174,23 @@ class _Server:
                 try:
                     stream = await listener.accept()
                 except OSError as error:
-                    await self._recover(error, complain)
-                    complain = False
+                    await self._recover(error)
                 else:
-                    complain = True
                     self._open.begin()
                     full = self._open.beyond(1, but=len(self._lingering)) and not self._idle.dismiss_oldest()
                     connections.start_soon(self._connection, stream, full)
 
-    async def _recover(self, error: OSError, complain: bool) -> None:
-        """After an accept that failed: free a descriptor and wait, or raise `error` when the listener cannot go on.
-
-        `complain`: log it, which is done once until an accept succeeds.
-        """
+    async def _recover(self, error: OSError) -> None:
+        """After an accept that failed: free a descriptor and wait, or raise `error` when the listener cannot go on."""
         if error.errno not in _OUT_OF_RESOURCES:
             raise error
         if self._shared.parking is not None:
             self._shared.parking.release_parked()
         if not self._lingering.end_oldest():
             self._idle.dismiss_oldest()
-        if complain:
-            logger.error("Cannot accept connections, trying on: %s", error)
+        if trio.current_time() >= self._silent_until:
+            self._silent_until = trio.current_time() + SILENT_SECONDS
+            logger.error("Cannot accept connections, trying on: %s. See ulimit -n, and --max-connections", error)
         await trio.sleep(ACCEPT_RETRY_SECONDS)
 
     async def _connection(self, accepted: trio.abc.Stream, full: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -76,6 +76,8 @@ class Worker:
             move = scope["extensions"].get(MOVE_EXTENSION)
             if move is not None and move(body, owner.url):
                 _VARIABLE.set("set by a request that went on")
+                if scope["query_string"] == b"raise":
+                    raise ValueError("raised by what is around the app")
                 return
         self.seen.append(scope["path"])
         self.ends = scope["client"], scope["server"]
@@ -481,6 +483,26 @@ async def test_a_client_sees_the_end_of_a_connection_that_was_sent_in_vain_befor
         assert await client.ask("a", b"", "connection: close") == "a 0"
         with trio.fail_after(PATIENCE):
             assert await client.answer() == ""
+
+
+@pytest.mark.parametrize(("taken", "answer"), [(True, "b 0"), (False, "")], ids=["taken", "not taken"])
+async def test_an_error_after_a_move_sends_nothing_and_the_connection_is_not_counted_any_more(
+    pair: Pair, taken: bool, answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not taken:
+        pair.b.moves.departing.set()
+    async with pair.client() as client:
+        assert await client.ask("b?raise") == answer
+        assert "raised by what is around the app" in caplog.text
+    await until(nothing_is_counted(pair), "no connection is counted")
+
+
+def nothing_is_counted(pair: Pair) -> Callable[[], Awaitable[bool]]:
+    async def is_so() -> bool:
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        return all(parking_of(each)._opened._count == 0 for each in (pair.a, pair.b))
+
+    return is_so
 
 
 async def test_a_request_that_has_come_to_a_connection_that_is_being_closed_is_answered_here(

@@ -315,7 +315,7 @@ class Connection:
 
     async def _refuse(self, error: Refusal) -> None:
         exchange = self._exchange
-        if exchange is not None and (exchange.response.begun or exchange.upgraded):
+        if self.is_away or (exchange is not None and (exchange.response.begun or exchange.upgraded)):
             return
         logger.debug("%s: %d %s", self._wire.client, error.status, error.reason)
         self._shared.refused(error.status, _WRONG.get(error.status, "malformed"))

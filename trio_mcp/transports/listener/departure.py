@@ -140,8 +140,9 @@ class Departure:
             self._end()
 
     def close_here(self) -> None:
-        """Close the descriptor that this process has: another one has the connection."""
+        """Close the descriptor that this process has: another one has the connection. It cannot come back."""
         self._unpark()
+        self._sent = None
         self._wire.release()
         self._wire.socket.close()
 

@@ -90,10 +90,7 @@ class Metrics:
         self._relays = _by_label(
             self._counter("trio_mcp_relays_total", "Requests relayed to another node.", ("outcome",))
         )
-        self._moves = self._counter(
-            "trio_mcp_moves_total",
-            "Connections sent to another worker of this node, those that it did not take included.",
-        )
+        self._moves = self._counter("trio_mcp_moves_total", "Connections that came from another worker of this node.")
         self._restores = self._counter("trio_mcp_restores_total", "Sessions taken over from a node.", ("outcome",))
         self._hops = self._counter("trio_mcp_hops_refused_total", "Hop headers that did not verify.")
         self._directory = self._histogram(

@@ -47,14 +47,19 @@ class Worker:
     """The addresses of the client and of the server of the last request."""
     ended: trio.Event = field(default_factory=trio.Event)
     """Set when it serves no more."""
+    took: int = 0
+    """Connections that came from the other."""
     found: list[str] = field(default_factory=list)
     """The context variable as each request found it, before it set it and when it had waited."""
     moves: Moves = field(init=False)
 
     def __post_init__(self) -> None:
         self.moves = Moves(
-            self.url, lambda: [each.url for each in self.others.values() if each is not self], self._known, lambda: None
+            self.url, lambda: [each.url for each in self.others.values() if each is not self], self._known, self._count
         )
+
+    def _count(self) -> None:
+        self.took += 1
 
     def _known(self, session: str) -> str | None:
         """The sessions that everybody knows have the names of their workers."""
@@ -178,6 +183,7 @@ async def test_a_connection_goes_with_its_request_and_is_served_there_from_then_
         assert await client.ask("here") == "a 0"
         assert await client.ask("b", b"x" * 1000) == "b 1000"
         assert await client.ask("here") == "b 0", "the next request does not reach the first worker any more"
+        assert (pair.a.took, pair.b.took) == (0, 1)
         assert pair.a.seen == ["/here"]
 
 
@@ -245,6 +251,7 @@ async def test_one_that_is_not_taken_is_answered_here(pair: Pair) -> None:
     pair.b.moves.departing.set()
     async with pair.client() as client:
         assert await client.ask("b") == "a 0"
+    assert pair.b.took == 0
 
 
 async def test_one_whose_worker_is_gone_is_answered_here(pair: Pair) -> None:

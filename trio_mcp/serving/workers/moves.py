@@ -59,7 +59,7 @@ class Moves:
 
     `url` is where the others reach this worker (`unix:/folder/boot.http`); its socket for moves lies beside that. `others` are the URLs of
     workers that are ready. `elsewhere` is given a session id: the URL of the worker that is known to have it, None for this one.
-    `moved` is called with each move.
+    `moved` is called with each connection that is taken.
     """
 
     def __init__(
@@ -158,6 +158,8 @@ class Moves:
         finally:
             if connected is not None and not taken:
                 connected.close()
+        if taken:
+            self._moved()
         return taken
 
     # Where they go.
@@ -191,7 +193,6 @@ class Moves:
             return False
         if self._sent:
             self._sent.unpark()
-        self._moved()
         return True
 
     async def settled(self) -> None:

@@ -107,10 +107,13 @@ class Parking:
         while True:
             if not self._parked:
                 await self._some.park()
-            for _, until in self._parked.values():
-                await trio.sleep_until(until)
-                break
+            await trio.sleep_until(self._next_deadline())
             now = trio.current_time()
             for parked, until in list(self._parked.values()):
                 if until <= now:
                     parked.release()
+
+    def _next_deadline(self) -> float:
+        for _, until in self._parked.values():
+            return until
+        return trio.current_time() + PARKED_SECONDS

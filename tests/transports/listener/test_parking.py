@@ -242,6 +242,23 @@ async def test_those_that_are_served_and_parked_are_no_more_than_may_be_served(c
     process.close()
 
 
+async def test_one_is_released_where_another_that_is_served_needs_its_place(
+    connected: socket.socket, nursery: trio.Nursery
+) -> None:
+    process = Process(connected, most=3)
+    outcomes = []
+    for key in range(2):
+        departure = process.serves(process.moved(key))
+        assert departure.lead(THERE.encode())
+        process.mover.sent[key].answered(True)
+        outcomes.append(await wait_for(departure, nursery))
+    for key, ended in ((2, [False, False]), (3, [True, False]), (4, [True, True])):
+        assert process.parking.take(process.moved(key), connected)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [outcome.ended for outcome in outcomes] == ended
+    process.close()
+
+
 async def test_those_that_do_not_come_back_are_released(
     process: Process, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -59,7 +59,7 @@ class Parking:
                 connected.close()
             parked[0].come_back(moved)
         elif connected is not None:
-            self._opened.begin()
+            self.returned()
             self._serve(moved, connected)
         else:
             return False
@@ -95,8 +95,15 @@ class Parking:
                 self._some.unpark()
 
     def returned(self) -> None:
-        """A connection that left is served here again."""
+        """A connection that left, or has come, is served here."""
         self._opened.begin()
+        self.make_room()
+
+    def make_room(self) -> None:
+        """One more is served: release what left first if they and the parked ones together are now more than may be served."""
+        if self._parked and self._opened.beyond(1 - len(self._parked)):
+            parked, _ = next(iter(self._parked.values()))
+            parked.release()
 
     def discard(self, key: int) -> None:
         """That connection is not parked any more."""

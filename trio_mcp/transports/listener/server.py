@@ -177,6 +177,8 @@ class _Server:
                     await self._recover(error)
                 else:
                     self._open.begin()
+                    if self._shared.parking is not None:
+                        self._shared.parking.make_room()
                     full = self._open.beyond(1, but=len(self._lingering)) and not self._idle.dismiss_oldest()
                     connections.start_soon(self._connection, stream, full)
 

@@ -132,7 +132,9 @@ class Worker:
         self.node.served[number] += 1
         for _ in range(self.node.random.choice((0, 0, 1, 3))):
             await trio.lowlevel.checkpoint()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(number))]})
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(number))]}
+        )
         if kind == "tear":
             scope["extensions"][DISCONNECT_EXTENSION]["abort"]()
             return
@@ -169,7 +171,9 @@ class Client:
         if self._stream is None:
             host, port = self._node.listening.getsockname()
             self._stream = await trio.open_tcp_stream(host, port)
-        kinds = [random.choices(("echo", "close", "tear"), (30, 1, 1))[0] for _ in range(random.choice((1, 1, 1, 2, 5)))]
+        kinds = [
+            random.choices(("echo", "close", "tear"), (30, 1, 1))[0] for _ in range(random.choice((1, 1, 1, 2, 5)))
+        ]
         numbers = [str(next(self._numbers)) for _ in kinds]
         data = b"".join(self._request(kind, number) for kind, number in zip(kinds, numbers, strict=True))
         how = random.choices(("read", "half", "leave", "reset"), (40, 1, 1, 1))[0]
@@ -266,7 +270,7 @@ def loses_some(random: Random) -> object:
 async def test_what_moves_at_random(
     tmp_path: Path, rolls: bool, full: bool, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed = int(os.environ.get("FUZZ_SEED", "1"))
+    seed = int(os.environ.get("FUZZ_SEED", "3"))
     """Set by hand, to look for more."""
     random = Random(seed)
     monkeypatch.setattr(parking, "PARKED_SECONDS", 3600 if long else 0.01)

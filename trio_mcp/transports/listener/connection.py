@@ -284,7 +284,7 @@ class Connection:
 
     def _left(self, departure: Departure) -> bool:
         """Whether the connection goes on in another process."""
-        return departure.gone or (departure.is_due and departure.leave(self._data))
+        return departure.is_due and departure.leave(self._data)
 
     async def _rest_of_head(self, reader: HeadReader) -> Head | None:
         with trio.move_on_after(self._shared.limits.head_seconds):

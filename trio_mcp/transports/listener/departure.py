@@ -161,7 +161,7 @@ class Departure:
 
     def _return(self, first: bytes) -> None:
         self._unpark()
-        self._parking.returned()
+        self._parking.came()
         self._sent, self._brought = None, first
         self._wake()
 

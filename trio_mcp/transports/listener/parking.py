@@ -59,7 +59,7 @@ class Parking:
                 connected.close()
             parked[0].come_back(moved)
         elif connected is not None:
-            self.returned()
+            self.came()
             self._serve(moved, connected)
         else:
             return False
@@ -94,7 +94,7 @@ class Parking:
             if self._some:
                 self._some.unpark()
 
-    def returned(self) -> None:
+    def came(self) -> None:
         """A connection that left, or has come, is served here."""
         self._opened.begin()
         self.make_room()

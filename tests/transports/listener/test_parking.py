@@ -3,6 +3,7 @@ sends nothing."""
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -163,6 +164,14 @@ async def test_one_that_comes_back_without_a_request_goes_on_with_its_next(
     assert process.parking.take(process.moved(), None)
     assert await departure.back() == b""
     assert departure.lead(THERE.encode())
+
+
+async def test_no_two_connections_have_the_same_key_whatever_user_code_does_to_random(process: Process) -> None:
+    for _ in range(2):
+        random.seed(1)
+        assert process.serves().lead(THERE.encode())
+    first, second = process.mover.sent
+    assert first.moved.key != second.moved.key
 
 
 async def test_it_goes_with_its_descriptor_to_a_process_that_it_has_left_long_ago(process: Process) -> None:

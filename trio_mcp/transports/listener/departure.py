@@ -7,12 +7,12 @@
 
 A pool of connections that carries the sessions of many processes has each of them come and go all the time. What has come from another
 process and goes on is therefore parked: task, objects and descriptor wait for it here. To return it needs a message without a descriptor,
-and nothing is made anew, which halves the cost of a move.
+and nothing is made anew, which more than halves what a move costs.
 """
 
 from __future__ import annotations
 
-import random
+import secrets
 import time
 from functools import partial
 
@@ -24,6 +24,9 @@ from trio_mcp.transports.listener.parking import MOST_PLACES, TRUSTED_SECONDS, P
 from trio_mcp.transports.listener.wire import SocketWire
 
 __all__ = ["Departure"]
+
+KEY_BITS = 64
+"""Of a number that no other connection has."""
 
 
 class Departure:
@@ -49,7 +52,7 @@ class Departure:
     def __init__(self, parking: Parking, wire: SocketWire, moved: Moved | None) -> None:
         self._parking = parking
         self._wire = wire
-        self._key = random.getrandbits(63) if moved is None else moved.key
+        self._key = 0 if moved is None else moved.key
         self._parked_at = {} if moved is None else moved.parked
         # One that was accepted here and leaves once may have all its sessions elsewhere, and would be parked in vain.
         self._may_park = moved is not None
@@ -103,6 +106,9 @@ class Departure:
         is_parked = self._may_park and self._parking.has_room and len(parked_at) < MOST_PLACES
         if is_parked:
             parked_at[mover.url] = now
+        if not self._key:
+            # Not from `random`, which user code may have seeded in the same way in all workers: the requests of one client would go to another.
+            self._key = secrets.randbits(KEY_BITS)
         moved = Moved(data, wire.client, wire.server, self._key, parked_at)
         if not mover.move(moved, connected, to, partial(self._answered, moved)):
             return False

@@ -17,7 +17,17 @@ from tests.rig.traefik import Traefik
 from tests.rig.waiting import until
 from tests.serving.workers.node import all_gone
 
-__all__ = ["OF_NODES", "OF_STORES", "OF_WORKERS", "Fault", "Faults", "Parts", "kill_worker", "replace_workers"]
+__all__ = [
+    "OF_NODES",
+    "OF_STORES",
+    "OF_WORKERS",
+    "Fault",
+    "Faults",
+    "Parts",
+    "has_all_workers",
+    "kill_worker",
+    "replace_workers",
+]
 
 OF_NODES = ("kill", "term", "pause", "refuse", "hold")
 """The node's processes are killed; it is told to stop; all stand still (SIGSTOP); its peers are refused, or get nothing through."""
@@ -168,11 +178,17 @@ async def kill_worker(node: Node, share: float, killed: set[int]) -> str:
 
     name = await until(died, f"{node.name} says that worker {pid} died")
 
+    await has_all_workers(node)
+    return name
+
+
+async def has_all_workers(node: Node) -> None:
+    """Wait until all its workers serve. If the first one is killed before the supervisor has heard that it serves, the node cannot start, and ends."""
+
     async def whole() -> bool:
         return await node.metric("trio_mcp_workers") == node.workers
 
-    await until(whole, f"{node.name} has all its workers again")
-    return name
+    await until(whole, f"{node.name} has all its workers")
 
 
 async def replace_workers(node: Node) -> None:

@@ -42,7 +42,7 @@ from tests.rig.waiting import until
 from tests.serving.workers.node import WorkersNode
 from tests.serving.workers.node import node as workers_node
 from tools.drill import errors
-from tools.faults import kill_worker, replace_workers
+from tools.faults import has_all_workers, kill_worker, replace_workers
 
 __all__ = ["main", "violations"]
 
@@ -88,6 +88,7 @@ async def faults(standing: Cluster, chance: random.Random, killed: set[int]) -> 
         print(f"  {node.name} is restarted", flush=True)
         await node.restart()
         if node.workers > 1:
+            await has_all_workers(node)
             print(f"  a worker of {node.name} is killed", flush=True)
             await kill_worker(node, chance.random(), killed)
     still = chance.choice(standing.nodes)

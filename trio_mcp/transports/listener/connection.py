@@ -100,14 +100,7 @@ class Connection:
         "_wire",
     )
 
-    def __init__(
-        self,
-        shared: Shared,
-        wire: Wire,
-        *,
-        full: bool = False,
-        moved: Moved | None = None,
-    ) -> None:
+    def __init__(self, shared: Shared, wire: Wire, *, full: bool = False, moved: Moved | None = None) -> None:
         self._shared = shared
         self._wire = wire
         self._data = b"" if moved is None else moved.first

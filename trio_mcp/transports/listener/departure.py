@@ -40,7 +40,6 @@ class Departure:
         "_may_park",
         "_parked_at",
         "_parking",
-        "_released",
         "_sent",
         "_task",
         "_wire",
@@ -66,7 +65,6 @@ class Departure:
         self._sent: Moved | None = None
         self._is_taken = False
         self._is_parked = False
-        self._released = False
         self._brought: bytes | None = None
         self._task: trio.lowlevel.Task | None = None
 
@@ -135,7 +133,7 @@ class Departure:
             return
         self._is_taken = True
         if not self._is_parked:
-            self._end()
+            self._wake()
 
     def release(self) -> None:
         """Park it no more: its descriptor is closed here as soon as another process has taken it."""
@@ -143,7 +141,7 @@ class Departure:
             return
         self._unpark()
         if self._is_taken:
-            self._end()
+            self._wake()
 
     def close_here(self) -> None:
         """Close the descriptor that this process has: another one has the connection. It cannot come back."""
@@ -171,10 +169,6 @@ class Departure:
         self._sent, self._brought = None, first
         self._wake()
 
-    def _end(self) -> None:
-        self._released = True
-        self._wake()
-
     def _wake(self) -> None:
         task, self._task = self._task, None
         if task is not None:
@@ -182,7 +176,7 @@ class Departure:
 
     async def back(self) -> bytes | None:
         """Wait until it is here again: the bytes that were read elsewhere. None: it will not be, and its task is to end."""
-        if self._released or self._brought is not None:
+        if self._brought is not None or (self._is_taken and not self._is_parked):
             await trio.lowlevel.checkpoint()
         else:
             self._task = trio.lowlevel.current_task()

@@ -41,7 +41,7 @@ ACCEPT_RETRY_SECONDS = 0.1
 """Before accepting again when descriptors are used up: they come back when connections end."""
 
 SILENT_SECONDS = 60.0
-"""Between two log lines that say so: where descriptors are short, accepting fails and succeeds in turn."""
+"""Between two log lines about accepts that fail: where descriptors are short, accepting fails and succeeds in turn."""
 
 UNSENT_BYTES = 128 * 1024
 """The kernel buffers at most so much unsent data of a connection: more would be memory that is not counted, and would hide how slow a

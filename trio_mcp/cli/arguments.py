@@ -21,6 +21,7 @@ __all__ = [
     "UsageError",
     "parse_arguments",
     "parse_headers",
+    "refuse_undeclared",
     "undeclared",
 ]
 
@@ -91,7 +92,7 @@ def _parse_header(text: str) -> tuple[str, str]:
 
 
 def parse_arguments(pairs: Sequence[str], schema: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a tool, from `name=value` words and its input schema.
+    """The arguments of a tool or a prompt, from `name=value` words and a schema of them.
 
     A value is JSON where it parses as JSON, else text; where the schema wants a string it is text. Raises UsageError for a
     word of another form, and for a name that comes twice.
@@ -118,6 +119,13 @@ def undeclared(arguments: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     if schema.get("additionalProperties") is not False and (not declared or not _MAY_ALLOW_OTHERS.isdisjoint(schema)):
         return []
     return [name for name in arguments if name not in declared]
+
+
+def refuse_undeclared(of: str, arguments: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Raises UsageError for arguments that the schema of the tool or prompt named `of` does not declare: see `undeclared`."""
+    if strange := undeclared(arguments, schema):
+        declared = ", ".join(schema.get("properties") or ()) or "none"
+        raise UsageError(f"{of} has no argument {', '.join(strange)}; it has: {declared}")
 
 
 _MAY_ALLOW_OTHERS = frozenset(

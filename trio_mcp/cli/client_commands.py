@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, undeclared
+from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, parse_headers, refuse_undeclared
 from trio_mcp.cli.asking import Asker
 from trio_mcp.cli.credentials import Credentials, credentials_for
 from trio_mcp.cli.mcp_client import Client, connect
@@ -33,7 +33,7 @@ from trio_mcp.observability.logs import configure
 if TYPE_CHECKING:
     from trio_mcp.transports.http.app import HttpApp
 
-__all__ = ["DEFAULT_FLAGS", "call", "inspect", "list_", "with_client"]
+__all__ = ["DEFAULT_FLAGS", "call", "inspect", "list_", "print_as", "with_client"]
 
 T = TypeVar("T")
 
@@ -78,10 +78,7 @@ def list_(target: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int:
 
     async def show(client: Client) -> int:
         lists = await _lists(client)
-        if flags.as_json:
-            print_json(lists)
-        else:
-            print_listings(lists)
+        print_as(flags, lists, print_listings)
         return 0
 
     return with_client(show, target, flags)
@@ -106,14 +103,9 @@ def call(target: str, tool: str, /, *arguments: str, flags: ClientFlags = DEFAUL
         definition = await _find(client, tool)
         schema = definition.get("inputSchema", {})
         parsed = parse_arguments(arguments, schema)
-        if strange := undeclared(parsed, schema):
-            declared = ", ".join(schema.get("properties") or ()) or "none"
-            raise UsageError(f"{tool} has no argument {', '.join(strange)}; it has: {declared}")
+        refuse_undeclared(tool, parsed, schema)
         result = await call_tool(client, definition, parsed, asker=Asker() if sys.stdin.isatty() else None)
-        if flags.as_json:
-            print_json(result)
-        else:
-            print_result(result)
+        print_as(flags, result, print_result)
         return 1 if result.get("isError") else 0
 
     return with_client(use, target, flags)
@@ -135,6 +127,14 @@ async def _find(client: Client, name: str) -> dict[str, Any]:
     if name not in tools:
         raise UsageError(f"there is no tool {name!r}. There are: {', '.join(tools) or 'none'}")
     return tools[name]
+
+
+def print_as(flags: ClientFlags, found: T, print_it: Callable[[T], None]) -> None:
+    """Print what a server gave: as JSON where `flags` ask for that, else by `print_it`."""
+    if flags.as_json:
+        print_json(found)
+    else:
+        print_it(found)
 
 
 def with_client(use: Callable[[Client], Awaitable[T]], target: str, flags: ClientFlags) -> T:

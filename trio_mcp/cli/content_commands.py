@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments
-from trio_mcp.cli.client_commands import DEFAULT_FLAGS, with_client
+from trio_mcp.cli.arguments import ClientFlags, UsageError, parse_arguments, refuse_undeclared
+from trio_mcp.cli.client_commands import DEFAULT_FLAGS, print_as, with_client
 from trio_mcp.cli.mcp_client import Client
-from trio_mcp.cli.output import print_contents, print_json, print_messages
+from trio_mcp.cli.output import print_contents, print_messages
 
 __all__ = ["prompt", "read"]
 
@@ -25,10 +25,7 @@ def read(target: str, uri: str, /, *, flags: ClientFlags = DEFAULT_FLAGS) -> int
         if "resources" not in client.capabilities:
             raise UsageError("the server has no resources")
         result = await client.request("resources/read", {"uri": uri})
-        if flags.as_json:
-            print_json(result)
-        else:
-            print_contents(result)
+        print_as(flags, result, print_contents)
         return 0
 
     return with_client(use, target, flags)
@@ -48,15 +45,12 @@ def prompt(target: str, name: str, /, *arguments: str, flags: ClientFlags = DEFA
     """
 
     async def use(client: Client) -> int:
-        known = await _arguments_of(client, name)
-        values = parse_arguments(arguments, {"properties": {each: {"type": "string"} for each in known}})
-        if strange := [each for each in values if each not in known]:
-            raise UsageError(f"{name} has no argument {', '.join(strange)}; it has: {', '.join(known) or 'none'}")
+        known = {each: {"type": "string"} for each in await _arguments_of(client, name)}
+        schema = {"properties": known, "additionalProperties": False}
+        values = parse_arguments(arguments, schema)
+        refuse_undeclared(name, values, schema)
         result = await client.request("prompts/get", {"name": name, "arguments": values})
-        if flags.as_json:
-            print_json(result)
-        else:
-            print_messages(result)
+        print_as(flags, result, print_messages)
         return 0
 
     return with_client(use, target, flags)

@@ -468,7 +468,8 @@ async def test_superseded_progress_is_no_loss_to_tell() -> None:
     assert await texts(log.open_reader()) == ["8", "reply"]
 
 
-async def test_what_is_dropped_while_its_reader_writes_it_is_not_lost() -> None:
+async def dropped_while_written() -> tuple[EventLog, Reader]:
+    """A log of three events whose first was dropped while its reader wrote it, with a fourth behind them."""
     log = a_log(max_events=3)
     fill(log, *"abc", kind=Kind.LOG)
     reader = log.open_reader()
@@ -476,6 +477,11 @@ async def test_what_is_dropped_while_its_reader_writes_it_is_not_lost() -> None:
     fill(log, "d", kind=Kind.LOG)
     for entry in batch:
         reader.wrote(entry)
+    return log, reader
+
+
+async def test_what_is_dropped_while_its_reader_writes_it_is_not_lost() -> None:
+    log, reader = await dropped_while_written()
     assert await texts(reader) == ["d"]
     fill(log, *"efgh", kind=Kind.LOG)
     assert await texts(reader) == [lost(1), "f", "g", "h"]
@@ -490,13 +496,7 @@ async def test_what_was_dropped_under_a_reader_that_failed_is_told_to_the_next()
 
 
 async def test_what_was_dropped_under_a_reader_that_wrote_it_is_not_told_to_the_next() -> None:
-    log = a_log(max_events=3)
-    fill(log, *"abc", kind=Kind.LOG)
-    reader = log.open_reader()
-    batch = await reader.batch()
-    fill(log, "d", kind=Kind.LOG)
-    for entry in batch:
-        reader.wrote(entry)
+    log, _ = await dropped_while_written()
     following = log.open_reader()
     fill(log, *"efgh", kind=Kind.LOG)
     assert await texts(following) == [lost(2), "f", "g", "h"], "d and e"

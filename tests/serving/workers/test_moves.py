@@ -16,10 +16,11 @@ import trio
 
 from tests.rig.left_over import descriptors
 from tests.rig.waiting import PATIENCE, until
+from tests.transports.listener.harness import read_body
 from trio_mcp.serving.workers import moves as moves_module
 from trio_mcp.serving.workers.moves import MOST_UNANSWERED, Moves
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Receive, Scope, Send
 from trio_mcp.transports.listener import Limits, Listener, departure, parking, serve
 from trio_mcp.transports.listener.connection import Connection
 from trio_mcp.transports.listener.eviction import IdleConnections
@@ -70,11 +71,9 @@ class Worker:
         return f"unix:{self.folder}/{self.name}.http"
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message: Message = {"more_body": True}
-        body = b""
-        while message.get("more_body"):
-            message = await receive()
-            body += message.get("body", b"")
+        body = await read_body(receive)
+        if body is None:
+            return
         path = scope["path"].strip("/")
         owner = self.others["b" if self.name == "a" else "a"] if path == "other" else self.others.get(path)
         if owner is not None and owner is not self:

@@ -19,10 +19,11 @@ import trio
 
 from tests.rig.left_over import descriptors
 from tests.rig.waiting import PATIENCE, until
+from tests.transports.listener.harness import read_body
 from trio_mcp.serving.workers import moves as moves_module
 from trio_mcp.serving.workers.moves import Moves
 from trio_mcp.streams.account import Account
-from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Message, Receive, Scope, Send
+from trio_mcp.transports.asgi import DISCONNECT_EXTENSION, MOVE_EXTENSION, Receive, Scope, Send
 from trio_mcp.transports.listener import Limits, departure, parking, serve
 from trio_mcp.transports.listener.parking import Parking
 from trio_mcp.transports.listener.wire import RESET_ON_CLOSE
@@ -116,11 +117,9 @@ class Worker:
         self.ended.set()
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message: Message = {"more_body": True}
-        body = b""
-        while message.get("more_body"):
-            message = await receive()
-            body += message.get("body", b"")
+        body = await read_body(receive)
+        if body is None:
+            return
         to, kind, number = scope["path"].strip("/").split("/")
         url = self._elsewhere(to)
         if _REQUEST.get():

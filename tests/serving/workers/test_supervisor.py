@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -68,6 +69,20 @@ class Worker:
 
     def let_end(self) -> None:
         self.told_to_end += 1
+
+
+@asynccontextmanager
+async def running(supervisor: Supervisor) -> AsyncIterator[list[int]]:
+    """It runs, and is waited for behind the block. Its exit code is in the list then."""
+    codes = list[int]()
+
+    async def run() -> None:
+        codes.append(await supervisor.run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        yield codes
 
 
 async def test_a_place_that_a_roll_has_filled_during_the_pause_after_a_death_gets_no_second_worker(
@@ -195,14 +210,7 @@ async def test_a_stop_during_a_roll_is_no_error_and_a_node_that_stops_is_not_rol
 
     monkeypatch.setattr(module, "WorkerProcess", Worker)
     supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
-    code = list[int]()
-
-    async def run() -> None:
-        code.append(await supervisor.run())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        await wait_all_tasks_blocked()
+    async with running(supervisor) as code:
         monkeypatch.setattr(module, "WorkerProcess", Starting)
         supervisor.roll()
         await wait_all_tasks_blocked()
@@ -293,14 +301,7 @@ async def test_a_worker_that_does_not_end_in_its_time_is_killed_and_the_log_says
     monkeypatch.setattr(module, "WorkerProcess", Stuck)
     settings = Settings(workers=1)
     supervisor = Supervisor(SETUP, settings, lambda ready: None)
-    code = list[int]()
-
-    async def run() -> None:
-        code.append(await supervisor.run())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        await wait_all_tasks_blocked()
+    async with running(supervisor) as code:
         supervisor.stop(signal.SIGTERM)
         await trio.sleep(supervisor._stop_times.whole)
         assert "worker killed" not in caplog.messages
@@ -320,14 +321,7 @@ async def test_the_exit_code_is_that_of_a_worker_which_does_not_end_well(
 
     monkeypatch.setattr(module, "WorkerProcess", Ending)
     supervisor = Supervisor(SETUP, Settings(workers=2), lambda ready: None)
-    codes = list[int]()
-
-    async def run() -> None:
-        codes.append(await supervisor.run())
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
-        await wait_all_tasks_blocked()
+    async with running(supervisor) as codes:
         supervisor.stop(signal.SIGTERM)
     assert codes == [code]
 
